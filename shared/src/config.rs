@@ -1,0 +1,154 @@
+//! Settings: each is an environment variable and a flag. A bad value ends the program before a port is bound, with the
+//! variable's name in the message.
+//!
+//! The programs take their settings as text (clap reads flag or variable) and turn them into values here, so that the
+//! checks and the words of every complaint stand in one place.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{variable}={value:?}: {reason}")]
+pub struct ConfigError {
+    /// The environment variable.
+    pub variable: &'static str,
+    /// What it was, without passwords.
+    pub value: String,
+    /// What is wrong and what would be right.
+    pub reason: String,
+}
+
+impl ConfigError {
+    fn new(variable: &'static str, value: &str, reason: impl Display) -> Self {
+        Self { variable, value: value.to_owned(), reason: reason.to_string() }
+    }
+}
+
+/// A whole number within a range.
+///
+/// # Errors
+/// [`ConfigError`] when it is not one.
+pub fn number<T>(variable: &'static str, value: &str, range: RangeInclusive<T>) -> Result<T, ConfigError>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    let complaint = || {
+        let expected = format!("expected a whole number from {} to {}", range.start(), range.end());
+        ConfigError::new(variable, value, expected)
+    };
+    let number: T = value.trim().parse().map_err(|_| complaint())?;
+    if range.contains(&number) { Ok(number) } else { Err(complaint()) }
+}
+
+/// An address to listen on.
+///
+/// # Errors
+/// [`ConfigError`] when it is not `ip:port`.
+pub fn address(variable: &'static str, value: &str) -> Result<SocketAddr, ConfigError> {
+    let expected = "expected ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080";
+    value.trim().parse().map_err(|_| ConfigError::new(variable, value, expected))
+}
+
+/// One of a few words.
+///
+/// # Errors
+/// [`ConfigError`] when it is none of them.
+pub fn word<T: Copy>(variable: &'static str, value: &str, words: &[(&str, T)]) -> Result<T, ConfigError> {
+    let found = words.iter().find(|(word, _)| *word == value.trim()).map(|(_, meaning)| *meaning);
+    found.ok_or_else(|| {
+        let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        ConfigError::new(variable, value, format!("expected one of: {}", known.join(", ")))
+    })
+}
+
+/// Whether acknowledged must mean on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// Redis must run with `appendonly yes`, `appendfsync always`, `noeviction`; otherwise nothing is accepted.
+    Strict,
+    /// Whatever Redis does is accepted: acknowledged events can be lost when it dies.
+    Relaxed,
+}
+
+/// The settings of every program that touches Redis and PostgreSQL.
+#[derive(clap::Args, Clone, Debug)]
+pub struct BackendArgs {
+    /// Where Redis is: redis://[user:password@]host:port[/db] or redis+unix:///path
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, default_value = "redis://127.0.0.1:6379/0")]
+    pub redis_url: String,
+    /// Where PostgreSQL is: postgres://user:password@host:port/database
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        default_value = "postgres://127.0.0.1:5432/millrace"
+    )]
+    pub database_url: String,
+    /// Shards of the stream; must be the same in every process and must not change while events are pending
+    #[arg(long, env = "STREAM_SHARDS", default_value = "1")]
+    pub stream_shards: String,
+    /// Events that may wait to be stored, over each shard, before posts are answered 503 backlog_full
+    #[arg(long, env = "BACKLOG_EVENTS_MAX", default_value = "10000000")]
+    pub backlog_events_max: String,
+    /// strict: refuse to serve unless Redis puts every write on disk before it answers; relaxed: serve all the same
+    #[arg(long, env = "DURABILITY", default_value = "strict")]
+    pub durability: String,
+    /// How logs are written: text or json
+    #[arg(long, env = "LOG_FORMAT", default_value = "text")]
+    pub log_format: String,
+}
+
+/// [`BackendArgs`], checked.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// Of Redis.
+    pub redis_url: String,
+    /// Of PostgreSQL.
+    pub database: tokio_postgres::Config,
+    /// At least 1.
+    pub stream_shards: u16,
+    /// Per shard.
+    pub backlog_events_max: u64,
+    /// See [`Durability`].
+    pub durability: Durability,
+    /// See [`crate::process::start_logging`].
+    pub log_format: crate::process::LogFormat,
+}
+
+impl BackendArgs {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// The first [`ConfigError`].
+    pub fn check(&self) -> Result<Backend, ConfigError> {
+        use crate::process::LogFormat;
+        use redis::IntoConnectionInfo;
+        // A URL may hold a password, so a complaint never repeats it.
+        self.redis_url
+            .as_str()
+            .into_connection_info()
+            .map_err(|error| ConfigError::new("REDIS_URL", "…", format!("not a Redis URL: {error}")))?;
+        let database = self.database_url.parse().map_err(|error| {
+            ConfigError::new("DATABASE_URL", "…", format!("not a PostgreSQL URL: {error}"))
+        })?;
+        Ok(Backend {
+            redis_url: self.redis_url.clone(),
+            database,
+            stream_shards: number("STREAM_SHARDS", &self.stream_shards, 1..=256)?,
+            backlog_events_max: number("BACKLOG_EVENTS_MAX", &self.backlog_events_max, 1..=1 << 50)?,
+            durability: word(
+                "DURABILITY",
+                &self.durability,
+                &[("strict", Durability::Strict), ("relaxed", Durability::Relaxed)],
+            )?,
+            log_format: word(
+                "LOG_FORMAT",
+                &self.log_format,
+                &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+            )?,
+        })
+    }
+}

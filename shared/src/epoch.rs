@@ -1,0 +1,81 @@
+//! The epoch: how a stream that has lost its memory is noticed, and how its counters come back.
+//!
+//! The stream bears a random epoch and the store has it on record. While they agree, the stream's counters (rate,
+//! quota, accepted) are trusted. When the stream bears none, or another, it was wiped, restored or swapped: it refuses
+//! to admit and to settle until its counters are rebuilt from the ledger and a new epoch is set, here.
+
+use uuid::Uuid;
+
+use crate::store::{Store, StoreError};
+use crate::stream::{Stream, StreamError};
+
+/// What [`reconcile`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// Stream and store agree.
+    Agreed,
+    /// The counters of this many shards were rebuilt and have a new epoch.
+    Rebuilt(u16),
+}
+
+/// Why the epoch could not be settled; try again.
+#[derive(Debug, thiserror::Error)]
+pub enum EpochError {
+    /// See [`StreamError`].
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// See [`StoreError`].
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The stream's contents moved while they were counted, or another process was faster.
+    #[error("shard {shard} changed while its counters were rebuilt")]
+    Moved {
+        /// Which.
+        shard: u16,
+    },
+}
+
+/// Compares the epochs of every shard, rebuilds the counters where they differ, and makes the stream trust the result.
+///
+/// Safe to call from any number of processes at any time: the store's record is changed only from the value that was
+/// read, and the stream's counters only while its contents are those that were counted.
+///
+/// # Errors
+/// [`EpochError`]; nothing is trusted that was not before.
+pub async fn reconcile(stream: &dyn Stream, store: &dyn Store) -> Result<Found, EpochError> {
+    let mut rebuilt = 0;
+    for shard in 0..stream.shards() {
+        let recorded = store.epoch(shard).await?;
+        let borne = stream.epoch(shard).await?;
+        let agreed = match (recorded, borne) {
+            (Some(recorded), Some(borne)) if recorded == borne => recorded,
+            _ => {
+                rebuilt += 1;
+                rebuild(stream, store, shard, recorded).await?
+            }
+        };
+        stream.trust_epoch(shard, agreed);
+    }
+    Ok(if rebuilt == 0 { Found::Agreed } else { Found::Rebuilt(rebuilt) })
+}
+
+/// Gives the shard a new epoch. The record comes first: if we die before the stream has it, the two still differ and
+/// the next caller starts over; the other way round, stale counters could be trusted.
+async fn rebuild(
+    stream: &dyn Stream,
+    store: &dyn Store,
+    shard: u16,
+    recorded: Option<Uuid>,
+) -> Result<Uuid, EpochError> {
+    let epoch = Uuid::new_v4();
+    if !store.replace_epoch(shard, recorded, epoch).await? {
+        return Err(EpochError::Moved { shard });
+    }
+    let pending = stream.pending_batches(shard).await?;
+    let counters = store.counters_for_rebuild(shard, stream.shards(), &pending).await?;
+    if !stream.rebuild(shard, epoch, &counters, &pending).await? {
+        return Err(EpochError::Moved { shard });
+    }
+    tracing::warn!(shard, pending = pending.len(), %epoch, "the stream's counters were rebuilt under epoch {epoch}");
+    Ok(epoch)
+}
