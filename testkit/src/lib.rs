@@ -2,6 +2,8 @@
 //!
 //! - [`Redis`] and [`Postgres`] are the genuine servers, each in a temporary folder of its own, that can be killed,
 //!   paused and restarted.
+//! - [`Program`] is one of our own binaries as a process.
+//! - [`http`] speaks to it, well or badly; an [`HttpProxy`] between it and a client spoils chosen requests.
 //! - [`eventually`] waits for a fact instead of for a time.
 //!
 //! Everything here panics with a message that says what to do; a test has no better use for an error. What this
@@ -11,10 +13,15 @@
 mod cluster;
 mod eventually;
 mod folder;
+pub mod http;
 mod postgres;
+mod program;
+mod proxy;
 mod redis;
 mod server;
 
 pub use eventually::{Fact, eventually};
 pub use postgres::{Database, Postgres};
+pub use program::{Finished, Program};
+pub use proxy::{Done, HttpProxy, Spoil};
 pub use redis::Redis;
