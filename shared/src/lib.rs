@@ -23,5 +23,6 @@ pub mod metrics;
 pub mod plan;
 pub mod process;
 pub mod row;
+pub mod scrape;
 pub mod store;
 pub mod stream;
