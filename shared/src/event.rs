@@ -4,6 +4,8 @@
 //! by hash, and an event without one gets its id from its batch and its place there. So the same event sent again is
 //! the same row, whatever batch it arrives in.
 
+use std::borrow::Cow;
+
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -34,7 +36,7 @@ pub struct Rejection {
     pub code: &'static str,
     /// The field to mend, when it is one field.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub field: Option<&'static str>,
+    pub field: Option<Cow<'static, str>>,
     /// What is wrong and what would be right.
     pub message: String,
 }

@@ -18,6 +18,7 @@ pub mod dialect;
 pub mod entry;
 pub mod epoch;
 pub mod event;
+pub mod json;
 pub mod key;
 pub mod metrics;
 pub mod plan;

