@@ -111,11 +111,8 @@ impl LimitArgs {
     /// # Errors
     /// The first [`ConfigError`].
     pub fn check(&self) -> Result<Limits, ConfigError> {
-        let decoded = number(
-            "BODY_DECODED_BYTES_MAX",
-            &self.body_decoded_bytes_max,
-            1_024..=BODY_DECODED_BYTES_MAX,
-        )?;
+        let decoded =
+            number("BODY_DECODED_BYTES_MAX", &self.body_decoded_bytes_max, 1_024..=BODY_DECODED_BYTES_MAX)?;
         let body = number("BODY_BYTES_MAX", &self.body_bytes_max, 1_024..=BODY_DECODED_BYTES_MAX)?;
         let in_flight = number(
             "BODIES_IN_FLIGHT_BYTES_MAX",

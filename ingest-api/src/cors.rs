@@ -1,11 +1,11 @@
 //! Cross-origin requests (Fetch, "CORS protocol"). Write keys are made to be seen by browsers, so any origin may use
 //! them; no credentials of the browser are ever involved.
 
+use hyper::StatusCode;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, HeaderMap, HeaderValue,
 };
-use hyper::StatusCode;
 
 use crate::answer::{self, Answer};
 

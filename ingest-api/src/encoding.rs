@@ -61,9 +61,8 @@ pub fn decode(encoding: Encoding, body: &Bytes, bytes_max: usize) -> Result<Byte
     let decoded = match encoding {
         Encoding::Identity if body.len() > bytes_max => return Err(DecodeError::TooLarge { max: bytes_max }),
         Encoding::Identity => return Ok(body.clone()),
-        Encoding::Gzip => {
-            read_bounded(MultiGzDecoder::new(&body[..]), body.len(), bytes_max).map_err(|_| DecodeError::Gzip)?
-        }
+        Encoding::Gzip => read_bounded(MultiGzDecoder::new(&body[..]), body.len(), bytes_max)
+            .map_err(|_| DecodeError::Gzip)?,
         Encoding::Zstd => ZSTD.with_borrow_mut(|context| {
             // A context that failed in the middle of a frame would go on there.
             context.reset(ResetDirective::SessionOnly).map_err(|_| DecodeError::Zstd)?;
@@ -117,7 +116,7 @@ mod tests {
 
     #[test]
     fn what_was_encoded_comes_back() {
-        let body: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+        let body: Vec<u8> = (0..40_000_u32).flat_map(u32::to_le_bytes).collect();
         assert_eq!(decoded(Encoding::Identity, body.clone()), Ok(body.clone()));
         assert_eq!(decoded(Encoding::Gzip, gzip(&body)), Ok(body.clone()));
         assert_eq!(decoded(Encoding::Zstd, zstd(&body)), Ok(body));
@@ -147,14 +146,15 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_body_with_an_encoding_is_refused_or_empty() {
+    fn nothing_at_all_is_not_an_encoding_of_anything() {
+        assert_eq!(decoded(Encoding::Identity, Vec::new()), Ok(Vec::new()));
         assert_eq!(decoded(Encoding::Gzip, Vec::new()), Err(DecodeError::Gzip));
-        assert_eq!(decoded(Encoding::Zstd, Vec::new()), Ok(Vec::new()));
+        assert_eq!(decoded(Encoding::Zstd, Vec::new()), Err(DecodeError::Zstd));
     }
 
     #[test]
     fn a_bomb_stops_at_the_limit() {
-        let zeroes = vec![0; 64 << 20];
+        let zeroes = vec![0; 4 << 20];
         let too_large = Err(DecodeError::TooLarge { max: MAX });
         assert_eq!(decoded(Encoding::Gzip, gzip(&zeroes)), too_large);
         assert_eq!(decoded(Encoding::Zstd, zstd(&zeroes)), too_large);

@@ -304,7 +304,9 @@ impl From<BodyFault> for Problem {
                 Self::PayloadTooLarge(format!("the body is larger than {max} bytes").into())
             }
             BodyFault::Timeout => Self::RequestTimeout,
-            BodyFault::Broken => Self::InvalidEncoding("the body ended early or is not framed as its head says"),
+            BodyFault::Broken => {
+                Self::InvalidEncoding("the body ended early or is not framed as its head says")
+            }
             BodyFault::OverBudget => Self::Overloaded("too many bodies are being read at once"),
         }
     }

@@ -88,8 +88,10 @@ pub fn content_encoding(headers: &HeaderMap) -> Result<Encoding, HeaderError> {
 /// # Errors
 /// [`HeaderError::Invalid`].
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, HeaderError> {
-    let invalid =
-        HeaderError::Invalid { name: "idempotency-key", expected: "one value of 1 to 255 visible ASCII characters" };
+    let invalid = HeaderError::Invalid {
+        name: "idempotency-key",
+        expected: "one value of 1 to 255 visible ASCII characters",
+    };
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.to_str().map_err(|_| invalid)?;
@@ -133,7 +135,9 @@ mod tests {
     fn the_content_type_chooses_the_dialect() {
         let dialect = |value: &str| native_dialect(&headers(&[("content-type", value)]));
         assert_eq!(native_dialect(&headers(&[])), Ok(Dialect::Native));
-        for json in ["application/json", "Application/JSON; charset=utf-8", "text/plain", "application/x.y+json"] {
+        for json in
+            ["application/json", "Application/JSON; charset=utf-8", "text/plain", "application/x.y+json"]
+        {
             assert_eq!(dialect(json), Ok(Dialect::Native), "{json}");
         }
         for lines in ["application/x-ndjson", "application/ndjson;charset=utf-8", "application/jsonl"] {
@@ -159,7 +163,8 @@ mod tests {
 
     #[test]
     fn an_idempotency_key_is_1_to_255_visible_characters() {
-        let key = |value: &str| idempotency_key(&headers(&[("idempotency-key", value)])).map(|key| key.is_some());
+        let key =
+            |value: &str| idempotency_key(&headers(&[("idempotency-key", value)])).map(|key| key.is_some());
         assert_eq!(key("a"), Ok(true));
         assert_eq!(key(&"k".repeat(255)), Ok(true));
         for bad in ["", "two words", "tab\tbed"] {
@@ -168,7 +173,10 @@ mod tests {
         assert!(key(&"k".repeat(256)).is_err());
         assert!(idempotency_key(&headers(&[("idempotency-key", "a"), ("idempotency-key", "a")])).is_err());
         let latin_1 = HeaderValue::from_bytes(b"caf\xe9").unwrap();
-        assert!(idempotency_key(&HeaderMap::from_iter([(HeaderName::from_static("idempotency-key"), latin_1)])).is_err());
+        assert!(
+            idempotency_key(&HeaderMap::from_iter([(HeaderName::from_static("idempotency-key"), latin_1)]))
+                .is_err()
+        );
     }
 
     #[test]

@@ -33,7 +33,7 @@ use crate::encoding::Encoding;
 use crate::error::Problem;
 use crate::headers::{self, HeaderError};
 use crate::service::{Received, Service};
-use crate::signature::{Signed, SignatureError};
+use crate::signature::{SignatureError, Signed};
 use crate::wait;
 
 /// What the head of a post says, beside the key.
@@ -190,9 +190,8 @@ async fn take(
     let origin = Origin { project, batch_id };
     let events_max = usize::try_from(known.plan().batch_events_max()).unwrap_or(usize::MAX);
     let (dialect, keyed) = (terms.dialect, terms.idempotency_key.is_some());
-    let prepared = service
-        .work(decoded.len(), move || prepare(dialect, &decoded, origin, events_max, keyed))
-        .await?;
+    let prepared =
+        service.work(decoded.len(), move || prepare(dialect, &decoded, origin, events_max, keyed)).await?;
     for rejection in &prepared.rejected {
         metrics::event_refused(rejection.code);
     }
@@ -227,12 +226,7 @@ fn digest(dialect: Dialect, body: &[u8]) -> [u8; 16] {
 }
 
 /// Asks the stream. When it is over, the batch is in it exactly once, whichever request brought it.
-async fn admit(
-    service: &Service,
-    known: &Known,
-    prepared: &Prepared,
-    awaited: bool,
-) -> Result<(), Problem> {
+async fn admit(service: &Service, known: &Known, prepared: &Prepared, awaited: bool) -> Result<(), Problem> {
     if !service.trust.durable_enough() {
         return Err(Problem::StreamUnavailable("the stream is not known to be durable; nothing is accepted"));
     }

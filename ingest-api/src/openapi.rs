@@ -19,7 +19,7 @@ mod tests {
 
     use super::*;
     use crate::error::CODES;
-    use crate::routes::{Verb, ROUTES};
+    use crate::routes::{ROUTES, Verb};
 
     fn document() -> serde_json::Value {
         serde_json::from_str(DOCUMENT).unwrap()
@@ -47,7 +47,8 @@ mod tests {
     #[test]
     fn the_document_has_every_error_code_and_no_other() {
         let document = document();
-        let codes = document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].as_array().unwrap();
+        let codes =
+            document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].as_array().unwrap();
         let documented: BTreeSet<_> = codes.iter().map(|code| code.as_str().unwrap()).collect();
         let answered: BTreeSet<_> = CODES.iter().map(|(_, code)| *code).collect();
         assert_eq!(documented, answered);

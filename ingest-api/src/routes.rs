@@ -122,7 +122,9 @@ pub async fn answer(service: Arc<Service>, request: Request<Incoming>) -> Answer
     let path = head.uri.path();
     let route = ROUTES.iter().find(|route| route.matches(path));
     let mut answer = match route {
-        None => Problem::NotFound("there is nothing at this path; /openapi.json tells what there is").answer(),
+        None => {
+            Problem::NotFound("there is nothing at this path; /openapi.json tells what there is").answer()
+        }
         Some(route) if route.takes(&head.method) => dispatch(&service, route, &head, upload).await,
         Some(route) if route.method == Verb::Post && head.method == Method::OPTIONS => cors::preflight(),
         Some(route) => Problem::MethodNotAllowed { allow: route.allow().to_owned() }.answer(),
@@ -134,7 +136,11 @@ pub async fn answer(service: Arc<Service>, request: Request<Incoming>) -> Answer
     if service.draining() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    metrics::request_answered(route.map_or(UNMATCHED, |route| route.path), answer.status().as_u16(), began.elapsed());
+    metrics::request_answered(
+        route.map_or(UNMATCHED, |route| route.path),
+        answer.status().as_u16(),
+        began.elapsed(),
+    );
     answer
 }
 

@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::routes;
-use crate::service::{Service, Stage};
+use crate::service::{Service, Stage, reached};
 
 /// Bytes of a request's head. More is answered 431.
 const HEAD_BYTES_MAX: usize = 32 << 10;
@@ -99,7 +99,7 @@ async fn serve_connection(
 ) {
     let connections_max = service.limits.connections_max;
     prepare_socket(&socket);
-    let mut stage = service.stage.clone();
+    let closing = reached(service.stage.clone(), Stage::Closing);
     let header_timeout = service.limits.header_timeout;
     let answer = service_fn(move |request| {
         let answering = routes::answer(Arc::clone(&service), request);
@@ -115,7 +115,7 @@ async fn serve_connection(
     );
     let served = tokio::select! {
         served = connection.as_mut() => served,
-        _ = stage.wait_for(|stage| *stage == Stage::Closing) => {
+        () = closing => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

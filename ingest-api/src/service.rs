@@ -52,6 +52,13 @@ pub enum Stage {
     Closing,
 }
 
+/// Returns when the server has come this far.
+pub async fn reached(mut stage: watch::Receiver<Stage>, at_least: Stage) {
+    if stage.wait_for(|stage| *stage >= at_least).await.is_err() {
+        tracing::debug!("the server is gone");
+    }
+}
+
 /// One server's state.
 pub struct Service {
     /// See [`Deps::stream`].
@@ -133,7 +140,8 @@ impl Service {
 
     async fn decode(&self, encoding: Encoding, raw: &Bytes) -> Result<Bytes, DecodeError> {
         let bytes_max = self.limits.body_decoded_bytes_max;
-        let inline_max = if encoding == Encoding::Identity { bytes_max } else { INLINE_BYTES_MAX.min(bytes_max) };
+        let inline_max =
+            if encoding == Encoding::Identity { bytes_max } else { INLINE_BYTES_MAX.min(bytes_max) };
         // How large the result is, only decoding tells: begin here, and start over elsewhere when it is large.
         match encoding::decode(encoding, raw, inline_max) {
             Err(DecodeError::TooLarge { max }) if max < bytes_max => {
@@ -145,7 +153,11 @@ impl Service {
     }
 
     /// Does work on this many bytes: here, or apart when they are many.
-    pub async fn work<T: Send + 'static>(&self, bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub async fn work<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
         if bytes <= INLINE_BYTES_MAX { work() } else { self.apart(work).await }
     }
 
@@ -166,8 +178,10 @@ impl Service {
         &self,
         question: impl Future<Output = Result<T, shared::store::StoreError>>,
     ) -> Result<T, Problem> {
-        let _turn =
-            self.reports.try_acquire().map_err(|_| Problem::Overloaded("too many reports are being made at once"))?;
+        let _turn = self
+            .reports
+            .try_acquire()
+            .map_err(|_| Problem::Overloaded("too many reports are being made at once"))?;
         match tokio::time::timeout(REPORT_TIME_MAX, question).await {
             Ok(report) => Ok(report?),
             Err(_) => Err(Problem::StoreUnavailable),

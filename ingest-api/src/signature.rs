@@ -20,7 +20,9 @@ const SIGNATURES_MAX: usize = 16;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SignatureError {
     /// A header is not there, or twice.
-    #[error("this key demands signed requests: send webhook-id, webhook-timestamp and webhook-signature, each once")]
+    #[error(
+        "this key demands signed requests: send webhook-id, webhook-timestamp and webhook-signature, each once"
+    )]
     Missing,
     /// The id is not usable.
     #[error("webhook-id must be 1 to 255 visible ASCII characters")]

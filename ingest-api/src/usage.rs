@@ -135,7 +135,9 @@ impl Question {
             None | Some("day") => UsageWindow::Day,
             Some("hour") => UsageWindow::Hour,
             Some("month") => UsageWindow::Month,
-            Some(_) => return Err(ParameterError::Invalid { name: "window", expected: "hour, day or month" }),
+            Some(_) => {
+                return Err(ParameterError::Invalid { name: "window", expected: "hour, day or month" });
+            }
         };
         if from >= to {
             return Err(ParameterError::Invalid { name: "from", expected: "before to" });
@@ -172,7 +174,8 @@ fn percent_decoded(text: &str) -> String {
     while let [byte, tail @ ..] = rest {
         let escaped = match rest {
             [b'%', high, low, ..] => {
-                let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+                let digit =
+                    |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
                 digit(*high).zip(digit(*low)).map(|(high, low)| high << 4 | low)
             }
             _ => None,

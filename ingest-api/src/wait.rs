@@ -6,7 +6,7 @@ use shared::plan::ProjectId;
 use shared::stream::{BatchId, BatchState, Outcome};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::service::{Service, Stage};
+use crate::service::{Service, Stage, reached};
 
 /// Between the first two looks; it doubles.
 const LOOK_EVERY_MIN: Duration = Duration::from_millis(5);
@@ -20,10 +20,9 @@ pub async fn for_outcome(
     batch_id: BatchId,
     at_most: Duration,
 ) -> Option<Outcome> {
-    let mut stage = service.stage.clone();
     tokio::select! {
         looked = timeout_at(Instant::now() + at_most, look(service, project, batch_id)) => looked.ok().flatten(),
-        _ = stage.wait_for(|stage| *stage > Stage::Serving) => None,
+        () = reached(service.stage.clone(), Stage::Draining) => None,
     }
 }
 
@@ -35,7 +34,9 @@ async fn look(service: &Service, project: ProjectId, batch_id: BatchId) -> Optio
             Ok(BatchState::Settled { outcome, .. }) => return Some(outcome),
             Ok(BatchState::Pending { .. }) => {}
             // Settled so long ago that only the ledger remembers.
-            Ok(BatchState::Unknown) => return service.report(service.store.batch(project, batch_id)).await.ok()?,
+            Ok(BatchState::Unknown) => {
+                return service.report(service.store.batch(project, batch_id)).await.ok()?;
+            }
             Err(_) => return None,
         }
         sleep(pause).await;
