@@ -1,1 +1,27 @@
-//! Stub.
+//! For tests and benchmarks only: real servers and real processes, started on free ports and gone when dropped.
+//!
+//! - [`Redis`] and [`Postgres`] are the genuine servers, each in a temporary folder of its own, that can be killed,
+//!   paused and restarted.
+//! - [`Program`] is one of our own binaries as a process.
+//! - [`http`] speaks to it, well or badly; an [`HttpProxy`] between it and a client spoils chosen requests.
+//! - [`eventually`] waits for a fact instead of for a time.
+//!
+//! Everything here panics with a message that says what to do; a test has no better use for an error. What this
+//! room must never do: imitate a server, or leave one running. Whatever is started dies with the test process, even
+//! when that is killed.
+
+mod cluster;
+mod eventually;
+mod folder;
+pub mod http;
+mod postgres;
+mod program;
+mod proxy;
+mod redis;
+mod server;
+
+pub use eventually::{Fact, eventually};
+pub use postgres::{Database, Postgres};
+pub use program::{Finished, Program};
+pub use proxy::{Done, HttpProxy, Spoil};
+pub use redis::Redis;

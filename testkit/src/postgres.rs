@@ -1,0 +1,278 @@
+//! A real PostgreSQL.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio_postgres::{Client, Config, NoTls};
+
+use crate::cluster;
+use crate::eventually;
+use crate::folder::Folder;
+use crate::server::{Process, free_port};
+
+const START_DEADLINE: Duration = Duration::from_secs(120);
+/// Ports are chosen at random among free ones; losing this many races in a row is a sign of something else.
+const START_ATTEMPTS: usize = 5;
+/// What every cluster begins with.
+const FIRST_DATABASE: &str = "postgres";
+
+/// A PostgreSQL of one's own: durable, on a free port of 127.0.0.1, never run by root, stopped and removed when
+/// dropped. Its superuser is `postgres`, without a password.
+#[derive(Debug)]
+pub struct Postgres {
+    // Dropped in this order: the server must be gone before its folder.
+    process: Process,
+    folder: Folder,
+    port: u16,
+    databases: AtomicU32,
+}
+
+/// One database of a [`Postgres`].
+#[derive(Clone, Debug)]
+pub struct Database {
+    name: String,
+    port: u16,
+}
+
+impl Postgres {
+    /// Starts one and waits until it accepts connections.
+    ///
+    /// # Panics
+    /// When it cannot be started; the message says what to install.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one with these settings of postgresql.conf on top of the usual ones.
+    ///
+    /// # Panics
+    /// See [`Postgres::start`].
+    pub async fn start_with(settings: &[(&str, &str)]) -> Self {
+        for _ in 0..START_ATTEMPTS {
+            let folder = Folder::create();
+            let port = free_port();
+            cluster::create(folder.path(), port, settings);
+            let process = launch(folder.path());
+            let mut server = Self { process, folder, port, databases: AtomicU32::new(0) };
+            if server.answers().await {
+                return server;
+            }
+            let log = server.log();
+            assert!(log.contains("Address already in use"), "postgres did not start:\n{log}");
+        }
+        panic!("postgres found its port taken {START_ATTEMPTS} times in a row")
+    }
+
+    /// `postgres://postgres@127.0.0.1:port/postgres`, a database with nothing in it.
+    pub fn url(&self) -> String {
+        self.first_database().url()
+    }
+
+    /// How to connect to the same database.
+    pub fn config(&self) -> Config {
+        self.first_database().config()
+    }
+
+    /// A connection to the same database.
+    ///
+    /// # Panics
+    /// When the server does not accept it.
+    pub async fn connect(&self) -> Client {
+        self.first_database().connect().await
+    }
+
+    /// The port it listens on; the same one after a restart.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(self.folder.path().join(cluster::LOG)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// One more database with nothing in it: tests that share a server need not share tables.
+    ///
+    /// # Panics
+    /// When the server does not make it.
+    pub async fn create_database(&self) -> Database {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let statement = format!("CREATE DATABASE {name}");
+        self.connect().await.batch_execute(&statement).await.expect("a database can be created");
+        Database { name, port: self.port }
+    }
+
+    /// The operator's stop: sessions are ended, everything is written, then it ends.
+    pub async fn stop_fast(&mut self) {
+        self.process.signal(Signal::INT);
+        self.process.ended().await;
+    }
+
+    /// SIGKILL of the postmaster and of every session; returns when all are dead.
+    ///
+    /// # Panics
+    /// When one does not die.
+    pub async fn kill(&mut self) {
+        if self.process.exit().is_some() {
+            return;
+        }
+        // Stopped first, so that it starts no child while we look for them.
+        self.process.signal(Signal::STOP);
+        let children = self.children();
+        self.process.signal(Signal::KILL);
+        self.process.ended().await;
+        for child in &children {
+            signal_stranger(*child, Signal::KILL);
+        }
+        let what = "the sessions of a killed PostgreSQL to end";
+        eventually(START_DEADLINE, what, async || !children.iter().any(|child| is_alive(*child))).await;
+    }
+
+    /// Starts it again, on the same port and the same data, killing it first if it runs; returns when it has
+    /// recovered and accepts connections.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn restart(&mut self) {
+        self.kill().await;
+        self.process = launch(self.folder.path());
+        assert!(self.answers().await, "postgres did not start again:\n{}", self.log());
+    }
+
+    /// SIGSTOP to every process of it: connections stay open and answer nothing.
+    pub fn pause(&mut self) {
+        self.process.signal(Signal::STOP);
+        for child in self.children() {
+            signal_stranger(child, Signal::STOP);
+        }
+    }
+
+    /// SIGCONT to every process of it.
+    pub fn resume(&mut self) {
+        for child in self.children() {
+            signal_stranger(child, Signal::CONT);
+        }
+        self.process.signal(Signal::CONT);
+    }
+
+    fn first_database(&self) -> Database {
+        Database { name: FIRST_DATABASE.to_owned(), port: self.port }
+    }
+
+    fn children(&self) -> Vec<Pid> {
+        children_of(self.process.pid())
+    }
+
+    /// Waits until it accepts connections; false when it has ended instead.
+    async fn answers(&mut self) -> bool {
+        let (database, process) = (self.first_database(), &mut self.process);
+        let ours = cluster::data(self.folder.path());
+        eventually(START_DEADLINE, "postgres to accept connections", async || {
+            if process.exit().is_some() {
+                return Ok(false);
+            }
+            answers_as(&database, &ours).await.map(|()| true)
+        })
+        .await
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // An immediate stop, which also ends its sessions and frees its shared memory; a paused one is woken for it.
+        self.process.signal(Signal::QUIT);
+        self.resume();
+        if self.process.exit().is_none() {
+            self.process.child().wait().expect("a child can be waited for");
+        }
+    }
+}
+
+impl Database {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `postgres://postgres@127.0.0.1:port/name`
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{}", self.port, self.name)
+    }
+
+    /// How to connect to it.
+    pub fn config(&self) -> Config {
+        let mut config = Config::new();
+        config.host("127.0.0.1").port(self.port).user("postgres").dbname(&self.name);
+        config
+    }
+
+    /// A connection to it.
+    ///
+    /// # Panics
+    /// When the server does not accept it.
+    pub async fn connect(&self) -> Client {
+        self.try_connect().await.expect("a running PostgreSQL accepts connections")
+    }
+
+    async fn try_connect(&self) -> Result<Client, tokio_postgres::Error> {
+        let (client, connection) = self.config().connect(NoTls).await?;
+        // It ends with the client, or with the server, whose death is what many a test is about.
+        tokio::spawn(connection);
+        Ok(client)
+    }
+}
+
+/// A stranger's server may have taken the port just before ours: its data lies elsewhere.
+async fn answers_as(database: &Database, ours: &Path) -> Result<(), String> {
+    let talk = async || {
+        let client = database.try_connect().await?;
+        Ok::<String, tokio_postgres::Error>(client.query_one("SHOW data_directory", &[]).await?.get(0))
+    };
+    let data = talk().await.map_err(|error| error.to_string())?;
+    if Path::new(&data) == ours { Ok(()) } else { Err(format!("another PostgreSQL answers, of {data}")) }
+}
+
+fn launch(folder: &Path) -> Process {
+    let mut command = cluster::command("postgres");
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join(cluster::LOG))
+        .expect("a log can be opened in our own folder");
+    let log_too = log.try_clone().expect("an open file can be cloned");
+    command.arg("-D").arg(cluster::data(folder)).stdin(Stdio::null()).stdout(log).stderr(log_too);
+    Process::start(command)
+}
+
+/// The processes whose parent is this one.
+fn children_of(parent: Pid) -> Vec<Pid> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let is_child = |folder: &PathBuf| stat_field(folder, 1) == Some(parent.as_raw_nonzero().to_string());
+    let pid = |folder: PathBuf| folder.file_name()?.to_str()?.parse().ok().and_then(Pid::from_raw);
+    processes.flatten().map(|entry| entry.path()).filter(is_child).filter_map(pid).collect()
+}
+
+/// A zombie is dead: whoever inherited it has only not looked yet.
+fn is_alive(pid: Pid) -> bool {
+    let state = stat_field(&PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero())), 0);
+    state.is_some_and(|state| state != "Z" && state != "X")
+}
+
+/// A field of /proc/PID/stat, counted from the process state, which follows the name in parentheses.
+fn stat_field(folder: &Path, field: usize) -> Option<String> {
+    let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(field).map(str::to_owned)
+}
+
+/// Signals a process that is not our child: it may have ended meanwhile.
+fn signal_stranger(pid: Pid, signal: Signal) {
+    match kill_process(pid, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(error) => panic!("process {} cannot be signalled: {error}", pid.as_raw_nonzero()),
+    }
+}

@@ -1,0 +1,161 @@
+//! A proxy for HTTP clients that we do not control: it passes requests on, but for those it was told to spoil.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, RETRY_AFTER, TRANSFER_ENCODING};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::http::{NoAnswer, connect};
+
+/// What to do to a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Spoil {
+    /// Pass it on, wait for the answer, and close the connection instead of delivering it.
+    DropAnswer,
+    /// Do not pass it on; answer 429 with this `Retry-After`, in seconds.
+    TooManyRequests(u32),
+}
+
+/// What a proxy has done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Done {
+    /// Requests it received.
+    pub received: u64,
+    /// Answers it delivered.
+    pub delivered: u64,
+    /// Answers it threw away.
+    pub dropped: u64,
+    /// Requests it refused itself.
+    pub refused: u64,
+}
+
+/// A proxy that runs until it is dropped.
+#[derive(Debug)]
+pub struct HttpProxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    serving: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    upstream: SocketAddr,
+    spoils: HashMap<u64, Spoil>,
+    received: AtomicU64,
+    delivered: AtomicU64,
+    dropped: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl HttpProxy {
+    /// Starts one that spoils the k-th request it receives, counted from 1, for each `(k, spoil)`.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub async fn start(upstream: SocketAddr, spoils: &[(u64, Spoil)]) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let shared = Arc::new(Shared {
+            upstream,
+            spoils: spoils.iter().copied().collect(),
+            received: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        });
+        let serving = tokio::spawn(serve(listener, Arc::clone(&shared)));
+        Self { address, shared, serving }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it has done so far.
+    pub fn done(&self) -> Done {
+        let read = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
+        Done {
+            received: read(&self.shared.received),
+            delivered: read(&self.shared.delivered),
+            dropped: read(&self.shared.dropped),
+            refused: read(&self.shared.refused),
+        }
+    }
+}
+
+impl Drop for HttpProxy {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    // Connections end with the proxy, because they are in its hand.
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        connections.spawn(serve_connection(stream, Arc::clone(&shared)));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
+    let service = service_fn(|request| answer(request, Arc::clone(&shared)));
+    // An error is a client that has gone, or an answer dropped on purpose: both are counted where they happen.
+    drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+}
+
+/// An error makes hyper close the connection without an answer.
+async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Full<Bytes>>, NoAnswer> {
+    let number = shared.received.fetch_add(1, Ordering::SeqCst) + 1;
+    let spoil = shared.spoils.get(&number).copied();
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(crate::http::no_answer)?.to_bytes();
+    if let Some(Spoil::TooManyRequests(seconds)) = spoil {
+        shared.refused.fetch_add(1, Ordering::SeqCst);
+        return Ok(too_many_requests(seconds));
+    }
+    let answered = pass_on(shared.upstream, Request::from_parts(head, Full::new(body))).await?;
+    if spoil == Some(Spoil::DropAnswer) {
+        shared.dropped.fetch_add(1, Ordering::SeqCst);
+        return Err(crate::http::no_answer("dropped on purpose"));
+    }
+    shared.delivered.fetch_add(1, Ordering::SeqCst);
+    Ok(answered)
+}
+
+async fn pass_on(
+    upstream: SocketAddr,
+    mut request: Request<Full<Bytes>>,
+) -> Result<Response<Full<Bytes>>, NoAnswer> {
+    // These describe the client's connection to us; ours to the server says them anew.
+    for header in [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH] {
+        request.headers_mut().remove(header);
+    }
+    let answered = connect(upstream).await?.send_request(request).await.map_err(crate::http::no_answer)?;
+    let (mut head, body) = answered.into_parts();
+    let body = body.collect().await.map_err(crate::http::no_answer)?.to_bytes();
+    for header in [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH] {
+        head.headers.remove(header);
+    }
+    Ok(Response::from_parts(head, Full::new(body)))
+}
+
+fn too_many_requests(seconds: u32) -> Response<Full<Bytes>> {
+    let body = r#"{"code":"rate_limited","message":"refused by the test's proxy"}"#;
+    Response::builder()
+        .status(StatusCode::TOO_MANY_REQUESTS)
+        .header(RETRY_AFTER, seconds)
+        .body(Full::new(Bytes::from_static(body.as_bytes())))
+        .expect("a constant answer is well-formed")
+}
