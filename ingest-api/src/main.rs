@@ -1,2 +1,63 @@
-//! Stub.
-fn main() {}
+//! The program: settings, log, listeners, run.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use ingest_api::config::{Args, Config};
+use ingest_api::{Deps, Scrape, run};
+use shared::metrics;
+use shared::process::{start_logging, stop_requested};
+use shared::store::postgres::{PostgresOptions, PostgresStore};
+use shared::stream::redis::{RedisOptions, RedisStream};
+use tokio::net::TcpListener;
+
+/// Connections to PostgreSQL: accounts, epoch and reports share them; no batch ever waits for one.
+const STORE_CONNECTIONS: usize = 4;
+
+fn main() -> ExitCode {
+    let config = match Args::parse().check() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("ingest-api: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    start_logging(config.backend.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ran = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(serve(config)));
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "cannot serve: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let backend = config.backend;
+    let listener = bind("LISTEN_ADDR", config.listen).await?;
+    let scrape_listener = bind("METRICS_ADDR", config.metrics).await?;
+    let handle = metrics::install()?;
+    metrics::show_sentinels(&["millrace_durability_faults_total"]);
+    tracing::info!("metrics on http://{}/metrics", scrape_listener.local_addr()?);
+    let stream = RedisStream::new(RedisOptions {
+        url: backend.redis_url,
+        shards: backend.stream_shards,
+        backlog_events_max: backend.backlog_events_max,
+        connections: config.redis_connections,
+    })?;
+    let store = PostgresStore::new(PostgresOptions {
+        config: backend.database,
+        pool_size: STORE_CONNECTIONS,
+        application: "millrace-ingest-api",
+    });
+    let deps = Deps { stream, store, durability: backend.durability, limits: config.limits };
+    let scrape = Scrape { listener: scrape_listener, handle };
+    Ok(run(listener, Some(scrape), deps, stop_requested()).await?)
+}
+
+async fn bind(variable: &str, address: std::net::SocketAddr) -> Result<TcpListener, String> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| format!("{variable}={address}: cannot listen there: {error}"))
+}

@@ -131,9 +131,13 @@ impl BackendArgs {
             .as_str()
             .into_connection_info()
             .map_err(|error| ConfigError::new("REDIS_URL", "…", format!("not a Redis URL: {error}")))?;
-        let database = self.database_url.parse().map_err(|error| {
+        let database: tokio_postgres::Config = self.database_url.parse().map_err(|error| {
             ConfigError::new("DATABASE_URL", "…", format!("not a PostgreSQL URL: {error}"))
         })?;
+        // An empty text parses, to a configuration that can connect to nothing.
+        if database.get_hosts().is_empty() && database.get_hostaddrs().is_empty() {
+            return Err(ConfigError::new("DATABASE_URL", "…", "not a PostgreSQL URL: it names no host"));
+        }
         Ok(Backend {
             redis_url: self.redis_url.clone(),
             database,

@@ -1,0 +1,101 @@
+//! Who is asking: the key of a request, from its head or from a Segment body. It must never be logged or repeated.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use hyper::HeaderMap;
+use hyper::header::AUTHORIZATION;
+
+/// Longest key that is looked up, in bytes; keys of ours are shorter.
+const KEY_BYTES_MAX: usize = 512;
+
+/// Why there is no key to look up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// Nothing was sent.
+    #[error("no key was sent; send it as Authorization: Bearer KEY, or as the user name of Basic")]
+    Missing,
+    /// Not a form we read.
+    #[error("the Authorization header is not Bearer KEY and not Basic with the key as user name")]
+    Malformed,
+}
+
+/// The key in the head of a request: `Bearer`, or `Basic` with the key as user name.
+///
+/// # Errors
+/// [`CredentialsError`].
+pub fn key_in_head(headers: &HeaderMap) -> Result<String, CredentialsError> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or(CredentialsError::Missing)?;
+    if values.next().is_some() {
+        return Err(CredentialsError::Malformed);
+    }
+    let value = value.to_str().map_err(|_| CredentialsError::Malformed)?.trim();
+    let (scheme, rest) = value.split_once(' ').ok_or(CredentialsError::Malformed)?;
+    let rest = rest.trim();
+    let key = if scheme.eq_ignore_ascii_case("bearer") {
+        rest.to_owned()
+    } else if scheme.eq_ignore_ascii_case("basic") {
+        user_name(rest).ok_or(CredentialsError::Malformed)?
+    } else {
+        return Err(CredentialsError::Malformed);
+    };
+    checked(key)
+}
+
+/// The key in a Segment body, for SDKs that send none in the head.
+///
+/// # Errors
+/// [`CredentialsError`].
+pub fn key_in_segment_body(body: &[u8]) -> Result<String, CredentialsError> {
+    checked(shared::dialect::segment_write_key(body).ok_or(CredentialsError::Missing)?)
+}
+
+fn checked(key: String) -> Result<String, CredentialsError> {
+    if key.is_empty() || key.len() > KEY_BYTES_MAX { Err(CredentialsError::Malformed) } else { Ok(key) }
+}
+
+/// The user name in Basic credentials (RFC 7617); clients disagree about padding.
+fn user_name(credentials: &str) -> Option<String> {
+    let decoded = STANDARD.decode(credentials).or_else(|_| STANDARD_NO_PAD.decode(credentials)).ok()?;
+    let text = String::from_utf8(decoded).ok()?;
+    Some(text.split_once(':').map_or(text.as_str(), |(user, _)| user).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    fn key_of(value: &str) -> Result<String, CredentialsError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+        key_in_head(&headers)
+    }
+
+    #[test]
+    fn a_key_is_read_from_bearer_and_from_the_user_name_of_basic() {
+        assert_eq!(key_of("Bearer mk_1"), Ok("mk_1".into()));
+        assert_eq!(key_of("bearer  mk_1 "), Ok("mk_1".into()));
+        assert_eq!(key_of("Basic V0s6"), Ok("WK".into()));
+        assert_eq!(key_of("basic bWtfMTpwYXNz"), Ok("mk_1".into()));
+        assert_eq!(key_of("Basic bWtfMTpwYXNzdw"), Ok("mk_1".into()), "without padding");
+    }
+
+    #[test]
+    fn anything_else_is_malformed() {
+        for value in ["", "mk_1", "Bearer", "Basic !!!", "Digest x", "Basic Og==", "Basic /////w=="] {
+            assert_eq!(key_of(value), Err(CredentialsError::Malformed), "{value:?}");
+        }
+        assert_eq!(key_of(&format!("Bearer {}", "k".repeat(600))), Err(CredentialsError::Malformed));
+        assert_eq!(key_in_head(&HeaderMap::new()), Err(CredentialsError::Missing));
+    }
+
+    #[test]
+    fn two_authorization_headers_are_malformed() {
+        let mut headers = HeaderMap::new();
+        headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer a"));
+        headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer b"));
+        assert_eq!(key_in_head(&headers), Err(CredentialsError::Malformed));
+    }
+}

@@ -1,0 +1,201 @@
+//! Reading a body from its connection: within a deadline, a size, and the memory that all bodies share. A body that is
+//! not read is drained, so that the answer reaches a client that is still sending.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::HeaderMap;
+use hyper::body::{Body, Incoming};
+use hyper::header::EXPECT;
+use shared::metrics;
+
+/// What is read and thrown away of a body that nobody wants, before the connection is closed.
+const DISCARD_BYTES_MAX: u64 = 64 << 20;
+/// The same in time.
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Why a body was not received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BodyFault {
+    /// Larger than allowed.
+    #[error("the body is larger than {max} bytes")]
+    TooLarge {
+        /// The limit.
+        max: usize,
+    },
+    /// Not here within the deadline.
+    #[error("the body did not arrive in time")]
+    Timeout,
+    /// The connection or the framing broke.
+    #[error("the body broke off")]
+    Broken,
+    /// All bodies together take as much memory as they may.
+    #[error("too many bodies are being read")]
+    OverBudget,
+}
+
+/// The memory that all bodies share. It is taken as bytes arrive and never waited for.
+#[derive(Debug)]
+pub struct Budget {
+    used: AtomicUsize,
+    bytes_max: usize,
+}
+
+/// A share of the [`Budget`], given back when dropped.
+#[derive(Debug)]
+pub struct Reserved {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+/// A body that has not been read.
+pub struct Upload {
+    body: Option<Incoming>,
+    expects_continue: bool,
+}
+
+impl Budget {
+    /// A budget of this many bytes.
+    pub fn new(bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self { used: AtomicUsize::new(0), bytes_max })
+    }
+
+    /// A share of nothing, to grow.
+    pub fn open(self: &Arc<Self>) -> Reserved {
+        Reserved { budget: Arc::clone(self), bytes: 0 }
+    }
+}
+
+impl Reserved {
+    /// Takes more.
+    ///
+    /// # Errors
+    /// [`BodyFault::OverBudget`], with nothing taken.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), BodyFault> {
+        let before = self.budget.used.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes > self.budget.bytes_max {
+            self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(BodyFault::OverBudget);
+        }
+        self.bytes += bytes;
+        metrics::body_bytes_in_flight(before + bytes);
+        Ok(())
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            let before = self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+            metrics::body_bytes_in_flight(before - self.bytes);
+        }
+    }
+}
+
+impl Upload {
+    /// The body of a request with this head.
+    pub fn new(headers: &HeaderMap, body: Incoming) -> Self {
+        Self { body: Some(body), expects_continue: headers.contains_key(EXPECT) }
+    }
+
+    /// Reads the body, taking its memory from `reserved`.
+    ///
+    /// # Errors
+    /// [`BodyFault`]. What is left is drained, except after a timeout.
+    pub async fn receive(
+        mut self,
+        reserved: &mut Reserved,
+        bytes_max: usize,
+        time_max: Duration,
+    ) -> Result<Bytes, BodyFault> {
+        let body = self.body.as_mut().expect("only dropping takes it");
+        // A Content-Length is known before the first byte; without one this is 0.
+        if body.size_hint().lower() > bytes_max as u64 {
+            return Err(BodyFault::TooLarge { max: bytes_max });
+        }
+        let received = tokio::time::timeout(time_max, collect(body, reserved, bytes_max)).await;
+        let received = match received {
+            Ok(Err(fault @ (BodyFault::TooLarge { .. } | BodyFault::OverBudget))) => return Err(fault),
+            Ok(received) => received,
+            Err(_) => Err(BodyFault::Timeout),
+        };
+        self.body = None;
+        metrics::body_received(received.as_ref().map_or(0, Bytes::len));
+        received
+    }
+}
+
+/// Reads to the end. A body of one piece, the common case, is not copied.
+async fn collect(body: &mut Incoming, reserved: &mut Reserved, bytes_max: usize) -> Result<Bytes, BodyFault> {
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame.map_err(|_| BodyFault::Broken)?.into_data() else { continue };
+        if first.len() + rest.len() + piece.len() > bytes_max {
+            return Err(BodyFault::TooLarge { max: bytes_max });
+        }
+        reserved.grow(piece.len())?;
+        if first.is_empty() && rest.is_empty() {
+            first = piece;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&std::mem::take(&mut first));
+            }
+            rest.extend_from_slice(&piece);
+        }
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let Some(body) = self.body.take() else { return };
+        // A client that waits for "100 Continue" has sent nothing yet, and will not after a final answer.
+        if body.is_end_stream() || self.expects_continue {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(discard(body));
+        }
+    }
+}
+
+/// Reads what a client still sends while its answer is on the way. Closing with unread bytes would reset the
+/// connection, and the reset can overtake the answer.
+async fn discard(mut body: Incoming) {
+    let mut discarded = 0;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            discarded += frame.data_ref().map_or(0, |piece| piece.len() as u64);
+            if discarded > DISCARD_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    if tokio::time::timeout(DISCARD_TIME_MAX, reading).await.is_err() {
+        tracing::debug!("a refused body was not drained in time");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_is_shared_and_given_back() {
+        let budget = Budget::new(100);
+        let mut one = budget.open();
+        let mut two = budget.open();
+        one.grow(60).unwrap();
+        assert_eq!(two.grow(41), Err(BodyFault::OverBudget));
+        two.grow(40).unwrap();
+        assert_eq!(one.grow(1), Err(BodyFault::OverBudget));
+        drop(two);
+        one.grow(40).unwrap();
+        drop(one);
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
+    }
+}

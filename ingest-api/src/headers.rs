@@ -1,0 +1,192 @@
+//! What the head of a post asks for: dialect, content encoding, idempotency key, waiting. No I/O in this room.
+
+use std::time::Duration;
+
+use hyper::HeaderMap;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use shared::dialect::Dialect;
+use shared::event::IDEMPOTENCY_KEY_BYTES_MAX;
+
+use crate::encoding::Encoding;
+
+/// Longest wait a client can ask for, in seconds.
+pub const WAIT_S_MAX: u64 = 30;
+
+/// A header that cannot be served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum HeaderError {
+    /// `Content-Type` is not one of ours.
+    #[error("content-type is not supported")]
+    MediaType,
+    /// `Content-Encoding` is not one of ours, or several.
+    #[error("content-encoding is not supported")]
+    Encoding,
+    /// A value that is not what the header takes.
+    #[error("{name} must be {expected}")]
+    Invalid {
+        /// The header.
+        name: &'static str,
+        /// What would be right.
+        expected: &'static str,
+    },
+}
+
+impl HeaderError {
+    /// The header's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::MediaType => "content-type",
+            Self::Encoding => "content-encoding",
+            Self::Invalid { name, .. } => name,
+        }
+    }
+}
+
+/// The native dialect that a content type names. A missing one is JSON, and so is `text/plain`, which is what a
+/// browser may send without asking first.
+///
+/// # Errors
+/// [`HeaderError::MediaType`].
+pub fn native_dialect(headers: &HeaderMap) -> Result<Dialect, HeaderError> {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Dialect::Native) };
+    let value = value.to_str().map_err(|_| HeaderError::MediaType)?;
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match essence.as_str() {
+        "" | "application/json" | "text/plain" | "text/json" => Ok(Dialect::Native),
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonl" => {
+            Ok(Dialect::NativeLines)
+        }
+        other if other.starts_with("application/") && other.ends_with("+json") => Ok(Dialect::Native),
+        _ => Err(HeaderError::MediaType),
+    }
+}
+
+/// The one content encoding of the body.
+///
+/// # Errors
+/// [`HeaderError::Encoding`].
+pub fn content_encoding(headers: &HeaderMap) -> Result<Encoding, HeaderError> {
+    let mut values = headers.get_all(CONTENT_ENCODING).iter();
+    let Some(value) = values.next() else { return Ok(Encoding::Identity) };
+    if values.next().is_some() {
+        return Err(HeaderError::Encoding);
+    }
+    let value = value.to_str().map_err(|_| HeaderError::Encoding)?.trim();
+    let known = [
+        ("gzip", Encoding::Gzip),
+        ("x-gzip", Encoding::Gzip),
+        ("zstd", Encoding::Zstd),
+        ("identity", Encoding::Identity),
+        ("", Encoding::Identity),
+    ];
+    let found = known.iter().find(|(name, _)| value.eq_ignore_ascii_case(name));
+    found.map(|(_, encoding)| *encoding).ok_or(HeaderError::Encoding)
+}
+
+/// The value of `Idempotency-Key`.
+///
+/// # Errors
+/// [`HeaderError::Invalid`].
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, HeaderError> {
+    let invalid = HeaderError::Invalid {
+        name: "idempotency-key",
+        expected: "one value of 1 to 255 visible ASCII characters",
+    };
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let key = value.to_str().map_err(|_| invalid)?;
+    let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+    if !visible || !(1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) || values.next().is_some() {
+        return Err(invalid);
+    }
+    Ok(Some(key))
+}
+
+/// How long the client prefers to wait for the outcome: `Prefer: wait=SECONDS` (RFC 7240). A preference that cannot
+/// be understood is none.
+pub fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
+    let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let seconds = preferences.flat_map(|value| value.split(',')).find_map(|preference| {
+        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        if name.trim().eq_ignore_ascii_case("wait") { value.parse::<u64>().ok() } else { None }
+    })?;
+    (seconds > 0).then(|| Duration::from_secs(seconds.min(WAIT_S_MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let field = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields.iter().map(field) {
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    #[test]
+    fn the_content_type_chooses_the_dialect() {
+        let dialect = |value: &str| native_dialect(&headers(&[("content-type", value)]));
+        assert_eq!(native_dialect(&headers(&[])), Ok(Dialect::Native));
+        for json in
+            ["application/json", "Application/JSON; charset=utf-8", "text/plain", "application/x.y+json"]
+        {
+            assert_eq!(dialect(json), Ok(Dialect::Native), "{json}");
+        }
+        for lines in ["application/x-ndjson", "application/ndjson;charset=utf-8", "application/jsonl"] {
+            assert_eq!(dialect(lines), Ok(Dialect::NativeLines), "{lines}");
+        }
+        for other in ["text/html", "application/x-www-form-urlencoded", "multipart/form-data", "json"] {
+            assert_eq!(dialect(other), Err(HeaderError::MediaType), "{other}");
+        }
+    }
+
+    #[test]
+    fn exactly_one_known_encoding_is_taken() {
+        let encoding = |value: &str| content_encoding(&headers(&[("content-encoding", value)]));
+        assert_eq!(content_encoding(&headers(&[])), Ok(Encoding::Identity));
+        assert_eq!(encoding("GZIP"), Ok(Encoding::Gzip));
+        assert_eq!(encoding("zstd"), Ok(Encoding::Zstd));
+        for other in ["br", "deflate", "gzip, gzip", "gzip,zstd"] {
+            assert_eq!(encoding(other), Err(HeaderError::Encoding), "{other}");
+        }
+        let twice = headers(&[("content-encoding", "gzip"), ("content-encoding", "gzip")]);
+        assert_eq!(content_encoding(&twice), Err(HeaderError::Encoding));
+    }
+
+    #[test]
+    fn an_idempotency_key_is_1_to_255_visible_characters() {
+        let key =
+            |value: &str| idempotency_key(&headers(&[("idempotency-key", value)])).map(|key| key.is_some());
+        assert_eq!(key("a"), Ok(true));
+        assert_eq!(key(&"k".repeat(255)), Ok(true));
+        for bad in ["", "two words", "tab\tbed"] {
+            assert!(key(bad).is_err(), "{bad:?}");
+        }
+        assert!(key(&"k".repeat(256)).is_err());
+        assert!(idempotency_key(&headers(&[("idempotency-key", "a"), ("idempotency-key", "a")])).is_err());
+        let latin_1 = HeaderValue::from_bytes(b"caf\xe9").unwrap();
+        assert!(
+            idempotency_key(&HeaderMap::from_iter([(HeaderName::from_static("idempotency-key"), latin_1)]))
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn a_preference_to_wait_is_found_among_others_and_capped() {
+        let wait = |value: &str| preferred_wait(&headers(&[("prefer", value)])).map(|wait| wait.as_secs());
+        assert_eq!(wait("wait=5"), Some(5));
+        assert_eq!(wait("respond-async, Wait = 7 ; x=y"), Some(7));
+        assert_eq!(wait("wait=100000"), Some(WAIT_S_MAX));
+        for none in ["wait=0", "wait=-1", "wait", "wait=soon", "return=minimal"] {
+            assert_eq!(wait(none), None, "{none}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! `GET /healthz`: the process is alive. `GET /readyz`: a batch sent now would be taken.
+
+use hyper::StatusCode;
+use serde::Serialize;
+
+use crate::answer::{self, Answer};
+use crate::service::Service;
+
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    reasons: Vec<&'static str>,
+}
+
+/// Always 200.
+pub fn alive() -> Answer {
+    answer::json_text(StatusCode::OK, r#"{"status":"ok"}"#)
+}
+
+/// 200, or 503 with every reason. The store being away is none: batches are taken without it.
+pub async fn ready(service: &Service) -> Answer {
+    let mut reasons = Vec::new();
+    if service.draining() {
+        reasons.push("the server is stopping");
+    }
+    if !service.accounts.loaded() {
+        reasons.push("the accounts have not been loaded yet");
+    }
+    match service.stream.epoch(0).await {
+        Err(_) => reasons.push("the stream cannot be reached"),
+        Ok(_) if !service.trust.epoch_agreed() => {
+            reasons.push("the stream's epoch is not the recorded one, its counters are not rebuilt yet");
+        }
+        Ok(_) => {}
+    }
+    if !service.trust.durable_enough() {
+        reasons.push("the stream is not known to put every write on disk before it answers");
+    }
+    let ready = reasons.is_empty();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    answer::json(status, &Readiness { ready, reasons })
+}

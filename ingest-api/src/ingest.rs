@@ -1,0 +1,351 @@
+//! The path of one batch, in order, and what may stop it at each step:
+//!
+//! 1. The head says what the body is (415), whose it is (401), and under which idempotency key it goes (400).
+//! 2. A project known to be over its rate is refused here (429), unless the batch may be one that is known already.
+//! 3. The body is read (408, 413, 503) and decoded (400, 413); a signature is checked against what was sent (401).
+//! 4. The dialect makes rows of it (400, 413, 422), and they are packed into one entry.
+//! 5. The stream admits the entry, in one round trip (422, 429, 503).
+//! 6. A client that prefers so waits for the outcome.
+//!
+//! Up to the fifth step nothing has happened that a dropped request would leave half done, and the fifth is atomic.
+//! This room must never wait for the store, except for a client that asked to wait for it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, StatusCode};
+use sha2::{Digest, Sha256};
+use shared::dialect::{self, Dialect};
+use shared::entry::Packed;
+use shared::event::{Origin, Rejection, batch_id_of_key};
+use shared::metrics;
+use shared::plan::Plan;
+use shared::stream::{Admission, BatchId, Outcome, StreamError, Verdict};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::accounts::Known;
+use crate::answer::{self, Answer};
+use crate::auth;
+use crate::body::Upload;
+use crate::encoding::Encoding;
+use crate::error::Problem;
+use crate::headers::{self, HeaderError};
+use crate::service::{Received, Service};
+use crate::signature::{SignatureError, Signed};
+use crate::wait;
+
+/// What the head of a post says, beside the key.
+struct Terms<'a> {
+    dialect: Dialect,
+    signed: Option<Signed<'a>>,
+    idempotency_key: Option<&'a str>,
+}
+
+/// A batch on its way to the stream.
+struct Prepared {
+    packed: Packed,
+    digest: Option<[u8; 16]>,
+    rejected: Vec<Rejection>,
+}
+
+/// A batch that is in the stream.
+struct Accepted {
+    batch_id: BatchId,
+    count: u32,
+    rejected: Vec<Rejection>,
+}
+
+/// `POST /v1/events`, for a caller whose key is known.
+///
+/// # Errors
+/// Every [`Problem`] named above.
+pub async fn native(
+    service: &Service,
+    head: &Parts,
+    upload: Upload,
+    known: &Arc<Known>,
+) -> Result<Answer, Problem> {
+    let headers = &head.headers;
+    let terms = Terms::read(headers::native_dialect(headers)?, headers, known)?;
+    let encoding = headers::content_encoding(headers)?;
+    refuse_flood(known, &terms)?;
+    let waiter = headers::preferred_wait(headers)
+        .and_then(|wait| Some((wait, Arc::clone(&service.waiters).try_acquire_owned().ok()?)));
+    let received = service.receive(upload, encoding).await?;
+    let accepted = take(service, &terms, received, known, waiter.is_some()).await?;
+    let Some((at_most, _permit)) = waiter else { return Ok(accepted.answer(None)) };
+    let outcome = wait::for_outcome(service, known.account.project, accepted.batch_id, at_most).await;
+    let mut answer = accepted.answer(outcome);
+    let applied = format!("wait={}", at_most.as_secs());
+    let applied = applied.try_into().expect("letters and digits are valid");
+    answer.headers_mut().insert("preference-applied", applied);
+    Ok(answer)
+}
+
+/// The key of a Segment post, and the body when it had to be read for it.
+///
+/// # Errors
+/// Unknown keys, and what can go wrong with the body.
+pub async fn segment_caller(
+    service: &Service,
+    headers: &HeaderMap,
+    upload: Upload,
+) -> Result<(Arc<Known>, SegmentBody), Problem> {
+    let encoding = headers::content_encoding(headers)?;
+    match auth::key_in_head(headers) {
+        Err(auth::CredentialsError::Missing) => {
+            let received = service.receive(upload, encoding).await?;
+            let body = received.decoded.clone();
+            let key = service.work(body.len(), move || auth::key_in_segment_body(&body)).await?;
+            let known = service.accounts.open(&key)?;
+            known.touch();
+            Ok((known, SegmentBody::Here(received)))
+        }
+        _ => Ok((service.caller(headers)?, SegmentBody::ToCome(upload, encoding))),
+    }
+}
+
+/// The body of a Segment post.
+pub enum SegmentBody {
+    /// Read already, because the key is in it.
+    Here(Received),
+    /// Not read.
+    ToCome(Upload, Encoding),
+}
+
+/// A Segment route, for a caller whose key is known. Their SDKs take exactly 200 for success.
+///
+/// # Errors
+/// Every [`Problem`] named above.
+pub async fn segment(
+    service: &Service,
+    head: &Parts,
+    body: SegmentBody,
+    known: &Arc<Known>,
+    dialect: Dialect,
+) -> Result<Answer, Problem> {
+    let terms = Terms::read(dialect, &head.headers, known)?;
+    let received = match body {
+        SegmentBody::Here(received) => received,
+        SegmentBody::ToCome(upload, encoding) => {
+            refuse_flood(known, &terms)?;
+            service.receive(upload, encoding).await?
+        }
+    };
+    take(service, &terms, received, known, false).await?;
+    Ok(answer::json_text(StatusCode::OK, r#"{"success":true}"#))
+}
+
+impl<'a> Terms<'a> {
+    fn read(dialect: Dialect, headers: &'a HeaderMap, known: &Known) -> Result<Self, Problem> {
+        let idempotency_key = headers::idempotency_key(headers)?;
+        if known.account.signing_secrets.is_empty() {
+            return Ok(Self { dialect, signed: None, idempotency_key });
+        }
+        let signed = Signed::from_headers(headers)?;
+        // Idempotency-Key is not covered by the signature: whoever repeats a signed request under another one would
+        // have it counted again.
+        if idempotency_key.is_some_and(|key| key != signed.id) {
+            let expected = "absent or equal to webhook-id on signed requests";
+            return Err(HeaderError::Invalid { name: "idempotency-key", expected }.into());
+        }
+        Ok(Self { dialect, signed: Some(signed), idempotency_key: Some(signed.id) })
+    }
+
+    fn verify(&self, known: &Known, raw: &[u8]) -> Result<(), SignatureError> {
+        let Some(signed) = self.signed else { return Ok(()) };
+        signed.verify(&known.account.signing_secrets, raw, OffsetDateTime::now_utc().unix_timestamp())
+    }
+}
+
+/// Refuses on the word of an earlier answer. A batch with an idempotency key may have been admitted before, and then
+/// gets its first answer however many requests there were since; only the stream knows.
+fn refuse_flood(known: &Known, terms: &Terms<'_>) -> Result<(), Problem> {
+    if terms.idempotency_key.is_some() {
+        return Ok(());
+    }
+    let Some(left) = known.project.blocked_for(Instant::now()) else { return Ok(()) };
+    metrics::flood_refused();
+    Err(Problem::RateLimited { wait_us: u64::try_from(left.as_micros()).unwrap_or(u64::MAX).max(1) })
+}
+
+/// From a received body to the stream.
+async fn take(
+    service: &Service,
+    terms: &Terms<'_>,
+    received: Received,
+    known: &Arc<Known>,
+    awaited: bool,
+) -> Result<Accepted, Problem> {
+    let Received { raw, decoded, reserved } = received;
+    terms.verify(known, &raw)?;
+    drop(raw);
+    let project = known.account.project;
+    let batch_id = match terms.idempotency_key {
+        Some(key) => batch_id_of_key(project, key),
+        None => Uuid::now_v7(),
+    };
+    let origin = Origin { project, batch_id };
+    let events_max = usize::try_from(known.plan().batch_events_max()).unwrap_or(usize::MAX);
+    let (dialect, keyed) = (terms.dialect, terms.idempotency_key.is_some());
+    let prepared =
+        service.work(decoded.len(), move || prepare(dialect, &decoded, origin, events_max, keyed)).await?;
+    for rejection in &prepared.rejected {
+        metrics::event_refused(rejection.code);
+    }
+    admit(service, known, &prepared, awaited).await?;
+    drop(reserved);
+    Ok(Accepted { batch_id, count: prepared.packed.count, rejected: prepared.rejected })
+}
+
+fn prepare(
+    dialect: Dialect,
+    body: &[u8],
+    origin: Origin,
+    events_max: usize,
+    keyed: bool,
+) -> Result<Prepared, dialect::BodyError> {
+    let batch = dialect::read(dialect, body, origin, events_max)?;
+    let packed = Packed::pack(origin.batch_id, origin.project, batch.count, &batch.rows);
+    let digest = keyed.then(|| digest(dialect, body));
+    Ok(Prepared { packed, digest, rejected: batch.rejected })
+}
+
+/// What a repeated batch is compared by: the decoded body, and how it is read.
+fn digest(dialect: Dialect, body: &[u8]) -> [u8; 16] {
+    let kind = match dialect {
+        Dialect::Native => "native",
+        Dialect::NativeLines => "lines",
+        Dialect::SegmentBatch => "batch",
+        Dialect::SegmentCall(call) => call,
+    };
+    let digest = Sha256::new().chain_update(kind).chain_update([0]).chain_update(body).finalize();
+    digest[..16].try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// Asks the stream. When it is over, the batch is in it exactly once, whichever request brought it.
+async fn admit(service: &Service, known: &Known, prepared: &Prepared, awaited: bool) -> Result<(), Problem> {
+    if !service.trust.durable_enough() {
+        return Err(Problem::StreamUnavailable("the stream is not known to be durable; nothing is accepted"));
+    }
+    let plan: &Plan = known.plan();
+    let admission = Admission { packed: &prepared.packed, plan, digest: prepared.digest, awaited };
+    let mut asked_at = Instant::now();
+    let mut answer = service.stream.admit(&admission).await;
+    let mut first_answer_lost = false;
+    if let Err(StreamError::Unknown(_)) = answer {
+        // Whether it happened, nobody knows; the batch id makes the second call change nothing if it did.
+        first_answer_lost = true;
+        asked_at = Instant::now();
+        answer = service.stream.admit(&admission).await;
+    }
+    metrics::admission(verdict_name(&answer), asked_at.elapsed());
+    let verdict = answer.map_err(|error| stream_problem(service, &error))?;
+    let ours = prepared.digest.is_none() && first_answer_lost;
+    if matches!(verdict, Verdict::Admitted { .. }) || (ours && matches!(verdict, Verdict::Repeated { .. })) {
+        metrics::events_admitted(prepared.packed.count);
+    }
+    judge(service, known, verdict, asked_at)
+}
+
+/// What a verdict means for the request, and for the next ones of its project.
+fn judge(service: &Service, known: &Known, verdict: Verdict, asked_at: Instant) -> Result<(), Problem> {
+    match verdict {
+        Verdict::Admitted { standing, .. } | Verdict::Repeated { standing, .. } => {
+            known.project.saw(standing);
+            Ok(())
+        }
+        Verdict::Conflict { standing } => {
+            known.project.saw(standing);
+            Err(Problem::IdempotencyConflict)
+        }
+        Verdict::BacklogFull { standing } => {
+            known.project.saw(standing);
+            Err(Problem::BacklogFull)
+        }
+        Verdict::RateLimited { wait_us, standing } => {
+            known.project.saw(standing);
+            // The stream began to count its wait after we asked, so counting ours from there refuses nothing that
+            // could pass.
+            known.project.block_until(asked_at + std::time::Duration::from_micros(wait_us));
+            Err(Problem::RateLimited { wait_us })
+        }
+        Verdict::QuotaExceeded { standing } => {
+            known.project.saw(standing);
+            Err(Problem::QuotaExceeded { reset_s: standing.quota_reset_s() })
+        }
+        Verdict::EpochChanged => {
+            service.trust.doubt_epoch();
+            Err(Problem::StreamUnavailable("the stream's counters are being rebuilt"))
+        }
+    }
+}
+
+/// What a failed call to the stream means for the request.
+pub fn stream_problem(service: &Service, error: &StreamError) -> Problem {
+    match error {
+        StreamError::Full(_) => {
+            tracing::debug!(%error, "a batch was not taken: {error}");
+            Problem::BacklogFull
+        }
+        StreamError::EpochChanged => {
+            service.trust.doubt_epoch();
+            Problem::StreamUnavailable("the stream's counters are being rebuilt")
+        }
+        StreamError::Unavailable(_) | StreamError::Unknown(_) => {
+            service.trust.doubt();
+            Problem::StreamUnavailable("the stream cannot be reached; send the same batch again")
+        }
+        StreamError::Refused(_) => {
+            tracing::error!(%error, "the stream refused a call: {error}");
+            Problem::StreamUnavailable("the stream refused; the operator's log tells why")
+        }
+    }
+}
+
+fn verdict_name(answer: &Result<Verdict, StreamError>) -> &'static str {
+    match answer {
+        Ok(Verdict::Admitted { .. }) => "admitted",
+        Ok(Verdict::Repeated { .. }) => "repeated",
+        Ok(Verdict::Conflict { .. }) => "conflict",
+        Ok(Verdict::BacklogFull { .. }) => "backlog_full",
+        Ok(Verdict::RateLimited { .. }) => "rate_limited",
+        Ok(Verdict::QuotaExceeded { .. }) => "quota_exceeded",
+        Ok(Verdict::EpochChanged) | Err(StreamError::EpochChanged) => "epoch_changed",
+        Err(StreamError::Full(_)) => "stream_full",
+        Err(StreamError::Unavailable(_)) => "unavailable",
+        Err(StreamError::Unknown(_)) => "unknown",
+        Err(StreamError::Refused(_)) => "refused",
+    }
+}
+
+impl Accepted {
+    /// 202, or 200 with the outcome. Only `rejected` needs a serializer; the rest has nothing to escape.
+    fn answer(&self, outcome: Option<Outcome>) -> Answer {
+        use std::fmt::Write;
+        let rejected = if self.rejected.is_empty() {
+            "[]".to_owned()
+        } else {
+            serde_json::to_string(&self.rejected).expect("numbers and strings")
+        };
+        let mut body = String::with_capacity(rejected.len() + 160);
+        let infallible = "writing to a String does not fail";
+        write!(
+            body,
+            r#"{{"batch_id":"{}","accepted":{},"rejected":{rejected}"#,
+            self.batch_id.as_hyphenated(),
+            self.count
+        )
+        .expect(infallible);
+        let status = if let Some(Outcome { stored, duplicate, dead }) = outcome {
+            write!(body, r#","stored":{stored},"duplicate":{duplicate},"dead":{dead}"#).expect(infallible);
+            StatusCode::OK
+        } else {
+            StatusCode::ACCEPTED
+        };
+        body.push('}');
+        answer::json_text(status, body)
+    }
+}

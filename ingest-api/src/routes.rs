@@ -1,0 +1,201 @@
+//! The table of routes, and the way from a request to its handler. What all answers share is added here.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::body::Incoming;
+use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode};
+use shared::dialect::Dialect;
+use shared::metrics;
+
+use crate::accounts::Known;
+use crate::answer::Answer;
+use crate::body::Upload;
+use crate::error::Problem;
+use crate::ratelimit::Fields;
+use crate::service::Service;
+use crate::{batches, cors, health, ingest, limits, openapi, usage};
+
+/// One route.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// `GET` (which serves `HEAD`, too) or `POST`.
+    pub method: Verb,
+    /// The path; a last segment in braces stands for any one segment. Also the route's name in metrics.
+    pub path: &'static str,
+    handler: Handler,
+}
+
+/// The methods that routes have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verb {
+    /// Reads.
+    Get,
+    /// Sends events.
+    Post,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Handler {
+    Events,
+    Segment(Dialect),
+    Batch,
+    Usage,
+    Limits,
+    Alive,
+    Ready,
+    OpenApi,
+}
+
+const fn get(path: &'static str, handler: Handler) -> Route {
+    Route { method: Verb::Get, path, handler }
+}
+
+const fn post(path: &'static str, handler: Handler) -> Route {
+    Route { method: Verb::Post, path, handler }
+}
+
+const fn segment(path: &'static str, call: &'static str) -> Route {
+    post(path, Handler::Segment(Dialect::SegmentCall(call)))
+}
+
+/// Every route. The one-letter paths are what Segment's browser library uses.
+pub const ROUTES: &[Route] = &[
+    post("/v1/events", Handler::Events),
+    post("/v1/batch", Handler::Segment(Dialect::SegmentBatch)),
+    segment("/v1/track", "track"),
+    segment("/v1/identify", "identify"),
+    segment("/v1/page", "page"),
+    segment("/v1/screen", "screen"),
+    segment("/v1/group", "group"),
+    segment("/v1/alias", "alias"),
+    post("/v1/import", Handler::Segment(Dialect::SegmentBatch)),
+    post("/v1/b", Handler::Segment(Dialect::SegmentBatch)),
+    segment("/v1/t", "track"),
+    segment("/v1/i", "identify"),
+    segment("/v1/p", "page"),
+    segment("/v1/s", "screen"),
+    segment("/v1/g", "group"),
+    segment("/v1/a", "alias"),
+    get("/v1/batches/{id}", Handler::Batch),
+    get("/v1/usage", Handler::Usage),
+    get("/v1/limits", Handler::Limits),
+    get("/healthz", Handler::Alive),
+    get("/readyz", Handler::Ready),
+    get("/openapi.json", Handler::OpenApi),
+];
+
+/// The route's name in metrics for requests that have none.
+const UNMATCHED: &str = "unmatched";
+
+impl Route {
+    /// Whether the path is this route's.
+    fn matches(&self, path: &str) -> bool {
+        match self.path.strip_suffix("{id}") {
+            Some(prefix) => path.strip_prefix(prefix).is_some_and(|id| !id.is_empty() && !id.contains('/')),
+            None => self.path == path,
+        }
+    }
+
+    fn takes(&self, method: &Method) -> bool {
+        match self.method {
+            Verb::Get => method == Method::GET || method == Method::HEAD,
+            Verb::Post => method == Method::POST,
+        }
+    }
+
+    fn allow(&self) -> &'static str {
+        match self.method {
+            Verb::Get => "GET, HEAD",
+            Verb::Post => "POST, OPTIONS",
+        }
+    }
+}
+
+/// Answers one request.
+pub async fn answer(service: Arc<Service>, request: Request<Incoming>) -> Answer {
+    let began = Instant::now();
+    let (head, body) = request.into_parts();
+    let upload = Upload::new(&head.headers, body);
+    let path = head.uri.path();
+    let route = ROUTES.iter().find(|route| route.matches(path));
+    let mut answer = match route {
+        None => {
+            Problem::NotFound("there is nothing at this path; /openapi.json tells what there is").answer()
+        }
+        Some(route) if route.takes(&head.method) => dispatch(&service, route, &head, upload).await,
+        Some(route) if route.method == Verb::Post && head.method == Method::OPTIONS => cors::preflight(),
+        Some(route) => Problem::MethodNotAllowed { allow: route.allow().to_owned() }.answer(),
+    };
+    let headers = answer.headers_mut();
+    cors::allow_any_origin(headers);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if service.draining() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    metrics::request_answered(
+        route.map_or(UNMATCHED, |route| route.path),
+        answer.status().as_u16(),
+        began.elapsed(),
+    );
+    answer
+}
+
+async fn dispatch(service: &Service, route: &Route, head: &Parts, upload: Upload) -> Answer {
+    match route.handler {
+        Handler::Alive => health::alive(),
+        Handler::Ready => health::ready(service).await,
+        Handler::OpenApi => openapi::show(),
+        Handler::Segment(dialect) => match ingest::segment_caller(service, &head.headers, upload).await {
+            Err(problem) => problem.answer(),
+            Ok((known, body)) => {
+                let served = ingest::segment(service, head, body, &known, dialect).await;
+                for_caller(served, &known)
+            }
+        },
+        Handler::Events | Handler::Batch | Handler::Usage | Handler::Limits => {
+            match service.caller(&head.headers) {
+                Err(problem) => problem.answer(),
+                Ok(known) => for_caller(serve(service, route, head, upload, &known).await, &known),
+            }
+        }
+    }
+}
+
+/// The routes whose key is in the head.
+async fn serve(
+    service: &Service,
+    route: &Route,
+    head: &Parts,
+    upload: Upload,
+    known: &Arc<Known>,
+) -> Result<Answer, Problem> {
+    let project = known.account.project;
+    match route.handler {
+        Handler::Events => ingest::native(service, head, upload, known).await,
+        Handler::Batch => {
+            let id = head.uri.path().rsplit('/').next().unwrap_or_default();
+            batches::show(service, project, id).await
+        }
+        Handler::Usage => usage::show(service, project, head.uri.query()).await,
+        Handler::Limits => limits::show(service, known).await,
+        Handler::Segment(_) | Handler::Alive | Handler::Ready | Handler::OpenApi => {
+            Err(Problem::NotFound("this route is served elsewhere"))
+        }
+    }
+}
+
+/// Whatever a known caller is told, the state of its limits is told with it.
+fn for_caller(served: Result<Answer, Problem>, known: &Known) -> Answer {
+    let mut answer = served.unwrap_or_else(|problem| problem.answer());
+    // The key was right and the signature was not: that is nobody we know.
+    if answer.status() != StatusCode::UNAUTHORIZED {
+        let fields = Fields::new(known.plan(), &known.project.standing());
+        answer.headers_mut().insert("ratelimit-policy", fields.policy);
+        answer.headers_mut().insert("ratelimit", fields.state);
+    }
+    answer
+}

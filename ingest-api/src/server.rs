@@ -1,0 +1,137 @@
+//! The accept loop, the limits of a connection, and the drain.
+//!
+//! Stopping has three steps. First the server calls itself not ready and, after a grace, stops accepting; every answer
+//! from then on ends its connection, so clients that are busy leave by themselves and none is cut off. After a pause
+//! connections that stayed idle are closed. What is still being answered after that has until the deadline.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use shared::metrics;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::routes;
+use crate::service::{Service, Stage, reached};
+
+/// Bytes of a request's head. More is answered 431.
+const HEAD_BYTES_MAX: usize = 32 << 10;
+/// Bytes buffered of one connection while its body is read.
+const READ_BUFFER_BYTES_MAX: usize = 128 << 10;
+/// A peer that does not acknowledge what we sent for so long is gone.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
+/// How long to wait after the operating system refused a connection (no file descriptors left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// While draining: how long an idle connection may bring one more request before it is closed.
+const IDLE_GRACE: Duration = Duration::from_millis(1_000);
+/// From the end of accepting until connections are dropped, whatever they are doing.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(8);
+
+/// Accepts and serves until `shutdown` is ready, then drains. Returns how many connections had to be dropped.
+pub async fn serve(
+    listener: TcpListener,
+    service: Arc<Service>,
+    stage: watch::Sender<Stage>,
+    shutdown: impl Future<Output = ()>,
+) -> usize {
+    let connections_max = service.limits.connections_max;
+    let slots = Arc::new(Semaphore::new(connections_max));
+    let grace = service.limits.drain_grace;
+    let mut stop = pin!(async {
+        shutdown.await;
+        tracing::info!("stopping: not ready any more");
+        stage.send_replace(Stage::Draining);
+        tokio::time::sleep(grace).await;
+    });
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            accepted = listener.accept() => match accepted {
+                Ok((socket, _)) => admit(socket, &service, &slots),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    // Whoever the operating system has let in already would be reset with the listener.
+    while let Some(Ok((socket, _))) = futures_util::FutureExt::now_or_never(listener.accept()) {
+        admit(socket, &service, &slots);
+    }
+    drop(listener);
+    drain(&stage, &slots, connections_max).await
+}
+
+async fn drain(stage: &watch::Sender<Stage>, slots: &Semaphore, connections_max: usize) -> usize {
+    let all = u32::try_from(connections_max).expect("the setting is bounded");
+    let deadline = tokio::time::Instant::now() + DRAIN_TIME_MAX;
+    if tokio::time::timeout(IDLE_GRACE, slots.acquire_many(all)).await.is_ok() {
+        return 0;
+    }
+    stage.send_replace(Stage::Closing);
+    if tokio::time::timeout_at(deadline, slots.acquire_many(all)).await.is_ok() {
+        return 0;
+    }
+    connections_max - slots.available_permits()
+}
+
+/// Gives a connection a task of its own, or closes it when there are too many.
+fn admit(socket: TcpStream, service: &Arc<Service>, slots: &Arc<Semaphore>) {
+    let Ok(slot) = Arc::clone(slots).try_acquire_owned() else {
+        metrics::connection_refused();
+        return;
+    };
+    metrics::connections(service.limits.connections_max - slots.available_permits());
+    tokio::spawn(serve_connection(socket, Arc::clone(service), slot, Arc::clone(slots)));
+}
+
+async fn serve_connection(
+    socket: TcpStream,
+    service: Arc<Service>,
+    slot: OwnedSemaphorePermit,
+    slots: Arc<Semaphore>,
+) {
+    let connections_max = service.limits.connections_max;
+    prepare_socket(&socket);
+    let closing = reached(service.stage.clone(), Stage::Closing);
+    let header_timeout = service.limits.header_timeout;
+    let answer = service_fn(move |request| {
+        let answering = routes::answer(Arc::clone(&service), request);
+        async move { Ok::<_, Infallible>(answering.await) }
+    });
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(header_timeout)
+            .max_header_size(HEAD_BYTES_MAX)
+            .max_buf_size(READ_BUFFER_BYTES_MAX)
+            .serve_connection(TokioIo::new(socket), answer)
+    );
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = closing => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended: {error}");
+    }
+    drop(slot);
+    metrics::connections(connections_max - slots.available_permits());
+}
+
+fn prepare_socket(socket: &TcpStream) {
+    let options = socket2::SockRef::from(socket);
+    let prepared =
+        socket.set_nodelay(true).and_then(|()| options.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX)));
+    if let Err(error) = prepared {
+        tracing::debug!(%error, "a socket option was refused: {error}");
+    }
+}

@@ -1,0 +1,127 @@
+//! May the stream be trusted? Its durability is checked at the start, every 30 seconds and after every doubt; its epoch
+//! is compared with the store's record, and its counters are rebuilt when they differ.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use shared::config::Durability;
+use shared::epoch::{self, EpochError, Found};
+use shared::metrics;
+use shared::store::SharedStore;
+use shared::stream::SharedStream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Between two checks of durability while nothing is in doubt.
+const DURABILITY_EVERY: Duration = Duration::from_secs(30);
+/// Between two comparisons of epochs while nothing is in doubt.
+const EPOCH_EVERY: Duration = Duration::from_secs(10);
+/// After a check that could not be made.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// Between two rounds, whatever happens.
+const ROUND_PAUSE: Duration = Duration::from_millis(20);
+
+/// What is known of the stream.
+#[derive(Debug)]
+pub struct Trust {
+    demanded: Durability,
+    durable: AtomicBool,
+    epoch: AtomicBool,
+    doubt: Notify,
+}
+
+impl Trust {
+    /// Nothing is trusted yet.
+    pub fn new(demanded: Durability) -> Self {
+        let (durable, epoch) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { demanded, durable, epoch, doubt: Notify::new() }
+    }
+
+    /// Whether an admission would be as durable as it must be. Before the first check it is not known to be.
+    pub fn durable_enough(&self) -> bool {
+        self.demanded == Durability::Relaxed || self.durable.load(Ordering::Relaxed)
+    }
+
+    /// Whether stream and store were of one epoch when last seen.
+    pub fn epoch_agreed(&self) -> bool {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// The stream was away, or said that it is another: look at it again, now.
+    pub fn doubt(&self) {
+        self.doubt.notify_one();
+    }
+
+    /// The stream said that its epoch is another one.
+    pub fn doubt_epoch(&self) {
+        self.epoch.store(false, Ordering::Relaxed);
+        metrics::epoch_trusted(false);
+        self.doubt();
+    }
+
+    /// Checks for ever. Never returns.
+    pub async fn keep(&self, stream: &SharedStream, store: &SharedStore) -> std::convert::Infallible {
+        let mut durability_due = Instant::now();
+        let mut epoch_due = Instant::now();
+        loop {
+            let now = Instant::now();
+            if now >= durability_due {
+                let checked = self.check_durability(stream).await;
+                durability_due = now + if checked { DURABILITY_EVERY } else { RETRY_PAUSE };
+            }
+            if now >= epoch_due {
+                let agreed = self.check_epoch(stream, store).await;
+                epoch_due = now + if agreed { EPOCH_EVERY } else { RETRY_PAUSE };
+            }
+            tokio::time::sleep(ROUND_PAUSE).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(durability_due.min(epoch_due)) => {}
+                () = self.doubt.notified() => {
+                    durability_due = Instant::now();
+                    epoch_due = Instant::now();
+                }
+            }
+        }
+    }
+
+    /// Whether it could be checked.
+    async fn check_durability(&self, stream: &SharedStream) -> bool {
+        let Ok(faults) = stream.durability_faults().await else { return false };
+        let durable = faults.is_empty();
+        metrics::durability_checked(durable);
+        let before = self.durable.swap(durable, Ordering::Relaxed);
+        let faults = faults.join("; ");
+        match (durable, self.demanded) {
+            (true, _) if !before => tracing::info!("acknowledged means on disk"),
+            (true, _) => {}
+            (false, Durability::Strict) => {
+                tracing::error!(faults, "nothing is accepted, because it could be lost: {faults}");
+            }
+            (false, Durability::Relaxed) => {
+                tracing::warn!(faults, "acknowledged events can be lost: {faults}");
+            }
+        }
+        true
+    }
+
+    /// Whether stream and store agree now.
+    async fn check_epoch(&self, stream: &SharedStream, store: &SharedStore) -> bool {
+        match epoch::reconcile(stream.as_ref(), store.as_ref()).await {
+            Ok(found) => {
+                if let Found::Rebuilt(shards) = found {
+                    metrics::epoch_rebuilt(shards);
+                }
+                self.epoch.store(true, Ordering::Relaxed);
+                metrics::epoch_trusted(true);
+                true
+            }
+            // Without the store nothing can be compared; what was trusted goes on being trusted, because the stream
+            // itself refuses every call under another epoch.
+            Err(EpochError::Store(_) | EpochError::Stream(_)) => false,
+            Err(error @ EpochError::Moved { .. }) => {
+                tracing::info!(%error, "the epoch is not settled yet: {error}");
+                false
+            }
+        }
+    }
+}

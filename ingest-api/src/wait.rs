@@ -1,0 +1,45 @@
+//! Waiting for the outcome of a batch, for clients that prefer to.
+
+use std::time::Duration;
+
+use shared::plan::ProjectId;
+use shared::stream::{BatchId, BatchState, Outcome};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::service::{Service, Stage, reached};
+
+/// Between the first two looks; it doubles.
+const LOOK_EVERY_MIN: Duration = Duration::from_millis(5);
+/// Between two looks at last.
+const LOOK_EVERY_MAX: Duration = Duration::from_millis(50);
+
+/// The outcome, if it is known within `at_most` and before the server stops.
+pub async fn for_outcome(
+    service: &Service,
+    project: ProjectId,
+    batch_id: BatchId,
+    at_most: Duration,
+) -> Option<Outcome> {
+    tokio::select! {
+        looked = timeout_at(Instant::now() + at_most, look(service, project, batch_id)) => looked.ok().flatten(),
+        () = reached(service.stage.clone(), Stage::Draining) => None,
+    }
+}
+
+/// Looks until the batch is settled. `None` when that can no longer be learned.
+async fn look(service: &Service, project: ProjectId, batch_id: BatchId) -> Option<Outcome> {
+    let mut pause = LOOK_EVERY_MIN;
+    loop {
+        match service.stream.batch_state(project, batch_id).await {
+            Ok(BatchState::Settled { outcome, .. }) => return Some(outcome),
+            Ok(BatchState::Pending { .. }) => {}
+            // Settled so long ago that only the ledger remembers.
+            Ok(BatchState::Unknown) => {
+                return service.report(service.store.batch(project, batch_id)).await.ok()?;
+            }
+            Err(_) => return None,
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LOOK_EVERY_MAX);
+    }
+}

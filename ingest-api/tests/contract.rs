@@ -1,0 +1,255 @@
+//! The HTTP contract: every form of body, every error with its code, and what all answers share.
+
+mod stack;
+
+use stack::{Stack, batch, default_limits, gzip, problem, zstd};
+use testkit::http;
+
+const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
+
+#[tokio::test]
+async fn every_form_of_body_and_every_encoding_is_accepted() {
+    let stack = Stack::start().await;
+    let lines = "{\"name\":\"a\"}\n\n{\"name\":\"b\"}\r\n";
+    let forms: [(&[(&str, &str)], &str, u64); 7] = [
+        (&[], r#"{"events":[{"name":"a"},{"name":"b"}]}"#, 2),
+        (&[("content-type", "text/plain")], r#"[{"name":"a"}]"#, 1),
+        (&[("content-type", "application/vnd.events+json")], r#"{"name":"a"}"#, 1),
+        (&[("content-type", "application/json; charset=utf-8")], r#"{"name":"a","id":"1"}"#, 1),
+        (&[NDJSON], lines, 2),
+        (&[("content-type", "application/ndjson")], lines, 2),
+        (&[("content-type", "application/jsonl")], lines, 2),
+    ];
+    for (headers, body, events) in forms {
+        let encodings: [(&[(&str, &str)], Vec<u8>); 4] = [
+            (&[], body.into()),
+            (&[("content-encoding", "identity")], body.into()),
+            (&[("content-encoding", "gzip")], gzip(body.as_bytes())),
+            (&[("content-encoding", "zstd")], zstd(body.as_bytes())),
+        ];
+        for (encoding, encoded) in encodings {
+            let answer = stack.post_with(&[headers, encoding].concat(), encoded).await;
+            assert_eq!(answer.status, 202, "{headers:?} {encoding:?}: {answer:?}");
+            let document = answer.json();
+            assert_eq!(document["accepted"], events, "{headers:?} {encoding:?}");
+            assert_eq!(document["rejected"], serde_json::json!([]));
+            assert!(uuid::Uuid::try_parse(document["batch_id"].as_str().unwrap()).is_ok());
+        }
+    }
+}
+
+#[tokio::test]
+async fn invalid_events_are_reported_by_index_and_cost_their_neighbours_nothing() {
+    let stack = Stack::start().await;
+    let answer = stack.post(r#"[{"name":"a"},{"name":""},{"name":"b"},7]"#).await;
+    assert_eq!(answer.status, 202);
+    let document = answer.json();
+    assert_eq!(document["accepted"], 2);
+    let rejected = document["rejected"].as_array().unwrap();
+    let indices: Vec<_> = rejected.iter().map(|rejection| rejection["index"].as_u64().unwrap()).collect();
+    assert_eq!(indices, [1, 3]);
+    for rejection in rejected {
+        assert!(!rejection["code"].as_str().unwrap().is_empty());
+        assert!(!rejection["message"].as_str().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn every_error_of_the_request_has_its_status_and_code() {
+    let mut limits = default_limits();
+    limits.body_bytes_max = 4_096;
+    limits.body_decoded_bytes_max = 8_192;
+    let stack = Stack::start_with(limits).await;
+    let large = " ".repeat(5_000);
+    let bomb = gzip(" ".repeat(9_000).as_bytes());
+    let many = format!("[{}]", ["1"; 1_001].join(","));
+    let long_key = "k".repeat(256);
+    let cases: [(&[(&str, &str)], Vec<u8>, u16, &str); 18] = [
+        (&[], "{".into(), 400, "invalid_json"),
+        (&[], r#"{"batch":[]}"#.into(), 400, "invalid_json"),
+        (&[], "".into(), 400, "invalid_json"),
+        (&[], r#"{"events":[]}"#.into(), 400, "empty_batch"),
+        (&[], "[]".into(), 400, "empty_batch"),
+        (&[NDJSON], "\n\n".into(), 400, "empty_batch"),
+        (&[("content-encoding", "gzip")], "{}".into(), 400, "invalid_encoding"),
+        (&[("idempotency-key", "two words")], batch(1).into(), 400, "invalid_header"),
+        (&[("idempotency-key", &long_key)], batch(1).into(), 400, "invalid_header"),
+        (&[], large.into(), 413, "payload_too_large"),
+        (&[("content-encoding", "gzip")], bomb, 413, "payload_too_large"),
+        (&[], many.into(), 413, "too_many_events"),
+        (&[("content-type", "text/html")], batch(1).into(), 415, "unsupported_media_type"),
+        (&[("content-type", "application/x-www-form-urlencoded")], batch(1).into(), 415, "unsupported_media_type"),
+        (&[("content-encoding", "br")], batch(1).into(), 415, "unsupported_encoding"),
+        (&[("content-encoding", "gzip, gzip")], batch(1).into(), 415, "unsupported_encoding"),
+        (&[], r#"[{"name":""}]"#.into(), 422, "no_valid_event"),
+        (&[NDJSON], "7\n8\n".into(), 422, "no_valid_event"),
+    ];
+    for (headers, body, status, code) in cases {
+        let shown = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
+        let answer = stack.post_with(headers, body).await;
+        assert_eq!((answer.status, problem(&answer).as_str()), (status, code), "{headers:?} {shown}");
+        assert!(answer.header("ratelimit").is_some(), "{headers:?} {shown}");
+        let closes = answer.header("connection") == Some("close");
+        assert_eq!(closes, matches!(code, "payload_too_large" | "invalid_encoding"), "{headers:?} {shown}");
+    }
+    let refused = stack.post(r#"[{"name":""}]"#).await.json();
+    assert_eq!(refused["rejected"][0]["index"], 0, "{refused}");
+    assert_eq!(stack.stream.backlog().await.unwrap().entries, 0, "nothing refused is in the stream");
+}
+
+#[tokio::test]
+async fn whoever_sends_no_known_key_is_unauthenticated() {
+    let stack = Stack::start().await;
+    let address = stack.server.address;
+    let wrong = format!("{}x", stack.bearer());
+    for (path, body) in [("/v1/events", batch(1)), ("/v1/batch", r#"{"batch":[]}"#.into())] {
+        for headers in [&[][..], &[("authorization", "Bearer no")], &[("authorization", "what")], &[("authorization", &wrong)]] {
+            let answer = http::post(address, path, headers, body.clone()).await;
+            assert_eq!((answer.status, problem(&answer).as_str()), (401, "unauthenticated"), "{path} {headers:?}");
+            assert!(answer.header("www-authenticate").is_some());
+            assert_eq!(answer.header("ratelimit"), None);
+        }
+    }
+    for path in ["/v1/usage", "/v1/limits", "/v1/batches/018f2b6e-0000-7000-8000-000000000000"] {
+        assert_eq!(problem(&http::get(address, path, &[]).await), "unauthenticated", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_key_may_be_the_user_name_of_basic() {
+    use base64::Engine;
+    let stack = Stack::start().await;
+    let credentials = base64::engine::general_purpose::STANDARD.encode(format!("{}:", stack.key));
+    let basic = format!("Basic {credentials}");
+    let answer = http::post(stack.server.address, "/v1/events", &[("authorization", &basic)], batch(1)).await;
+    assert_eq!(answer.status, 202);
+}
+
+#[tokio::test]
+async fn paths_and_methods_are_those_of_the_table() {
+    let stack = Stack::start().await;
+    for path in ["/", "/v1", "/v1/events/", "/v1/batches/", "/v1/batches/a/b", "/metrics", "/v1/unknown"] {
+        let answer = stack.get(path).await;
+        assert_eq!((answer.status, problem(&answer).as_str()), (404, "not_found"), "{path}");
+    }
+    for (method, path, allow) in [
+        ("GET", "/v1/events", "POST, OPTIONS"),
+        ("DELETE", "/v1/track", "POST, OPTIONS"),
+        ("POST", "/v1/usage", "GET, HEAD"),
+        ("PUT", "/healthz", "GET, HEAD"),
+    ] {
+        let answer = stack.send(method, path, &[], "").await;
+        assert_eq!((answer.status, problem(&answer).as_str()), (405, "method_not_allowed"), "{method} {path}");
+        assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn head_is_get_without_the_body() {
+    let stack = Stack::start().await;
+    for path in ["/healthz", "/openapi.json", "/v1/limits"] {
+        let get = stack.get(path).await;
+        let head = stack.send("HEAD", path, &[], "").await;
+        assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
+        assert_eq!(head.header("content-length"), Some(get.body.len().to_string().as_str()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_browser_may_post_from_anywhere_and_read_every_answer() {
+    let stack = Stack::start().await;
+    let address = stack.server.address;
+    for path in ["/v1/events", "/v1/batch", "/v1/t"] {
+        let answer = stack.send("OPTIONS", path, &[("origin", "https://shop.example")], "").await;
+        assert_eq!(answer.status, 204, "{path}");
+        assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(answer.header("access-control-max-age"), Some("7200"));
+        let allowed = answer.header("access-control-allow-headers").unwrap();
+        for header in ["authorization", "content-type", "content-encoding", "idempotency-key", "x-retry-count", "webhook-id"] {
+            assert!(allowed.contains(header), "{header}");
+        }
+        assert_eq!(answer.header("access-control-allow-credentials"), None);
+    }
+    for answer in [stack.post(batch(1)).await, http::get(address, "/v1/limits", &[]).await] {
+        assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+        let exposed = answer.header("access-control-expose-headers").unwrap();
+        assert!(["RateLimit", "RateLimit-Policy", "Retry-After"].iter().all(|name| exposed.contains(name)));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    }
+}
+
+#[tokio::test]
+async fn segment_routes_answer_exactly_what_its_sdks_take() {
+    use base64::Engine;
+    let stack = Stack::start().await;
+    let address = stack.server.address;
+    let basic = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{}:", stack.key)));
+    let call = r#"{"event":"Order Completed","userId":"u1","groupId":"g","previousId":"p","name":"n"}"#;
+    let calls = format!(r#"{{"batch":[{{"type":"track",{}]}}"#, &call[1..]);
+    let batches = ["/v1/batch", "/v1/import", "/v1/b"].map(|path| (path, calls.as_str()));
+    let singles = ["track", "identify", "page", "screen", "group", "alias", "t", "i", "p", "s", "g", "a"]
+        .map(|call_type| format!("/v1/{call_type}"));
+    let singles = singles.iter().map(|path| (path.as_str(), call));
+    for (path, body) in batches.into_iter().chain(singles) {
+        // The content type is whatever the SDK sends.
+        let form = ("content-type", "application/x-www-form-urlencoded");
+        let encoded = [("authorization", basic.as_str()), ("content-encoding", "gzip"), form];
+        let answer = http::post(address, path, &encoded, gzip(body.as_bytes())).await;
+        assert_eq!((answer.status, &answer.body[..]), (200, &br#"{"success":true}"#[..]), "{path}");
+        assert!(answer.header("ratelimit").is_some(), "{path}");
+    }
+    let keyed = format!(r#"{{"writeKey":"{}",{}"#, stack.key, &calls[1..]);
+    let answer = http::post(address, "/v1/batch", &[], keyed).await;
+    assert_eq!(answer.status, 200, "the key may be in the body: {answer:?}");
+    let unknown = http::post(address, "/v1/batch", &[], format!(r#"{{"writeKey":"no",{}"#, &calls[1..])).await;
+    assert_eq!(problem(&unknown), "unauthenticated");
+    let broken = http::post(address, "/v1/batch", &[("authorization", &basic)], "{").await;
+    assert_eq!((broken.status, problem(&broken).as_str()), (400, "invalid_json"));
+}
+
+#[tokio::test]
+async fn the_limits_are_told_with_every_answer_to_a_known_caller() {
+    let stack = Stack::start().await;
+    let (_, key) = stack.another_project("small", "free", false).await;
+    let bearer = format!("Bearer {}", key.key);
+    let headers = [("authorization", bearer.as_str())];
+    let mut client = stack.client();
+    let before = client.get("/v1/limits", &headers).await.unwrap();
+    assert_eq!(before.json()["events"]["used"], 0);
+    let posted = client.post("/v1/events", &headers, batch(7)).await.unwrap();
+    let policy = posted.header("ratelimit-policy").unwrap();
+    assert!(policy.starts_with(r#""minute";q=100;w=60, "month";q=100000;w="#), "{policy}");
+    assert!(posted.header("ratelimit").unwrap().contains(r#""month";r=99993;t="#), "{posted:?}");
+    // This one does not ask the stream: what it says is remembered from the last that did.
+    let refused = client.post("/v1/events", &headers, "{").await.unwrap();
+    assert!(refused.header("ratelimit").unwrap().contains(r#""month";r=99993;t="#), "{refused:?}");
+    let after = client.get("/v1/limits", &headers).await.unwrap().json();
+    assert_eq!(after["plan"], "free");
+    assert_eq!(after["events"]["used"], 7);
+    assert_eq!(after["events"]["left"], 99_993);
+    let unlimited = stack.get("/v1/limits").await;
+    assert_eq!(unlimited.header("ratelimit-policy"), Some(r#""minute";q=10000;w=60"#));
+    assert_eq!(unlimited.json()["events"]["per_month"], serde_json::Value::Null);
+}
+
+#[tokio::test]
+async fn usage_is_reported_and_bad_parameters_are_named() {
+    let stack = Stack::start().await;
+    let usage = stack.get("/v1/usage").await;
+    assert_eq!(usage.status, 200, "{usage:?}");
+    assert_eq!(usage.json()["window"], "day");
+    assert_eq!(stack.get("/v1/usage?from=2026-01-01&to=2026-02-01&window=hour").await.status, 200);
+    for (query, field) in [("from=x", "from"), ("to=x", "to"), ("window=week", "window"), ("x=1", "query")] {
+        let answer = stack.get(&format!("/v1/usage?{query}")).await;
+        assert_eq!((answer.status, problem(&answer).as_str()), (400, "invalid_parameter"), "{query}");
+        assert_eq!(answer.json()["field"], field, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn the_interface_document_is_served() {
+    let stack = Stack::start().await;
+    let answer = http::get(stack.server.address, "/openapi.json", &[]).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json()["openapi"], "3.1.0");
+}

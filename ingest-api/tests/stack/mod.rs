@@ -1,0 +1,238 @@
+//! A whole ingest-api in the test's own process, on port 0, over a real Redis and a real PostgreSQL.
+
+// Every test file uses another part of it.
+#![allow(dead_code)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use ingest_api::config::{Args, Limits};
+use ingest_api::{Deps, run};
+use shared::config::Durability;
+use shared::plan::ProjectId;
+use shared::store::postgres::{PostgresOptions, PostgresStore};
+use shared::store::{NewKey, SharedStore, Store};
+use shared::stream::redis::{RedisOptions, RedisStream};
+use shared::stream::{EntryId, Outcome, Settlement, SharedStream};
+use testkit::http::{Answer, HttpClient};
+use testkit::{Postgres, Redis, eventually};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// Generous: a deadline that is met only by a defect.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Events that may wait in the stream of a test.
+pub const BACKLOG_EVENTS_MAX: u64 = 5_000;
+
+pub struct Stack {
+    pub redis: Redis,
+    pub postgres: Postgres,
+    pub stream: SharedStream,
+    pub store: SharedStore,
+    pub server: Server,
+    pub project: ProjectId,
+    /// A key of an enterprise project.
+    pub key: String,
+}
+
+/// One ingest-api.
+pub struct Server {
+    pub address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<std::io::Result<()>>,
+}
+
+/// What a server takes when nothing else is said.
+pub fn default_limits() -> Limits {
+    Args::parse_from(["ingest-api"]).limits.check().unwrap()
+}
+
+/// A durable Redis and an empty PostgreSQL with the schema, and the two traits over them.
+async fn backends() -> (Redis, Postgres, SharedStream, SharedStore) {
+    let (redis, postgres) = tokio::join!(Redis::start(), Postgres::start());
+    let stream = open_stream(&redis);
+    let store = PostgresStore::new(PostgresOptions {
+        config: postgres.config(),
+        pool_size: 4,
+        application: "test-ingest-api",
+    });
+    store.migrate().await.unwrap();
+    (redis, postgres, stream, store)
+}
+
+/// What one process sees of Redis. It trusts no epoch yet.
+pub fn open_stream(redis: &Redis) -> SharedStream {
+    RedisStream::new(RedisOptions {
+        url: redis.url(),
+        shards: 1,
+        backlog_events_max: BACKLOG_EVENTS_MAX,
+        connections: 2,
+    })
+    .unwrap()
+}
+
+impl Server {
+    pub async fn start(deps: Deps) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(run(listener, None, deps, async {
+            // A sender that is dropped stops the server, too.
+            drop(stopped.await);
+        }));
+        Self { address, stop: Some(stop), running }
+    }
+
+    /// Asks the server to stop, as SIGTERM does.
+    pub fn ask_to_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    pub async fn stopped(self) {
+        self.running.await.unwrap().unwrap();
+    }
+}
+
+impl Stack {
+    pub async fn start() -> Self {
+        Self::start_with(default_limits()).await
+    }
+
+    /// Starts everything and waits until a batch would be taken.
+    pub async fn start_with(limits: Limits) -> Self {
+        let (redis, postgres, stream, store) = backends().await;
+        let (project, NewKey { key, .. }) =
+            store.create_project("test", "enterprise", None, false).await.unwrap();
+        let durability = Durability::Strict;
+        let deps =
+            Deps { stream: Arc::clone(&stream), store: Arc::clone(&store), durability, limits };
+        let server = Server::start(deps).await;
+        let stack = Self { redis, postgres, stream, store, server, project, key };
+        stack.ready().await;
+        stack
+    }
+
+    pub async fn ready(&self) {
+        eventually(PATIENCE, "the server to be ready", async || {
+            let answer = self.get("/readyz").await;
+            (answer.status == 200).then_some(()).ok_or(format!("{answer:?}"))
+        })
+        .await;
+    }
+
+    pub fn client(&self) -> HttpClient {
+        HttpClient::new(self.server.address)
+    }
+
+    pub fn bearer(&self) -> String {
+        format!("Bearer {}", self.key)
+    }
+
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<bytes::Bytes>) -> Answer {
+        let bearer = self.bearer();
+        let headers = [&[("authorization", bearer.as_str())], headers].concat();
+        self.client().send(method, path, &headers, body).await.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], "").await
+    }
+
+    pub async fn post(&self, body: impl Into<bytes::Bytes>) -> Answer {
+        self.send("POST", "/v1/events", &[], body).await
+    }
+
+    pub async fn post_with(&self, headers: &[(&str, &str)], body: impl Into<bytes::Bytes>) -> Answer {
+        self.send("POST", "/v1/events", headers, body).await
+    }
+
+    /// A key of another project, known to the server.
+    pub async fn another_project(&self, name: &str, plan: &str, signed: bool) -> (ProjectId, NewKey) {
+        let (project, key) = self.store.create_project(name, plan, None, signed).await.unwrap();
+        self.known(&key.key).await;
+        (project, key)
+    }
+
+    /// A key of a project whose plan is this.
+    pub async fn planned_project(&self, plan: &str, per_minute: i32, burst: i32, per_month: Option<i64>, per_batch: i32) -> (ProjectId, String) {
+        let client = self.postgres.connect().await;
+        let statement = "INSERT INTO plans (name, requests_per_minute, burst, events_per_month, events_per_batch) \
+                         VALUES ($1, $2, $3, $4, $5)";
+        client.execute(statement, &[&plan, &per_minute, &burst, &per_month, &per_batch]).await.unwrap();
+        let (project, key) = self.another_project(plan, plan, false).await;
+        (project, key.key)
+    }
+
+    /// Waits until the server knows a key.
+    pub async fn known(&self, key: &str) {
+        let bearer = format!("Bearer {key}");
+        eventually(PATIENCE, "the key to be known", async || {
+            // Not JSON: costs nothing of the plan.
+            let answer = self.client().post("/v1/events", &[("authorization", &bearer)], "{").await.unwrap();
+            (answer.status != 401).then_some(()).ok_or("401")
+        })
+        .await;
+    }
+
+    /// Settles every batch in the stream by hand, as a worker does after it has stored it.
+    pub async fn settle_all(&self) -> u64 {
+        let pending = self.stream.pending_batches(0).await.unwrap();
+        let mut reader = self.stream.reader(0, "test").await.unwrap();
+        let mut read: Vec<EntryId> = Vec::new();
+        while read.len() < pending.len() {
+            let entries = reader.next(100, Duration::from_secs(1)).await.unwrap();
+            read.extend(entries.iter().map(|delivery| delivery.id));
+        }
+        let settlements: Vec<_> = pending
+            .iter()
+            .map(|batch| Settlement {
+                id: batch.id,
+                batch_id: batch.batch_id,
+                project: batch.project,
+                count: batch.count,
+                bytes: batch.bytes,
+                outcome: Outcome { stored: batch.count, duplicate: 0, dead: 0 },
+            })
+            .collect();
+        self.stream.settle(0, &settlements).await.unwrap()
+    }
+}
+
+/// The code of a problem document, after checking all that every one of them has.
+#[track_caller]
+pub fn problem(answer: &Answer) -> String {
+    let shown = String::from_utf8_lossy(&answer.body);
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{shown}");
+    let document = answer.json();
+    assert_eq!(document["status"], answer.status, "{shown}");
+    for member in ["type", "title", "detail", "code", "message"] {
+        let text = document[member].as_str().unwrap_or_default();
+        assert!(!text.is_empty(), "{member} in {shown}");
+    }
+    let transient = matches!(answer.status, 429 | 503);
+    let retry_after = answer.header("retry-after").map(|seconds| seconds.parse::<u64>().unwrap());
+    assert_eq!(retry_after.is_some_and(|seconds| seconds >= 1), transient, "retry-after of {shown}");
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    document["code"].as_str().unwrap().to_owned()
+}
+
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 1).unwrap()
+}
+
+/// A batch of valid events.
+pub fn batch(count: usize) -> String {
+    let events: Vec<_> = (0..count).map(|index| format!(r#"{{"name":"viewed","properties":{{"n":{index}}}}}"#)).collect();
+    format!(r#"{{"events":[{}]}}"#, events.join(","))
+}
