@@ -157,7 +157,8 @@ async fn a_killed_api_leaves_no_half_batch_and_a_retry_elsewhere_is_no_second_ev
                     for batch in 0.. {
                         let name = format!("{round}-{client}-{batch}");
                         let events: Vec<_> = (0..5).map(|index| event(&format!("{name}-{index}"))).collect();
-                        let answered = post(&mut dying, KEY, &events).await.is_ok_and(|answer| answer.status == 202);
+                        let answered =
+                            post(&mut dying, KEY, &events).await.is_ok_and(|answer| answer.status == 202);
                         accepted += 5;
                         if !answered {
                             post_until_accepted(&mut living, &events).await;
@@ -168,7 +169,10 @@ async fn a_killed_api_leaves_no_half_batch_and_a_retry_elsewhere_is_no_second_ev
                 })
             })
             .collect();
-        eventually(SOON, "some load", async || metric(&mut api, "millrace_admitted_events_total").await > 100.0).await;
+        eventually(SOON, "some load", async || {
+            metric(&mut api, "millrace_admitted_events_total").await > 100.0
+        })
+        .await;
         api.kill().await;
         for client in clients {
             posted += client.await.unwrap();

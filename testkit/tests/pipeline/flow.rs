@@ -15,11 +15,20 @@ async fn an_event_that_is_posted_is_stored_and_metered_and_can_be_followed() {
     let authorization = format!("Bearer {KEY}");
     let auth = ("authorization", authorization.as_str());
 
-    let batch = body(&[event("a"), json!({"name": "undated", "id": "u"}), json!({"name": 5}), json!({"name": "bare"})]);
+    let batch = body(&[
+        event("a"),
+        json!({"name": "undated", "id": "u"}),
+        json!({"name": 5}),
+        json!({"name": "bare"}),
+    ]);
     let answer = client.post("/v1/events", &[auth, ("prefer", "wait=30")], batch).await.unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
     let told = answer.json();
-    assert_eq!((&told["accepted"], &told["stored"], &told["dead"]), (&json!(3), &json!(3), &json!(0)), "{told}");
+    assert_eq!(
+        (&told["accepted"], &told["stored"], &told["dead"]),
+        (&json!(3), &json!(3), &json!(0)),
+        "{told}"
+    );
     assert_eq!(told["rejected"][0]["index"], 2);
 
     let row = stack

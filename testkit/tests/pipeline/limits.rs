@@ -38,9 +38,16 @@ async fn client(address: std::net::SocketAddr, number: u64, seen: Arc<Seen>) {
     let mut http = HttpClient::new(address);
     for round in 0..12_u64 {
         let count = 1 + (number + round) % 9;
-        let events: Vec<Value> = (0..count)
-            .map(|index| if index == 0 { event("everybody's") } else { event(&format!("{number}-{round}-{index}")) })
-            .collect();
+        let events: Vec<Value> =
+            (0..count)
+                .map(|index| {
+                    if index == 0 {
+                        event("everybody's")
+                    } else {
+                        event(&format!("{number}-{round}-{index}"))
+                    }
+                })
+                .collect();
         let key = format!("{number}-{round}");
         let headers = [("authorization", "Bearer pipeline-small-key"), ("idempotency-key", key.as_str())];
         let mut first_answer = None;
@@ -59,7 +66,8 @@ async fn client(address: std::net::SocketAddr, number: u64, seen: Arc<Seen>) {
                 (429, None) => {
                     assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
                     let code = answer.json()["code"].as_str().unwrap().to_owned();
-                    let counter = if code == "rate_limited" { &seen.rate_limited } else { &seen.quota_exceeded };
+                    let counter =
+                        if code == "rate_limited" { &seen.rate_limited } else { &seen.quota_exceeded };
                     counter.fetch_add(1, Ordering::Relaxed);
                 }
                 other => panic!("{other:?}: {answer:?}"),
@@ -121,9 +129,18 @@ async fn sixty_four_clients_of_four_processes_get_exactly_what_the_plan_allows()
     assert_eq!(u64::try_from(stored + duplicates).unwrap(), events);
     assert!(duplicates > 0, "clients have sent an event of others");
     assert!(u64::try_from(stored).unwrap() <= QUOTA, "{stored} events are over the quota");
-    assert_eq!(stack.count("SELECT count(*) FROM events JOIN projects USING (project_id) WHERE projects.name = 'small'").await, stored);
+    assert_eq!(
+        stack
+            .count(
+                "SELECT count(*) FROM events JOIN projects USING (project_id) WHERE projects.name = 'small'"
+            )
+            .await,
+        stored
+    );
     testkit::eventually(SOON, "the quota to show what is stored", async || {
-        let used = testkit::http::get(apis[0].1, "/v1/limits", &[("authorization", "Bearer pipeline-small-key")]).await;
+        let used =
+            testkit::http::get(apis[0].1, "/v1/limits", &[("authorization", "Bearer pipeline-small-key")])
+                .await;
         let used = used.json();
         if used["quota"]["used"] == stored { Ok(()) } else { Err(used.to_string()) }
     })

@@ -59,17 +59,24 @@ async fn poison_is_dead_lettered_once_with_reason_and_payload_and_its_neighbours
 
     let worker = stack.worker().await;
     eventually(SOON, "four good rows", async || stack.events().await == 4).await;
-    eventually(SOON, "six dead letters", async || stack.count("SELECT count(*) FROM dead_letters").await == 6).await;
+    eventually(SOON, "six dead letters", async || {
+        stack.count("SELECT count(*) FROM dead_letters").await == 6
+    })
+    .await;
     let letters = stack
         .database
         .query("SELECT sqlstate, reason, payload, event_index, event_count FROM dead_letters ORDER BY dead_letter_id", &[])
         .await
         .unwrap();
     let with_payload = |payload: &[u8]| {
-        let holds = |row: &&tokio_postgres::Row| row.get::<_, &[u8]>(2).windows(payload.len()).any(|part| part == payload);
+        let holds = |row: &&tokio_postgres::Row| {
+            row.get::<_, &[u8]>(2).windows(payload.len()).any(|part| part == payload)
+        };
         letters.iter().filter(holds).count()
     };
-    for payload in [&b"nul"[..], b"lone surrogate", b"not JSON", b"too large", b"these are no rows", b"from the future"] {
+    for payload in
+        [&b"nul"[..], b"lone surrogate", b"not JSON", b"too large", b"these are no rows", b"from the future"]
+    {
         assert_eq!(with_payload(payload), 1, "{}", String::from_utf8_lossy(payload));
     }
     assert!(letters.iter().all(|row| !row.get::<_, &str>(1).is_empty()), "every letter has a reason");
