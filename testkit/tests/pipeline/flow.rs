@@ -51,7 +51,7 @@ async fn an_event_that_is_posted_is_stored_and_metered_and_can_be_followed() {
     assert_eq!(followed.json()["stored"], 3);
     let usage = get(address, "/v1/usage?window=month", &[auth]).await;
     assert_eq!(usage.status, 200, "{usage:?}");
-    assert_eq!(usage.json()["data"][0]["events"], 3, "{usage:?}");
+    assert_eq!(usage.json()["usage"][0]["events"], 3, "{usage:?}");
     stack.settle_and_audit().await;
 }
 

@@ -12,7 +12,7 @@ use crate::stack::{SOON, Stack, body, event};
 
 const PER_MINUTE: u32 = 60;
 const BURST: u32 = 80;
-const QUOTA: u64 = 500;
+const QUOTA: u64 = 200;
 
 fn plan() -> Plan {
     Plan {

@@ -9,8 +9,8 @@
 --
 -- XACK decides: only who takes the entry off the pending list goes on with it, so two lanes that wrote the same
 -- entry refund it once. An entry is ours when its marker is pending and names its project. One without was put into the
--- stream behind admission's back: it was never charged and never counted, and is counted as accepted here, so that
--- the books balance.
+-- stream behind admission's back: it was never charged and never counted, so it is counted as accepted and charged for
+-- what was stored here, and the books balance.
 local SETTLED_KEYED_S, SETTLED_AWAITED_S = 86400, 60
 local count_of_entries = (#KEYS - 4) / 2
 assert(#KEYS >= 4 and #ARGV == 2 + 6 * count_of_entries, 'settle: 4 keys and 2 an entry, 2 arguments and 6 an entry')
@@ -62,6 +62,13 @@ for entry = 0, count_of_entries - 1 do
       end
     else
       project.accepted = project.accepted + count
+      local month = month_of(tonumber(string.match(id, '^%d+')) * 1000)
+      if (project.month or 0) < month then
+        project.month, project.used = month, 0
+      end
+      if project.month == month then
+        project.used = project.used + stored
+      end
     end
   end
 end
@@ -72,7 +79,8 @@ if settled > 0 then
   end
   redis.call('HSET', KEYS[3], 'backlog_events', backlog_events, 'backlog_bytes', backlog_bytes)
   for key, project in pairs(projects) do
-    redis.call('HSET', key, 'used', project.used, 'accepted', project.accepted, 'pending', project.pending)
+    redis.call('HSET', key, 'month', project.month or 0, 'used', project.used, 'accepted', project.accepted,
+      'pending', project.pending)
   end
 end
 return settled
