@@ -16,7 +16,8 @@ from decimal import Decimal
 from segment.analytics.client import Client
 
 CALLS = 1_000
-START = datetime.now(timezone.utc).replace(microsecond=123_456) - timedelta(hours=20)
+# The SDK sends whole milliseconds, so that is what it is told.
+START = datetime.now(timezone.utc).replace(microsecond=123_000) - timedelta(hours=20)
 
 # Property values of every kind a caller may have, each with what must be in the database.
 VALUES = [
@@ -59,7 +60,7 @@ def call(client, index):
     message_id = str(uuid.uuid4()) if index % 5 else f"node-next-{index}-{uuid.uuid4()}"
     common = {"message_id": message_id, "integrations": {"All": index % 2 == 0}}
     if index % 10:
-        common["timestamp"] = START + timedelta(seconds=index, microseconds=index)
+        common["timestamp"] = START + timedelta(seconds=index, milliseconds=index)
     context = {"ip": f"10.0.0.{index % 256}", "campaign": {"name": "été"}} if index % 3 == 0 else {}
     common["context"] = dict(context)
     user, anonymous = (f"user-{index % 50}", None) if index % 7 else (None, f"anonymous-{index % 50}")
