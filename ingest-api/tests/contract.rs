@@ -66,7 +66,7 @@ async fn every_error_of_the_request_has_its_status_and_code() {
     let long_key = "k".repeat(256);
     let cases: [(&[(&str, &str)], Vec<u8>, u16, &str); 18] = [
         (&[], "{".into(), 400, "invalid_json"),
-        (&[], r#"{"batch":[]}"#.into(), 400, "invalid_json"),
+        (&[], "7".into(), 400, "invalid_json"),
         (&[], "".into(), 400, "invalid_json"),
         (&[], r#"{"events":[]}"#.into(), 400, "empty_batch"),
         (&[], "[]".into(), 400, "empty_batch"),
@@ -78,7 +78,12 @@ async fn every_error_of_the_request_has_its_status_and_code() {
         (&[("content-encoding", "gzip")], bomb, 413, "payload_too_large"),
         (&[], many.into(), 413, "too_many_events"),
         (&[("content-type", "text/html")], batch(1).into(), 415, "unsupported_media_type"),
-        (&[("content-type", "application/x-www-form-urlencoded")], batch(1).into(), 415, "unsupported_media_type"),
+        (
+            &[("content-type", "application/x-www-form-urlencoded")],
+            batch(1).into(),
+            415,
+            "unsupported_media_type",
+        ),
         (&[("content-encoding", "br")], batch(1).into(), 415, "unsupported_encoding"),
         (&[("content-encoding", "gzip, gzip")], batch(1).into(), 415, "unsupported_encoding"),
         (&[], r#"[{"name":""}]"#.into(), 422, "no_valid_event"),
@@ -103,9 +108,18 @@ async fn whoever_sends_no_known_key_is_unauthenticated() {
     let address = stack.server.address;
     let wrong = format!("{}x", stack.bearer());
     for (path, body) in [("/v1/events", batch(1)), ("/v1/batch", r#"{"batch":[]}"#.into())] {
-        for headers in [&[][..], &[("authorization", "Bearer no")], &[("authorization", "what")], &[("authorization", &wrong)]] {
+        for headers in [
+            &[][..],
+            &[("authorization", "Bearer no")],
+            &[("authorization", "what")],
+            &[("authorization", &wrong)],
+        ] {
             let answer = http::post(address, path, headers, body.clone()).await;
-            assert_eq!((answer.status, problem(&answer).as_str()), (401, "unauthenticated"), "{path} {headers:?}");
+            assert_eq!(
+                (answer.status, problem(&answer).as_str()),
+                (401, "unauthenticated"),
+                "{path} {headers:?}"
+            );
             assert!(answer.header("www-authenticate").is_some());
             assert_eq!(answer.header("ratelimit"), None);
         }
@@ -139,7 +153,11 @@ async fn paths_and_methods_are_those_of_the_table() {
         ("PUT", "/healthz", "GET, HEAD"),
     ] {
         let answer = stack.send(method, path, &[], "").await;
-        assert_eq!((answer.status, problem(&answer).as_str()), (405, "method_not_allowed"), "{method} {path}");
+        assert_eq!(
+            (answer.status, problem(&answer).as_str()),
+            (405, "method_not_allowed"),
+            "{method} {path}"
+        );
         assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
     }
 }
@@ -165,7 +183,14 @@ async fn a_browser_may_post_from_anywhere_and_read_every_answer() {
         assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
         assert_eq!(answer.header("access-control-max-age"), Some("7200"));
         let allowed = answer.header("access-control-allow-headers").unwrap();
-        for header in ["authorization", "content-type", "content-encoding", "idempotency-key", "x-retry-count", "webhook-id"] {
+        for header in [
+            "authorization",
+            "content-type",
+            "content-encoding",
+            "idempotency-key",
+            "x-retry-count",
+            "webhook-id",
+        ] {
             assert!(allowed.contains(header), "{header}");
         }
         assert_eq!(answer.header("access-control-allow-credentials"), None);
@@ -183,7 +208,8 @@ async fn segment_routes_answer_exactly_what_its_sdks_take() {
     use base64::Engine;
     let stack = Stack::start().await;
     let address = stack.server.address;
-    let basic = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{}:", stack.key)));
+    let basic =
+        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{}:", stack.key)));
     let call = r#"{"event":"Order Completed","userId":"u1","groupId":"g","previousId":"p","name":"n"}"#;
     let calls = format!(r#"{{"batch":[{{"type":"track",{}]}}"#, &call[1..]);
     let batches = ["/v1/batch", "/v1/import", "/v1/b"].map(|path| (path, calls.as_str()));
@@ -201,7 +227,8 @@ async fn segment_routes_answer_exactly_what_its_sdks_take() {
     let keyed = format!(r#"{{"writeKey":"{}",{}"#, stack.key, &calls[1..]);
     let answer = http::post(address, "/v1/batch", &[], keyed).await;
     assert_eq!(answer.status, 200, "the key may be in the body: {answer:?}");
-    let unknown = http::post(address, "/v1/batch", &[], format!(r#"{{"writeKey":"no",{}"#, &calls[1..])).await;
+    let unknown =
+        http::post(address, "/v1/batch", &[], format!(r#"{{"writeKey":"no",{}"#, &calls[1..])).await;
     assert_eq!(problem(&unknown), "unauthenticated");
     let broken = http::post(address, "/v1/batch", &[("authorization", &basic)], "{").await;
     assert_eq!((broken.status, problem(&broken).as_str()), (400, "invalid_json"));
