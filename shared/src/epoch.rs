@@ -71,6 +71,7 @@ async fn rebuild(
     if !store.replace_epoch(shard, recorded, epoch).await? {
         return Err(EpochError::Moved { shard });
     }
+    stream.fence(shard, epoch).await?;
     let pending = stream.pending_batches(shard).await?;
     let counters = store.counters_for_rebuild(shard, stream.shards(), &pending).await?;
     if !stream.rebuild(shard, epoch, &counters, &pending).await? {

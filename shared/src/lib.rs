@@ -13,6 +13,7 @@
 //! Nothing in this crate speaks HTTP to clients, and nothing here has a main loop. `event` imports nothing of
 //! ours; `row`, `entry`, `dialect` and `plan` import it; `stream` and `store` import those; nothing points up.
 
+pub mod audit;
 pub mod config;
 pub mod dialect;
 pub mod entry;

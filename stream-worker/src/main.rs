@@ -1,2 +1,70 @@
-//! Stub.
-fn main() {}
+//! The worker as a process: settings, log, bind, run.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use shared::store::postgres::{PostgresOptions, PostgresStore};
+use shared::stream::redis::{RedisOptions, RedisStream};
+use shared::{metrics, process, scrape};
+use stream_worker::config::{Args, Settings};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// Connections to Redis beside those of the readers: settling and upkeep share them.
+const REDIS_CONNECTIONS: usize = 2;
+/// Connections to PostgreSQL beside those of the lanes.
+const POOL_SIZE: usize = 2;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let settings = match Args::parse().check() {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("stream-worker: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    process::start_logging(settings.backend.log_format);
+    match serve(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "cannot start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
+    let scraper = TcpListener::bind(settings.metrics_addr)
+        .await
+        .map_err(|error| format!("METRICS_ADDR={}: {error}", settings.metrics_addr))?;
+    let handle = metrics::install()?;
+    metrics::show_sentinels(metrics::WORKER_SENTINELS);
+    tracing::info!("metrics on http://{}/metrics", scraper.local_addr()?);
+
+    let stream = RedisStream::new(RedisOptions {
+        url: settings.backend.redis_url.clone(),
+        shards: settings.backend.stream_shards,
+        backlog_events_max: settings.backend.backlog_events_max,
+        connections: REDIS_CONNECTIONS,
+    })?;
+    let store = PostgresStore::new(PostgresOptions {
+        config: settings.backend.database.clone(),
+        pool_size: POOL_SIZE,
+        application: "millrace-worker",
+    });
+    let (stop, stopped) = watch::channel(false);
+    let mut scrapes_end = stopped.clone();
+    let scrapes = tokio::spawn(scrape::serve(scraper, handle, async move {
+        stream_worker::backoff::stopped(&mut scrapes_end).await;
+    }));
+    let work = tokio::spawn(stream_worker::run(stream, store, Arc::new(settings), stopped));
+    process::stop_requested().await;
+    tracing::info!("asked to stop: finishing the transactions under way");
+    stop.send_replace(true);
+    work.await?;
+    scrapes.await?;
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -280,8 +280,13 @@ pub trait Stream: Send + Sync {
     /// Every batch in the shard's stream, oldest first, rows left out.
     async fn pending_batches(&self, shard: u16) -> Result<Vec<PendingBatch>, StreamError>;
 
-    /// Replaces all counters of the shard and gives it a new epoch, in one step, if `expected` is still exactly what
-    /// stands in the stream. Returns false, with nothing changed, when it is not.
+    /// Begins a rebuild under this epoch: from now on nothing is admitted to the shard or settled on it, by anyone,
+    /// whatever epoch they trust, until [`Stream::rebuild`] is called with the same epoch. A later fence replaces it.
+    /// Without it, a batch admitted and settled between the count and the rebuild would be forgotten.
+    async fn fence(&self, shard: u16, epoch: Epoch) -> Result<(), StreamError>;
+
+    /// Replaces all counters of the shard and gives it a new epoch, in one step, if the shard is still fenced under
+    /// this epoch and `expected` is what stands in the stream. Returns false, with nothing changed, when it is not.
     async fn rebuild(
         &self,
         shard: u16,

@@ -1,0 +1,85 @@
+//! What is printed: text for people, or one JSON document for programs. Standard output carries nothing else.
+
+use std::io::{ErrorKind, Write};
+
+use crate::failure::Failure;
+
+/// Where results go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Prints one of the two.
+    pub(crate) fn print(self, text: &str, json: &serde_json::Value) -> Result<(), Failure> {
+        let document = if self.json { format!("{json:#}") } else { text.trim_end().to_owned() };
+        match writeln!(std::io::stdout().lock(), "{document}") {
+            Ok(()) => Ok(()),
+            // The reader has seen enough: `millrace audit | head -1`.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            Err(error) => Err(Failure::Refused(format!("standard output: {error}"))),
+        }
+    }
+}
+
+/// A table whose first column is text and whose others, but for the last, are numbers. Columns are as wide as they
+/// must be.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let last = head.len() - 1;
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([head[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut text = String::new();
+    let heading: Vec<String> = head.iter().map(|title| (*title).to_owned()).collect();
+    for row in std::iter::once(&heading).chain(rows) {
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            match column {
+                0 => text.push_str(&format!("{cell:<width$}")),
+                _ if column == last => text.push_str(&format!("  {cell}")),
+                _ => text.push_str(&format!("  {cell:>width$}")),
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// A number in groups of three: 1,234,567.
+pub(crate) fn grouped(number: i128) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if number < 0 { format!("-{text}") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_groups_of_three() {
+        let written: Vec<_> = [0, 999, 1_000, -1_234_567, 100_000].into_iter().map(grouped).collect();
+        assert_eq!(written, ["0", "999", "1,000", "-1,234,567", "100,000"]);
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [vec!["shop".to_owned(), "1,000".to_owned(), "holds".to_owned()]];
+        assert_eq!(
+            table(&["project", "n", "verdict"], &rows),
+            "project      n  verdict\nshop     1,000  holds\n"
+        );
+    }
+}

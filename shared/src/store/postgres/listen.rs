@@ -1,0 +1,88 @@
+//! Hears of changes to keys, projects and plans: a task with a connection of its own that LISTENs.
+//!
+//! A hint that makes revocations take effect at once. Whoever waits for it also has a timeout, so nothing breaks while
+//! the connection is down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_postgres::{AsyncMessage, Config, NoTls};
+
+use super::session::{configure, refuse_tls};
+
+/// Between attempts to connect.
+const RETRY_EVERY: Duration = Duration::from_secs(2);
+
+/// The listening task. It ends when this is dropped.
+pub(super) struct Listener {
+    changed: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl Listener {
+    /// Starts the task; must be called inside a runtime.
+    pub(super) fn start(config: &Config, application: &str) -> Self {
+        let changed = Arc::new(Notify::new());
+        let task = tokio::spawn(keep_listening(configure(config, application), Arc::clone(&changed)));
+        Self { changed, task }
+    }
+
+    /// Returns at the next change, or at once when there was one that nobody has heard of.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn keep_listening(config: Config, changed: Arc<Notify>) {
+    if let Err(refused) = refuse_tls(&config) {
+        tracing::warn!("changes of accounts are found by polling only: {}", refused.message);
+        return;
+    }
+    loop {
+        if let Err(error) = listen(&config, &changed).await {
+            let message = super::error::Failure::from(&error).message;
+            tracing::debug!(%message, "not listening for changes of accounts: {message}");
+        }
+        tokio::time::sleep(RETRY_EVERY).await;
+    }
+}
+
+/// Listens until the connection ends.
+async fn listen(config: &Config, changed: &Notify) -> Result<(), tokio_postgres::Error> {
+    let (client, mut connection) = config.connect(NoTls).await?;
+    let mut messages = stream::poll_fn(move |context| connection.poll_message(context));
+    let listening = client.batch_execute("LISTEN millrace_accounts");
+    tokio::pin!(listening);
+    let mut is_listening = false;
+    loop {
+        tokio::select! {
+            listens = &mut listening, if !is_listening => {
+                listens?;
+                is_listening = true;
+                // Whatever changed before was not heard.
+                tell(changed);
+            }
+            message = messages.next() => match message {
+                Some(Ok(AsyncMessage::Notification(_))) => tell(changed),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Wakes everybody who waits, and whoever comes next: between two waits a caller is busy reading the accounts.
+fn tell(changed: &Notify) {
+    changed.notify_waiters();
+    changed.notify_one();
+}

@@ -1,0 +1,208 @@
+//! The store on PostgreSQL.
+//!
+//! The rooms: [`write`] is the way of the events (with [`draft`], [`statements`], [`copy`], [`recent`] and [`poison`]);
+//! `accounts`, `listen`, `usage` and `epochs` serve reads and operators from a small pool; `upkeep` and `partitions` keep
+//! it bounded; `migrate` makes the schema. This file only hands out the work.
+//!
+//! What this room must never do: commit rows without their ledger, hold a lock that others want while bytes flow, or
+//! repeat the contents of events in an error.
+
+mod accounts;
+mod copy;
+mod draft;
+mod epochs;
+mod error;
+mod listen;
+mod migrate;
+mod partitions;
+mod poison;
+mod recent;
+mod session;
+mod statements;
+mod upkeep;
+mod usage;
+mod write;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use time::OffsetDateTime;
+use tokio_postgres::{Config, NoTls};
+
+use super::{
+    Accounts, NewKey, ProjectTotals, Store, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow,
+    WriteError, Writer,
+};
+use crate::plan::{Plan, ProjectId};
+use crate::stream::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
+
+/// For a read or a small change, waiting for a connection included.
+const SHORT: Duration = Duration::from_secs(10);
+/// For what looks at whole tables.
+const LONG: Duration = Duration::from_secs(30 * 60);
+/// How long to wait for a connection of the pool.
+const POOL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeouts of the server for sessions of the pool.
+const POOL_SETTINGS: &str = "SET lock_timeout = '2s'; SET statement_timeout = '5s';
+    SET idle_in_transaction_session_timeout = '15s';";
+
+/// How to reach the database.
+#[derive(Clone, Debug)]
+pub struct PostgresOptions {
+    /// Where it is and who we are.
+    pub config: Config,
+    /// Connections for everything but writers, upkeep and listening. At least 1.
+    pub pool_size: usize,
+    /// What our sessions are called in the list of sessions; those of writers are called `millrace-worker:<name>`.
+    pub application: &'static str,
+}
+
+/// The [`Store`] on PostgreSQL 14 or newer. Connects when it is first asked for something.
+pub struct PostgresStore {
+    config: Config,
+    application: &'static str,
+    pool: Pool,
+    listener: OnceLock<listen::Listener>,
+    recent: Arc<recent::Recent>,
+}
+
+impl PostgresStore {
+    /// Connects to nothing yet.
+    pub fn new(options: PostgresOptions) -> Arc<Self> {
+        let ours = session::configure(&options.config, options.application);
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let settle_in = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
+            Box::pin(
+                async move { session::settle_in(client, POOL_SETTINGS).await.map_err(HookError::Backend) },
+            )
+        });
+        let pool = Pool::builder(Manager::from_config(ours, NoTls, recycling))
+            .max_size(options.pool_size.max(1))
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(POOL_TIMEOUT))
+            .create_timeout(Some(POOL_TIMEOUT))
+            .recycle_timeout(Some(POOL_TIMEOUT))
+            .post_create(settle_in)
+            .build()
+            .expect("a pool with a runtime can have timeouts");
+        Arc::new(Self {
+            config: options.config,
+            application: options.application,
+            pool,
+            listener: OnceLock::new(),
+            recent: Arc::new(recent::Recent::new()),
+        })
+    }
+
+    async fn client(&self) -> Result<deadpool_postgres::Client, StoreError> {
+        session::refuse_tls(&self.config)?;
+        Ok(self.pool.get().await?)
+    }
+}
+
+/// Bounds what the timeouts of the server cannot: a server that does not answer at all.
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => done,
+        Err(_) => Err(StoreError::Unavailable(format!("no answer within {} s", limit.as_secs()))),
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn accounts(&self) -> Result<Accounts, StoreError> {
+        within(SHORT, async { accounts::accounts(&self.client().await?).await }).await
+    }
+
+    async fn accounts_changed(&self, at_most: Duration) {
+        let listener = self.listener.get_or_init(|| listen::Listener::start(&self.config, self.application));
+        tokio::select! {
+            () = listener.changed() => {}
+            () = tokio::time::sleep(at_most) => {}
+        }
+    }
+
+    async fn touch_keys(&self, used: &[(i64, OffsetDateTime)]) -> Result<(), StoreError> {
+        within(SHORT, async { accounts::touch_keys(&self.client().await?, used).await }).await
+    }
+
+    async fn writer(&self, name: &str) -> Result<Box<dyn Writer>, WriteError> {
+        Ok(Box::new(write::PostgresWriter::open(&self.config, name, Arc::clone(&self.recent)).await?))
+    }
+
+    async fn batch(&self, project: ProjectId, batch_id: BatchId) -> Result<Option<Outcome>, StoreError> {
+        within(SHORT, async { usage::batch(&self.client().await?, project, batch_id).await }).await
+    }
+
+    async fn usage(
+        &self,
+        project: ProjectId,
+        from: OffsetDateTime,
+        to: OffsetDateTime,
+        window: UsageWindow,
+    ) -> Result<Vec<UsageRow>, StoreError> {
+        within(SHORT, async { usage::usage(&self.client().await?, project, from, to, window).await }).await
+    }
+
+    async fn totals(&self, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError> {
+        let limit = if count_rows { LONG } else { SHORT };
+        within(limit, async { usage::totals(&mut self.client().await?, count_rows).await }).await
+    }
+
+    async fn epoch(&self, shard: u16) -> Result<Option<Epoch>, StoreError> {
+        within(SHORT, async { epochs::epoch(&self.client().await?, shard).await }).await
+    }
+
+    async fn replace_epoch(&self, shard: u16, old: Option<Epoch>, new: Epoch) -> Result<bool, StoreError> {
+        within(SHORT, async { epochs::replace(&self.client().await?, shard, old, new).await }).await
+    }
+
+    async fn counters_for_rebuild(
+        &self,
+        shard: u16,
+        shards: u16,
+        pending: &[PendingBatch],
+    ) -> Result<Vec<ProjectCounters>, StoreError> {
+        let rebuild =
+            async { usage::counters_for_rebuild(&mut self.client().await?, shard, shards, pending).await };
+        within(LONG, rebuild).await
+    }
+
+    async fn upkeep(&self, policy: &UpkeepPolicy) -> Result<Option<UpkeepReport>, StoreError> {
+        within(LONG, upkeep::round(&self.config, self.application, policy)).await
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        within(LONG, migrate::migrate(&self.config, self.application)).await
+    }
+
+    async fn create_project(
+        &self,
+        name: &str,
+        plan: &str,
+        key: Option<&str>,
+        signed: bool,
+    ) -> Result<(ProjectId, NewKey), StoreError> {
+        let create =
+            async { accounts::create_project(&mut self.client().await?, name, plan, key, signed).await };
+        within(SHORT, create).await
+    }
+
+    async fn create_key(&self, project: &str, key: Option<&str>, signed: bool) -> Result<NewKey, StoreError> {
+        let create = async { accounts::create_key(&mut self.client().await?, project, key, signed).await };
+        within(SHORT, create).await
+    }
+
+    async fn revoke_key(&self, key_id: i64) -> Result<bool, StoreError> {
+        within(SHORT, async { accounts::revoke_key(&self.client().await?, key_id).await }).await
+    }
+
+    async fn plans(&self) -> Result<Vec<Plan>, StoreError> {
+        within(SHORT, async { accounts::plans(&self.client().await?).await }).await
+    }
+}

@@ -1,0 +1,145 @@
+//! Letting batches in, and what is remembered of them.
+
+use redis::Value;
+
+use super::connection::Script;
+use super::{RedisStream, error, reply};
+use crate::plan::{ProjectId, Standing};
+use crate::stream::{Admission, BatchId, BatchState, Outcome, StreamError, Verdict};
+
+const ADMIT: &str = concat!("#!lua", include_str!("clock.lua"), include_str!("admit.lua"));
+const STANDING: &str =
+    concat!("#!lua flags=no-writes", include_str!("clock.lua"), include_str!("standing.lua"));
+
+/// Lua's numbers are doubles. Longer tolerances (142 years) and larger quotas than this are cut, so that every
+/// sum in the script stays an exact integer; no plan can tell the difference.
+const EXACT_MAX: u64 = 1 << 52;
+
+/// The scripts of this file.
+pub(super) struct Scripts {
+    admit: Script,
+    standing: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self { admit: Script::new(ADMIT), standing: Script::new(STANDING) }
+    }
+}
+
+impl RedisStream {
+    /// See [`crate::stream::Stream::admit`].
+    pub(super) async fn admit_batch(&self, admission: &Admission<'_>) -> Result<Verdict, StreamError> {
+        let Admission { packed, plan, digest, awaited } = admission;
+        let shard = packed.project.shard(self.shard_count);
+        let keys = self.keys(shard)?;
+        let Some(epoch) = self.trusted(shard) else {
+            return Ok(Verdict::EpochChanged);
+        };
+        let quota = plan.events_per_month.map_or(-1, |quota| quota.min(EXACT_MAX).cast_signed());
+        let flags = match (digest.is_some(), awaited) {
+            (true, true) => "kw",
+            (true, false) => "k",
+            (false, true) => "w",
+            (false, false) => "-",
+        };
+        let mut command = self.admission.admit.call(5);
+        command
+            .arg(&keys.events)
+            .arg(&keys.epoch)
+            .arg(&keys.shard_hash)
+            .arg(keys.project(packed.project))
+            .arg(keys.marker(packed.batch_id))
+            .arg(epoch.as_str())
+            .arg(self.backlog_events_max)
+            .arg(packed.count)
+            .arg(packed.data.len())
+            .arg(plan.interval_us())
+            .arg(plan.tolerance_us().min(EXACT_MAX))
+            .arg(quota)
+            .arg(packed.project.0)
+            .arg(flags)
+            .arg(digest.map_or_else(|| "-".to_owned(), hex));
+        for (name, value) in packed.fields() {
+            command.arg(name).arg(&value[..]);
+        }
+        let answer = self.connections.eval(&self.admission.admit, &command).await?;
+        verdict(answer).map_err(error::counted)
+    }
+
+    /// See [`crate::stream::Stream::standing`].
+    pub(super) async fn standing_of(&self, project: ProjectId) -> Result<Standing, StreamError> {
+        let keys = self.keys(project.shard(self.shard_count))?;
+        let mut command = self.admission.standing.call(2);
+        command.arg(&keys.shard_hash).arg(keys.project(project));
+        let answer = self.connections.eval(&self.admission.standing, &command).await?;
+        let [now_us, tat_us, used] = reply::tuple(answer)?;
+        standing(now_us, tat_us, used)
+    }
+
+    /// See [`crate::stream::Stream::batch_state`].
+    pub(super) async fn state_of(
+        &self,
+        project: ProjectId,
+        batch_id: BatchId,
+    ) -> Result<BatchState, StreamError> {
+        let keys = self.keys(project.shard(self.shard_count))?;
+        let mut command = redis::cmd("GET");
+        command.arg(keys.marker(batch_id));
+        match self.connections.send(&command).await.map_err(error::counted)? {
+            Value::Nil => Ok(BatchState::Unknown),
+            marker => {
+                let marker = reply::text(marker)?;
+                state(&marker)
+                    .ok_or_else(|| error::counted(StreamError::Refused("a marker is malformed".to_owned())))
+            }
+        }
+    }
+}
+
+fn hex(digest: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(digest))
+}
+
+fn standing(now_us: Value, tat_us: Value, used: Value) -> Result<Standing, StreamError> {
+    Ok(Standing {
+        now_us: reply::unsigned(now_us)?,
+        tat_us: reply::unsigned(tat_us)?,
+        used: reply::unsigned(used)?,
+    })
+}
+
+/// The answer of admit.lua.
+fn verdict(answer: Value) -> Result<Verdict, StreamError> {
+    let mut answer = reply::array(answer)?.into_iter();
+    let mut next = || answer.next().unwrap_or_default();
+    let word = reply::bytes(next())?;
+    if word == "EPOCH_CHANGED" {
+        return Ok(Verdict::EpochChanged);
+    }
+    let standing = standing(next(), next(), next())?;
+    match &word[..] {
+        b"ADMITTED" => Ok(Verdict::Admitted { received_ms: reply::unsigned(next())?, standing }),
+        b"REPEATED" => Ok(Verdict::Repeated { received_ms: reply::unsigned(next())?, standing }),
+        b"CONFLICT" => Ok(Verdict::Conflict { standing }),
+        b"BACKLOG_FULL" => Ok(Verdict::BacklogFull { standing }),
+        b"RATE_LIMITED" => Ok(Verdict::RateLimited { wait_us: reply::unsigned(next())?, standing }),
+        b"QUOTA_EXCEEDED" => Ok(Verdict::QuotaExceeded { standing }),
+        _ => Err(StreamError::Refused("admission gave an unknown verdict".to_owned())),
+    }
+}
+
+/// A marker: `p flags project count received_ms digest`, or the same with `s` and `stored duplicate dead` behind.
+fn state(marker: &str) -> Option<BatchState> {
+    let words: Vec<&str> = marker.split(' ').collect();
+    let project = ProjectId(words.get(2)?.parse().ok()?);
+    let number = |at: usize| words.get(at)?.parse::<u32>().ok();
+    match words[0] {
+        "p" => Some(BatchState::Pending { project, count: number(3)? }),
+        "s" => {
+            let outcome = Outcome { stored: number(6)?, duplicate: number(7)?, dead: number(8)? };
+            Some(BatchState::Settled { project, outcome })
+        }
+        _ => None,
+    }
+}

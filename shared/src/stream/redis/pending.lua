@@ -1,0 +1,17 @@
+#!lua flags=no-writes
+-- Lists entries without their rows: only lengths leave the server.
+--
+-- KEYS   1 events
+-- ARGV   1 from (an id, or '(' and an id), 2 at most
+-- Answer for each entry {id, field b, field p, field n, bytes of field d}; what is missing is '' or 0
+assert(#KEYS == 1 and #ARGV == 2, 'pending: 1 key, 2 arguments')
+
+local answer = {}
+for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])) do
+  local fields = {}
+  for at = 1, #entry[2], 2 do
+    fields[entry[2][at]] = entry[2][at + 1]
+  end
+  answer[#answer + 1] = {entry[1], fields.b or '', fields.p or '', fields.n or '', #(fields.d or '')}
+end
+return answer

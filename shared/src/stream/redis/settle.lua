@@ -1,0 +1,86 @@
+
+-- Removes committed entries from the stream and gives back what was charged for nothing, once each.
+-- (`#!lua flags=allow-oom` and clock.lua stand in front: a full server must be able to drain.)
+--
+-- KEYS   1 events  2 epoch  3 shard  4 attempts, then for each entry: its marker, its project
+-- ARGV   1 the epoch the caller trusts, 2 the group,
+--        then for each entry: id, events, packed bytes, stored, duplicate, dead
+-- Answer how many were still pending; -1 when the epoch has changed.
+--
+-- XACK decides: only who takes the entry off the pending list goes on with it, so two lanes that wrote the same
+-- entry refund it once. An entry is ours when its marker is pending and names its project. One without was put into the
+-- stream behind admission's back: it was never charged and never counted, so it is counted as accepted and charged for
+-- what was stored here, and the books balance.
+local SETTLED_KEYED_S, SETTLED_AWAITED_S = 86400, 60
+local count_of_entries = (#KEYS - 4) / 2
+assert(#KEYS >= 4 and #ARGV == 2 + 6 * count_of_entries, 'settle: 4 keys and 2 an entry, 2 arguments and 6 an entry')
+
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then
+  return -1
+end
+
+local projects = {}
+local function project_at(key)
+  if not projects[key] then
+    local row = redis.call('HMGET', key, 'month', 'used', 'accepted', 'pending')
+    projects[key] = {
+      month = tonumber(row[1]), used = tonumber(row[2]) or 0,
+      accepted = tonumber(row[3]) or 0, pending = tonumber(row[4]) or 0,
+    }
+  end
+  return projects[key]
+end
+
+local shard = redis.call('HMGET', KEYS[3], 'backlog_events', 'backlog_bytes')
+local backlog_events, backlog_bytes = tonumber(shard[1]) or 0, tonumber(shard[2]) or 0
+local settled = 0
+
+for entry = 0, count_of_entries - 1 do
+  local marker_key, project_key = KEYS[5 + 2 * entry], KEYS[6 + 2 * entry]
+  local id, count, bytes, stored, duplicate, dead = unpack(ARGV, 3 + 6 * entry, 8 + 6 * entry)
+  if redis.call('XACK', KEYS[1], ARGV[2], id) == 1 then
+    redis.call('XDEL', KEYS[1], id)
+    redis.call('HDEL', KEYS[4], id)
+    settled = settled + 1
+
+    local project = project_at(project_key)
+    local marker = redis.call('GET', marker_key) or ''
+    local flags, name, charged, received_ms, digest = string.match(marker, '^p (%S+) (%S+) (%d+) (%d+) (%S+)$')
+    if name and name == string.match(project_key, '[^:]+$') then
+      project.pending = project.pending - charged
+      if project.month == month_of(received_ms * 1000) then
+        project.used = math.max(0, project.used - duplicate - dead)
+      end
+      backlog_events = math.max(0, backlog_events - charged)
+      backlog_bytes = math.max(0, backlog_bytes - bytes)
+      if flags == '-' then
+        redis.call('DEL', marker_key)
+      else
+        local keep_s = string.find(flags, 'k', 1, true) and SETTLED_KEYED_S or SETTLED_AWAITED_S
+        local outcome = {'s', flags, name, charged, received_ms, digest, stored, duplicate, dead}
+        redis.call('SET', marker_key, table.concat(outcome, ' '), 'EX', keep_s)
+      end
+    else
+      project.accepted = project.accepted + count
+      local month = month_of(tonumber(string.match(id, '^%d+')) * 1000)
+      if (project.month or 0) < month then
+        project.month, project.used = month, 0
+      end
+      if project.month == month then
+        project.used = project.used + stored
+      end
+    end
+  end
+end
+
+if settled > 0 then
+  if redis.call('XLEN', KEYS[1]) == 0 then
+    backlog_events, backlog_bytes = 0, 0
+  end
+  redis.call('HSET', KEYS[3], 'backlog_events', backlog_events, 'backlog_bytes', backlog_bytes)
+  for key, project in pairs(projects) do
+    redis.call('HSET', key, 'month', project.month or 0, 'used', project.used, 'accepted', project.accepted,
+      'pending', project.pending)
+  end
+end
+return settled

@@ -1,0 +1,87 @@
+//! What was never accepted as it stands: put into the stream by hand, past the validator.
+
+use bytes::Bytes;
+use shared::entry::Packed;
+use shared::plan::ProjectId;
+use shared::row::{EventTime, Row};
+use testkit::eventually;
+use testkit::http::HttpClient;
+use uuid::Uuid;
+
+use crate::stack::{KEY, SOON, Stack, event, post};
+
+fn row(name: &str, properties: &str, rows: &mut Vec<u8>) {
+    let row = Row {
+        project: ProjectId(1),
+        time: EventTime::At(1_795_000_000_000_000),
+        event_id: Uuid::new_v4(),
+        name,
+        subject: None,
+        client_id: None,
+        properties: Some(properties.as_bytes()),
+        context: None,
+    };
+    row.write(rows);
+}
+
+async fn force(stack: &Stack, fields: &[(&str, Bytes)]) {
+    let mut command = redis::cmd("XADD");
+    command.arg("{s0}:events").arg("*");
+    for (name, value) in fields {
+        command.arg(name).arg(&value[..]);
+    }
+    let _: String = command.query_async(&mut stack.redis.connect().await).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_is_dead_lettered_once_with_reason_and_payload_and_its_neighbours_are_stored() {
+    let stack = Stack::start().await;
+    let (_api, address) = stack.api().await;
+    let mut client = HttpClient::new(address);
+    assert_eq!(post(&mut client, KEY, &[event("before")]).await.unwrap().status, 202);
+
+    let mut rows = Vec::new();
+    row("good one", r#"{"a":1}"#, &mut rows);
+    row("nul", r#"{"a":"\u0000"}"#, &mut rows);
+    row("lone surrogate", r#"{"a":"\ud800"}"#, &mut rows);
+    row("good two", "{}", &mut rows);
+    row("not JSON", "{", &mut rows);
+    row("too large", r#"{"a":1e400000}"#, &mut rows);
+    let packed = Packed::pack(Uuid::now_v7(), ProjectId(1), 6, &rows);
+    force(&stack, &packed.fields()).await;
+
+    let mut torn = packed.fields();
+    torn[1].1 = Bytes::copy_from_slice(Uuid::now_v7().as_bytes());
+    torn[5].1 = Bytes::from_static(b"these are no rows");
+    force(&stack, &torn).await;
+    force(&stack, &[("v", Bytes::from_static(b"99")), ("x", Bytes::from_static(b"from the future"))]).await;
+    assert_eq!(post(&mut client, KEY, &[event("after")]).await.unwrap().status, 202);
+
+    let worker = stack.worker().await;
+    eventually(SOON, "four good rows", async || stack.events().await == 4).await;
+    eventually(SOON, "six dead letters", async || {
+        stack.count("SELECT count(*) FROM dead_letters").await == 6
+    })
+    .await;
+    let letters = stack
+        .database
+        .query("SELECT sqlstate, reason, payload, event_index, event_count FROM dead_letters ORDER BY dead_letter_id", &[])
+        .await
+        .unwrap();
+    let with_payload = |payload: &[u8]| {
+        let holds = |row: &&tokio_postgres::Row| {
+            row.get::<_, &[u8]>(2).windows(payload.len()).any(|part| part == payload)
+        };
+        letters.iter().filter(holds).count()
+    };
+    for payload in
+        [&b"nul"[..], b"lone surrogate", b"not JSON", b"too large", b"these are no rows", b"from the future"]
+    {
+        assert_eq!(with_payload(payload), 1, "{}", String::from_utf8_lossy(payload));
+    }
+    assert!(letters.iter().all(|row| !row.get::<_, &str>(1).is_empty()), "every letter has a reason");
+    let codes: Vec<_> = letters.iter().filter_map(|row| row.get::<_, Option<&str>>(0)).collect();
+    assert!(codes.contains(&"22P05") && codes.contains(&"22P02"), "{codes:?}");
+    stack.settle_and_audit().await;
+    drop(worker);
+}
