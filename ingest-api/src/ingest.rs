@@ -22,7 +22,6 @@ use shared::event::{Origin, Rejection, batch_id_of_key};
 use shared::metrics;
 use shared::plan::Plan;
 use shared::stream::{Admission, BatchId, Outcome, StreamError, Verdict};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::accounts::Known;
@@ -156,7 +155,7 @@ impl<'a> Terms<'a> {
 
     fn verify(&self, known: &Known, raw: &[u8]) -> Result<(), SignatureError> {
         let Some(signed) = self.signed else { return Ok(()) };
-        signed.verify(&known.account.signing_secrets, raw, OffsetDateTime::now_utc().unix_timestamp())
+        signed.verify(&known.account.signing_secrets, raw, signature::now_s())
     }
 }
 

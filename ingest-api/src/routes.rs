@@ -16,7 +16,7 @@ use crate::body::Upload;
 use crate::error::Problem;
 use crate::ratelimit::Fields;
 use crate::service::Service;
-use crate::{batches, cors, health, ingest, limits, openapi, usage};
+use crate::{batches, cors, health, ingest, limits, openapi, signature, usage};
 
 /// One route.
 #[derive(Clone, Copy, Debug)]
@@ -174,6 +174,9 @@ async fn serve(
     known: &Arc<Known>,
 ) -> Result<Answer, Problem> {
     let project = known.account.project;
+    if route.method == Verb::Get {
+        signature::verify_now(&known.account, &head.headers, b"")?;
+    }
     match route.handler {
         Handler::Events => ingest::native(service, head, upload, known).await,
         Handler::Batch => {

@@ -1,0 +1,233 @@
+//! Clients that mean harm, and clients that are merely broken: a clear answer, or a closed connection, and the server
+//! goes on.
+
+mod stack;
+
+use std::time::Duration;
+
+use stack::{PATIENCE, Stack, batch, default_limits, gzip, problem, zstd};
+use testkit::http;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// What came back until the server closed the connection.
+async fn raw(stack: &Stack, request: impl AsRef<[u8]>) -> String {
+    let answer = http::raw(stack.server.address, request.as_ref(), PATIENCE).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn head(stack: &Stack, more: &str) -> String {
+    format!("POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\n{more}\r\n", stack.bearer())
+}
+
+/// The code in an answer read off the wire.
+fn code(answer: &str) -> &str {
+    answer.split_once(r#""code":""#).and_then(|(_, rest)| rest.split('"').next()).unwrap_or(answer)
+}
+
+#[tokio::test]
+async fn hostile_json_is_refused_or_stored_and_never_more() {
+    let stack = Stack::start().await;
+    let deep = |levels: usize| {
+        format!(r#"{{"name":"a","properties":{}1{}}}"#, r#"{"a":"#.repeat(levels), "}".repeat(levels))
+    };
+    let keys: Vec<_> = (0..10_000).map(|key| format!(r#""key{key}":{key}"#)).collect();
+    let cases: Vec<(&str, Vec<u8>, &[u16])> = vec![
+        ("64 levels", deep(64).into(), &[202]),
+        ("65 levels", deep(65).into(), &[422]),
+        ("100,000 levels", deep(100_000).into(), &[400, 422]),
+        ("100,000 arrays", "[".repeat(100_000).into(), &[400, 422]),
+        ("1,000,000 arrays that close", [vec![b'['; 1_000_000], vec![b']'; 1_000_000]].concat(), &[400, 422]),
+        ("a lone surrogate", r#"{"name":"a","properties":{"x":"\ud800"}}"#.into(), &[400, 422]),
+        ("U+0000 escaped", r#"{"name":"a","properties":{"x":"\u0000"}}"#.into(), &[202]),
+        ("U+0000 in the name", r#"{"name":"a\u0000b"}"#.into(), &[202]),
+        ("U+0000 raw", b"{\"name\":\"a\0b\"}".to_vec(), &[400, 422]),
+        ("bad UTF-8", b"{\"name\":\"a\xff\xfe\"}".to_vec(), &[400, 422]),
+        ("overlong UTF-8", b"{\"name\":\"\xc0\xaf\"}".to_vec(), &[400, 422]),
+        ("a huge exponent", r#"{"name":"a","properties":{"x":1e131071}}"#.into(), &[400, 422]),
+        ("a tiny exponent", r#"{"name":"a","properties":{"x":1e-99999}}"#.into(), &[400, 422]),
+        (
+            "10,000 digits",
+            format!(r#"{{"name":"a","properties":{{"x":{}}}}}"#, "9".repeat(10_000)).into(),
+            &[400, 422],
+        ),
+        ("NaN", r#"{"name":"a","properties":{"x":NaN}}"#.into(), &[400, 422]),
+        ("10,000 keys", format!(r#"{{"name":"a","properties":{{{}}}}}"#, keys.join(",")).into(), &[202, 422]),
+        ("the same key twice", r#"{"name":"a","name":"b"}"#.into(), &[202, 400, 422]),
+        ("half an object", r#"{"name":"a""#.into(), &[400, 422]),
+        ("two documents", r#"{"name":"a"}{"name":"b"}"#.into(), &[400, 422]),
+        ("a byte order mark", b"\xef\xbb\xbf{\"name\":\"a\"}".to_vec(), &[202, 400]),
+        ("only zeroes", vec![0; 100_000], &[400, 422]),
+        ("a name of 1 MB", format!(r#"{{"name":"{}"}}"#, "n".repeat(1 << 20)).into(), &[422]),
+        ("a million empty events", format!("[{}]", ["{}"; 1_000_000].join(",")).into(), &[413]),
+    ];
+    for (what, body, expected) in cases {
+        let answer = stack.post(body).await;
+        assert!(
+            expected.contains(&answer.status),
+            "{what}: {} {:?}",
+            answer.status,
+            answer.body.slice(..answer.body.len().min(300))
+        );
+        if answer.status != 202 {
+            problem(&answer);
+        }
+    }
+    assert_eq!(stack.post(batch(1)).await.status, 202);
+}
+
+#[tokio::test]
+async fn broken_and_explosive_encodings_are_refused() {
+    let stack = Stack::start().await;
+    let text = batch(100);
+    let (gz, zs) = (gzip(text.as_bytes()), zstd(text.as_bytes()));
+    let zeroes = vec![b' '; 20 << 20];
+    for (what, encoding, body, expected) in [
+        ("truncated gzip", "gzip", gz[..gz.len() / 2].to_vec(), "invalid_encoding"),
+        ("truncated zstd", "zstd", zs[..zs.len() / 2].to_vec(), "invalid_encoding"),
+        ("gzip and garbage", "gzip", [&gz[..], b"garbage"].concat(), "invalid_encoding"),
+        ("zstd and garbage", "zstd", [&zs[..], b"garbage"].concat(), "invalid_encoding"),
+        ("zstd called gzip", "gzip", zs.clone(), "invalid_encoding"),
+        ("a gzip bomb", "gzip", gzip(&zeroes), "payload_too_large"),
+        ("a zstd bomb", "zstd", zstd(&zeroes), "payload_too_large"),
+        ("gzip in gzip", "gzip", gzip(&gz), "invalid_json"),
+    ] {
+        let answer = stack.post_with(&[("content-encoding", encoding)], body).await;
+        assert_eq!(problem(&answer), expected, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_too_large_is_refused_before_it_is_read_and_the_answer_arrives() {
+    let mut limits = default_limits();
+    limits.body_bytes_max = 100_000;
+    let stack = Stack::start_with(limits).await;
+    // By its Content-Length alone, nothing sent.
+    let announced = raw(&stack, head(&stack, "Content-Length: 100001\r\nExpect: 100-continue\r\n")).await;
+    assert_eq!(code(&announced), "payload_too_large", "{announced}");
+    assert!(announced.starts_with("HTTP/1.1 413") && !announced.contains("100 Continue"), "{announced}");
+    // A client that sends everything before it reads still gets its answer.
+    let answer = stack.post(vec![b' '; 8 << 20]).await;
+    assert_eq!((answer.status, problem(&answer).as_str()), (413, "payload_too_large"));
+    assert_eq!(answer.header("connection"), Some("close"));
+    // In chunks, no length is known.
+    let mut chunked = head(&stack, "Transfer-Encoding: chunked\r\n").into_bytes();
+    for _ in 0..20 {
+        chunked.extend_from_slice(format!("2000\r\n{}\r\n", " ".repeat(0x2000)).as_bytes());
+    }
+    chunked.extend_from_slice(b"0\r\n\r\n");
+    let answer = raw(&stack, chunked).await;
+    assert_eq!(code(&answer), "payload_too_large", "{answer}");
+}
+
+#[tokio::test]
+async fn a_refused_body_does_not_cost_the_connection() {
+    let stack = Stack::start().await;
+    let mut client = stack.client();
+    for _ in 0..3 {
+        let refused = client.post("/v1/events", &[], vec![b' '; 1 << 20]).await.unwrap();
+        assert_eq!(problem(&refused), "unauthenticated");
+        assert_eq!(refused.header("connection"), None);
+    }
+    assert_eq!(
+        client.post("/v1/events", &[("authorization", &stack.bearer())], batch(1)).await.unwrap().status,
+        202
+    );
+}
+
+#[tokio::test]
+async fn slow_heads_and_slow_bodies_are_cut_off() {
+    let mut limits = default_limits();
+    limits.header_timeout = Duration::from_millis(300);
+    limits.body_timeout = Duration::from_millis(300);
+    let stack = Stack::start_with(limits).await;
+    let half_a_head = raw(&stack, "POST /v1/events HTTP/1.1\r\nHost: x\r\nX-Slow: ").await;
+    assert!(half_a_head.is_empty() || half_a_head.starts_with("HTTP/1.1 4"), "{half_a_head}");
+    assert_eq!(raw(&stack, "").await, "", "a silent connection is closed");
+    let half_a_body = raw(&stack, head(&stack, "Content-Length: 100\r\n") + "{\"events\":").await;
+    assert!(half_a_body.starts_with("HTTP/1.1 408"), "{half_a_body}");
+    assert_eq!(code(&half_a_body), "request_timeout");
+    assert!(half_a_body.to_ascii_lowercase().contains("connection: close"), "{half_a_body}");
+}
+
+#[tokio::test]
+async fn broken_framing_is_a_4xx_or_a_closed_connection() {
+    let stack = Stack::start().await;
+    let mut requests = vec![
+        head(&stack, "Content-Length: 10\r\nContent-Length: 11\r\n") + "0123456789",
+        head(&stack, "Content-Length: -1\r\n"),
+        head(&stack, "Content-Length: 99999999999999999999\r\n"),
+        head(&stack, "Transfer-Encoding: chunked\r\n") + "zz\r\n",
+        head(&stack, "Transfer-Encoding: gzip\r\n") + "abc",
+        format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(100_000)),
+        format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(100_000)),
+        "GARBAGE\r\n\r\n".to_owned(),
+        "GET / HTTP/9.9\r\n\r\n".to_owned(),
+        "\0\0\0\0\r\n\r\n".to_owned(),
+        "\u{16}\u{3}\u{1}\u{2}\0 a TLS hello".to_owned(),
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
+    ];
+    let many_headers: String = (0..200).map(|header| format!("X-{header}: 1\r\n")).collect();
+    requests.push(format!("GET / HTTP/1.1\r\nHost: x\r\n{many_headers}\r\n"));
+    for request in requests {
+        let answer = raw(&stack, &request).await;
+        let shown = &request[..request.len().min(60)];
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{shown:?}: {answer}");
+    }
+    // A body shorter than announced, the connection half closed: there is somebody left to be told.
+    let mut socket = TcpStream::connect(stack.server.address).await.unwrap();
+    socket.write_all((head(&stack, "Content-Length: 100\r\n") + "{}").as_bytes()).await.unwrap();
+    socket.shutdown().await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert_eq!(stack.post(batch(1)).await.status, 202);
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let stack = Stack::start().await;
+    let body = batch(2);
+    let post = head(&stack, &format!("Content-Length: {}\r\n", body.len())) + &body;
+    let get = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let last = "GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answers = raw(&stack, [post.as_str(), get, &post, &post, get, last].concat()).await;
+    let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(statuses, ["202", "200", "202", "202", "200", "404"], "{answers}");
+    assert_eq!(stack.stream.backlog().await.unwrap().events, 6);
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_are_closed_and_the_others_served() {
+    let mut limits = default_limits();
+    limits.connections_max = 2;
+    let stack = Stack::start_with(limits).await;
+    let health = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut kept = Vec::new();
+    // The connection that readiness was asked over may take a moment to go.
+    testkit::eventually(PATIENCE, "two connections to be served", async || {
+        let mut socket = TcpStream::connect(stack.server.address).await.map_err(|error| error.to_string())?;
+        socket.write_all(health).await.map_err(|error| error.to_string())?;
+        let mut answer = [0; 12];
+        socket.read_exact(&mut answer).await.map_err(|error| error.to_string())?;
+        kept.push(socket);
+        if kept.len() == 2 { Ok(()) } else { Err("one".to_owned()) }
+    })
+    .await;
+    assert_eq!(raw(&stack, health).await, "", "the third is closed");
+    let mut first = kept.swap_remove(0);
+    first.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut rest = String::new();
+    first.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.contains("HTTP/1.1 200 OK"), "{rest}");
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_fit_into_memory_together_are_503() {
+    let mut limits = default_limits();
+    limits.bodies_in_flight_bytes_max = 50_000;
+    let stack = Stack::start_with(limits).await;
+    let answer = stack.post(vec![b' '; 60_000]).await;
+    assert_eq!((answer.status, problem(&answer).as_str()), (503, "overloaded"));
+    assert_eq!(stack.post(batch(10)).await.status, 202, "what was taken is given back");
+}

@@ -1,0 +1,89 @@
+//! The program: its settings, its log lines, its end.
+
+use testkit::http;
+use testkit::{Postgres, Program, Redis, eventually};
+
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+const FREE_PORTS: [(&str, &str); 2] = [("LISTEN_ADDR", "127.0.0.1:0"), ("METRICS_ADDR", "127.0.0.1:0")];
+
+#[tokio::test]
+async fn a_bad_setting_ends_the_program_with_its_name() {
+    for (variable, value) in [
+        ("LISTEN_ADDR", ""),
+        ("LISTEN_ADDR", "localhost:8080"),
+        ("METRICS_ADDR", "9100"),
+        ("REDIS_URL", ""),
+        ("DATABASE_URL", ""),
+        ("STREAM_SHARDS", "0"),
+        ("BACKLOG_EVENTS_MAX", "many"),
+        ("DURABILITY", "some"),
+        ("LOG_FORMAT", "xml"),
+        ("BODY_BYTES_MAX", "4MB"),
+        ("BODY_DECODED_BYTES_MAX", "0"),
+        ("BODIES_IN_FLIGHT_BYTES_MAX", "1"),
+        ("CONNECTIONS_MAX", "0"),
+        ("HEADER_TIMEOUT_MS", "5s"),
+        ("BODY_TIMEOUT_MS", ""),
+        ("DRAIN_GRACE_MS", "-1"),
+        ("REDIS_CONNECTIONS", "0"),
+    ] {
+        let variables = [&FREE_PORTS[..], &[(variable, value)]].concat();
+        let finished = Program::run("ingest-api", &[], &variables).await;
+        assert_eq!(finished.code, Some(2), "{variable}={value:?}: {}", finished.stderr);
+        assert!(finished.stderr.contains(variable), "{variable}={value:?}: {}", finished.stderr);
+        assert!(!finished.stderr.contains("listening"), "{variable}={value:?}: {}", finished.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_taken_address_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let finished = Program::run("ingest-api", &[], &[("LISTEN_ADDR", &address), FREE_PORTS[1]]).await;
+    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+    assert!(finished.stderr.contains(&format!("LISTEN_ADDR={address}")), "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn it_starts_before_its_servers_serves_when_they_come_and_ends_with_0() {
+    use shared::store::Store;
+    use shared::store::postgres::{PostgresOptions, PostgresStore};
+
+    let (mut redis, postgres) = tokio::join!(Redis::start(), Postgres::start());
+    redis.kill().await;
+    let (redis_url, database_url) = (redis.url(), postgres.url());
+    let backends = [("REDIS_URL", redis_url.as_str()), ("DATABASE_URL", database_url.as_str())];
+    let mut program = Program::start("ingest-api", &[&FREE_PORTS[..], &backends].concat());
+    let (address, metrics) = (program.address().await, program.metrics_address().await);
+    assert_eq!(http::get(address, "/healthz", &[]).await.status, 200);
+    assert_eq!(http::get(address, "/readyz", &[]).await.status, 503);
+
+    redis.restart().await;
+    let options = PostgresOptions { config: postgres.config(), pool_size: 1, application: "test-ingest-api" };
+    let store = PostgresStore::new(options);
+    store.migrate().await.unwrap();
+    let (_, key) = store.create_project("test", "pro", None, false).await.unwrap();
+    let bearer = format!("Bearer {}", key.key);
+    eventually(PATIENCE, "a batch to be taken", async || {
+        let answer =
+            http::post(address, "/v1/events", &[("authorization", &bearer)], r#"{"name":"a"}"#).await;
+        (answer.status == 202).then_some(()).ok_or(format!("{answer:?}"))
+    })
+    .await;
+    let page = http::get(metrics, "/metrics", &[]).await;
+    let page = String::from_utf8_lossy(&page.body).into_owned();
+    for line in [
+        r#"millrace_http_requests_total{route="/v1/events",status="202"} 1"#,
+        "millrace_admitted_events_total 1",
+        "millrace_durability_faults_total 0",
+        "millrace_durability_strict 1",
+        "millrace_epoch_trusted 1",
+    ] {
+        assert!(page.contains(line), "{line} in:\n{page}");
+    }
+    assert_eq!(http::get(address, "/metrics", &[]).await.status, 404, "not where clients are");
+    assert!(!program.log().contains(&key.key), "a key is never logged");
+
+    program.terminate();
+    assert!(program.wait_exit().await.success());
+}

@@ -1,0 +1,348 @@
+//! What a client may rely on: repeats, waiting, signatures, plans, revocation, and the path that needs no PostgreSQL.
+
+mod stack;
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use stack::{BACKLOG_EVENTS_MAX, PATIENCE, Stack, batch, gzip, problem};
+use testkit::eventually;
+use testkit::http::{self, Answer};
+
+fn batch_id(answer: &Answer) -> String {
+    answer.json()["batch_id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_repeated_idempotency_key_gets_its_first_answer_and_stores_nothing_more() {
+    let stack = Stack::start().await;
+    let key = ("idempotency-key", "order-1");
+    let body = r#"[{"name":"a"},{"name":""}]"#;
+    let first = stack.post_with(&[key], body).await;
+    let second = stack.post_with(&[key], body).await;
+    let encoded = stack.post_with(&[key, ("content-encoding", "gzip")], gzip(body.as_bytes())).await;
+    assert_eq!(first.status, 202);
+    for again in [second, encoded] {
+        assert_eq!((again.status, again.body), (first.status, first.body.clone()));
+    }
+    assert_eq!(stack.stream.backlog().await.unwrap().events, 1);
+
+    let other_body = stack.post_with(&[key], batch(1)).await;
+    assert_eq!((other_body.status, problem(&other_body).as_str()), (422, "idempotency_conflict"));
+    let other_key = stack.post_with(&[("idempotency-key", "order-2")], body).await;
+    assert_ne!(batch_id(&other_key), batch_id(&first));
+    let (_, key_of_other) = stack.another_project("other", "pro", false).await;
+    let bearer = format!("Bearer {}", key_of_other.key);
+    let other_project =
+        http::post(stack.server.address, "/v1/events", &[("authorization", &bearer), key], body).await;
+    assert_eq!(other_project.status, 202, "another project's keys are its own");
+    assert_ne!(batch_id(&other_project), batch_id(&first));
+}
+
+#[tokio::test]
+async fn a_client_that_waits_is_answered_when_its_batch_is_settled() {
+    let stack = Stack::start().await;
+    let waiting = [("prefer", "wait=30")];
+    let post = stack.post_with(&waiting, batch(3));
+    let settle = eventually(PATIENCE, "the batch to be settled", async || {
+        if stack.settle_all().await == 1 { Some(()) } else { None }
+    });
+    let (answer, ()) = tokio::join!(post, settle);
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("preference-applied"), Some("wait=30"));
+    let document = answer.json();
+    assert_eq!((&document["accepted"], &document["stored"]), (&3.into(), &3.into()));
+    assert_eq!((&document["duplicate"], &document["dead"]), (&0.into(), &0.into()));
+}
+
+#[tokio::test]
+async fn a_client_that_has_waited_long_enough_is_answered_202() {
+    let stack = Stack::start().await;
+    let answer = stack.post_with(&[("prefer", "wait=1")], batch(1)).await;
+    assert_eq!(answer.status, 202);
+    assert_eq!(answer.header("preference-applied"), Some("wait=1"));
+}
+
+#[tokio::test]
+async fn a_batch_can_be_followed_by_its_own_project_only() {
+    let stack = Stack::start().await;
+    let path = format!("/v1/batches/{}", batch_id(&stack.post(batch(2)).await));
+    let pending = stack.get(&path).await;
+    assert_eq!((pending.status, &pending.json()["status"]), (200, &"pending".into()));
+    assert_eq!(pending.json()["accepted"], 2);
+
+    let (_, key) = stack.another_project("other", "pro", false).await;
+    let bearer = format!("Bearer {}", key.key);
+    let foreign = http::get(stack.server.address, &path, &[("authorization", &bearer)]).await;
+    assert_eq!((foreign.status, problem(&foreign).as_str()), (404, "not_found"));
+    for unknown in ["/v1/batches/018f2b6e-0000-7000-8000-000000000000", "/v1/batches/never"] {
+        assert_eq!(problem(&stack.get(unknown).await), "not_found", "{unknown}");
+    }
+}
+
+struct Signer {
+    bearer: String,
+    secret: Vec<u8>,
+}
+
+impl Signer {
+    async fn new(stack: &Stack) -> Self {
+        let (_, key) = stack.another_project("signed", "pro", true).await;
+        let secret = key.signing_secret.unwrap();
+        let secret = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
+        Self { bearer: format!("Bearer {}", key.key), secret }
+    }
+
+    fn sign(&self, id: &str, timestamp: &str, body: &[u8]) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).unwrap();
+        mac.update(format!("{id}.{timestamp}.").as_bytes());
+        mac.update(body);
+        format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+    }
+
+    /// Posts gzip, because the signature is over what is sent.
+    async fn post(
+        &self,
+        stack: &Stack,
+        id: &str,
+        timestamp: &str,
+        signature: &str,
+        body: &[u8],
+        more: &[(&str, &str)],
+    ) -> Answer {
+        let headers = [
+            ("authorization", self.bearer.as_str()),
+            ("webhook-id", id),
+            ("webhook-timestamp", timestamp),
+            ("webhook-signature", signature),
+            ("content-encoding", "gzip"),
+        ];
+        let headers = [&headers, more].concat();
+        http::post(stack.server.address, "/v1/events", &headers, body.to_vec()).await
+    }
+}
+
+#[tokio::test]
+async fn a_key_with_a_secret_takes_signed_requests_only_and_each_once() {
+    let stack = Stack::start().await;
+    let signer = Signer::new(&stack).await;
+    let body = gzip(batch(2).as_bytes());
+    let now = time::OffsetDateTime::now_utc().unix_timestamp();
+    let (fresh, old) = (now.to_string(), (now - 301).to_string());
+    let good = signer.sign("msg_1", &fresh, &body);
+
+    let accepted = signer.post(&stack, "msg_1", &fresh, &good, &body, &[]).await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    let replayed = signer.post(&stack, "msg_1", &fresh, &good, &body, &[]).await;
+    assert_eq!((replayed.status, &replayed.body), (202, &accepted.body), "a replay changes nothing");
+    let both = format!("v1,AAAA {good}");
+    let rotating = signer.post(&stack, "msg_1", &fresh, &both, &body, &[]).await;
+    assert_eq!(rotating.status, 202, "any of several signatures will do");
+    assert_eq!(stack.stream.backlog().await.unwrap().entries, 1);
+
+    let renamed = signer.post(&stack, "msg_1", &fresh, &good, &body, &[("idempotency-key", "other")]).await;
+    assert_eq!(problem(&renamed), "invalid_header", "the signature does not cover another name");
+
+    let other_body = gzip(batch(3).as_bytes());
+    for (what, answer) in [
+        ("another body", signer.post(&stack, "msg_2", &fresh, &good, &other_body, &[]).await),
+        ("another id", signer.post(&stack, "msg_2", &fresh, &good, &body, &[]).await),
+        ("too old", signer.post(&stack, "msg_2", &old, &signer.sign("msg_2", &old, &body), &body, &[]).await),
+        ("no signature", signer.post(&stack, "msg_2", &fresh, "", &body, &[]).await),
+        (
+            "a report unsigned",
+            http::get(stack.server.address, "/v1/limits", &[("authorization", &signer.bearer)]).await,
+        ),
+        (
+            "no headers",
+            http::post(stack.server.address, "/v1/events", &[("authorization", &signer.bearer)], batch(1))
+                .await,
+        ),
+    ] {
+        assert_eq!((answer.status, problem(&answer).as_str()), (401, "unauthenticated"), "{what}");
+        assert_eq!(answer.header("ratelimit"), None, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_unknown_at_once_and_a_new_one_is_known() {
+    let stack = Stack::start().await;
+    let (_, key) = stack.another_project("short-lived", "pro", false).await;
+    assert!(stack.store.revoke_key(key.key_id).await.unwrap());
+    let bearer = format!("Bearer {}", key.key);
+    eventually(PATIENCE, "the key to be refused", async || {
+        let answer = http::post(stack.server.address, "/v1/events", &[("authorization", &bearer)], "{").await;
+        (answer.status == 401).then_some(()).ok_or(answer.status.to_string())
+    })
+    .await;
+    assert_eq!(stack.post(batch(1)).await.status, 202, "the other keys go on");
+}
+
+#[tokio::test]
+async fn over_the_rate_is_429_but_a_known_batch_gets_its_first_answer() {
+    let stack = Stack::start().await;
+    let (_, key) = stack.planned_project("slow", 1, 2, None, 10).await;
+    let bearer = format!("Bearer {key}");
+    let keyed = [("authorization", bearer.as_str()), ("idempotency-key", "first")];
+    let mut client = stack.client();
+    let first = client.post("/v1/events", &keyed, batch(1)).await.unwrap();
+    assert_eq!(first.status, 202);
+    assert_eq!(client.post("/v1/events", &keyed[..1], batch(1)).await.unwrap().status, 202);
+    // The first of these is refused by the stream, the others on its word.
+    for _ in 0..3 {
+        let refused = client.post("/v1/events", &keyed[..1], batch(1)).await.unwrap();
+        assert_eq!((refused.status, problem(&refused).as_str()), (429, "rate_limited"));
+        let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&seconds), "{seconds}");
+        assert!(refused.header("ratelimit").unwrap().starts_with(r#""minute";r=0;t="#), "{refused:?}");
+        assert_eq!(refused.json()["violated-policies"], serde_json::json!(["minute"]));
+        assert_eq!(refused.json()["type"], "https://iana.org/assignments/http-problem-types#quota-exceeded");
+    }
+    let again = client.post("/v1/events", &keyed, batch(1)).await.unwrap();
+    assert_eq!((again.status, again.body), (202, first.body));
+    let too_many = client.post("/v1/events", &[keyed[0], ("idempotency-key", "b")], batch(11)).await.unwrap();
+    assert_eq!((too_many.status, problem(&too_many).as_str()), (413, "too_many_events"));
+    assert_eq!(stack.stream.backlog().await.unwrap().entries, 2);
+
+    let database = stack.postgres.connect().await;
+    database
+        .execute("UPDATE plans SET burst = 100, requests_per_minute = 6000 WHERE name = 'slow'", &[])
+        .await
+        .unwrap();
+    eventually(PATIENCE, "the new plan to be in force", async || {
+        let answer = client.post("/v1/events", &keyed[..1], batch(1)).await.unwrap();
+        (answer.status == 202).then_some(()).ok_or(answer.status.to_string())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_batch_that_does_not_fit_into_the_month_is_429_until_the_next() {
+    let stack = Stack::start().await;
+    let (_, key) = stack.planned_project("tiny", 600, 600, Some(5), 5).await;
+    let headers = [("authorization", &*format!("Bearer {key}"))];
+    let mut client = stack.client();
+    assert_eq!(client.post("/v1/events", &headers, batch(3)).await.unwrap().status, 202);
+    let refused = client.post("/v1/events", &headers, batch(3)).await.unwrap();
+    assert_eq!((refused.status, problem(&refused).as_str()), (429, "quota_exceeded"));
+    assert_eq!(refused.json()["violated-policies"], serde_json::json!(["month"]));
+    assert!(refused.header("ratelimit").unwrap().contains(r#""month";r=2;t="#), "{refused:?}");
+    assert_eq!(client.post("/v1/events", &headers, batch(2)).await.unwrap().status, 202, "what fits goes in");
+    let never = client.post("/v1/events", &headers, batch(6)).await.unwrap();
+    assert_eq!(problem(&never), "too_many_events", "what could never fit is not worth a retry");
+}
+
+#[tokio::test]
+async fn a_full_backlog_is_503_and_nothing_is_charged() {
+    let stack = Stack::start().await;
+    for _ in 0..BACKLOG_EVENTS_MAX / 1_000 {
+        assert_eq!(stack.post(batch(1_000)).await.status, 202);
+    }
+    let refused = stack.post(batch(1_000)).await;
+    assert_eq!((refused.status, problem(&refused).as_str()), (503, "backlog_full"));
+    assert_eq!(
+        refused.json()["type"],
+        "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+    );
+    assert_eq!(stack.get("/v1/limits").await.json()["events"]["used"], BACKLOG_EVENTS_MAX);
+    stack.settle_all().await;
+    assert_eq!(stack.post(batch(1_000)).await.status, 202);
+}
+
+#[tokio::test]
+async fn without_postgresql_batches_are_taken_and_reports_are_503() {
+    let mut stack = Stack::start().await;
+    stack.postgres.kill().await;
+    for _ in 0..20 {
+        assert_eq!(stack.post(batch(10)).await.status, 202);
+    }
+    let refused = stack.get("/v1/usage").await;
+    assert_eq!((refused.status, problem(&refused).as_str()), (503, "store_unavailable"));
+    assert_eq!(stack.get("/readyz").await.status, 200, "batches are taken, so it is ready");
+    stack.postgres.restart().await;
+    eventually(PATIENCE, "reports to come back", async || {
+        let answer = stack.get("/v1/usage").await;
+        (answer.status == 200).then_some(()).ok_or(answer.status.to_string())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_redis_the_answer_is_503_and_it_comes_back_by_itself() {
+    let mut stack = Stack::start().await;
+    stack.redis.kill().await;
+    // The first request may still find a connection that has not noticed.
+    for _ in 0..5 {
+        let refused = stack.post(batch(1)).await;
+        assert_eq!((refused.status, problem(&refused).as_str()), (503, "stream_unavailable"));
+    }
+    assert_eq!(stack.get("/readyz").await.status, 503);
+    assert_eq!(stack.get("/healthz").await.status, 200);
+    stack.redis.restart().await;
+    stack.ready().await;
+    eventually(PATIENCE, "batches to be taken again", async || {
+        let answer = stack.post(batch(1)).await;
+        (answer.status == 202).then_some(()).ok_or(answer.status.to_string())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_everything_is_rebuilt_before_anything_is_admitted() {
+    let mut stack = Stack::start().await;
+    assert_eq!(stack.post(batch(1)).await.status, 202);
+    let before = stack.store.epoch(0).await.unwrap();
+    stack.redis.wipe_and_restart().await;
+    eventually(PATIENCE, "batches to be taken again", async || {
+        let answer = stack.post(batch(1)).await;
+        if answer.status == 202 { Ok(()) } else { Err(problem(&answer)) }
+    })
+    .await;
+    assert_ne!(stack.store.epoch(0).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_redis_that_is_not_durable_is_not_served_unless_asked_for_by_name() {
+    use std::sync::Arc;
+
+    use ingest_api::Deps;
+    use shared::config::Durability;
+    use stack::{Server, default_limits};
+
+    let stack = Stack::start().await;
+    let mut redis = stack.redis.connect().await;
+    redis::cmd("CONFIG").arg("SET").arg("appendfsync").arg("everysec").exec_async(&mut redis).await.unwrap();
+    for (durability, status) in [(Durability::Strict, 503), (Durability::Relaxed, 202)] {
+        let (stream, store) = (stack::open_stream(&stack.redis), Arc::clone(&stack.store));
+        let server = Server::start(Deps { stream, store, durability, limits: default_limits() }).await;
+        let bearer = stack.bearer();
+        let settled = eventually(PATIENCE, "the server to know its Redis", async || {
+            let ready = http::get(server.address, "/readyz", &[]).await.json();
+            let reasons = ready["reasons"].as_array().unwrap();
+            let only_durability = reasons.len() == 1 && reasons[0].as_str().unwrap().contains("on disk");
+            (reasons.is_empty() || only_durability).then_some(reasons.len()).ok_or(ready.to_string())
+        })
+        .await;
+        assert_eq!(settled == 0, status == 202, "readiness under {durability:?}");
+        let answer = http::post(server.address, "/v1/events", &[("authorization", &bearer)], batch(1)).await;
+        assert_eq!(answer.status, status, "{durability:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_noted_as_used_when_the_server_stops() {
+    let stack = Stack::start().await;
+    assert_eq!(stack.post(batch(1)).await.status, 202);
+    let Stack { mut server, postgres, .. } = stack;
+    server.ask_to_stop();
+    tokio::time::timeout(Duration::from_secs(20), server.stopped()).await.expect("the drain is bounded");
+    let database = postgres.connect().await;
+    let used = database
+        .query_one("SELECT count(*) FROM api_keys WHERE last_used_at IS NOT NULL", &[])
+        .await
+        .unwrap();
+    assert_eq!(used.get::<_, i64>(0), 1);
+}
