@@ -32,7 +32,7 @@ use crate::encoding::Encoding;
 use crate::error::Problem;
 use crate::headers::{self, HeaderError};
 use crate::service::{Received, Service};
-use crate::signature::{SignatureError, Signed};
+use crate::signature::{self, SignatureError, Signed};
 use crate::wait;
 
 /// What the head of a post says, beside the key.

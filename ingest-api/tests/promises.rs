@@ -208,15 +208,37 @@ async fn over_the_rate_is_429_but_a_known_batch_gets_its_first_answer() {
     assert_eq!(stack.stream.backlog().await.unwrap().entries, 2);
 
     let database = stack.postgres.connect().await;
-    database
-        .execute("UPDATE plans SET burst = 100, requests_per_minute = 6000 WHERE name = 'slow'", &[])
-        .await
-        .unwrap();
+    database.execute("UPDATE plans SET burst = 100 WHERE name = 'slow'", &[]).await.unwrap();
     eventually(PATIENCE, "the new plan to be in force", async || {
         let answer = client.post("/v1/events", &keyed[..1], batch(1)).await.unwrap();
         (answer.status == 202).then_some(()).ok_or(answer.status.to_string())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_flood_is_refused_without_asking_the_stream_and_only_where_that_is_exact() {
+    let mut stack = Stack::start().await;
+    let (_, key) = stack.planned_project("slow", 1, 1, None, 10).await;
+    let bearer = format!("Bearer {key}");
+    let keyed = [("authorization", bearer.as_str()), ("idempotency-key", "any")];
+    let mut client = stack.client();
+    assert_eq!(client.post("/v1/events", &keyed[..1], batch(1)).await.unwrap().status, 202);
+    assert_eq!(client.post("/v1/events", &keyed[..1], batch(1)).await.unwrap().status, 429);
+    stack.redis.kill().await;
+    let local = client.post("/v1/events", &keyed[..1], batch(1)).await.unwrap();
+    assert_eq!((local.status, problem(&local).as_str()), (429, "rate_limited"), "without the stream");
+    let asked = client.post("/v1/events", &keyed, batch(1)).await.unwrap();
+    assert_eq!(
+        (asked.status, problem(&asked).as_str()),
+        (503, "stream_unavailable"),
+        "it may be a known batch"
+    );
+    assert_eq!(
+        problem(&stack.post(batch(1)).await),
+        "stream_unavailable",
+        "another project is not over its rate"
+    );
 }
 
 #[tokio::test]
