@@ -274,6 +274,21 @@ async fn usage_is_reported_and_bad_parameters_are_named() {
 }
 
 #[tokio::test]
+async fn a_client_that_asks_before_it_sends_is_told_to_go_on() {
+    let stack = Stack::start().await;
+    let body = batch(1);
+    let request = format!(
+        "POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nContent-Length: {}\r\n\
+         Expect: 100-continue\r\nConnection: close\r\n\r\n{body}",
+        stack.bearer(),
+        body.len()
+    );
+    let answer = http::raw(stack.server.address, request.as_bytes(), stack::PATIENCE).await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 Accepted"), "{answer}");
+}
+
+#[tokio::test]
 async fn the_interface_document_is_served() {
     let stack = Stack::start().await;
     let answer = http::get(stack.server.address, "/openapi.json", &[]).await;

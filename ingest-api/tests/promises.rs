@@ -293,6 +293,37 @@ async fn without_postgresql_batches_are_taken_and_reports_are_503() {
 }
 
 #[tokio::test]
+async fn a_postgresql_that_hangs_delays_no_batch() {
+    let mut stack = Stack::start().await;
+    stack.postgres.pause();
+    let posts = async {
+        for _ in 0..20 {
+            assert_eq!(stack.post(batch(10)).await.status, 202);
+        }
+        let refused = stack.get("/v1/usage").await;
+        assert_eq!((refused.status, problem(&refused).as_str()), (503, "store_unavailable"));
+    };
+    tokio::time::timeout(PATIENCE, posts).await.expect("nothing waits for the store without end");
+    stack.postgres.resume();
+}
+
+#[tokio::test]
+async fn a_batch_whose_answer_was_lost_is_in_the_stream_once_after_the_client_repeats_it() {
+    let mut stack = Stack::start().await;
+    let key = ("idempotency-key", "lost");
+    stack.redis.pause();
+    let lost = stack.post_with(&[key], batch(3)).await;
+    assert_eq!((lost.status, problem(&lost).as_str()), (503, "stream_unavailable"));
+    stack.redis.resume();
+    eventually(PATIENCE, "the batch to be taken", async || {
+        let answer = stack.post_with(&[key], batch(3)).await;
+        if answer.status == 202 { Ok(()) } else { Err(problem(&answer)) }
+    })
+    .await;
+    assert_eq!(stack.stream.backlog().await.unwrap().entries, 1);
+}
+
+#[tokio::test]
 async fn without_redis_the_answer_is_503_and_it_comes_back_by_itself() {
     let mut stack = Stack::start().await;
     stack.redis.kill().await;
