@@ -148,6 +148,24 @@ fn one_bad_event_costs_itself_alone() {
 }
 
 #[test]
+fn every_depth_costs_its_own_event_alone_whatever_its_neighbours_are() {
+    for depth in 60..80 {
+        let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let event = format!(r#"{{"name":"n","properties":{{"a":{nested}}}}}"#);
+        let events = format!(r#"{event},{{"name":"\ud800"}},{{"name":"good"}}"#);
+        for body in [format!("[{events}]"), format!(r#"{{"events":[{events}]}}"#)] {
+            let batch = native(&body).unwrap_or_else(|error| panic!("depth {depth}: {error:?}"));
+            let expected = if depth < 64 {
+                vec![(1, "invalid_string")]
+            } else {
+                vec![(0, "too_deep"), (1, "invalid_string")]
+            };
+            assert_eq!(codes(&batch), expected, "depth {depth}");
+        }
+    }
+}
+
+#[test]
 fn what_is_just_within_the_limits_is_accepted() {
     let deep = format!("{}{}", r#"{"a":"#.repeat(64), "1".to_owned() + &"}".repeat(64));
     let digits = "1234567890123456789012345678901234567890";

@@ -1,10 +1,10 @@
 //! Everything that is not on an event's path: the epoch, durability, the backlog's gauges, consumers that are gone,
 //! partitions and retention, and the conservation check. Nothing here ever waits for a lane or makes one wait.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use std::sync::Arc;
-
+use shared::audit;
 use shared::config::Durability;
 use shared::epoch::{self, Found};
 use shared::metrics;
@@ -152,5 +152,23 @@ impl Upkeep {
         }
     }
 
-    async fn check_conservation(&self) {}
+    /// The same comparison as the operator's audit, without counting the tables.
+    async fn check_conservation(&self) {
+        let balances = match audit::audit(self.stream.as_ref(), self.store.as_ref(), false).await {
+            Ok(balances) => balances,
+            Err(error) => {
+                tracing::debug!(%error, "conservation was not checked: {error}");
+                return;
+            }
+        };
+        let broken: Vec<_> = balances.iter().filter(|balance| !balance.holds()).collect();
+        metrics::conservation_checked(balances.len(), broken.len());
+        for balance in broken {
+            let project = balance.project;
+            for violation in &balance.violations {
+                let (rule, difference) = (violation.rule.sentence(), violation.difference());
+                tracing::error!(%project, rule, %difference, "project {project}: {rule} is off by {difference}");
+            }
+        }
+    }
 }

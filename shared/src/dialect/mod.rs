@@ -112,7 +112,9 @@ impl Call {
         let mut blanked = body.to_vec();
         let mut culprits = Vec::new();
         for (index, range) in events.iter().enumerate() {
-            let fault = json::parse(&body[range.clone()], |parsed| parsed.err().map(|(fault, _)| fault));
+            // Wrapped as deep as an envelope wraps it: the parser's limit on depth counts from the body's root.
+            let wrapped = [b"[[", &body[range.clone()], b"]]"].concat();
+            let fault = json::parse(&wrapped, |parsed| parsed.err().map(|(fault, _)| fault));
             if let Some(Fault::Unstorable(what)) = fault {
                 blanked[range.clone()].fill(b' ');
                 blanked[range.start] = b'0';

@@ -103,7 +103,7 @@ async fn sixty_four_clients_of_four_processes_get_exactly_what_the_plan_allows()
 
     // What was admitted, in its order, is what the reference model admits: none of it is refused, and the events of
     // each admission are charged whole.
-    let ledger = "SELECT (extract(epoch FROM received_at) * 1000000)::bigint, accepted FROM batches \
+    let ledger = "SELECT (extract(epoch FROM received_at) * 1000000)::bigint, accepted::bigint FROM batches \
                   JOIN projects USING (project_id) WHERE name = 'small' ORDER BY received_at, entry_seq";
     let rows = stack.database.query(ledger, &[]).await.unwrap();
     assert_eq!(rows.len() as u64, batches);
@@ -112,7 +112,7 @@ async fn sixty_four_clients_of_four_processes_get_exactly_what_the_plan_allows()
     for row in &rows {
         // The ledger knows milliseconds; the rate is decided on microseconds within them, so the model gets the last.
         let now_us = u64::try_from(row.get::<_, i64>(0)).unwrap() + 999;
-        let events = u64::try_from(row.get::<_, i32>(1)).unwrap();
+        let events = u64::try_from(row.get::<_, i64>(1)).unwrap();
         charged += events;
         standing.now_us = now_us;
         match standing.charge(&plan(), 0) {
@@ -142,7 +142,7 @@ async fn sixty_four_clients_of_four_processes_get_exactly_what_the_plan_allows()
             testkit::http::get(apis[0].1, "/v1/limits", &[("authorization", "Bearer pipeline-small-key")])
                 .await;
         let used = used.json();
-        if used["quota"]["used"] == stored { Ok(()) } else { Err(used.to_string()) }
+        if used["events"]["used"] == stored { Ok(()) } else { Err(used.to_string()) }
     })
     .await;
     drop(worker);

@@ -97,15 +97,27 @@ pub(super) fn delivery(id: EntryId, fields: &[(Bytes, Bytes)], delivered: u32) -
     Delivery { id, delivered, packed: Packed::from_fields(fields) }
 }
 
-/// A row of pending.lua. What cannot be read is nil or 0, as in a settlement.
+/// A row of pending.lua. An entry without a name was never admitted, and nothing it says of itself is counted: it is
+/// nil and 0 throughout, as in its settlement.
 pub(super) fn pending_batch(value: Value) -> Result<PendingBatch, StreamError> {
     let [id, batch_id, project, count, size] = tuple(value)?;
-    let number = |value: Value| bytes(value).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let id = entry_id(id)?;
+    let bytes_of_rows = small(size)?;
+    let Ok(batch_id) = Uuid::from_slice(&bytes(batch_id)?) else {
+        return Ok(PendingBatch {
+            id,
+            batch_id: Uuid::nil(),
+            project: ProjectId(0),
+            count: 0,
+            bytes: bytes_of_rows,
+        });
+    };
+    let decimal = |value: Value| bytes(value).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     Ok(PendingBatch {
-        id: entry_id(id)?,
-        batch_id: Uuid::from_slice(&bytes(batch_id)?).unwrap_or_default(),
-        project: ProjectId(number(project)?.parse().unwrap_or(0)),
-        count: number(count)?.parse().unwrap_or(0),
-        bytes: small(size)?,
+        id,
+        batch_id,
+        project: ProjectId(decimal(project)?.parse().unwrap_or(0)),
+        count: decimal(count)?.parse().unwrap_or(0),
+        bytes: bytes_of_rows,
     })
 }

@@ -1,0 +1,117 @@
+//! The operator's commands, as an operator sees them: what they print, and the code they end with.
+
+use serde_json::Value;
+use testkit::{Finished, Postgres, Program, Redis};
+
+/// A port on which nobody listens: connections to it are refused at once.
+const NOBODY: &str = "127.0.0.1:1";
+
+struct Installation {
+    _redis: Redis,
+    postgres: Postgres,
+    settings: Vec<(&'static str, String)>,
+}
+
+impl Installation {
+    async fn start() -> Self {
+        let (redis, postgres) = (Redis::start().await, Postgres::start().await);
+        let settings = vec![("REDIS_URL", redis.url()), ("DATABASE_URL", postgres.url())];
+        Self { _redis: redis, postgres, settings }
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Finished {
+        let settings: Vec<_> = self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Program::run("millrace", arguments, &settings).await
+    }
+
+    /// Runs a command that must succeed, and returns its JSON.
+    async fn json(&self, arguments: &[&str]) -> Value {
+        let finished = self.run(&[arguments, &["--json"]].concat()).await;
+        assert_eq!(finished.code, Some(0), "{arguments:?}: {finished:?}");
+        serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
+    }
+}
+
+fn assert_fails(finished: &Finished, code: i32, says: &str) {
+    assert_eq!(finished.code, Some(code), "{finished:?}");
+    assert!(finished.stderr.contains(says), "{says:?} is not in {finished:?}");
+    assert_eq!(finished.stdout, "", "what failed prints no result");
+}
+
+#[tokio::test]
+async fn wrong_usage_ends_with_2_and_says_what_is_right() {
+    let alone = Program::run("millrace", &[], &[]).await;
+    assert_eq!(alone.code, Some(2));
+    assert!(alone.stderr.contains("millrace project create shop --plan pro"), "{alone:?}");
+    let bad = Program::run("millrace", &["migrate"], &[("STREAM_SHARDS", "none")]).await;
+    assert_fails(&bad, 2, "STREAM_SHARDS");
+    let short = ["project", "create", "shop", "--plan", "pro", "--key", "short"];
+    assert_fails(&Program::run("millrace", &short, &[]).await, 2, "--key: a key has 16 to 200");
+}
+
+#[tokio::test]
+async fn servers_that_cannot_be_reached_end_with_3_and_name_the_setting() {
+    let database_url = format!("postgres://postgres@{NOBODY}/millrace");
+    let redis_url = format!("redis://{NOBODY}/0");
+    let settings = [("DATABASE_URL", database_url.as_str()), ("REDIS_URL", redis_url.as_str())];
+    assert_fails(&Program::run("millrace", &["migrate"], &settings).await, 3, "DATABASE_URL");
+    assert_fails(&Program::run("millrace", &["audit"], &settings).await, 3, "REDIS_URL");
+}
+
+#[tokio::test]
+async fn projects_and_keys_are_made_and_revoked_and_refusals_end_with_1() {
+    let installation = Installation::start().await;
+    let early = installation.run(&["project", "create", "shop", "--plan", "pro"]).await;
+    assert_fails(&early, 1, "millrace migrate");
+
+    let applied = installation.json(&["migrate"]).await;
+    assert!(!applied["applied"].as_array().unwrap().is_empty(), "{applied}");
+    let again = installation.json(&["migrate"]).await;
+    assert_eq!(again["applied"], serde_json::json!([]), "a second time changes nothing");
+
+    let project = installation.json(&["project", "create", "shop", "--plan", "pro"]).await;
+    assert!(project["key"].as_str().unwrap().starts_with("mk_"), "{project}");
+    assert_eq!(project["signing_secret"], Value::Null);
+    let taken = installation.run(&["project", "create", "shop", "--plan", "pro"]).await;
+    assert_fails(&taken, 1, "shop");
+    let no_plan = installation.run(&["project", "create", "other", "--plan", "golden"]).await;
+    assert_fails(&no_plan, 1, "golden");
+
+    let chosen = "a-key-of-my-own-choice";
+    let signed = installation.json(&["key", "create", "shop", "--key", chosen, "--signed"]).await;
+    assert_eq!(signed["key"], chosen);
+    assert!(signed["signing_secret"].as_str().unwrap().starts_with("whsec_"), "{signed}");
+    assert_fails(&installation.run(&["key", "create", "nobody"]).await, 1, "nobody");
+
+    let key_id = signed["key_id"].to_string();
+    installation.json(&["key", "revoke", &key_id]).await;
+    assert_fails(&installation.run(&["key", "revoke", &key_id]).await, 1, "no live key");
+    let live = "SELECT count(*) FROM api_keys WHERE revoked_at IS NULL";
+    let row = installation.postgres.connect().await.query_one(live, &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 1);
+}
+
+#[tokio::test]
+async fn an_audit_holds_until_an_event_is_metered_that_nobody_accepted() {
+    let installation = Installation::start().await;
+    installation.json(&["migrate"]).await;
+    installation.json(&["project", "create", "shop", "--plan", "pro"]).await;
+    let good = installation.json(&["audit"]).await;
+    assert_eq!((&good["holds"], &good["exact"]), (&Value::Bool(true), &Value::Bool(true)), "{good}");
+
+    let invent = "INSERT INTO usage_hourly (project_id, hour, events)
+        SELECT project_id, date_trunc('hour', now()), 1200 FROM projects";
+    installation.postgres.connect().await.batch_execute(invent).await.unwrap();
+    let bad = installation.run(&["audit"]).await;
+    assert_eq!(bad.code, Some(1), "{bad:?}");
+    for says in [
+        "shop (1): accepted = stored + duplicate + dead + pending does not hold: expected 0, found 1,200: 1,200 too many",
+        "events metered as stored = rows in events does not hold: expected 1,200, found 0: 1,200 missing",
+        "The audit DOES NOT HOLD.",
+    ] {
+        assert!(bad.stdout.contains(says), "{says:?} is not in\n{}", bad.stdout);
+    }
+    let report = installation.run(&["audit", "--quick", "--json"]).await;
+    let report: Value = serde_json::from_str(&report.stdout).unwrap();
+    assert_eq!((&report["holds"], &report["rows_counted"]), (&Value::Bool(false), &Value::Bool(false)));
+}
