@@ -19,6 +19,8 @@ const POLL_EVERY: Duration = Duration::from_secs(5);
 const REFRESH_PAUSE: Duration = Duration::from_millis(20);
 /// After a refresh that failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How long a refresh may take.
+const REFRESH_TIME_MAX: Duration = Duration::from_secs(10);
 /// Between two writes of last-used times.
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
 
@@ -97,7 +99,9 @@ impl Accounts {
     /// # Errors
     /// [`StoreError`]; the old snapshot stays.
     pub async fn refresh(&self, store: &SharedStore) -> Result<usize, StoreError> {
-        let accounts = store.accounts().await?.accounts;
+        let read = tokio::time::timeout(REFRESH_TIME_MAX, store.accounts()).await;
+        let read = read.map_err(|_| StoreError::Unavailable("no answer in time".to_owned()))?;
+        let accounts = read?.accounts;
         let old = self.snapshot.load_full().unwrap_or_default();
         let mut projects: HashMap<ProjectId, Arc<Project>> = HashMap::new();
         for known in old.keys.values() {

@@ -126,12 +126,10 @@ pub async fn segment(
     dialect: Dialect,
 ) -> Result<Answer, Problem> {
     let terms = Terms::read(dialect, &head.headers, known)?;
+    refuse_flood(known, &terms)?;
     let received = match body {
         SegmentBody::Here(received) => received,
-        SegmentBody::ToCome(upload, encoding) => {
-            refuse_flood(known, &terms)?;
-            service.receive(upload, encoding).await?
-        }
+        SegmentBody::ToCome(upload, encoding) => service.receive(upload, encoding).await?,
     };
     take(service, &terms, received, known, false).await?;
     Ok(answer::json_text(StatusCode::OK, r#"{"success":true}"#))

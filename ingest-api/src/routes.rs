@@ -39,14 +39,27 @@ pub enum Verb {
 
 #[derive(Clone, Copy, Debug)]
 enum Handler {
-    Events,
+    /// Answers anybody.
+    Open(Open),
+    /// Answers the caller whose key is in the head.
+    Keyed(Keyed),
+    /// Answers the caller whose key is in the head or in the body.
     Segment(Dialect),
-    Batch,
-    Usage,
-    Limits,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Open {
     Alive,
     Ready,
     OpenApi,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Keyed {
+    Events,
+    Batch,
+    Usage,
+    Limits,
 }
 
 const fn get(path: &'static str, handler: Handler) -> Route {
@@ -63,7 +76,7 @@ const fn segment(path: &'static str, call: &'static str) -> Route {
 
 /// Every route. The one-letter paths are what Segment's browser library uses.
 pub const ROUTES: &[Route] = &[
-    post("/v1/events", Handler::Events),
+    post("/v1/events", Handler::Keyed(Keyed::Events)),
     post("/v1/batch", Handler::Segment(Dialect::SegmentBatch)),
     segment("/v1/track", "track"),
     segment("/v1/identify", "identify"),
@@ -79,12 +92,12 @@ pub const ROUTES: &[Route] = &[
     segment("/v1/s", "screen"),
     segment("/v1/g", "group"),
     segment("/v1/a", "alias"),
-    get("/v1/batches/{id}", Handler::Batch),
-    get("/v1/usage", Handler::Usage),
-    get("/v1/limits", Handler::Limits),
-    get("/healthz", Handler::Alive),
-    get("/readyz", Handler::Ready),
-    get("/openapi.json", Handler::OpenApi),
+    get("/v1/batches/{id}", Handler::Keyed(Keyed::Batch)),
+    get("/v1/usage", Handler::Keyed(Keyed::Usage)),
+    get("/v1/limits", Handler::Keyed(Keyed::Limits)),
+    get("/healthz", Handler::Open(Open::Alive)),
+    get("/readyz", Handler::Open(Open::Ready)),
+    get("/openapi.json", Handler::Open(Open::OpenApi)),
 ];
 
 /// The route's name in metrics for requests that have none.
@@ -146,47 +159,46 @@ pub async fn answer(service: Arc<Service>, request: Request<Incoming>) -> Answer
 
 async fn dispatch(service: &Service, route: &Route, head: &Parts, upload: Upload) -> Answer {
     match route.handler {
-        Handler::Alive => health::alive(),
-        Handler::Ready => health::ready(service).await,
-        Handler::OpenApi => openapi::show(),
+        Handler::Open(Open::Alive) => health::alive(),
+        Handler::Open(Open::Ready) => health::ready(service).await,
+        Handler::Open(Open::OpenApi) => openapi::show(),
+        Handler::Keyed(handler) => match service.caller(&head.headers) {
+            Err(problem) => problem.answer(),
+            Ok(known) => for_caller(serve(service, handler, head, upload, &known).await, &known),
+        },
         Handler::Segment(dialect) => match ingest::segment_caller(service, &head.headers, upload).await {
             Err(problem) => problem.answer(),
             Ok((known, body)) => {
-                let served = ingest::segment(service, head, body, &known, dialect).await;
-                for_caller(served, &known)
+                for_caller(ingest::segment(service, head, body, &known, dialect).await, &known)
             }
         },
-        Handler::Events | Handler::Batch | Handler::Usage | Handler::Limits => {
-            match service.caller(&head.headers) {
-                Err(problem) => problem.answer(),
-                Ok(known) => for_caller(serve(service, route, head, upload, &known).await, &known),
-            }
-        }
     }
 }
 
-/// The routes whose key is in the head.
 async fn serve(
     service: &Service,
-    route: &Route,
+    handler: Keyed,
     head: &Parts,
     upload: Upload,
     known: &Arc<Known>,
 ) -> Result<Answer, Problem> {
     let project = known.account.project;
-    if route.method == Verb::Get {
-        signature::verify_now(&known.account, &head.headers, b"")?;
-    }
-    match route.handler {
-        Handler::Events => ingest::native(service, head, upload, known).await,
-        Handler::Batch => {
+    // A report has no body, so its signature covers none.
+    let signed = || signature::verify_now(&known.account, &head.headers, b"");
+    match handler {
+        Keyed::Events => ingest::native(service, head, upload, known).await,
+        Keyed::Batch => {
+            signed()?;
             let id = head.uri.path().rsplit('/').next().unwrap_or_default();
             batches::show(service, project, id).await
         }
-        Handler::Usage => usage::show(service, project, head.uri.query()).await,
-        Handler::Limits => limits::show(service, known).await,
-        Handler::Segment(_) | Handler::Alive | Handler::Ready | Handler::OpenApi => {
-            Err(Problem::NotFound("this route is served elsewhere"))
+        Keyed::Usage => {
+            signed()?;
+            usage::show(service, project, head.uri.query()).await
+        }
+        Keyed::Limits => {
+            signed()?;
+            limits::show(service, known).await
         }
     }
 }

@@ -48,13 +48,20 @@ pub async fn serve(
         stage.send_replace(Stage::Draining);
         tokio::time::sleep(grace).await;
     });
+    let mut failing = false;
     loop {
         tokio::select! {
             () = &mut stop => break,
             accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => admit(socket, &service, &slots),
+                Ok((socket, _)) => {
+                    failing = false;
+                    admit(socket, &service, &slots);
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection: {error}");
+                    if !failing {
+                        tracing::warn!(%error, "cannot accept connections: {error}");
+                    }
+                    failing = true;
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },

@@ -77,7 +77,7 @@ pub struct Service {
     pub waiters: Arc<Semaphore>,
     reports: Semaphore,
     budget: Arc<Budget>,
-    large_work: Semaphore,
+    large_work: Arc<Semaphore>,
 }
 
 /// A body that is here.
@@ -104,7 +104,7 @@ impl Service {
             waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
             reports: Semaphore::new(REPORTS_MAX),
             budget: Budget::new(deps.limits.bodies_in_flight_bytes_max),
-            large_work: Semaphore::new(cores),
+            large_work: Arc::new(Semaphore::new(cores)),
         }
     }
 
@@ -163,8 +163,13 @@ impl Service {
 
     async fn apart<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         // More large pieces of work than cores would only take memory and time from each other.
-        let _turn = self.large_work.acquire().await.expect("never closed");
-        match tokio::task::spawn_blocking(work).await {
+        let turn = Arc::clone(&self.large_work).acquire_owned().await.expect("never closed");
+        let working = tokio::task::spawn_blocking(move || {
+            // The work goes on when its client is gone, and keeps its turn.
+            let _turn = turn;
+            work()
+        });
+        match working.await {
             Ok(done) => done,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }

@@ -10,7 +10,7 @@ use shared::metrics;
 use shared::store::SharedStore;
 use shared::stream::SharedStream;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{sleep, timeout};
 
 /// Between two checks of durability while nothing is in doubt.
 const DURABILITY_EVERY: Duration = Duration::from_secs(30);
@@ -18,8 +18,10 @@ const DURABILITY_EVERY: Duration = Duration::from_secs(30);
 const EPOCH_EVERY: Duration = Duration::from_secs(10);
 /// After a check that could not be made.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
-/// Between two rounds, whatever happens.
+/// Between two checks, whatever happens.
 const ROUND_PAUSE: Duration = Duration::from_millis(20);
+/// How long one comparison may take, a rebuild of the counters included.
+const EPOCH_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// What is known of the stream.
 #[derive(Debug)]
@@ -27,14 +29,20 @@ pub struct Trust {
     demanded: Durability,
     durable: AtomicBool,
     epoch: AtomicBool,
-    doubt: Notify,
+    durability_doubt: Notify,
+    epoch_doubt: Notify,
 }
 
 impl Trust {
     /// Nothing is trusted yet.
     pub fn new(demanded: Durability) -> Self {
-        let (durable, epoch) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { demanded, durable, epoch, doubt: Notify::new() }
+        Self {
+            demanded,
+            durable: AtomicBool::new(false),
+            epoch: AtomicBool::new(false),
+            durability_doubt: Notify::new(),
+            epoch_doubt: Notify::new(),
+        }
     }
 
     /// Whether an admission would be as durable as it must be. Before the first check it is not known to be.
@@ -49,7 +57,8 @@ impl Trust {
 
     /// The stream was away, or said that it is another: look at it again, now.
     pub fn doubt(&self) {
-        self.doubt.notify_one();
+        self.durability_doubt.notify_one();
+        self.epoch_doubt.notify_one();
     }
 
     /// The stream said that its epoch is another one.
@@ -59,28 +68,25 @@ impl Trust {
         self.doubt();
     }
 
-    /// Checks for ever. Never returns.
+    /// Checks for ever. Never returns. The two checks do not wait for each other: only one of them needs the store.
     pub async fn keep(&self, stream: &SharedStream, store: &SharedStore) -> std::convert::Infallible {
-        let mut durability_due = Instant::now();
-        let mut epoch_due = Instant::now();
-        loop {
-            let now = Instant::now();
-            if now >= durability_due {
+        let durability = async {
+            loop {
                 let checked = self.check_durability(stream).await;
-                durability_due = now + if checked { DURABILITY_EVERY } else { RETRY_PAUSE };
+                let pause = if checked { DURABILITY_EVERY } else { RETRY_PAUSE };
+                doubted_within(&self.durability_doubt, pause).await;
             }
-            if now >= epoch_due {
+        };
+        let epoch = async {
+            loop {
                 let agreed = self.check_epoch(stream, store).await;
-                epoch_due = now + if agreed { EPOCH_EVERY } else { RETRY_PAUSE };
+                let pause = if agreed { EPOCH_EVERY } else { RETRY_PAUSE };
+                doubted_within(&self.epoch_doubt, pause).await;
             }
-            tokio::time::sleep(ROUND_PAUSE).await;
-            tokio::select! {
-                () = tokio::time::sleep_until(durability_due.min(epoch_due)) => {}
-                () = self.doubt.notified() => {
-                    durability_due = Instant::now();
-                    epoch_due = Instant::now();
-                }
-            }
+        };
+        tokio::select! {
+            never = durability => never,
+            never = epoch => never,
         }
     }
 
@@ -106,7 +112,10 @@ impl Trust {
 
     /// Whether stream and store agree now.
     async fn check_epoch(&self, stream: &SharedStream, store: &SharedStore) -> bool {
-        match epoch::reconcile(stream.as_ref(), store.as_ref()).await {
+        let reconciling = epoch::reconcile(stream.as_ref(), store.as_ref());
+        // It can be given up at any step and begun anew; a store that says nothing must not hold it for ever.
+        let Ok(reconciled) = timeout(EPOCH_TIME_MAX, reconciling).await else { return false };
+        match reconciled {
             Ok(found) => {
                 if let Found::Rebuilt(shards) = found {
                     metrics::epoch_rebuilt(shards);
@@ -124,4 +133,11 @@ impl Trust {
             }
         }
     }
+}
+
+/// Returns when there is doubt, or after `at_most`.
+async fn doubted_within(doubt: &Notify, at_most: Duration) {
+    sleep(ROUND_PAUSE).await;
+    // Either way it is time to look again.
+    drop(timeout(at_most, doubt.notified()).await);
 }

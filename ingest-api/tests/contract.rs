@@ -5,13 +5,15 @@ mod stack;
 use stack::{Stack, batch, default_limits, gzip, problem, zstd};
 use testkit::http;
 
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
 
 #[tokio::test]
 async fn every_form_of_body_and_every_encoding_is_accepted() {
     let stack = Stack::start().await;
     let lines = "{\"name\":\"a\"}\n\n{\"name\":\"b\"}\r\n";
-    let forms: [(&[(&str, &str)], &str, u64); 7] = [
+    let forms: [(Headers<'_>, &str, u64); 7] = [
         (&[], r#"{"events":[{"name":"a"},{"name":"b"}]}"#, 2),
         (&[("content-type", "text/plain")], r#"[{"name":"a"}]"#, 1),
         (&[("content-type", "application/vnd.events+json")], r#"{"name":"a"}"#, 1),
@@ -21,7 +23,7 @@ async fn every_form_of_body_and_every_encoding_is_accepted() {
         (&[("content-type", "application/jsonl")], lines, 2),
     ];
     for (headers, body, events) in forms {
-        let encodings: [(&[(&str, &str)], Vec<u8>); 4] = [
+        let encodings: [(Headers<'_>, Vec<u8>); 4] = [
             (&[], body.into()),
             (&[("content-encoding", "identity")], body.into()),
             (&[("content-encoding", "gzip")], gzip(body.as_bytes())),
@@ -64,7 +66,7 @@ async fn every_error_of_the_request_has_its_status_and_code() {
     let bomb = gzip(" ".repeat(9_000).as_bytes());
     let many = format!("[{}]", ["1"; 1_001].join(","));
     let long_key = "k".repeat(256);
-    let cases: [(&[(&str, &str)], Vec<u8>, u16, &str); 18] = [
+    let cases: [(Headers<'_>, Vec<u8>, u16, &str); 18] = [
         (&[], "{".into(), 400, "invalid_json"),
         (&[], "7".into(), 400, "invalid_json"),
         (&[], "".into(), 400, "invalid_json"),
@@ -271,6 +273,21 @@ async fn usage_is_reported_and_bad_parameters_are_named() {
         assert_eq!((answer.status, problem(&answer).as_str()), (400, "invalid_parameter"), "{query}");
         assert_eq!(answer.json()["field"], field, "{query}");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_asks_before_it_sends_is_told_to_go_on() {
+    let stack = Stack::start().await;
+    let body = batch(1);
+    let request = format!(
+        "POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nContent-Length: {}\r\n\
+         Expect: 100-continue\r\nConnection: close\r\n\r\n{body}",
+        stack.bearer(),
+        body.len()
+    );
+    let answer = http::raw(stack.server.address, request.as_bytes(), stack::PATIENCE).await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 Accepted"), "{answer}");
 }
 
 #[tokio::test]

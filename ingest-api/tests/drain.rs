@@ -14,6 +14,9 @@ use tokio::sync::mpsc;
 /// A server that does not stop by then is stuck; a supervisor would kill it.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
+/// Between an answer and the next request of a client.
+const THINK_TIME: Duration = Duration::from_millis(30);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_is_cut_off_while_the_server_stops_under_load() {
     let mut stack = Stack::start().await;
@@ -33,6 +36,8 @@ async fn no_request_is_cut_off_while_the_server_stops_under_load() {
                 if answer.header("connection") == Some("close") {
                     return taken;
                 }
+                // Idle most of the time: that is when a server could close without a word.
+                tokio::time::sleep(THINK_TIME).await;
             }
             unreachable!("a u64 does not end")
         });

@@ -1,13 +1,9 @@
-//! What a client may rely on: repeats, waiting, signatures, plans, revocation, and the path that needs no PostgreSQL.
+//! What a client may rely on: repeats, waiting, plans, revocation, and the path that needs no PostgreSQL.
 
 mod stack;
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 use stack::{BACKLOG_EVENTS_MAX, PATIENCE, Stack, batch, gzip, problem};
 use testkit::eventually;
 use testkit::http::{self, Answer};
@@ -83,90 +79,6 @@ async fn a_batch_can_be_followed_by_its_own_project_only() {
     }
 }
 
-struct Signer {
-    bearer: String,
-    secret: Vec<u8>,
-}
-
-impl Signer {
-    async fn new(stack: &Stack) -> Self {
-        let (_, key) = stack.another_project("signed", "pro", true).await;
-        let secret = key.signing_secret.unwrap();
-        let secret = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
-        Self { bearer: format!("Bearer {}", key.key), secret }
-    }
-
-    fn sign(&self, id: &str, timestamp: &str, body: &[u8]) -> String {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).unwrap();
-        mac.update(format!("{id}.{timestamp}.").as_bytes());
-        mac.update(body);
-        format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
-    }
-
-    /// Posts gzip, because the signature is over what is sent.
-    async fn post(
-        &self,
-        stack: &Stack,
-        id: &str,
-        timestamp: &str,
-        signature: &str,
-        body: &[u8],
-        more: &[(&str, &str)],
-    ) -> Answer {
-        let headers = [
-            ("authorization", self.bearer.as_str()),
-            ("webhook-id", id),
-            ("webhook-timestamp", timestamp),
-            ("webhook-signature", signature),
-            ("content-encoding", "gzip"),
-        ];
-        let headers = [&headers, more].concat();
-        http::post(stack.server.address, "/v1/events", &headers, body.to_vec()).await
-    }
-}
-
-#[tokio::test]
-async fn a_key_with_a_secret_takes_signed_requests_only_and_each_once() {
-    let stack = Stack::start().await;
-    let signer = Signer::new(&stack).await;
-    let body = gzip(batch(2).as_bytes());
-    let now = time::OffsetDateTime::now_utc().unix_timestamp();
-    let (fresh, old) = (now.to_string(), (now - 301).to_string());
-    let good = signer.sign("msg_1", &fresh, &body);
-
-    let accepted = signer.post(&stack, "msg_1", &fresh, &good, &body, &[]).await;
-    assert_eq!(accepted.status, 202, "{accepted:?}");
-    let replayed = signer.post(&stack, "msg_1", &fresh, &good, &body, &[]).await;
-    assert_eq!((replayed.status, &replayed.body), (202, &accepted.body), "a replay changes nothing");
-    let both = format!("v1,AAAA {good}");
-    let rotating = signer.post(&stack, "msg_1", &fresh, &both, &body, &[]).await;
-    assert_eq!(rotating.status, 202, "any of several signatures will do");
-    assert_eq!(stack.stream.backlog().await.unwrap().entries, 1);
-
-    let renamed = signer.post(&stack, "msg_1", &fresh, &good, &body, &[("idempotency-key", "other")]).await;
-    assert_eq!(problem(&renamed), "invalid_header", "the signature does not cover another name");
-
-    let other_body = gzip(batch(3).as_bytes());
-    for (what, answer) in [
-        ("another body", signer.post(&stack, "msg_2", &fresh, &good, &other_body, &[]).await),
-        ("another id", signer.post(&stack, "msg_2", &fresh, &good, &body, &[]).await),
-        ("too old", signer.post(&stack, "msg_2", &old, &signer.sign("msg_2", &old, &body), &body, &[]).await),
-        ("no signature", signer.post(&stack, "msg_2", &fresh, "", &body, &[]).await),
-        (
-            "a report unsigned",
-            http::get(stack.server.address, "/v1/limits", &[("authorization", &signer.bearer)]).await,
-        ),
-        (
-            "no headers",
-            http::post(stack.server.address, "/v1/events", &[("authorization", &signer.bearer)], batch(1))
-                .await,
-        ),
-    ] {
-        assert_eq!((answer.status, problem(&answer).as_str()), (401, "unauthenticated"), "{what}");
-        assert_eq!(answer.header("ratelimit"), None, "{what}");
-    }
-}
-
 #[tokio::test]
 async fn a_revoked_key_is_unknown_at_once_and_a_new_one_is_known() {
     let stack = Stack::start().await;
@@ -208,15 +120,37 @@ async fn over_the_rate_is_429_but_a_known_batch_gets_its_first_answer() {
     assert_eq!(stack.stream.backlog().await.unwrap().entries, 2);
 
     let database = stack.postgres.connect().await;
-    database
-        .execute("UPDATE plans SET burst = 100, requests_per_minute = 6000 WHERE name = 'slow'", &[])
-        .await
-        .unwrap();
+    database.execute("UPDATE plans SET burst = 100 WHERE name = 'slow'", &[]).await.unwrap();
     eventually(PATIENCE, "the new plan to be in force", async || {
         let answer = client.post("/v1/events", &keyed[..1], batch(1)).await.unwrap();
         (answer.status == 202).then_some(()).ok_or(answer.status.to_string())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_flood_is_refused_without_asking_the_stream_and_only_where_that_is_exact() {
+    let mut stack = Stack::start().await;
+    let (_, key) = stack.planned_project("slow", 1, 1, None, 10).await;
+    let bearer = format!("Bearer {key}");
+    let keyed = [("authorization", bearer.as_str()), ("idempotency-key", "any")];
+    let mut client = stack.client();
+    assert_eq!(client.post("/v1/events", &keyed[..1], batch(1)).await.unwrap().status, 202);
+    assert_eq!(client.post("/v1/events", &keyed[..1], batch(1)).await.unwrap().status, 429);
+    stack.redis.kill().await;
+    let local = client.post("/v1/events", &keyed[..1], batch(1)).await.unwrap();
+    assert_eq!((local.status, problem(&local).as_str()), (429, "rate_limited"), "without the stream");
+    let asked = client.post("/v1/events", &keyed, batch(1)).await.unwrap();
+    assert_eq!(
+        (asked.status, problem(&asked).as_str()),
+        (503, "stream_unavailable"),
+        "it may be a known batch"
+    );
+    assert_eq!(
+        problem(&stack.post(batch(1)).await),
+        "stream_unavailable",
+        "another project is not over its rate"
+    );
 }
 
 #[tokio::test]
@@ -268,6 +202,37 @@ async fn without_postgresql_batches_are_taken_and_reports_are_503() {
         (answer.status == 200).then_some(()).ok_or(answer.status.to_string())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_postgresql_that_hangs_delays_no_batch() {
+    let mut stack = Stack::start().await;
+    stack.postgres.pause();
+    let posts = async {
+        for _ in 0..20 {
+            assert_eq!(stack.post(batch(10)).await.status, 202);
+        }
+        let refused = stack.get("/v1/usage").await;
+        assert_eq!((refused.status, problem(&refused).as_str()), (503, "store_unavailable"));
+    };
+    tokio::time::timeout(PATIENCE, posts).await.expect("nothing waits for the store without end");
+    stack.postgres.resume();
+}
+
+#[tokio::test]
+async fn a_batch_whose_answer_was_lost_is_in_the_stream_once_after_the_client_repeats_it() {
+    let mut stack = Stack::start().await;
+    let key = ("idempotency-key", "lost");
+    stack.redis.pause();
+    let lost = stack.post_with(&[key], batch(3)).await;
+    assert_eq!((lost.status, problem(&lost).as_str()), (503, "stream_unavailable"));
+    stack.redis.resume();
+    eventually(PATIENCE, "the batch to be taken", async || {
+        let answer = stack.post_with(&[key], batch(3)).await;
+        if answer.status == 202 { Ok(()) } else { Err(problem(&answer)) }
+    })
+    .await;
+    assert_eq!(stack.stream.backlog().await.unwrap().entries, 1);
 }
 
 #[tokio::test]
