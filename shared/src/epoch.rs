@@ -77,6 +77,10 @@ async fn rebuild(
     if !stream.rebuild(shard, epoch, &counters, &pending).await? {
         return Err(EpochError::Moved { shard });
     }
-    tracing::warn!(shard, pending = pending.len(), %epoch, "the stream's counters were rebuilt under epoch {epoch}");
+    if recorded.is_none() && pending.is_empty() {
+        tracing::info!(shard, %epoch, "shard {shard} begins, under epoch {epoch}");
+    } else {
+        tracing::warn!(shard, pending = pending.len(), %epoch, "shard {shard} had lost its epoch; its counters are rebuilt");
+    }
     Ok(epoch)
 }

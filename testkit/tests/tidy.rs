@@ -64,13 +64,28 @@ fn no_program_unwraps() {
     assert_eq!(complaints, Vec::<String>::new());
 }
 
+#[test]
+fn every_setting_stands_in_the_readme() {
+    let readme = fs::read_to_string(project().join("README.md")).expect("there is a README");
+    let complaints = complaints(|file, text| {
+        let settings = text.split("env = \"").skip(1).filter_map(|rest| rest.split('"').next());
+        let missing: Vec<_> = settings.filter(|setting| !readme.contains(&format!("`{setting}`"))).collect();
+        (is_rust(file) && !missing.is_empty()).then(|| format!("README.md does not tell of {missing:?}"))
+    });
+    assert_eq!(complaints, Vec::<String>::new());
+}
+
 fn is_rust(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "rs")
 }
 
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("testkit lies in the project")
+}
+
 /// What a rule has to say of every text file of the project.
 fn complaints(rule: impl Fn(&Path, &str) -> Option<String>) -> Vec<String> {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("testkit lies in the project");
+    let project = project();
     let mut files = Vec::new();
     collect(project, &mut files);
     assert!(files.iter().filter(|file| is_rust(file)).count() > 20, "the project's sources were not found");

@@ -45,7 +45,7 @@ impl RedisReader {
         match command.query_async(&mut self.connection).await {
             Ok(value) => Ok(value),
             Err(error) if is_no_group(&error) => {
-                tracing::warn!("the group {GROUP} of {} is gone, and is made again", self.events);
+                tracing::info!("{} has no group {GROUP}; it is made, from the beginning", self.events);
                 let mut create = redis::cmd("XGROUP");
                 create.arg("CREATE").arg(&self.events).arg(GROUP).arg("0").arg("MKSTREAM");
                 match create.query_async::<Value>(&mut self.connection).await {
