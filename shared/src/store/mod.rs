@@ -211,8 +211,8 @@ pub trait Store: Send + Sync {
         window: UsageWindow,
     ) -> Result<Vec<UsageRow>, StoreError>;
 
-    /// Totals of every project, in one snapshot. `count_rows` also counts the tables, which takes long; without it
-    /// `event_rows` and `dead_rows` are 0.
+    /// Totals of every project, in one snapshot. `count_rows` also counts the tables and adds up the ledger, which takes
+    /// long; without it `event_rows`, `dead_rows`, `ledger` and `ledger_hours` are 0.
     async fn totals(&self, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError>;
 
     /// The recorded epoch of a shard.

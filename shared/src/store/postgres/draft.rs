@@ -88,24 +88,24 @@ pub(super) struct Item<'a> {
 /// What an event is recognised by, when it comes again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Recognised {
-    ByIdAndTime,
-    ById,
-    ByBatch,
+    IdAndTime,
+    IdAlone,
+    Batch,
 }
 
 impl Item<'_> {
     /// Recognised by its id alone, with the help of `undated_ids`.
     pub(super) fn is_undated(&self) -> bool {
-        self.time == Recognised::ById
+        self.time == Recognised::IdAlone
     }
 
     /// See [`super::recent`]. `None` for events that cannot come again but with their batch.
     pub(super) fn hash(&self) -> Option<u64> {
         let hash = |time| recent::hash(self.key.project.0, time, self.key.event_id);
         match self.time {
-            Recognised::ByIdAndTime => Some(hash(Some(self.key.timestamp_us))),
-            Recognised::ById => Some(hash(None)),
-            Recognised::ByBatch => None,
+            Recognised::IdAndTime => Some(hash(Some(self.key.timestamp_us))),
+            Recognised::IdAlone => Some(hash(None)),
+            Recognised::Batch => None,
         }
     }
 }
@@ -170,11 +170,11 @@ impl<'a> Draft<'a> {
             let Ok(row) = row else { break };
             let key = row::key(row, entry.ledger.received_us);
             let time = match row::time(row) {
-                EventTime::At(_) => Recognised::ByIdAndTime,
-                EventTime::Undated => Recognised::ById,
-                EventTime::Anonymous => Recognised::ByBatch,
+                EventTime::At(_) => Recognised::IdAndTime,
+                EventTime::Undated => Recognised::IdAlone,
+                EventTime::Anonymous => Recognised::Batch,
             };
-            self.any_undated |= time == Recognised::ById;
+            self.any_undated |= time == Recognised::IdAlone;
             let day = key.timestamp_us.div_euclid(DAY_US);
             let index = u32::try_from(index).expect("rows of one entry fit 32 bits");
             self.items.push(Item { day, key, entry: place, index, fate: Fate::Unknown, time, row });

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::SinkExt;
 use uuid::Uuid;
 
 use super::harness;
@@ -54,9 +55,40 @@ async fn rows_per_second(batch_events: u64, duplicates_per_mille: u64, lanes: u6
     total
 }
 
+/// Rows a second of one bare COPY after the other into the same table: what there is to reach.
+async fn ceiling() -> f64 {
+    let harness = harness().await;
+    let project = project(&harness.store(), "p").await;
+    let client = harness.connect().await;
+    let now = now_ms();
+    let (mut next_id, mut rows, mut busy) = (0_u64, 0_u64, Duration::ZERO);
+    while busy < TAKES {
+        let mut data = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
+        for _ in 0..EVENTS_PER_WRITE {
+            next_id += 1;
+            let time = at_ms(now + next_id / 100);
+            let spread = u128::from(next_id).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+            data.extend(row(
+                project,
+                &Event { properties: Some(PROPERTIES.to_owned()), ..event(time, spread) },
+            ));
+        }
+        data.extend((-1_i16).to_be_bytes());
+        let started = Instant::now();
+        let copy = format!("COPY events ({}) FROM STDIN BINARY", shared::row::COLUMNS);
+        let mut sink = Box::pin(client.copy_in(&copy).await.expect("a COPY"));
+        sink.send(bytes::Bytes::from(data)).await.expect("sent");
+        sink.as_mut().finish().await.expect("copied");
+        busy += started.elapsed();
+        rows += EVENTS_PER_WRITE;
+    }
+    rows as f64 / busy.as_secs_f64()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn speed() {
+    println!("a bare COPY, 1 connection: {:.0} rows/s", ceiling().await);
     for lanes in [1, 2] {
         for batch_events in [10, 200] {
             for duplicates_per_mille in [0, 6, 100] {

@@ -40,7 +40,7 @@ pub async fn usage_is_summed_over_hours_days_and_months(harness: &dyn Harness) {
     assert!(months.iter().all(|(start, ..)| start.day() == 1), "{months:?}");
     let half_open = store.usage(mine, today, next, UsageWindow::Hour).await.expect("usage");
     assert_eq!(half_open.len(), 1);
-    let bytes: u64 = works[1..3].iter().map(|work| rows_bytes(work)).sum();
+    let bytes: u64 = works[1..3].iter().map(rows_bytes).sum();
     assert_eq!(half_open[0].bytes, bytes - row(mine, &events(day, [3])[0]).len() as u64);
 }
 
