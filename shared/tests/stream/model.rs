@@ -30,10 +30,10 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let admit = (
-        1_u32..50,
+        prop_oneof![Just(10_u32), 1_u32..50],
         prop_oneof![1_u32..100, 10_000_u32..60_000_000],
         prop_oneof![1_u32..6, 1_000_u32..2_000],
-        proptest::option::of(0_u64..300),
+        proptest::option::of(prop_oneof![(0_u64..10).prop_map(|tens| tens * 10), 0_u64..300]),
     )
         .prop_map(|(count, requests_per_minute, burst, events_per_month)| Step::Admit {
             count,

@@ -124,10 +124,14 @@ impl PostgresWriter {
                     row_setbacks += 1;
                     self.wary = WARY_TRANSACTIONS;
                 }
-                // The row has been marked where the line was known; where it was not, only small steps will tell.
-                Setback::Refused(refusal) => {
-                    row_setbacks += if refusal.line.is_some() { 1 } else { ROW_SETBACKS_MAX + 1 };
-                }
+                Setback::Refused(refusal) => match refusal.line {
+                    Some(line) => {
+                        row_setbacks += 1;
+                        self.condemn(&mut draft, line, refusal).await?;
+                    }
+                    // Only small steps will tell which row it is.
+                    None => row_setbacks = ROW_SETBACKS_MAX + 1,
+                },
                 Setback::Redelivered => self.recall(&mut draft).await?,
                 Setback::AdmittedBefore(entries) => {
                     entries.into_iter().for_each(|place| draft.entries[place].admit_again());
@@ -174,12 +178,7 @@ impl PostgresWriter {
         let (last, sent) = chunks.finish();
         sink.send(last).await?;
         let copied = async { check_copied(sent, sink.as_mut().finish().await) };
-        let result = self.settle_accounts(draft, &chosen, copied).await;
-        if let Err(Setback::Refused(Refusal { line: Some(line), sqlstate, reason })) = &result {
-            let at = chosen[usize::try_from(*line).unwrap_or(0).clamp(1, chosen.len()) - 1];
-            draft.mark_dead(at, Death { sqlstate: sqlstate.clone(), reason: reason.clone() });
-        }
-        result
+        self.settle_accounts(draft, &chosen, copied).await
     }
 
     /// Looks up rows that are probably known: all of them when duplicates were met unexpectedly, otherwise suspects.
@@ -245,6 +244,19 @@ impl PostgresWriter {
             self.recent.note(hash);
         }
         Ok(outcomes)
+    }
+
+    /// Marks the row that was refused, the `line`-th that was sent. Had it been looked up before, it might have been found
+    /// to be a duplicate; what it ends as must not depend on that.
+    async fn condemn(&self, draft: &mut Draft<'_>, line: u64, refusal: Refusal) -> Result<(), Failure> {
+        let sent = draft.chosen();
+        let at = sent[usize::try_from(line).unwrap_or(0).clamp(1, sent.len()) - 1];
+        if self.statements.known(&self.session, draft, &[at]).await?.is_empty() {
+            draft.mark_dead(at, Death { sqlstate: refusal.sqlstate, reason: refusal.reason });
+        } else {
+            draft.mark_known(at);
+        }
+        Ok(())
     }
 
     /// Finds out which entries the ledger knows, under either of the keys they could have.

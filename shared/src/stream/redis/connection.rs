@@ -224,7 +224,11 @@ async fn keep(shared: Arc<Shared>, slot: Arc<Slot>) {
                     continue;
                 }
             }
-            Err(error) => tracing::debug!(%error, "the stream cannot be reached: {error}"),
+            // Once aloud, so that a wrong password is seen; then quietly, however long it takes.
+            Err(error) if backoff == BACKOFF_MIN => {
+                tracing::warn!(%error, "the stream cannot be reached: {error}");
+            }
+            Err(error) => tracing::debug!(%error, "the stream still cannot be reached: {error}"),
         }
         tokio::time::sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
