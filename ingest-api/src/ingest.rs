@@ -11,12 +11,12 @@
 //! This room must never wait for the store, except for a client that asked to wait for it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, StatusCode};
 use sha2::{Digest, Sha256};
-use shared::dialect::{self, Dialect};
+use shared::dialect::{self, BodyError, Dialect};
 use shared::entry::Packed;
 use shared::event::{Origin, Rejection, batch_id_of_key};
 use shared::metrics;
@@ -188,13 +188,23 @@ async fn take(
     let events_max = usize::try_from(known.plan().batch_events_max()).unwrap_or(usize::MAX);
     let (dialect, keyed) = (terms.dialect, terms.idempotency_key.is_some());
     let prepared =
-        service.work(decoded.len(), move || prepare(dialect, &decoded, origin, events_max, keyed)).await?;
-    for rejection in &prepared.rejected {
-        metrics::event_refused(rejection.code);
-    }
+        service.work(decoded.len(), move || prepare(dialect, &decoded, origin, events_max, keyed)).await;
+    count_rejections(&prepared);
+    let prepared = prepared?;
     admit(service, known, &prepared, awaited).await?;
     drop(reserved);
     Ok(Accepted { batch_id, count: prepared.packed.count, rejected: prepared.rejected })
+}
+
+fn count_rejections(prepared: &Result<Prepared, BodyError>) {
+    let rejected = match prepared {
+        Ok(prepared) => prepared.rejected.as_slice(),
+        Err(BodyError::NoValidEvent { rejected }) => rejected,
+        Err(_) => &[],
+    };
+    for rejection in rejected {
+        metrics::event_refused(rejection.code);
+    }
 }
 
 fn prepare(
@@ -203,7 +213,7 @@ fn prepare(
     origin: Origin,
     events_max: usize,
     keyed: bool,
-) -> Result<Prepared, dialect::BodyError> {
+) -> Result<Prepared, BodyError> {
     let batch = dialect::read(dialect, body, origin, events_max)?;
     let packed = Packed::pack(origin.batch_id, origin.project, batch.count, &batch.rows);
     let digest = keyed.then(|| digest(dialect, body));
@@ -266,7 +276,7 @@ fn judge(service: &Service, known: &Known, verdict: Verdict, asked_at: Instant) 
             known.project.saw(standing);
             // The stream began to count its wait after we asked, so counting ours from there refuses nothing that
             // could pass.
-            known.project.block_until(asked_at + std::time::Duration::from_micros(wait_us));
+            known.project.block_until(asked_at + Duration::from_micros(wait_us));
             Err(Problem::RateLimited { wait_us })
         }
         Verdict::QuotaExceeded { standing } => {
