@@ -51,7 +51,7 @@ enum Handler {
 enum Open {
     Alive,
     Ready,
-    OpenApi,
+    Document,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +97,7 @@ pub const ROUTES: &[Route] = &[
     get("/v1/limits", Handler::Keyed(Keyed::Limits)),
     get("/healthz", Handler::Open(Open::Alive)),
     get("/readyz", Handler::Open(Open::Ready)),
-    get("/openapi.json", Handler::Open(Open::OpenApi)),
+    get("/openapi.json", Handler::Open(Open::Document)),
 ];
 
 /// The route's name in metrics for requests that have none.
@@ -161,7 +161,7 @@ async fn dispatch(service: &Service, route: &Route, head: &Parts, upload: Upload
     match route.handler {
         Handler::Open(Open::Alive) => health::alive(),
         Handler::Open(Open::Ready) => health::ready(service).await,
-        Handler::Open(Open::OpenApi) => openapi::show(),
+        Handler::Open(Open::Document) => openapi::show(),
         Handler::Keyed(handler) => match service.caller(&head.headers) {
             Err(problem) => problem.answer(),
             Ok(known) => for_caller(serve(service, handler, head, upload, &known).await, &known),
