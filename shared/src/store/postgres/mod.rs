@@ -1,6 +1,6 @@
 //! The store on PostgreSQL.
 //!
-//! The rooms: [`write`] is the way of the events (with [`draft`], [`statements`], [`copy`], [`recent`] and [`poison`]);
+//! The rooms: `write` is the way of the events (with `draft`, `statements`, `copy`, `recent` and `poison`);
 //! `accounts`, `listen`, `usage` and `epochs` serve reads and operators from a small pool; `upkeep` and `partitions` keep
 //! it bounded; `migrate` makes the schema. This file only hands out the work.
 //!
