@@ -33,6 +33,9 @@ const ZSTD_LEVEL: i32 = 1;
 
 thread_local! {
     static COMPRESSOR: RefCell<zstd::bulk::Compressor<'static>> = RefCell::new(new_compressor());
+    // Making one costs more than unpacking a small batch with it.
+    static DECOMPRESSOR: RefCell<zstd::bulk::Decompressor<'static>> =
+        RefCell::new(zstd::bulk::Decompressor::new().expect("memory for a decompressor"));
 }
 
 fn new_compressor() -> zstd::bulk::Compressor<'static> {
@@ -141,7 +144,8 @@ impl Packed {
         if rows_bytes > ROWS_BYTES_MAX {
             return Err(self.damage(format!("{rows_bytes} bytes of rows are over {ROWS_BYTES_MAX}")));
         }
-        let rows = zstd::bulk::decompress(&self.data, rows_bytes)
+        let rows = DECOMPRESSOR
+            .with_borrow_mut(|zstd| zstd.decompress(&self.data, rows_bytes))
             .map_err(|error| self.damage(format!("the rows do not decompress: {error}")))?;
         if rows.len() != rows_bytes {
             return Err(self.damage(format!("{} bytes of rows, {rows_bytes} promised", rows.len())));
