@@ -41,9 +41,12 @@ pub struct LimitArgs {
     /// Connections open at once; one more is closed as soon as it is accepted
     #[arg(long, env = "CONNECTIONS_MAX", default_value = "10000")]
     pub connections_max: String,
-    /// Milliseconds a client may take for the head of a request; also how long an idle connection is kept
+    /// Milliseconds a client may take for the head of a request, from its first byte
     #[arg(long, env = "HEADER_TIMEOUT_MS", default_value = "5000")]
     pub header_timeout_ms: String,
+    /// Milliseconds an idle connection is kept; more than the proxy in front keeps its own
+    #[arg(long, env = "IDLE_TIMEOUT_MS", default_value = "75000")]
+    pub idle_timeout_ms: String,
     /// Milliseconds a client may take for the body of a request
     #[arg(long, env = "BODY_TIMEOUT_MS", default_value = "10000")]
     pub body_timeout_ms: String,
@@ -80,6 +83,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// For the head of a request, and for silence between two.
     pub header_timeout: Duration,
+    /// See [`Args::idle_timeout_ms`].
+    pub idle_timeout: Duration,
     /// For one whole body.
     pub body_timeout: Duration,
     /// Between the wish to stop and the end of accepting.
@@ -128,6 +133,7 @@ impl LimitArgs {
             bodies_in_flight_bytes_max: in_flight,
             connections_max: number("CONNECTIONS_MAX", &self.connections_max, 1..=1_000_000)?,
             header_timeout: milliseconds("HEADER_TIMEOUT_MS", &self.header_timeout_ms, 100, 600_000)?,
+            idle_timeout: milliseconds("IDLE_TIMEOUT_MS", &self.idle_timeout_ms, 100, 3_600_000)?,
             body_timeout: milliseconds("BODY_TIMEOUT_MS", &self.body_timeout_ms, 100, 600_000)?,
             drain_grace: milliseconds("DRAIN_GRACE_MS", &self.drain_grace_ms, 0, 60_000)?,
         })
@@ -165,6 +171,7 @@ mod tests {
             ("--bodies-in-flight-bytes-max", "1", "BODIES_IN_FLIGHT_BYTES_MAX"),
             ("--connections-max", "0", "CONNECTIONS_MAX"),
             ("--header-timeout-ms", "", "HEADER_TIMEOUT_MS"),
+            ("--idle-timeout-ms", "0", "IDLE_TIMEOUT_MS"),
             ("--body-timeout-ms", "-1", "BODY_TIMEOUT_MS"),
             ("--drain-grace-ms", "soon", "DRAIN_GRACE_MS"),
             ("--durability", "maybe", "DURABILITY"),

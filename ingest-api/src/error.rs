@@ -16,9 +16,9 @@ use crate::auth::CredentialsError;
 use crate::body::BodyFault;
 use crate::encoding::DecodeError;
 use crate::headers::HeaderError;
+use crate::parameters::ParameterError;
 use crate::ratelimit;
 use crate::signature::SignatureError;
-use crate::usage::ParameterError;
 
 /// Seconds after which a request answered 503 may be sent again: spread, so that clients do not come back at once.
 const RETRY_S: std::ops::RangeInclusive<u64> = 1..=5;

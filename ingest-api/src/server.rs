@@ -16,6 +16,7 @@ use shared::metrics;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::head::{Answering, HeadDeadline};
 use crate::routes;
 use crate::service::{Service, Stage, reached};
 
@@ -107,15 +108,22 @@ async fn serve_connection(
     let connections_max = service.limits.connections_max;
     prepare_socket(&socket);
     let closing = reached(service.stage.clone(), Stage::Closing);
-    let header_timeout = service.limits.header_timeout;
+    let (head_time_max, idle_time_max) = (service.limits.header_timeout, service.limits.idle_timeout);
+    let answering = Answering::default();
+    let socket = HeadDeadline::new(socket, answering.clone(), head_time_max);
     let answer = service_fn(move |request| {
-        let answering = routes::answer(Arc::clone(&service), request);
-        async move { Ok::<_, Infallible>(answering.await) }
+        let under_way = answering.begin();
+        let answer = routes::answer(Arc::clone(&service), request);
+        async move {
+            let answer = answer.await;
+            drop(under_way);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(header_timeout)
+            .header_read_timeout(idle_time_max.max(head_time_max))
             .max_header_size(HEAD_BYTES_MAX)
             .max_buf_size(READ_BUFFER_BYTES_MAX)
             .serve_connection(TokioIo::new(socket), answer)

@@ -148,6 +148,7 @@ async fn a_refused_body_does_not_cost_the_connection() {
 async fn slow_heads_and_slow_bodies_are_cut_off() {
     let mut limits = default_limits();
     limits.header_timeout = Duration::from_millis(300);
+    limits.idle_timeout = Duration::from_millis(300);
     limits.body_timeout = Duration::from_millis(300);
     let stack = Stack::start_with(limits).await;
     let half_a_head = raw(&stack, "POST /v1/events HTTP/1.1\r\nHost: x\r\nX-Slow: ").await;
@@ -160,10 +161,29 @@ async fn slow_heads_and_slow_bodies_are_cut_off() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_outlives_the_deadline_of_a_head_and_a_slow_head_on_it_does_not() {
+    let mut limits = default_limits();
+    limits.header_timeout = Duration::from_millis(200);
+    let stack = Stack::start_with(limits).await;
+    let mut socket = TcpStream::connect(stack.server.address).await.unwrap();
+    let mut answer = vec![0; 4_096];
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(450)).await;
+        socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let read = socket.read(&mut answer).await.unwrap();
+        assert!(answer[..read].starts_with(b"HTTP/1.1 200"), "kept while idle");
+    }
+    socket.write_all(b"GET /healthz HTTP/1.1\r\nX-Slow: ").await.unwrap();
+    let ended = socket.read(&mut answer).await;
+    assert!(matches!(ended, Ok(0) | Err(_)), "cut off in mid-head: {ended:?}");
+}
+
+#[tokio::test]
 async fn broken_framing_is_a_4xx_or_a_closed_connection() {
     let mut limits = default_limits();
     // Some of these look like a head that is not over yet.
     limits.header_timeout = Duration::from_millis(500);
+    limits.idle_timeout = Duration::from_millis(500);
     let stack = Stack::start_with(limits).await;
     let mut requests = vec![
         head(&stack, "Content-Length: 10\r\nContent-Length: 11\r\n") + "0123456789",

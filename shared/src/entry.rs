@@ -18,10 +18,9 @@ use std::cell::RefCell;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::event::derived_uuid;
+use crate::event::{BatchId, derived_uuid};
 use crate::plan::ProjectId;
 use crate::row;
-use crate::stream::{BatchId, EntryId};
 
 /// The version this build writes. It reads this one and no other.
 pub const VERSION: &str = "1";
@@ -57,6 +56,21 @@ pub struct Packed {
     pub rows_bytes: u32,
     /// The compressed rows.
     pub data: Bytes,
+}
+
+/// An entry's place in its stream, and with it the moment it was received.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct EntryId {
+    /// Milliseconds since 1970 on the stream's clock, never going back within one stream.
+    pub ms: u64,
+    /// Counts entries of one millisecond.
+    pub seq: u64,
+}
+
+impl std::fmt::Display for EntryId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
 }
 
 /// What is wrong with an entry, and what could still be read of it.

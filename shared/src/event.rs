@@ -10,7 +10,9 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::plan::ProjectId;
-use crate::stream::BatchId;
+
+/// A batch's name: UUIDv7 made by the API, or UUIDv8 derived from the project and the `Idempotency-Key`.
+pub type BatchId = Uuid;
 
 /// Longest `id`, in bytes.
 pub const ID_BYTES_MAX: usize = 200;

@@ -13,11 +13,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+pub use crate::entry::EntryId;
+pub use crate::event::BatchId;
+
 use crate::entry::{Damage, Packed};
 use crate::plan::{Plan, ProjectId, Standing};
-
-/// A batch's name: UUIDv7 made by the API, or UUIDv8 derived from the project and the `Idempotency-Key`.
-pub type BatchId = Uuid;
 
 /// A stream's life. A stream that has lost its memory has another epoch, or none.
 pub type Epoch = Uuid;
@@ -109,21 +109,6 @@ pub struct Outcome {
     pub duplicate: u32,
     /// Events the database refused, now in `dead_letters`.
     pub dead: u32,
-}
-
-/// An entry's place in its stream, and with it the moment it was received.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct EntryId {
-    /// Milliseconds since 1970 on the stream's clock, never going back within one stream.
-    pub ms: u64,
-    /// Counts entries of one millisecond.
-    pub seq: u64,
-}
-
-impl std::fmt::Display for EntryId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}", self.ms, self.seq)
-    }
 }
 
 /// One entry handed to a lane. It stays pending for that lane's consumer until it is settled.

@@ -1,0 +1,182 @@
+//! The parameters of `GET /v1/usage`. Pure: the time is an argument.
+
+use shared::store::UsageWindow;
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+use time::{Date, Duration, OffsetDateTime, Time};
+
+/// Windows in one answer.
+const WINDOWS_MAX: i64 = 2_000;
+/// The years that can be asked for.
+const YEARS: std::ops::RangeInclusive<i32> = 2_000..=2_999;
+
+/// A parameter that cannot be served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ParameterError {
+    /// A value of the wrong form.
+    #[error("{name} must be {expected}")]
+    Invalid {
+        /// The parameter.
+        name: &'static str,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// Twice the same.
+    #[error("{name} is given twice")]
+    Twice {
+        /// The parameter.
+        name: &'static str,
+    },
+    /// Not one of ours.
+    #[error("the parameters are from, to and window")]
+    Unknown,
+}
+
+impl ParameterError {
+    /// The parameter's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Invalid { name, .. } | Self::Twice { name } => name,
+            Self::Unknown => "query",
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Question {
+    /// First moment, included.
+    pub from: OffsetDateTime,
+    /// Last moment, excluded.
+    pub to: OffsetDateTime,
+    /// Width of a row.
+    pub window: UsageWindow,
+}
+
+impl Question {
+    /// Reads a query. Without parameters: this month until now, by day.
+    ///
+    /// # Errors
+    /// [`ParameterError`].
+    pub fn read(query: &str, now: OffsetDateTime) -> Result<Self, ParameterError> {
+        let (mut from, mut to, mut window) = (None, None, None);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (slot, name) = match name {
+                "from" => (&mut from, "from"),
+                "to" => (&mut to, "to"),
+                "window" => (&mut window, "window"),
+                _ => return Err(ParameterError::Unknown),
+            };
+            if slot.replace(percent_decoded(value)).is_some() {
+                return Err(ParameterError::Twice { name });
+            }
+        }
+        let from = match from {
+            Some(text) => moment("from", &text)?,
+            None => now.replace_day(1).expect("every month has a first").replace_time(Time::MIDNIGHT),
+        };
+        let to = to.map_or(Ok(now), |text| moment("to", &text))?;
+        let window = match window.as_deref() {
+            None | Some("day") => UsageWindow::Day,
+            Some("hour") => UsageWindow::Hour,
+            Some("month") => UsageWindow::Month,
+            Some(_) => {
+                return Err(ParameterError::Invalid { name: "window", expected: "hour, day or month" });
+            }
+        };
+        if from >= to {
+            return Err(ParameterError::Invalid { name: "from", expected: "before to" });
+        }
+        let width = match window {
+            UsageWindow::Hour => Duration::HOUR,
+            UsageWindow::Day => Duration::DAY,
+            UsageWindow::Month => Duration::days(28),
+        };
+        if (to - from).whole_seconds() / width.whole_seconds() >= WINDOWS_MAX {
+            return Err(ParameterError::Invalid { name: "from", expected: "at most 2000 windows before to" });
+        }
+        Ok(Self { from, to, window })
+    }
+}
+
+/// `YYYY-MM-DD`, which is its first moment in UTC, or RFC 3339.
+fn moment(name: &'static str, text: &str) -> Result<OffsetDateTime, ParameterError> {
+    let expected = "YYYY-MM-DD or RFC 3339, such as 2026-11-21T14:00:00Z, in the years 2000 to 2999";
+    let day = format_description!("[year]-[month]-[day]");
+    let parsed = match Date::parse(text, day) {
+        Ok(date) => date.midnight().assume_utc(),
+        Err(_) => OffsetDateTime::parse(text, &Rfc3339)
+            .map_err(|_| ParameterError::Invalid { name, expected })?
+            .to_offset(time::UtcOffset::UTC),
+    };
+    if YEARS.contains(&parsed.year()) { Ok(parsed) } else { Err(ParameterError::Invalid { name, expected }) }
+}
+
+/// Percent-decoding (RFC 3986). A plus stays a plus: the values here hold time zones and no spaces.
+fn percent_decoded(text: &str) -> String {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        let escaped = match rest {
+            [b'%', high, low, ..] => {
+                let digit =
+                    |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+                digit(*high).zip(digit(*low)).map(|(high, low)| high << 4 | low)
+            }
+            _ => None,
+        };
+        decoded.push(escaped.unwrap_or(*byte));
+        rest = if escaped.is_some() { &rest[3..] } else { tail };
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-21 14:30:05 UTC);
+
+    fn read(query: &str) -> Result<Question, ParameterError> {
+        Question::read(query, NOW)
+    }
+
+    #[test]
+    fn without_parameters_it_is_this_month_until_now_by_day() {
+        let from = datetime!(2026-11-01 00:00 UTC);
+        assert_eq!(read(""), Ok(Question { from, to: NOW, window: UsageWindow::Day }));
+    }
+
+    #[test]
+    fn days_and_moments_are_read_with_any_offset_and_escaping() {
+        let question = read("from=2026-10-01&to=2026-10-02T01%3A30%3A00%2B01:30&window=hour").unwrap();
+        assert_eq!(question.from, datetime!(2026-10-01 00:00 UTC));
+        assert_eq!(question.to, datetime!(2026-10-02 00:00 UTC));
+        assert_eq!(question.window, UsageWindow::Hour);
+        assert_eq!(read("to=2026-11-02T00:00:00+00:00").unwrap().to, datetime!(2026-11-02 00:00 UTC));
+    }
+
+    #[test]
+    fn a_bad_parameter_is_named() {
+        for (query, name) in [
+            ("from=yesterday", "from"),
+            ("from=", "from"),
+            ("from=2026-13-01", "from"),
+            ("from=1999-01-01", "from"),
+            ("to=%ff%00", "to"),
+            ("to=9999999-01-01", "to"),
+            ("window=week", "window"),
+            ("window=", "window"),
+            ("from=2026-11-03&to=2026-11-02", "from"),
+            ("from=2026-11-03&to=2026-11-03", "from"),
+            ("from=2001-01-01&window=hour", "from"),
+            ("from=2026-11-03&from=2026-11-03", "from"),
+            ("since=2026-11-03", "query"),
+        ] {
+            assert_eq!(read(query).map_err(|error| error.name()), Err(name), "{query}");
+        }
+    }
+}
