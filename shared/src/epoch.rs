@@ -4,10 +4,15 @@
 //! quota, accepted) are trusted. When the stream bears none, or another, it was wiped, restored or swapped: it refuses
 //! to admit and to settle until its counters are rebuilt from the ledger and a new epoch is set, here.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use crate::store::{Store, StoreError};
 use crate::stream::{Stream, StreamError};
+
+/// How long a rebuild usually takes. Longer, and another process begins its own; the first one then finds its fence gone.
+const REBUILD_TIME: Duration = Duration::from_millis(500);
 
 /// What [`reconcile`] found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,10 +50,16 @@ pub enum EpochError {
 pub async fn reconcile(stream: &dyn Stream, store: &dyn Store) -> Result<Found, EpochError> {
     let mut rebuilt = 0;
     for shard in 0..stream.shards() {
-        let recorded = store.epoch(shard).await?;
-        let borne = stream.epoch(shard).await?;
-        let agreed = match (recorded, borne) {
-            (Some(recorded), Some(borne)) if recorded == borne => recorded,
+        let mut recorded = store.epoch(shard).await?;
+        let mut borne = stream.epoch(shard).await?;
+        if recorded.is_some() && recorded != borne {
+            // Between record and stream lies somebody else's rebuild, as a rule: leave it the time to end.
+            tokio::time::sleep(REBUILD_TIME).await;
+            recorded = store.epoch(shard).await?;
+            borne = stream.epoch(shard).await?;
+        }
+        let agreed = match recorded {
+            Some(epoch) if borne == recorded => epoch,
             _ => {
                 rebuilt += 1;
                 rebuild(stream, store, shard, recorded).await?
