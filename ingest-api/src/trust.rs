@@ -1,6 +1,7 @@
 //! May the stream be trusted? Its durability is checked at the start, every 30 seconds and after every doubt; its epoch
 //! is compared with the store's record, and its counters are rebuilt when they differ.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use tokio::time::{sleep, timeout};
 const DURABILITY_EVERY: Duration = Duration::from_secs(30);
 /// Between two comparisons of epochs while nothing is in doubt.
 const EPOCH_EVERY: Duration = Duration::from_secs(10);
+/// The same while it is found wanting: whoever has mended it should not have to wait.
+const UNDURABLE_EVERY: Duration = Duration::from_secs(2);
 /// After a check that could not be made.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// Between two checks, whatever happens.
@@ -28,6 +31,8 @@ const EPOCH_TIME_MAX: Duration = Duration::from_secs(60);
 pub struct Trust {
     demanded: Durability,
     durable: AtomicBool,
+    /// What was said of durability last, so that it is said once.
+    durability_told: Mutex<Option<bool>>,
     epoch: AtomicBool,
     durability_doubt: Notify,
     epoch_doubt: Notify,
@@ -39,6 +44,7 @@ impl Trust {
         Self {
             demanded,
             durable: AtomicBool::new(false),
+            durability_told: Mutex::default(),
             epoch: AtomicBool::new(false),
             durability_doubt: Notify::new(),
             epoch_doubt: Notify::new(),
@@ -72,8 +78,11 @@ impl Trust {
     pub async fn keep(&self, stream: &SharedStream, store: &SharedStore) -> std::convert::Infallible {
         let durability = async {
             loop {
-                let checked = self.check_durability(stream).await;
-                let pause = if checked { DURABILITY_EVERY } else { RETRY_PAUSE };
+                let pause = match self.check_durability(stream).await {
+                    Some(true) => DURABILITY_EVERY,
+                    Some(false) => UNDURABLE_EVERY,
+                    None => RETRY_PAUSE,
+                };
                 doubted_within(&self.durability_doubt, pause).await;
             }
         };
@@ -90,16 +99,19 @@ impl Trust {
         }
     }
 
-    /// Whether it could be checked.
-    async fn check_durability(&self, stream: &SharedStream) -> bool {
-        let Ok(faults) = stream.durability_faults().await else { return false };
+    /// Whether the stream is durable; `None` when that could not be checked. Only a change is told.
+    async fn check_durability(&self, stream: &SharedStream) -> Option<bool> {
+        let faults = stream.durability_faults().await.ok()?;
         let durable = faults.is_empty();
         metrics::durability_checked(durable);
-        let before = self.durable.swap(durable, Ordering::Relaxed);
+        self.durable.store(durable, Ordering::Relaxed);
+        let mut told = self.durability_told.lock().expect("nobody panics with the lock");
+        if told.replace(durable) == Some(durable) {
+            return Some(durable);
+        }
         let faults = faults.join("; ");
         match (durable, self.demanded) {
-            (true, _) if !before => tracing::info!("acknowledged means on disk"),
-            (true, _) => {}
+            (true, _) => tracing::info!("acknowledged means on disk"),
             (false, Durability::Strict) => {
                 tracing::error!(faults, "nothing is accepted, because it could be lost: {faults}");
             }
@@ -107,7 +119,7 @@ impl Trust {
                 tracing::warn!(faults, "acknowledged events can be lost: {faults}");
             }
         }
-        true
+        Some(durable)
     }
 
     /// Whether stream and store agree now.
