@@ -1,0 +1,178 @@
+//! Entries that were delivered often: an innocent one is stored, one that keeps ending its worker is dead-lettered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use shared::entry::Packed;
+use shared::epoch;
+use shared::plan::{Plan, ProjectId};
+use shared::row::{EventTime, Row};
+use shared::store::SharedStore;
+use shared::store::postgres::{PostgresOptions, PostgresStore};
+use shared::stream::redis::{RedisOptions, RedisStream};
+use shared::stream::{Admission, EntryId, SharedStream, Verdict};
+use stream_worker::config::Args;
+use stream_worker::poison::{ALONE_FROM_DELIVERY, LOST_ATTEMPTS_MAX};
+use testkit::{Postgres, Redis, eventually};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+const SOON: Duration = Duration::from_secs(30);
+
+struct Rig {
+    redis: Redis,
+    postgres: Postgres,
+    stream: SharedStream,
+    store: SharedStore,
+    project: ProjectId,
+}
+
+impl Rig {
+    async fn start() -> Self {
+        let (redis, postgres) = (Redis::start().await, Postgres::start().await);
+        let store: SharedStore = PostgresStore::new(PostgresOptions {
+            config: postgres.config(),
+            pool_size: 4,
+            application: "millrace-test",
+        });
+        store.migrate().await.unwrap();
+        let (project, _key) = store.create_project("shop", "pro", None, false).await.unwrap();
+        let stream: SharedStream = RedisStream::new(RedisOptions {
+            url: redis.url(),
+            shards: 1,
+            backlog_events_max: 1_000_000,
+            connections: 1,
+        })
+        .unwrap();
+        eventually(SOON, "an epoch", async || epoch::reconcile(&*stream, &*store).await).await;
+        Self { redis, postgres, stream, store, project }
+    }
+
+    async fn admit(&self, name: &str) -> EntryId {
+        let mut rows = Vec::new();
+        let row = Row {
+            project: self.project,
+            time: EventTime::Anonymous,
+            event_id: Uuid::new_v4(),
+            name,
+            subject: None,
+            client_id: None,
+            properties: None,
+            context: None,
+        };
+        row.write(&mut rows);
+        let packed = Packed::pack(Uuid::now_v7(), self.project, 1, &rows);
+        let plan = Plan {
+            name: "any".to_owned(),
+            requests_per_minute: 1_000,
+            burst: 1_000,
+            events_per_month: None,
+            events_per_batch: 1_000,
+        };
+        let admission = Admission { packed: &packed, plan: &plan, digest: None, awaited: false };
+        let verdict = self.stream.admit(&admission).await.unwrap();
+        assert!(matches!(verdict, Verdict::Admitted { .. }), "{verdict:?}");
+        // Nothing else is in the stream that is as new.
+        self.stream.pending_batches(0).await.unwrap().last().unwrap().id
+    }
+
+    /// Hands everything in the stream to one consumer after the other, none of which settles.
+    async fn deliver_often(&self) {
+        let mut first = self.stream.reader(0, "consumer-0").await.unwrap();
+        first.next(100, Duration::ZERO).await.unwrap();
+        for life in 1..=ALONE_FROM_DELIVERY {
+            let mut reader = self.stream.reader(0, &format!("consumer-{life}")).await.unwrap();
+            let taken = reader.take_over(Duration::ZERO, 100).await.unwrap();
+            assert!(taken.deliveries.iter().all(|delivery| delivery.delivered > life));
+        }
+    }
+
+    /// Runs a worker in this process until `done`.
+    async fn work_until(&self, what: &str, done: impl AsyncFnMut() -> bool) {
+        let (redis, database) = (self.redis.url(), self.postgres.url());
+        let settings = Args::parse_from(
+            ["stream-worker", "--redis-url", &redis, "--database-url", &database].into_iter().chain([
+                "--takeover-idle-ms",
+                "100",
+                "--upkeep-interval-ms",
+                "50",
+                "--worker-lanes",
+                "1",
+            ]),
+        );
+        let settings = Arc::new(settings.check().unwrap());
+        let (stop, stopped) = watch::channel(false);
+        let (stream, store) = (Arc::clone(&self.stream), Arc::clone(&self.store));
+        let worker = tokio::spawn(stream_worker::run(stream, store, settings, stopped));
+        eventually(SOON, what, done).await;
+        stop.send_replace(true);
+        worker.await.unwrap();
+    }
+
+    /// The consumer for which the only entry is pending.
+    async fn owner(&self, redis: &mut redis::aio::MultiplexedConnection) -> String {
+        let mut pending = redis::cmd("XPENDING");
+        pending.arg("{s0}:events").arg("workers").arg("-").arg("+").arg(1);
+        let rows: Vec<(String, String, u64, u64)> = pending.query_async(redis).await.unwrap();
+        rows[0].1.clone()
+    }
+
+    async fn names(&self, sql: &str) -> Vec<String> {
+        let client = self.postgres.connect().await;
+        client.query(sql, &[]).await.unwrap_or_default().iter().map(|row| row.get(0)).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_delivered_often_is_stored_as_long_as_no_attempt_at_it_was_lost() {
+    let rig = Rig::start().await;
+    rig.admit("innocent").await;
+    rig.deliver_often().await;
+    rig.work_until("the event", async || rig.names("SELECT name FROM events").await == ["innocent"]).await;
+    assert_eq!(rig.names("SELECT reason FROM dead_letters").await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_keeps_ending_its_worker_goes_to_the_dead_letters_and_its_neighbours_do_not() {
+    let rig = Rig::start().await;
+    let killer = rig.admit("killer").await;
+    rig.admit("neighbour").await;
+    rig.deliver_often().await;
+    // What workers leave behind that note an attempt and are never heard of again.
+    for attempt in 1..=LOST_ATTEMPTS_MAX {
+        assert_eq!(rig.stream.note_attempt(0, killer).await.unwrap(), attempt);
+    }
+    rig.work_until("the neighbour and the letter", async || {
+        rig.names("SELECT name FROM events").await == ["neighbour"]
+            && rig.names("SELECT reason FROM dead_letters").await.len() == 1
+    })
+    .await;
+    let reason = rig.names("SELECT reason FROM dead_letters").await.remove(0);
+    assert!(reason.contains("ended the worker 5 times"), "{reason}");
+    eventually(SOON, "an empty stream", async || rig.stream.backlog().await.unwrap().entries == 0).await;
+    let counters = rig.stream.counters(&[rig.project]).await.unwrap()[0];
+    assert_eq!((counters.accepted, counters.pending, counters.used), (2, 0, 1), "the dead one is given back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_the_store_is_not_held_against_a_suspect() {
+    let mut rig = Rig::start().await;
+    let suspect = rig.admit("suspect").await;
+    rig.deliver_often().await;
+    rig.postgres.stop_fast().await;
+    let mut redis = rig.redis.connect().await;
+    let mut owner = rig.owner(&mut redis).await;
+    // Each of these workers takes the entry over, tries, fails for want of a database, and stops.
+    for _ in 0..LOST_ATTEMPTS_MAX + 2 {
+        let before = owner.clone();
+        rig.work_until("the entry to be taken over", async || rig.owner(&mut redis.clone()).await != before)
+            .await;
+        owner = rig.owner(&mut redis).await;
+        let noted: i64 = redis::cmd("HLEN").arg("{s0}:attempts").query_async(&mut redis).await.unwrap();
+        assert_eq!(noted, 0, "the attempt came back");
+    }
+    assert_eq!(rig.stream.note_attempt(0, suspect).await.unwrap(), 1, "nothing was held against it");
+    rig.postgres.restart().await;
+    rig.work_until("the event", async || rig.names("SELECT name FROM events").await == ["suspect"]).await;
+}
