@@ -22,8 +22,12 @@ use crate::load::{Loaded, Loader};
 const READ_WAIT: Duration = Duration::from_millis(500);
 /// Packed bytes that one read should bring, to bound a reply of the stream.
 const READ_BYTES_GOAL: usize = 4 << 20;
-/// Entries of one read, at most.
-const READ_ENTRIES_MAX: usize = 512;
+/// Entries of one read, at most: what a read can bring when small entries are suddenly followed by large ones.
+const READ_ENTRIES_MAX: usize = 128;
+/// Packed bytes with which the hands are full, a single read aside.
+const HELD_BYTES_MAX: usize = 16 << 20;
+/// What an entry is taken for before one was seen.
+const ENTRY_BYTES_AT_FIRST: usize = 256 << 10;
 
 /// One lane of one shard.
 pub struct Lane {
@@ -37,7 +41,7 @@ pub struct Lane {
     /// Read and not yet settled, in order.
     held: VecDeque<Delivery>,
     writer: Option<Box<dyn Writer>>,
-    /// Mean packed bytes of an entry, to size the next read.
+    /// Packed bytes an entry is expected to have, to size the next read.
     entry_bytes: usize,
 }
 
@@ -62,7 +66,7 @@ impl Lane {
             loader,
             held: VecDeque::new(),
             writer: None,
-            entry_bytes: 16 << 10,
+            entry_bytes: ENTRY_BYTES_AT_FIRST,
         }
     }
 
@@ -140,7 +144,8 @@ impl Lane {
             let entries = reader.next(self.read_entries(), wait).await?;
             let nothing_there = entries.is_empty();
             self.hold(entries);
-            if nothing_there || self.held_events() >= self.settings.transaction_events_max {
+            let (events, bytes) = self.held_size();
+            if nothing_there || events >= self.settings.transaction_events_max || bytes >= HELD_BYTES_MAX {
                 break;
             }
         }
@@ -154,16 +159,19 @@ impl Lane {
     fn hold(&mut self, deliveries: Vec<Delivery>) {
         for delivery in deliveries {
             if let Ok(packed) = &delivery.packed {
-                self.entry_bytes = (self.entry_bytes * 7 + packed.data.len()) / 8;
+                // Up at once, down slowly.
+                self.entry_bytes = packed.data.len().max(self.entry_bytes * 7 / 8);
             }
             self.held.push_back(delivery);
         }
     }
 
-    fn held_events(&self) -> u64 {
-        let count =
-            |delivery: &Delivery| delivery.packed.as_ref().map_or(1, |packed| u64::from(packed.count));
-        self.held.iter().map(count).sum()
+    /// Events and packed bytes held.
+    fn held_size(&self) -> (u64, usize) {
+        let packed = self.held.iter().filter_map(|delivery| delivery.packed.as_ref().ok());
+        packed.fold((0, 0), |(events, bytes), packed| {
+            (events + u64::from(packed.count), bytes + packed.data.len())
+        })
     }
 
     fn read_entries(&self) -> usize {
