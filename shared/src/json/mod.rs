@@ -26,6 +26,8 @@ use split::closing;
 
 /// Deepest nesting of a whole body: an event's own depth, and the few levels a dialect wraps around it.
 const BODY_DEPTH_MAX: usize = crate::event::DEPTH_MAX + 8;
+/// How JSON writes U+0000.
+const NUL_ESCAPE: &[u8] = b"\\u0000";
 /// Parser memory that is kept between requests by each thread; what a larger body needed is given back.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
@@ -59,7 +61,10 @@ pub fn parse<R>(raw: &[u8], use_it: impl FnOnce(Result<Document<'_>, (Fault, &[u
         let outcome = simd_json::fill_tape(&mut parser.scratch, &mut parser.buffers, &mut tape);
         let offsets = parser.buffers.structural_indexes();
         let result = match outcome {
-            Ok(()) => use_it(Ok(Document { raw, nodes: &tape.0, offsets })),
+            Ok(()) => {
+                let may_hold_nul = memchr::memmem::find(raw, NUL_ESCAPE).is_some();
+                use_it(Ok(Document { raw, nodes: &tape.0, offsets, may_hold_nul }))
+            }
             Err(error) => {
                 let fault = fault_of(&error, raw);
                 // Only the second stage finds what is unstorable, and by then every offset is known.
@@ -81,6 +86,8 @@ pub struct Document<'a> {
     raw: &'a [u8],
     nodes: &'a [Node<'a>],
     offsets: &'a [u32],
+    /// One search of the whole body spares a search of every value.
+    may_hold_nul: bool,
 }
 
 impl<'a> Document<'a> {
@@ -162,7 +169,13 @@ impl<'a> Value<'a> {
                 check_number(bytes)?;
                 bytes
             }
-            Self::Object(container) | Self::Array(container) => container.checked_bytes()?,
+            Self::Object(container) | Self::Array(container) => {
+                let bytes = container.checked_bytes()?;
+                if !container.document.may_hold_nul {
+                    return Ok(Cow::Borrowed(bytes));
+                }
+                bytes
+            }
         };
         Ok(without_nul_escapes(bytes))
     }
@@ -283,12 +296,12 @@ impl<'a> Walk<'a> {
 
 /// Replaces every `\u0000` by `\ufffd`; other text, such as `\\u0000`, stays.
 fn without_nul_escapes(bytes: &[u8]) -> Cow<'_, [u8]> {
-    const NUL: &[u8] = b"\\u0000";
     let mut replaced: Option<Vec<u8>> = None;
-    for at in memchr::memmem::find_iter(bytes, NUL) {
+    for at in memchr::memmem::find_iter(bytes, NUL_ESCAPE) {
         let backslashes = bytes[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
         if backslashes % 2 == 0 {
-            replaced.get_or_insert_with(|| bytes.to_vec())[at..at + NUL.len()].copy_from_slice(b"\\ufffd");
+            replaced.get_or_insert_with(|| bytes.to_vec())[at..at + NUL_ESCAPE.len()]
+                .copy_from_slice(b"\\ufffd");
         }
     }
     replaced.map_or(Cow::Borrowed(bytes), Cow::Owned)
