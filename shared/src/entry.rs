@@ -27,6 +27,8 @@ pub const VERSION: &str = "1";
 /// The largest run of rows an entry may hold, before compression: four times the largest body the API takes, because
 /// a row can be longer than the JSON it came from.
 pub const ROWS_BYTES_MAX: usize = 64 << 20;
+/// Events that fit into so many bytes: a count above is no count.
+const EVENTS_MAX: u32 = (ROWS_BYTES_MAX / row::BYTES_MIN) as u32;
 /// 1 is what pays: 4-5 times fewer bytes to append and fsync, for less time than the append saves.
 const ZSTD_LEVEL: i32 = 1;
 
@@ -123,7 +125,7 @@ impl Packed {
             |name: &str| fields.iter().find(|(field, _)| field == name.as_bytes()).map(|(_, value)| value);
         let batch_id = find("b").and_then(|value| Uuid::from_slice(value).ok());
         let project = find("p").and_then(decimal::<i64>).map(ProjectId);
-        let count = find("n").and_then(decimal::<u32>);
+        let count = find("n").and_then(decimal::<u32>).filter(|count| *count <= EVENTS_MAX);
         let rows_bytes = find("u").and_then(decimal::<u32>);
         let data = find("d").cloned();
         let damage = |reason: String| Damage {

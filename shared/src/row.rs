@@ -29,6 +29,8 @@ const TIMESTAMP_AT: usize = 18;
 const EVENT_ID_AT: usize = 30;
 const RECEIVED_AT: usize = 50;
 const FIXED_BYTES: usize = 58;
+/// The shortest row: five empty fields behind the fixed ones.
+pub const BYTES_MIN: usize = FIXED_BYTES + 5 * 4;
 /// The version byte that opens a jsonb value on the wire.
 const JSONB_VERSION: u8 = 1;
 /// PostgreSQL counts microseconds from 2000-01-01.

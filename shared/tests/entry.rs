@@ -133,6 +133,9 @@ fn an_entry_of_another_version_or_with_a_field_missing_tells_what_can_be_read() 
         assert_eq!(damage.project.is_none(), *name == "p");
         assert_eq!(damage.batch_id.is_none(), *name == "b");
     }
+    let mut absurd = fields.clone();
+    absurd[3].1 = Bytes::from_static(b"4294967295");
+    assert_eq!(Packed::from_fields(&absurd).unwrap_err().count, None, "so many events fit into no entry");
     let mut newer = fields;
     newer[0].1 = Bytes::from_static(b"2");
     let damage = Packed::from_fields(&newer).unwrap_err();

@@ -78,6 +78,8 @@ impl Lane {
                 Ok(()) => return,
                 Err(error) => {
                     self.held.clear();
+                    // It may have been more than the link can carry in time; ask for little until it works.
+                    self.entry_bytes = READ_BYTES_GOAL;
                     if !backoff.wait(&error, &mut self.shutdown).await {
                         return;
                     }
@@ -168,10 +170,11 @@ impl Lane {
 
     /// Events and packed bytes held.
     fn held_size(&self) -> (u64, usize) {
-        let packed = self.held.iter().filter_map(|delivery| delivery.packed.as_ref().ok());
-        packed.fold((0, 0), |(events, bytes), packed| {
-            (events + u64::from(packed.count), bytes + packed.data.len())
-        })
+        let size = |delivery: &Delivery| match &delivery.packed {
+            Ok(packed) => (u64::from(packed.count), packed.data.len()),
+            Err(damage) => (1, damage.raw.len()),
+        };
+        self.held.iter().map(size).fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1))
     }
 
     fn read_entries(&self) -> usize {

@@ -30,6 +30,8 @@ promises! { postgres::harness:
         a_damaged_entry_becomes_one_letter,
         a_batch_is_known_by_its_outcome_to_its_project_alone,
         a_batch_admitted_again_changes_nothing,
+        a_key_used_again_for_other_events_costs_none_that_can_be_told_apart,
+        a_dead_entry_may_claim_any_count,
         an_undated_event_is_recognised_across_midnight,
         an_undated_event_that_repeats_within_one_write_is_stored_once,
         events_of_any_time_are_stored,

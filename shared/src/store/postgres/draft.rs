@@ -134,7 +134,9 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// When an entry's receive time is no time.
     pub(super) fn new(works: &'a [Work]) -> Result<Self, Failure> {
-        let rows_expected = works.iter().map(|work| work.count as usize).sum();
+        // What a dead entry says of itself is not to be believed.
+        let has_rows = |work: &&Work| matches!(work.body, Body::Rows(_));
+        let rows_expected = works.iter().filter(has_rows).map(|work| work.count as usize).sum();
         let mut draft = Self {
             entries: Vec::with_capacity(works.len()),
             items: Vec::with_capacity(rows_expected),
@@ -195,7 +197,7 @@ impl<'a> Draft<'a> {
         let mut chosen = Vec::with_capacity(self.items.len());
         let mut last_key = None;
         for (at, item) in self.items.iter().enumerate() {
-            if self.entries[item.entry as usize].state != State::Fresh
+            if !self.is_judged_by_itself(item)
                 || item.fate == Fate::Dead
                 || last_key == Some(item.key)
                 || passed_over.contains(&at)
@@ -210,15 +212,24 @@ impl<'a> Draft<'a> {
         chosen
     }
 
+    /// Whether this row can be new. In a batch that was written before, a row that nothing but its batch tells apart
+    /// is a repetition; one with an id or a time of its own need not be: a client may have used its key for something
+    /// else, long after.
+    pub(super) fn is_judged_by_itself(&self, item: &Item<'_>) -> bool {
+        match self.entries[item.entry as usize].state {
+            State::Fresh => true,
+            State::AdmittedAgain => item.time != Recognised::Batch,
+            State::Written(_) | State::Twin(_) => false,
+        }
+    }
+
     /// Undated rows that repeat the id of one before them in stream order. Their keys differ, so sorting does not bring
     /// them together.
     fn undated_repeats(&self) -> HashSet<usize> {
         if !self.any_undated {
             return HashSet::new();
         }
-        let is_live = |item: &Item<'_>| {
-            self.entries[item.entry as usize].state == State::Fresh && item.fate != Fate::Dead
-        };
+        let is_live = |item: &Item<'_>| self.is_judged_by_itself(item) && item.fate != Fate::Dead;
         let mut undated: Vec<usize> = (0..self.items.len())
             .filter(|&at| self.items[at].is_undated() && is_live(&self.items[at]))
             .collect();
@@ -255,8 +266,8 @@ impl<'a> Draft<'a> {
             stored[self.items[at].entry as usize] += 1;
         }
         let mut dead = vec![0_u32; self.entries.len()];
-        for &at in self.deaths.keys() {
-            dead[self.items[at as usize].entry as usize] += 1;
+        for item in self.deaths.keys().map(|&at| &self.items[at as usize]) {
+            dead[item.entry as usize] += u32::from(self.is_judged_by_itself(item));
         }
         let mut all: Vec<Written> = Vec::with_capacity(self.entries.len());
         for (place, entry) in self.entries.iter().enumerate() {
@@ -264,11 +275,13 @@ impl<'a> Draft<'a> {
             all.push(match entry.state {
                 State::Written(outcome) => Written { outcome, redelivered: true },
                 State::Twin(first) => Written { redelivered: true, ..all[first] },
-                State::AdmittedAgain => written(Outcome { duplicate: entry.count, ..Outcome::default() }),
+                State::AdmittedAgain if entry.dead.is_some() => {
+                    written(Outcome { duplicate: entry.count, ..Outcome::default() })
+                }
                 State::Fresh if entry.dead.is_some() => {
                     written(Outcome { dead: entry.count, ..Outcome::default() })
                 }
-                State::Fresh => {
+                State::Fresh | State::AdmittedAgain => {
                     let (stored, dead) = (stored[place], dead[place]);
                     written(Outcome { stored, duplicate: entry.count - stored - dead, dead })
                 }

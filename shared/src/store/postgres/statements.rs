@@ -324,7 +324,7 @@ impl<'a> Letters<'a> {
         for (&at, death) in &draft.deaths {
             let item = &draft.items[at as usize];
             let entry = &draft.entries[item.entry as usize];
-            if entry.state == State::Fresh {
+            if draft.is_judged_by_itself(item) {
                 letters.add(entry, Some(item.index), 1, Some(&death.sqlstate), &death.reason, item.row);
             }
         }

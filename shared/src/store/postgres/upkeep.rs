@@ -35,12 +35,13 @@ pub(super) async fn round(
     policy: &UpkeepPolicy,
 ) -> Result<Option<UpkeepReport>, StoreError> {
     let mut session = Session::open(config, application, SETTINGS).await?;
+    // Before anybody's turn: whoever holds the turn may be the one that is stuck.
+    let zombies_terminated = terminate_zombies(&session, policy).await?;
     // Held until the session ends, which is when this function returns.
     let turn = session.query_one("SELECT pg_try_advisory_lock($1)", &[&TURN]).await?;
     if !turn.get::<_, bool>(0) {
         return Ok(None);
     }
-    let zombies_terminated = terminate_zombies(&session, policy).await?;
     let now_us = now_us(&session).await?;
     let partitions_made = make_partitions(&mut session, policy, now_us).await?;
     let mut partitions_retired = 0;

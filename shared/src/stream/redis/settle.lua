@@ -11,7 +11,9 @@
 -- entry refund it once. An entry is ours when its marker is pending and names its project. One without was put into the
 -- stream behind admission's back: it was never charged and never counted, so it is counted as accepted and charged for
 -- what was stored here, and the books balance.
-local SETTLED_KEYED_S, SETTLED_AWAITED_S = 86400, 60
+-- How long an outcome is remembered. Of every batch for a moment: whoever lost the answer to its admission repeats it
+-- within seconds, and must not find the batch forgotten because a lane was faster.
+local SETTLED_KEYED_S, SETTLED_AWAITED_S, SETTLED_S = 86400, 60, 15
 local count_of_entries = (#KEYS - 4) / 2
 assert(#KEYS >= 4 and #ARGV == 2 + 6 * count_of_entries, 'settle: 4 keys and 2 an entry, 2 arguments and 6 an entry')
 
@@ -38,9 +40,9 @@ local settled = 0
 for entry = 0, count_of_entries - 1 do
   local marker_key, project_key = KEYS[5 + 2 * entry], KEYS[6 + 2 * entry]
   local id, count, bytes, stored, duplicate, dead = unpack(ARGV, 3 + 6 * entry, 8 + 6 * entry)
+  redis.call('HDEL', KEYS[4], id)
   if redis.call('XACK', KEYS[1], ARGV[2], id) == 1 then
     redis.call('XDEL', KEYS[1], id)
-    redis.call('HDEL', KEYS[4], id)
     settled = settled + 1
 
     local project = project_at(project_key)
@@ -53,13 +55,10 @@ for entry = 0, count_of_entries - 1 do
       end
       backlog_events = math.max(0, backlog_events - charged)
       backlog_bytes = math.max(0, backlog_bytes - bytes)
-      if flags == '-' then
-        redis.call('DEL', marker_key)
-      else
-        local keep_s = string.find(flags, 'k', 1, true) and SETTLED_KEYED_S or SETTLED_AWAITED_S
-        local outcome = {'s', flags, name, charged, received_ms, digest, stored, duplicate, dead}
-        redis.call('SET', marker_key, table.concat(outcome, ' '), 'EX', keep_s)
-      end
+      local keep_s = string.find(flags, 'k', 1, true) and SETTLED_KEYED_S
+        or string.find(flags, 'w', 1, true) and SETTLED_AWAITED_S or SETTLED_S
+      local outcome = {'s', flags, name, charged, received_ms, digest, stored, duplicate, dead}
+      redis.call('SET', marker_key, table.concat(outcome, ' '), 'EX', keep_s)
     else
       project.accepted = project.accepted + count
       local month = month_of(tonumber(string.match(id, '^%d+')) * 1000)

@@ -202,6 +202,35 @@ pub async fn a_batch_admitted_again_changes_nothing(harness: &dyn Harness) {
     assert_eq!((totals.stored, totals.duplicate), (2, 4));
 }
 
+pub async fn a_key_used_again_for_other_events_costs_none_that_can_be_told_apart(harness: &dyn Harness) {
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let (now, batch_id) = (now_ms(), shared::event::batch_id_of_key(project, "used twice"));
+    let first = work(project, batch_id, entry(now - DAY_MS, 0), &events(now, [1, 2]));
+    let undated = [event(EventTime::Undated, 7), event(EventTime::Anonymous, 8)];
+    let other = [events(now, [2, 3]), undated.to_vec()].concat();
+    let second = work(project, batch_id, entry(now, 0), &other);
+    let mut lane = writer(&store).await;
+    assert_eq!(lane.write(&[first]).await.expect("written").map_outcomes(), [stored(2)]);
+    let expected = Outcome { stored: 2, duplicate: 2, dead: 0 };
+    for redelivered in [false, true] {
+        let written = lane.write(std::slice::from_ref(&second)).await.expect("written");
+        assert_eq!(written, [Written { outcome: expected, redelivered }]);
+    }
+    assert_eq!(harness.events(project).await.len(), 4);
+    balanced(&store, project).await;
+}
+
+pub async fn a_dead_entry_may_claim_any_count(harness: &dyn Harness) {
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let body = Body::Dead { reason: "absurd".to_owned(), raw: Vec::new().into() };
+    let absurd = Work { count: u32::MAX, body, ..work(project, Uuid::now_v7(), entry(now_ms(), 0), &[]) };
+    let written = writer(&store).await.write(&[absurd]).await.expect("written");
+    assert_eq!(written[0].outcome.dead, u32::MAX);
+    balanced(&store, project).await;
+}
+
 pub async fn an_undated_event_is_recognised_across_midnight(harness: &dyn Harness) {
     let store = harness.store();
     let project = project(&store, "p").await;
