@@ -1,6 +1,7 @@
 //! `GET /healthz`: the process is alive. `GET /readyz`: a batch sent now would be taken.
 
 use hyper::StatusCode;
+use hyper::header::{HeaderValue, RETRY_AFTER};
 use serde::Serialize;
 
 use crate::answer::{self, Answer};
@@ -38,5 +39,9 @@ pub async fn ready(service: &Service) -> Answer {
     }
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    answer::json(status, &Readiness { ready, reasons })
+    let mut answer = answer::json(status, &Readiness { ready, reasons });
+    if !ready {
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    answer
 }

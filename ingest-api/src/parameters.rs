@@ -85,6 +85,8 @@ impl Question {
                 return Err(ParameterError::Invalid { name: "window", expected: "hour, day or month" });
             }
         };
+        // Metering is by the hour; the answer shows where it begins.
+        let from = from.truncate_to_hour();
         if from >= to {
             return Err(ParameterError::Invalid { name: "from", expected: "before to" });
         }

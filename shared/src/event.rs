@@ -26,6 +26,8 @@ pub const DEPTH_MAX: usize = 64;
 pub const NUMBER_DIGITS_MAX: usize = 40;
 /// Largest power of ten in a number, either way. jsonb writes exponents out: `1e131071` takes 131,072 bytes.
 pub const NUMBER_EXPONENT_MAX: u32 = 308;
+/// Largest sum of the exponents in one object: what all its numbers together may grow by when they are written out.
+pub const EXPONENTS_SUM_MAX: u32 = 100_000;
 /// Longest `Idempotency-Key`, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 

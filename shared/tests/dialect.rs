@@ -260,7 +260,7 @@ fn a_segment_batch_fills_the_columns_and_loses_no_field() {
     let rows: Vec<_> = row::split(&batch.rows).map(|row| texts(row.unwrap())).collect();
     let some = |text: &str| Some(text.to_owned());
     assert_eq!(rows[0][..4], [some("Order Completed"), some("u1"), None, some(r#"{"revenue":1.50}"#)]);
-    let context = r#"{"library":{"name":"x"},"segment":{"type":"track","integrations":{}}}"#;
+    let context = r#"{"library":{"name":"x"},"segment":{"sentAt":"2026-11-21T02:51:47.642996+00:00","type":"track","integrations":{}}}"#;
     assert_eq!(rows[0][4], some(context));
     assert_eq!(rows[1][..4], [some("$identify"), some("anon"), some("m2"), some(r#"{"a":1}"#)]);
     assert_eq!(rows[2][..4], [some("$group"), some("5"), None, some(r#"{"b":2}"#)]);
@@ -268,6 +268,44 @@ fn a_segment_batch_fills_the_columns_and_loses_no_field() {
     assert_eq!(rows[3][3], some(r#"{"previousId":"old"}"#));
     assert!(!batch.rows.windows(2).any(|pair| pair == b"WK"), "the key is not stored");
     assert_eq!(shared::dialect::segment_write_key(body.as_bytes()).as_deref(), Some("WK"));
+}
+
+#[test]
+fn what_a_segment_batch_says_of_all_its_calls_reaches_each_and_nothing_is_overwritten() {
+    let body = r#"{"context":{"app":"A","both":1},"integrations":{"X":false},"sentAt":"2026-11-20T00:00:00Z","batch":[
+        {"type":"track","event":"e","userId":"u"},
+        {"type":"track","event":"e","userId":"u","integrations":{"Y":true},"context":{"both":2,"segment":{"mine":1}}}]}"#;
+    let batch = read(Dialect::SegmentBatch, body.as_bytes(), origin(), EVENTS_MAX).unwrap();
+    let contexts: Vec<serde_json::Value> = row::split(&batch.rows)
+        .map(|row| serde_json::from_str(texts(row.unwrap())[4].as_ref().unwrap()).unwrap())
+        .collect();
+    let sent_at = "2026-11-20T00:00:00Z";
+    let first = serde_json::json!({"app": "A", "both": 1,
+        "segment": {"type": "track", "integrations": {"X": false}, "sentAt": sent_at}});
+    let second = serde_json::json!({"app": "A", "both": 2, "segment": {"mine": 1},
+        "$segment": {"type": "track", "integrations": {"Y": true}, "sentAt": sent_at}});
+    assert_eq!(contexts, [first, second]);
+}
+
+#[test]
+fn a_repeated_envelope_is_refused_rather_than_half_read() {
+    for body in
+        [r#"{"events":[{"name":"a"}],"events":[{"name":"b"}]}"#, r#"{"events":[],"events":[{"name":"b"}]}"#]
+    {
+        assert!(matches!(native(body), Err(BodyError::InvalidJson { .. })), "{body}");
+    }
+}
+
+#[test]
+fn numbers_that_would_blow_up_together_are_refused() {
+    let event =
+        |count: usize| format!(r#"{{"name":"n","properties":{{"a":[{}]}}}}"#, vec!["1e308"; count].join(","));
+    assert_eq!(native(&event(300)).unwrap().count, 1);
+    let refused = native(&event(400));
+    assert!(
+        matches!(&refused, Err(BodyError::NoValidEvent { rejected }) if rejected[0].code == "invalid_number"),
+        "{refused:?}"
+    );
 }
 
 #[test]

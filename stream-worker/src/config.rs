@@ -21,7 +21,7 @@ pub struct Args {
     #[arg(long, env = "TRANSACTION_EVENTS_MAX", default_value = "20000")]
     transaction_events_max: String,
     /// Milliseconds of silence after which a lane's entries are taken over by another
-    #[arg(long, env = "TAKEOVER_IDLE_MS", default_value = "60000")]
+    #[arg(long, env = "TAKEOVER_IDLE_MS", default_value = "15000")]
     takeover_idle_ms: String,
     /// Milliseconds after which a transaction of ours counts as stuck and is ended
     #[arg(long, env = "TRANSACTION_AGE_MAX_MS", default_value = "60000")]

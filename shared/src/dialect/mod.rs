@@ -13,7 +13,7 @@ use std::ops::Range;
 use reader::{EventReader, Reading};
 
 use crate::event::{Batch, Origin, Rejection};
-use crate::json::{self, Document, Fault, Value};
+use crate::json::{self, Container, Document, Fault, Value};
 
 /// How a body is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,6 +140,12 @@ impl Call {
     /// Reads the events of a document. `culprits` are rejections known before, in order; their places hold no event.
     fn read_document(self, document: Document<'_>, culprits: &[Rejection]) -> Result<Batch, BodyError> {
         let root = document.root();
+        if let Value::Object(envelope) = root
+            && envelope.members().filter(|(name, _)| *name == self.envelope()).count() > 1
+        {
+            let message = format!("{:?} stands twice, and only one of them could be read", self.envelope());
+            return Err(BodyError::InvalidJson { message });
+        }
         let events = match root {
             Value::Array(events) if self.dialect == Dialect::Native => Some(events),
             Value::Object(envelope) if !matches!(self.dialect, Dialect::SegmentCall(_)) => {
@@ -155,6 +161,10 @@ impl Call {
             _ => None,
         };
         let mut batch = Batch::default();
+        let envelope = match root {
+            Value::Object(envelope) if events.is_some() => Some(envelope),
+            _ => None,
+        };
         match events {
             Some(events) => {
                 if events.len() > self.events_max {
@@ -164,13 +174,13 @@ impl Call {
                 for (index, event) in events.elements().enumerate() {
                     match culprits.next_if(|culprit| culprit.index == index) {
                         Some(culprit) => batch.rejected.push(culprit.clone()),
-                        None => self.read_into(event, index, &mut batch),
+                        None => self.read_into(event, envelope, index, &mut batch),
                     }
                 }
             }
             None if !culprits.is_empty() => batch.rejected.extend_from_slice(culprits),
             None => match root {
-                Value::Object(_) => self.read_into(root, 0, &mut batch),
+                Value::Object(_) => self.read_into(root, None, 0, &mut batch),
                 other => return Err(self.wrong_root(other)),
             },
         }
@@ -187,7 +197,7 @@ impl Call {
         let mut batch = Batch::default();
         for (index, line) in lines().enumerate() {
             json::parse(line, |parsed| match parsed {
-                Ok(document) => self.read_into(document.root(), index, &mut batch),
+                Ok(document) => self.read_into(document.root(), None, index, &mut batch),
                 Err((Fault::Unstorable(what), _)) => {
                     batch.rejected.push(Reading { index }.unstorable(None, what))
                 }
@@ -200,8 +210,14 @@ impl Call {
         Ok(batch)
     }
 
-    fn read_into(self, event: Value<'_>, index: usize, batch: &mut Batch) {
-        match self.read_event(event, index) {
+    fn read_into<'a>(
+        self,
+        event: Value<'a>,
+        envelope: Option<Container<'a>>,
+        index: usize,
+        batch: &mut Batch,
+    ) {
+        match self.read_event(event, envelope, index) {
             Ok(reader) => {
                 reader.write(self.origin, &mut batch.rows);
                 batch.count += 1;
@@ -210,15 +226,22 @@ impl Call {
         }
     }
 
-    fn read_event<'a>(self, event: Value<'a>, index: usize) -> Result<EventReader<'a>, Rejection> {
+    fn read_event<'a>(
+        self,
+        event: Value<'a>,
+        envelope: Option<Container<'a>>,
+        index: usize,
+    ) -> Result<EventReader<'a>, Rejection> {
         let Value::Object(event) = event else {
             let message = format!("an event is an object, not {}", event.kind());
             return Err(Reading { index }.event("invalid_event", message));
         };
         match self.dialect {
             Dialect::Native | Dialect::NativeLines => native::read_event(event, self.origin, index),
-            Dialect::SegmentBatch => segment::read_call(event, None, self.origin, index),
-            Dialect::SegmentCall(path_type) => segment::read_call(event, Some(path_type), self.origin, index),
+            Dialect::SegmentBatch => segment::read_call(event, None, envelope, self.origin, index),
+            Dialect::SegmentCall(path_type) => {
+                segment::read_call(event, Some(path_type), None, self.origin, index)
+            }
         }
     }
 

@@ -8,8 +8,8 @@ use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::event::{
-    DEPTH_MAX, NAME_CHARS_MAX, NUMBER_DIGITS_MAX, NUMBER_EXPONENT_MAX, Origin, Rejection, uuid_of_client_id,
-    uuid_of_place,
+    DEPTH_MAX, EXPONENTS_SUM_MAX, NAME_CHARS_MAX, NUMBER_DIGITS_MAX, NUMBER_EXPONENT_MAX, Origin, Rejection,
+    uuid_of_client_id, uuid_of_place,
 };
 use crate::json::{Unstorable, Value};
 use crate::row::{EventTime, Row};
@@ -136,8 +136,8 @@ impl Reading {
             Unstorable::Number => (
                 "invalid_number",
                 format!(
-                    "a number has more than {NUMBER_DIGITS_MAX} digits or an exponent beyond ±{NUMBER_EXPONENT_MAX}; \
-                     send it as a string"
+                    "a number has more than {NUMBER_DIGITS_MAX} digits or an exponent beyond ±{NUMBER_EXPONENT_MAX}, \
+                     or the exponents add up to more than {EXPONENTS_SUM_MAX}; send such numbers as strings"
                 ),
             ),
             Unstorable::Depth => ("too_deep", format!("nested deeper than {DEPTH_MAX} levels; flatten it")),

@@ -8,7 +8,9 @@
 //! | timestamp | `timestamp`, otherwise `originalTimestamp`, as sent: `sentAt` is another at every retry, so correcting a clock by it would make a retry another event |
 //! | subject | `userId`, otherwise `anonymousId` |
 //! | properties | `properties` or `traits`; of an alias `{"previousId": …}` |
-//! | context | `context`, with every other field under `context.segment` |
+//! | context | `context`, with every other field under `context.segment` (`$segment` when the client has a `segment` there) |
+//!
+//! A batch's own `context` and other fields belong to each of its calls; what a call says itself comes first.
 //!
 //! SDKs drop a whole batch on a 4xx, so this dialect is lenient where nothing is lost by it: a number is taken for an
 //! id, and fields we do not know are kept.
@@ -23,14 +25,18 @@ use crate::json::{Container, Unstorable, Value};
 pub const ENVELOPE: &str = "batch";
 /// The member of the context that holds what has no column.
 const REST: &str = "segment";
+/// The same, beside a `segment` of the client's own.
+const REST_BESIDE: &str = "$segment";
 
-/// Reads one call. `path_type` is the type the path names, for calls that do not name their own.
+/// Reads one call. `path_type` is the type the path names, for calls that do not name their own; `envelope` is the
+/// batch around it.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn read_call<'a>(
     call: Container<'a>,
     path_type: Option<&'static str>,
+    envelope: Option<Container<'a>>,
     origin: Origin,
     index: usize,
 ) -> Result<EventReader<'a>, Rejection> {
@@ -55,7 +61,7 @@ pub fn read_call<'a>(
         reader.properties =
             Some(one_member("previousId", previous).map_err(|what| reading.unstorable(None, what))?);
     }
-    reader.context = Some(context_of(&fields, call, reading)?);
+    reader.context = Some(context_of(&fields, call, envelope, reading)?);
     Ok(reader)
 }
 
@@ -165,37 +171,49 @@ fn push_member(object: &mut Vec<u8>, name: &str, value: &[u8]) {
     object.extend_from_slice(value);
 }
 
-/// The call's context, and in it every field that has no column.
+/// The call's context, and in it every field that has no column. Of members with one name jsonb keeps the last, so what
+/// the envelope says stands first.
 fn context_of<'a>(
     fields: &Fields<'a>,
     call: Container<'a>,
+    envelope: Option<Container<'a>>,
     reading: Reading,
 ) -> Result<Cow<'a, [u8]>, Rejection> {
     let mut rest = Vec::new();
-    for (name, value) in call.members() {
-        if matches!(value, Value::Null) || has_column(name, fields) {
-            continue;
+    let of_envelope =
+        envelope.iter().flat_map(Container::members).filter(|(name, _)| !is_envelopes_own(name));
+    for (name, value) in of_envelope.chain(call.members().filter(|(name, _)| !has_column(name, fields))) {
+        if !matches!(value, Value::Null) {
+            let value = value.storable().map_err(|what| reading.unstorable(Some(name), what))?;
+            push_member(&mut rest, &without_nul(name), &value);
         }
-        let value = value.storable().map_err(|what| reading.unstorable(Some(name), what))?;
-        push_member(&mut rest, &without_nul(name), &value);
     }
-    let mut context = match reading.object("context", fields.context)? {
-        Some(own) if !is_empty_object(&own) => {
-            let mut open = own.into_owned();
-            open.pop();
-            open
-        }
-        _ => Vec::new(),
-    };
+    let shared = envelope.and_then(|envelope| envelope.member("context"));
+    let mut context = Vec::new();
+    for own in [shared, fields.context] {
+        let Some(own) = reading.object("context", own)?.filter(|own| !is_empty_object(own)) else { continue };
+        context.push(if context.is_empty() { b'{' } else { b',' });
+        context.extend_from_slice(&own[1..own.len() - 1]);
+    }
     if !rest.is_empty() {
         rest.push(b'}');
-        push_member(&mut context, REST, &rest);
+        let name =
+            if has_member(fields.context, REST) || has_member(shared, REST) { REST_BESIDE } else { REST };
+        push_member(&mut context, name, &rest);
     }
     if context.is_empty() {
         context.push(b'{');
     }
     context.push(b'}');
     Ok(Cow::Owned(context))
+}
+
+fn has_member(object: Option<Value<'_>>, name: &str) -> bool {
+    matches!(object, Some(Value::Object(object)) if object.member(name).is_some())
+}
+
+fn is_envelopes_own(name: &str) -> bool {
+    matches!(name, ENVELOPE | "context" | "writeKey")
 }
 
 fn has_column(name: &str, fields: &Fields<'_>) -> bool {

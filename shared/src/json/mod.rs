@@ -225,6 +225,7 @@ impl<'a> Container<'a> {
     fn checked_bytes(&self) -> Result<&'a [u8], Unstorable> {
         let Document { raw, offsets, .. } = self.document;
         let mut depth = 0_usize;
+        let mut expansion = 0_u32;
         for (index, &at) in offsets.iter().enumerate().skip(self.place.offset) {
             let at = at as usize;
             match raw[at] {
@@ -240,7 +241,12 @@ impl<'a> Container<'a> {
                         return Ok(&raw[offsets[self.place.offset] as usize..=at]);
                     }
                 }
-                b'-' | b'0'..=b'9' => check_number(self.document.scalar_bytes(index))?,
+                b'-' | b'0'..=b'9' => {
+                    expansion += check_number(self.document.scalar_bytes(index))?;
+                    if expansion > crate::event::EXPONENTS_SUM_MAX {
+                        return Err(Unstorable::Number);
+                    }
+                }
                 _ => {}
             }
         }

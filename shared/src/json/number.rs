@@ -3,8 +3,9 @@
 use super::fault::Unstorable;
 use crate::event::{NUMBER_DIGITS_MAX, NUMBER_EXPONENT_MAX};
 
-/// Checks a number's digits and exponent; its grammar is known to be right.
-pub(super) fn check_number(token: &[u8]) -> Result<(), Unstorable> {
+/// Checks a number's digits and exponent; its grammar is known to be right. Returns the size of its exponent, which is
+/// about what it grows by when PostgreSQL writes it out.
+pub(super) fn check_number(token: &[u8]) -> Result<u32, Unstorable> {
     let mut parts = token.splitn(2, |byte| byte | 0x20 == b'e');
     let digits = parts.next().unwrap_or_default().iter().filter(|byte| byte.is_ascii_digit()).count();
     // Saturates far beyond the limit, so that a long exponent cannot wrap around into a small one.
@@ -13,6 +14,6 @@ pub(super) fn check_number(token: &[u8]) -> Result<(), Unstorable> {
     if digits > NUMBER_DIGITS_MAX || exponent > NUMBER_EXPONENT_MAX {
         Err(Unstorable::Number)
     } else {
-        Ok(())
+        Ok(exponent)
     }
 }
