@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shared::metrics::{self, Phase};
-use shared::store::{SharedStore, Work, Writer, Written};
+use shared::store::{SharedStore, Work, WriteError, Writer, Written};
 use shared::stream::{Delivery, EntryId, Reader, Settlement, SharedStream, StreamError};
 use tokio::sync::watch;
 
@@ -181,13 +181,32 @@ impl Lane {
         (READ_BYTES_GOAL / self.entry_bytes.max(1)).clamp(1, READ_ENTRIES_MAX)
     }
 
-    /// Writes and settles everything held, in as many transactions as it takes.
+    /// Writes and settles everything held, in as many transactions as it takes. A write that fails is tried again, noted
+    /// again when it is a suspect's, until it succeeds or the process is to stop.
     async fn empty_hands(&mut self) -> Result<(), StreamError> {
+        let mut backoff = Backoff::new("the store");
         while !self.held.is_empty() {
             let loaded = self.loader.load(&self.held).await?;
             let works: Vec<Work> = loaded.iter().map(|loaded| loaded.work.clone()).collect();
             let started = Instant::now();
-            let Some(written) = self.write(&works).await else { return Ok(()) };
+            let written = match self.write(&works).await {
+                Ok(written) => written,
+                Err(error) => {
+                    self.writer = None;
+                    metrics::write_failed();
+                    self.loader.acquit(self.held.front()).await;
+                    if error.is_too_late() {
+                        return Err(StreamError::Refused(format!(
+                            "what is held may not be ours any more: {error}"
+                        )));
+                    }
+                    if !backoff.wait(&error, &mut self.shutdown).await {
+                        return Ok(());
+                    }
+                    continue;
+                }
+            };
+            backoff.recovered();
             metrics::lane_phase(Phase::Write, started.elapsed());
             report(&works, &written);
             let settlements: Vec<_> =
@@ -198,35 +217,11 @@ impl Lane {
         Ok(())
     }
 
-    /// Writes until it is written. `None` when the process is to stop first.
-    async fn write(&mut self, works: &[Work]) -> Option<Vec<Written>> {
-        let mut backoff = Backoff::new("the store");
-        loop {
-            let outcome = match self.writer.as_mut() {
-                Some(writer) => writer.write(works).await,
-                None => match self.store.writer(&self.name).await {
-                    Ok(writer) => {
-                        self.writer = Some(writer);
-                        continue;
-                    }
-                    Err(error) => Err(error),
-                },
-            };
-            match outcome {
-                Ok(written) => {
-                    backoff.recovered();
-                    return Some(written);
-                }
-                Err(error) => {
-                    self.writer = None;
-                    metrics::write_failed();
-                    self.loader.acquit(self.held.front()).await;
-                    if !backoff.wait(&error, &mut self.shutdown).await {
-                        return None;
-                    }
-                }
-            }
+    async fn write(&mut self, works: &[Work]) -> Result<Vec<Written>, WriteError> {
+        if self.writer.is_none() {
+            self.writer = Some(self.store.writer(&self.name).await?);
         }
+        self.writer.as_mut().expect("opened above").write(works).await
     }
 
     /// Settles until it is settled; an answer that got lost is asked for again.

@@ -15,6 +15,8 @@ use tokio::sync::watch;
 use crate::backoff::stopped;
 use crate::config::Settings;
 
+/// How often the epochs are compared.
+const EPOCH_EVERY: Duration = Duration::from_secs(1);
 /// How often the backlog is measured.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
 /// How often the stream's durability settings are read.
@@ -29,7 +31,6 @@ pub struct Upkeep {
     stream: SharedStream,
     store: SharedStore,
     settings: Arc<Settings>,
-    epoch_trusted: bool,
 }
 
 /// Something that comes round again.
@@ -55,11 +56,18 @@ impl Every {
 impl Upkeep {
     /// Nothing happens before [`Upkeep::run`].
     pub fn new(stream: SharedStream, store: SharedStore, settings: Arc<Settings>) -> Self {
-        Self { stream, store, settings, epoch_trusted: false }
+        Self { stream, store, settings }
     }
 
-    /// Runs until the process is to stop.
-    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
+    /// Runs until the process is to stop. The epoch has a task of its own: a round of retention can take long, and lanes
+    /// cannot settle meanwhile if somebody else has rebuilt the stream.
+    pub async fn run(self, shutdown: watch::Receiver<bool>) {
+        let keeper =
+            EpochKeeper { stream: Arc::clone(&self.stream), store: Arc::clone(&self.store), trusted: false };
+        tokio::join!(keeper.run(shutdown.clone()), self.keep_house(shutdown));
+    }
+
+    async fn keep_house(self, mut shutdown: watch::Receiver<bool>) {
         let mut round = Every::new(self.settings.upkeep_interval);
         let mut durability = Every::new(DURABILITY_EVERY);
         let mut conservation = Every::new(CONSERVATION_EVERY);
@@ -67,7 +75,6 @@ impl Upkeep {
         conservation.is_due();
         let tick = GAUGES_EVERY.min(self.settings.upkeep_interval);
         while !*shutdown.borrow() {
-            self.keep_epoch().await;
             let backlog = self.measure_backlog().await;
             if durability.is_due() {
                 self.check_durability().await;
@@ -81,25 +88,6 @@ impl Upkeep {
             tokio::select! {
                 () = tokio::time::sleep(tick) => {}
                 () = stopped(&mut shutdown) => {}
-            }
-        }
-    }
-
-    /// Settling needs a trusted epoch, so a worker makes sure of it as the API does.
-    async fn keep_epoch(&mut self) {
-        match epoch::reconcile(self.stream.as_ref(), self.store.as_ref()).await {
-            Ok(found) => {
-                if let Found::Rebuilt(shards) = found {
-                    metrics::epoch_rebuilt(shards);
-                }
-                metrics::epoch_trusted(true);
-                self.epoch_trusted = true;
-            }
-            Err(error) => {
-                if std::mem::take(&mut self.epoch_trusted) {
-                    tracing::warn!(%error, "the stream's epoch cannot be confirmed: {error}");
-                }
-                metrics::epoch_trusted(false);
             }
         }
     }
@@ -168,6 +156,44 @@ impl Upkeep {
             for violation in &balance.violations {
                 let (rule, difference) = (violation.rule.sentence(), violation.difference());
                 tracing::error!(%project, rule, %difference, "project {project}: {rule} is off by {difference}");
+            }
+        }
+    }
+}
+
+/// Sees to it that stream and store are of one epoch.
+struct EpochKeeper {
+    stream: SharedStream,
+    store: SharedStore,
+    trusted: bool,
+}
+
+impl EpochKeeper {
+    async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
+        while !*shutdown.borrow() {
+            self.keep_epoch().await;
+            tokio::select! {
+                () = tokio::time::sleep(EPOCH_EVERY) => {}
+                () = stopped(&mut shutdown) => {}
+            }
+        }
+    }
+
+    /// Settling needs a trusted epoch, so a worker makes sure of it as the API does.
+    async fn keep_epoch(&mut self) {
+        match epoch::reconcile(self.stream.as_ref(), self.store.as_ref()).await {
+            Ok(found) => {
+                if let Found::Rebuilt(shards) = found {
+                    metrics::epoch_rebuilt(shards);
+                }
+                metrics::epoch_trusted(true);
+                self.trusted = true;
+            }
+            Err(error) => {
+                if std::mem::take(&mut self.trusted) {
+                    tracing::warn!(%error, "the stream's epoch cannot be confirmed: {error}");
+                }
+                metrics::epoch_trusted(false);
             }
         }
     }

@@ -71,6 +71,15 @@ pub enum WriteError {
     },
 }
 
+impl WriteError {
+    /// Whether an entry comes too late: its day of the ledger is retired, which happens only after it was settled. Whoever
+    /// holds it was asleep for days and must look again at what is pending. (23514 is what PostgreSQL says of a row without
+    /// a partition.)
+    pub fn is_too_late(&self) -> bool {
+        matches!(self, Self::Environment { sqlstate, .. } if sqlstate == "23514")
+    }
+}
+
 /// Why a read or an administrative statement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
