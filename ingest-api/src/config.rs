@@ -83,7 +83,7 @@ pub struct Limits {
     pub connections_max: usize,
     /// For the head of a request, and for silence between two.
     pub header_timeout: Duration,
-    /// See [`Args::idle_timeout_ms`].
+    /// See [`LimitArgs::idle_timeout_ms`].
     pub idle_timeout: Duration,
     /// For one whole body.
     pub body_timeout: Duration,

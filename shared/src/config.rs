@@ -76,7 +76,7 @@ pub enum Durability {
 /// The settings of every program that touches Redis and PostgreSQL.
 #[derive(clap::Args, Clone, Debug)]
 pub struct BackendArgs {
-    /// Where Redis is: redis://[user:password@]host:port[/db] or redis+unix:///path
+    /// Where Redis is: redis://user:password@host:port/db or redis+unix:///path
     #[arg(long, env = "REDIS_URL", hide_env_values = true, default_value = "redis://127.0.0.1:6379/0")]
     pub redis_url: String,
     /// Where PostgreSQL is: postgres://user:password@host:port/database
