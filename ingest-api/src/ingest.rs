@@ -185,12 +185,18 @@ async fn take(
         None => Uuid::now_v7(),
     };
     let origin = Origin { project, batch_id };
-    let events_max = usize::try_from(known.plan().batch_events_max()).unwrap_or(usize::MAX);
+    // What is read is bounded by the batch; what is charged, by the month as well, and only valid events are charged.
+    let events_max = known.plan().events_per_batch as usize;
     let (dialect, keyed) = (terms.dialect, terms.idempotency_key.is_some());
     let prepared =
         service.work(decoded.len(), move || prepare(dialect, &decoded, origin, events_max, keyed)).await;
     count_rejections(&prepared);
     let prepared = prepared?;
+    let (found, max) = (u64::from(prepared.packed.count), known.plan().batch_events_max());
+    if found > max {
+        let fits = |events| usize::try_from(events).unwrap_or(usize::MAX);
+        return Err(BodyError::TooManyEvents { found: fits(found), max: fits(max) }.into());
+    }
     admit(service, known, &prepared, awaited).await?;
     drop(reserved);
     Ok(Accepted { batch_id, count: prepared.packed.count, rejected: prepared.rejected })

@@ -156,7 +156,7 @@ async fn a_flood_is_refused_without_asking_the_stream_and_only_where_that_is_exa
 #[tokio::test]
 async fn a_batch_that_does_not_fit_into_the_month_is_429_until_the_next() {
     let stack = Stack::start().await;
-    let (_, key) = stack.planned_project("tiny", 600, 600, Some(5), 5).await;
+    let (_, key) = stack.planned_project("tiny", 600, 600, Some(5), 10).await;
     let headers = [("authorization", &*format!("Bearer {key}"))];
     let mut client = stack.client();
     assert_eq!(client.post("/v1/events", &headers, batch(3)).await.unwrap().status, 202);
@@ -165,6 +165,13 @@ async fn a_batch_that_does_not_fit_into_the_month_is_429_until_the_next() {
     assert_eq!(refused.json()["violated-policies"], serde_json::json!(["month"]));
     assert!(refused.header("ratelimit").unwrap().contains(r#""month";r=2;t="#), "{refused:?}");
     assert_eq!(client.post("/v1/events", &headers, batch(2)).await.unwrap().status, 202, "what fits goes in");
+    let one_valid = r#"[{"name":"good"},1,2,3,4,5,6]"#;
+    let refused = client.post("/v1/events", &headers, one_valid).await.unwrap();
+    assert_eq!(
+        problem(&refused),
+        "quota_exceeded",
+        "invalid events are not charged, so this could pass next month"
+    );
     let never = client.post("/v1/events", &headers, batch(6)).await.unwrap();
     assert_eq!(problem(&never), "too_many_events", "what could never fit is not worth a retry");
 }
