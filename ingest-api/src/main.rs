@@ -39,7 +39,7 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let listener = bind("LISTEN_ADDR", config.listen).await?;
     let scrape_listener = bind("METRICS_ADDR", config.metrics).await?;
     let handle = metrics::install()?;
-    metrics::show_sentinels(&["millrace_durability_faults_total"]);
+    metrics::show_sentinels(metrics::API_SENTINELS);
     tracing::info!("metrics on http://{}/metrics", scrape_listener.local_addr()?);
     let stream = RedisStream::new(RedisOptions {
         url: backend.redis_url,

@@ -22,7 +22,8 @@ use crate::plan::{Plan, ProjectId, Standing};
 /// A stream's life. A stream that has lost its memory has another epoch, or none.
 pub type Epoch = Uuid;
 
-/// One batch that asks to be let in.
+/// One batch that asks to be let in. Once admitted it is remembered while it is pending and for some seconds after it was
+/// settled, so that whoever lost the answer can ask again.
 #[derive(Clone, Debug)]
 pub struct Admission<'a> {
     /// The batch as it will stand in the stream: batch id, project, count, rows.

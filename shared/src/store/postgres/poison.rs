@@ -3,11 +3,8 @@
 
 use std::collections::HashSet;
 
-use futures_util::SinkExt;
-
-use super::copy::Chunks;
 use super::draft::{Death, Draft};
-use super::write::{PostgresWriter, Setback, check_copied};
+use super::write::{PostgresWriter, Setback, check_copied, send_rows};
 use crate::store::Written;
 
 /// Rows copied under one savepoint.
@@ -76,16 +73,7 @@ impl PostgresWriter {
     async fn copy_under_savepoint(&self, draft: &Draft<'_>, rows: &[usize]) -> Result<(), Setback> {
         self.session.batch_execute("SAVEPOINT unit").await?;
         let mut sink = Box::pin(self.session.copy_in(&self.statements.copy).await?);
-        let mut chunks = Chunks::new();
-        for &at in rows {
-            let item = &draft.items[at];
-            let received_us = draft.entries[item.entry as usize].ledger.received_us;
-            if let Some(chunk) = chunks.push(item.row, received_us) {
-                sink.send(chunk).await?;
-            }
-        }
-        let (last, sent) = chunks.finish();
-        sink.send(last).await?;
+        let sent = send_rows(sink.as_mut(), draft, rows).await?;
         let result = check_copied(sent, sink.as_mut().finish().await);
         let ending = match result {
             Ok(()) => "RELEASE SAVEPOINT unit",

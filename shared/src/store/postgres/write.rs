@@ -9,12 +9,14 @@
 //! Locks that others wait for (ledger, undated ids, usage) are taken only when the last byte of the COPY has arrived: a
 //! lane that falls silent inside a COPY holds nothing but its own new rows.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::SinkExt;
-use tokio_postgres::Config;
+use tokio_postgres::{Config, CopyInSink};
 
 use super::copy::Chunks;
 use super::draft::{Death, Draft, State};
@@ -167,16 +169,7 @@ impl PostgresWriter {
         );
         begun?;
         let mut sink = Box::pin(sink?);
-        let mut chunks = Chunks::new();
-        for &at in &chosen {
-            let item = &draft.items[at];
-            let received_us = draft.entries[item.entry as usize].ledger.received_us;
-            if let Some(chunk) = chunks.push(item.row, received_us) {
-                sink.send(chunk).await?;
-            }
-        }
-        let (last, sent) = chunks.finish();
-        sink.send(last).await?;
+        let sent = send_rows(sink.as_mut(), draft, &chosen).await?;
         let copied = async { check_copied(sent, sink.as_mut().finish().await) };
         self.settle_accounts(draft, &chosen, copied).await
     }
@@ -288,6 +281,25 @@ impl PostgresWriter {
         }
         Ok(())
     }
+}
+
+/// Sends these rows of the draft, stamped, and the end of the COPY's data. Returns how many were sent.
+pub(super) async fn send_rows(
+    mut sink: Pin<&mut CopyInSink<Bytes>>,
+    draft: &Draft<'_>,
+    rows: &[usize],
+) -> Result<u64, tokio_postgres::Error> {
+    let mut chunks = Chunks::new();
+    for &at in rows {
+        let item = &draft.items[at];
+        let received_us = draft.entries[item.entry as usize].ledger.received_us;
+        if let Some(chunk) = chunks.push(item.row, received_us) {
+            sink.send(chunk).await?;
+        }
+    }
+    let (last, sent) = chunks.finish();
+    sink.send(last).await?;
+    Ok(sent)
 }
 
 /// A COPY that took another number of rows than were sent must not be committed.

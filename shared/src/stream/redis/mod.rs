@@ -13,7 +13,7 @@
 //!
 //! Nothing is ever trimmed: an entry leaves by `settle.lua` alone, so XLEN is the backlog. A marker lives at least as
 //! long as its entry, so that no retry of a pending batch is admitted twice; after that, a day for a keyed batch, a
-//! minute for an awaited one, and not at all for the others, whose memory is so bounded by the backlog.
+//! minute for an awaited one, and 15 seconds for the others: as long as a lost answer may be asked for again.
 //!
 //! What this room must never do: send a blocking command on a shared connection, or wait for a server that is away.
 
