@@ -4,6 +4,7 @@
 //!   paused and restarted.
 //! - [`Program`] is one of our own binaries as a process.
 //! - [`http`] speaks to it, well or badly; an [`HttpProxy`] between it and a client spoils chosen requests.
+//! - [`oracle`] posts events that can be told apart and knows what the store must hold afterwards.
 //! - [`eventually`] waits for a fact instead of for a time.
 //!
 //! Everything here panics with a message that says what to do; a test has no better use for an error. What this
@@ -14,6 +15,7 @@ mod cluster;
 mod eventually;
 mod folder;
 pub mod http;
+pub mod oracle;
 mod postgres;
 mod program;
 mod proxy;

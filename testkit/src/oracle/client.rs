@@ -1,0 +1,259 @@
+//! Clients that post as an SDK does: in batches, one request at a time, the same again after a 5xx or no answer until
+//! it is acknowledged. They write down every answer, and know nothing of what goes on behind it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::history::History;
+use crate::http::{Answer, HttpClient, NoAnswer};
+
+/// How long a client waits for an answer before it takes it for lost.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// Pause before a request is repeated.
+const RETRY_PAUSE: Duration = Duration::from_millis(30);
+/// A client asked to wait longer than this gives the batch up: it is for next month.
+const PATIENCE_S: u64 = 60;
+/// Events of earlier batches that are posted once more, one in this many.
+const COPY_ONE_IN: u32 = 160;
+/// Of the events a client has posted, it can send only these last ones again.
+const REMEMBERED: usize = 256;
+
+/// Where requests go: the API processes there are just now.
+#[derive(Clone, Default, Debug)]
+pub struct Targets(Arc<Mutex<Vec<SocketAddr>>>);
+
+impl Targets {
+    /// Sends everything to these from now on.
+    pub fn set(&self, addresses: Vec<SocketAddr>) {
+        *self.0.lock().expect("nobody panics with the targets in hand") = addresses;
+    }
+
+    fn nth(&self, turn: usize) -> Option<SocketAddr> {
+        let addresses = self.0.lock().expect("nobody panics with the targets in hand");
+        (!addresses.is_empty()).then(|| addresses[turn % addresses.len()])
+    }
+}
+
+/// A project, its key, and what happened to its events.
+#[derive(Debug)]
+pub struct Project {
+    /// Its number.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// A key that opens it.
+    pub key: String,
+    /// What was posted for it, and what was answered.
+    pub history: History,
+}
+
+/// How much is posted.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Clients of each project.
+    pub clients: u32,
+    /// Events of a batch, at most.
+    pub batch_events_max: u64,
+    /// Between two batches of one client.
+    pub pause: Duration,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self { clients: 3, batch_events_max: 20, pause: Duration::from_millis(5) }
+    }
+}
+
+/// Clients at work.
+#[derive(Debug)]
+pub struct Clients {
+    stopping: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Clients {
+    /// Starts them, for every project.
+    pub fn start(projects: &[Arc<Project>], targets: &Targets, load: Load, seed: u64) -> Self {
+        let (stopping, acknowledged) = (Arc::default(), Arc::default());
+        let mut tasks = Vec::new();
+        for (at, project) in projects.iter().enumerate() {
+            for client in 0..load.clients {
+                let mine = u64::from(client) << 32 | at as u64;
+                let client = Client {
+                    project: Arc::clone(project),
+                    targets: targets.clone(),
+                    load,
+                    rng: StdRng::seed_from_u64(seed ^ mine),
+                    turn: client as usize,
+                    connection: None,
+                    posted: Vec::new(),
+                    stopping: Arc::clone(&stopping),
+                    acknowledged: Arc::clone(&acknowledged),
+                };
+                tasks.push(tokio::spawn(client.run()));
+            }
+        }
+        Self { stopping, acknowledged, tasks }
+    }
+
+    /// Requests acknowledged so far, of all of them.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many more requests have been acknowledged.
+    ///
+    /// # Panics
+    /// When that takes longer than two minutes.
+    pub async fn acknowledge(&self, more: u64) {
+        let goal = self.acknowledged() + more;
+        let what = format!("{more} more requests to be acknowledged");
+        crate::eventually(Duration::from_secs(120), &what, async || {
+            let now = self.acknowledged();
+            if now >= goal { Ok(()) } else { Err(format!("{} to come", goal - now)) }
+        })
+        .await;
+    }
+
+    /// Starts no new batch; returns when every batch under way has been decided, or after `at_most`.
+    pub async fn stop(mut self, at_most: Duration) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let deadline = tokio::time::Instant::now() + at_most;
+        for task in self.tasks.drain(..) {
+            let abort = task.abort_handle();
+            match tokio::time::timeout_at(deadline, task).await {
+                Ok(ended) => ended.expect("a client does not panic"),
+                Err(_) => abort.abort(),
+            }
+        }
+    }
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+struct Client {
+    project: Arc<Project>,
+    targets: Targets,
+    load: Load,
+    rng: StdRng,
+    turn: usize,
+    connection: Option<HttpClient>,
+    posted: Vec<u64>,
+    stopping: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+}
+
+/// A batch as it is sent, the same at every attempt.
+struct Post {
+    events: Vec<u64>,
+    key: Option<String>,
+    body: Bytes,
+}
+
+impl Client {
+    async fn run(mut self) {
+        while !self.stopping.load(Ordering::SeqCst) {
+            let post = self.compose();
+            self.post_until_decided(&post).await;
+            tokio::time::sleep(self.load.pause).await;
+        }
+    }
+
+    fn compose(&mut self) -> Post {
+        let project = Arc::clone(&self.project);
+        let history = &project.history;
+        let mut events = history.take_numbers(self.rng.random_range(1..=self.load.batch_events_max));
+        let made: Vec<_> = events.iter().map(|&number| history.source.event(number)).collect();
+        let copies = events.iter().filter(|_| self.rng.random_range(0..COPY_ONE_IN) == 0).count();
+        let copies: Vec<u64> = (0..copies.min(self.posted.len()))
+            .map(|_| self.posted[self.rng.random_range(0..self.posted.len())])
+            .filter(|copy| !events.contains(copy))
+            .collect();
+        let copied = copies.iter().map(|&number| history.source.event(number));
+        let json: Vec<Value> =
+            made.iter().map(super::Event::json).chain(copied.map(|event| event.json())).collect();
+        let needs_key = made.iter().any(|event| !event.kind.has_identity());
+        let key = (needs_key || self.rng.random_bool(0.3)).then(|| Uuid::new_v4().to_string());
+        self.posted.extend(made.iter().filter(|event| event.kind.has_identity()).map(|event| event.number));
+        let forgotten = self.posted.len().saturating_sub(REMEMBERED);
+        self.posted.drain(..forgotten);
+        history.copied(copies.len() as u64);
+        events.extend(copies);
+        Post { events, key, body: json!({ "events": json }).to_string().into() }
+    }
+
+    /// The same again until it is acknowledged, refused for good, or out of patience.
+    async fn post_until_decided(&mut self, post: &Post) {
+        let project = Arc::clone(&self.project);
+        let mut was_unknown = false;
+        loop {
+            match self.attempt(post).await {
+                Ok(answer) if answer.status < 300 => {
+                    self.acknowledged.fetch_add(1, Ordering::SeqCst);
+                    return note_acknowledged(&project.history, post, &answer, was_unknown);
+                }
+                Ok(answer) if answer.status < 500 => {
+                    let code = answer.json()["code"].as_str().unwrap_or("none").to_owned();
+                    project.history.refused(&post.events, &code);
+                    let wait = answer.header("retry-after").and_then(|seconds| seconds.parse::<u64>().ok());
+                    match wait {
+                        Some(seconds) if seconds <= PATIENCE_S && !self.stopping.load(Ordering::SeqCst) => {
+                            tokio::time::sleep(Duration::from_secs(seconds)).await;
+                        }
+                        // An attempt that may have been admitted must be asked for until it is known, as long as
+                        // the run lasts; the others are settled: refused.
+                        _ => return tokio::time::sleep(RETRY_PAUSE).await,
+                    }
+                }
+                _ => {
+                    was_unknown = true;
+                    project.history.unknown(&post.events);
+                    self.connection = None;
+                    self.turn += 1;
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn attempt(&mut self, post: &Post) -> Result<Answer, NoAnswer> {
+        if self.connection.is_none() {
+            let target = self.targets.nth(self.turn).ok_or_else(|| crate::http::no_answer("no API runs"))?;
+            self.connection = Some(HttpClient::new(target));
+        }
+        let connection = self.connection.as_mut().expect("made above");
+        let authorization = format!("Bearer {}", self.project.key);
+        let mut headers = vec![("authorization", authorization.as_str())];
+        headers.extend(post.key.as_deref().map(|key| ("idempotency-key", key)));
+        let answer = connection.post("/v1/events", &headers, post.body.clone());
+        let late = |_| Err(crate::http::no_answer("the answer did not come in time"));
+        tokio::time::timeout(ANSWER_DEADLINE, answer).await.unwrap_or_else(late)
+    }
+}
+
+fn note_acknowledged(history: &History, post: &Post, answer: &Answer, was_unknown: bool) {
+    let body = answer.json();
+    let batch_id = body["batch_id"].as_str().and_then(|id| id.parse::<Uuid>().ok());
+    match (batch_id, body["accepted"].as_u64()) {
+        (Some(batch_id), Some(accepted)) => {
+            history.acknowledged(&post.events, batch_id, accepted, was_unknown);
+        }
+        _ => history.contradiction(format!("an answer {} without batch or count: {body}", answer.status)),
+    }
+}

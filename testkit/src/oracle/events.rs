@@ -1,0 +1,198 @@
+//! Events that can be told apart, made from a seed: number `n` of a source is the same event whenever it is asked for.
+//! So nobody has to remember what was posted, and what the store holds can be compared with what it should hold.
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+const MINUTE_US: i64 = 60_000_000;
+const DAY_US: i64 = 24 * 60 * MINUTE_US;
+
+/// How an event says what it is and when it happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A UUID and a timestamp.
+    Dated,
+    /// An id that is no UUID, and a timestamp.
+    Named,
+    /// A UUIDv7 and no timestamp: the time is in the id.
+    Ordered,
+    /// An id that holds no time, and no timestamp.
+    Undated,
+    /// A timestamp and no id.
+    TimeOnly,
+    /// Neither.
+    Anonymous,
+}
+
+impl Kind {
+    /// Whether the event is recognised whatever batch brings it. The others are repeatable only as part of a batch
+    /// with an `Idempotency-Key`.
+    pub fn has_identity(self) -> bool {
+        !matches!(self, Self::TimeOnly | Self::Anonymous)
+    }
+}
+
+/// One event.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Its number in its source, also in its properties as `n`.
+    pub number: u64,
+    /// What it says of itself.
+    pub kind: Kind,
+    /// The id as it is sent.
+    pub id: Option<String>,
+    /// The UUID of `id` when it is one.
+    pub uuid: Option<Uuid>,
+    /// The time it must be stored under, in microseconds since 1970; `None` is the receive time.
+    pub time_us: Option<i64>,
+    /// Its name.
+    pub name: String,
+    /// Its subject.
+    pub subject: Option<String>,
+    /// Its properties.
+    pub properties: Value,
+    /// Its context.
+    pub context: Option<Value>,
+}
+
+/// All the events of one project of one run.
+#[derive(Clone, Debug)]
+pub struct Source {
+    seed: u64,
+    /// Around which the timestamps lie, in milliseconds since 1970.
+    around_ms: i64,
+}
+
+impl Source {
+    /// A source whose timestamps lie around `around_ms`, in milliseconds since 1970.
+    pub fn new(seed: u64, around_ms: i64) -> Self {
+        Self { seed, around_ms }
+    }
+
+    /// Event number `n`.
+    pub fn event(&self, number: u64) -> Event {
+        let mut rng = StdRng::seed_from_u64(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let kind = match rng.random_range(0..100) {
+            0..50 => Kind::Dated,
+            50..70 => Kind::Named,
+            70..80 => Kind::Ordered,
+            80..92 => Kind::Undated,
+            92..96 => Kind::TimeOnly,
+            _ => Kind::Anonymous,
+        };
+        let time_us = matches!(kind, Kind::Dated | Kind::Named | Kind::TimeOnly).then(|| self.time(&mut rng));
+        let ordered_ms = self.around_ms - rng.random_range(0..600_000);
+        let uuid = match kind {
+            Kind::Dated => Some(uuid::Builder::from_random_bytes(rng.random()).into_uuid()),
+            Kind::Undated => {
+                let uuid = uuid::Builder::from_random_bytes(rng.random()).into_uuid();
+                rng.random_bool(0.5).then_some(uuid)
+            }
+            Kind::Ordered => {
+                let ms = u64::try_from(ordered_ms).expect("drills are not held before 1970");
+                Some(uuid::Builder::from_unix_timestamp_millis(ms, &rng.random()).into_uuid())
+            }
+            _ => None,
+        };
+        let id = match kind {
+            Kind::TimeOnly | Kind::Anonymous => None,
+            // Without the seed: projects use each other's ids, and must not meet.
+            _ => Some(uuid.map_or_else(|| format!("commande n\u{b0} {number}"), |uuid| uuid.to_string())),
+        };
+        Event {
+            number,
+            kind,
+            id,
+            uuid,
+            time_us: if kind == Kind::Ordered { Some(ordered_ms * 1_000) } else { time_us },
+            name: ["page_view", "product_viewed", "add_to_cart", "checkout", "achat \u{2713}"]
+                [rng.random_range(0..5)]
+            .to_owned(),
+            subject: rng.random_bool(0.7).then(|| format!("user-{}", rng.random_range(0..1_000))),
+            properties: properties(number, &mut rng),
+            context: rng.random_bool(0.3).then(|| json!({"ip": "192.0.2.7", "page": {"path": "/a\"b\\c"}})),
+        }
+    }
+
+    /// Mostly of the last ten minutes; now and then from outside of every partition.
+    fn time(&self, rng: &mut StdRng) -> i64 {
+        let now_us = self.around_ms * 1_000;
+        match rng.random_range(0..200) {
+            0 => now_us - 300 * DAY_US - rng.random_range(0..DAY_US),
+            1 => now_us + 2 * DAY_US + rng.random_range(0..DAY_US),
+            2..6 => now_us - rng.random_range(DAY_US..3 * DAY_US),
+            _ => now_us - rng.random_range(0..10 * MINUTE_US),
+        }
+    }
+}
+
+impl Event {
+    /// As it is posted.
+    pub fn json(&self) -> Value {
+        let mut event = Map::new();
+        let timestamp = if self.kind == Kind::Ordered { None } else { self.time_us.map(rfc3339) };
+        let fields = [
+            ("id", self.id.clone().map(Value::from)),
+            ("name", Some(self.name.clone().into())),
+            ("timestamp", timestamp.map(Value::from)),
+            ("subject", self.subject.clone().map(Value::from)),
+            ("properties", Some(self.properties.clone())),
+            ("context", self.context.clone()),
+        ];
+        for (name, value) in fields {
+            if let Some(value) = value {
+                event.insert(name.to_owned(), value);
+            }
+        }
+        event.into()
+    }
+}
+
+fn properties(number: u64, rng: &mut StdRng) -> Value {
+    let words = ["caf\u{e9}", "\u{65e5}\u{672c}", "a\tb", "\"quoted\"", "plain", "\u{1f980}"];
+    let note =
+        (0..rng.random_range(0..12)).map(|_| words[rng.random_range(0..words.len())]).collect::<Vec<_>>();
+    // Now and then one that fills a good part of a request.
+    let bulk = if rng.random_range(0..500) == 0 { "x".repeat(64 << 10) } else { String::new() };
+    json!({
+        "n": number,
+        "amount": f64::from(rng.random_range(0..100_000)) / 4.0,
+        "large": rng.random::<i64>(),
+        "note": note.join(" "),
+        "list": [true, null, {"deep": [[], {}]}],
+        "bulk": bulk,
+    })
+}
+
+fn rfc3339(us: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000);
+    time.expect("the years of a drill exist").format(&Rfc3339).expect("such times can be written")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_number_is_always_the_same_event_and_no_other() {
+        let source = Source::new(7, 1_795_000_000_000);
+        let texts: HashSet<_> = (0..2_000).map(|n| source.event(n).json().to_string()).collect();
+        assert_eq!(texts.len(), 2_000);
+        assert!((0..2_000).all(|n| texts.contains(&source.event(n).json().to_string())));
+    }
+
+    #[test]
+    fn a_source_has_events_of_every_kind() {
+        let source = Source::new(7, 1_795_000_000_000);
+        for kind in [Kind::Dated, Kind::Named, Kind::Ordered, Kind::Undated, Kind::TimeOnly, Kind::Anonymous]
+        {
+            assert!((0..500).any(|n| source.event(n).kind == kind), "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The oracle: it posts events that can be told apart, writes down what was answered, and knows from the answers alone
+//! what the store must hold.
+//!
+//! - [`Source`] makes the events, [`Clients`] post them, a [`History`] keeps what was answered.
+//! - [`judge`] compares a history with the store and the stream when all is quiet again: invariants I1 to I12.
+//! - [`Watch`] looks at the counters all the while: what was metered is never taken back.
+//!
+//! What this room must never do: use the product's own code to decide what is right. It reads tables and keys by
+//! itself, and computes identities, sums and rates anew.
+
+mod books;
+mod client;
+mod events;
+mod history;
+mod judge;
+mod rates;
+mod rows;
+mod watch;
+
+pub use books::Limits;
+pub use client::{Clients, Load, Project, Targets};
+pub use events::{Event, Kind, Source};
+pub use history::{Fate, History, Tally};
+pub use judge::{Invariant, Subject, Violation, judge};
+pub use watch::Watch;
