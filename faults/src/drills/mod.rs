@@ -1,0 +1,9 @@
+//! The drills, by what they hit.
+
+mod combined;
+mod worker;
+
+use crate::matrix::Row;
+
+/// All of them, in the order of the table.
+pub(crate) const ALL: &[&[Row]] = &[worker::ROWS, combined::ROWS];

@@ -1,0 +1,170 @@
+//! The nemesis: two or three random faults at once, again and again, for as long as one likes. The seed decides which
+//! faults come, in which order and for how long; what they hit at that moment is up to the machine.
+
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use testkit::chaos::{Act, Call, ChaosProxy, Moment, Transaction, Trap, Weather};
+use testkit::oracle::Load;
+
+use crate::matrix;
+use crate::runner::{self, Held};
+use crate::{Drill, Layout, Sight, System, Verdict};
+
+/// The row of the matrix under which it is reported.
+pub const ROW: &str = "random nemesis";
+/// How long the row lasts when nobody says otherwise.
+pub(crate) const NIGHTLY: Duration = Duration::from_secs(600);
+/// Requests that must pass between two rounds of faults: the system has to be seen working, too.
+const BREATH: u64 = 20;
+/// A fault that lasts, lasts so long, in milliseconds.
+const LASTING_MS: std::ops::Range<u64> = 200..3_000;
+
+/// Torments a system for at least this long and judges it.
+///
+/// # Panics
+/// Never: the row is in the matrix.
+pub async fn hold(seed: u64, at_least: Duration, profile: &str) -> Held {
+    let row = matrix::row(ROW).expect("the nemesis has a row");
+    let profile = profile.to_owned();
+    runner::observe(row, seed, None, &profile, |drill| Box::pin(torment(drill, at_least))).await
+}
+
+/// What can go wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    KillApi,
+    StopApi,
+    KillWorker,
+    TerminateWorker,
+    StopWorker,
+    WorkerDiesAt(&'static str),
+    KillRedis,
+    StopRedis,
+    FlushScripts,
+    DropRedisClients,
+    KillPostgres,
+    RestartPostgres,
+    StopPostgres,
+    KillSession,
+    LockTable(&'static str),
+    Weather(usize, Weather),
+    TrapAdmission,
+    TrapRead,
+    TrapSettle,
+    TrapCommit(Moment),
+}
+
+const FAULTS: &[Fault] = &[
+    Fault::KillApi,
+    Fault::StopApi,
+    Fault::KillWorker,
+    Fault::TerminateWorker,
+    Fault::StopWorker,
+    Fault::WorkerDiesAt("lane::after_read"),
+    Fault::WorkerDiesAt("store::inside_copy"),
+    Fault::WorkerDiesAt("store::after_ledger"),
+    Fault::WorkerDiesAt("store::before_commit"),
+    Fault::WorkerDiesAt("store::after_commit"),
+    Fault::KillRedis,
+    Fault::StopRedis,
+    Fault::FlushScripts,
+    Fault::DropRedisClients,
+    Fault::KillPostgres,
+    Fault::RestartPostgres,
+    Fault::StopPostgres,
+    Fault::KillSession,
+    Fault::LockTable("usage_hourly"),
+    Fault::LockTable("events"),
+    Fault::Weather(0, Weather::Mute),
+    Fault::Weather(0, Weather::BlackHole),
+    Fault::Weather(0, Weather::Delay { ms: 200, jitter_ms: 100 }),
+    Fault::Weather(1, Weather::Mute),
+    Fault::Weather(1, Weather::Slice),
+    Fault::Weather(1, Weather::Flap { up_ms: 300, down_ms: 200 }),
+    Fault::Weather(2, Weather::BlackHole),
+    Fault::Weather(2, Weather::HalfClose),
+    Fault::Weather(2, Weather::Refuse),
+    Fault::Weather(2, Weather::Throttle { bytes_per_s: 20_000 }),
+    Fault::TrapAdmission,
+    Fault::TrapRead,
+    Fault::TrapSettle,
+    Fault::TrapCommit(Moment::CommitSent(Transaction::WithCopy)),
+    Fault::TrapCommit(Moment::CommitAnswered(Transaction::WithCopy)),
+    Fault::TrapCommit(Moment::CopyData),
+];
+
+/// The row's drill.
+pub(crate) async fn torment(drill: Drill, at_least: Duration) -> Verdict {
+    let mut rng = StdRng::seed_from_u64(drill.seed);
+    let layout = Layout {
+        proxy_api_redis: true,
+        proxy_worker_redis: true,
+        proxy_worker_postgres: true,
+        ..Layout::default()
+    };
+    let mut system = System::start(drill, layout).await;
+    let clients = system.load(Load::default());
+    let started = Instant::now();
+    while started.elapsed() < at_least {
+        clients.acknowledge(BREATH).await;
+        let chosen: Vec<Fault> = FAULTS.sample(&mut rng, [1, 2, 2, 3][rng.clone().random_range(0..4)]).copied().collect();
+        eprintln!("[{:4} s] {chosen:?}", started.elapsed().as_secs());
+        for fault in chosen {
+            system.inflict(fault, &mut rng).await;
+        }
+        tokio::time::sleep(Duration::from_millis(rng.random_range(LASTING_MS))).await;
+        system.heal().await;
+    }
+    let needs = [(Sight::Acknowledged, 200), (Sight::Unknown, 1), (Sight::Redelivered, 1), (Sight::Looked, 10)];
+    system.finish(clients, &needs).await
+}
+
+impl System {
+    async fn inflict(&mut self, fault: Fault, rng: &mut StdRng) {
+        let (api, worker) = (rng.random_range(0..self.apis.len()), rng.random_range(0..self.workers.len()));
+        let nth = rng.random_range(1..6);
+        match fault {
+            Fault::KillApi if self.apis[api].is_running() => self.apis[api].kill().await,
+            Fault::StopApi if self.apis[api].is_running() => self.apis[api].program().pause(),
+            Fault::KillWorker if self.workers[worker].is_running() => self.workers[worker].kill().await,
+            Fault::TerminateWorker if self.workers[worker].is_running() => self.workers[worker].program().terminate(),
+            Fault::StopWorker if self.workers[worker].is_running() => self.workers[worker].program().pause(),
+            Fault::WorkerDiesAt(point) if self.workers[worker].is_running() => {
+                self.workers[worker].kill().await;
+                self.workers[worker].launch(&[("FAILPOINTS", &format!("{point}={nth}*off->1*return(kill)"))]);
+            }
+            Fault::KillApi | Fault::StopApi | Fault::KillWorker | Fault::TerminateWorker => {}
+            Fault::StopWorker | Fault::WorkerDiesAt(_) => {}
+            Fault::KillRedis => self.redis.kill().await,
+            Fault::StopRedis => self.redis.pause(),
+            Fault::FlushScripts => self.tell_redis(&["SCRIPT", "FLUSH"]).await,
+            Fault::DropRedisClients => self.tell_redis(&["CLIENT", "KILL", "TYPE", "normal"]).await,
+            Fault::KillPostgres => self.postgres.kill().await,
+            Fault::RestartPostgres => self.postgres.stop_fast().await,
+            Fault::StopPostgres => self.postgres.pause(),
+            Fault::KillSession => self.kill_a_session().await,
+            Fault::LockTable(table) => self.lock(table, Duration::from_millis(rng.random_range(LASTING_MS))).await,
+            Fault::Weather(wire, weather) => self.wires()[wire].set(weather),
+            Fault::TrapAdmission => drop(self.wires()[0].arm(cut_reply(nth, Call::named("EVALSHA")))),
+            Fault::TrapRead => drop(self.wires()[1].arm(cut_reply(nth, Call::named("XREADGROUP")))),
+            Fault::TrapSettle => drop(self.wires()[1].arm(cut_reply(nth, SETTLE))),
+            Fault::TrapCommit(moment) => drop(self.wires()[2].arm(Trap::nth(nth, moment, Act::Cut))),
+        }
+    }
+
+    /// APIs to Redis, workers to Redis, workers to PostgreSQL.
+    fn wires(&self) -> [&ChaosProxy; 3] {
+        [&self.wire_api_redis, &self.wire_worker_redis, &self.wire_worker_postgres]
+            .map(|wire| wire.as_ref().expect("the nemesis has proxies on these"))
+    }
+}
+
+/// What settles entries, told from other scripts by a key that only it has.
+pub(crate) const SETTLE: Call = Call::named("EVALSHA").containing(":attempts");
+
+fn cut_reply(nth: u64, call: Call) -> Trap {
+    Trap::nth(nth, Moment::Reply(call), Act::CutReply)
+}

@@ -1,0 +1,201 @@
+//! Building a system: servers, tables, projects, wires, programs, in this order.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use testkit::chaos::{ChaosProxy, Wire};
+use testkit::oracle::{History, Limits, Project, Source, Targets, Watch};
+use testkit::{Postgres, Program, Redis, eventually};
+
+use super::{Drill, Layout, System};
+use crate::node::{Node, SOON};
+
+/// What a project without limits has all the same.
+const UNLIMITED: Limits = Limits { requests_per_minute: 600_000, burst: 600_000, events_per_month: None };
+/// Settings that make the product's slow watches quick enough for a drill.
+const QUICK: &[(&str, &str)] =
+    &[("TAKEOVER_IDLE_MS", "500"), ("UPKEEP_INTERVAL_MS", "500"), ("TRANSACTION_AGE_MAX_MS", "5000")];
+/// Where a layout's variables name the mutant.
+const MUTANT: &str = "MILLRACE_MUTANT";
+
+type Variables = Vec<(String, String)>;
+
+impl System {
+    /// Starts everything and waits until it is at work.
+    pub async fn start(drill: Drill, layout: Layout) -> Self {
+        let (redis, postgres) =
+            tokio::join!(Redis::start_options(layout.redis.clone()), Postgres::start_options(layout.postgres.clone()));
+        let wire_api_redis = wire(layout.proxy_api_redis, redis.port(), Wire::Redis).await;
+        let wire_worker_redis = wire(layout.proxy_worker_redis, redis.port(), Wire::Redis).await;
+        let wire_worker_postgres = wire(layout.proxy_worker_postgres, postgres.port(), Wire::Postgres).await;
+        operate(&drill, &redis, &postgres, &["migrate"]).await;
+        let (projects, probes) = projects(&drill, &redis, &postgres, &layout).await;
+
+        let redis_url = |proxy: &Option<ChaosProxy>| match proxy {
+            Some(proxy) => format!("redis://{}/0", proxy.address()),
+            None => redis.url(),
+        };
+        let database_url = match &wire_worker_postgres {
+            Some(proxy) => format!("postgres://postgres@{}/postgres", proxy.address()),
+            None => postgres.url(),
+        };
+        let mut api = common(&drill, &layout, &redis_url(&wire_api_redis), &postgres.url());
+        api.extend(owned(&[("LISTEN_ADDR", "127.0.0.1:0")]).into_iter().chain(layout.api.clone()));
+        let mut worker = common(&drill, &layout, &redis_url(&wire_worker_redis), &database_url);
+        worker.extend(owned(QUICK).into_iter().chain(layout.worker.clone()));
+        let node = |name, variables: &Variables| Node::new(name, &drill.profile, variables.clone());
+        let mut system = Self {
+            apis: (0..layout.apis).map(|_| node("ingest-api", &api)).collect(),
+            workers: (0..layout.workers).map(|_| node("stream-worker", &worker)).collect(),
+            watch: Some(Watch::start(postgres.config())),
+            wire_clients: None,
+            targets: Targets::default(),
+            shards: layout.shards,
+            epochs: Vec::new(),
+            wiped: false,
+            sights: BTreeMap::new(),
+            drill,
+            redis,
+            postgres,
+            wire_api_redis,
+            wire_worker_redis,
+            wire_worker_postgres,
+            projects,
+            probes,
+        };
+        system.start_nodes(layout.proxy_clients).await;
+        system
+    }
+
+    async fn start_nodes(&mut self, proxy_clients: bool) {
+        for node in self.apis.iter_mut().chain(&mut self.workers) {
+            node.launch(&[]);
+        }
+        for node in self.apis.iter_mut().chain(&mut self.workers) {
+            node.ready().await;
+        }
+        if proxy_clients {
+            let address = self.apis[0].address().await;
+            // A proxy's upstream does not move, so the API must not either.
+            self.apis[0].set("LISTEN_ADDR", &address.to_string());
+            let proxy = ChaosProxy::start(address, Wire::Plain).await;
+            self.targets.set(vec![proxy.address()]);
+            self.wire_clients = Some(proxy);
+        } else {
+            self.aim().await;
+        }
+        for address in self.addresses().await {
+            wait_until_ready(address).await;
+        }
+        self.epochs = self.read_epochs().await;
+    }
+
+    /// Sends clients to the APIs that run now.
+    pub async fn aim(&mut self) {
+        if self.wire_clients.is_none() {
+            let addresses = self.addresses().await;
+            self.targets.set(addresses);
+        }
+    }
+
+    /// Where the APIs that run listen.
+    pub async fn addresses(&mut self) -> Vec<SocketAddr> {
+        let mut addresses = Vec::new();
+        for api in &mut self.apis {
+            if api.is_running() {
+                addresses.push(api.address().await);
+            }
+        }
+        addresses
+    }
+
+    async fn read_epochs(&self) -> Vec<String> {
+        let mut redis = self.redis.connect().await;
+        let mut epochs = Vec::new();
+        for shard in 0..self.shards {
+            let epoch = redis::cmd("GET").arg(format!("{{s{shard}}}:epoch")).query_async(&mut redis).await;
+            epochs.push(epoch.expect("a system at work has an epoch"));
+        }
+        epochs
+    }
+
+    /// Runs the operator's command, which must succeed.
+    pub async fn operate(&self, arguments: &[&str]) {
+        operate(&self.drill, &self.redis, &self.postgres, arguments).await;
+    }
+}
+
+/// Waits until an API says that it would take a batch.
+pub(super) async fn wait_until_ready(api: SocketAddr) {
+    eventually(SOON, "an API to be ready", async || {
+        let answer = testkit::http::HttpClient::new(api).get("/readyz", &[]).await;
+        match answer {
+            Ok(answer) if answer.status == 200 => Ok(()),
+            Ok(answer) => Err(String::from_utf8_lossy(&answer.body).into_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+    .await;
+}
+
+async fn wire(wanted: bool, port: u16, wire: Wire) -> Option<ChaosProxy> {
+    if wanted { Some(ChaosProxy::start(SocketAddr::from(([127, 0, 0, 1], port)), wire).await) } else { None }
+}
+
+fn owned(variables: &[(&str, &str)]) -> Variables {
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn common(drill: &Drill, layout: &Layout, redis_url: &str, database_url: &str) -> Variables {
+    let shards = layout.shards.to_string();
+    let mut variables = owned(&[
+        ("REDIS_URL", redis_url),
+        ("DATABASE_URL", database_url),
+        ("METRICS_ADDR", "127.0.0.1:0"),
+        ("STREAM_SHARDS", &shards),
+    ]);
+    variables.extend(drill.mutant.iter().map(|mutant| (MUTANT.to_owned(), mutant.clone())));
+    variables
+}
+
+async fn operate(drill: &Drill, redis: &Redis, postgres: &Postgres, arguments: &[&str]) {
+    let (redis, database) = (redis.url(), postgres.url());
+    let variables = [("REDIS_URL", redis.as_str()), ("DATABASE_URL", database.as_str())];
+    let finished = Program::run_in(&drill.profile, "millrace", arguments, &variables).await;
+    assert_eq!(finished.code, Some(0), "millrace {arguments:?}: {finished:?}");
+}
+
+type Projects = (Vec<(Arc<Project>, Limits)>, Vec<Project>);
+
+/// Two projects without limits on neighbouring shards, `limited`, and one on each shard for probes.
+async fn projects(drill: &Drill, redis: &Redis, postgres: &Postgres, layout: &Layout) -> Projects {
+    let database = postgres.connect().await;
+    for (name, limits) in [("drill", UNLIMITED), ("limited", layout.limited)] {
+        let number = |number: u64| i32::try_from(number).expect("a plan of a drill is small");
+        let (per_minute, burst) = (number(limits.requests_per_minute), number(limits.burst));
+        let per_month = limits.events_per_month.map(|events| i64::try_from(events).expect("a plan is small"));
+        let insert = "INSERT INTO plans (name, requests_per_minute, burst, events_per_month, events_per_batch)
+                      VALUES ($1, $2, $3, $4, 1000)";
+        let inserted = database.execute(insert, &[&name, &per_minute, &burst, &per_month]).await;
+        inserted.expect("a plan can be made");
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
+    let around_ms = i64::try_from(now.as_millis()).expect("it is not the far future");
+    let mut made = Vec::new();
+    let probes = (0..layout.shards).map(|shard| (format!("probe-{shard}"), "drill"));
+    let named = [("alpha", "drill"), ("beta", "drill"), ("limited", "limited")];
+    let names = named.into_iter().map(|(name, plan)| (name.to_owned(), plan)).chain(probes);
+    for (name, plan) in names {
+        let key = format!("drill-key-of-{name}");
+        operate(drill, redis, postgres, &["project", "create", &name, "--plan", plan, "--key", &key]).await;
+        let id = "SELECT project_id FROM projects WHERE name = $1";
+        let id: i64 = database.query_one(id, &[&name]).await.expect("the project was made").get(0);
+        let source = Source::new(drill.seed ^ id.unsigned_abs().rotate_right(16), around_ms);
+        made.push(Project { id, name, key, history: History::new(source) });
+    }
+    let probes = made.split_off(named.len());
+    let limits = |project: &Project| if project.name == "limited" { layout.limited } else { UNLIMITED };
+    (made.into_iter().map(|project| (limits(&project), project)).map(|(limits, project)| (Arc::new(project), limits)).collect(), probes)
+}

@@ -1,0 +1,155 @@
+//! What a drill found.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use testkit::oracle::{Tally, Violation};
+
+/// Something that has to have happened for a drill to have shown anything.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Sight {
+    /// Requests acknowledged.
+    Acknowledged,
+    /// Requests whose outcome the client could not know.
+    Unknown,
+    /// Batches acknowledged after an attempt with an unknown outcome.
+    Retried,
+    /// Requests over the rate.
+    RateLimited,
+    /// Requests over the quota.
+    QuotaExceeded,
+    /// Events posted again in another batch.
+    Copied,
+    /// Events the store counted as duplicates.
+    Duplicate,
+    /// Entries that the ledger knew when they were delivered again.
+    Redelivered,
+    /// Entries taken over from a consumer that had fallen silent.
+    TakenOver,
+    /// Entries another lane had settled first.
+    SettledLate,
+    /// Transactions that the environment stopped.
+    WriteFailed,
+    /// Events dead-lettered.
+    DeadLettered,
+    /// Requests answered 503 by name: the backlog is full.
+    BacklogFull,
+    /// Processes killed with a transaction open, or by a failpoint inside of one.
+    KilledInTransaction,
+    /// Processes killed.
+    Killed,
+    /// Replies that a proxy kept to itself.
+    ReplyCut,
+    /// Connections to the stream that were made anew.
+    Reconnected,
+    /// Shards whose counters were rebuilt after Redis had been wiped.
+    Rebuilt,
+    /// Looks at the meters while the drill was on.
+    Looked,
+}
+
+/// So many of a [`Sight`], at least.
+pub type Need = (Sight, u64);
+
+/// What a drill found.
+#[derive(Clone, Default, Debug)]
+pub struct Verdict {
+    /// Why it could not be held on this machine, when it could not.
+    pub skipped: Option<String>,
+    /// Broken invariants.
+    pub violations: Vec<Violation>,
+    /// What did not happen, without which the drill has shown nothing.
+    pub vacuous: Vec<String>,
+    /// What did happen.
+    pub sights: BTreeMap<Sight, u64>,
+    /// From the last fault's end until nothing was left to do.
+    pub quiet_after: Duration,
+}
+
+impl Verdict {
+    /// A drill that this machine does not allow, and why.
+    pub fn skipped(reason: impl fmt::Display) -> Self {
+        Self { skipped: Some(reason.to_string()), ..Self::default() }
+    }
+
+    /// Whether every promise was kept, and put to the test.
+    pub fn holds(&self) -> bool {
+        self.violations.is_empty() && self.vacuous.is_empty()
+    }
+
+    /// Notes what was needed and not seen.
+    pub(crate) fn demand(&mut self, needs: &[Need]) {
+        for (sight, at_least) in needs {
+            let seen = self.sights.get(sight).copied().unwrap_or(0);
+            if seen < *at_least {
+                self.vacuous.push(format!("{sight:?}: {at_least} needed, {seen} seen"));
+            }
+        }
+    }
+
+    /// Adds what the clients saw.
+    pub(crate) fn count(&mut self, tally: &Tally) {
+        let refused = |code: &str| tally.refused.get(code).copied().unwrap_or(0);
+        let seen = [
+            (Sight::Acknowledged, tally.acknowledged),
+            (Sight::Unknown, tally.unknown),
+            (Sight::Retried, tally.retried),
+            (Sight::Copied, tally.copies),
+            (Sight::RateLimited, refused("rate_limited")),
+            (Sight::QuotaExceeded, refused("quota_exceeded")),
+        ];
+        for (sight, count) in seen {
+            *self.sights.entry(sight).or_default() += count;
+        }
+    }
+
+    /// One line for a table: what happened, and how it ended.
+    pub fn seen(&self) -> String {
+        if let Some(reason) = &self.skipped {
+            return format!("**not run**: {reason}");
+        }
+        let told: Vec<_> = self.sights.iter().filter(|(sight, count)| **count > 0 && **sight != Sight::Looked)
+            .map(|(sight, count)| format!("{count} {}", words(*sight)))
+            .collect();
+        let end = if self.holds() { "all invariants hold" } else { "**broken**" };
+        format!("{}; {end}, quiet after {:.1} s", told.join(", "), self.quiet_after.as_secs_f64())
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.seen())?;
+        for violation in &self.violations {
+            write!(f, "\n  broken: {violation}")?;
+        }
+        for missing in &self.vacuous {
+            write!(f, "\n  shown nothing: {missing}")?;
+        }
+        Ok(())
+    }
+}
+
+fn words(sight: Sight) -> &'static str {
+    match sight {
+        Sight::Acknowledged => "requests acknowledged",
+        Sight::Unknown => "outcomes unknown",
+        Sight::Retried => "retried to the end",
+        Sight::RateLimited => "over the rate",
+        Sight::QuotaExceeded => "over the quota",
+        Sight::Copied => "events posted twice",
+        Sight::Duplicate => "duplicates found",
+        Sight::Redelivered => "redelivered",
+        Sight::TakenOver => "taken over",
+        Sight::SettledLate => "settled late",
+        Sight::WriteFailed => "writes failed",
+        Sight::DeadLettered => "dead-lettered",
+        Sight::BacklogFull => "refused by the full backlog",
+        Sight::KilledInTransaction => "killed in a transaction",
+        Sight::Killed => "killed",
+        Sight::ReplyCut => "replies cut",
+        Sight::Reconnected => "reconnects",
+        Sight::Rebuilt => "rebuilt",
+        Sight::Looked => "looks at the meters",
+    }
+}

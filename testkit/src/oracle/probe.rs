@@ -1,0 +1,112 @@
+//! After the faults: what a healthy system must still be able to do. I9, and the exact end of a quota (I6).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use super::books::Limits;
+use super::client::Project;
+use super::judge::{Findings, Invariant};
+use crate::http::{Answer, HttpClient};
+
+/// Bytes of the bulk of the probes: almost nothing, a usual large event, and what almost fills a request.
+const PROBE_BYTES: [usize; 3] = [1, 64 << 10, (4 << 20) - 1_024];
+/// Seconds the answer may wait for the store. Long, because machines are shared.
+const WAIT: &str = "wait=30";
+/// Events of one batch with which a quota is filled up.
+const FILL_EVENTS: u64 = 500;
+const POSTS_MAX: u32 = 200;
+
+/// Posts a small, a large and a largest event and waits until each is stored.
+///
+/// # Panics
+/// When PostgreSQL cannot be asked.
+pub async fn probe(api: SocketAddr, project: &Project, database: &Client, findings: &mut Findings) {
+    for bytes in PROBE_BYTES {
+        let id = Uuid::new_v4();
+        let event = json!({"id": id, "name": "probe", "properties": {"bulk": "x".repeat(bytes)}});
+        let answer = post(api, &project.key, &event, &[("prefer", WAIT)]).await;
+        let bulk = "SELECT coalesce(sum(length(properties->>'bulk')), 0)::bigint FROM events
+                     WHERE project_id = $1 AND event_id = $2";
+        let stored: i64 =
+            database.query_one(bulk, &[&project.id, &id]).await.expect("PostgreSQL answers the oracle").get(0);
+        let is_stored = usize::try_from(stored) == Ok(bytes);
+        match answer {
+            Ok(answer) if answer.status == 200 && is_stored => {}
+            Ok(answer) => {
+                let told = String::from_utf8_lossy(&answer.body).into_owned();
+                let said = format!("{}: a probe of {bytes} B: {} {told}, {stored} B stored", project.name, answer.status);
+                findings.add(Invariant::ProbesPass, said);
+            }
+            Err(error) => findings.add(Invariant::ProbesPass, format!("{}: {error}", project.name)),
+        }
+    }
+}
+
+/// Uses up what is left of a quota, to the last event, and sees that one more is refused. A charge that was forgotten lets
+/// too much in, one that was not given back too little.
+///
+/// # Panics
+/// When PostgreSQL cannot be asked.
+pub async fn fill(api: SocketAddr, project: &Project, limits: Limits, database: &Client, findings: &mut Findings) {
+    let Some(quota) = limits.events_per_month else { return };
+    let stored = "SELECT coalesce(sum(stored), 0)::bigint FROM batches
+                   WHERE project_id = $1 AND date_trunc('month', received_at) = date_trunc('month', now())";
+    let stored: i64 = database.query_one(stored, &[&project.id]).await.expect("PostgreSQL answers the oracle").get(0);
+    let mut left = quota.saturating_sub(u64::try_from(stored).unwrap_or_default());
+    while left > 0 {
+        let count = left.min(FILL_EVENTS);
+        if let Err(said) = post_within_rate(api, project, count, 202).await {
+            let said = format!("{}: {left} events are left of {quota}, and {count} were answered {said}", project.name);
+            return findings.add(Invariant::PlansExact, said);
+        }
+        left -= count;
+    }
+    if let Err(said) = post_within_rate(api, project, 1, 429).await {
+        let said = format!("{}: the quota of {quota} is used up, and one more event was answered {said}", project.name);
+        findings.add(Invariant::PlansExact, said);
+    }
+}
+
+/// Posts new events, waiting as long as the rate demands, and expects this status.
+async fn post_within_rate(api: SocketAddr, project: &Project, count: u64, expected: u16) -> Result<(), String> {
+    let numbers = project.history.take_numbers(count);
+    let events: Vec<Value> = numbers.iter().map(|&number| project.history.source.event(number).json()).collect();
+    let key = Uuid::new_v4().to_string();
+    for _ in 0..POSTS_MAX {
+        let body = json!({ "events": events });
+        let answer = match post(api, &project.key, &body, &[("idempotency-key", &key)]).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                project.history.unknown(&numbers);
+                return Err(error);
+            }
+        };
+        let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let code = told["code"].as_str().unwrap_or_default();
+        if code == "rate_limited" {
+            let wait = answer.header("retry-after").and_then(|seconds| seconds.parse().ok()).unwrap_or(1);
+            tokio::time::sleep(Duration::from_secs(wait)).await;
+            continue;
+        }
+        match (answer.status, told["batch_id"].as_str().and_then(|id| id.parse().ok())) {
+            (202, Some(id)) => project.history.acknowledged(&numbers, id, told["accepted"].as_u64().unwrap_or(0), false),
+            (400..500, _) => project.history.refused(&numbers, code),
+            _ => project.history.unknown(&numbers),
+        }
+        let as_expected = answer.status == expected && (expected != 429 || code == "quota_exceeded");
+        return if as_expected { Ok(()) } else { Err(format!("{} {told}", answer.status)) };
+    }
+    Err("rate_limited for ever".to_owned())
+}
+
+async fn post(api: SocketAddr, key: &str, body: &Value, more: &[(&str, &str)]) -> Result<Answer, String> {
+    let authorization = format!("Bearer {key}");
+    let mut headers = vec![("authorization", authorization.as_str())];
+    headers.extend_from_slice(more);
+    let answer = HttpClient::new(api).post("/v1/events", &headers, body.to_string()).await;
+    answer.map_err(|error| error.to_string())
+}
