@@ -137,7 +137,9 @@ impl<'a> Pump<'a> {
         loop {
             let read = self.read().await;
             self.look();
-            if self.loses() {
+            // Silence loses nothing, unless the end of the replies is to be seen at once.
+            let has_come = read.is_some() || self.seen.now == Weather::HalfClose;
+            if has_come && self.loses() {
                 return self.swallow().await;
             }
             match read {
