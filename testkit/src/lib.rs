@@ -3,6 +3,7 @@
 //! - [`Redis`] and [`Postgres`] are the genuine servers, each in a temporary folder of its own, that can be killed,
 //!   paused and restarted.
 //! - [`Program`] is one of our own binaries as a process.
+//! - [`chaos::ChaosProxy`] is a bad network between any two of them.
 //! - [`http`] speaks to it, well or badly; an [`HttpProxy`] between it and a client spoils chosen requests.
 //! - [`oracle`] posts events that can be told apart and knows what the store must hold afterwards.
 //! - [`eventually`] waits for a fact instead of for a time.
@@ -11,6 +12,7 @@
 //! room must never do: imitate a server, or leave one running. Whatever is started dies with the test process, even
 //! when that is killed.
 
+pub mod chaos;
 mod cluster;
 mod eventually;
 mod folder;
