@@ -2,7 +2,7 @@
 //!
 //! - [`Redis`] and [`Postgres`] are the genuine servers, each in a temporary folder of its own, that can be killed,
 //!   paused and restarted.
-//! - [`Program`] is one of our own binaries as a process.
+//! - [`Program`] is one of our own binaries as a process; [`drill_build`] makes those that can be made to die and to err.
 //! - [`http`] speaks to it, well or badly; an [`HttpProxy`] between it and a client spoils chosen requests.
 //! - [`eventually`] waits for a fact instead of for a time.
 //!
@@ -11,6 +11,7 @@
 //! when that is killed.
 
 mod cluster;
+mod drills;
 mod eventually;
 mod folder;
 pub mod http;
@@ -20,6 +21,7 @@ mod proxy;
 mod redis;
 mod server;
 
+pub use drills::drill_build;
 pub use eventually::{Fact, eventually};
 pub use postgres::{Database, Postgres};
 pub use program::{Finished, Program};

@@ -241,6 +241,7 @@ impl PostgresWriter {
         Ok(outcomes)
     }
 
+    /// The end of a transaction. Its last two statements are on their way together.
     async fn meter_and_commit(&self, usage: &BTreeMap<(i64, i64), Usage>) -> Result<(), Setback> {
         let client: &tokio_postgres::Client = &self.session;
         if mutant::is(Mutant::CounterOutsideTransaction) {
