@@ -19,7 +19,9 @@ use sha2::{Digest, Sha256};
 use shared::dialect::{self, BodyError, Dialect};
 use shared::entry::Packed;
 use shared::event::{Origin, Rejection, batch_id_of_key};
+use shared::failpoint::{self, Point};
 use shared::metrics;
+use shared::mutant::{self, Mutant};
 use shared::plan::Plan;
 use shared::stream::{Admission, BatchId, Outcome, StreamError, Verdict};
 use uuid::Uuid;
@@ -66,6 +68,7 @@ pub async fn native(
     upload: Upload,
     known: &Arc<Known>,
 ) -> Result<Answer, Problem> {
+    failpoint::reach(Point::AfterAuth);
     let headers = &head.headers;
     let terms = Terms::read(headers::native_dialect(headers)?, headers, known)?;
     let encoding = headers::content_encoding(headers)?;
@@ -125,6 +128,7 @@ pub async fn segment(
     known: &Arc<Known>,
     dialect: Dialect,
 ) -> Result<Answer, Problem> {
+    failpoint::reach(Point::AfterAuth);
     let terms = Terms::read(dialect, &head.headers, known)?;
     refuse_flood(known, &terms)?;
     let received = match body {
@@ -197,6 +201,7 @@ async fn take(
         let fits = |events| usize::try_from(events).unwrap_or(usize::MAX);
         return Err(BodyError::TooManyEvents { found: fits(found), max: fits(max) }.into());
     }
+    failpoint::reach(Point::AfterValidation);
     admit(service, known, &prepared, awaited).await?;
     drop(reserved);
     Ok(Accepted { batch_id, count: prepared.packed.count, rejected: prepared.rejected })
@@ -245,6 +250,7 @@ async fn admit(service: &Service, known: &Known, prepared: &Prepared, awaited: b
     }
     let plan: &Plan = known.plan();
     let admission = Admission { packed: &prepared.packed, plan, digest: prepared.digest, awaited };
+    failpoint::reach(Point::BeforeAdmission);
     let mut asked_at = Instant::now();
     let mut answer = service.stream.admit(&admission).await;
     let mut first_answer_lost = false;
@@ -252,13 +258,17 @@ async fn admit(service: &Service, known: &Known, prepared: &Prepared, awaited: b
         // Whether it happened, nobody knows; the batch id makes the second call change nothing if it did.
         first_answer_lost = true;
         asked_at = Instant::now();
-        answer = service.stream.admit(&admission).await;
+        let renamed = mutant::is(Mutant::NewBatchIdOnRetry)
+            .then(|| Packed { batch_id: Uuid::now_v7(), ..prepared.packed.clone() });
+        let packed = renamed.as_ref().unwrap_or(&prepared.packed);
+        answer = service.stream.admit(&Admission { packed, ..admission }).await;
     }
     metrics::admission(verdict_name(&answer), asked_at.elapsed());
     let verdict = answer.map_err(|error| stream_problem(service, &error))?;
     let ours = prepared.digest.is_none() && first_answer_lost;
     if matches!(verdict, Verdict::Admitted { .. }) || (ours && matches!(verdict, Verdict::Repeated { .. })) {
         metrics::events_admitted(prepared.packed.count);
+        failpoint::reach(Point::AfterAdmission);
     }
     judge(service, known, verdict, asked_at)
 }

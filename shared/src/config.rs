@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use crate::{failpoint, mutant};
+
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{variable}={value:?}: {reason}")]
@@ -22,7 +24,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    fn new(variable: &'static str, value: &str, reason: impl Display) -> Self {
+    pub(crate) fn new(variable: &'static str, value: &str, reason: impl Display) -> Self {
         Self { variable, value: value.to_owned(), reason: reason.to_string() }
     }
 }
@@ -126,6 +128,8 @@ impl BackendArgs {
     pub fn check(&self) -> Result<Backend, ConfigError> {
         use crate::process::LogFormat;
         use redis::IntoConnectionInfo;
+        failpoint::arm()?;
+        mutant::choose()?;
         // A URL may hold a password, so a complaint never repeats it.
         self.redis_url
             .as_str()

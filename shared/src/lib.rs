@@ -12,7 +12,8 @@
 //!
 //! Nothing in this crate speaks HTTP to clients, and nothing here has a main loop. `plan` imports nothing of ours and
 //! `event` only whose an event is; `row`, `json`, `entry` and `dialect` import these; `stream` and `store` import them
-//! all; `epoch` and `audit` look at both; nothing points up.
+//! all; `epoch` and `audit` look at both; nothing points up. `failpoint` and `mutant` are for drills, and nothing at all in an
+//! ordinary build.
 
 pub mod audit;
 pub mod config;
@@ -20,9 +21,11 @@ pub mod dialect;
 pub mod entry;
 pub mod epoch;
 pub mod event;
+pub mod failpoint;
 pub mod json;
 pub mod key;
 pub mod metrics;
+pub mod mutant;
 pub mod plan;
 pub mod process;
 pub mod row;

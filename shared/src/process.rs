@@ -23,6 +23,10 @@ pub fn start_logging(format: LogFormat) {
     if started.is_err() {
         tracing::debug!("logging was already started");
     }
+    #[cfg(any(feature = "failpoints", feature = "mutants"))]
+    tracing::warn!(
+        "built for drills: dies where FAILPOINTS says, errs as MILLRACE_MUTANT says, and must not serve anybody"
+    );
 }
 
 /// Returns when the process is asked to stop: SIGTERM or SIGINT.

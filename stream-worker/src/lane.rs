@@ -9,9 +9,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use shared::failpoint::{self, Point};
 use shared::metrics::{self, Phase};
+use shared::mutant::{self, Mutant};
 use shared::store::{SharedStore, Work, WriteError, Writer, Written};
-use shared::stream::{Delivery, EntryId, Reader, Settlement, SharedStream, StreamError};
+use shared::stream::{Delivery, EntryId, Outcome, Reader, Settlement, SharedStream, StreamError};
 use tokio::sync::watch;
 
 use crate::backoff::Backoff;
@@ -159,6 +161,9 @@ impl Lane {
     }
 
     fn hold(&mut self, deliveries: Vec<Delivery>) {
+        if !deliveries.is_empty() {
+            failpoint::reach(Point::AfterRead);
+        }
         for delivery in deliveries {
             if let Ok(packed) = &delivery.packed {
                 // Up at once, down slowly.
@@ -188,6 +193,10 @@ impl Lane {
         while !self.held.is_empty() {
             let loaded = self.loader.load(&self.held).await?;
             let works: Vec<Work> = loaded.iter().map(|loaded| loaded.work.clone()).collect();
+            if mutant::is(Mutant::AckBeforeCommit) {
+                let hoped = |loaded: &Loaded| settlement(loaded, &as_hoped(&loaded.work));
+                self.settle(&loaded.iter().map(hoped).collect::<Vec<_>>()).await?;
+            }
             let started = Instant::now();
             let written = match self.write(&works).await {
                 Ok(written) => written,
@@ -212,6 +221,7 @@ impl Lane {
             let settlements: Vec<_> =
                 loaded.iter().zip(&written).map(|(loaded, written)| settlement(loaded, written)).collect();
             self.settle(&settlements).await?;
+            failpoint::reach(Point::AfterSettle);
             self.held.drain(..loaded.len());
         }
         Ok(())
@@ -249,6 +259,11 @@ impl Lane {
 fn settlement(loaded: &Loaded, written: &Written) -> Settlement {
     let Work { entry, batch_id, project, count, .. } = loaded.work;
     Settlement { id: entry, batch_id, project, count, bytes: loaded.packed_bytes, outcome: written.outcome }
+}
+
+/// What becomes of an entry of which nothing repeats and nothing is refused.
+fn as_hoped(work: &Work) -> Written {
+    Written { outcome: Outcome { stored: work.count, ..Outcome::default() }, redelivered: false }
 }
 
 fn report(works: &[Work], written: &[Written]) {

@@ -5,6 +5,7 @@
 //! delivered often is first written alone, and each attempt is noted before and forgotten after it; only attempts
 //! that never came back convict.
 
+use shared::mutant::{self, Mutant};
 use shared::stream::Delivery;
 
 /// From this delivery on, an entry is written in a transaction of its own.
@@ -14,7 +15,7 @@ pub const LOST_ATTEMPTS_MAX: u32 = 5;
 
 /// Whether this entry has to be written alone.
 pub fn must_be_alone(delivery: &Delivery) -> bool {
-    delivery.delivered >= ALONE_FROM_DELIVERY
+    delivery.delivered >= ALONE_FROM_DELIVERY || mutant::is(Mutant::PoisonConvictsInnocents)
 }
 
 /// What is said of an entry convicted by `attempts`, this one included, of which none came back; `None` while in doubt.

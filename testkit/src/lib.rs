@@ -2,7 +2,7 @@
 //!
 //! - [`Redis`] and [`Postgres`] are the genuine servers, each in a temporary folder of its own, that can be killed,
 //!   paused and restarted.
-//! - [`Program`] is one of our own binaries as a process.
+//! - [`Program`] is one of our own binaries as a process; [`drill_build`] makes those that can be made to die and to err.
 //! - [`chaos::ChaosProxy`] is a bad network between any two of them.
 //! - [`http`] speaks to it, well or badly; an [`HttpProxy`] between it and a client spoils chosen requests.
 //! - [`oracle`] posts events that can be told apart and knows what the store must hold afterwards.
@@ -14,6 +14,7 @@
 
 pub mod chaos;
 mod cluster;
+mod drills;
 mod eventually;
 mod folder;
 pub mod http;
@@ -24,6 +25,7 @@ mod proxy;
 mod redis;
 mod server;
 
+pub use drills::drill_build;
 pub use eventually::{Fact, eventually};
 pub use postgres::{Database, Postgres};
 pub use program::{Finished, Program};

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -49,7 +49,20 @@ impl Program {
     /// # Panics
     /// When it is not built.
     pub fn start_with(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut process = Process::start(command(name, arguments, variables));
+        Self::follow(name, command(&executable(&profile_folder(), name), arguments, variables))
+    }
+
+    /// Starts `target/<profile>/<name>` of another profile than the test's own, such as [`crate::drill_build`]'s.
+    ///
+    /// # Panics
+    /// When it is not built.
+    pub fn start_in(profile: &str, name: &str, variables: &[(&str, &str)]) -> Self {
+        let folder = profile_folder().with_file_name(profile);
+        Self::follow(name, command(&executable(&folder, name), &[], variables))
+    }
+
+    fn follow(name: &str, command: Command) -> Self {
+        let mut process = Process::start(command);
         let log = Log::default();
         log.follow(process.child().stdout.take().expect("standard output is piped"));
         log.follow(process.child().stderr.take().expect("standard error is piped"));
@@ -61,7 +74,30 @@ impl Program {
     /// # Panics
     /// When it is not built.
     pub async fn run(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
-        let child = spawn(command(name, arguments, variables)).expect("a program of ours can be run");
+        Self::run_from(&profile_folder(), name, arguments, variables).await
+    }
+
+    /// The same, of another profile: see [`Program::start_in`].
+    ///
+    /// # Panics
+    /// When it is not built.
+    pub async fn run_in(
+        profile: &str,
+        name: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Finished {
+        Self::run_from(&profile_folder().with_file_name(profile), name, arguments, variables).await
+    }
+
+    async fn run_from(
+        folder: &Path,
+        name: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Finished {
+        let executable = executable(folder, name);
+        let child = spawn(command(&executable, arguments, variables)).expect("a program of ours can be run");
         let waiting = tokio::task::spawn_blocking(|| child.wait_with_output());
         let output = waiting.await.expect("waiting does not panic").expect("a child can be waited for");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -172,8 +208,8 @@ impl Drop for Program {
     }
 }
 
-fn command(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
-    let mut command = mortal(&executable(name));
+fn command(executable: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = mortal(executable);
     command.args(arguments).env_clear();
     for name in ["PATH", "HOME", "RUST_LOG", "RUST_BACKTRACE", "LLVM_PROFILE_FILE"] {
         if let Some(value) = std::env::var_os(name) {
@@ -185,8 +221,8 @@ fn command(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Comman
     command
 }
 
-fn executable(name: &str) -> PathBuf {
-    let file = profile_folder().join(name);
+fn executable(folder: &Path, name: &str) -> PathBuf {
+    let file = folder.join(name);
     assert!(file.is_file(), "{} is not built: run `cargo build --workspace` first", file.display());
     file
 }

@@ -7,6 +7,8 @@ use std::fmt;
 
 use tokio_postgres::{Client, Error, Transaction};
 
+use crate::failpoint::{self, Point};
+
 const DAY_US: i64 = 86_400_000_000;
 /// The Julian day number of 1970-01-01.
 const JULIAN_1970: i32 = 2_440_588;
@@ -136,6 +138,7 @@ async fn make_day(transaction: &Transaction<'_>, parent: &str, day: Day) -> Resu
         "ALTER TABLE {parent} ATTACH PARTITION {name} FOR VALUES FROM ({start}) TO ({end});"
     ));
     transaction.batch_execute(&statements).await?;
+    failpoint::reach(Point::PartitionMade);
     Ok(Made::New)
 }
 

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::copy::Instant;
 use super::draft::{Draft, Entry, LedgerKey, State, Usage};
+use crate::mutant;
 use crate::row::COLUMNS;
 use crate::store::Written;
 use crate::stream::Outcome;
@@ -75,7 +76,7 @@ impl Statements {
             known_undated: client.prepare(KNOWN_UNDATED).await?,
             add_undated: client.prepare(ADD_UNDATED).await?,
             admitted_before: client.prepare(ADMITTED_BEFORE).await?,
-            written_before: client.prepare(WRITTEN_BEFORE).await?,
+            written_before: client.prepare(&mutant::text("WRITTEN_BEFORE", WRITTEN_BEFORE)).await?,
             add_ledger: client.prepare(ADD_LEDGER).await?,
             add_dead_letters: client.prepare(ADD_DEAD_LETTERS).await?,
             add_usage: client.prepare(ADD_USAGE).await?,
@@ -220,11 +221,11 @@ impl Statements {
         Ok(entered == live.len() as u64)
     }
 
-    /// Writes a letter for every dead row and every dead entry.
-    pub(super) async fn add_dead_letters(&self, client: &Client, draft: &Draft<'_>) -> Result<(), Error> {
+    /// Writes a letter for every dead row and every dead entry. Returns how many.
+    pub(super) async fn add_dead_letters(&self, client: &Client, draft: &Draft<'_>) -> Result<u64, Error> {
         let letters = Letters::of(draft);
         if letters.projects.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let parameters: [&(dyn ToSql + Sync); 9] = [
             &letters.projects,
@@ -237,8 +238,7 @@ impl Statements {
             &letters.payloads,
             &env!("CARGO_PKG_VERSION"),
         ];
-        client.execute(&self.add_dead_letters, &parameters).await?;
-        Ok(())
+        client.execute(&self.add_dead_letters, &parameters).await
     }
 
     /// Adds to the meters, in key order. The last statement of a transaction: every lane wants these rows.

@@ -9,6 +9,7 @@ use super::copy::Instant;
 use super::partitions::{self, Day, Made};
 use super::session::Session;
 use super::write::APPLICATION_PREFIX;
+use crate::failpoint::{self, Point};
 use crate::store::{StoreError, UpkeepPolicy, UpkeepReport};
 
 /// The process that holds this advisory lock does the upkeep ("keep").
@@ -123,6 +124,7 @@ async fn retire_events(session: &mut Session, oldest_kept: Day) -> Result<u64, E
         transaction.execute(note, &[&partition, &day.to_string()]).await?;
         transaction.batch_execute(&detach).await?;
         transaction.commit().await?;
+        failpoint::reach(Point::PartitionDetached);
     }
     let mut retired = 0;
     for row in session.query("SELECT partition, day::text FROM retiring", &[]).await? {

@@ -9,6 +9,7 @@
 //! Locks that others wait for (ledger, undated ids, usage) are taken only when the last byte of the COPY has arrived: a
 //! lane that falls silent inside a COPY holds nothing but its own new rows.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +20,15 @@ use futures_util::SinkExt;
 use tokio_postgres::{Config, CopyInSink};
 
 use super::copy::Chunks;
-use super::draft::{Death, Draft, State};
+use super::draft::{Death, Draft, State, Usage};
 use super::error::{Cause, Failure, Refusal, cause, cause_in_copy};
 use super::partitions;
 use super::recent::Recent;
 use super::session::Session;
 use super::statements::Statements;
+use crate::failpoint::{self, Point};
 use crate::metrics;
+use crate::mutant::{self, Mutant};
 use crate::store::{Work, WriteError, Writer, Written};
 
 /// What a session of a writer is called in the list of sessions, followed by its name. The janitor goes by it.
@@ -106,6 +109,9 @@ impl PostgresWriter {
         let mut row_setbacks = 0;
         let mut asked_for_partitions = false;
         let mut last_race = None;
+        if mutant::is(Mutant::DedupeByStreamId) {
+            self.recall(&mut draft).await?;
+        }
         for _ in 0..ATTEMPTS_MAX {
             if draft.live_entries().next().is_none() {
                 return Ok(draft.outcomes(&[]));
@@ -204,6 +210,7 @@ impl PostgresWriter {
     ) -> Result<Vec<Written>, Setback> {
         let client: &tokio_postgres::Client = &self.session;
         let outcomes = draft.outcomes(chosen);
+        let copied = failpoint::reach_after(Point::AfterCopy, copied).await;
         let (copied, admitted_before, entered, claimed, buried) = tokio::join!(
             biased;
             copied,
@@ -217,26 +224,39 @@ impl PostgresWriter {
         if !admitted_before.is_empty() {
             return Err(Setback::AdmittedBefore(admitted_before));
         }
-        if !entered? {
+        if !entered? && !mutant::is(Mutant::NoLedger) {
             return Err(Setback::Redelivered);
         }
         if !claimed? {
             return Err(Setback::DuplicateUndated);
         }
-        buried?;
-        let usage = draft.usage(chosen, &outcomes);
-        // Should the first fail, the second rolls back, whatever it is called.
-        let (metered, committed) = tokio::join!(
-            biased;
-            self.statements.add_usage(client, &usage),
-            client.batch_execute("COMMIT"),
-        );
-        metered?;
-        committed?;
+        if buried? > 0 {
+            failpoint::reach(Point::DeadLetterWritten);
+        }
+        failpoint::reach(Point::AfterLedger);
+        self.meter_and_commit(&draft.usage(chosen, &outcomes)).await?;
         for hash in chosen.iter().filter_map(|&at| draft.items[at].hash()) {
             self.recent.note(hash);
         }
         Ok(outcomes)
+    }
+
+    /// The end of a transaction. Its last two statements are on their way together.
+    async fn meter_and_commit(&self, usage: &BTreeMap<(i64, i64), Usage>) -> Result<(), Setback> {
+        let client: &tokio_postgres::Client = &self.session;
+        if mutant::is(Mutant::CounterOutsideTransaction) {
+            client.batch_execute("COMMIT").await?;
+            failpoint::reach(Point::AfterCommit);
+            return Ok(self.statements.add_usage(client, usage).await?);
+        }
+        let metered = self.statements.add_usage(client, usage);
+        let metered = failpoint::reach_after(Point::BeforeCommit, metered).await;
+        // Should the first fail, the second rolls back, whatever it is called.
+        let (metered, committed) = tokio::join!(biased; metered, client.batch_execute("COMMIT"));
+        metered?;
+        committed?;
+        failpoint::reach(Point::AfterCommit);
+        Ok(())
     }
 
     /// Marks the row that was refused, the `line`-th that was sent. Had it been looked up before, it might have been found
@@ -299,6 +319,7 @@ pub(super) async fn send_rows(
     }
     let (last, sent) = chunks.finish();
     sink.send(last).await?;
+    failpoint::reach_once_sent(Point::InsideCopy).await;
     Ok(sent)
 }
 

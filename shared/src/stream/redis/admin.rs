@@ -11,13 +11,14 @@ use super::connection::CONNECT_TIMEOUT;
 use super::error::{counted, meaning};
 use super::keys::GROUP;
 use super::{RedisStream, reply};
+use crate::mutant;
 use crate::plan::ProjectId;
 use crate::stream::{Backlog, EntryId, Epoch, PendingBatch, ProjectCounters, StreamError};
 
 const BACKLOG: &str =
     concat!("#!lua flags=no-writes", include_str!("clock.lua"), include_str!("backlog.lua"));
 const PENDING: &str = include_str!("pending.lua");
-pub(super) const RETIRE: &str = include_str!("retire.lua");
+const RETIRE: &str = include_str!("retire.lua");
 
 /// Long enough for a rebuild of a full backlog.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -41,6 +42,14 @@ pub(super) fn pool(client: &Client) -> Result<Pool, StreamError> {
         .wait_timeout(Some(RESPONSE_TIMEOUT))
         .build()
         .map_err(|error| refused(error.to_string()))
+}
+
+/// `EVAL` of retire.lua for consumers of this stream that are idle for so long: the one named, or all when it is empty.
+pub(super) fn retire_command(events: &str, idle: Duration, consumer: &str) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(&*mutant::text("retire.lua", RETIRE)).arg(1).arg(events).arg(GROUP);
+    command.arg(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)).arg(consumer);
+    command
 }
 
 impl RedisStream {
@@ -77,9 +86,7 @@ impl RedisStream {
 
     /// See [`crate::stream::Stream::retire_consumers`].
     pub(super) async fn retire(&self, shard: u16, idle: Duration) -> Result<u64, StreamError> {
-        let mut command = redis::cmd("EVAL");
-        command.arg(RETIRE).arg(1).arg(&self.keys(shard)?.events).arg(GROUP);
-        command.arg(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)).arg("");
+        let command = retire_command(&self.keys(shard)?.events, idle, "");
         reply::unsigned(self.ask(&command).await?)
     }
 

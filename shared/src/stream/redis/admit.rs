@@ -4,7 +4,8 @@ use redis::Value;
 
 use super::connection::Script;
 use super::{RedisStream, error, reply};
-use crate::plan::{ProjectId, Standing};
+use crate::mutant::{self, Mutant};
+use crate::plan::{ProjectId, Refusal, Standing};
 use crate::stream::{Admission, BatchId, BatchState, Outcome, StreamError, Verdict};
 
 const ADMIT: &str = concat!("#!lua", include_str!("clock.lua"), include_str!("admit.lua"));
@@ -23,7 +24,7 @@ pub(super) struct Scripts {
 
 impl Scripts {
     pub(super) fn new() -> Self {
-        Self { admit: Script::new(ADMIT), standing: Script::new(STANDING) }
+        Self { admit: Script::new(&mutant::text("admit.lua", ADMIT)), standing: Script::new(STANDING) }
     }
 }
 
@@ -36,7 +37,16 @@ impl RedisStream {
         let Some(epoch) = self.trusted(shard) else {
             return Ok(Verdict::EpochChanged);
         };
-        let quota = plan.events_per_month.map_or(-1, |quota| quota.min(EXACT_MAX).cast_signed());
+        let mut quota = plan.events_per_month.map_or(-1, |quota| quota.min(EXACT_MAX).cast_signed());
+        let mut tolerance_us = plan.tolerance_us().min(EXACT_MAX);
+        if mutant::is(Mutant::LimitsCheckedBefore) {
+            let standing = self.standing_of(packed.project).await?;
+            match standing.charge(plan, packed.count.into()) {
+                Err(Refusal::Rate { wait_us }) => return Ok(Verdict::RateLimited { wait_us, standing }),
+                Err(Refusal::Quota) => return Ok(Verdict::QuotaExceeded { standing }),
+                Ok(_) => (quota, tolerance_us) = (-1, EXACT_MAX),
+            }
+        }
         let flags = match (digest.is_some(), awaited) {
             (true, true) => "kw",
             (true, false) => "k",
@@ -55,7 +65,7 @@ impl RedisStream {
             .arg(packed.count)
             .arg(packed.data.len())
             .arg(plan.interval_us())
-            .arg(plan.tolerance_us().min(EXACT_MAX))
+            .arg(tolerance_us)
             .arg(quota)
             .arg(packed.project.0)
             .arg(flags)

@@ -11,6 +11,7 @@ use super::error::{counted, meaning};
 use super::keys::GROUP;
 use super::{admin, reply};
 use crate::metrics;
+use crate::mutant::{self, Mutant};
 use crate::stream::{Delivery, EntryId, Reader, StreamError, TakeOver};
 
 /// The longest wait in one read. Never for ever: a socket that is half open would never be noticed.
@@ -47,7 +48,8 @@ impl RedisReader {
             Err(error) if is_no_group(&error) => {
                 tracing::info!("{} has no group {GROUP}; it is made, from the beginning", self.events);
                 let mut create = redis::cmd("XGROUP");
-                create.arg("CREATE").arg(&self.events).arg(GROUP).arg("0").arg("MKSTREAM");
+                let from = if mutant::is(Mutant::GroupAtTheEnd) { "$" } else { "0" };
+                create.arg("CREATE").arg(&self.events).arg(GROUP).arg(from).arg("MKSTREAM");
                 match create.query_async::<Value>(&mut self.connection).await {
                     Err(error) if error.code() != Some("BUSYGROUP") => Err(counted(meaning(&error))),
                     _ => command
@@ -194,8 +196,7 @@ impl Reader for RedisReader {
     }
 
     async fn leave(&mut self) -> Result<(), StreamError> {
-        let mut command = redis::cmd("EVAL");
-        command.arg(admin::RETIRE).arg(1).arg(&self.events).arg(GROUP).arg(0).arg(&self.consumer);
+        let command = admin::retire_command(&self.events, Duration::ZERO, &self.consumer);
         self.ask(&command).await.map(drop)
     }
 }

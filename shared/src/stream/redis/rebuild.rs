@@ -2,6 +2,7 @@
 
 use super::keys::{GROUP, fence, rebuilt_marker};
 use super::{RedisStream, admin, reply};
+use crate::mutant;
 use crate::stream::{Epoch, PendingBatch, ProjectCounters, StreamError};
 
 const REBUILD: &str =
@@ -27,7 +28,7 @@ impl RedisStream {
         let keys = self.keys(shard)?;
         let named: Vec<&PendingBatch> = expected.iter().filter(|batch| !batch.batch_id.is_nil()).collect();
         let mut command = redis::cmd("EVAL");
-        command.arg(REBUILD).arg(4 + counters.len() + named.len());
+        command.arg(&*mutant::text("rebuild.lua", REBUILD)).arg(4 + counters.len() + named.len());
         command.arg(&keys.events).arg(&keys.epoch).arg(&keys.shard_hash).arg(&keys.attempts);
         for project in counters {
             command.arg(keys.project(project.project));

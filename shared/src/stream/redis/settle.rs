@@ -3,6 +3,7 @@
 use super::connection::Script;
 use super::keys::GROUP;
 use super::{RedisStream, error, reply};
+use crate::mutant;
 use crate::stream::{EntryId, Settlement, StreamError};
 
 const SETTLE: &str = concat!("#!lua flags=allow-oom", include_str!("clock.lua"), include_str!("settle.lua"));
@@ -19,7 +20,10 @@ pub(super) struct Scripts {
 
 impl Scripts {
     pub(super) fn new() -> Self {
-        Self { settle: Script::new(SETTLE), note_attempt: Script::new(NOTE_ATTEMPT) }
+        Self {
+            settle: Script::new(&mutant::text("settle.lua", SETTLE)),
+            note_attempt: Script::new(NOTE_ATTEMPT),
+        }
     }
 }
 
