@@ -31,8 +31,8 @@ pub struct Row {
     pub hold: fn(Drill) -> Holding,
 }
 
-/// A drill being held.
-pub type Holding = Pin<Box<dyn Future<Output = Verdict> + Send>>;
+/// A drill being held, on a thread of its own.
+pub type Holding = Pin<Box<dyn Future<Output = Verdict>>>;
 
 /// Every drill there is, in the order of the table.
 pub fn rows() -> impl Iterator<Item = &'static Row> {

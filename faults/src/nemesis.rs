@@ -29,8 +29,11 @@ const LASTING_MS: std::ops::Range<u64> = 200..3_000;
 pub async fn hold(seed: u64, at_least: Duration, profile: &str) -> Held {
     let row = matrix::row(ROW).expect("the nemesis has a row");
     let profile = profile.to_owned();
-    runner::observe(row, seed, None, &profile, |drill| Box::pin(torment(drill, at_least))).await
+    runner::observe(row, seed, None, &profile, move |drill| Box::pin(torment(drill, at_least))).await
 }
+
+/// How many faults come together, each as likely as the next.
+const AT_ONCE: [usize; 4] = [1, 2, 2, 3];
 
 /// What can go wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,7 +113,8 @@ pub(crate) async fn torment(drill: Drill, at_least: Duration) -> Verdict {
     let started = Instant::now();
     while started.elapsed() < at_least {
         clients.acknowledge(BREATH).await;
-        let chosen: Vec<Fault> = FAULTS.sample(&mut rng, [1, 2, 2, 3][rng.clone().random_range(0..4)]).copied().collect();
+        let count = *AT_ONCE.choose(&mut rng).expect("it is not empty");
+        let chosen: Vec<Fault> = FAULTS.sample(&mut rng, count).copied().collect();
         eprintln!("[{:4} s] {chosen:?}", started.elapsed().as_secs());
         for fault in chosen {
             system.inflict(fault, &mut rng).await;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use testkit::http::HttpClient;
-use testkit::{Program, eventually};
+use testkit::{Launch, Limits, Program, eventually};
 
 /// How long a program may take to start, or to notice that what it needs is back.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -20,6 +20,8 @@ pub struct Node {
     name: &'static str,
     profile: String,
     variables: Vec<(String, String)>,
+    /// What it may have of the machine.
+    pub limits: Limits,
     program: Option<Program>,
     lives: usize,
     /// Logs of the lives before this one.
@@ -32,7 +34,7 @@ impl Node {
     /// A node that does not run yet.
     pub(crate) fn new(name: &'static str, profile: &str, variables: Vec<(String, String)>) -> Self {
         let (past_log, past_metrics) = (String::new(), String::new());
-        Self { name, profile: profile.to_owned(), variables, program: None, lives: 0, past_log, past_metrics }
+        Self { name, profile: profile.to_owned(), variables, limits: Limits::default(), program: None, lives: 0, past_log, past_metrics }
     }
 
     /// Starts it, unless it runs; returns when it is at work.
@@ -61,7 +63,7 @@ impl Node {
         let own = self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let variables: Vec<_> = own.chain(more.iter().copied()).collect();
         self.lives += 1;
-        self.program = Some(Program::start_in(&self.profile, self.name, &variables));
+        self.program = Some(Program::launch(self.name, &Launch { profile: Some(&self.profile), variables: &variables, limits: self.limits, ..Launch::default() }));
     }
 
     /// Sets a variable for the lives to come.

@@ -36,7 +36,7 @@ pub(crate) async fn observe(
     seed: u64,
     mutant: Option<&str>,
     profile: &str,
-    hold: impl FnOnce(Drill) -> Holding,
+    hold: impl FnOnce(Drill) -> Holding + Send + 'static,
 ) -> Held {
     let shown = mutant.map(|name| format!(" MUTANT={name}")).unwrap_or_default();
     eprintln!("SEED={seed} DRILL={:?}{shown}", row.name);
@@ -46,7 +46,12 @@ pub(crate) async fn observe(
         mutant: mutant.map(str::to_owned),
         profile: profile.to_owned(),
     };
-    let verdict = match tokio::spawn(hold(drill)).await {
+    // On a runtime of its own, which takes everything that the drill started with it when it ends.
+    let on_its_own = move || {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
+        runtime.block_on(hold(drill))
+    };
+    let verdict = match tokio::task::spawn_blocking(on_its_own).await {
         Ok(verdict) => Ok(verdict),
         Err(error) if error.is_panic() => Err(panic_text(error.into_panic().as_ref())),
         Err(error) => Err(error.to_string()),

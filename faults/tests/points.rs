@@ -10,7 +10,7 @@ use serde_json::json;
 use shared::failpoint::Point;
 use shared::mutant::Mutant;
 use testkit::http::HttpClient;
-use testkit::{Postgres, Program, Redis, drill_build, eventually};
+use testkit::{Postgres, Launch, Program, Redis, drill_build, eventually};
 use tokio_postgres::Client;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -68,7 +68,7 @@ impl Stage {
             ("METRICS_ADDR", "127.0.0.1:0"),
             ("WORKER_LANES", "1"),
         ];
-        Program::start_in(self.profile, name, &[&usual, more].concat())
+        Program::launch(name, &Launch { profile: Some(self.profile), variables: &[&usual, more].concat(), ..Launch::default() })
     }
 
     async fn api(&self, more: &[(&str, &str)]) -> (Program, SocketAddr) {
@@ -240,7 +240,7 @@ async fn a_drill_that_is_misspelt_does_not_start() {
             ("FAILPOINTS", "store::after_copy=explode"),
             ("MILLRACE_MUTANT", "unheard-of"),
         ] {
-            let mut started = Program::start_in(profile, program, &[(variable, value)]);
+            let mut started = Program::launch(program, &Launch { profile: Some(profile), variables: &[(variable, value)], ..Launch::default() });
             let exit = started.wait_exit().await;
             started.wait_for_line(&format!("{variable}={value:?}")).await;
             assert_eq!(exit.code(), Some(2), "{program}, {variable}={value}: {}", started.log());

@@ -4,6 +4,7 @@
 //!   paused and restarted.
 //! - [`Program`] is one of our own binaries as a process; [`drill_build`] makes those that can be made to die and to err.
 //! - [`chaos::ChaosProxy`] is a bad network between any two of them.
+//! - [`Shim`] gives such a process a disk and a clock that obey, [`Tmpfs`] a disk that runs full.
 //! - [`http`] speaks to it, well or badly; an [`HttpProxy`] between it and a client spoils chosen requests.
 //! - [`oracle`] posts events that can be told apart and knows what the store must hold afterwards.
 //! - [`eventually`] waits for a fact instead of for a time.
@@ -24,10 +25,15 @@ mod program;
 mod proxy;
 mod redis;
 mod server;
+mod shim;
+mod tmpfs;
 
 pub use drills::drill_build;
 pub use eventually::{Fact, eventually};
 pub use postgres::{Database, Postgres};
-pub use program::{Finished, Program};
+pub use program::{Finished, Launch, Limits, Program};
 pub use proxy::{Done, HttpProxy, Spoil};
 pub use redis::Redis;
+pub use server::ServerOptions;
+pub use shim::{DiskError, Shim};
+pub use tmpfs::{NotAllowed, Tmpfs};

@@ -23,6 +23,28 @@ pub struct Program {
     log: Log,
 }
 
+/// How to start a program.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Launch<'a> {
+    /// Of another profile than the test's own, such as [`crate::drill_build`]'s.
+    pub profile: Option<&'a str>,
+    /// What stands behind its name.
+    pub arguments: &'a [&'a str],
+    /// Its environment.
+    pub variables: &'a [(&'a str, &'a str)],
+    /// What it may have of the machine.
+    pub limits: Limits,
+}
+
+/// What a program may have of the machine; `None` is what we may have.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Files and sockets open at once.
+    pub open_files: Option<u64>,
+    /// Bytes of its address space.
+    pub address_space_bytes: Option<u64>,
+}
+
 /// What a program that was waited for has left behind.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Finished {
@@ -41,28 +63,15 @@ impl Program {
     /// # Panics
     /// When it is not built.
     pub fn start(name: &str, variables: &[(&str, &str)]) -> Self {
-        Self::start_with(name, &[], variables)
+        Self::launch(name, &Launch { variables, ..Launch::default() })
     }
 
-    /// The same, with arguments.
+    /// The same, special in more than its variables.
     ///
     /// # Panics
     /// When it is not built.
-    pub fn start_with(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        Self::follow(name, command(&executable(&profile_folder(), name), arguments, variables))
-    }
-
-    /// Starts `target/<profile>/<name>` of another profile than the test's own, such as [`crate::drill_build`]'s.
-    ///
-    /// # Panics
-    /// When it is not built.
-    pub fn start_in(profile: &str, name: &str, variables: &[(&str, &str)]) -> Self {
-        let folder = profile_folder().with_file_name(profile);
-        Self::follow(name, command(&executable(&folder, name), &[], variables))
-    }
-
-    fn follow(name: &str, command: Command) -> Self {
-        let mut process = Process::start(command);
+    pub fn launch(name: &str, launch: &Launch<'_>) -> Self {
+        let mut process = Process::start(launch.command(name));
         let log = Log::default();
         log.follow(process.child().stdout.take().expect("standard output is piped"));
         log.follow(process.child().stderr.take().expect("standard error is piped"));
@@ -74,30 +83,15 @@ impl Program {
     /// # Panics
     /// When it is not built.
     pub async fn run(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
-        Self::run_from(&profile_folder(), name, arguments, variables).await
+        Self::run_to_end(name, &Launch { arguments, variables, ..Launch::default() }).await
     }
 
-    /// The same, of another profile: see [`Program::start_in`].
+    /// The same, special in more than its arguments and variables.
     ///
     /// # Panics
     /// When it is not built.
-    pub async fn run_in(
-        profile: &str,
-        name: &str,
-        arguments: &[&str],
-        variables: &[(&str, &str)],
-    ) -> Finished {
-        Self::run_from(&profile_folder().with_file_name(profile), name, arguments, variables).await
-    }
-
-    async fn run_from(
-        folder: &Path,
-        name: &str,
-        arguments: &[&str],
-        variables: &[(&str, &str)],
-    ) -> Finished {
-        let executable = executable(folder, name);
-        let child = spawn(command(&executable, arguments, variables)).expect("a program of ours can be run");
+    pub async fn run_to_end(name: &str, launch: &Launch<'_>) -> Finished {
+        let child = spawn(launch.command(name)).expect("a program of ours can be run");
         let waiting = tokio::task::spawn_blocking(|| child.wait_with_output());
         let output = waiting.await.expect("waiting does not panic").expect("a child can be waited for");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -187,6 +181,15 @@ impl Program {
         self.process.ended().await
     }
 
+    /// How many files and sockets it has open.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn open_files(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.process.pid().as_raw_nonzero());
+        std::fs::read_dir(folder).expect("a running process has a list of files").count()
+    }
+
     /// Its resident memory, in bytes.
     ///
     /// # Panics
@@ -208,17 +211,24 @@ impl Drop for Program {
     }
 }
 
-fn command(executable: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
-    let mut command = mortal(executable);
-    command.args(arguments).env_clear();
-    for name in ["PATH", "HOME", "RUST_LOG", "RUST_BACKTRACE", "LLVM_PROFILE_FILE"] {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
+impl Launch<'_> {
+    fn command(&self, name: &str) -> Command {
+        let Limits { open_files, address_space_bytes } = self.limits;
+        let mut command = mortal(Path::new("prlimit"));
+        command.args(open_files.map(|files| format!("--nofile={files}")));
+        command.args(address_space_bytes.map(|bytes| format!("--as={bytes}")));
+        let own = profile_folder();
+        let folder = self.profile.map_or_else(|| own.clone(), |profile| own.with_file_name(profile));
+        command.arg(executable(&folder, name)).args(self.arguments).env_clear();
+        for name in ["PATH", "HOME", "RUST_LOG", "RUST_BACKTRACE", "LLVM_PROFILE_FILE"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
         }
+        command.envs(self.variables.iter().copied());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
     }
-    command.envs(variables.iter().copied());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
 }
 
 fn executable(folder: &Path, name: &str) -> PathBuf {

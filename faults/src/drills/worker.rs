@@ -11,7 +11,7 @@ pub(super) const ROWS: &[Row] = &[Row {
     fault: "SIGKILL between COMMIT and settling, three times",
     expected: "redelivered, known to the ledger, settled once",
     tier: Tier::Quick,
-    hold: |drill| Box::pin(killed_at(drill, "worker::after_commit")),
+    hold: |drill| Box::pin(killed_at(drill, "store::after_commit")),
 }];
 
 async fn killed_at(drill: Drill, point: &str) -> Verdict {

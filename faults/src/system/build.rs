@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use testkit::chaos::{ChaosProxy, Wire};
 use testkit::oracle::{History, Limits, Project, Source, Targets, Watch};
-use testkit::{Postgres, Program, Redis, eventually};
+use testkit::{Launch, Postgres, Program, Redis, eventually};
 
 use super::{Drill, Layout, System};
 use crate::node::{Node, SOON};
@@ -24,9 +24,9 @@ type Variables = Vec<(String, String)>;
 
 impl System {
     /// Starts everything and waits until it is at work.
-    pub async fn start(drill: Drill, layout: Layout) -> Self {
+    pub async fn start(drill: Drill, layout: Layout<'_>) -> Self {
         let (redis, postgres) =
-            tokio::join!(Redis::start_options(layout.redis.clone()), Postgres::start_options(layout.postgres.clone()));
+            tokio::join!(Redis::start_options(layout.redis), Postgres::start_options(layout.postgres));
         let wire_api_redis = wire(layout.proxy_api_redis, redis.port(), Wire::Redis).await;
         let wire_worker_redis = wire(layout.proxy_worker_redis, redis.port(), Wire::Redis).await;
         let wire_worker_postgres = wire(layout.proxy_worker_postgres, postgres.port(), Wire::Postgres).await;
@@ -42,9 +42,9 @@ impl System {
             None => postgres.url(),
         };
         let mut api = common(&drill, &layout, &redis_url(&wire_api_redis), &postgres.url());
-        api.extend(owned(&[("LISTEN_ADDR", "127.0.0.1:0")]).into_iter().chain(layout.api.clone()));
+        api.extend(owned(&[("LISTEN_ADDR", "127.0.0.1:0")]).into_iter().chain(owned(layout.api)));
         let mut worker = common(&drill, &layout, &redis_url(&wire_worker_redis), &database_url);
-        worker.extend(owned(QUICK).into_iter().chain(layout.worker.clone()));
+        worker.extend(owned(QUICK).into_iter().chain(owned(layout.worker)));
         let node = |name, variables: &Variables| Node::new(name, &drill.profile, variables.clone());
         let mut system = Self {
             apis: (0..layout.apis).map(|_| node("ingest-api", &api)).collect(),
@@ -148,7 +148,7 @@ fn owned(variables: &[(&str, &str)]) -> Variables {
     variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-fn common(drill: &Drill, layout: &Layout, redis_url: &str, database_url: &str) -> Variables {
+fn common(drill: &Drill, layout: &Layout<'_>, redis_url: &str, database_url: &str) -> Variables {
     let shards = layout.shards.to_string();
     let mut variables = owned(&[
         ("REDIS_URL", redis_url),
@@ -163,14 +163,15 @@ fn common(drill: &Drill, layout: &Layout, redis_url: &str, database_url: &str) -
 async fn operate(drill: &Drill, redis: &Redis, postgres: &Postgres, arguments: &[&str]) {
     let (redis, database) = (redis.url(), postgres.url());
     let variables = [("REDIS_URL", redis.as_str()), ("DATABASE_URL", database.as_str())];
-    let finished = Program::run_in(&drill.profile, "millrace", arguments, &variables).await;
+    let launch = Launch { profile: Some(&drill.profile), arguments, variables: &variables, ..Launch::default() };
+    let finished = Program::run_to_end("millrace", &launch).await;
     assert_eq!(finished.code, Some(0), "millrace {arguments:?}: {finished:?}");
 }
 
 type Projects = (Vec<(Arc<Project>, Limits)>, Vec<Project>);
 
 /// Two projects without limits on neighbouring shards, `limited`, and one on each shard for probes.
-async fn projects(drill: &Drill, redis: &Redis, postgres: &Postgres, layout: &Layout) -> Projects {
+async fn projects(drill: &Drill, redis: &Redis, postgres: &Postgres, layout: &Layout<'_>) -> Projects {
     let database = postgres.connect().await;
     for (name, limits) in [("drill", UNLIMITED), ("limited", layout.limited)] {
         let number = |number: u64| i32::try_from(number).expect("a plan of a drill is small");

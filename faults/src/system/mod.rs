@@ -11,7 +11,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use testkit::chaos::ChaosProxy;
 use testkit::oracle::{Clients, Limits, Load, Project, Targets, Watch};
-use testkit::{Postgres, PostgresOptions, Redis, RedisOptions};
+use testkit::{Postgres, Redis, ServerOptions};
 
 use crate::node::Node;
 use crate::verdict::Sight;
@@ -38,7 +38,7 @@ impl Drill {
 
 /// What a system is made of.
 #[derive(Clone, Debug)]
-pub struct Layout {
+pub struct Layout<'a> {
     /// Shards of the stream.
     pub shards: u16,
     /// API processes.
@@ -46,13 +46,13 @@ pub struct Layout {
     /// Worker processes.
     pub workers: usize,
     /// How Redis is started.
-    pub redis: RedisOptions,
+    pub redis: ServerOptions<'a>,
     /// How PostgreSQL is started.
-    pub postgres: PostgresOptions,
+    pub postgres: ServerOptions<'a>,
     /// Settings of the APIs besides the usual ones.
-    pub api: Vec<(String, String)>,
+    pub api: &'a [(&'a str, &'a str)],
     /// Settings of the workers besides the usual ones.
-    pub worker: Vec<(String, String)>,
+    pub worker: &'a [(&'a str, &'a str)],
     /// A proxy between all clients and the first API; the others get no requests then.
     pub proxy_clients: bool,
     /// A proxy between the APIs and Redis.
@@ -65,16 +65,16 @@ pub struct Layout {
     pub limited: Limits,
 }
 
-impl Default for Layout {
+impl Default for Layout<'_> {
     fn default() -> Self {
         Self {
             shards: 2,
             apis: 2,
             workers: 2,
-            redis: RedisOptions::default(),
-            postgres: PostgresOptions::default(),
-            api: Vec::new(),
-            worker: Vec::new(),
+            redis: ServerOptions::default(),
+            postgres: ServerOptions::default(),
+            api: &[],
+            worker: &[],
             proxy_clients: false,
             proxy_api_redis: false,
             proxy_worker_redis: false,

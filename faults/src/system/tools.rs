@@ -16,7 +16,7 @@ impl System {
         let talk = async {
             let mut redis = self.redis.connect().await;
             let mut command = redis::cmd(words[0]);
-            words[1..].iter().for_each(|word| drop(command.arg(word)));
+            command.arg(&words[1..]);
             command.query_async::<redis::Value>(&mut redis).await
         };
         // An answer is not what it is for: it may kill its own connection.
