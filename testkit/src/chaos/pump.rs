@@ -194,13 +194,13 @@ impl<'a> Pump<'a> {
             let verdict = self.link.judge(self.direction, &message);
             if let Some(act) = verdict.before {
                 self.write_ready().await?;
-                self.perform(act).await?;
+                self.perform(act, message.len()).await?;
             }
             self.make_ready(message);
             self.turns += verdict.turns;
             if let Some(act) = verdict.after {
                 self.write_ready().await?;
-                self.perform(act).await?;
+                self.perform(act, 0).await?;
             }
             if verdict.waits {
                 self.write_ready().await?;
@@ -215,7 +215,8 @@ impl<'a> Pump<'a> {
         self.ready.unsplit(bytes);
     }
 
-    async fn perform(&mut self, act: Act) -> Result<(), Ending> {
+    /// Does what a trap demands, with a message of so many bytes in hand that passes only if this returns.
+    async fn perform(&mut self, act: Act, bytes_in_hand: usize) -> Result<(), Ending> {
         match act {
             Act::Pause { ms } => {
                 let heals = self.seen.heals;
@@ -226,6 +227,7 @@ impl<'a> Pump<'a> {
             }
             Act::BlackHole => {
                 self.link.is_black.store(true, Ordering::SeqCst);
+                self.link.shared.counts.lost(bytes_in_hand);
                 return self.swallow().await;
             }
             Act::Cut | Act::CutReply => {}
