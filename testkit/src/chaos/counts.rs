@@ -13,6 +13,8 @@ pub struct Seen {
     pub refused: u64,
     /// Accepted connections whose client was reset.
     pub reset: u64,
+    /// How often traps have sprung.
+    pub sprung: u64,
     /// Bytes passed on from clients to the server.
     pub bytes_up: u64,
     /// Bytes passed on from the server to clients.
@@ -56,12 +58,13 @@ impl Counts {
         self.bytes_lost.fetch_add(bytes as u64, Ordering::SeqCst);
     }
 
-    pub(super) fn seen(&self) -> Seen {
+    pub(super) fn seen(&self, sprung: u64) -> Seen {
         let read = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
         Seen {
             accepted: read(&self.accepted),
             refused: read(&self.refused),
             reset: read(&self.reset),
+            sprung,
             bytes_up: read(&self.bytes_up),
             bytes_down: read(&self.bytes_down),
             bytes_lost: read(&self.bytes_lost),

@@ -120,7 +120,7 @@ impl ChaosProxy {
 
     /// What it has seen so far.
     pub fn seen(&self) -> Seen {
-        self.shared.counts.seen()
+        self.shared.counts.seen(self.shared.traps.sprung())
     }
 }
 

@@ -191,16 +191,15 @@ impl<'a> Pump<'a> {
                     continue;
                 }
             };
+            let heals = self.seen.heals;
             let verdict = self.link.judge(self.direction, &message);
             if let Some(act) = verdict.before {
-                self.write_ready().await?;
-                self.perform(act).await?;
+                self.perform(act, heals, message.len()).await?;
             }
             self.make_ready(message);
             self.turns += verdict.turns;
             if let Some(act) = verdict.after {
-                self.write_ready().await?;
-                self.perform(act).await?;
+                self.perform(act, heals, 0).await?;
             }
             if verdict.waits {
                 self.write_ready().await?;
@@ -215,10 +214,13 @@ impl<'a> Pump<'a> {
         self.ready.unsplit(bytes);
     }
 
-    async fn perform(&mut self, act: Act) -> Result<(), Ending> {
+    /// Does what a trap demands after what is ready was written, with a message of so many bytes in hand that passes
+    /// only if this returns well. The trap has sprung after so many healings; one more undoes what it does.
+    async fn perform(&mut self, act: Act, heals: u64, bytes_in_hand: usize) -> Result<(), Ending> {
+        self.write_ready().await?;
+        self.seen.heals = heals;
         match act {
             Act::Pause { ms } => {
-                let heals = self.seen.heals;
                 let healed = self.sky.wait_for(|sky| sky.heals != heals);
                 // Either is a reason to go on.
                 drop(tokio::time::timeout(Duration::from_millis(ms), healed).await);
@@ -226,6 +228,7 @@ impl<'a> Pump<'a> {
             }
             Act::BlackHole => {
                 self.link.is_black.store(true, Ordering::SeqCst);
+                self.link.shared.counts.lost(bytes_in_hand);
                 return self.swallow().await;
             }
             Act::Cut | Act::CutReply => {}

@@ -169,7 +169,10 @@ impl Moment {
 
 /// The traps that are armed.
 #[derive(Default, Debug)]
-pub(super) struct Traps(Mutex<Vec<Arc<State>>>);
+pub(super) struct Traps {
+    armed: Mutex<Vec<Arc<State>>>,
+    sprung: AtomicU64,
+}
 
 impl Traps {
     pub(super) fn arm(&self, trap: Trap) -> Armed {
@@ -195,6 +198,7 @@ impl Traps {
             let springs = met.is_multiple_of(state.trap.nth);
             if springs {
                 state.times.fetch_add(1, Ordering::SeqCst);
+                self.sprung.fetch_add(1, Ordering::SeqCst);
                 act = act.or(Some(state.trap.act));
             }
             !springs || state.trap.repeat
@@ -207,7 +211,12 @@ impl Traps {
         self.armed().iter().any(|state| state.trap.moment.is(Happening::Reply(command)))
     }
 
+    /// How often any trap has sprung.
+    pub(super) fn sprung(&self) -> u64 {
+        self.sprung.load(Ordering::SeqCst)
+    }
+
     fn armed(&self) -> MutexGuard<'_, Vec<Arc<State>>> {
-        self.0.lock().expect("nobody panics with the traps in hand")
+        self.armed.lock().expect("nobody panics with the traps in hand")
     }
 }

@@ -22,9 +22,8 @@ impl Server {
     async fn start() -> Self {
         let postgres = Postgres::start().await;
         let direct = postgres.connect().await;
-        let upstream = local(port_of(&postgres));
         direct.batch_execute("CREATE TABLE kept (value int)").await.unwrap();
-        let proxy = ChaosProxy::start(upstream, Wire::Postgres).await;
+        let proxy = ChaosProxy::start(local(postgres.port()), Wire::Postgres).await;
         Self { _postgres: postgres, proxy, direct }
     }
 
@@ -60,11 +59,6 @@ impl Server {
     fn arm(&self, moment: Moment, act: Act) -> Armed {
         self.proxy.arm(Trap::first(moment, act))
     }
-}
-
-fn port_of(postgres: &Postgres) -> u16 {
-    let url = postgres.url();
-    url.rsplit(':').next().and_then(|rest| rest.split('/').next()).unwrap().parse().unwrap()
 }
 
 /// A transaction whose INSERT and COMMIT are sent without waiting in between, as our writer does.
