@@ -2,9 +2,15 @@
 
 mod stack;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use stack::{BACKLOG_EVENTS_MAX, PATIENCE, Stack, batch, gzip, problem};
+use ingest_api::Deps;
+use shared::config::Durability;
+use stack::{
+    BACKLOG_EVENTS_MAX, PATIENCE, Server, Stack, batch, default_limits, gzip, open_stream_at, problem,
+};
+use testkit::chaos::{Act, Call, ChaosProxy, Moment, Trap, Wire};
 use testkit::eventually;
 use testkit::http::{self, Answer};
 
@@ -126,6 +132,33 @@ async fn over_the_rate_is_429_but_a_known_batch_gets_its_first_answer() {
         (answer.status == 202).then_some(()).ok_or(answer.status.to_string())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_after_a_lost_answer_does_not_promise_that_nothing_is_stored() {
+    let stack = Stack::start().await;
+    let proxy = ChaosProxy::start(([127, 0, 0, 1], stack.redis.port()).into(), Wire::Redis).await;
+    let deps = Deps {
+        stream: open_stream_at(format!("redis://{}/0", proxy.address())),
+        store: Arc::clone(&stack.store),
+        durability: Durability::Strict,
+        limits: default_limits(),
+    };
+    let stack = Stack { server: Server::start(deps).await, ..stack };
+    stack.ready().await;
+    let (_, key) = stack.planned_project("slow", 1, 1, None, 10).await;
+    let authorization = [("authorization", format!("Bearer {key}"))];
+    let authorization = authorization.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let mut client = stack.client();
+    assert_eq!(client.post("/v1/events", &authorization, batch(1)).await.unwrap().status, 202);
+
+    let admission = Call::named("EVALSHA").containing("}:batch:");
+    let trap = proxy.arm(Trap::first(Moment::Command(admission), Act::Cut));
+    let unknown = client.post("/v1/events", &authorization, batch(1)).await.unwrap();
+    assert!(trap.sprung());
+    assert_eq!((unknown.status, problem(&unknown).as_str()), (503, "stream_unavailable"));
+    let refused = client.post("/v1/events", &authorization, batch(1)).await.unwrap();
+    assert_eq!((refused.status, problem(&refused).as_str()), (429, "rate_limited"));
 }
 
 #[tokio::test]

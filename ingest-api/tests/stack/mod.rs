@@ -65,8 +65,13 @@ async fn backends() -> (Redis, Postgres, SharedStream, SharedStore) {
 
 /// What one process sees of Redis. It trusts no epoch yet.
 pub fn open_stream(redis: &Redis) -> SharedStream {
+    open_stream_at(redis.url())
+}
+
+/// The same, of a Redis behind a proxy.
+pub fn open_stream_at(url: String) -> SharedStream {
     RedisStream::new(RedisOptions {
-        url: redis.url(),
+        url,
         shards: 1,
         backlog_events_max: BACKLOG_EVENTS_MAX,
         connections: 2,
