@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use testkit::oracle::{Clients, Findings, Invariant, Subject, fill, judge, probe};
+use testkit::oracle::{Clients, Findings, Invariant, QUIET_DEADLINE, Subject, fill, judge, probe};
 use tokio_postgres::Client;
 
 use super::System;
@@ -71,10 +71,7 @@ impl System {
         let api = self.addresses().await[0];
         let mut findings = Findings::default();
         self.use_what_was_healed(api, &database, &mut findings).await;
-        let epochs = if self.wiped { Vec::new() } else { self.epochs.clone() };
-        let redis = self.redis.connect().await;
-        let subject = Subject { database: &database, redis, shards: self.shards, projects: &self.projects, epochs };
-        let (quiet_after, violations) = judge(subject).await;
+        let (quiet_after, violations) = judge(self.subject(&database, QUIET_DEADLINE).await).await;
         self.look_at_bounds(&database, &mut findings).await;
 
         let mut verdict = Verdict { quiet_after, violations, ..Verdict::default() };
@@ -88,6 +85,13 @@ impl System {
             self.keep_evidence(&verdict);
         }
         verdict
+    }
+
+    /// What the oracle judges.
+    pub async fn subject<'a>(&'a self, database: &'a Client, quiet_within: Duration) -> Subject<'a> {
+        let epochs = if self.wiped { Vec::new() } else { self.epochs.clone() };
+        let redis = self.redis.connect().await;
+        Subject { database, redis, shards: self.shards, projects: &self.projects, epochs, quiet_within }
     }
 
     /// Probes on every shard, and the last events of the quota.

@@ -12,8 +12,8 @@ use super::books::{self, Limits};
 use super::client::Project;
 use super::rows;
 
-/// From the moment everything runs again to the moment nothing is left to do.
-const QUIET_DEADLINE: Duration = Duration::from_secs(30);
+/// From the moment everything runs again to the moment nothing is left to do, at most.
+pub const QUIET_DEADLINE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
 /// Findings of one invariant that are told one by one; the rest are counted.
 const TOLD_MAX: usize = 5;
@@ -111,6 +111,8 @@ pub struct Subject<'a> {
     /// The epochs of the stream before the faults, by shard; empty when the stream was wiped on purpose, after which
     /// rates start afresh.
     pub epochs: Vec<String>,
+    /// How long it may take until nothing is left to do: [`QUIET_DEADLINE`].
+    pub quiet_within: Duration,
 }
 
 /// Waits until all is quiet and compares everything. Returns how long it took to be quiet, and what is wrong.

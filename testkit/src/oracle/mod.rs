@@ -22,6 +22,6 @@ pub use books::Limits;
 pub use client::{Clients, Load, Project, Targets};
 pub use events::{Event, Kind, Source};
 pub use history::{Fate, History, Tally};
-pub use judge::{Findings, Invariant, Subject, Violation, judge};
+pub use judge::{Findings, Invariant, QUIET_DEADLINE, Subject, Violation, judge};
 pub use probe::{fill, probe};
 pub use watch::Watch;

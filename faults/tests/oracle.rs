@@ -1,0 +1,136 @@
+//! The oracle has eyes: whatever is changed behind the product's back is found, by the invariant it breaks, and what was
+//! not changed is not complained of.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use faults::{Drill, Layout, System};
+use testkit::oracle::{Invariant, Load, QUIET_DEADLINE, Watch, judge};
+use tokio_postgres::Client;
+
+/// A system that has stored some events and does nothing any more, and a connection to its store.
+async fn at_rest() -> (System, Client) {
+    let drill = Drill {
+        name: "oracle".to_owned(),
+        seed: rand::random(),
+        mutant: None,
+        profile: testkit::drill_build().to_owned(),
+    };
+    let mut system = System::start(drill, Layout { apis: 1, workers: 1, ..Layout::default() }).await;
+    let clients = system.load(Load::default());
+    clients.acknowledge(60).await;
+    clients.stop(Duration::from_secs(60)).await;
+    let database = system.postgres.connect().await;
+    let (_, violations) = judge(system.subject(&database, QUIET_DEADLINE).await).await;
+    assert_eq!(violations, vec![], "nothing was done to it yet");
+    system.workers[0].kill().await;
+    (system, database)
+}
+
+async fn broken(system: &System, database: &Client) -> BTreeSet<Invariant> {
+    let (_, violations) = judge(system.subject(database, Duration::ZERO).await).await;
+    violations.into_iter().map(|violation| violation.invariant).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_changed_in_the_store_is_found_by_the_invariant_it_breaks() {
+    let (system, database) = at_rest().await;
+    let history = &system.projects[0].0.history;
+    let refused = history.take_numbers(1);
+    history.refused(&refused, "invalid_json");
+    let never_posted = history.take_numbers(1)[0];
+    let insert = |n: &str| {
+        format!(
+            "INSERT INTO events (project_id, timestamp, event_id, received_at, name, properties)
+             VALUES (1, now(), gen_random_uuid(), now(), 'x', '{{\"n\": {n}}}')"
+        )
+    };
+    let a_row = "(project_id, timestamp, event_id) =
+                 (SELECT project_id, timestamp, event_id FROM events WHERE project_id = 1 LIMIT 1)";
+    let tampered = [
+        (Invariant::NothingLost, format!("DELETE FROM events WHERE {a_row}")),
+        (
+            Invariant::NothingTwice,
+            format!(
+                "INSERT INTO events SELECT project_id, timestamp, gen_random_uuid(), received_at, name, subject,
+                                           client_id, properties, context FROM events WHERE {a_row}"
+            ),
+        ),
+        (Invariant::NothingInvented, insert("null")),
+        (Invariant::NothingInvented, insert("999999999")),
+        (Invariant::NothingInvented, insert(&never_posted.to_string())),
+        (Invariant::RefusedStaysOut, insert(&refused[0].to_string())),
+        (Invariant::BooksAgree, "UPDATE usage_hourly SET events = events + 1 WHERE project_id = 1".to_owned()),
+        (Invariant::BooksAgree, "UPDATE usage_hourly SET dead = dead + 1 WHERE project_id = 1".to_owned()),
+        (Invariant::BooksAgree, "DELETE FROM batches WHERE project_id = 1".to_owned()),
+        (Invariant::BooksAgree, "UPDATE batches SET batch_id = gen_random_uuid()".to_owned()),
+        (Invariant::PlansExact, "UPDATE batches SET accepted = accepted + 5000, stored = stored + 5000".to_owned()),
+        (
+            Invariant::PlansExact,
+            "UPDATE batches b SET received_at = m.at, entry_seq = m.seq
+               FROM (SELECT batch_id, min(received_at) OVER () AS at, 1000 + row_number() OVER () AS seq
+                       FROM batches WHERE project_id = 3) m
+              WHERE b.batch_id = m.batch_id"
+                .to_owned(),
+        ),
+        (Invariant::EqualAsSent, format!("UPDATE events SET name = 'other' WHERE {a_row}")),
+        (Invariant::EqualAsSent, format!("UPDATE events SET context = '{{}}' WHERE {a_row}")),
+        (
+            Invariant::EqualAsSent,
+            format!("UPDATE events SET properties = jsonb_set(properties, '{{amount}}', '-1') WHERE {a_row}"),
+        ),
+        (Invariant::Quiet, "UPDATE stream_epochs SET epoch = gen_random_uuid() WHERE shard = 1".to_owned()),
+        (
+            Invariant::PoisonSetAside,
+            "INSERT INTO dead_letters (project_id, batch_id, received_at, event_count, reason, payload, worker_version)
+             VALUES (1, gen_random_uuid(), now(), 1, 'by hand', '{\"n\":1}', '0')"
+                .to_owned(),
+        ),
+    ];
+    for (invariant, statement) in tampered {
+        database.batch_execute("BEGIN").await.unwrap();
+        database.batch_execute(&statement).await.unwrap();
+        let found = broken(&system, &database).await;
+        assert!(found.contains(&invariant), "{statement}: {found:?}");
+        database.batch_execute("ROLLBACK").await.unwrap();
+        assert_eq!(broken(&system, &database).await, BTreeSet::new(), "after {statement} was taken back");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_changed_in_the_stream_is_found_by_the_invariant_it_breaks() {
+    let (system, database) = at_rest().await;
+    let mut redis = system.redis.connect().await;
+    let epoch: String = redis::cmd("GET").arg("{s1}:epoch").query_async(&mut redis).await.unwrap();
+    let restore = format!("SET {{s1}}:epoch {epoch}");
+    let tampered = [
+        (Invariant::PlansExact, "HINCRBY {s1}:project:1 used 1", "HINCRBY {s1}:project:1 used -1"),
+        (Invariant::PlansExact, "HINCRBY {s1}:project:1 tat 60000000", "HINCRBY {s1}:project:1 tat -60000000"),
+        (Invariant::BooksAgree, "HINCRBY {s1}:project:1 accepted 1", "HINCRBY {s1}:project:1 accepted -1"),
+        (Invariant::Quiet, "HINCRBY {s1}:project:1 pending 1", "HINCRBY {s1}:project:1 pending -1"),
+        (Invariant::Quiet, "HINCRBY {s1}:shard backlog_events 1", "HINCRBY {s1}:shard backlog_events -1"),
+        (Invariant::Quiet, "XADD {s1}:events * v 1", "XTRIM {s1}:events MAXLEN 0"),
+        (Invariant::Quiet, "SET {s1}:epoch another", &restore),
+    ];
+    for (invariant, done, undone) in tampered {
+        for (words, expected) in [(done, true), (undone, false)] {
+            let (name, arguments) = words.split_once(' ').unwrap();
+            let mut command = redis::cmd(name);
+            command.arg(arguments.split(' ').collect::<Vec<_>>());
+            command.query_async::<redis::Value>(&mut redis).await.unwrap();
+            let found = broken(&system, &database).await;
+            assert_eq!(found.contains(&invariant), expected, "{words}: {found:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_meter_that_runs_backwards_is_seen_by_whoever_watches() {
+    let (system, database) = at_rest().await;
+    let watch = Watch::start(system.postgres.config());
+    testkit::eventually(Duration::from_secs(60), "a first look", async || watch.looks() > 0).await;
+    database.batch_execute("UPDATE usage_hourly SET events = events - 1 WHERE project_id = 1").await.unwrap();
+    let violations = watch.finish(&database).await;
+    assert_eq!(violations.len(), 1);
+    assert_eq!(violations[0].invariant, Invariant::Monotone);
+}
