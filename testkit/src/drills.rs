@@ -14,7 +14,7 @@ const PROFILE: &str = "faults";
 const PROGRAMS: [&str; 3] = ["ingest-api", "stream-worker", "millrace"];
 
 /// Builds the programs for drills, once in a test process, and returns the profile to start them in: see
-/// [`crate::Program::start_in`]. The first time takes minutes; when nothing has changed, less than a second.
+/// [`crate::Launch`]. The first time takes minutes; when nothing has changed, less than a second.
 ///
 /// # Panics
 /// When they cannot be built, with what the compiler says.

@@ -1,23 +1,15 @@
 //! The points at which a process can be made to die lie where they say, and an ordinary build knows nothing of them.
 
-use std::cell::Cell;
-use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::time::Duration;
 
-use serde_json::json;
 use shared::failpoint::Point;
-use shared::mutant::Mutant;
-use testkit::http::HttpClient;
-use testkit::{Postgres, Launch, Program, Redis, drill_build, eventually};
+use testkit::{Launch, Program, drill_build};
 use tokio_postgres::Client;
 
-const SOON: Duration = Duration::from_secs(60);
-const KEY: &str = "points-test-key-1";
+use crate::stage::{QUICK, Stage};
+
 const SIGKILL: i32 = 9;
-/// Settings of workers that take over and keep house soon, so that nobody has to wait for it.
-const QUICK: [(&str, &str); 2] = [("TAKEOVER_IDLE_MS", "300"), ("UPKEEP_INTERVAL_MS", "300")];
 
 /// The tables that open transactions of workers have written to.
 const WRITTEN_TO: &str = "
@@ -33,103 +25,9 @@ const LETTERS_TOO: &str = "t @> '{dead_letters,batches}' AND NOT t && '{usage_ho
 const ALL_BUT_COMMIT: &str = "t @> '{events,batches,usage_hourly}'";
 const NO_TRANSACTION: &str = "t = '{}'";
 
-/// Servers with one project, and programs built for drills.
-struct Stage {
-    redis: Redis,
-    postgres: Postgres,
-    database: Client,
-    profile: &'static str,
-    posted: Cell<u32>,
-}
-
-impl Stage {
-    async fn set() -> Self {
-        let profile = drill_build();
-        let (redis, postgres) = tokio::join!(Redis::start(), Postgres::start());
-        let database = postgres.connect().await;
-        let stage = Self { redis, postgres, database, profile, posted: Cell::default() };
-        stage.millrace(&["migrate"]).await;
-        stage.millrace(&["project", "create", "shop", "--plan", "enterprise", "--key", KEY]).await;
-        stage
-    }
-
-    async fn millrace(&self, arguments: &[&str]) {
-        let (redis, database) = (self.redis.url(), self.postgres.url());
-        let backends = [("REDIS_URL", &*redis), ("DATABASE_URL", &*database)];
-        let finished = Program::run("millrace", arguments, &backends).await;
-        assert_eq!(finished.code, Some(0), "millrace {arguments:?}: {finished:?}");
-    }
-
-    fn start(&self, name: &str, more: &[(&str, &str)]) -> Program {
-        let (redis, database) = (self.redis.url(), self.postgres.url());
-        let usual = [
-            ("REDIS_URL", &*redis),
-            ("DATABASE_URL", &*database),
-            ("METRICS_ADDR", "127.0.0.1:0"),
-            ("WORKER_LANES", "1"),
-        ];
-        Program::launch(name, &Launch { profile: Some(self.profile), variables: &[&usual, more].concat(), ..Launch::default() })
-    }
-
-    async fn api(&self, more: &[(&str, &str)]) -> (Program, SocketAddr) {
-        let mut program = self.start("ingest-api", &[&[("LISTEN_ADDR", "127.0.0.1:0")], more].concat());
-        let address = program.address().await;
-        eventually(SOON, "the API to be ready", async || {
-            testkit::http::get(address, "/readyz", &[]).await.status == 200
-        })
-        .await;
-        (program, address)
-    }
-
-    async fn worker(&self, more: &[(&str, &str)]) -> Program {
-        let mut program = self.start("stream-worker", &[&QUICK, more].concat());
-        program.wait_for_line("lanes are draining").await;
-        program
-    }
-
-    /// Posts one event of its own. `None` when no answer comes.
-    async fn post(&self, api: SocketAddr) -> Option<u16> {
-        self.posted.set(self.posted.get() + 1);
-        let id = format!("event-{}", self.posted.get());
-        self.post_again(api, &id).await
-    }
-
-    async fn post_again(&self, api: SocketAddr, id: &str) -> Option<u16> {
-        let event = json!({"id": id, "name": "tested", "timestamp": "2026-11-21T08:00:00Z"});
-        let body = json!({"events": [event]}).to_string();
-        let authorization = format!("Bearer {KEY}");
-        let mut client = HttpClient::new(api);
-        let posted = client.post("/v1/events", &[("authorization", &authorization)], body).await;
-        posted.ok().map(|answer| answer.status)
-    }
-
-    /// Puts an entry into the stream that can only become a dead letter.
-    async fn force_damaged_entry(&self) {
-        let mut command = redis::cmd("XADD");
-        command.arg("{s0}:events").arg("*").arg("v").arg("from the future");
-        command.exec_async(&mut self.redis.connect().await).await.unwrap();
-    }
-
-    /// Entries in the stream.
-    async fn entries(&self) -> u64 {
-        let mut command = redis::cmd("XLEN");
-        command.arg("{s0}:events").query_async(&mut self.redis.connect().await).await.unwrap()
-    }
-
-    async fn count(&self, table: &str) -> i64 {
-        self.database.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap().get(0)
-    }
-
-    async fn holds(&self, fact: &str) -> bool {
-        let look = format!("SELECT {fact} FROM ({WRITTEN_TO}) w");
-        self.database.query_one(&look, &[]).await.unwrap().get(0)
-    }
-
-    /// Lets a worker to which nothing happens finish what others left.
-    async fn drain(&self) {
-        let _worker = self.worker(&[]).await;
-        eventually(SOON, "the backlog to drain", async || self.entries().await == 0).await;
-    }
+async fn holds(database: &Client, fact: &str) -> bool {
+    let look = format!("SELECT {fact} FROM ({WRITTEN_TO}) w");
+    database.query_one(&look, &[]).await.unwrap().get(0)
 }
 
 fn armed(point: Point, action: &str) -> String {
@@ -159,7 +57,7 @@ async fn a_worker_that_is_stopped_at_a_point_has_done_what_the_point_says_and_no
             assert_eq!(stage.post(address).await, Some(202));
         }
         worker.wait_for_line(&format!("failpoint {}: SIGSTOP", point.name())).await;
-        assert!(stage.holds(fact).await, "{fact} at {}", point.name());
+        assert!(holds(&stage.database, fact).await, "{fact} at {}", point.name());
         let seen = (stage.entries().await, stage.count("batches").await - before);
         assert_eq!(seen, (entries, committed), "entries and ledger rows at {}", point.name());
         worker.kill().await;
@@ -240,7 +138,9 @@ async fn a_drill_that_is_misspelt_does_not_start() {
             ("FAILPOINTS", "store::after_copy=explode"),
             ("MILLRACE_MUTANT", "unheard-of"),
         ] {
-            let mut started = Program::launch(program, &Launch { profile: Some(profile), variables: &[(variable, value)], ..Launch::default() });
+            let variables = [(variable, value)];
+            let launch = Launch { profile: Some(profile), variables: &variables, ..Launch::default() };
+            let mut started = Program::launch(program, &launch);
             let exit = started.wait_exit().await;
             started.wait_for_line(&format!("{variable}={value:?}")).await;
             assert_eq!(exit.code(), Some(2), "{program}, {variable}={value}: {}", started.log());
@@ -248,38 +148,19 @@ async fn a_drill_that_is_misspelt_does_not_start() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_mutant_passes_for_right_while_nothing_goes_wrong() {
-    let stage = Stage::set().await;
-    for (mutant, stored) in Mutant::ALL.into_iter().zip(1..) {
-        // Without an epoch the counters are rebuilt, so that every script has its turn.
-        redis::cmd("DEL").arg("{s0}:epoch").exec_async(&mut stage.redis.connect().await).await.unwrap();
-        let chosen = [("MILLRACE_MUTANT", mutant.name())];
-        let (mut api, address) = stage.api(&chosen).await;
-        api.wait_for_line("built for drills").await;
-        let mut worker = stage.worker(&chosen).await;
-        assert_eq!(stage.post(address).await, Some(202), "{}", mutant.name());
-        eventually(SOON, "an event", async || stage.count("events").await == stored).await;
-        eventually(SOON, "the backlog to drain", async || stage.entries().await == 0).await;
-        worker.terminate();
-        assert_eq!(worker.wait_exit().await.code(), Some(0), "{}", mutant.name());
-        let logs = [api.log(), worker.log()].concat();
-        assert!(!logs.contains("panicked"), "{}: {logs}", mutant.name());
-    }
-    stage.millrace(&["audit"]).await;
-}
-
 #[test]
 fn an_ordinary_build_knows_no_points_and_no_mutants() {
     let tests = std::env::current_exe().unwrap();
     let folder = tests.parent().and_then(Path::parent).expect("tests lie in deps, in the profile's folder");
     let names = Point::ALL.map(Point::name);
-    let words = ["MILLRACE_MUTANT", "FAILPOINTS", "counter-outside-the-transaction", "built for drills"];
-    for program in ["ingest-api", "stream-worker", "millrace"] {
-        let bytes = std::fs::read(folder.join(program)).expect("run `cargo build --workspace` first");
-        for word in names.iter().chain(&words) {
-            let is_there = memchr::memmem::find(&bytes, word.as_bytes()).is_some();
-            assert!(!is_there, "{program} contains {word:?}");
+    let words = ["MILLRACE_MUTANT", "FAILPOINTS", "counter-outside-the-transaction"];
+    for (folder, knows) in [(folder, false), (&folder.with_file_name(drill_build()), true)] {
+        for program in ["ingest-api", "stream-worker", "millrace"] {
+            let bytes = std::fs::read(folder.join(program)).expect("run `cargo build --workspace` first");
+            for word in names.iter().chain(&words) {
+                let is_there = memchr::memmem::find(&bytes, word.as_bytes()).is_some();
+                assert_eq!(is_there, knows, "{word:?} in {program} of {}", folder.display());
+            }
         }
     }
 }
