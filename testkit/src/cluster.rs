@@ -27,22 +27,21 @@ const SETTINGS: &[(&str, &str)] = &[
     ("log_lock_waits", "on"),
 ];
 
-/// Where the data of the server in this folder lies.
-pub(crate) fn data(folder: &Path) -> PathBuf {
-    folder.join("data")
-}
-
-/// Makes the data of a new server.
-pub(crate) fn create(folder: &Path, port: u16, settings: &[(&str, &str)]) {
-    let owner = server_user();
-    copy_tree(&template(), &data(folder));
+/// Makes the data of a new server, which keeps its socket and its log in `folder`.
+pub(crate) fn create(folder: &Path, data: &Path, port: u16, settings: &[(&str, &str)]) {
+    copy_tree(&template(), data);
     let mut text = format!("port = {port}\nunix_socket_directories = '{}'\n", folder.display());
     for (name, value) in SETTINGS.iter().chain(settings) {
         text.push_str(&format!("{name} = '{value}'\n"));
     }
-    fs::write(data(folder).join("postgresql.auto.conf"), text)
-        .expect("a file can be written in our own folder");
-    if let Some(owner) = owner {
+    fs::write(data.join("postgresql.auto.conf"), text).expect("a file can be written in our own folder");
+    give_to_server(folder);
+    give_to_server(data);
+}
+
+/// Makes a folder and all in it belong to whom PostgreSQL runs as.
+pub(crate) fn give_to_server(folder: &Path) {
+    if let Some(owner) = server_user() {
         give_tree(folder, &owner);
     }
 }
@@ -110,11 +109,10 @@ fn template() -> PathBuf {
             fs::remove_dir_all(&half).expect("a folder of ours can be removed");
         }
         let folder = Folder::create();
-        if let Some(owner) = server_user() {
-            give_tree(folder.path(), &owner);
-        }
-        run_initdb(&data(folder.path()));
-        copy_tree(&data(folder.path()), &half);
+        give_to_server(folder.path());
+        let data = folder.path().join("data");
+        run_initdb(&data);
+        copy_tree(&data, &half);
         fs::rename(&half, &template).expect("a folder of ours can be renamed");
     }
     template

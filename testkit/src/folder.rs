@@ -1,12 +1,15 @@
 //! Folders of servers: temporary, locked by the process they belong to, and swept when that process died without
 //! removing them.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+
+use crate::tmpfs;
 
 const PREFIX: &str = "millrace-test-";
 const LOCK: &str = "owner.lock";
@@ -36,6 +39,13 @@ impl Folder {
         Self { inner, _lock: lock }
     }
 
+    /// Makes a folder that everybody can enter: servers that refuse to run as root use what is in it.
+    pub(crate) fn create_open() -> Self {
+        let folder = Self::create();
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("a new folder is ours");
+        folder
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.inner.path()
     }
@@ -51,6 +61,7 @@ fn sweep(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
         if entry.file_name().to_string_lossy().starts_with(PREFIX) && is_abandoned(&entry.path()) {
+            tmpfs::sweep(&entry.path());
             // Another user's folder, or one that another process is sweeping too: not ours to complain about.
             drop(std::fs::remove_dir_all(entry.path()));
         }

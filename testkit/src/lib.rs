@@ -3,6 +3,7 @@
 //! - [`Redis`] and [`Postgres`] are the genuine servers, each in a temporary folder of its own, that can be killed,
 //!   paused and restarted.
 //! - [`Program`] is one of our own binaries as a process.
+//! - [`Shim`] gives such a process a disk and a clock that obey, [`Tmpfs`] a disk that runs full.
 //! - [`http`] speaks to it, well or badly; an [`HttpProxy`] between it and a client spoils chosen requests.
 //! - [`eventually`] waits for a fact instead of for a time.
 //!
@@ -19,9 +20,14 @@ mod program;
 mod proxy;
 mod redis;
 mod server;
+mod shim;
+mod tmpfs;
 
 pub use eventually::{Fact, eventually};
 pub use postgres::{Database, Postgres};
-pub use program::{Finished, Program};
+pub use program::{Finished, Limits, Program};
 pub use proxy::{Done, HttpProxy, Spoil};
 pub use redis::Redis;
+pub use server::ServerOptions;
+pub use shim::{DiskError, Shim};
+pub use tmpfs::{NotAllowed, Tmpfs};

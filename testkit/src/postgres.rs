@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Config, NoTls};
 use crate::cluster;
 use crate::eventually;
 use crate::folder::Folder;
-use crate::server::{Process, free_port};
+use crate::server::{Pairs, Process, ServerOptions, free_port, owned};
 
 const START_DEADLINE: Duration = Duration::from_secs(120);
 /// Ports are chosen at random among free ones; losing this many races in a row is a sign of something else.
@@ -26,6 +26,8 @@ pub struct Postgres {
     // Dropped in this order: the server must be gone before its folder.
     process: Process,
     folder: Folder,
+    data: PathBuf,
+    variables: Pairs,
     port: u16,
     databases: AtomicU32,
 }
@@ -51,17 +53,28 @@ impl Postgres {
     /// # Panics
     /// See [`Postgres::start`].
     pub async fn start_with(settings: &[(&str, &str)]) -> Self {
+        Self::start_options(ServerOptions { settings, ..ServerOptions::default() }).await
+    }
+
+    /// Starts one that is special in more than its settings.
+    ///
+    /// # Panics
+    /// See [`Postgres::start`].
+    pub async fn start_options(options: ServerOptions<'_>) -> Self {
         for _ in 0..START_ATTEMPTS {
             let folder = Folder::create();
-            let port = free_port();
-            cluster::create(folder.path(), port, settings);
-            let process = launch(folder.path());
-            let mut server = Self { process, folder, port, databases: AtomicU32::new(0) };
+            let data = options.folder.unwrap_or(folder.path()).join("postgres-data");
+            let (port, variables) = (free_port(), owned(options.variables));
+            cluster::create(folder.path(), &data, port, options.settings);
+            let process = launch(folder.path(), &data, &variables);
+            let mut server = Self { process, folder, data, variables, port, databases: AtomicU32::new(0) };
             if server.answers().await {
                 return server;
             }
             let log = server.log();
             assert!(log.contains("Address already in use"), "postgres did not start:\n{log}");
+            // Where it was told to lie, the next attempt must find room.
+            std::fs::remove_dir_all(&server.data).expect("the data of a dead server can be removed");
         }
         panic!("postgres found its port taken {START_ATTEMPTS} times in a row")
     }
@@ -106,9 +119,39 @@ impl Postgres {
         Database { name, port: self.port }
     }
 
+    /// A tablespace whose files lie in this folder, such as on a [`Tmpfs`](crate::Tmpfs): a disk for tables alone,
+    /// which can be full while the log of transactions goes on.
+    ///
+    /// # Panics
+    /// When the server does not make it.
+    pub async fn create_tablespace(&self, name: &str, folder: &Path) {
+        let place = folder.join(name);
+        std::fs::create_dir(&place).expect("a folder can be made where the test says");
+        cluster::give_to_server(&place);
+        let statement = format!("CREATE TABLESPACE {name} LOCATION '{}'", place.display());
+        self.connect().await.batch_execute(&statement).await.expect("a tablespace can be created");
+    }
+
+    /// SIGKILL of one session. PostgreSQL then ends all others and recovers, for the one may have left shared memory
+    /// half written.
+    ///
+    /// # Panics
+    /// When this server has no such session.
+    pub fn kill_backend(&self, pid: i32) {
+        let session = Pid::from_raw(pid).filter(|pid| self.children().contains(pid));
+        let session = session.unwrap_or_else(|| panic!("{pid} is no session of this server"));
+        signal_stranger(session, Signal::KILL);
+    }
+
     /// The operator's stop: sessions are ended, everything is written, then it ends.
     pub async fn stop_fast(&mut self) {
         self.process.signal(Signal::INT);
+        self.process.ended().await;
+    }
+
+    /// The stop in need: sessions are ended, nothing is written, and the next start recovers.
+    pub async fn stop_immediate(&mut self) {
+        self.process.signal(Signal::QUIT);
         self.process.ended().await;
     }
 
@@ -138,9 +181,23 @@ impl Postgres {
     /// # Panics
     /// When it does not start.
     pub async fn restart(&mut self) {
+        assert!(self.try_restart().await, "postgres did not start again:\n{}", self.log());
+    }
+
+    /// The same; false when it ended instead, as it does while its disk is full.
+    pub async fn try_restart(&mut self) -> bool {
         self.kill().await;
-        self.process = launch(self.folder.path());
-        assert!(self.answers().await, "postgres did not start again:\n{}", self.log());
+        self.process = launch(self.folder.path(), &self.data, &self.variables);
+        self.answers().await
+    }
+
+    /// The operator's restart.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn restart_fast(&mut self) {
+        self.stop_fast().await;
+        self.restart().await;
     }
 
     /// SIGSTOP to every process of it: connections stay open and answer nothing.
@@ -170,7 +227,7 @@ impl Postgres {
     /// Waits until it accepts connections; false when it has ended instead.
     async fn answers(&mut self) -> bool {
         let (database, process) = (self.first_database(), &mut self.process);
-        let ours = cluster::data(self.folder.path());
+        let ours = self.data.clone();
         eventually(START_DEADLINE, "postgres to accept connections", async || {
             if process.exit().is_some() {
                 return Ok(false);
@@ -236,7 +293,7 @@ async fn answers_as(database: &Database, ours: &Path) -> Result<(), String> {
     if Path::new(&data) == ours { Ok(()) } else { Err(format!("another PostgreSQL answers, of {data}")) }
 }
 
-fn launch(folder: &Path) -> Process {
+fn launch(folder: &Path, data: &Path, variables: &[(String, String)]) -> Process {
     let mut command = cluster::command("postgres");
     let log = std::fs::File::options()
         .create(true)
@@ -244,7 +301,8 @@ fn launch(folder: &Path) -> Process {
         .open(folder.join(cluster::LOG))
         .expect("a log can be opened in our own folder");
     let log_too = log.try_clone().expect("an open file can be cloned");
-    command.arg("-D").arg(cluster::data(folder)).stdin(Stdio::null()).stdout(log).stderr(log_too);
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    command.arg("-D").arg(data).stdin(Stdio::null()).stdout(log).stderr(log_too);
     Process::start(command)
 }
 

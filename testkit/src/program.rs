@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,6 +21,15 @@ pub struct Program {
     name: String,
     process: Process,
     log: Log,
+}
+
+/// What a program may have of the machine; `None` is what we may have.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Files and sockets open at once.
+    pub open_files: Option<u64>,
+    /// Bytes of its address space.
+    pub address_space_bytes: Option<u64>,
 }
 
 /// What a program that was waited for has left behind.
@@ -49,7 +58,15 @@ impl Program {
     /// # Panics
     /// When it is not built.
     pub fn start_with(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut process = Process::start(command(name, arguments, variables));
+        Self::start_limited(name, arguments, variables, Limits::default())
+    }
+
+    /// The same, on a machine that gives it no more than this.
+    ///
+    /// # Panics
+    /// When it is not built.
+    pub fn start_limited(name: &str, arguments: &[&str], variables: &[(&str, &str)], limits: Limits) -> Self {
+        let mut process = Process::start(command(name, arguments, variables, limits));
         let log = Log::default();
         log.follow(process.child().stdout.take().expect("standard output is piped"));
         log.follow(process.child().stderr.take().expect("standard error is piped"));
@@ -61,7 +78,8 @@ impl Program {
     /// # Panics
     /// When it is not built.
     pub async fn run(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
-        let child = spawn(command(name, arguments, variables)).expect("a program of ours can be run");
+        let command = command(name, arguments, variables, Limits::default());
+        let child = spawn(command).expect("a program of ours can be run");
         let waiting = tokio::task::spawn_blocking(|| child.wait_with_output());
         let output = waiting.await.expect("waiting does not panic").expect("a child can be waited for");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -151,6 +169,15 @@ impl Program {
         self.process.ended().await
     }
 
+    /// How many files and sockets it has open.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn open_files(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.process.pid().as_raw_nonzero());
+        std::fs::read_dir(folder).expect("a running process has a list of files").count()
+    }
+
     /// Its resident memory, in bytes.
     ///
     /// # Panics
@@ -172,8 +199,16 @@ impl Drop for Program {
     }
 }
 
-fn command(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
-    let mut command = mortal(&executable(name));
+fn command(name: &str, arguments: &[&str], variables: &[(&str, &str)], limits: Limits) -> Command {
+    let mut command = if limits == Limits::default() {
+        mortal(&executable(name))
+    } else {
+        let mut limited = mortal(Path::new("prlimit"));
+        limited.args(limits.open_files.map(|files| format!("--nofile={files}")));
+        limited.args(limits.address_space_bytes.map(|bytes| format!("--as={bytes}")));
+        limited.arg(executable(name));
+        limited
+    };
     command.args(arguments).env_clear();
     for name in ["PATH", "HOME", "RUST_LOG", "RUST_BACKTRACE", "LLVM_PROFILE_FILE"] {
         if let Some(value) = std::env::var_os(name) {

@@ -22,6 +22,25 @@ const END_DEADLINE: Duration = Duration::from_secs(60);
 /// none is lost to a passing client between a server's death and its restart.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
+/// How to start a [`Redis`](crate::Redis) or a [`Postgres`](crate::Postgres).
+#[derive(Clone, Copy, Default, Debug)]
+pub struct ServerOptions<'a> {
+    /// Settings of its configuration file, on top of the usual ones.
+    pub settings: &'a [(&'a str, &'a str)],
+    /// Environment variables, such as [`Shim::variables`](crate::Shim::variables).
+    pub variables: &'a [(&'a str, &'a str)],
+    /// Where its data shall lie instead of in its own temporary folder, such as on a [`Tmpfs`](crate::Tmpfs). Its log
+    /// does not: a server whose disk is full must be able to say so.
+    pub folder: Option<&'a Path>,
+}
+
+/// Names with values, kept for the next start.
+pub(crate) type Pairs = Vec<(String, String)>;
+
+pub(crate) fn owned(pairs: &[(&str, &str)]) -> Pairs {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
 type Order = (Command, SyncSender<io::Result<Child>>);
 
 /// Starts a command in the thread that stays.
