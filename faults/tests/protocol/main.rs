@@ -5,6 +5,7 @@
 mod model;
 mod mutant;
 mod search;
+mod state;
 
 use model::Protocol;
 use mutant::Mutant;
