@@ -122,7 +122,8 @@ pub(crate) async fn torment(drill: Drill, at_least: Duration) -> Verdict {
         tokio::time::sleep(Duration::from_millis(rng.random_range(LASTING_MS))).await;
         system.heal().await;
     }
-    let needs = [(Sight::Acknowledged, 200), (Sight::Unknown, 1), (Sight::Redelivered, 1), (Sight::Looked, 10)];
+    let needs =
+        [(Sight::Acknowledged, 200), (Sight::Unknown, 1), (Sight::Redelivered, 1), (Sight::Looked, 10)];
     system.finish(clients, &needs).await
 }
 
@@ -134,7 +135,9 @@ impl System {
             Fault::KillApi if self.apis[api].is_running() => self.apis[api].kill().await,
             Fault::StopApi if self.apis[api].is_running() => self.apis[api].program().pause(),
             Fault::KillWorker if self.workers[worker].is_running() => self.workers[worker].kill().await,
-            Fault::TerminateWorker if self.workers[worker].is_running() => self.workers[worker].program().terminate(),
+            Fault::TerminateWorker if self.workers[worker].is_running() => {
+                self.workers[worker].program().terminate()
+            }
             Fault::StopWorker if self.workers[worker].is_running() => self.workers[worker].program().pause(),
             Fault::WorkerDiesAt(point) if self.workers[worker].is_running() => {
                 self.workers[worker].kill().await;
@@ -150,7 +153,9 @@ impl System {
             Fault::RestartPostgres => self.postgres.stop_fast().await,
             Fault::StopPostgres => self.postgres.pause(),
             Fault::KillSession => self.kill_a_session().await,
-            Fault::LockTable(table) => self.lock(table, Duration::from_millis(rng.random_range(LASTING_MS))).await,
+            Fault::LockTable(table) => {
+                self.lock(table, Duration::from_millis(rng.random_range(LASTING_MS))).await
+            }
             Fault::Weather(wire, weather) => self.wires()[wire].set(weather),
             Fault::TrapAdmission => drop(self.wires()[0].arm(cut_reply(nth, Call::named("EVALSHA")))),
             Fault::TrapRead => drop(self.wires()[1].arm(cut_reply(nth, Call::named("XREADGROUP")))),

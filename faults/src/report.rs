@@ -22,7 +22,8 @@ const NEVER: &str = "not held yet";
 pub fn write_drills(file: &Path, held: &[Held]) -> io::Result<()> {
     let text = std::fs::read_to_string(file)?;
     let old = between(&text, DRILLS)?;
-    let mut table = String::from("| drill | hits | fault | must | tier | seen |\n|---|---|---|---|---|---|\n");
+    let mut table =
+        String::from("| drill | hits | fault | must | tier | seen |\n|---|---|---|---|---|---|\n");
     for row in matrix::rows() {
         let now = held.iter().find(|held| held.row.name == row.name);
         let seen = now.map(seen).or_else(|| old_cell(old, row.name)).unwrap_or_else(|| NEVER.to_owned());
@@ -44,7 +45,11 @@ pub fn write_mutants(file: &Path, caught: &[Caught]) -> io::Result<()> {
     let text = std::fs::read_to_string(file)?;
     let mut table = String::from("| mutant | what is wrong | drill | caught by |\n|---|---|---|---|\n");
     for caught in caught {
-        let by: Vec<_> = caught.by().into_iter().map(|invariant| format!("{} {invariant:?}", invariant.number())).collect();
+        let by: Vec<_> = caught
+            .by()
+            .into_iter()
+            .map(|invariant| format!("{} {invariant:?}", invariant.number()))
+            .collect();
         let by = if by.is_empty() { "**nothing**".to_owned() } else { by.join(", ") };
         let line = [caught.mutant.name, caught.mutant.wrong, caught.mutant.drill, &by];
         writeln!(table, "| {} |", line.join(" | ")).expect("writing to a String does not fail");
@@ -55,7 +60,11 @@ pub fn write_mutants(file: &Path, caught: &[Caught]) -> io::Result<()> {
 fn seen(held: &Held) -> String {
     match &held.verdict {
         Ok(verdict) => format!("{} (seed {})", verdict.seen(), held.seed),
-        Err(panic) => format!("**could not be held to the end**: {} (seed {})", panic.replace(['\n', '|'], " "), held.seed),
+        Err(panic) => format!(
+            "**could not be held to the end**: {} (seed {})",
+            panic.replace(['\n', '|'], " "),
+            held.seed
+        ),
     }
 }
 
@@ -72,7 +81,11 @@ fn between<'a>(text: &'a str, [begin, end]: [&str; 2]) -> io::Result<&'a str> {
 
 fn replaced(text: &str, marks: [&str; 2], table: &str) -> io::Result<String> {
     let old = between(text, marks)?;
-    Ok(text.replacen(&format!("{}{old}{}", marks[0], marks[1]), &format!("{}\n{table}{}", marks[0], marks[1]), 1))
+    Ok(text.replacen(
+        &format!("{}{old}{}", marks[0], marks[1]),
+        &format!("{}\n{table}{}", marks[0], marks[1]),
+        1,
+    ))
 }
 
 #[cfg(test)]

@@ -105,7 +105,11 @@ async fn whatever_is_changed_in_the_stream_is_found_by_the_invariant_it_breaks()
     let restore = format!("SET {{s1}}:epoch {epoch}");
     let tampered = [
         (Invariant::PlansExact, "HINCRBY {s1}:project:1 used 1", "HINCRBY {s1}:project:1 used -1"),
-        (Invariant::PlansExact, "HINCRBY {s1}:project:1 tat 60000000", "HINCRBY {s1}:project:1 tat -60000000"),
+        (
+            Invariant::PlansExact,
+            "HINCRBY {s1}:project:1 tat 60000000",
+            "HINCRBY {s1}:project:1 tat -60000000",
+        ),
         (Invariant::BooksAgree, "HINCRBY {s1}:project:1 accepted 1", "HINCRBY {s1}:project:1 accepted -1"),
         (Invariant::Quiet, "HINCRBY {s1}:project:1 pending 1", "HINCRBY {s1}:project:1 pending -1"),
         (Invariant::Quiet, "HINCRBY {s1}:shard backlog_events 1", "HINCRBY {s1}:shard backlog_events -1"),

@@ -268,7 +268,9 @@ async fn admit(service: &Service, known: &Known, prepared: &Prepared, awaited: b
     if first_answer_lost && matches!(verdict, Verdict::RateLimited { .. } | Verdict::QuotaExceeded { .. }) {
         // The first call may wait in a connection that was given up, and pass where the second did not: a 4xx would
         // promise that the batch is not stored.
-        return Err(Problem::StreamUnavailable("whether the batch was taken is not known; send the same again"));
+        return Err(Problem::StreamUnavailable(
+            "whether the batch was taken is not known; send the same again",
+        ));
     }
     let ours = prepared.digest.is_none() && first_answer_lost;
     if matches!(verdict, Verdict::Admitted { .. }) || (ours && matches!(verdict, Verdict::Repeated { .. })) {

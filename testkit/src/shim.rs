@@ -49,8 +49,7 @@ impl Shim {
         compile(&library);
         let control_path = folder.path().join("control");
         std::fs::write(&control_path, [0; CONTROL_BYTES]).expect("a file can be written in our own folder");
-        let control =
-            File::options().write(true).open(&control_path).expect("a file of ours can be opened");
+        let control = File::options().write(true).open(&control_path).expect("a file of ours can be opened");
         Self { control, library, control_path: control_path.display().to_string(), _folder: folder }
     }
 

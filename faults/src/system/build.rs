@@ -163,7 +163,8 @@ fn common(drill: &Drill, layout: &Layout<'_>, redis_url: &str, database_url: &st
 async fn operate(drill: &Drill, redis: &Redis, postgres: &Postgres, arguments: &[&str]) {
     let (redis, database) = (redis.url(), postgres.url());
     let variables = [("REDIS_URL", redis.as_str()), ("DATABASE_URL", database.as_str())];
-    let launch = Launch { profile: Some(&drill.profile), arguments, variables: &variables, ..Launch::default() };
+    let launch =
+        Launch { profile: Some(&drill.profile), arguments, variables: &variables, ..Launch::default() };
     let finished = Program::run_to_end("millrace", &launch).await;
     assert_eq!(finished.code, Some(0), "millrace {arguments:?}: {finished:?}");
 }
@@ -177,7 +178,8 @@ async fn projects(drill: &Drill, redis: &Redis, postgres: &Postgres, layout: &La
         let number = |number: u64| i32::try_from(number).expect("a plan of a drill is small");
         let (per_minute, burst) = (number(limits.requests_per_minute), number(limits.burst));
         let per_month = limits.events_per_month.map(|events| i64::try_from(events).expect("a plan is small"));
-        let insert = "INSERT INTO plans (name, requests_per_minute, burst, events_per_month, events_per_batch)
+        let insert =
+            "INSERT INTO plans (name, requests_per_minute, burst, events_per_month, events_per_batch)
                       VALUES ($1, $2, $3, $4, 1000)";
         let inserted = database.execute(insert, &[&name, &per_minute, &burst, &per_month]).await;
         inserted.expect("a plan can be made");
@@ -198,5 +200,11 @@ async fn projects(drill: &Drill, redis: &Redis, postgres: &Postgres, layout: &La
     }
     let probes = made.split_off(named.len());
     let limits = |project: &Project| if project.name == "limited" { layout.limited } else { UNLIMITED };
-    (made.into_iter().map(|project| (limits(&project), project)).map(|(limits, project)| (Arc::new(project), limits)).collect(), probes)
+    (
+        made.into_iter()
+            .map(|project| (limits(&project), project))
+            .map(|(limits, project)| (Arc::new(project), limits))
+            .collect(),
+        probes,
+    )
 }

@@ -40,7 +40,8 @@ const API_SIGHTS: &[(Sight, &str)] = &[
 impl System {
     /// Ends the faults: proxies let everything pass, what stands still goes on, what is dead is started again.
     pub async fn heal(&mut self) {
-        let wires = [&self.wire_clients, &self.wire_api_redis, &self.wire_worker_redis, &self.wire_worker_postgres];
+        let wires =
+            [&self.wire_clients, &self.wire_api_redis, &self.wire_worker_redis, &self.wire_worker_postgres];
         wires.into_iter().flatten().for_each(testkit::chaos::ChaosProxy::heal);
         self.redis.resume();
         self.postgres.resume();
@@ -113,7 +114,8 @@ impl System {
         while tokio::time::Instant::now() < deadline {
             let mut entries = 0_u64;
             for shard in 0..self.shards {
-                let length = redis::cmd("XLEN").arg(Self::stream_key(shard)).query_async::<u64>(&mut redis).await;
+                let length =
+                    redis::cmd("XLEN").arg(Self::stream_key(shard)).query_async::<u64>(&mut redis).await;
                 entries += length.expect("Redis answers the oracle");
             }
             if entries == 0 {
@@ -154,7 +156,10 @@ impl System {
             command.arg("CONSUMERS").arg(Self::stream_key(shard)).arg("workers");
             let consumers: Vec<redis::Value> = command.query_async(&mut redis).await.unwrap_or_default();
             if consumers.len() > lives * LANES_MAX {
-                broken(format!("shard {shard} has {} consumers of {lives} lives of workers", consumers.len()));
+                broken(format!(
+                    "shard {shard} has {} consumers of {lives} lives of workers",
+                    consumers.len()
+                ));
             }
         }
     }

@@ -70,13 +70,8 @@ pub fn open_stream(redis: &Redis) -> SharedStream {
 
 /// The same, of a Redis behind a proxy.
 pub fn open_stream_at(url: String) -> SharedStream {
-    RedisStream::new(RedisOptions {
-        url,
-        shards: 1,
-        backlog_events_max: BACKLOG_EVENTS_MAX,
-        connections: 2,
-    })
-    .unwrap()
+    RedisStream::new(RedisOptions { url, shards: 1, backlog_events_max: BACKLOG_EVENTS_MAX, connections: 2 })
+        .unwrap()
 }
 
 impl Server {

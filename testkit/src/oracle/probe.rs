@@ -31,14 +31,20 @@ pub async fn probe(api: SocketAddr, project: &Project, database: &Client, findin
         let answer = post(api, &project.key, &event, &[("prefer", WAIT)]).await;
         let bulk = "SELECT coalesce(sum(length(properties->>'bulk')), 0)::bigint FROM events
                      WHERE project_id = $1 AND event_id = $2";
-        let stored: i64 =
-            database.query_one(bulk, &[&project.id, &id]).await.expect("PostgreSQL answers the oracle").get(0);
+        let stored: i64 = database
+            .query_one(bulk, &[&project.id, &id])
+            .await
+            .expect("PostgreSQL answers the oracle")
+            .get(0);
         let is_stored = usize::try_from(stored) == Ok(bytes);
         match answer {
             Ok(answer) if answer.status == 200 && is_stored => {}
             Ok(answer) => {
                 let told = String::from_utf8_lossy(&answer.body).into_owned();
-                let said = format!("{}: a probe of {bytes} B: {} {told}, {stored} B stored", project.name, answer.status);
+                let said = format!(
+                    "{}: a probe of {bytes} B: {} {told}, {stored} B stored",
+                    project.name, answer.status
+                );
                 findings.add(Invariant::ProbesPass, said);
             }
             Err(error) => findings.add(Invariant::ProbesPass, format!("{}: {error}", project.name)),
@@ -51,30 +57,49 @@ pub async fn probe(api: SocketAddr, project: &Project, database: &Client, findin
 ///
 /// # Panics
 /// When PostgreSQL cannot be asked.
-pub async fn fill(api: SocketAddr, project: &Project, limits: Limits, database: &Client, findings: &mut Findings) {
+pub async fn fill(
+    api: SocketAddr,
+    project: &Project,
+    limits: Limits,
+    database: &Client,
+    findings: &mut Findings,
+) {
     let Some(quota) = limits.events_per_month else { return };
     let stored = "SELECT coalesce(sum(stored), 0)::bigint FROM batches
                    WHERE project_id = $1 AND date_trunc('month', received_at) = date_trunc('month', now())";
-    let stored: i64 = database.query_one(stored, &[&project.id]).await.expect("PostgreSQL answers the oracle").get(0);
+    let stored: i64 =
+        database.query_one(stored, &[&project.id]).await.expect("PostgreSQL answers the oracle").get(0);
     let mut left = quota.saturating_sub(u64::try_from(stored).unwrap_or_default());
     while left > 0 {
         let count = left.min(FILL_EVENTS);
         if let Err(said) = post_within_rate(api, project, count, 202).await {
-            let said = format!("{}: {left} events are left of {quota}, and {count} were answered {said}", project.name);
+            let said = format!(
+                "{}: {left} events are left of {quota}, and {count} were answered {said}",
+                project.name
+            );
             return findings.add(Invariant::PlansExact, said);
         }
         left -= count;
     }
     if let Err(said) = post_within_rate(api, project, 1, 429).await {
-        let said = format!("{}: the quota of {quota} is used up, and one more event was answered {said}", project.name);
+        let said = format!(
+            "{}: the quota of {quota} is used up, and one more event was answered {said}",
+            project.name
+        );
         findings.add(Invariant::PlansExact, said);
     }
 }
 
 /// Posts new events, waiting as long as the rate demands, and expects this status.
-async fn post_within_rate(api: SocketAddr, project: &Project, count: u64, expected: u16) -> Result<(), String> {
+async fn post_within_rate(
+    api: SocketAddr,
+    project: &Project,
+    count: u64,
+    expected: u16,
+) -> Result<(), String> {
     let numbers = project.history.take_numbers(count);
-    let events: Vec<Value> = numbers.iter().map(|&number| project.history.source.event(number).json()).collect();
+    let events: Vec<Value> =
+        numbers.iter().map(|&number| project.history.source.event(number).json()).collect();
     let key = Uuid::new_v4().to_string();
     for _ in 0..POSTS_MAX {
         let body = json!({ "events": events });
@@ -93,7 +118,9 @@ async fn post_within_rate(api: SocketAddr, project: &Project, count: u64, expect
             continue;
         }
         match (answer.status, told["batch_id"].as_str().and_then(|id| id.parse().ok())) {
-            (202, Some(id)) => project.history.acknowledged(&numbers, id, told["accepted"].as_u64().unwrap_or(0), false),
+            (202, Some(id)) => {
+                project.history.acknowledged(&numbers, id, told["accepted"].as_u64().unwrap_or(0), false)
+            }
             (400..500, _) => project.history.refused(&numbers, code),
             _ => project.history.unknown(&numbers),
         }
