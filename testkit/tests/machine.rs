@@ -149,17 +149,16 @@ async fn a_wait_in_redis_outlasts_its_timeout_when_the_clock_goes_back_but_not_a
     let shim = Shim::create();
     let redis = redis_on(&shim, &[]).await;
     let (mut waiter, mut other) = (redis.connect().await, redis.connect().await);
-    let wait = tokio::spawn(async move { waiter.blpop::<_, Option<(String, String)>>("list", 1.0).await });
+    let mut wait =
+        tokio::spawn(async move { waiter.blpop::<_, Option<(String, String)>>("list", 1.0).await });
     eventually(DEADLINE, "the client to wait", async || {
         let info: String = redis::cmd("INFO").arg("clients").query_async(&mut other).await.unwrap();
         info.contains("blocked_clients:1")
     })
     .await;
     shim.set_clock_ahead(-HOUR_S);
-    let uptime = Duration::from_millis(1_500);
-    let still_waiting =
-        tokio::time::timeout(uptime, std::future::pending::<()>()).await.is_err() && !wait.is_finished();
-    assert!(still_waiting, "its end lies an hour ahead");
+    let unanswered = tokio::time::timeout(Duration::from_millis(1_500), &mut wait).await;
+    assert!(unanswered.is_err(), "its end lies an hour ahead");
     let () = other.rpush("list", "arrived").await.unwrap();
     assert_eq!(wait.await.unwrap().unwrap().unwrap().1, "arrived");
 }
@@ -175,9 +174,8 @@ async fn a_postgres_recovers_from_the_death_of_a_session_and_from_an_immediate_s
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     postgres.kill_backend(pid);
     eventually(DEADLINE, "the client to notice", async || client.is_closed()).await;
-    eventually(DEADLINE, "the recovery", async || {
-        postgres.log().contains("database system is ready to accept connections\n")
-            && postgres.log().contains("reinitializing")
+    eventually(DEADLINE, "a second start", async || {
+        postgres.log().matches("ready to accept connections").count() == 2
     })
     .await;
     postgres.stop_immediate().await;
