@@ -1,5 +1,5 @@
 //! Entries that bring processes down. Data that the database refuses is the store's affair; this room is for an entry
-//! whose mere handling ends the process, again and again.
+//! whose mere handling ends the process or the lane, again and again.
 //!
 //! Deliveries alone prove nothing: a restart or a long outage counts them up for innocent entries as well. So an entry
 //! delivered often is first written alone, and each attempt is noted before and forgotten after it; only attempts
@@ -21,7 +21,7 @@ pub fn must_be_alone(delivery: &Delivery) -> bool {
 /// What is said of an entry convicted by `attempts`, this one included, of which none came back; `None` while in doubt.
 pub fn verdict(attempts: u32) -> Option<String> {
     let lost = attempts.saturating_sub(1);
-    (lost >= LOST_ATTEMPTS_MAX).then(|| format!("handling this entry ended the worker {lost} times"))
+    (lost >= LOST_ATTEMPTS_MAX).then(|| format!("handling this entry ended the worker or its lane {lost} times"))
 }
 
 #[cfg(test)]
