@@ -82,7 +82,12 @@ async fn main() -> ExitCode {
             let held = runner::hold_all(rows, seed, at_once, testkit::drill_build()).await;
             written(write.map(|file| report::write_drills(&file, &held)));
             let broken: Vec<_> = held.iter().filter(|held| !held.holds()).map(|held| held.row.name).collect();
-            println!("{} drills, {} broken{}", held.len(), broken.len(), broken.iter().map(|name| format!("\n  {name}")).collect::<String>());
+            println!(
+                "{} drills, {} broken{}",
+                held.len(),
+                broken.len(),
+                broken.iter().map(|name| format!("\n  {name}")).collect::<String>()
+            );
             broken.is_empty()
         }
         Command::Mutants { names } => {
@@ -97,6 +102,7 @@ async fn main() -> ExitCode {
         }
         Command::Nemesis { minutes } => {
             let held = nemesis::hold(seed, Duration::from_secs(minutes * 60), testkit::drill_build()).await;
+            println!("{}", held.told());
             written(write.map(|file| report::write_drills(&file, std::slice::from_ref(&held))));
             held.holds()
         }

@@ -60,7 +60,9 @@ impl Caught {
         let by = self.by();
         match &self.held.verdict {
             Ok(_) if !by.is_empty() => format!("caught by {by:?}"),
-            Ok(verdict) => format!("SEED={} not caught by any of {:?}: {verdict}", self.held.seed, self.mutant.breaks),
+            Ok(verdict) => {
+                format!("SEED={} not caught by any of {:?}: {verdict}", self.held.seed, self.mutant.breaks)
+            }
             Err(panic) => format!("SEED={}: the drill was not held to the end: {panic}", self.held.seed),
         }
     }

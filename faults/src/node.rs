@@ -24,6 +24,8 @@ pub struct Node {
     pub limits: Limits,
     program: Option<Program>,
     lives: usize,
+    /// Whether this life has variables of its own, such as failpoints that may still be armed.
+    rigged: bool,
     /// Logs of the lives before this one.
     past_log: String,
     /// Metrics of the lives before this one, as far as they could still be asked for.
@@ -34,7 +36,7 @@ impl Node {
     /// A node that does not run yet.
     pub(crate) fn new(name: &'static str, profile: &str, variables: Vec<(String, String)>) -> Self {
         let (past_log, past_metrics) = (String::new(), String::new());
-        Self { name, profile: profile.to_owned(), variables, limits: Limits::default(), program: None, lives: 0, past_log, past_metrics }
+        Self { name, profile: profile.to_owned(), variables, limits: Limits::default(), program: None, lives: 0, rigged: false, past_log, past_metrics }
     }
 
     /// Starts it, unless it runs; returns when it is at work.
@@ -63,6 +65,7 @@ impl Node {
         let own = self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let variables: Vec<_> = own.chain(more.iter().copied()).collect();
         self.lives += 1;
+        self.rigged = !more.is_empty();
         self.program = Some(Program::launch(self.name, &Launch { profile: Some(&self.profile), variables: &variables, limits: self.limits, ..Launch::default() }));
     }
 
@@ -83,6 +86,11 @@ impl Node {
     /// How often it was started.
     pub fn lives(&self) -> usize {
         self.lives
+    }
+
+    /// Whether this life has variables of its own, such as failpoints that may still be armed.
+    pub fn is_rigged(&self) -> bool {
+        self.rigged
     }
 
     /// Whether it runs; a stopped process runs, too.

@@ -117,7 +117,10 @@ impl Verdict {
         if let Some(reason) = &self.skipped {
             return format!("**not run**: {reason}");
         }
-        let told: Vec<_> = self.sights.iter().filter(|(sight, count)| **count > 0 && **sight != Sight::Looked)
+        let told: Vec<_> = self
+            .sights
+            .iter()
+            .filter(|(sight, count)| **count > 0 && **sight != Sight::Looked)
             .map(|(sight, count)| format!("{count} {}", words(*sight)))
             .collect();
         let end = if self.holds() { "all invariants hold" } else { "**broken**" };

@@ -83,7 +83,12 @@ async fn poison_at_the_door(drill: Drill) -> Verdict {
 
 /// Posts a hostile event between good ones. Whether it was refused, alone or with all of them; what else was answered
 /// is an error.
-async fn post_among(client: &mut HttpClient, project: &Project, good: &[u64], hostile: &[u8]) -> Result<bool, String> {
+async fn post_among(
+    client: &mut HttpClient,
+    project: &Project,
+    good: &[u64],
+    hostile: &[u8],
+) -> Result<bool, String> {
     let mut events: Vec<Vec<u8>> =
         good.iter().map(|&number| project.history.source.event(number).json().to_string().into()).collect();
     events.insert(good.len() / 2, hostile.to_vec());
@@ -140,7 +145,7 @@ async fn poison_in_the_stream(drill: Drill) -> Verdict {
 }
 
 /// Puts one entry with poisonous rows among good ones into the stream. Returns how many are poisonous.
-async fn force_poison(system: &System, round: usize, rng: &mut StdRng) -> u64 {
+pub(crate) async fn force_poison(system: &System, round: usize, rng: &mut StdRng) -> u64 {
     let project = &system.projects[round % 2].0;
     let poisons = poison::rows(ProjectId(project.id));
     let good = project.history.take_numbers(rng.random_range(0..6));
@@ -186,7 +191,9 @@ async fn damaged_entries(drill: Drill) -> Verdict {
             findings.add(Invariant::PoisonSetAside, format!("worker {at} fell over"));
         }
     }
-    system.projects.push((nobody, Limits { events_per_month: None, requests_per_minute: 600_000, burst: 600_000 }));
+    system
+        .projects
+        .push((nobody, Limits { events_per_month: None, requests_per_minute: 600_000, burst: 600_000 }));
     clients.acknowledge(20).await;
     let needs = [(Sight::Acknowledged, 40), (Sight::DeadLettered, dead)];
     system.finish_with(clients, &needs, findings).await
@@ -225,7 +232,11 @@ async fn wait_for_letters(system: &System, dead: u64) {
     let sum = "SELECT coalesce(sum(event_count), 0)::bigint FROM dead_letters";
     eventually(SOON, "the damaged entries to be dead letters", async || {
         let now: i64 = database.query_one(sum, &[]).await.map_err(|error| error.to_string())?.get(0);
-        if u64::try_from(now).is_ok_and(|now| now >= dead) { Ok(()) } else { Err(json!([now, dead]).to_string()) }
+        if u64::try_from(now).is_ok_and(|now| now >= dead) {
+            Ok(())
+        } else {
+            Err(json!([now, dead]).to_string())
+        }
     })
     .await;
 }

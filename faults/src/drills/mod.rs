@@ -1,7 +1,7 @@
 //! The drills, by what they hit.
 
 mod combined;
-mod data;
+pub(crate) mod data;
 mod poison;
 mod wires;
 mod worker;

@@ -41,7 +41,8 @@ pub(super) fn hostile_events() -> Vec<(&'static str, Vec<u8>)> {
 
 /// The row of an event of the oracle's, as the API would have written it.
 pub(super) fn good_row(project: ProjectId, event: &Event) -> Vec<u8> {
-    let (properties, context) = (event.properties.to_string(), event.context.as_ref().map(ToString::to_string));
+    let (properties, context) =
+        (event.properties.to_string(), event.context.as_ref().map(ToString::to_string));
     let time = match (event.time_us, event.kind) {
         (Some(us), _) => EventTime::At(us),
         (None, Kind::Anonymous) => EventTime::Anonymous,
@@ -74,7 +75,8 @@ pub(super) fn rows(project: ProjectId) -> Vec<Vec<u8>> {
         b"{\"a\":\"\0\"}",
         deep.as_bytes(),
     ];
-    let mut rows: Vec<_> = json.iter().map(|json| written(&Row { properties: Some(json), ..plain(project) })).collect();
+    let mut rows: Vec<_> =
+        json.iter().map(|json| written(&Row { properties: Some(json), ..plain(project) })).collect();
     rows.push(written(&Row { name: "a\0b", ..plain(project) }));
     rows.push(written(&Row { subject: Some("\0"), ..plain(project) }));
     rows
@@ -107,7 +109,8 @@ pub(super) fn damaged_entries(project: ProjectId) -> Vec<Damaged> {
     let packed = |rows: &[u8]| Packed::pack(Uuid::now_v7(), project, COUNT, rows).fields().to_vec();
     let with = |name: &str, value: &[u8]| {
         let mut fields = whole();
-        let field = fields.iter_mut().find(|(field, _)| *field == name).expect("a whole entry has every field");
+        let field =
+            fields.iter_mut().find(|(field, _)| *field == name).expect("a whole entry has every field");
         field.1 = Bytes::copy_from_slice(value);
         fields
     };

@@ -49,7 +49,11 @@ async fn deliveries_lost(drill: Drill) -> Verdict {
         let (shard, deliveries) = (round % 2, 2 + u64::from(round / 2));
         eventually(SOON, "an entry to be handed out again", async || {
             let now = system.deliveries_max(shard).await;
-            if now >= deliveries { Ok(()) } else { Err(format!("{now} deliveries, {} replies cut", cut.times())) }
+            if now >= deliveries {
+                Ok(())
+            } else {
+                Err(format!("{now} deliveries, {} replies cut", cut.times()))
+            }
         })
         .await;
         system.heal().await;
@@ -57,7 +61,9 @@ async fn deliveries_lost(drill: Drill) -> Verdict {
         system.saw(Sight::DeliveryLost, 1);
         clients.acknowledge(20).await;
     }
-    system.finish(clients, &[(Sight::Acknowledged, 100), (Sight::ReplyCut, 8), (Sight::DeliveryLost, 4)]).await
+    system
+        .finish(clients, &[(Sight::Acknowledged, 100), (Sight::ReplyCut, 8), (Sight::DeliveryLost, 4)])
+        .await
 }
 
 async fn settled_and_not_told(drill: Drill) -> Verdict {

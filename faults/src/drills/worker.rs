@@ -27,5 +27,10 @@ async fn killed_at(drill: Drill, point: &str) -> Verdict {
         clients.acknowledge(20).await;
     }
     system.saw(Sight::KilledInTransaction, 3);
-    system.finish(clients, &[(Sight::Acknowledged, 100), (Sight::Redelivered, 1), (Sight::KilledInTransaction, 3)]).await
+    system
+        .finish(
+            clients,
+            &[(Sight::Acknowledged, 100), (Sight::Redelivered, 1), (Sight::KilledInTransaction, 3)],
+        )
+        .await
 }

@@ -66,7 +66,8 @@ impl System {
     pub async fn lock(&mut self, table: &'static str, held: Duration) {
         let Some(database) = self.try_database().await else { return };
         tokio::spawn(async move {
-            let lock = format!("BEGIN; SET LOCAL lock_timeout = '2s'; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+            let lock =
+                format!("BEGIN; SET LOCAL lock_timeout = '2s'; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
             if database.batch_execute(&lock).await.is_ok() {
                 tokio::time::sleep(held).await;
             }
