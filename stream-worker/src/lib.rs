@@ -41,7 +41,8 @@ pub async fn run(
             let (stream, store, settings) = (Arc::clone(&stream), Arc::clone(&store), Arc::clone(&settings));
             let stopping = shutdown.clone();
             let lane = move || {
-                let (stream, store, settings) = (Arc::clone(&stream), Arc::clone(&store), Arc::clone(&settings));
+                let (stream, store, settings) =
+                    (Arc::clone(&stream), Arc::clone(&store), Arc::clone(&settings));
                 Lane::new(name.clone(), shard, stream, store, settings, stopping.clone()).run()
             };
             tasks.push(keep_alive("a lane", lane, shutdown.clone()).boxed());

@@ -21,7 +21,7 @@ pub fn must_be_alone(delivery: &Delivery) -> bool {
 /// What is said of an entry convicted by `attempts`, this one included, of which none came back; `None` while in doubt.
 pub fn verdict(attempts: u32) -> Option<String> {
     let lost = attempts.saturating_sub(1);
-    (lost >= LOST_ATTEMPTS_MAX).then(|| format!("handling this entry ended the worker or its lane {lost} times"))
+    (lost >= LOST_ATTEMPTS_MAX).then(|| format!("handling this entry ended the worker {lost} times"))
 }
 
 #[cfg(test)]
