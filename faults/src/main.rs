@@ -102,6 +102,7 @@ async fn main() -> ExitCode {
         }
         Command::Nemesis { minutes } => {
             let held = nemesis::hold(seed, Duration::from_secs(minutes * 60), testkit::drill_build()).await;
+            println!("{}", held.told());
             written(write.map(|file| report::write_drills(&file, std::slice::from_ref(&held))));
             held.holds()
         }

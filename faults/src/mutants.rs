@@ -18,7 +18,12 @@ pub struct Mutant {
 }
 
 /// All of them.
-pub const MUTANTS: &[Mutant] = &[];
+pub const MUTANTS: &[Mutant] = &[Mutant {
+    name: "refund-not-gated",
+    wrong: "duplicates are refunded again whenever their entry is settled again",
+    drill: "settled and not told",
+    breaks: &[Invariant::PlansExact],
+}];
 
 /// What became of a mutant.
 pub struct Caught {

@@ -9,9 +9,10 @@ use rand::{RngExt, SeedableRng};
 use testkit::chaos::{Act, Call, ChaosProxy, Moment, Transaction, Trap, Weather};
 use testkit::oracle::Load;
 
+use crate::drills::data;
 use crate::matrix;
 use crate::runner::{self, Held};
-use crate::{Drill, Layout, Sight, System, Verdict};
+use crate::{Drill, Layout, Node, Sight, System, Verdict};
 
 /// The row of the matrix under which it is reported.
 pub const ROW: &str = "random nemesis";
@@ -40,10 +41,13 @@ const AT_ONCE: [usize; 4] = [1, 2, 2, 3];
 enum Fault {
     KillApi,
     StopApi,
+    TerminateApi,
+    ApiDiesAt(&'static str),
     KillWorker,
     TerminateWorker,
     StopWorker,
     WorkerDiesAt(&'static str),
+    WorkerPanicsAt(&'static str),
     KillRedis,
     StopRedis,
     FlushScripts,
@@ -63,6 +67,9 @@ enum Fault {
 const FAULTS: &[Fault] = &[
     Fault::KillApi,
     Fault::StopApi,
+    Fault::TerminateApi,
+    Fault::ApiDiesAt("api::before_admission"),
+    Fault::ApiDiesAt("api::after_admission"),
     Fault::KillWorker,
     Fault::TerminateWorker,
     Fault::StopWorker,
@@ -71,6 +78,9 @@ const FAULTS: &[Fault] = &[
     Fault::WorkerDiesAt("store::after_ledger"),
     Fault::WorkerDiesAt("store::before_commit"),
     Fault::WorkerDiesAt("store::after_commit"),
+    Fault::WorkerDiesAt("store::dead_letter_written"),
+    Fault::WorkerPanicsAt("lane::after_read"),
+    Fault::WorkerPanicsAt("store::after_copy"),
     Fault::KillRedis,
     Fault::StopRedis,
     Fault::FlushScripts,
@@ -113,6 +123,10 @@ pub(crate) async fn torment(drill: Drill, at_least: Duration) -> Verdict {
     let started = Instant::now();
     while started.elapsed() < at_least {
         clients.acknowledge(BREATH).await;
+        if rng.random_bool(0.3) {
+            // While all is well, so that it is known to be there.
+            data::force_poison(&system, rng.random_range(0..64), &mut rng).await;
+        }
         let count = *AT_ONCE.choose(&mut rng).expect("it is not empty");
         let chosen: Vec<Fault> = FAULTS.sample(&mut rng, count).copied().collect();
         eprintln!("[{:4} s] {chosen:?}", started.elapsed().as_secs());
@@ -120,6 +134,7 @@ pub(crate) async fn torment(drill: Drill, at_least: Duration) -> Verdict {
             system.inflict(fault, &mut rng).await;
         }
         tokio::time::sleep(Duration::from_millis(rng.random_range(LASTING_MS))).await;
+        system.defuse().await;
         system.heal().await;
     }
     let needs =
@@ -139,12 +154,20 @@ impl System {
                 self.workers[worker].program().terminate()
             }
             Fault::StopWorker if self.workers[worker].is_running() => self.workers[worker].program().pause(),
-            Fault::WorkerDiesAt(point) if self.workers[worker].is_running() => {
-                self.workers[worker].kill().await;
-                self.workers[worker].launch(&[("FAILPOINTS", &format!("{point}={nth}*off->1*return(kill)"))]);
+            Fault::TerminateApi if self.apis[api].is_running() => self.apis[api].program().terminate(),
+            Fault::ApiDiesAt(point) => {
+                rig(&mut self.apis[api], &format!("{point}={nth}*off->1*return(kill)")).await
             }
-            Fault::KillApi | Fault::StopApi | Fault::KillWorker | Fault::TerminateWorker => {}
-            Fault::StopWorker | Fault::WorkerDiesAt(_) => {}
+            Fault::WorkerDiesAt(point) => {
+                rig(&mut self.workers[worker], &format!("{point}={nth}*off->1*return(kill)")).await;
+            }
+            // As many as a single entry could meet and not be convicted.
+            Fault::WorkerPanicsAt(point) => {
+                rig(&mut self.workers[worker], &format!("{point}={nth}*off->2*panic")).await;
+            }
+            // They are dead or dying already.
+            Fault::KillApi | Fault::StopApi | Fault::TerminateApi => {}
+            Fault::KillWorker | Fault::TerminateWorker | Fault::StopWorker => {}
             Fault::KillRedis => self.redis.kill().await,
             Fault::StopRedis => self.redis.pause(),
             Fault::FlushScripts => self.tell_redis(&["SCRIPT", "FLUSH"]).await,
@@ -157,11 +180,26 @@ impl System {
                 self.lock(table, Duration::from_millis(rng.random_range(LASTING_MS))).await
             }
             Fault::Weather(wire, weather) => self.wires()[wire].set(weather),
-            Fault::TrapAdmission => drop(self.wires()[0].arm(cut_reply(nth, Call::named("EVALSHA")))),
-            Fault::TrapRead => drop(self.wires()[1].arm(cut_reply(nth, Call::named("XREADGROUP")))),
-            Fault::TrapSettle => drop(self.wires()[1].arm(cut_reply(nth, SETTLE))),
-            Fault::TrapCommit(moment) => drop(self.wires()[2].arm(Trap::nth(nth, moment, Act::Cut))),
+            Fault::TrapAdmission => self.lay(0, nth, Moment::Reply(Call::named("EVALSHA")), rng),
+            Fault::TrapRead => self.lay(1, nth, Moment::Reply(Call::named("XREADGROUP")), rng),
+            Fault::TrapSettle => self.lay(1, nth, Moment::Reply(SETTLE), rng),
+            Fault::TrapCommit(moment) => self.lay(2, nth, moment, rng),
         }
+    }
+
+    /// Ends the lives in which a failpoint may still be armed: it is not to spring when all is said to be well.
+    async fn defuse(&mut self) {
+        for node in self.apis.iter_mut().chain(&mut self.workers) {
+            if node.is_rigged() && node.is_running() {
+                node.kill().await;
+            }
+        }
+    }
+
+    /// A trap with one of the things that can be done to a connection.
+    fn lay(&self, wire: usize, nth: u64, moment: Moment, rng: &mut StdRng) {
+        let act = *ACTS.choose(rng).expect("it is not empty");
+        self.wires()[wire].arm(Trap::nth(nth, moment, act));
     }
 
     /// APIs to Redis, workers to Redis, workers to PostgreSQL.
@@ -174,6 +212,12 @@ impl System {
 /// What settles entries, told from other scripts by a key that only it has.
 pub(crate) const SETTLE: Call = Call::named("EVALSHA").containing(":attempts");
 
-fn cut_reply(nth: u64, call: Call) -> Trap {
-    Trap::nth(nth, Moment::Reply(call), Act::CutReply)
+const ACTS: [Act; 4] = [Act::Cut, Act::CutReply, Act::BlackHole, Act::Pause { ms: 700 }];
+
+/// A life in which failpoints are armed, beginning now.
+async fn rig(node: &mut Node, points: &str) {
+    if node.is_running() {
+        node.kill().await;
+    }
+    node.launch(&[("FAILPOINTS", points)]);
 }

@@ -12,8 +12,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(60);
 const METRICS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What a program says when it is at work.
-const READY: &[(&str, &str)] =
-    &[("ingest-api", "listening on http://"), ("stream-worker", "lanes are draining")];
+const READY: &[(&str, &str)] = &[("ingest-api", "listening on http://"), ("stream-worker", "lanes are draining")];
 
 /// An API or a worker.
 #[derive(Debug)]
@@ -25,6 +24,8 @@ pub struct Node {
     pub limits: Limits,
     program: Option<Program>,
     lives: usize,
+    /// Whether this life has variables of its own, such as failpoints that may still be armed.
+    rigged: bool,
     /// Logs of the lives before this one.
     past_log: String,
     /// Metrics of the lives before this one, as far as they could still be asked for.
@@ -35,16 +36,7 @@ impl Node {
     /// A node that does not run yet.
     pub(crate) fn new(name: &'static str, profile: &str, variables: Vec<(String, String)>) -> Self {
         let (past_log, past_metrics) = (String::new(), String::new());
-        Self {
-            name,
-            profile: profile.to_owned(),
-            variables,
-            limits: Limits::default(),
-            program: None,
-            lives: 0,
-            past_log,
-            past_metrics,
-        }
+        Self { name, profile: profile.to_owned(), variables, limits: Limits::default(), program: None, lives: 0, rigged: false, past_log, past_metrics }
     }
 
     /// Starts it, unless it runs; returns when it is at work.
@@ -60,8 +52,7 @@ impl Node {
 
     /// Waits until it is at work.
     pub async fn ready(&mut self) {
-        let ready =
-            READY.iter().find(|(name, _)| *name == self.name).expect("every program has a sign of readiness");
+        let ready = READY.iter().find(|(name, _)| *name == self.name).expect("every program has a sign of readiness");
         self.program().wait_for_line(ready.1).await;
     }
 
@@ -74,15 +65,8 @@ impl Node {
         let own = self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let variables: Vec<_> = own.chain(more.iter().copied()).collect();
         self.lives += 1;
-        self.program = Some(Program::launch(
-            self.name,
-            &Launch {
-                profile: Some(&self.profile),
-                variables: &variables,
-                limits: self.limits,
-                ..Launch::default()
-            },
-        ));
+        self.rigged = !more.is_empty();
+        self.program = Some(Program::launch(self.name, &Launch { profile: Some(&self.profile), variables: &variables, limits: self.limits, ..Launch::default() }));
     }
 
     /// Sets a variable for the lives to come.
@@ -102,6 +86,11 @@ impl Node {
     /// How often it was started.
     pub fn lives(&self) -> usize {
         self.lives
+    }
+
+    /// Whether this life has variables of its own, such as failpoints that may still be armed.
+    pub fn is_rigged(&self) -> bool {
+        self.rigged
     }
 
     /// Whether it runs; a stopped process runs, too.

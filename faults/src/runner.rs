@@ -23,6 +23,14 @@ impl Held {
     pub fn holds(&self) -> bool {
         self.verdict.as_ref().is_ok_and(Verdict::holds)
     }
+
+    /// What it found, in words.
+    pub fn told(&self) -> String {
+        match &self.verdict {
+            Ok(verdict) => format!("{}: {verdict}", self.row.name),
+            Err(panic) => format!("{}: could not be held to the end: {panic}", self.row.name),
+        }
+    }
 }
 
 /// Holds one drill.
@@ -66,10 +74,7 @@ pub async fn hold_all(rows: Vec<&'static Row>, seed: u64, at_once: usize, profil
         let profile = Arc::clone(&profile);
         async move {
             let held = hold(row, seed, None, &profile).await;
-            match &held.verdict {
-                Ok(verdict) => eprintln!("{}: {verdict}", row.name),
-                Err(panic) => eprintln!("{}: could not be held to the end: {panic}", row.name),
-            }
+            eprintln!("{}", held.told());
             held
         }
     });

@@ -41,6 +41,14 @@ pub enum Sight {
     Killed,
     /// Replies that a proxy kept to itself.
     ReplyCut,
+    /// Entries whose delivery was lost on the way to a worker, so that they had to be delivered again.
+    DeliveryLost,
+    /// Panics in a worker.
+    Panicked,
+    /// Weathers that a wire has been through, each until it had bitten.
+    Weathered,
+    /// Bodies refused, as a whole or in part, for what stood in them.
+    BodyRefused,
     /// Connections to the stream that were made anew.
     Reconnected,
     /// Shards whose counters were rebuilt after Redis had been wiped.
@@ -151,6 +159,10 @@ fn words(sight: Sight) -> &'static str {
         Sight::KilledInTransaction => "killed in a transaction",
         Sight::Killed => "killed",
         Sight::ReplyCut => "replies cut",
+        Sight::DeliveryLost => "deliveries lost",
+        Sight::Panicked => "panics",
+        Sight::Weathered => "weathers lived through",
+        Sight::BodyRefused => "bodies refused",
         Sight::Reconnected => "reconnects",
         Sight::Rebuilt => "rebuilt",
         Sight::Looked => "looks at the meters",

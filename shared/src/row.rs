@@ -35,6 +35,13 @@ pub const BYTES_MIN: usize = FIXED_BYTES + 5 * 4;
 const JSONB_VERSION: u8 = 1;
 /// PostgreSQL counts microseconds from 2000-01-01.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
+/// The first time PostgreSQL has, in 4714 BC (source: `MIN_TIMESTAMP` in its datatype/timestamp.h). A row's time is asked
+/// about before the row is sent, so one that is none fails where no row can be blamed.
+const FIRST_TIME: i64 = -211_813_488_000_000_000;
+/// The last time that can be told in microseconds since 1970, in the year 294247.
+const LAST_TIME: i64 = i64::MAX - POSTGRES_EPOCH_US;
+/// From this field on, a field is jsonb.
+const FIRST_JSON_FIELD: i16 = 7;
 
 /// When an event happened, and so what it is recognised by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -168,7 +175,9 @@ fn row_end(rows: &[u8], start: usize) -> Option<usize> {
     let widths = [(2, 8_i32), (14, 8), (26, 16), (46, 8)];
     let shaped = fixed[..2] == FIELD_COUNT.to_be_bytes()
         && widths.iter().all(|&(at, width)| fixed[at..at + 4] == width.to_be_bytes());
-    if !shaped {
+    let time = i64::from_be_bytes(fixed[TIMESTAMP_AT..TIMESTAMP_AT + 8].try_into().ok()?);
+    let is_time = matches!(time, i64::MIN | FIRST_TIME..=LAST_TIME | i64::MAX);
+    if !shaped || !is_time {
         return None;
     }
     let mut at = start + FIXED_BYTES;
@@ -177,7 +186,11 @@ fn row_end(rows: &[u8], start: usize) -> Option<usize> {
         at += 4;
         match usize::try_from(length) {
             Ok(bytes) => {
-                rows.get(at..at.checked_add(bytes)?)?;
+                let value = rows.get(at..at.checked_add(bytes)?)?;
+                // PostgreSQL has no data error for this, only one that looks like a fault of its own.
+                if field >= FIRST_JSON_FIELD && value.first() != Some(&JSONB_VERSION) {
+                    return None;
+                }
                 at += bytes;
             }
             Err(_) if length == -1 && field > 4 => {}

@@ -144,6 +144,37 @@ fn an_entry_of_another_version_or_with_a_field_missing_tells_what_can_be_read() 
     assert_ne!(id_of_damaged(0, EntryId { ms: 1, seq: 2 }), id_of_damaged(1, EntryId { ms: 1, seq: 2 }));
 }
 
+/// PostgreSQL would answer these as if it were out of order itself, and they would be tried for ever.
+#[test]
+fn rows_of_another_format_of_json_or_of_time_are_damage() {
+    let row = Row {
+        project: ProjectId(1),
+        time: EventTime::At(1_795_000_000_000_000),
+        event_id: Uuid::new_v4(),
+        name: "a",
+        subject: None,
+        client_id: None,
+        properties: None,
+        context: Some(b"{}"),
+    };
+    let mut good = Vec::new();
+    row.write(&mut good);
+    let is_row = |bytes: &[u8]| row::split(bytes).all(|row| row.is_ok());
+    assert!(is_row(&good));
+    let version_at = good.len() - 3;
+    let mut newer = good.clone();
+    newer[version_at] = 2;
+    assert!(!is_row(&newer), "another version of jsonb");
+    let mut empty = good[..version_at].to_vec();
+    empty[version_at - 4..].copy_from_slice(&0_i32.to_be_bytes());
+    assert!(!is_row(&empty), "jsonb without a version");
+    for no_time in [i64::MIN + 1, -211_813_488_000_000_001, i64::MAX - 1] {
+        let mut timeless = good.clone();
+        timeless[18..26].copy_from_slice(&no_time.to_be_bytes());
+        assert!(!is_row(&timeless), "{no_time} is no time");
+    }
+}
+
 #[test]
 fn a_bomb_in_an_entry_is_damage_and_takes_no_memory() {
     let bomb = zstd::bulk::compress(&vec![0_u8; 50 << 20], 3).unwrap();

@@ -13,12 +13,14 @@ pub mod upkeep;
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use shared::store::SharedStore;
 use shared::stream::SharedStream;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::backoff::Backoff;
 use crate::config::Settings;
 use crate::lane::Lane;
 use crate::upkeep::Upkeep;
@@ -31,31 +33,43 @@ pub async fn run(
     shutdown: watch::Receiver<bool>,
 ) {
     let life = Uuid::new_v4().simple().to_string();
-    let upkeep = Upkeep::new(Arc::clone(&stream), Arc::clone(&store), Arc::clone(&settings));
-    let upkeep = tokio::spawn(upkeep.run(shutdown.clone()));
-    let mut lanes = Vec::new();
+    let mut tasks = Vec::new();
     for shard in 0..stream.shards() {
         for number in 0..settings.lanes {
             // Unique to this lane of this life: a name is never used by two that live at once.
             let name = format!("{}-{}-s{shard}l{number}", std::process::id(), &life[..12]);
-            let lane = Lane::new(
-                name,
-                shard,
-                Arc::clone(&stream),
-                Arc::clone(&store),
-                Arc::clone(&settings),
-                shutdown.clone(),
-            );
-            lanes.push(tokio::spawn(lane.run()));
+            let (stream, store, settings) = (Arc::clone(&stream), Arc::clone(&store), Arc::clone(&settings));
+            let stopping = shutdown.clone();
+            let lane = move || {
+                let (stream, store, settings) =
+                    (Arc::clone(&stream), Arc::clone(&store), Arc::clone(&settings));
+                Lane::new(name.clone(), shard, stream, store, settings, stopping.clone()).run()
+            };
+            tasks.push(keep_alive("a lane", lane, shutdown.clone()).boxed());
         }
     }
-    tracing::info!(lanes = lanes.len(), "{} lanes are draining the stream", lanes.len());
-    for ended in join_all(lanes).await {
-        if let Err(error) = ended {
-            tracing::error!(%error, "a lane has ended by a panic: {error}");
+    tracing::info!(lanes = tasks.len(), "{} lanes are draining the stream", tasks.len());
+    let stopping = shutdown.clone();
+    let upkeep = move || {
+        Upkeep::new(Arc::clone(&stream), Arc::clone(&store), Arc::clone(&settings)).run(stopping.clone())
+    };
+    tasks.push(keep_alive("upkeep", upkeep, shutdown).boxed());
+    join_all(tasks).await;
+}
+
+/// Runs what `make` makes until it ends by itself; after a panic, the next one in its place. A panic must cost one
+/// attempt at what it held and no more: a process that goes on with fewer and fewer lanes looks alive and drains nothing.
+/// What a panicked lane held it finds again under its name, and an entry that brings lanes down again and again is
+/// convicted as one that brings processes down.
+async fn keep_alive<F: Future<Output = ()> + Send + 'static>(
+    what: &'static str,
+    make: impl Fn() -> F,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let mut backoff = Backoff::new(what);
+    while let Err(panic) = tokio::spawn(make()).await {
+        if !backoff.wait(&panic, &mut shutdown).await {
+            return;
         }
-    }
-    if let Err(error) = upkeep.await {
-        tracing::error!(%error, "upkeep has ended by a panic: {error}");
     }
 }

@@ -1,5 +1,5 @@
 //! Entries that bring processes down. Data that the database refuses is the store's affair; this room is for an entry
-//! whose mere handling ends the process, again and again.
+//! whose mere handling ends the process or the lane, again and again.
 //!
 //! Deliveries alone prove nothing: a restart or a long outage counts them up for innocent entries as well. So an entry
 //! delivered often is first written alone, and each attempt is noted before and forgotten after it; only attempts

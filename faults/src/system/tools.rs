@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::System;
 
 /// How long a tool may take: what it talks to may be stopped.
@@ -21,6 +23,32 @@ impl System {
         };
         // An answer is not what it is for: it may kill its own connection.
         drop(tokio::time::timeout(TOOL_DEADLINE, talk).await);
+    }
+
+    /// Appends an entry to the stream behind admission's back.
+    ///
+    /// # Panics
+    /// When Redis does not take it.
+    pub async fn force(&self, shard: u16, fields: &[(&'static str, Bytes)]) {
+        let mut command = redis::cmd("XADD");
+        command.arg(Self::stream_key(shard)).arg("*");
+        for (name, value) in fields {
+            command.arg(name).arg(&value[..]);
+        }
+        let appended = command.query_async::<String>(&mut self.redis.connect().await).await;
+        appended.expect("Redis takes what is put into it by hand");
+    }
+
+    /// The most deliveries that any entry pending on this shard has behind it; 0 when nothing is pending.
+    ///
+    /// # Panics
+    /// When Redis does not answer.
+    pub async fn deliveries_max(&self, shard: u16) -> u64 {
+        let mut command = redis::cmd("XPENDING");
+        command.arg(Self::stream_key(shard)).arg("workers").arg("-").arg("+").arg(1_000);
+        let pending = command.query_async(&mut self.redis.connect().await).await;
+        let pending: Vec<(String, String, u64, u64)> = pending.expect("Redis tells what is pending");
+        pending.into_iter().map(|(_, _, _, deliveries)| deliveries).max().unwrap_or(0)
     }
 
     /// Kills one PostgreSQL backend of a worker, at which the whole server restarts itself.

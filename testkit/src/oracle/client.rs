@@ -22,8 +22,6 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(30);
 /// A client asked to wait longer than this gives the batch up: it is for next month.
 const PATIENCE_S: u64 = 60;
-/// Events of earlier batches that are posted once more, one in this many.
-const COPY_ONE_IN: u32 = 160;
 /// Of the events a client has posted, it can send only these last ones again.
 const REMEMBERED: usize = 256;
 
@@ -65,11 +63,13 @@ pub struct Load {
     pub batch_events_max: u64,
     /// Between two batches of one client.
     pub pause: Duration,
+    /// Events of earlier batches are posted once more, one for this many new ones.
+    pub copy_one_in: u32,
 }
 
 impl Default for Load {
     fn default() -> Self {
-        Self { clients: 3, batch_events_max: 20, pause: Duration::from_millis(5) }
+        Self { clients: 3, batch_events_max: 20, pause: Duration::from_millis(5), copy_one_in: 160 }
     }
 }
 
@@ -180,7 +180,7 @@ impl Client {
         let history = &project.history;
         let mut events = history.take_numbers(self.rng.random_range(1..=self.load.batch_events_max));
         let made: Vec<_> = events.iter().map(|&number| history.source.event(number)).collect();
-        let copies = events.iter().filter(|_| self.rng.random_range(0..COPY_ONE_IN) == 0).count();
+        let copies = events.iter().filter(|_| self.rng.random_range(0..self.load.copy_one_in) == 0).count();
         let copies: Vec<u64> = (0..copies.min(self.posted.len()))
             .map(|_| self.posted[self.rng.random_range(0..self.posted.len())])
             .filter(|copy| !events.contains(copy))

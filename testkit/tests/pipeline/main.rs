@@ -1,6 +1,6 @@
-//! The whole pipeline with real processes: what is answered 2xx is stored once and metered once, whatever dies.
+//! The whole pipeline with real processes: what is answered 2xx is stored once and metered once. (What happens
+//! when something breaks is shown by the drills.)
 
-mod faults;
 mod flow;
 mod limits;
 mod poison;

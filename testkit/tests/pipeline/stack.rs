@@ -115,14 +115,6 @@ impl Stack {
     }
 }
 
-/// A sample of a counter, summed over its labels; 0 when it is not there.
-pub async fn metric(program: &mut Program, name: &str) -> f64 {
-    let answer = testkit::http::get(program.metrics_address().await, "/metrics", &[]).await;
-    let text = String::from_utf8(answer.body.to_vec()).unwrap();
-    let of_metric = |line: &&str| line.split(['{', ' ']).next() == Some(name);
-    text.lines().filter(of_metric).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-}
-
 /// An event that can be told from all others.
 pub fn event(id: &str) -> Value {
     json!({"id": id, "name": "tested", "timestamp": "2026-11-21T08:00:00.000001Z", "properties": {"id": id, "price": 19.90}})
@@ -135,17 +127,4 @@ pub fn body(events: &[Value]) -> Bytes {
 pub async fn post(client: &mut HttpClient, key: &str, events: &[Value]) -> Result<Answer, NoAnswer> {
     let authorization = format!("Bearer {key}");
     client.post("/v1/events", &[("authorization", &authorization)], body(events)).await
-}
-
-/// Posts as an SDK would: the same again after a 5xx or no answer, until it is accepted.
-pub async fn post_until_accepted(client: &mut HttpClient, events: &[Value]) -> u32 {
-    for attempt in 1.. {
-        match post(client, KEY, events).await {
-            Ok(answer) if answer.status == 202 => return attempt,
-            Ok(answer) => assert!(answer.status >= 500, "{answer:?}"),
-            Err(_) => {}
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    unreachable!("the loop has no end")
 }

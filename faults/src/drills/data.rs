@@ -1,0 +1,244 @@
+//! What must never reach the tables: refused at the door, and put into the stream by hand behind the door's back.
+//!
+//! There is one version of entries so far; an entry of another version is one of the damaged ones here, and drills of
+//! two versions side by side have nothing to run yet.
+
+use std::sync::Arc;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+use serde_json::{Value, json};
+use shared::entry::Packed;
+use shared::plan::ProjectId;
+use testkit::eventually;
+use testkit::http::HttpClient;
+use testkit::oracle::{Findings, History, Invariant, Limits, Load, Project, Source};
+use uuid::Uuid;
+
+use super::poison;
+use crate::matrix::{Row, Tier};
+use crate::node::SOON;
+use crate::{Drill, Layout, Sight, System, Verdict};
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        name: "poison at the door",
+        target: "API",
+        fault: "surrogates, numbers without end, 10,000 levels, bad UTF-8, days that are none, among good events",
+        expected: "4xx for the batch or for the event; whatever is answered 202 is stored",
+        tier: Tier::Quick,
+        hold: |drill| Box::pin(poison_at_the_door(drill)),
+    },
+    Row {
+        name: "poison in the stream",
+        target: "worker",
+        fault: "entries put into the stream by hand with rows that PostgreSQL refuses; killed at the first dead letter",
+        expected: "each poisonous row dead-lettered once, its neighbours stored",
+        tier: Tier::Quick,
+        hold: |drill| Box::pin(poison_in_the_stream(drill)),
+    },
+    Row {
+        name: "damaged entries in the stream",
+        target: "worker",
+        fault: "entries of another version, torn, flipped, lying about their size, without fields, with rows of nobody",
+        expected: "each dead-lettered whole, once; no worker falls over; the entries around them are stored",
+        tier: Tier::Quick,
+        hold: |drill| Box::pin(damaged_entries(drill)),
+    },
+    Row {
+        name: "panics in the only worker",
+        target: "worker",
+        fault: "ten panics after reading and four after COMMIT, in a worker that nobody restarts",
+        expected: "the lane goes on under its name with what it held; nothing is convicted",
+        tier: Tier::Quick,
+        hold: |drill| Box::pin(panics(drill)),
+    },
+];
+
+/// Entries with poison of each drill.
+const ENTRIES: usize = 60;
+
+async fn poison_at_the_door(drill: Drill) -> Verdict {
+    let mut rng = drill.rng(28);
+    let mut system = System::start(drill, Layout::default()).await;
+    let clients = system.load(Load::default());
+    let mut findings = Findings::default();
+    let api = system.addresses().await[0];
+    let mut refused = 0;
+    for round in 0..ENTRIES {
+        let project = &system.projects[round % 2].0;
+        let bodies = poison::hostile_events();
+        let (what, poison) = &bodies[round % bodies.len()];
+        let numbers = project.history.take_numbers(rng.random_range(0..4));
+        match post_among(&mut HttpClient::new(api), project, &numbers, poison).await {
+            Ok(was_refused) => refused += u64::from(was_refused),
+            Err(said) => findings.add(Invariant::RefusedStaysOut, format!("{what}: {said}")),
+        }
+    }
+    clients.acknowledge(20).await;
+    system.saw(Sight::BodyRefused, refused);
+    let needs = [(Sight::Acknowledged, 50), (Sight::BodyRefused, ENTRIES as u64)];
+    system.finish_with(clients, &needs, findings).await
+}
+
+/// Posts a hostile event between good ones. Whether it was refused, alone or with all of them; what else was answered
+/// is an error.
+async fn post_among(
+    client: &mut HttpClient,
+    project: &Project,
+    good: &[u64],
+    hostile: &[u8],
+) -> Result<bool, String> {
+    let mut events: Vec<Vec<u8>> =
+        good.iter().map(|&number| project.history.source.event(number).json().to_string().into()).collect();
+    events.insert(good.len() / 2, hostile.to_vec());
+    let body = [b"{\"events\":[", &events.join(&b","[..])[..], b"]}"].concat();
+    let (authorization, key) = (format!("Bearer {}", project.key), Uuid::new_v4().to_string());
+    let headers = [("authorization", authorization.as_str()), ("idempotency-key", &key)];
+    let answer = match client.post("/v1/events", &headers, body).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            project.history.unknown(good);
+            return Err(error.to_string());
+        }
+    };
+    let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let batch = told["batch_id"].as_str().and_then(|id| id.parse().ok());
+    match (answer.status, batch, told["accepted"].as_u64()) {
+        (202, Some(batch), Some(accepted)) => {
+            project.history.acknowledged(good, batch, accepted, false);
+            Ok(accepted == good.len() as u64)
+        }
+        (400..500, _, _) => {
+            project.history.refused(good, told["code"].as_str().unwrap_or("none"));
+            Ok(true)
+        }
+        _ => {
+            project.history.unknown(good);
+            Err(format!("{} {told}", answer.status))
+        }
+    }
+}
+
+async fn poison_in_the_stream(drill: Drill) -> Verdict {
+    let mut rng = drill.rng(29);
+    // Cutting out so much poison is slow on a busy machine, and not to be taken for a transaction that hangs.
+    let layout = Layout { worker: &[("TRANSACTION_AGE_MAX_MS", "60000")], ..Layout::default() };
+    let mut system = System::start(drill, layout).await;
+    let clients = system.load(Load::default());
+    clients.acknowledge(20).await;
+    let victim = &mut system.workers[0];
+    victim.kill().await;
+    victim.start_with(&[("FAILPOINTS", "store::dead_letter_written=1*return(kill)")]).await;
+    let mut dead = 0;
+    for round in 0..ENTRIES / 2 {
+        dead += force_poison(&system, round, &mut rng).await;
+    }
+    system.workers[0].died().await;
+    system.saw(Sight::KilledInTransaction, 1);
+    clients.acknowledge(20).await;
+    let needs = [
+        (Sight::Acknowledged, 40),
+        (Sight::DeadLettered, dead),
+        (Sight::KilledInTransaction, 1),
+        (Sight::TakenOver, 1),
+    ];
+    system.finish(clients, &needs).await
+}
+
+/// Puts one entry with poisonous rows among good ones into the stream. Returns how many are poisonous.
+pub(crate) async fn force_poison(system: &System, round: usize, rng: &mut StdRng) -> u64 {
+    let project = &system.projects[round % 2].0;
+    let poisons = poison::rows(ProjectId(project.id));
+    let good = project.history.take_numbers(rng.random_range(0..6));
+    let mut rows: Vec<Vec<u8>> = good
+        .iter()
+        .map(|&number| poison::good_row(ProjectId(project.id), &project.history.source.event(number)))
+        .collect();
+    let bad = rng.random_range(1..4);
+    for at in 0..bad {
+        rows.insert(rng.random_range(0..=rows.len()), poisons[(round + at) % poisons.len()].clone());
+    }
+    let count = u32::try_from(rows.len()).expect("a handful");
+    let packed = Packed::pack(Uuid::now_v7(), ProjectId(project.id), count, &rows.concat());
+    project.history.forced(&good, bad as u64);
+    system.force(system.shard_of(project), &packed.fields()).await;
+    bad as u64
+}
+
+async fn damaged_entries(drill: Drill) -> Verdict {
+    let mut rng = drill.rng(30);
+    let mut system = System::start(drill, Layout::default()).await;
+    // Of what does not say whose it is, the books are kept under number 0, on the shard where it stood: the first.
+    let nobody = nobody(&system);
+    let clients = system.load(Load::default());
+    let mut dead = 0;
+    for round in 0..ENTRIES {
+        let project = &system.projects[round % 2].0;
+        let damaged = poison::damaged_entries(ProjectId(project.id));
+        let entry = &damaged[round / 2 % damaged.len()];
+        let owner = if entry.is_owned { project } else { &nobody };
+        owner.history.forced(&[], entry.dead);
+        dead += entry.dead;
+        let shard = if entry.is_owned { system.shard_of(project) } else { 0 };
+        system.force(shard, &entry.fields).await;
+        if rng.random_bool(0.3) {
+            clients.acknowledge(3).await;
+        }
+    }
+    let mut findings = Findings::default();
+    wait_for_letters(&system, dead).await;
+    for (at, worker) in system.workers.iter_mut().enumerate() {
+        if !worker.is_running() || worker.log().contains("panicked") {
+            findings.add(Invariant::PoisonSetAside, format!("worker {at} fell over"));
+        }
+    }
+    system
+        .projects
+        .push((nobody, Limits { events_per_month: None, requests_per_minute: 600_000, burst: 600_000 }));
+    clients.acknowledge(20).await;
+    let needs = [(Sight::Acknowledged, 40), (Sight::DeadLettered, dead)];
+    system.finish_with(clients, &needs, findings).await
+}
+
+async fn panics(drill: Drill) -> Verdict {
+    // Fewer after COMMIT than it takes to convict an entry.
+    let points = "lane::after_read=10*panic;store::after_commit=4*panic";
+    let layout = Layout { workers: 1, worker: &[("FAILPOINTS", points)], ..Layout::default() };
+    let mut system = System::start(drill, layout).await;
+    let clients = system.load(Load::default());
+    let worker = &mut system.workers[0];
+    eventually(SOON, "fourteen panics", async || {
+        let panics = worker.log().matches("panicked at").count();
+        if panics >= 14 { Ok(()) } else { Err(panics.to_string()) }
+    })
+    .await;
+    system.saw(Sight::Panicked, 14);
+    clients.acknowledge(50).await;
+    let mut findings = Findings::default();
+    if system.workers[0].lives() > 1 || !system.workers[0].is_running() {
+        findings.add(Invariant::Quiet, "the worker ended".to_owned());
+    }
+    let needs = [(Sight::Acknowledged, 50), (Sight::Panicked, 14), (Sight::Redelivered, 1)];
+    system.finish_with(clients, &needs, findings).await
+}
+
+fn nobody(system: &System) -> Arc<Project> {
+    let history = History::new(Source::new(system.drill.seed, 0));
+    Arc::new(Project { id: 0, name: "nobody".to_owned(), key: String::new(), history })
+}
+
+/// Until so many events are dead letters; one that never gets there is found by the judgement.
+async fn wait_for_letters(system: &System, dead: u64) {
+    let database = system.postgres.connect().await;
+    let sum = "SELECT coalesce(sum(event_count), 0)::bigint FROM dead_letters";
+    eventually(SOON, "the damaged entries to be dead letters", async || {
+        let now: i64 = database.query_one(sum, &[]).await.map_err(|error| error.to_string())?.get(0);
+        if u64::try_from(now).is_ok_and(|now| now >= dead) {
+            Ok(())
+        } else {
+            Err(json!([now, dead]).to_string())
+        }
+    })
+    .await;
+}

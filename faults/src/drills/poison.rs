@@ -1,0 +1,182 @@
+//! Poison by the bottle: what the API must refuse, what PostgreSQL refuses, and what is no entry at all. Nothing here has
+//! a number in its properties, so that the oracle never takes it for an event of its own.
+
+use bytes::Bytes;
+use shared::entry::Packed;
+use shared::plan::ProjectId;
+use shared::row::{EventTime, Row};
+use testkit::oracle::{Event, Kind};
+use uuid::Uuid;
+
+/// Where the timestamp stands in a row; the table of the row's format says so.
+const TIMESTAMP_AT: usize = 18;
+/// A time that every PostgreSQL knows.
+const SOME_TIME_US: i64 = 1_795_000_000_000_000;
+/// More levels than PostgreSQL's stack bears.
+const LEVELS: usize = 100_000;
+
+/// Events that the API must refuse, as they are sent, and what is wrong with each.
+pub(super) fn hostile_events() -> Vec<(&'static str, Vec<u8>)> {
+    let properties = |json: &str| format!(r#"{{"name":"hostile","properties":{{"x":{json}}}}}"#).into_bytes();
+    vec![
+        ("a lone surrogate", properties(r#""\ud800""#)),
+        ("surrogates in the wrong order", properties(r#""\udc00\ud800""#)),
+        ("a number without end", properties("1e400000")),
+        ("a number PostgreSQL could hold and nobody reads", properties("1e131071")),
+        ("10,000 digits", properties(&"9".repeat(10_000))),
+        ("no number", properties("NaN")),
+        ("10,000 levels", properties(&(r#"{"a":"#.repeat(10_000) + "1" + &"}".repeat(10_000)))),
+        ("bad UTF-8", b"{\"name\":\"a\xff\xfe\"}".to_vec()),
+        ("overlong UTF-8", b"{\"name\":\"\xc0\xaf\"}".to_vec()),
+        ("a raw U+0000", b"{\"name\":\"a\0b\"}".to_vec()),
+        ("half an object", br#"{"name":"a""#.to_vec()),
+        ("no name", b"{}".to_vec()),
+        ("an empty name", br#"{"name":""}"#.to_vec()),
+        ("a name of 1 MB", format!(r#"{{"name":"{}"}}"#, "n".repeat(1 << 20)).into_bytes()),
+        ("a day that is none", br#"{"name":"a","timestamp":"2026-02-30T00:00:00Z"}"#.to_vec()),
+        ("properties that are a list", br#"{"name":"a","properties":[1,2]}"#.to_vec()),
+        ("no event", b"null".to_vec()),
+    ]
+}
+
+/// The row of an event of the oracle's, as the API would have written it.
+pub(super) fn good_row(project: ProjectId, event: &Event) -> Vec<u8> {
+    let (properties, context) =
+        (event.properties.to_string(), event.context.as_ref().map(ToString::to_string));
+    let time = match (event.time_us, event.kind) {
+        (Some(us), _) => EventTime::At(us),
+        (None, Kind::Anonymous) => EventTime::Anonymous,
+        (None, _) => EventTime::Undated,
+    };
+    let row = Row {
+        project,
+        time,
+        // Of a text or of nothing, the API makes an id of its own; any will do.
+        event_id: event.uuid.unwrap_or_else(Uuid::new_v4),
+        name: &event.name,
+        subject: event.subject.as_deref(),
+        client_id: event.id.as_deref().filter(|_| event.uuid.is_none()),
+        properties: Some(properties.as_bytes()),
+        context: context.as_deref().map(str::as_bytes),
+    };
+    written(&row)
+}
+
+/// Well-shaped rows that PostgreSQL refuses, each for another reason.
+pub(super) fn rows(project: ProjectId) -> Vec<Vec<u8>> {
+    let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(LEVELS), "]".repeat(LEVELS));
+    let json: [&[u8]; 8] = [
+        br#"{"a":"\u0000"}"#,
+        br#"{"a":"\ud800"}"#,
+        b"{",
+        b"",
+        br#"{"a":1e400000}"#,
+        b"{\"a\":\"\xff\xfe\"}",
+        b"{\"a\":\"\0\"}",
+        deep.as_bytes(),
+    ];
+    let mut rows: Vec<_> =
+        json.iter().map(|json| written(&Row { properties: Some(json), ..plain(project) })).collect();
+    rows.push(written(&Row { name: "a\0b", ..plain(project) }));
+    rows.push(written(&Row { subject: Some("\0"), ..plain(project) }));
+    rows
+}
+
+/// A row at a time given as it is on the wire.
+fn at_time(project: ProjectId, wire: i64) -> Vec<u8> {
+    let mut row = written(&plain(project));
+    row[TIMESTAMP_AT..TIMESTAMP_AT + 8].copy_from_slice(&wire.to_be_bytes());
+    row
+}
+
+/// An entry that cannot be read.
+pub(super) struct Damaged {
+    /// As it stands in the stream.
+    pub(super) fields: Vec<(&'static str, Bytes)>,
+    /// Events it is known to have held; 1 when it does not tell.
+    pub(super) dead: u64,
+    /// Whether it tells whose it was.
+    pub(super) is_owned: bool,
+}
+
+/// Events in an entry before it was damaged.
+const COUNT: u32 = 3;
+
+/// Entries that cannot be read, each for another reason.
+pub(super) fn damaged_entries(project: ProjectId) -> Vec<Damaged> {
+    let rows = written(&plain(project)).repeat(COUNT as usize);
+    let whole = || Packed::pack(Uuid::now_v7(), project, COUNT, &rows).fields().to_vec();
+    let packed = |rows: &[u8]| Packed::pack(Uuid::now_v7(), project, COUNT, rows).fields().to_vec();
+    let with = |name: &str, value: &[u8]| {
+        let mut fields = whole();
+        let field =
+            fields.iter_mut().find(|(field, _)| *field == name).expect("a whole entry has every field");
+        field.1 = Bytes::copy_from_slice(value);
+        fields
+    };
+    let without = |name: &str| whole().into_iter().filter(|(field, _)| *field != name).collect();
+    let data = whole().pop().expect("data is the last field").1;
+    let mut flipped = data.to_vec();
+    flipped[data.len() / 2] ^= 0x10;
+    let foreign = written(&plain(ProjectId(project.0 + 1)));
+    // Before the first day that PostgreSQL knows, and after the last one.
+    let [early, late] = [-300_000_000_000_000_000, i64::MAX - 1].map(|time| at_time(project, time));
+    let told = [
+        with("v", b"99"),
+        without("v"),
+        without("d"),
+        with("b", b"no batch id"),
+        with("u", b"1"),
+        with("u", b"4000000000"),
+        with("d", &data[..data.len() / 2]),
+        with("d", &flipped),
+        with("d", b""),
+        with("d", b"these are no rows"),
+        packed(b"neither are these"),
+        packed(&[&rows[..rows.len() / 3 * 2], &foreign].concat()),
+        packed(&[&rows[..rows.len() / 3 * 2], &early].concat()),
+        packed(&[&rows[..rows.len() / 3 * 2], &late].concat()),
+        packed(&json_of_another_format(project, &[2, b'{', b'}'])),
+        packed(&json_of_another_format(project, &[])),
+    ];
+    let told = told.map(|fields| Damaged { fields, dead: u64::from(COUNT), is_owned: true });
+    let miscounted = Damaged { fields: with("n", b"4"), dead: 4, is_owned: true };
+    let uncounted = [with("n", b"4000000000"), with("n", b"three"), without("n")];
+    let uncounted = uncounted.map(|fields| Damaged { fields, dead: 1, is_owned: true });
+    let of_nobody = [without("p"), with("p", b"mine")];
+    let of_nobody = of_nobody.map(|fields| Damaged { fields, dead: u64::from(COUNT), is_owned: false });
+    let stray = Damaged { fields: vec![("x", Bytes::from_static(b"y"))], dead: 1, is_owned: false };
+    told.into_iter().chain([miscounted]).chain(uncounted).chain(of_nobody).chain([stray]).collect()
+}
+
+/// As many rows as an entry has, the last with these bytes for its properties.
+fn json_of_another_format(project: ProjectId, properties: &[u8]) -> Vec<u8> {
+    let row = written(&plain(project));
+    let mut last = written(&Row { properties: None, ..plain(project) });
+    // Properties and context are the last two fields, and neither is there.
+    last.truncate(last.len() - 8);
+    let length = i32::try_from(properties.len()).expect("a few bytes");
+    last.extend_from_slice(&length.to_be_bytes());
+    last.extend_from_slice(properties);
+    last.extend_from_slice(&(-1_i32).to_be_bytes());
+    [row.repeat(COUNT as usize - 1), last].concat()
+}
+
+fn plain(project: ProjectId) -> Row<'static> {
+    Row {
+        project,
+        time: EventTime::At(SOME_TIME_US),
+        event_id: Uuid::new_v4(),
+        name: "poison",
+        subject: None,
+        client_id: None,
+        properties: Some(b"{}"),
+        context: None,
+    }
+}
+
+fn written(row: &Row<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    row.write(&mut bytes);
+    bytes
+}
