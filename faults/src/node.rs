@@ -12,7 +12,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(60);
 const METRICS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What a program says when it is at work.
-const READY: &[(&str, &str)] = &[("ingest-api", "listening on http://"), ("stream-worker", "lanes are draining")];
+const READY: &[(&str, &str)] =
+    &[("ingest-api", "listening on http://"), ("stream-worker", "lanes are draining")];
 
 /// An API or a worker.
 #[derive(Debug)]
@@ -36,7 +37,17 @@ impl Node {
     /// A node that does not run yet.
     pub(crate) fn new(name: &'static str, profile: &str, variables: Vec<(String, String)>) -> Self {
         let (past_log, past_metrics) = (String::new(), String::new());
-        Self { name, profile: profile.to_owned(), variables, limits: Limits::default(), program: None, lives: 0, rigged: false, past_log, past_metrics }
+        Self {
+            name,
+            profile: profile.to_owned(),
+            variables,
+            limits: Limits::default(),
+            program: None,
+            lives: 0,
+            rigged: false,
+            past_log,
+            past_metrics,
+        }
     }
 
     /// Starts it, unless it runs; returns when it is at work.
@@ -52,7 +63,8 @@ impl Node {
 
     /// Waits until it is at work.
     pub async fn ready(&mut self) {
-        let ready = READY.iter().find(|(name, _)| *name == self.name).expect("every program has a sign of readiness");
+        let ready =
+            READY.iter().find(|(name, _)| *name == self.name).expect("every program has a sign of readiness");
         self.program().wait_for_line(ready.1).await;
     }
 
@@ -66,7 +78,15 @@ impl Node {
         let variables: Vec<_> = own.chain(more.iter().copied()).collect();
         self.lives += 1;
         self.rigged = !more.is_empty();
-        self.program = Some(Program::launch(self.name, &Launch { profile: Some(&self.profile), variables: &variables, limits: self.limits, ..Launch::default() }));
+        self.program = Some(Program::launch(
+            self.name,
+            &Launch {
+                profile: Some(&self.profile),
+                variables: &variables,
+                limits: self.limits,
+                ..Launch::default()
+            },
+        ));
     }
 
     /// Sets a variable for the lives to come.
