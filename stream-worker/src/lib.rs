@@ -28,11 +28,17 @@ pub async fn run(
     stream: SharedStream,
     store: SharedStore,
     settings: Arc<Settings>,
-    shutdown: watch::Receiver<bool>,
+    mut shutdown: watch::Receiver<bool>,
 ) {
     let life = Uuid::new_v4().simple().to_string();
     let upkeep = Upkeep::new(Arc::clone(&stream), Arc::clone(&store), Arc::clone(&settings));
-    let upkeep = tokio::spawn(upkeep.run(shutdown.clone()));
+    let (asked, mut epoch_asked) = watch::channel(false);
+    let upkeep = tokio::spawn(upkeep.run(asked, shutdown.clone()));
+    // A lane that knows no epoch commits what it cannot settle; told to stop just then, it would leave it to others.
+    tokio::select! {
+        _ = epoch_asked.wait_for(|asked| *asked) => {}
+        () = backoff::stopped(&mut shutdown) => {}
+    }
     let mut lanes = Vec::new();
     for shard in 0..stream.shards() {
         for number in 0..settings.lanes {
