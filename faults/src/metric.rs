@@ -14,5 +14,3 @@ pub(crate) const RECONNECTS: &str = "millrace_stream_reconnects_total";
 pub(crate) const REBUILDS: &str = "millrace_epoch_rebuilds_total";
 /// Database sessions ended because they were stuck.
 pub(crate) const STUCK_ENDED: &str = "millrace_zombies_terminated_total";
-/// Partitions made.
-pub(crate) const PARTITIONS_MADE: &str = "millrace_partitions_made_total";

@@ -5,10 +5,11 @@ use std::io::Write;
 use std::path::Path;
 
 use testkit::oracle::Load;
-use testkit::{ServerOptions, Tmpfs};
+use testkit::{ServerOptions, Tmpfs, eventually};
 
 use crate::matrix::{Row, Tier};
 use crate::metric;
+use crate::node::SOON;
 use crate::{Drill, Layout, Sight, System, Verdict};
 
 pub(super) const ROWS: &[Row] = &[
@@ -109,6 +110,7 @@ async fn use_up_the_log(system: &System) {
         written += 4_000_000;
         assert!(written < DISK_BYTES, "a log that is larger than its disk");
     }
+    eventually(SOON, "the server to give up", async || database.is_closed()).await;
 }
 
 /// Leaves no room on a disk.

@@ -6,7 +6,6 @@ use testkit::oracle::{Findings, Invariant, Load};
 use tokio_postgres::Client;
 
 use crate::matrix::{Row, Tier};
-use crate::metric;
 use crate::node::SOON;
 use crate::{Drill, Layout, Sight, System, Verdict};
 
@@ -58,7 +57,7 @@ async fn operations(drill: Drill) -> Verdict {
     let before = partitions(&database).await;
     for worker in &mut system.workers {
         RETENTION.iter().for_each(|(name, value)| worker.set(name, value));
-        worker.kill().await;
+        worker.terminate().await;
         worker.start().await;
     }
     eventually(SOON, "old partitions to be retired", async || partitions(&database).await < before).await;

@@ -4,7 +4,6 @@ use rand::seq::SliceRandom;
 use testkit::ServerOptions;
 use testkit::chaos::{Act, Moment, Transaction, Trap};
 use testkit::eventually;
-use testkit::http::HttpClient;
 use testkit::oracle::{Findings, Invariant, Load};
 
 use crate::matrix::{Row, Tier};
@@ -83,6 +82,9 @@ pub(super) const ROWS: &[Row] = &[
 const ONE_LANE: (&str, &str) = ("WORKER_LANES", "1");
 /// So many failures of two lanes are, for one of them at least, more than an entry would need to be convicted.
 const CONVICTING_FAILURES: f64 = 14.0;
+/// Who waits for a lock, five seconds at most, is neither silent nor stuck.
+const PATIENT: &[(&str, &str)] = &[("TAKEOVER_IDLE_MS", "15000"), ("TRANSACTION_AGE_MAX_MS", "60000")];
+/// Small enough to be reached in seconds.
 const BACKLOG_EVENTS_MAX: u64 = 3_000;
 
 #[derive(Clone, Copy)]
@@ -148,7 +150,7 @@ async fn away(drill: Drill) -> Verdict {
 }
 
 async fn locked(drill: Drill, tables: &[&str]) -> Verdict {
-    let mut system = System::start(drill, Layout::default()).await;
+    let mut system = System::start(drill, Layout { worker: PATIENT, ..Layout::default() }).await;
     let clients = system.load(Load::default());
     clients.acknowledge(50).await;
     for table in tables {
@@ -247,7 +249,8 @@ async fn cut_around_commit(drill: Drill) -> Verdict {
 async fn copy_into_a_black_hole(drill: Drill) -> Verdict {
     let layout = Layout {
         proxy_worker_postgres: true,
-        worker: &[("TRANSACTION_AGE_MAX_MS", "3000")],
+        // Long enough that no lane is taken for silent because the machine is busy.
+        worker: &[("TAKEOVER_IDLE_MS", "2000")],
         ..Layout::default()
     };
     let mut system = System::start(drill, layout).await;

@@ -138,8 +138,8 @@ const REDELIVERED: &[Need] = &[(Sight::Redelivered, 1)];
 const RESTARTS: usize = 10;
 /// Lanes of one worker on one shard, when nobody says otherwise.
 const LANES: usize = 2;
-/// Transactions of a worker that stands still are ended after this.
-const QUICK_JANITOR: (&str, &str) = ("TRANSACTION_AGE_MAX_MS", "3000");
+/// Long enough that no lane is taken for silent because the machine is busy.
+const TAKEOVER_IDLE: (&str, &str) = ("TAKEOVER_IDLE_MS", "2000");
 
 /// Workers die at a point by turns, which is a `sight` each time.
 async fn killed_at(drill: Drill, point: &str, sight: Sight, needs: &[Need]) -> Verdict {
@@ -160,7 +160,7 @@ async fn killed_at(drill: Drill, point: &str, sight: Sight, needs: &[Need]) -> V
 
 /// Each worker stands still once, until nothing is left that it held, and wakes up.
 async fn stopped_at(drill: Drill, point: &str, needs: &[Need]) -> Verdict {
-    let layout = Layout { worker: &[QUICK_JANITOR], ..Layout::default() };
+    let layout = Layout { worker: &[TAKEOVER_IDLE], ..Layout::default() };
     let mut system = System::start(drill, layout).await;
     let clients = system.load(Load::default());
     clients.acknowledge(50).await;
