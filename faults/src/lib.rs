@@ -11,6 +11,7 @@
 
 pub mod drills;
 pub mod matrix;
+mod metric;
 pub mod mutants;
 pub mod nemesis;
 mod node;

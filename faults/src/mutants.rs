@@ -18,12 +18,44 @@ pub struct Mutant {
 }
 
 /// All of them.
-pub const MUTANTS: &[Mutant] = &[Mutant {
-    name: "refund-not-gated",
-    wrong: "duplicates are refunded again whenever their entry is settled again",
-    drill: "settled and not told",
-    breaks: &[Invariant::PlansExact],
-}];
+pub const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "ack-before-commit",
+        wrong: "a lane settles before it writes",
+        drill: "worker killed after copy",
+        breaks: &[Invariant::NothingLost],
+    },
+    Mutant {
+        name: "counter-outside-the-transaction",
+        wrong: "usage is added after COMMIT, on its own",
+        drill: "worker killed after commit",
+        breaks: &[Invariant::BooksAgree],
+    },
+    Mutant {
+        name: "no-ledger",
+        wrong: "an entry that is in the ledger is written again",
+        drill: "worker killed after commit",
+        breaks: &[Invariant::BooksAgree],
+    },
+    Mutant {
+        name: "consumer-deleted-with-pending",
+        wrong: "consumers are deleted whatever they hold",
+        drill: "workers told to stop without postgres",
+        breaks: &[Invariant::NothingLost, Invariant::Quiet],
+    },
+    Mutant {
+        name: "poison-convicts-innocents",
+        wrong: "every write that fails is held against its first entry",
+        drill: "postgres away",
+        breaks: &[Invariant::PoisonSetAside],
+    },
+    Mutant {
+        name: "refund-not-gated",
+        wrong: "duplicates are refunded again whenever their entry is settled again",
+        drill: "settled and not told",
+        breaks: &[Invariant::PlansExact],
+    },
+];
 
 /// What became of a mutant.
 pub struct Caught {

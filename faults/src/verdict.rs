@@ -53,6 +53,12 @@ pub enum Sight {
     Reconnected,
     /// Shards whose counters were rebuilt after Redis had been wiped.
     Rebuilt,
+    /// Database sessions of workers that were ended because they were stuck.
+    StuckEnded,
+    /// Transactions that lost against another one: deadlocks, serialization failures.
+    RaceLost,
+    /// Times that a disk was full when the store wanted to write to it.
+    DiskFull,
     /// Looks at the meters while the drill was on.
     Looked,
 }
@@ -165,6 +171,9 @@ fn words(sight: Sight) -> &'static str {
         Sight::BodyRefused => "bodies refused",
         Sight::Reconnected => "reconnects",
         Sight::Rebuilt => "rebuilt",
+        Sight::StuckEnded => "stuck sessions ended",
+        Sight::RaceLost => "races lost",
+        Sight::DiskFull => "writes to a full disk",
         Sight::Looked => "looks at the meters",
     }
 }

@@ -368,8 +368,12 @@ pub fn backlog(backlog: Backlog) {
 pub fn upkeep_done(report: crate::store::UpkeepReport) {
     counter!("millrace_partitions_made_total").increment(report.partitions_made);
     counter!("millrace_partitions_retired_total").increment(report.partitions_retired);
-    counter!("millrace_zombies_terminated_total").increment(report.zombies_terminated);
     gauge!("millrace_partitions_days_ahead").set(f64::from(report.days_ahead));
+}
+
+/// Sessions of ours were ended because they were stuck.
+pub fn zombies_terminated(sessions: u64) {
+    counter!("millrace_zombies_terminated_total").increment(sessions);
 }
 
 /// A round of upkeep failed.

