@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use shared::config::Durability;
-use shared::epoch::{self, EpochError, Found};
+use shared::epoch::{self, EpochError};
 use shared::metrics;
 use shared::store::SharedStore;
 use shared::stream::SharedStream;
@@ -128,10 +128,7 @@ impl Trust {
         // It can be given up at any step and begun anew; a store that says nothing must not hold it for ever.
         let Ok(reconciled) = timeout(EPOCH_TIME_MAX, reconciling).await else { return false };
         match reconciled {
-            Ok(found) => {
-                if let Found::Rebuilt(shards) = found {
-                    metrics::epoch_rebuilt(shards);
-                }
+            Ok(_) => {
                 self.epoch.store(true, Ordering::Relaxed);
                 metrics::epoch_trusted(true);
                 true

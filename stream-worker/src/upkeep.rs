@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shared::audit;
 use shared::config::Durability;
-use shared::epoch::{self, Found};
+use shared::epoch;
 use shared::metrics;
 use shared::store::{SharedStore, UpkeepPolicy};
 use shared::stream::{Backlog, SharedStream, StreamError};
@@ -182,10 +182,7 @@ impl EpochKeeper {
     /// Settling needs a trusted epoch, so a worker makes sure of it as the API does.
     async fn keep_epoch(&mut self) {
         match epoch::reconcile(self.stream.as_ref(), self.store.as_ref()).await {
-            Ok(found) => {
-                if let Found::Rebuilt(shards) = found {
-                    metrics::epoch_rebuilt(shards);
-                }
+            Ok(_) => {
                 metrics::epoch_trusted(true);
                 self.trusted = true;
             }
