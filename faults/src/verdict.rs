@@ -45,6 +45,10 @@ pub enum Sight {
     Reconnected,
     /// Shards whose counters were rebuilt after Redis had been wiped.
     Rebuilt,
+    /// Scripts that Redis had forgotten when they were called.
+    ScriptForgotten,
+    /// Entries with the id of another one, of another shard or of an earlier life of the stream.
+    IdRepeated,
     /// Looks at the meters while the drill was on.
     Looked,
 }
@@ -150,6 +154,8 @@ fn words(sight: Sight) -> &'static str {
         Sight::ReplyCut => "replies cut",
         Sight::Reconnected => "reconnects",
         Sight::Rebuilt => "rebuilt",
+        Sight::ScriptForgotten => "scripts forgotten",
+        Sight::IdRepeated => "entry ids repeated",
         Sight::Looked => "looks at the meters",
     }
 }

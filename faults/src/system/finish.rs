@@ -64,12 +64,16 @@ impl System {
     }
 
     /// Ends the drill and tells what it has shown. `needs` is what must have happened for it to have shown anything.
-    pub async fn finish(mut self, clients: Clients, needs: &[Need]) -> Verdict {
+    pub async fn finish(self, clients: Clients, needs: &[Need]) -> Verdict {
+        self.finish_with(clients, needs, Findings::default()).await
+    }
+
+    /// The same, when the drill itself has looked at something and tells what it found wrong.
+    pub async fn finish_with(mut self, clients: Clients, needs: &[Need], mut findings: Findings) -> Verdict {
         self.heal().await;
         clients.stop(CLIENTS_DEADLINE).await;
         let database = self.postgres.connect().await;
         let api = self.addresses().await[0];
-        let mut findings = Findings::default();
         self.use_what_was_healed(api, &database, &mut findings).await;
         let epochs = if self.wiped { Vec::new() } else { self.epochs.clone() };
         let redis = self.redis.connect().await;

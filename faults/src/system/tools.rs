@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use testkit::eventually;
+use testkit::http::{Answer, HttpClient};
+
 use super::System;
+use crate::node::SOON;
 
 /// How long a tool may take: what it talks to may be stopped.
 const TOOL_DEADLINE: Duration = Duration::from_secs(2);
@@ -32,6 +36,31 @@ impl System {
         if let Ok(Ok(Some(row))) = asked {
             self.postgres.kill_backend(row.get(0));
         }
+    }
+
+    /// Posts events of a project of the drill until one is refused because the backlog is full, and returns the refusal.
+    ///
+    /// # Panics
+    /// When that never happens.
+    pub async fn refusal_by_full_backlog(&mut self) -> Answer {
+        let api = self.addresses().await[0];
+        let project = &self.projects[0].0;
+        let authorization = format!("Bearer {}", project.key);
+        let mut client = HttpClient::new(api);
+        eventually(SOON, "the backlog to be full", async || {
+            let numbers = project.history.take_numbers(1);
+            let event = project.history.source.event(numbers[0]).json();
+            let body = serde_json::json!({ "events": [event] }).to_string();
+            let answer = client.post("/v1/events", &[("authorization", &authorization)], body).await;
+            let Ok(answer) = answer else { return Err("no answer".to_owned()) };
+            let told = answer.json();
+            match (answer.status, told["batch_id"].as_str().and_then(|id| id.parse().ok())) {
+                (202, Some(id)) => project.history.acknowledged(&numbers, id, 1, false),
+                _ => project.history.unknown(&numbers),
+            }
+            if told["code"] == "backlog_full" { Ok(answer) } else { Err(format!("{} {told}", answer.status)) }
+        })
+        .await
     }
 
     /// Holds a table in ACCESS EXCLUSIVE mode for so long, on the side.
