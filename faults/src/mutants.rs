@@ -18,7 +18,38 @@ pub struct Mutant {
 }
 
 /// All of them.
-pub const MUTANTS: &[Mutant] = &[];
+pub const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "everysec",
+        wrong: "appendfsync everysec passes for durable",
+        drill: "redis restarted without fsync",
+        breaks: &[Invariant::NothingLost],
+    },
+    Mutant {
+        name: "no-epoch-check",
+        wrong: "batches are admitted to a stream that was wiped",
+        drill: "redis wiped",
+        breaks: &[Invariant::PlansExact],
+    },
+    Mutant {
+        name: "maxlen",
+        wrong: "the stream is trimmed as it grows",
+        drill: "redis forgets all but its entries",
+        breaks: &[Invariant::NothingLost],
+    },
+    Mutant {
+        name: "group-at-the-end",
+        wrong: "the consumer group is made at the end of the stream",
+        drill: "redis forgets all but its entries",
+        breaks: &[Invariant::NothingLost],
+    },
+    Mutant {
+        name: "dedupe-by-stream-id",
+        wrong: "the ledger knows an entry by its stream id alone",
+        drill: "redis wiped and living through the same time again",
+        breaks: &[Invariant::NothingLost],
+    },
+];
 
 /// What became of a mutant.
 pub struct Caught {
@@ -55,7 +86,9 @@ impl Caught {
         let by = self.by();
         match &self.held.verdict {
             Ok(_) if !by.is_empty() => format!("caught by {by:?}"),
-            Ok(verdict) => format!("SEED={} not caught by any of {:?}: {verdict}", self.held.seed, self.mutant.breaks),
+            Ok(verdict) => {
+                format!("SEED={} not caught by any of {:?}: {verdict}", self.held.seed, self.mutant.breaks)
+            }
             Err(panic) => format!("SEED={}: the drill was not held to the end: {panic}", self.held.seed),
         }
     }
