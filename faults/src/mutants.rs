@@ -55,6 +55,36 @@ pub const MUTANTS: &[Mutant] = &[
         drill: "settled and not told",
         breaks: &[Invariant::PlansExact],
     },
+    Mutant {
+        name: "everysec",
+        wrong: "appendfsync everysec passes for durable",
+        drill: "redis restarted without fsync",
+        breaks: &[Invariant::NothingLost],
+    },
+    Mutant {
+        name: "no-epoch-check",
+        wrong: "batches are admitted to a stream that was wiped",
+        drill: "redis wiped",
+        breaks: &[Invariant::PlansExact],
+    },
+    Mutant {
+        name: "maxlen",
+        wrong: "the stream is trimmed as it grows",
+        drill: "redis forgets all but its entries",
+        breaks: &[Invariant::NothingLost],
+    },
+    Mutant {
+        name: "group-at-the-end",
+        wrong: "the consumer group is made at the end of the stream",
+        drill: "redis forgets all but its entries",
+        breaks: &[Invariant::NothingLost],
+    },
+    Mutant {
+        name: "dedupe-by-stream-id",
+        wrong: "the ledger knows an entry by its stream id alone",
+        drill: "redis wiped and living through the same time again",
+        breaks: &[Invariant::NothingLost],
+    },
 ];
 
 /// What became of a mutant.

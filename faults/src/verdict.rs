@@ -59,6 +59,10 @@ pub enum Sight {
     RaceLost,
     /// Times that a disk was full when the store wanted to write to it.
     DiskFull,
+    /// Scripts that Redis had forgotten when they were called.
+    ScriptForgotten,
+    /// Entries with the id of another one, of another shard or of an earlier life of the stream.
+    IdRepeated,
     /// Looks at the meters while the drill was on.
     Looked,
 }
@@ -174,6 +178,8 @@ fn words(sight: Sight) -> &'static str {
         Sight::StuckEnded => "stuck sessions ended",
         Sight::RaceLost => "races lost",
         Sight::DiskFull => "writes to a full disk",
+        Sight::ScriptForgotten => "scripts forgotten",
+        Sight::IdRepeated => "entry ids repeated",
         Sight::Looked => "looks at the meters",
     }
 }

@@ -1,12 +1,13 @@
-//! May the stream be trusted? Its durability is checked at the start, every 30 seconds and after every doubt; its epoch
-//! is compared with the store's record, and its counters are rebuilt when they differ.
+//! May the stream be trusted? Its durability is checked at the start, every 30 seconds and after every doubt, and until
+//! then a doubt stands: who answers next may be another server, or the same one with other settings. Its epoch is compared
+//! with the store's record, and its counters are rebuilt when they differ.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use shared::config::Durability;
-use shared::epoch::{self, EpochError, Found};
+use shared::epoch::{self, EpochError};
 use shared::metrics;
 use shared::store::SharedStore;
 use shared::stream::SharedStream;
@@ -30,7 +31,10 @@ const EPOCH_TIME_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Trust {
     demanded: Durability,
-    durable: AtomicBool,
+    /// How often the stream's durability was in doubt, the start included.
+    doubts: AtomicU64,
+    /// The doubt that the last check has dispelled; 0 is none.
+    dispelled: AtomicU64,
     /// What was said of durability last, so that it is said once.
     durability_told: Mutex<Option<bool>>,
     epoch: AtomicBool,
@@ -43,7 +47,8 @@ impl Trust {
     pub fn new(demanded: Durability) -> Self {
         Self {
             demanded,
-            durable: AtomicBool::new(false),
+            doubts: AtomicU64::new(1),
+            dispelled: AtomicU64::new(0),
             durability_told: Mutex::default(),
             epoch: AtomicBool::new(false),
             durability_doubt: Notify::new(),
@@ -51,9 +56,11 @@ impl Trust {
         }
     }
 
-    /// Whether an admission would be as durable as it must be. Before the first check it is not known to be.
+    /// Whether an admission would be as durable as it must be. Before the first check, and from a doubt to the check that
+    /// follows it, it is not known to be.
     pub fn durable_enough(&self) -> bool {
-        self.demanded == Durability::Relaxed || self.durable.load(Ordering::Relaxed)
+        let is_certain = || self.dispelled.load(Ordering::Relaxed) == self.doubts.load(Ordering::Relaxed);
+        self.demanded == Durability::Relaxed || is_certain()
     }
 
     /// Whether stream and store were of one epoch when last seen.
@@ -63,6 +70,7 @@ impl Trust {
 
     /// The stream was away, or said that it is another: look at it again, now.
     pub fn doubt(&self) {
+        self.doubts.fetch_add(1, Ordering::Relaxed);
         self.durability_doubt.notify_one();
         self.epoch_doubt.notify_one();
     }
@@ -101,10 +109,12 @@ impl Trust {
 
     /// Whether the stream is durable; `None` when that could not be checked. Only a change is told.
     async fn check_durability(&self, stream: &SharedStream) -> Option<bool> {
+        // A doubt that comes up while the stream is asked is not dispelled by what it answers.
+        let doubt = self.doubts.load(Ordering::Relaxed);
         let faults = stream.durability_faults().await.ok()?;
         let durable = faults.is_empty();
         metrics::durability_checked(durable);
-        self.durable.store(durable, Ordering::Relaxed);
+        self.dispelled.store(if durable { doubt } else { 0 }, Ordering::Relaxed);
         let mut told = self.durability_told.lock().expect("nobody panics with the lock");
         if told.replace(durable) == Some(durable) {
             return Some(durable);
@@ -128,10 +138,7 @@ impl Trust {
         // It can be given up at any step and begun anew; a store that says nothing must not hold it for ever.
         let Ok(reconciled) = timeout(EPOCH_TIME_MAX, reconciling).await else { return false };
         match reconciled {
-            Ok(found) => {
-                if let Found::Rebuilt(shards) = found {
-                    metrics::epoch_rebuilt(shards);
-                }
+            Ok(_) => {
                 self.epoch.store(true, Ordering::Relaxed);
                 metrics::epoch_trusted(true);
                 true

@@ -338,6 +338,24 @@ async fn a_redis_that_is_not_durable_is_not_served_unless_asked_for_by_name() {
 }
 
 #[tokio::test]
+async fn a_redis_that_comes_back_without_fsync_is_given_nothing() {
+    let mut stack = Stack::start().await;
+    assert_eq!(stack.post(batch(1)).await.status, 202);
+    stack.redis.kill().await;
+    assert_eq!(stack.post(batch(1)).await.status, 503);
+    stack.redis.restart_with(&[("appendfsync", "everysec")]).await;
+    eventually(PATIENCE, "the server to reach its Redis again", async || {
+        assert_eq!(stack.post(batch(1)).await.status, 503, "before its settings are known");
+        let ready = stack.get("/readyz").await.json();
+        let reasons = ready["reasons"].as_array().unwrap();
+        let only_durability = reasons.len() == 1 && reasons[0].as_str().unwrap().contains("on disk");
+        only_durability.then_some(()).ok_or(ready.to_string())
+    })
+    .await;
+    assert_eq!(stack.post(batch(1)).await.status, 503);
+}
+
+#[tokio::test]
 async fn a_key_is_noted_as_used_when_the_server_stops() {
     let stack = Stack::start().await;
     assert_eq!(stack.post(batch(1)).await.status, 202);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::metrics;
 use crate::store::{Store, StoreError};
 use crate::stream::{Stream, StreamError};
 
@@ -88,6 +89,7 @@ async fn rebuild(
     if !stream.rebuild(shard, epoch, &counters, &pending).await? {
         return Err(EpochError::Moved { shard });
     }
+    metrics::epoch_rebuilt();
     if recorded.is_none() && pending.is_empty() {
         tracing::info!(shard, %epoch, "shard {shard} begins, under epoch {epoch}");
     } else {

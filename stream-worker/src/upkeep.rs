@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shared::audit;
 use shared::config::Durability;
-use shared::epoch::{self, EpochError, Found};
+use shared::epoch::{self, EpochError};
 use shared::metrics;
 use shared::store::{SharedStore, UpkeepPolicy};
 use shared::stream::{Backlog, SharedStream, StreamError};
@@ -190,10 +190,7 @@ impl EpochKeeper {
             self.asked.send_replace(true);
         }
         match reconciled {
-            Ok(found) => {
-                if let Found::Rebuilt(shards) = found {
-                    metrics::epoch_rebuilt(shards);
-                }
+            Ok(_) => {
                 metrics::epoch_trusted(true);
                 self.trusted = true;
             }

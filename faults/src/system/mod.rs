@@ -2,6 +2,7 @@
 
 mod build;
 mod finish;
+mod moments;
 mod tools;
 
 use std::collections::BTreeMap;
