@@ -106,7 +106,7 @@ async fn post_within_rate(
         let answer = match post(api, &project.key, &body, &[("idempotency-key", &key)]).await {
             Ok(answer) => answer,
             Err(error) => {
-                project.history.unknown(&numbers);
+                project.history.unknown(&numbers, None);
                 return Err(error);
             }
         };
@@ -122,7 +122,7 @@ async fn post_within_rate(
                 project.history.acknowledged(&numbers, id, told["accepted"].as_u64().unwrap_or(0), false)
             }
             (400..500, _) => project.history.refused(&numbers, code),
-            _ => project.history.unknown(&numbers),
+            _ => project.history.unknown(&numbers, None),
         }
         let as_expected = answer.status == expected && (expected != 429 || code == "quota_exceeded");
         return if as_expected { Ok(()) } else { Err(format!("{} {told}", answer.status)) };
