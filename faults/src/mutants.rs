@@ -18,7 +18,26 @@ pub struct Mutant {
 }
 
 /// All of them.
-pub const MUTANTS: &[Mutant] = &[];
+pub const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "new-batch-id-on-retry",
+        wrong: "a lost answer is asked for again under another batch id",
+        drill: "answers of admissions lost",
+        breaks: &[Invariant::NothingTwice],
+    },
+    Mutant {
+        name: "marker-forgotten-at-settle",
+        wrong: "a batch is forgotten when it is settled",
+        drill: "admission settled before it is asked for again",
+        breaks: &[Invariant::NothingTwice, Invariant::BooksAgree],
+    },
+    Mutant {
+        name: "limits-checked-before",
+        wrong: "rate and quota are looked at before the admission instead of in it",
+        drill: "plan exact on four apis",
+        breaks: &[Invariant::PlansExact],
+    },
+];
 
 /// What became of a mutant.
 pub struct Caught {

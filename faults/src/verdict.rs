@@ -45,6 +45,12 @@ pub enum Sight {
     Reconnected,
     /// Shards whose counters were rebuilt after Redis had been wiped.
     Rebuilt,
+    /// Requests that were under way when their API was told to stop, and were answered.
+    Drained,
+    /// Requests that their client broke off.
+    BrokenOff,
+    /// Connections that the operating system did not let an API accept, or requests it had no memory for.
+    Shed,
     /// Looks at the meters while the drill was on.
     Looked,
 }
@@ -98,6 +104,9 @@ impl Verdict {
             (Sight::Copied, tally.copies),
             (Sight::RateLimited, refused("rate_limited")),
             (Sight::QuotaExceeded, refused("quota_exceeded")),
+            (Sight::BrokenOff, refused("broken off")),
+            (Sight::BacklogFull, tally.unavailable.get("backlog_full").copied().unwrap_or(0)),
+            (Sight::Shed, tally.unavailable.get("overloaded").copied().unwrap_or(0)),
         ];
         for (sight, count) in seen {
             *self.sights.entry(sight).or_default() += count;
@@ -153,6 +162,9 @@ fn words(sight: Sight) -> &'static str {
         Sight::ReplyCut => "replies cut",
         Sight::Reconnected => "reconnects",
         Sight::Rebuilt => "rebuilt",
+        Sight::Drained => "answered while stopping",
+        Sight::BrokenOff => "broken off by the client",
+        Sight::Shed => "turned away for want of memory or files",
         Sight::Looked => "looks at the meters",
     }
 }

@@ -23,6 +23,20 @@ impl System {
         drop(tokio::time::timeout(TOOL_DEADLINE, talk).await);
     }
 
+    /// Entries in the stream, over all shards.
+    ///
+    /// # Panics
+    /// When Redis does not answer.
+    pub async fn entries(&self) -> u64 {
+        let mut redis = self.redis.connect().await;
+        let mut entries = 0;
+        for shard in 0..self.shards {
+            let length = redis::cmd("XLEN").arg(Self::stream_key(shard)).query_async::<u64>(&mut redis).await;
+            entries += length.expect("Redis answers a drill");
+        }
+        entries
+    }
+
     /// Kills one PostgreSQL backend of a worker, at which the whole server restarts itself.
     pub async fn kill_a_session(&mut self) {
         let Some(database) = self.try_database().await else { return };
