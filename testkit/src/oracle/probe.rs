@@ -112,7 +112,8 @@ async fn post_within_rate(
         };
         let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let code = told["code"].as_str().unwrap_or_default();
-        if code == "rate_limited" {
+        // The plan says when, and the backlog says that it takes no more for now; neither is about the quota.
+        if code == "rate_limited" || code == "backlog_full" {
             let wait = answer.header("retry-after").and_then(|seconds| seconds.parse().ok()).unwrap_or(1);
             tokio::time::sleep(Duration::from_secs(wait)).await;
             continue;
