@@ -85,6 +85,24 @@ pub const MUTANTS: &[Mutant] = &[
         drill: "redis wiped and living through the same time again",
         breaks: &[Invariant::NothingLost],
     },
+    Mutant {
+        name: "new-batch-id-on-retry",
+        wrong: "a lost answer is asked for again under another batch id",
+        drill: "answers of admissions lost",
+        breaks: &[Invariant::NothingTwice],
+    },
+    Mutant {
+        name: "marker-forgotten-at-settle",
+        wrong: "a batch is forgotten when it is settled",
+        drill: "admission settled before it is asked for again",
+        breaks: &[Invariant::NothingTwice, Invariant::BooksAgree],
+    },
+    Mutant {
+        name: "limits-checked-before",
+        wrong: "rate and quota are looked at before the admission instead of in it",
+        drill: "plan exact on four apis",
+        breaks: &[Invariant::PlansExact],
+    },
 ];
 
 /// What became of a mutant.

@@ -63,6 +63,12 @@ pub enum Sight {
     ScriptForgotten,
     /// Entries with the id of another one, of another shard or of an earlier life of the stream.
     IdRepeated,
+    /// Requests that were under way when their API was told to stop, and were answered.
+    Drained,
+    /// Requests that their client broke off.
+    BrokenOff,
+    /// Connections that the operating system did not let an API accept, or requests it had no memory for.
+    Shed,
     /// Looks at the meters while the drill was on.
     Looked,
 }
@@ -116,6 +122,9 @@ impl Verdict {
             (Sight::Copied, tally.copies),
             (Sight::RateLimited, refused("rate_limited")),
             (Sight::QuotaExceeded, refused("quota_exceeded")),
+            (Sight::BrokenOff, refused("broken off")),
+            (Sight::BacklogFull, tally.unavailable.get("backlog_full").copied().unwrap_or(0)),
+            (Sight::Shed, tally.unavailable.get("overloaded").copied().unwrap_or(0)),
         ];
         for (sight, count) in seen {
             *self.sights.entry(sight).or_default() += count;
@@ -180,6 +189,9 @@ fn words(sight: Sight) -> &'static str {
         Sight::DiskFull => "writes to a full disk",
         Sight::ScriptForgotten => "scripts forgotten",
         Sight::IdRepeated => "entry ids repeated",
+        Sight::Drained => "answered while stopping",
+        Sight::BrokenOff => "broken off by the client",
+        Sight::Shed => "turned away for want of memory or files",
         Sight::Looked => "looks at the meters",
     }
 }

@@ -265,9 +265,13 @@ async fn admit(service: &Service, known: &Known, prepared: &Prepared, awaited: b
     }
     metrics::admission(verdict_name(&answer), asked_at.elapsed());
     let verdict = answer.map_err(|error| stream_problem(service, &error))?;
-    if first_answer_lost && matches!(verdict, Verdict::RateLimited { .. } | Verdict::QuotaExceeded { .. }) {
-        // The first call may wait in a connection that was given up, and pass where the second did not: a 4xx would
-        // promise that the batch is not stored.
+    let is_refused = matches!(
+        verdict,
+        Verdict::RateLimited { .. } | Verdict::QuotaExceeded { .. } | Verdict::BacklogFull { .. }
+    );
+    if first_answer_lost && is_refused {
+        // The first call may wait in a connection that was given up, and pass where the second did not; nobody may be
+        // told that the batch was not taken.
         return Err(Problem::StreamUnavailable(
             "whether the batch was taken is not known; send the same again",
         ));

@@ -9,7 +9,7 @@ use shared::config::Durability;
 use shared::epoch::{self, EpochError};
 use shared::metrics;
 use shared::store::{SharedStore, UpkeepPolicy};
-use shared::stream::{Backlog, SharedStream, StreamError};
+use shared::stream::{Backlog, SharedStream};
 use tokio::sync::watch;
 
 use crate::backoff::stopped;
@@ -19,6 +19,8 @@ use crate::config::Settings;
 const EPOCH_EVERY: Duration = Duration::from_secs(1);
 /// How often the backlog is measured.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
+/// How often it is asked whether a round of upkeep is due.
+const HOUSE_TICK: Duration = Duration::from_secs(1);
 /// How often the stream's durability settings are read.
 const DURABILITY_EVERY: Duration = Duration::from_secs(30);
 /// How often accepted and stored events are compared.
@@ -59,29 +61,46 @@ impl Upkeep {
         Self { stream, store, settings }
     }
 
-    /// Runs until the process is to stop. The epoch has a task of its own: a round of retention can take long, and lanes
-    /// cannot settle meanwhile if somebody else has rebuilt the stream. `epoch_asked` becomes true when the epoch is known, or
-    /// cannot be for now.
+    /// Runs until the process is to stop, in three that do not wait for each other: a round of retention can take long,
+    /// and a store that stands still holds it up, but lanes cannot settle while the epoch is in doubt, and a backlog is
+    /// looked at most when the store stands still. `epoch_asked` becomes true when the epoch is known, or cannot be for
+    /// now.
     pub async fn run(self, epoch_asked: watch::Sender<bool>, shutdown: watch::Receiver<bool>) {
         let (stream, store) = (Arc::clone(&self.stream), Arc::clone(&self.store));
         let keeper = EpochKeeper { stream, store, trusted: false, asked: epoch_asked };
-        tokio::join!(keeper.run(shutdown.clone()), self.keep_house(shutdown));
+        tokio::join!(
+            keeper.run(shutdown.clone()),
+            self.watch_stream(shutdown.clone()),
+            self.keep_house(shutdown)
+        );
     }
 
-    async fn keep_house(self, mut shutdown: watch::Receiver<bool>) {
-        let mut round = Every::new(self.settings.upkeep_interval);
+    /// What can be told without the store.
+    async fn watch_stream(&self, mut shutdown: watch::Receiver<bool>) {
         let mut durability = Every::new(DURABILITY_EVERY);
-        let mut conservation = Every::new(CONSERVATION_EVERY);
-        // The first comparison has a running system to look at.
-        conservation.is_due();
-        let tick = GAUGES_EVERY.min(self.settings.upkeep_interval);
         while !*shutdown.borrow() {
-            let backlog = self.measure_backlog().await;
+            if let Ok(backlog) = self.stream.backlog().await {
+                metrics::backlog(backlog);
+            }
             if durability.is_due() {
                 self.check_durability().await;
             }
+            tokio::select! {
+                () = tokio::time::sleep(GAUGES_EVERY) => {}
+                () = stopped(&mut shutdown) => {}
+            }
+        }
+    }
+
+    async fn keep_house(&self, mut shutdown: watch::Receiver<bool>) {
+        let mut round = Every::new(self.settings.upkeep_interval);
+        let mut conservation = Every::new(CONSERVATION_EVERY);
+        // The first comparison has a running system to look at.
+        conservation.is_due();
+        let tick = HOUSE_TICK.min(self.settings.upkeep_interval);
+        while !*shutdown.borrow() {
             if round.is_due() {
-                self.round(backlog.ok()).await;
+                self.round(self.stream.backlog().await.ok()).await;
             }
             if conservation.is_due() {
                 self.check_conservation().await;
@@ -91,14 +110,6 @@ impl Upkeep {
                 () = stopped(&mut shutdown) => {}
             }
         }
-    }
-
-    async fn measure_backlog(&self) -> Result<Backlog, StreamError> {
-        let backlog = self.stream.backlog().await;
-        if let Ok(backlog) = &backlog {
-            metrics::backlog(*backlog);
-        }
-        backlog
     }
 
     async fn check_durability(&self) {

@@ -5,7 +5,7 @@
 //! - [`Program`] is one of our own binaries as a process; [`drill_build`] makes those that can be made to die and to err.
 //! - [`chaos::ChaosProxy`] is a bad network between any two of them.
 //! - [`Shim`] gives such a process a disk and a clock that obey, [`Tmpfs`] a disk that runs full.
-//! - [`http`] speaks to it, well or badly; an [`HttpProxy`] between it and a client spoils chosen requests.
+//! - [`http`] speaks to it, well or badly; an [`Upload`] may break off in the middle; an [`HttpProxy`] between it and a client spoils chosen requests.
 //! - [`oracle`] posts events that can be told apart and knows what the store must hold afterwards.
 //! - [`eventually`] waits for a fact instead of for a time.
 //!
@@ -27,6 +27,7 @@ mod redis;
 mod server;
 mod shim;
 mod tmpfs;
+mod upload;
 
 pub use drills::drill_build;
 pub use eventually::{Fact, eventually};
@@ -37,3 +38,4 @@ pub use redis::Redis;
 pub use server::ServerOptions;
 pub use shim::{DiskError, Shim};
 pub use tmpfs::{NotAllowed, Tmpfs};
+pub use upload::Upload;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::oracle::{Findings, Invariant, Limits, Load};
+use testkit::oracle::{Invariant, Limits, Load};
 use testkit::{ServerOptions, Shim};
 
 use crate::matrix::{Row, Tier};
@@ -113,13 +113,12 @@ async fn programs_wrong_by_a_day(drill: Drill) -> Verdict {
     system.aim().await;
     let clients = system.load(Load::default());
     clients.acknowledge(300).await;
-    let mut findings = Findings::default();
-    look_for_other_days(&system, &mut findings).await;
-    system.finish_with(clients, &[(Sight::Acknowledged, 300), (Sight::RateLimited, 1)], findings).await
+    look_for_other_days(&mut system).await;
+    system.finish(clients, &[(Sight::Acknowledged, 300), (Sight::RateLimited, 1)]).await
 }
 
 /// Everything of this drill was received within the last hour and is billed in that hour or the one before.
-async fn look_for_other_days(system: &System, findings: &mut Findings) {
+async fn look_for_other_days(system: &mut System) {
     let strangers = "SELECT (SELECT count(*) FROM batches
                               WHERE received_at NOT BETWEEN now() - interval '1 hour' AND now() + interval '1 minute'),
                             (SELECT count(*) FROM usage_hourly
@@ -129,7 +128,7 @@ async fn look_for_other_days(system: &System, findings: &mut Findings) {
     let (entries, hours): (i64, i64) = (row.get(0), row.get(1));
     if entries > 0 || hours > 0 {
         let said = format!("{entries} entries and {hours} billing hours are of another time than Redis's");
-        findings.add(Invariant::BooksAgree, said);
+        system.found(Invariant::BooksAgree, said);
     }
 }
 

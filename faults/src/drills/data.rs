@@ -12,7 +12,7 @@ use shared::entry::Packed;
 use shared::plan::ProjectId;
 use testkit::eventually;
 use testkit::http::HttpClient;
-use testkit::oracle::{Findings, History, Invariant, Limits, Load, Project, Source};
+use testkit::oracle::{History, Invariant, Limits, Load, Project, Source};
 use uuid::Uuid;
 
 use super::poison;
@@ -62,7 +62,6 @@ async fn poison_at_the_door(drill: Drill) -> Verdict {
     let mut rng = drill.rng(28);
     let mut system = System::start(drill, Layout::default()).await;
     let clients = system.load(Load::default());
-    let mut findings = Findings::default();
     let api = system.addresses().await[0];
     let mut refused = 0;
     for round in 0..ENTRIES {
@@ -72,13 +71,13 @@ async fn poison_at_the_door(drill: Drill) -> Verdict {
         let numbers = project.history.take_numbers(rng.random_range(0..4));
         match post_among(&mut HttpClient::new(api), project, &numbers, poison).await {
             Ok(was_refused) => refused += u64::from(was_refused),
-            Err(said) => findings.add(Invariant::RefusedStaysOut, format!("{what}: {said}")),
+            Err(said) => system.found(Invariant::RefusedStaysOut, format!("{what}: {said}")),
         }
     }
     clients.acknowledge(20).await;
     system.saw(Sight::BodyRefused, refused);
     let needs = [(Sight::Acknowledged, 50), (Sight::BodyRefused, ENTRIES as u64)];
-    system.finish_with(clients, &needs, findings).await
+    system.finish(clients, &needs).await
 }
 
 /// Posts a hostile event between good ones. Whether it was refused, alone or with all of them; what else was answered
@@ -98,7 +97,7 @@ async fn post_among(
     let answer = match client.post("/v1/events", &headers, body).await {
         Ok(answer) => answer,
         Err(error) => {
-            project.history.unknown(good);
+            project.history.unknown(good, None);
             return Err(error.to_string());
         }
     };
@@ -114,7 +113,7 @@ async fn post_among(
             Ok(true)
         }
         _ => {
-            project.history.unknown(good);
+            project.history.unknown(good, told["code"].as_str());
             Err(format!("{} {told}", answer.status))
         }
     }
@@ -186,11 +185,11 @@ async fn damaged_entries(drill: Drill) -> Verdict {
             clients.acknowledge(3).await;
         }
     }
-    let mut findings = Findings::default();
     wait_for_letters(&system, dead).await;
-    for (at, worker) in system.workers.iter_mut().enumerate() {
+    for at in 0..system.workers.len() {
+        let worker = &mut system.workers[at];
         if !worker.is_running() || worker.log().contains("panicked") {
-            findings.add(Invariant::PoisonSetAside, format!("worker {at} fell over"));
+            system.found(Invariant::PoisonSetAside, format!("worker {at} fell over"));
         }
     }
     system
@@ -198,7 +197,7 @@ async fn damaged_entries(drill: Drill) -> Verdict {
         .push((nobody, Limits { events_per_month: None, requests_per_minute: 600_000, burst: 600_000 }));
     clients.acknowledge(20).await;
     let needs = [(Sight::Acknowledged, 40), (Sight::DeadLettered, dead)];
-    system.finish_with(clients, &needs, findings).await
+    system.finish(clients, &needs).await
 }
 
 async fn panics(drill: Drill) -> Verdict {
@@ -215,12 +214,11 @@ async fn panics(drill: Drill) -> Verdict {
     .await;
     system.saw(Sight::Panicked, 14);
     clients.acknowledge(50).await;
-    let mut findings = Findings::default();
     if system.workers[0].lives() > 1 || !system.workers[0].is_running() {
-        findings.add(Invariant::Quiet, "the worker ended".to_owned());
+        system.found(Invariant::Quiet, "the worker ended".to_owned());
     }
     let needs = [(Sight::Acknowledged, 50), (Sight::Panicked, 14), (Sight::Redelivered, 1)];
-    system.finish_with(clients, &needs, findings).await
+    system.finish(clients, &needs).await
 }
 
 fn nobody(system: &System) -> Arc<Project> {

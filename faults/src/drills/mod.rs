@@ -1,9 +1,12 @@
 //! The drills, by what they hit.
 
+mod api;
+mod client;
 mod clock;
 mod combined;
 pub(crate) mod data;
 mod disk;
+mod load;
 mod operations;
 mod poison;
 mod postgres;
@@ -16,9 +19,12 @@ use crate::matrix::Row;
 
 /// All of them, in the order of the table.
 pub(crate) const ALL: &[&[Row]] = &[
-    worker::ROWS,
+    client::ROWS,
+    api::ROWS,
+    load::ROWS,
     redis::ROWS,
     redis_disk::ROWS,
+    worker::ROWS,
     postgres::ROWS,
     disk::ROWS,
     wires::ROWS,

@@ -2,7 +2,7 @@
 
 use testkit::eventually;
 use testkit::http::HttpClient;
-use testkit::oracle::{Findings, Invariant, Load};
+use testkit::oracle::{Invariant, Load};
 use tokio_postgres::Client;
 
 use crate::matrix::{Row, Tier};
@@ -68,10 +68,9 @@ async fn operations(drill: Drill) -> Verdict {
         clients.acknowledge(50).await;
     }
     raise_the_quota(&mut system, &database).await;
-    let mut findings = Findings::default();
-    revoke_a_key(&mut system, &database, &mut findings).await;
+    revoke_a_key(&mut system, &database).await;
     clients.acknowledge(50).await;
-    system.finish_with(clients, &[(Sight::Acknowledged, 200), (Sight::QuotaExceeded, 1)], findings).await
+    system.finish(clients, &[(Sight::Acknowledged, 200), (Sight::QuotaExceeded, 1)]).await
 }
 
 async fn killed_making_a_partition(drill: Drill) -> Verdict {
@@ -172,7 +171,7 @@ async fn raise_the_quota(system: &mut System, database: &Client) {
     }
 }
 
-async fn revoke_a_key(system: &mut System, database: &Client, findings: &mut Findings) {
+async fn revoke_a_key(system: &mut System, database: &Client) {
     const KEY: &str = "drill-key-to-be-revoked";
     let headers = [("authorization", "Bearer drill-key-to-be-revoked")];
     system.operate(&["key", "create", "alpha", "--key", KEY]).await;
@@ -187,7 +186,7 @@ async fn revoke_a_key(system: &mut System, database: &Client, findings: &mut Fin
         eventually(SOON, "the revoked key not to open any more", async || status(api, &headers).await == 401)
             .await;
         if status(api, &headers).await != 401 {
-            findings.add(Invariant::RefusedStaysOut, "a revoked key opens again".to_owned());
+            system.found(Invariant::RefusedStaysOut, "a revoked key opens again".to_owned());
         }
     }
 }

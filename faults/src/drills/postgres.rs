@@ -4,7 +4,7 @@ use rand::seq::SliceRandom;
 use testkit::ServerOptions;
 use testkit::chaos::{Act, Moment, Transaction, Trap};
 use testkit::eventually;
-use testkit::oracle::{Findings, Invariant, Load};
+use testkit::oracle::{Invariant, Load};
 
 use crate::matrix::{Row, Tier};
 use crate::metric;
@@ -132,9 +132,8 @@ async fn away(drill: Drill) -> Verdict {
     system.postgres.stop_fast().await;
     clients.acknowledge(100).await;
     let answer = system.refusal_by_full_backlog().await;
-    let mut findings = Findings::default();
     if answer.header("retry-after").is_none() {
-        findings.add(Invariant::Bounded, "a full backlog does not say when to come again".to_owned());
+        system.found(Invariant::Bounded, "a full backlog does not say when to come again".to_owned());
     }
     system.saw(Sight::BacklogFull, 1);
     for worker in &mut system.workers {
@@ -143,10 +142,10 @@ async fn away(drill: Drill) -> Verdict {
     }
     system.postgres.restart().await;
     clients.acknowledge(50).await;
-    look_for_the_dead(&mut system, &mut findings);
+    look_for_the_dead(&mut system);
     let needs =
         [(Sight::Acknowledged, 200), (Sight::BacklogFull, 1), (Sight::WriteFailed, 28), (Sight::Unknown, 1)];
-    system.finish_with(clients, &needs, findings).await
+    system.finish(clients, &needs).await
 }
 
 async fn locked(drill: Drill, tables: &[&str]) -> Verdict {
@@ -164,18 +163,18 @@ async fn locked(drill: Drill, tables: &[&str]) -> Verdict {
         clients.acknowledge(20).await;
         holder.batch_execute("COMMIT").await.expect("a lock can be given back");
     }
-    let mut findings = Findings::default();
-    look_for_the_dead(&mut system, &mut findings);
+    look_for_the_dead(&mut system);
     let failures = system.workers.len() as u64 * tables.len() as u64;
     let needs = [(Sight::Acknowledged, 100), (Sight::WriteFailed, failures)];
-    system.finish_with(clients, &needs, findings).await
+    system.finish(clients, &needs).await
 }
 
 /// A worker lives through everything that PostgreSQL can do.
-fn look_for_the_dead(system: &mut System, findings: &mut Findings) {
-    for (at, worker) in system.workers.iter_mut().enumerate() {
+fn look_for_the_dead(system: &mut System) {
+    for at in 0..system.workers.len() {
+        let worker = &mut system.workers[at];
         if !worker.is_running() || worker.lives() != 1 {
-            findings.add(Invariant::Bounded, format!("worker {at} has ended"));
+            system.found(Invariant::Bounded, format!("worker {at} has ended"));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::seq::IndexedRandom;
 use testkit::eventually;
-use testkit::oracle::{Clients, Findings, Invariant, Limits, Load};
+use testkit::oracle::{Clients, Invariant, Limits, Load};
 
 use crate::matrix::{Row, Tier};
 use crate::{Drill, Layout, Sight, System, Verdict};
@@ -190,9 +190,8 @@ async fn out_of_memory(drill: Drill) -> Verdict {
     system.tell_redis(&["CONFIG", "SET", "maxmemory", &full]).await;
 
     let refusal = system.refusal_by_full_backlog().await;
-    let mut findings = Findings::default();
     if refusal.header("retry-after").is_none() {
-        findings.add(Invariant::Bounded, "503 backlog_full does not say when to come back".to_owned());
+        system.found(Invariant::Bounded, "503 backlog_full does not say when to come back".to_owned());
     }
     system.saw(Sight::BacklogFull, 1);
     system.more_unanswered(20).await;
@@ -201,7 +200,7 @@ async fn out_of_memory(drill: Drill) -> Verdict {
     system.tell_redis(&["CONFIG", "SET", "maxmemory", "0"]).await;
     let needs =
         [(Sight::Acknowledged, 300), (Sight::BacklogFull, 1), (Sight::Unknown, 20), (Sight::Retried, 1)];
-    system.finish_with(clients, &needs, findings).await
+    system.finish(clients, &needs).await
 }
 
 /// For how long a Redis stands still.

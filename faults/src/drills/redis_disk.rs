@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rand::RngExt;
-use testkit::oracle::{Findings, Invariant, Load};
+use testkit::oracle::{Invariant, Load};
 use testkit::{DiskError, ServerOptions, Shim, Tmpfs, eventually};
 
 use crate::matrix::{Row, Tier};
@@ -115,19 +115,12 @@ async fn restarted_without_fsync(drill: Drill) -> Verdict {
     system.resume_workers();
     clients.acknowledge(50).await;
 
-    let mut findings = Findings::default();
     if careless > 0 {
         let said =
             format!("{careless} requests were acknowledged by a Redis that does not wait for its disk");
-        findings.add(Invariant::NothingLost, said);
+        system.found(Invariant::NothingLost, said);
     }
-    system
-        .finish_with(
-            clients,
-            &[(Sight::Acknowledged, 100), (Sight::Unknown, 200), (Sight::Killed, 2)],
-            findings,
-        )
-        .await
+    system.finish(clients, &[(Sight::Acknowledged, 100), (Sight::Unknown, 200), (Sight::Killed, 2)]).await
 }
 
 async fn disk_full(drill: Drill) -> Verdict {

@@ -1,7 +1,7 @@
 //! Workers die, stand still, or are told to stop, at the worst moments there are.
 
 use rand::RngExt;
-use testkit::oracle::{Findings, Invariant, Load};
+use testkit::oracle::{Invariant, Load};
 
 use crate::matrix::{Row, Tier};
 use crate::metric;
@@ -190,16 +190,15 @@ async fn restarted_in_turn(drill: Drill) -> Verdict {
         assert_eq!(code, Some(0), "a worker that is told to stop ends by itself, and well");
         worker.start().await;
     }
-    let mut findings = Findings::default();
     // Who was told to stop has taken its name off the list.
     for (shard, consumers) in system.consumers().await {
         let living = system.workers.len() * LANES;
         if consumers > living {
             let said = format!("shard {shard} has {consumers} consumers, {living} lanes live");
-            findings.add(Invariant::Bounded, said);
+            system.found(Invariant::Bounded, said);
         }
     }
-    system.finish_with(clients, &[(Sight::Acknowledged, 100)], findings).await
+    system.finish(clients, &[(Sight::Acknowledged, 100)]).await
 }
 
 async fn stopped_without_postgres(drill: Drill) -> Verdict {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use testkit::chaos::{ChaosProxy, Wire};
-use testkit::oracle::{History, Limits, Project, Source, Targets, Watch};
+use testkit::oracle::{Findings, History, Limits, Project, Source, Targets, Watch};
 use testkit::{Launch, Postgres, Program, Redis, eventually};
 
 use super::{Drill, Layout, System};
@@ -56,6 +56,7 @@ impl System {
             epochs: Vec::new(),
             wiped: false,
             sights: BTreeMap::new(),
+            findings: Findings::default(),
             drill,
             redis,
             postgres,

@@ -65,16 +65,12 @@ impl System {
     }
 
     /// Ends the drill and tells what it has shown. `needs` is what must have happened for it to have shown anything.
-    pub async fn finish(self, clients: Clients, needs: &[Need]) -> Verdict {
-        self.finish_with(clients, needs, Findings::default()).await
-    }
-
-    /// The same, when the drill itself has looked at something and tells what it found wrong.
-    pub async fn finish_with(mut self, clients: Clients, needs: &[Need], mut findings: Findings) -> Verdict {
+    pub async fn finish(mut self, clients: Clients, needs: &[Need]) -> Verdict {
         self.heal().await;
         clients.stop(CLIENTS_DEADLINE).await;
         let database = self.postgres.connect().await;
         let api = self.addresses().await[0];
+        let mut findings = std::mem::take(&mut self.findings);
         self.use_what_was_healed(api, &database, &mut findings).await;
         let (quiet_after, violations) = judge(self.subject(&database, QUIET_DEADLINE).await).await;
         self.look_at_bounds(&database, &mut findings).await;
@@ -113,18 +109,8 @@ impl System {
 
     /// Gives up quietly: that the stream is not empty is found by the judgement.
     async fn wait_for_empty_stream(&self) {
-        let mut redis = self.redis.connect().await;
         let deadline = tokio::time::Instant::now() + CLIENTS_DEADLINE;
-        while tokio::time::Instant::now() < deadline {
-            let mut entries = 0_u64;
-            for shard in 0..self.shards {
-                let length =
-                    redis::cmd("XLEN").arg(Self::stream_key(shard)).query_async::<u64>(&mut redis).await;
-                entries += length.expect("Redis answers the oracle");
-            }
-            if entries == 0 {
-                return;
-            }
+        while tokio::time::Instant::now() < deadline && self.entries().await > 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

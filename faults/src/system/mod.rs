@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use testkit::chaos::ChaosProxy;
-use testkit::oracle::{Clients, Limits, Load, Project, Targets, Watch};
+use testkit::oracle::{Clients, Findings, Invariant, Limits, Load, Project, Targets, Watch};
 use testkit::{Postgres, Redis, ServerOptions};
 
 use crate::node::Node;
@@ -115,6 +115,7 @@ pub struct System {
     epochs: Vec<String>,
     wiped: bool,
     sights: BTreeMap<Sight, u64>,
+    findings: Findings,
     /// Until the drill ends.
     watch: Option<Watch>,
 }
@@ -124,6 +125,25 @@ impl System {
     pub fn load(&self, load: Load) -> Clients {
         let projects: Vec<_> = self.projects.iter().map(|(project, _)| Arc::clone(project)).collect();
         Clients::start(&projects, &self.targets, load, self.drill.seed)
+    }
+
+    /// The same for one project alone.
+    pub fn load_of(&self, project: &str, load: Load) -> Clients {
+        Clients::start(&[self.project(project)], &self.targets, load, self.drill.seed)
+    }
+
+    /// One of the projects posted for: `alpha`, `beta` or `limited`.
+    ///
+    /// # Panics
+    /// When it is none of these.
+    pub fn project(&self, name: &str) -> Arc<Project> {
+        let found = self.projects.iter().find(|(project, _)| project.name == name);
+        Arc::clone(&found.unwrap_or_else(|| panic!("no project is called {name:?}")).0)
+    }
+
+    /// Notes what must never be, and the oracle cannot see.
+    pub fn found(&mut self, invariant: Invariant, said: String) {
+        self.findings.add(invariant, said);
     }
 
     /// Notes that something happened which no counter tells.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use testkit::eventually;
 use testkit::oracle::Clients;
 
@@ -43,22 +42,11 @@ impl System {
     /// Lets every client come to an end, and the workers drain what they have posted.
     pub async fn come_to_rest(&self, clients: Clients) {
         clients.stop(CLIENTS_DEADLINE).await;
-        let mut redis = self.redis.connect().await;
         eventually(SOON, "the stream to be drained", async || {
-            let entries = self.entries(&mut redis).await;
+            let entries = self.entries().await;
             if entries == 0 { Ok(()) } else { Err(format!("{entries} entries")) }
         })
         .await;
-    }
-
-    /// Entries that stand in the stream, of all shards.
-    pub async fn entries(&self, redis: &mut MultiplexedConnection) -> u64 {
-        let mut entries = 0;
-        for shard in 0..self.shards {
-            let length = redis::cmd("XLEN").arg(Self::stream_key(shard)).query_async::<u64>(redis).await;
-            entries += length.expect("Redis answers the oracle");
-        }
-        entries
     }
 
     /// SIGSTOP to every worker: what is admitted from now on stays in the stream.

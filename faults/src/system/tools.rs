@@ -55,6 +55,20 @@ impl System {
         pending.into_iter().map(|(_, _, _, deliveries)| deliveries).max().unwrap_or(0)
     }
 
+    /// Entries in the stream, over all shards.
+    ///
+    /// # Panics
+    /// When Redis does not answer.
+    pub async fn entries(&self) -> u64 {
+        let mut redis = self.redis.connect().await;
+        let mut entries = 0;
+        for shard in 0..self.shards {
+            let length = redis::cmd("XLEN").arg(Self::stream_key(shard)).query_async::<u64>(&mut redis).await;
+            entries += length.expect("Redis answers a drill");
+        }
+        entries
+    }
+
     /// Kills one PostgreSQL backend of a worker, at which the whole server restarts itself.
     pub async fn kill_a_session(&mut self) {
         let Some(database) = self.try_database().await else { return };
@@ -102,7 +116,7 @@ impl System {
             let told = answer.json();
             match (answer.status, told["batch_id"].as_str().and_then(|id| id.parse().ok())) {
                 (202, Some(id)) => project.history.acknowledged(&numbers, id, 1, false),
-                _ => project.history.unknown(&numbers),
+                _ => project.history.unknown(&numbers, told["code"].as_str()),
             }
             if told["code"] == "backlog_full" { Ok(answer) } else { Err(format!("{} {told}", answer.status)) }
         })

@@ -118,6 +118,11 @@ impl ChaosProxy {
         self.shared.sky.send_modify(|sky| sky.resets += 1);
     }
 
+    /// Cuts the replies of the connections that a trap [holds](Act::Hold) now.
+    pub fn cut_held(&self) {
+        self.shared.sky.send_modify(|sky| sky.cuts += 1);
+    }
+
     /// What it has seen so far.
     pub fn seen(&self) -> Seen {
         self.shared.counts.seen(self.shared.traps.sprung())

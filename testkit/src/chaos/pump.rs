@@ -191,15 +191,15 @@ impl<'a> Pump<'a> {
                     continue;
                 }
             };
-            let heals = self.seen.heals;
+            let before = self.seen;
             let verdict = self.link.judge(self.direction, &message);
             if let Some(act) = verdict.before {
-                self.perform(act, heals, message.len()).await?;
+                self.perform(act, before, message.len()).await?;
             }
             self.make_ready(message);
             self.turns += verdict.turns;
             if let Some(act) = verdict.after {
-                self.perform(act, heals, 0).await?;
+                self.perform(act, before, 0).await?;
             }
             if verdict.waits {
                 self.write_ready().await?;
@@ -215,16 +215,24 @@ impl<'a> Pump<'a> {
     }
 
     /// Does what a trap demands after what is ready was written, with a message of so many bytes in hand that passes
-    /// only if this returns well. The trap has sprung after so many healings; one more undoes what it does.
-    async fn perform(&mut self, act: Act, heals: u64, bytes_in_hand: usize) -> Result<(), Ending> {
+    /// only if this returns well. The trap has sprung under the sky of `before`; a healing since undoes what it does.
+    async fn perform(&mut self, act: Act, before: Sky, bytes_in_hand: usize) -> Result<(), Ending> {
         self.write_ready().await?;
-        self.seen.heals = heals;
+        self.seen.heals = before.heals;
         match act {
             Act::Pause { ms } => {
-                let healed = self.sky.wait_for(|sky| sky.heals != heals);
+                let healed = self.sky.wait_for(|sky| sky.heals != before.heals);
                 // Either is a reason to go on.
                 drop(tokio::time::timeout(Duration::from_millis(ms), healed).await);
                 return Ok(());
+            }
+            Act::Hold => {
+                let ended =
+                    self.sky.wait_for(|sky| sky.heals != before.heals || sky.cuts != before.cuts).await;
+                if ended.expect("the proxy outlives its connections").heals != before.heals {
+                    return Ok(());
+                }
+                return Err(Ending::CutReply);
             }
             Act::BlackHole => {
                 self.link.is_black.store(true, Ordering::SeqCst);

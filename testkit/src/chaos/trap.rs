@@ -98,6 +98,9 @@ pub enum Act {
     /// The client's side is reset. The server is told that the client has closed, after all that was passed on, and
     /// what it still says is read and thrown away.
     CutReply,
+    /// This direction stands still until [`cut_held`](super::ChaosProxy::cut_held) makes it a `CutReply`, or the proxy
+    /// is healed and it goes on.
+    Hold,
     /// Everything on this connection vanishes from now on and nobody is told, until the proxy is healed or all
     /// connections are reset.
     BlackHole,

@@ -71,6 +71,8 @@ pub(super) struct Sky {
     pub heals: u64,
     /// Goes up whenever every open connection is to be reset.
     pub resets: u64,
+    /// Goes up whenever the connections that a trap holds are to be cut.
+    pub cuts: u64,
 }
 
 impl Sky {

@@ -6,18 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-use uuid::Uuid;
 
 use super::history::History;
-use crate::http::{Answer, HttpClient, NoAnswer};
+use super::post::{Decision, Post, new_key};
+use crate::http::{HttpClient, no_answer};
 
-/// How long a client waits for an answer before it takes it for lost.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// Pause before a request is repeated.
 const RETRY_PAUSE: Duration = Duration::from_millis(30);
 /// A client asked to wait longer than this gives the batch up: it is for next month.
@@ -159,18 +155,11 @@ struct Client {
     acknowledged: Arc<AtomicU64>,
 }
 
-/// A batch as it is sent, the same at every attempt.
-struct Post {
-    events: Vec<u64>,
-    key: Option<String>,
-    body: Bytes,
-}
-
 impl Client {
     async fn run(mut self) {
         while !self.stopping.load(Ordering::SeqCst) {
-            let post = self.compose();
-            self.post_until_decided(&post).await;
+            let mut post = self.compose();
+            self.post_until_decided(&mut post).await;
             tokio::time::sleep(self.load.pause).await;
         }
     }
@@ -179,51 +168,40 @@ impl Client {
         let project = Arc::clone(&self.project);
         let history = &project.history;
         let mut events = history.take_numbers(self.rng.random_range(1..=self.load.batch_events_max));
-        let made: Vec<_> = events.iter().map(|&number| history.source.event(number)).collect();
+        let mut made: Vec<_> = events.iter().map(|&number| history.source.event(number)).collect();
         let copies = events.iter().filter(|_| self.rng.random_range(0..self.load.copy_one_in) == 0).count();
         let copies: Vec<u64> = (0..copies.min(self.posted.len()))
             .map(|_| self.posted[self.rng.random_range(0..self.posted.len())])
             .filter(|copy| !events.contains(copy))
             .collect();
-        let copied = copies.iter().map(|&number| history.source.event(number));
-        let json: Vec<Value> =
-            made.iter().map(super::Event::json).chain(copied.map(|event| event.json())).collect();
         let needs_key = made.iter().any(|event| !event.kind.has_identity());
-        let key = (needs_key || self.rng.random_bool(0.3)).then(|| Uuid::new_v4().to_string());
+        let key = (needs_key || self.rng.random_bool(0.3)).then(new_key);
         self.posted.extend(made.iter().filter(|event| event.kind.has_identity()).map(|event| event.number));
         let forgotten = self.posted.len().saturating_sub(REMEMBERED);
         self.posted.drain(..forgotten);
         history.copied(copies.len() as u64);
+        made.extend(copies.iter().map(|&number| history.source.event(number)));
         events.extend(copies);
-        Post { events, key, body: json!({ "events": json }).to_string().into() }
+        Post::of(events, &made, key)
     }
 
     /// The same again until it is acknowledged, refused for good, or out of patience.
-    async fn post_until_decided(&mut self, post: &Post) {
-        let project = Arc::clone(&self.project);
-        let mut was_unknown = false;
+    async fn post_until_decided(&mut self, post: &mut Post) {
         loop {
             match self.attempt(post).await {
-                Ok(answer) if answer.status < 300 => {
+                Decision::Acknowledged => {
                     self.acknowledged.fetch_add(1, Ordering::SeqCst);
-                    return note_acknowledged(&project.history, post, &answer, was_unknown);
+                    return;
                 }
-                Ok(answer) if answer.status < 500 => {
-                    let code = answer.json()["code"].as_str().unwrap_or("none").to_owned();
-                    project.history.refused(&post.events, &code);
-                    let wait = answer.header("retry-after").and_then(|seconds| seconds.parse::<u64>().ok());
-                    match wait {
-                        Some(seconds) if seconds <= PATIENCE_S && !self.stopping.load(Ordering::SeqCst) => {
-                            tokio::time::sleep(Duration::from_secs(seconds)).await;
-                        }
-                        // An attempt that may have been admitted must be asked for until it is known, as long as
-                        // the run lasts; the others are settled: refused.
-                        _ => return tokio::time::sleep(RETRY_PAUSE).await,
-                    }
+                Decision::Refused { after_s: Some(seconds) }
+                    if seconds <= PATIENCE_S && !self.stopping.load(Ordering::SeqCst) =>
+                {
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
                 }
-                _ => {
-                    was_unknown = true;
-                    project.history.unknown(&post.events);
+                // An attempt that may have been admitted must be asked for until it is known, as long as
+                // the run lasts; the others are settled: refused.
+                Decision::Refused { .. } => return tokio::time::sleep(RETRY_PAUSE).await,
+                Decision::Unknown => {
                     self.connection = None;
                     self.turn += 1;
                     tokio::time::sleep(RETRY_PAUSE).await;
@@ -232,28 +210,13 @@ impl Client {
         }
     }
 
-    async fn attempt(&mut self, post: &Post) -> Result<Answer, NoAnswer> {
+    async fn attempt(&mut self, post: &mut Post) -> Decision {
         if self.connection.is_none() {
-            let target = self.targets.nth(self.turn).ok_or_else(|| crate::http::no_answer("no API runs"))?;
-            self.connection = Some(HttpClient::new(target));
+            self.connection = self.targets.nth(self.turn).map(HttpClient::new);
         }
-        let connection = self.connection.as_mut().expect("made above");
-        let authorization = format!("Bearer {}", self.project.key);
-        let mut headers = vec![("authorization", authorization.as_str())];
-        headers.extend(post.key.as_deref().map(|key| ("idempotency-key", key)));
-        let answer = connection.post("/v1/events", &headers, post.body.clone());
-        let late = |_| Err(crate::http::no_answer("the answer did not come in time"));
-        tokio::time::timeout(ANSWER_DEADLINE, answer).await.unwrap_or_else(late)
-    }
-}
-
-fn note_acknowledged(history: &History, post: &Post, answer: &Answer, was_unknown: bool) {
-    let body = answer.json();
-    let batch_id = body["batch_id"].as_str().and_then(|id| id.parse::<Uuid>().ok());
-    match (batch_id, body["accepted"].as_u64()) {
-        (Some(batch_id), Some(accepted)) => {
-            history.acknowledged(&post.events, batch_id, accepted, was_unknown);
+        match &mut self.connection {
+            Some(connection) => post.send(connection, &self.project).await,
+            None => post.note(&self.project, &Err(no_answer("no API runs"))),
         }
-        _ => history.contradiction(format!("an answer {} without batch or count: {body}", answer.status)),
     }
 }

@@ -41,6 +41,8 @@ pub struct Tally {
     pub unknown: u64,
     /// Requests answered 4xx, by the answer's code.
     pub refused: BTreeMap<String, u64>,
+    /// Requests answered 5xx, by the answer's code.
+    pub unavailable: BTreeMap<String, u64>,
     /// Events that were posted once more, in another batch, after they had been posted before.
     pub copies: u64,
     /// Batches that were acknowledged only after an attempt whose outcome is unknown.
@@ -54,8 +56,11 @@ impl Tally {
         self.unknown += other.unknown;
         self.copies += other.copies;
         self.retried += other.retried;
-        for (code, count) in &other.refused {
-            *self.refused.entry(code.clone()).or_default() += count;
+        for (sum, more) in [(&mut self.refused, &other.refused), (&mut self.unavailable, &other.unavailable)]
+        {
+            for (code, count) in more {
+                *sum.entry(code.clone()).or_default() += count;
+            }
         }
     }
 }
@@ -114,10 +119,13 @@ impl History {
         }
     }
 
-    /// A request with these events was answered 5xx, or not at all.
-    pub fn unknown(&self, events: &[u64]) {
+    /// A request with these events was answered 5xx with this code, or not at all.
+    pub fn unknown(&self, events: &[u64], code: Option<&str>) {
         let mut inner = self.lock();
         inner.tally.unknown += 1;
+        if let Some(code) = code {
+            *inner.tally.unavailable.entry(code.to_owned()).or_default() += 1;
+        }
         for &event in events {
             inner.fates[index(event)].unknown = true;
         }

@@ -1,7 +1,8 @@
 //! The oracle: it posts events that can be told apart, writes down what was answered, and knows from the answers alone
 //! what the store must hold.
 //!
-//! - [`Source`] makes the events, [`Clients`] post them, a [`History`] keeps what was answered.
+//! - [`Source`] makes the events, [`Clients`] post them, or a drill does with a [`Post`]; a [`History`] keeps what was
+//!   answered.
 //! - [`judge`] compares a history with the store and the stream when all is quiet again: invariants I1 to I12.
 //! - [`Watch`] looks at the counters all the while: what was metered is never taken back.
 //!
@@ -13,6 +14,7 @@ mod client;
 mod events;
 mod history;
 mod judge;
+mod post;
 mod probe;
 mod rates;
 mod rows;
@@ -23,5 +25,6 @@ pub use client::{Clients, Load, Project, Targets};
 pub use events::{Event, Kind, Source};
 pub use history::{Fate, History, Tally};
 pub use judge::{Findings, Invariant, QUIET_DEADLINE, Subject, Violation, judge};
+pub use post::{Decision, Post};
 pub use probe::{fill, probe};
 pub use watch::Watch;

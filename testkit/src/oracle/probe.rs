@@ -106,13 +106,14 @@ async fn post_within_rate(
         let answer = match post(api, &project.key, &body, &[("idempotency-key", &key)]).await {
             Ok(answer) => answer,
             Err(error) => {
-                project.history.unknown(&numbers);
+                project.history.unknown(&numbers, None);
                 return Err(error);
             }
         };
         let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let code = told["code"].as_str().unwrap_or_default();
-        if code == "rate_limited" {
+        // The plan says when, and the backlog says that it takes no more for now; neither is about the quota.
+        if code == "rate_limited" || code == "backlog_full" {
             let wait = answer.header("retry-after").and_then(|seconds| seconds.parse().ok()).unwrap_or(1);
             tokio::time::sleep(Duration::from_secs(wait)).await;
             continue;
@@ -122,7 +123,7 @@ async fn post_within_rate(
                 project.history.acknowledged(&numbers, id, told["accepted"].as_u64().unwrap_or(0), false)
             }
             (400..500, _) => project.history.refused(&numbers, code),
-            _ => project.history.unknown(&numbers),
+            _ => project.history.unknown(&numbers, None),
         }
         let as_expected = answer.status == expected && (expected != 429 || code == "quota_exceeded");
         return if as_expected { Ok(()) } else { Err(format!("{} {told}", answer.status)) };
