@@ -31,19 +31,20 @@ pub async fn run(
     settings: Arc<Settings>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let (asked, mut epoch_asked) = watch::channel(false);
+    let (known, mut epoch_known) = watch::channel(false);
     let upkeep = {
         let (stream, store, settings) = (Arc::clone(&stream), Arc::clone(&store), Arc::clone(&settings));
         let stopping = shutdown.clone();
         move || {
             Upkeep::new(Arc::clone(&stream), Arc::clone(&store), Arc::clone(&settings))
-                .run(asked.clone(), stopping.clone())
+                .run(known.clone(), stopping.clone())
         }
     };
     let upkeep = tokio::spawn(keep_alive("upkeep", upkeep, shutdown.clone()));
-    // A lane that knows no epoch commits what it cannot settle; told to stop just then, it would leave it to others.
+    // A lane that knows no epoch would commit what it cannot settle. It can do nothing before both servers are there.
+    tracing::info!("waiting until stream and store agree on the epoch");
     tokio::select! {
-        _ = epoch_asked.wait_for(|asked| *asked) => {}
+        _ = epoch_known.wait_for(|known| *known) => {}
         () = backoff::stopped(&mut shutdown) => {}
     }
     let life = Uuid::new_v4().simple().to_string();

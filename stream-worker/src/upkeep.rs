@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shared::audit;
 use shared::config::Durability;
-use shared::epoch::{self, EpochError};
+use shared::epoch;
 use shared::metrics;
 use shared::store::{SharedStore, UpkeepPolicy};
 use shared::stream::{Backlog, SharedStream};
@@ -17,6 +17,8 @@ use crate::config::Settings;
 
 /// How often the epochs are compared.
 const EPOCH_EVERY: Duration = Duration::from_secs(1);
+/// The same until it is known for the first time: lanes wait for it.
+const EPOCH_EVERY_AT_FIRST: Duration = Duration::from_millis(50);
 /// How often the backlog is measured.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
 /// How often it is asked whether a round of upkeep is due.
@@ -63,11 +65,11 @@ impl Upkeep {
 
     /// Runs until the process is to stop, in three that do not wait for each other: a round of retention can take long,
     /// and a store that stands still holds it up, but lanes cannot settle while the epoch is in doubt, and a backlog is
-    /// looked at most when the store stands still. `epoch_asked` becomes true when the epoch is known, or cannot be for
-    /// now.
-    pub async fn run(self, epoch_asked: watch::Sender<bool>, shutdown: watch::Receiver<bool>) {
+    /// looked at most when the store stands still. `epoch_known` becomes true when stream and store have agreed for
+    /// the first time.
+    pub async fn run(self, epoch_known: watch::Sender<bool>, shutdown: watch::Receiver<bool>) {
         let (stream, store) = (Arc::clone(&self.stream), Arc::clone(&self.store));
-        let keeper = EpochKeeper { stream, store, trusted: false, asked: epoch_asked };
+        let keeper = EpochKeeper { stream, store, trusted: false, known: epoch_known };
         tokio::join!(
             keeper.run(shutdown.clone()),
             self.watch_stream(shutdown.clone()),
@@ -178,15 +180,16 @@ struct EpochKeeper {
     stream: SharedStream,
     store: SharedStore,
     trusted: bool,
-    asked: watch::Sender<bool>,
+    known: watch::Sender<bool>,
 }
 
 impl EpochKeeper {
     async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         while !*shutdown.borrow() {
             self.keep_epoch().await;
+            let pause = if *self.known.borrow() { EPOCH_EVERY } else { EPOCH_EVERY_AT_FIRST };
             tokio::select! {
-                () = tokio::time::sleep(EPOCH_EVERY) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = stopped(&mut shutdown) => {}
             }
         }
@@ -194,14 +197,9 @@ impl EpochKeeper {
 
     /// Settling needs a trusted epoch, so a worker makes sure of it as the API does.
     async fn keep_epoch(&mut self) {
-        let reconciled = epoch::reconcile(self.stream.as_ref(), self.store.as_ref()).await;
-        // Whoever was faster is about to be done.
-        let is_known_soon = matches!(reconciled, Err(EpochError::Moved { .. }));
-        if !is_known_soon {
-            self.asked.send_replace(true);
-        }
-        match reconciled {
+        match epoch::reconcile(self.stream.as_ref(), self.store.as_ref()).await {
             Ok(_) => {
+                self.known.send_replace(true);
                 metrics::epoch_trusted(true);
                 self.trusted = true;
             }
