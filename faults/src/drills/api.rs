@@ -238,6 +238,8 @@ async fn settled_meanwhile(drill: Drill) -> Verdict {
     for round in 0..10 {
         let project = system.project(["alpha", "limited", "beta"][round % 3]);
         let api = system.apis[round % 2].address().await;
+        // The cut of the round before has left it in doubt about the stream, until it has looked.
+        system.wait_until_ready(round % 2).await;
         let before = ledger_entries(&database).await;
         let armed = api_wire(&system).arm(Trap::first(Moment::Reply(ADMISSION), Act::Hold));
         // Without a key, so that only the API itself can ask for the same batch again.

@@ -112,6 +112,11 @@ impl System {
         addresses
     }
 
+    /// Waits until one of the APIs would take a batch.
+    pub async fn wait_until_ready(&mut self, api: usize) {
+        wait_until_ready(self.apis[api].address().await).await;
+    }
+
     async fn read_epochs(&self) -> Vec<String> {
         let mut redis = self.redis.connect().await;
         let mut epochs = Vec::new();
