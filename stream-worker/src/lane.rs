@@ -203,6 +203,7 @@ impl Lane {
                 Err(error) => {
                     self.writer = None;
                     metrics::write_failed();
+                    self.loader.take_less(&works);
                     self.loader.acquit(self.held.front()).await;
                     if error.is_too_late() {
                         return Err(StreamError::Refused(format!(
@@ -216,6 +217,7 @@ impl Lane {
                 }
             };
             backoff.recovered();
+            self.loader.take_more();
             metrics::lane_phase(Phase::Write, started.elapsed());
             report(&works, &written);
             let settlements: Vec<_> =

@@ -25,13 +25,28 @@ pub struct Loaded {
 pub struct Loader {
     shard: u16,
     stream: SharedStream,
-    transaction_events_max: u64,
+    /// What a transaction is filled to when all is well.
+    events_max: u64,
+    /// What the next one is filled to.
+    events_goal: u64,
 }
 
 impl Loader {
     /// For a lane of this shard.
     pub fn new(shard: u16, stream: SharedStream, transaction_events_max: u64) -> Self {
-        Self { shard, stream, transaction_events_max }
+        Self { shard, stream, events_max: transaction_events_max, events_goal: transaction_events_max }
+    }
+
+    /// A transaction of these failed: the next one shall be half as large. One that takes longer than it may, for all the
+    /// poison in it or for a slow disk, would otherwise fail for ever.
+    pub fn take_less(&mut self, failed: &[Work]) {
+        let events: u64 = failed.iter().map(|work| u64::from(work.count)).sum();
+        self.events_goal = (events / 2).max(1);
+    }
+
+    /// The last transaction went well: the next one may be twice as large.
+    pub fn take_more(&mut self) {
+        self.events_goal = (self.events_goal * 2).min(self.events_max);
     }
 
     /// Unpacks the entries of the next transaction, from the front of what is held; at least one.
@@ -48,7 +63,7 @@ impl Loader {
                 }
                 break;
             }
-            if events >= self.transaction_events_max || bytes >= TRANSACTION_BYTES_MAX {
+            if events >= self.events_goal || bytes >= TRANSACTION_BYTES_MAX {
                 break;
             }
             let next = self.unpack(delivery);

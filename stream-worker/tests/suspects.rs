@@ -90,16 +90,17 @@ impl Rig {
 
     /// Runs a worker in this process until `done`.
     async fn work_until(&self, what: &str, done: impl AsyncFnMut() -> bool) {
+        self.work_with_until(&[], what, done).await;
+    }
+
+    /// The same, with these settings besides.
+    async fn work_with_until(&self, more: &[&str], what: &str, done: impl AsyncFnMut() -> bool) {
         let (redis, database) = (self.redis.url(), self.postgres.url());
         let settings = Args::parse_from(
-            ["stream-worker", "--redis-url", &redis, "--database-url", &database].into_iter().chain([
-                "--takeover-idle-ms",
-                "100",
-                "--upkeep-interval-ms",
-                "50",
-                "--worker-lanes",
-                "1",
-            ]),
+            ["stream-worker", "--redis-url", &redis, "--database-url", &database]
+                .into_iter()
+                .chain(["--takeover-idle-ms", "100", "--upkeep-interval-ms", "50", "--worker-lanes", "1"])
+                .chain(more.iter().copied()),
         );
         let settings = Arc::new(settings.check().unwrap());
         let (stop, stopped) = watch::channel(false);
@@ -197,4 +198,21 @@ async fn an_outage_of_the_store_is_not_held_against_a_suspect() {
     assert_eq!(rig.stream.note_attempt(0, suspect).await.unwrap(), 1, "nothing was held against it");
     rig.let_store_write(true).await;
     rig.work_until("the event", async || rig.names("SELECT name FROM events").await == ["suspect"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_takes_longer_than_it_may_is_tried_again_in_halves() {
+    let rig = Rig::start().await;
+    for event in 0..60 {
+        rig.admit(&format!("event-{event}")).await;
+    }
+    // All of them together take three times as long as a transaction may.
+    let slow = "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN PERFORM pg_sleep(0.05); RETURN NEW; END $$;
+                CREATE TRIGGER slow BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION slowly()";
+    rig.postgres.connect().await.batch_execute(slow).await.unwrap();
+    rig.work_with_until(&["--transaction-age-max-ms", "1000"], "every event", async || {
+        rig.names("SELECT name FROM events").await.len() == 60
+    })
+    .await;
 }
