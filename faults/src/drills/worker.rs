@@ -166,12 +166,17 @@ async fn stopped_at(drill: Drill, point: &str, needs: &[Need]) -> Verdict {
     clients.acknowledge(50).await;
     for (zombie, heir) in [(0, 1), (1, 0)] {
         let taken_over = system.workers[heir].metric(metric::TAKEN_OVER).await;
+        let stuck_ended = system.workers[heir].metric(metric::STUCK_ENDED).await;
         system.workers[zombie].kill().await;
         system.workers[zombie].start_with(&[("FAILPOINTS", &format!("{point}=1*return(stop)"))]).await;
         let late = system.workers[zombie].metric(metric::SETTLED_LATE).await;
         system.workers[zombie].program().wait_for_line(&format!("failpoint {point}: SIGSTOP")).await;
         system.workers[heir].reaches(metric::TAKEN_OVER, taken_over + 1.0).await;
         system.what_stands_now_is_drained().await;
+        if needs.iter().any(|(sight, _)| *sight == Sight::StuckEnded) {
+            // Those who drained it need not have waited for that: a COPY that stands still may not hold anybody up.
+            system.workers[heir].reaches(metric::STUCK_ENDED, stuck_ended + 1.0).await;
+        }
         system.workers[zombie].program().resume();
         system.workers[zombie].reaches(metric::SETTLED_LATE, late + 1.0).await;
     }
