@@ -6,13 +6,13 @@ use std::io;
 use std::path::Path;
 
 use crate::matrix::{self, Tier};
-use crate::mutants::Caught;
+use crate::mutants::{self, Caught};
 use crate::runner::Held;
 
 /// Between these, a table is ours.
 const DRILLS: [&str; 2] = ["<!-- drills: begin -->", "<!-- drills: end -->"];
 const MUTANTS: [&str; 2] = ["<!-- mutants: begin -->", "<!-- mutants: end -->"];
-/// What stands in the table for a drill that was never held.
+/// What stands in a table for a drill that was never held, or a mutant that was never hunted.
 const NEVER: &str = "not held yet";
 
 /// Writes what these drills have seen into the table.
@@ -43,18 +43,22 @@ pub fn write_drills(file: &Path, held: &[Held]) -> io::Result<()> {
 /// See [`write_drills`].
 pub fn write_mutants(file: &Path, caught: &[Caught]) -> io::Result<()> {
     let text = std::fs::read_to_string(file)?;
+    let old = between(&text, MUTANTS)?;
     let mut table = String::from("| mutant | what is wrong | drill | caught by |\n|---|---|---|---|\n");
-    for caught in caught {
-        let by: Vec<_> = caught
-            .by()
-            .into_iter()
-            .map(|invariant| format!("{} {invariant:?}", invariant.number()))
-            .collect();
-        let by = if by.is_empty() { "**nothing**".to_owned() } else { by.join(", ") };
-        let line = [caught.mutant.name, caught.mutant.wrong, caught.mutant.drill, &by];
+    for mutant in mutants::MUTANTS {
+        let now = caught.iter().find(|caught| caught.mutant.name == mutant.name);
+        let by =
+            now.map(caught_by).or_else(|| old_cell(old, mutant.name)).unwrap_or_else(|| NEVER.to_owned());
+        let line = [mutant.name, mutant.wrong, mutant.drill, &by];
         writeln!(table, "| {} |", line.join(" | ")).expect("writing to a String does not fail");
     }
     std::fs::write(file, replaced(&text, MUTANTS, &table)?)
+}
+
+fn caught_by(caught: &Caught) -> String {
+    let by: Vec<_> =
+        caught.by().into_iter().map(|invariant| format!("{} {invariant:?}", invariant.number())).collect();
+    if by.is_empty() { "**nothing**".to_owned() } else { by.join(", ") }
 }
 
 fn seen(held: &Held) -> String {
