@@ -19,6 +19,11 @@ async fn at_rest() -> (System, Client) {
     let mut system = System::start(drill, Layout { apis: 1, workers: 1, ..Layout::default() }).await;
     let clients = system.load(Load::default());
     clients.acknowledge(60).await;
+    // More than may come at once, of the project whose rate is looked at.
+    let (limited, limits) = &system.projects[2];
+    let what = "requests of the limited project";
+    let many = async || limited.history.tally().acknowledged > limits.burst + 5;
+    testkit::eventually(Duration::from_secs(60), what, many).await;
     clients.stop(Duration::from_secs(60)).await;
     let database = system.postgres.connect().await;
     let (_, violations) = judge(system.subject(&database, QUIET_DEADLINE).await).await;
