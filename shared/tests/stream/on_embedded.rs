@@ -7,7 +7,7 @@ use std::time::Duration;
 use shared::stream::embedded::{EmbeddedOptions, EmbeddedStream};
 use shared::stream::{Admission, EntryId, SharedStream, StreamError, Verdict};
 use tempfile::TempDir;
-use testkit::Tmpfs;
+use testkit::{Tmpfs, eventually};
 use uuid::Uuid;
 
 use super::bench::*;
@@ -38,7 +38,7 @@ impl Embedded {
 
 impl Rig<Embedded> {
     /// Ends the process and starts the next.
-    async fn restart(self) -> Self {
+    pub async fn restart(self) -> Self {
         let Self { bench, stream, epoch } = self;
         drop((stream, bench.served));
         let bench = Embedded { folder: bench.folder, served: OnceLock::new() };
@@ -227,4 +227,23 @@ async fn a_full_disk_refuses_without_counting_and_recovers_when_there_is_room() 
     assert_eq!(counters(&stream).await.accepted, 5 * admitted + 5);
     assert_eq!(drain(&stream, "lane").await.len() as u64, admitted + 1);
     assert_eq!(counters(&stream).await.pending, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_backlog_gives_its_space_back() {
+    let rig = Rig::<Embedded>::start().await;
+    let noise: Vec<u8> = (0..1 << 20).map(|at: u32| (at.wrapping_mul(0x9E37_79B9) >> 11) as u8).collect();
+    for _ in 0..40 {
+        let packed = shared::entry::Packed { data: noise.clone().into(), ..batch(1) };
+        assert_admitted(admit(&rig.stream, &packed).await);
+    }
+    let size = |name: &str| std::fs::metadata(rig.file(name)).map_or(0, |file| file.len());
+    assert!(size("stream.db") + size("stream.db-wal") > 40 << 20);
+    assert_eq!(drain(&rig.stream, "lane").await.len(), 40);
+    eventually(DEADLINE, "the file to be small again", async || {
+        size("stream.db") + size("stream.db-wal") < 1 << 20
+    })
+    .await;
+    assert_admitted(admit(&rig.stream, &batch(1)).await);
+    assert_eq!(rig.stream.backlog().await.unwrap().entries, 1);
 }

@@ -24,21 +24,26 @@ pub(super) fn keep_ms(admission: &Admission<'_>) -> u64 {
     }
 }
 
-/// Finds one that has not expired.
+/// Finds one. One that has expired is deleted and was never there.
 pub(super) fn find(
     connection: &Connection,
     batch_id: BatchId,
     now_ms: u64,
 ) -> rusqlite::Result<Option<Marker>> {
-    let mut select = connection.prepare_cached(
-        "SELECT received_ms, digest FROM markers
-         WHERE batch_id = ?1 AND (expires_ms IS NULL OR expires_ms > ?2)",
-    )?;
-    select
-        .query_row((batch_id.as_bytes(), now_ms), |row| {
-            Ok(Marker { received_ms: row.get(0)?, digest: row.get(1)? })
-        })
-        .optional()
+    let mut select = connection
+        .prepare_cached("SELECT received_ms, digest, expires_ms FROM markers WHERE batch_id = ?1")?;
+    let found = select.query_row([batch_id.as_bytes()], |row| {
+        let marker = Marker { received_ms: row.get(0)?, digest: row.get(1)? };
+        Ok((marker, row.get::<_, Option<u64>>(2)?))
+    });
+    match found.optional()? {
+        Some((_, Some(expires_ms))) if expires_ms <= now_ms => {
+            let mut delete = connection.prepare_cached("DELETE FROM markers WHERE batch_id = ?1")?;
+            delete.execute([batch_id.as_bytes()])?;
+            Ok(None)
+        }
+        found => Ok(found.map(|(marker, _)| marker)),
+    }
 }
 
 /// Remembers a batch that is admitted now.
@@ -47,9 +52,8 @@ pub(super) fn insert(
     admission: &Admission<'_>,
     received_ms: u64,
 ) -> rusqlite::Result<()> {
-    // One that has expired may stand there still.
     let mut insert = connection.prepare_cached(
-        "INSERT OR REPLACE INTO markers (batch_id, project, count, received_ms, keep_ms, digest)
+        "INSERT INTO markers (batch_id, project, count, received_ms, keep_ms, digest)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
     let packed = admission.packed;
@@ -79,6 +83,13 @@ pub(super) fn expire(connection: &Connection, now_ms: u64, markers_max: usize) -
             (SELECT batch_id FROM markers WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2)",
     )?;
     delete.execute((now_ms, markers_max))
+}
+
+/// Whether there will be some to delete by then.
+pub(super) fn any_expires_before(connection: &Connection, ms: u64) -> rusqlite::Result<bool> {
+    let mut select =
+        connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM markers WHERE expires_ms < ?1)")?;
+    select.query_row([ms], |row| row.get(0))
 }
 
 /// Where a batch is.

@@ -20,7 +20,7 @@ const APPLICATION_ID: i32 = 0x4D69_6C6C;
 /// The version of the tables below; their rows hold entries of version 1.
 const VERSION: i32 = 1;
 /// How long another process, such as `sqlite3` in an operator's hands, may stand in our way.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pages of the log (4 KiB each) after which they are copied into the file and the log begins anew. Copying costs two
 /// fsyncs, and most pages are written many times before it.
 const LOG_PAGES_MAX: u32 = 4_000;

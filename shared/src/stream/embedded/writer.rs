@@ -157,19 +157,25 @@ impl Desk {
     }
 
     /// The next request; tidies up when none comes for a while. `None` when nobody is left to make one.
-    fn wait(&mut self, inbox: &Receiver<Queued>) -> Option<Queued> {
-        match inbox.recv_timeout(IDLE) {
-            Ok(first) => return Some(first),
-            Err(RecvTimeoutError::Disconnected) => return None,
-            Err(RecvTimeoutError::Timeout) => {}
-        }
-        if let Some(books) = &self.books
-            && let Err(error) = tidy::tidy(&self.file, books.shard.now_us() / 1_000)
-        {
-            // It would only have made the file smaller.
-            tracing::debug!(%error, "the stream's file was not tidied");
+    fn wait(&self, inbox: &Receiver<Queued>) -> Option<Queued> {
+        let mut patience = Some(IDLE);
+        while let Some(idle) = patience {
+            match inbox.recv_timeout(idle) {
+                Ok(first) => return Some(first),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => patience = self.tidy(),
+            }
         }
         inbox.recv().ok()
+    }
+
+    fn tidy(&self) -> Option<Duration> {
+        let now_ms = self.books.as_ref()?.shard.now_us() / 1_000;
+        tidy::tidy(&self.file, now_ms).unwrap_or_else(|error| {
+            // It would only have made the file smaller.
+            tracing::debug!(%error, "the stream's file was not tidied");
+            None
+        })
     }
 
     /// Does all of it or none.
