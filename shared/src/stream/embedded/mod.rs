@@ -7,8 +7,8 @@
 //! | `projects` | rate, quota and sums of each project |
 //! | `shard` | one row: epoch and fence, the last entry there ever was, sums of the backlog |
 //!
-//! One thread writes ([`writer`]): all that waits for it becomes one transaction, one fsync, and then many answers. Everybody
-//! else reads, on connections of their own. Who was handed which entry is in memory ([`deliveries`]): the lanes die with
+//! One thread writes (`writer.rs`): all that waits for it becomes one transaction, one fsync, and then many answers. Everybody
+//! else reads, on connections of their own. Who was handed which entry is in memory (`deliveries.rs`): the lanes die with
 //! the process, and whoever starts next reads every entry that is not settled. There is one shard.
 //!
 //! What this room must never do: answer before COMMIT has returned, keep a counter in memory that a failed transaction has
@@ -47,6 +47,9 @@ use super::{
     Settlement, Stream, StreamError, Verdict, counted,
 };
 use crate::plan::{ProjectId, Standing};
+
+/// Entries settled in one transaction, so that no admission waits long for a lane that settles many.
+const SETTLED_AT_ONCE_MAX: usize = 256;
 
 /// Settings of an [`EmbeddedStream`].
 #[derive(Clone, Debug)]
@@ -100,7 +103,8 @@ impl Shared {
 }
 
 impl EmbeddedStream {
-    /// Opens the stream in this folder, which then belongs to this process alone; makes it when there is none.
+    /// Opens the stream in this folder, which then belongs to this process alone; makes it when there is none. The whole file
+    /// is checked, so a large backlog takes a moment: to be called before anything is served.
     ///
     /// # Errors
     /// [`StreamError::Refused`] when another process has it, or what is there is not a whole stream of ours.
@@ -212,9 +216,15 @@ impl Stream for EmbeddedStream {
 
     async fn settle(&self, shard: u16, settlements: &[Settlement]) -> Result<u64, StreamError> {
         only_shard(shard)?;
-        let (settlements, trusted) = (settlements.to_vec(), self.trusted());
-        let settled = self.write(0, move |turn| settle::settle(turn, &settlements, trusted)).await?;
-        settled.ok_or_else(|| counted(StreamError::EpochChanged))
+        self.writer()?;
+        let trusted = self.trusted();
+        let mut settled = 0;
+        for chunk in settlements.chunks(SETTLED_AT_ONCE_MAX) {
+            let chunk = chunk.to_vec();
+            let done = self.write(0, move |turn| settle::settle(turn, &chunk, trusted)).await?;
+            settled += done.ok_or_else(|| counted(StreamError::EpochChanged))?;
+        }
+        Ok(settled)
     }
 
     async fn note_attempt(&self, shard: u16, id: EntryId) -> Result<u32, StreamError> {
