@@ -31,8 +31,8 @@ fn numbered(number: u128) -> Packed {
 async fn admit_numbered(stream: &SharedStream, number: u128) -> Result<Verdict, StreamError> {
     let plan = Plan { requests_per_minute: u32::MAX, burst: u32::MAX, events_per_month: None, ..plan() };
     let packed = numbered(number);
-    // Awaited, so that it is remembered long enough to be asked for.
-    stream.admit(&Admission { packed: &packed, plan: &plan, digest: None, awaited: true }).await
+    // With a key, so that it is remembered long enough to be asked for.
+    stream.admit(&Admission { packed: &packed, plan: &plan, digest: Some([1; 16]), awaited: false }).await
 }
 
 /// What the child does until it dies: clients admit one batch after the other and say so, a lane settles two of three.
