@@ -6,7 +6,10 @@
 //! What an implementation must never do: store or meter an entry twice, however often it is written; dead-letter an
 //! event because of its environment; return from [`Writer::write`] before everything is on disk.
 
+mod creating;
+mod ledger;
 pub mod postgres;
+mod rebuild;
 
 use std::time::Duration;
 
