@@ -1,6 +1,6 @@
 //! The second place an event can be: the store, where it stays.
 //!
-//! This module is the contract, [`postgres`] its implementation. The conformance suite in `shared/tests/store/` is
+//! This module is the contract, [`postgres`] and [`sqlite`] its implementations. The conformance suite in `shared/tests/store/` is
 //! written against the traits alone; every implementation must pass it.
 //!
 //! What an implementation must never do: store or meter an entry twice, however often it is written; dead-letter an
@@ -10,6 +10,7 @@ mod creating;
 mod ledger;
 pub mod postgres;
 mod rebuild;
+pub mod sqlite;
 
 use std::time::Duration;
 
