@@ -139,3 +139,29 @@ fn open_reader(file: &Path) -> Result<Connection, Error> {
     connection.execute_batch(READER)?;
     Ok(connection)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_on_disk_when_it_returns_and_a_reader_cannot_write() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join(FILE);
+        // Made, and opened again as after a failure: settings of the connection are not kept in the file.
+        for _ in 0..2 {
+            let writer = open_writer(&file).expect("a connection");
+            let setting = |name: &str| -> String {
+                let value = writer
+                    .query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, rusqlite::types::Value>(0));
+                format!("{:?}", value.expect("a setting"))
+            };
+            assert_eq!(setting("journal_mode"), r#"Text("wal")"#);
+            assert_eq!(setting("synchronous"), "Integer(2)");
+            assert_eq!(setting("auto_vacuum"), "Integer(2)");
+            assert_eq!(setting("page_size"), "Integer(8192)");
+        }
+        let reader = open_reader(&file).expect("a connection");
+        reader.execute_batch("CREATE TABLE t (c)").expect_err("a reader");
+    }
+}

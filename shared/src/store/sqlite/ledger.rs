@@ -1,9 +1,20 @@
-//! What the ledger knows.
+//! What the ledger knows, and how it learns.
 
-use rusqlite::{Connection, Error, OptionalExtension, Row, params};
+use rusqlite::{CachedStatement, Connection, Error, OptionalExtension, Params, Row, params};
 
+use crate::plan::ProjectId;
 use crate::store::ledger::LedgerKey;
 use crate::stream::Outcome;
+
+const OF_BATCH: &str = "
+    SELECT stored, duplicate, dead, received_at = ?2 AND entry_seq = ?3 AND shard = ?4
+      FROM batches WHERE batch_id = ?1";
+const OF_ENTRY: &str = "
+    SELECT stored, duplicate, dead FROM batches
+     WHERE batch_id = ?1 AND received_at = ?2 AND entry_seq = ?3 AND shard = ?4";
+const ENTER: &str = "
+    INSERT INTO batches (batch_id, received_at, entry_seq, shard, project_id, accepted, stored, duplicate, dead)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
 /// What the ledger says of an entry that is to be written.
 pub(super) enum Known {
@@ -16,66 +27,76 @@ pub(super) enum Known {
     Entry(Outcome),
 }
 
-/// Looks an entry up under both of the keys it could have.
-pub(super) fn look_up(connection: &Connection, first: LedgerKey) -> Result<Known, Error> {
-    let of_batch = "SELECT stored, duplicate, dead, received_at = ?2 AND entry_seq = ?3 AND shard = ?4
-                      FROM batches WHERE batch_id = ?1 ORDER BY 4 DESC LIMIT 1";
-    let mut statement = connection.prepare_cached(of_batch)?;
-    let known = statement
-        .query_row(parameters(&first), |row| Ok((outcome(row, 0)?, row.get::<_, bool>(3)?)))
-        .optional()?;
-    match known {
-        None => Ok(Known::Nothing(first)),
-        Some((outcome, true)) => Ok(Known::Entry(outcome)),
-        Some((_, false)) => {
-            let again = first.admitted_again();
-            Ok(outcome_of(connection, &again)?.map_or(Known::Batch(again), Known::Entry))
+/// The ledger, as one transaction sees it.
+pub(super) struct Ledger<'c> {
+    of_batch: CachedStatement<'c>,
+    of_entry: CachedStatement<'c>,
+    enter: CachedStatement<'c>,
+}
+
+impl<'c> Ledger<'c> {
+    pub(super) fn of(connection: &'c Connection) -> Result<Self, Error> {
+        Ok(Self {
+            of_batch: connection.prepare_cached(OF_BATCH)?,
+            of_entry: connection.prepare_cached(OF_ENTRY)?,
+            enter: connection.prepare_cached(ENTER)?,
+        })
+    }
+
+    /// Looks an entry up under both of the keys it could have.
+    pub(super) fn look_up(&mut self, first: LedgerKey) -> Result<Known, Error> {
+        let mut is_batch_known = false;
+        let mut rows = self.of_batch.query(parameters(&first))?;
+        while let Some(row) = rows.next()? {
+            if row.get(3)? {
+                return Ok(Known::Entry(outcome(row)?));
+            }
+            is_batch_known = true;
         }
+        drop(rows);
+        if !is_batch_known {
+            return Ok(Known::Nothing(first));
+        }
+        let again = first.admitted_again();
+        Ok(self.outcome(&again)?.map_or(Known::Batch(again), Known::Entry))
+    }
+
+    /// The outcome that stands under this key.
+    pub(super) fn outcome(&mut self, key: &LedgerKey) -> Result<Option<Outcome>, Error> {
+        self.of_entry.query_row(parameters(key), outcome).optional()
+    }
+
+    /// Enters an entry that is not known.
+    pub(super) fn enter(
+        &mut self,
+        key: &LedgerKey,
+        project: ProjectId,
+        accepted: u32,
+        outcome: Outcome,
+    ) -> Result<(), Error> {
+        let Outcome { stored, duplicate, dead } = outcome;
+        let LedgerKey { batch_id, received_us, seq, shard } = key;
+        let id = batch_id.as_bytes();
+        self.enter.execute(params![
+            id,
+            received_us,
+            seq,
+            shard,
+            project.0,
+            accepted,
+            stored,
+            duplicate,
+            dead
+        ])?;
+        Ok(())
     }
 }
 
-/// The outcome that stands under this key.
-pub(super) fn outcome_of(connection: &Connection, key: &LedgerKey) -> Result<Option<Outcome>, Error> {
-    let of_entry = "SELECT stored, duplicate, dead FROM batches
-                     WHERE batch_id = ?1 AND received_at = ?2 AND entry_seq = ?3 AND shard = ?4";
-    let mut statement = connection.prepare_cached(of_entry)?;
-    statement.query_row(parameters(key), |row| outcome(row, 0)).optional()
-}
-
-fn parameters(key: &LedgerKey) -> impl rusqlite::Params + use<> {
+fn parameters(key: &LedgerKey) -> impl Params + use<> {
     (*key.batch_id.as_bytes(), key.received_us, key.seq, key.shard)
 }
 
-/// Enters an entry that the ledger does not know.
-pub(super) fn enter(
-    connection: &Connection,
-    key: &LedgerKey,
-    project: i64,
-    accepted: u32,
-    outcome: Outcome,
-) -> Result<(), Error> {
-    let insert = "
-        INSERT INTO batches (batch_id, received_at, entry_seq, shard, project_id, accepted, stored, duplicate, dead)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    connection.prepare_cached(insert)?.execute(params![
-        key.batch_id.as_bytes(),
-        key.received_us,
-        key.seq,
-        key.shard,
-        project,
-        accepted,
-        outcome.stored,
-        outcome.duplicate,
-        outcome.dead,
-    ])?;
-    Ok(())
-}
-
-/// Reads stored, duplicate and dead from this column on.
-pub(super) fn outcome(row: &Row<'_>, first_column: usize) -> Result<Outcome, Error> {
-    Ok(Outcome {
-        stored: row.get(first_column)?,
-        duplicate: row.get(first_column + 1)?,
-        dead: row.get(first_column + 2)?,
-    })
+/// Reads stored, duplicate and dead from the first three columns.
+pub(super) fn outcome(row: &Row<'_>) -> Result<Outcome, Error> {
+    Ok(Outcome { stored: row.get(0)?, duplicate: row.get(1)?, dead: row.get(2)? })
 }

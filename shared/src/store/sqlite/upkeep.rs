@@ -24,6 +24,8 @@ const LEDGER_DAYS_MIN: u32 = 2;
 const PAGES_KEPT: i64 = 2_048;
 /// Pages given back in one transaction.
 const CHUNK_PAGES: i64 = 1_024;
+/// More than this is for ever.
+const DAYS_MAX: u32 = 1_000_000;
 /// There are no partitions to be made ahead: as many days as anybody asks for are there.
 const DAYS_AHEAD: u32 = 366;
 
@@ -68,7 +70,7 @@ pub(super) async fn round(database: &Database, policy: &UpkeepPolicy) -> Result<
     let now_us = now_us();
     let mut partitions_retired = 0;
     if let Some(days) = policy.retention_days {
-        let oldest_kept_us = day_start(now_us) - i64::from(days) * DAY_US;
+        let oldest_kept_us = day_start(now_us) - days_us(days);
         partitions_retired += retire(database, EVENTS, oldest_kept_us).await?;
         retire(database, DEAD_LETTERS, oldest_kept_us).await?;
     }
@@ -81,6 +83,10 @@ pub(super) async fn round(database: &Database, policy: &UpkeepPolicy) -> Result<
     Ok(UpkeepReport { partitions_made: 0, partitions_retired, days_ahead: DAYS_AHEAD })
 }
 
+fn days_us(days: u32) -> i64 {
+    i64::from(days.min(DAYS_MAX)) * DAY_US
+}
+
 fn oldest_pending_us(policy: &UpkeepPolicy) -> i64 {
     policy
         .oldest_pending_ms
@@ -90,8 +96,8 @@ fn oldest_pending_us(policy: &UpkeepPolicy) -> i64 {
 /// Deletes the days of the ledger that no entry can come back to, and moves the watermark first, so that an entry of such
 /// a day, written by somebody who was asleep, is refused for ever.
 async fn retire_ledger(database: &Database, policy: &UpkeepPolicy, now_us: i64) -> Result<u64, StoreError> {
-    let days = i64::from(policy.ledger_days.max(LEDGER_DAYS_MIN));
-    let cutoff_us = (now_us - days * DAY_US).min(oldest_pending_us(policy).saturating_sub(DAY_US));
+    let kept_us = days_us(policy.ledger_days.max(LEDGER_DAYS_MIN));
+    let cutoff_us = (now_us - kept_us).min(oldest_pending_us(policy).saturating_sub(DAY_US));
     let first_kept_us = day_start(cutoff_us);
     let first_kept_us = database
         .write(move |connection| {
@@ -148,23 +154,24 @@ fn retire_chunk(connection: &mut Connection, ageing: Ageing, before_us: i64) -> 
 
 /// Shrinks the file by the pages that nothing stands on, but for those that the next hours will want again.
 async fn give_back_space(database: &Database) -> Result<(), StoreError> {
-    loop {
-        let left = database.write(give_back_some).await?;
-        if left <= PAGES_KEPT {
-            return Ok(());
-        }
-    }
+    while database.write(give_back_some).await? > 0 {}
+    Ok(())
 }
 
-/// Returns how many free pages are left.
+/// Returns how many pages were given back.
 fn give_back_some(connection: &mut Connection) -> Result<i64, Error> {
-    let free: i64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
-    let pages = (free - PAGES_KEPT).min(CHUNK_PAGES);
+    let free_pages = |connection: &Connection| -> Result<i64, Error> {
+        connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))
+    };
+    let before = free_pages(connection)?;
+    let pages = (before - PAGES_KEPT).min(CHUNK_PAGES);
     if pages <= 0 {
-        return Ok(free);
+        return Ok(0);
     }
-    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
-    let mut steps = statement.query([])?;
-    while steps.next()?.is_some() {}
-    Ok(free - pages)
+    {
+        let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+        let mut steps = vacuum.query([])?;
+        while steps.next()?.is_some() {}
+    }
+    Ok(before - free_pages(connection)?)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, Error, OptionalExtension, Row, params};
 
 use super::clock::{moment, now_us};
-use super::ledger;
+use super::ledger::{self, Ledger};
 use crate::plan::{ProjectId, this_month_us};
 use crate::store::ledger::LedgerKey;
 use crate::store::rebuild::Rebuild;
@@ -20,9 +20,7 @@ pub(super) fn batch(
     let first = "SELECT stored, duplicate, dead FROM batches WHERE batch_id = ?1 AND project_id = ?2
                   ORDER BY received_at, entry_seq LIMIT 1";
     let mut statement = connection.prepare_cached(first)?;
-    Ok(statement
-        .query_row(params![batch_id.as_bytes(), project.0], |row| ledger::outcome(row, 0))
-        .optional()?)
+    Ok(statement.query_row(params![batch_id.as_bytes(), project.0], ledger::outcome).optional()?)
 }
 
 pub(super) fn usage(
@@ -151,11 +149,12 @@ pub(super) fn counters_for_rebuild(
         rebuild.metered(ProjectId(row.get(0)?), count(row, 1)?, count(row, 2)?);
         Ok(())
     })?;
+    let mut ledger = Ledger::of(connection)?;
     for batch in pending {
         let first = LedgerKey::new(batch.batch_id, batch.id, shard);
         let mut written = None;
         for key in first.into_iter().flat_map(|first| [first, first.admitted_again()]) {
-            written = written.or(ledger::outcome_of(connection, &key)?);
+            written = written.or(ledger.outcome(&key)?);
         }
         rebuild.pending(batch, written);
     }

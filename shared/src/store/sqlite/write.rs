@@ -14,7 +14,7 @@ use rusqlite::{CachedStatement, Connection, Error, ToSql, Transaction, Transacti
 use super::clock::HOUR_US;
 use super::database::Database;
 use super::error::{NOT_TEXT, no_time, too_late, writer_is_spent};
-use super::ledger::{self, Known};
+use super::ledger::{Known, Ledger};
 use crate::failpoint::{self, Point};
 use crate::mutant::{self, Mutant};
 use crate::row::{self, EventTime, Row};
@@ -121,6 +121,7 @@ struct Entry<'a> {
 /// A transaction that is being filled.
 struct Page<'t> {
     transaction: &'t Transaction<'t>,
+    ledger: Ledger<'t>,
     add_event: CachedStatement<'t>,
     claim_undated: CachedStatement<'t>,
     /// What was received before is retired from the ledger.
@@ -134,6 +135,7 @@ impl<'t> Page<'t> {
         let watermark = "SELECT first_time FROM ledger_watermark";
         Ok(Self {
             transaction,
+            ledger: Ledger::of(transaction)?,
             add_event: transaction.prepare_cached(ADD_EVENT)?,
             claim_undated: transaction.prepare_cached(CLAIM_UNDATED)?,
             ledger_begins_us: transaction.prepare_cached(watermark)?.query_row([], |row| row.get(0))?,
@@ -145,7 +147,7 @@ impl<'t> Page<'t> {
     fn write(&mut self, work: &Work) -> Result<Written, WriteError> {
         let first =
             LedgerKey::new(work.batch_id, work.entry, work.shard).ok_or_else(|| no_time(work.entry))?;
-        let (ledger, is_repeated) = match ledger::look_up(self.transaction, first)? {
+        let (ledger, is_repeated) = match self.ledger.look_up(first)? {
             Known::Entry(outcome) => return Ok(Written { outcome, redelivered: true }),
             Known::Nothing(key) => (key, false),
             Known::Batch(key) => (key, true),
@@ -161,7 +163,7 @@ impl<'t> Page<'t> {
                 Err(reason) => (self.bury_entry(&entry, &reason, rows)?, 0),
             },
         };
-        ledger::enter(self.transaction, &entry.ledger, work.project.0, work.count, outcome)?;
+        self.ledger.enter(&entry.ledger, work.project, work.count, outcome)?;
         self.meter(&entry, outcome, bytes);
         Ok(Written { outcome, redelivered: false })
     }
