@@ -207,7 +207,7 @@ pub trait Store: Send + Sync {
     /// Notes when keys were last used. Older times than what is there change nothing.
     async fn touch_keys(&self, used: &[(i64, OffsetDateTime)]) -> Result<(), StoreError>;
 
-    /// Opens a writer with a connection of its own. `name` shows up in the database's list of sessions.
+    /// Opens a writer of its own for one lane. `name` shows up in the database's list of sessions, where it has one.
     async fn writer(&self, name: &str) -> Result<Box<dyn Writer>, WriteError>;
 
     /// What the ledger knows of a batch of this project.

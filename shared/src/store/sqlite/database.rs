@@ -126,7 +126,11 @@ fn open_writer(file: &Path) -> Result<Connection, Error> {
     let connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(LOCK_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    connection.execute_batch(FOUNDATION)?;
+    let journal: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    if journal != "wal" {
+        // Only of a new file: even to say what is so already, SQLite would write, and wait for whoever writes.
+        connection.execute_batch(FOUNDATION)?;
+    }
     connection.execute_batch(WRITER)?;
     Ok(connection)
 }

@@ -1,12 +1,13 @@
 //! A process that is killed while it writes: what it was told is stored is there, what was not is written again, nothing
 //! twice.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use shared::plan::ProjectId;
-use shared::store::Work;
+use shared::store::{Work, WriteError};
+use testkit::{DiskError, Shim};
 use uuid::Uuid;
 
 use super::{harness, store};
@@ -31,40 +32,51 @@ fn batch(seq: u64) -> Work {
     )
 }
 
-/// A process that is killed when dropped.
-struct Victim(Child);
+/// A process that writes batch after batch and says so; killed when dropped.
+struct Victim {
+    child: Child,
+    says: Lines<BufReader<ChildStdout>>,
+}
 
-impl Drop for Victim {
-    fn drop(&mut self) {
-        self.0.kill().expect("a child can be killed, even a dead one");
-        self.0.wait().expect("a child can be waited for");
+impl Victim {
+    fn start(folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let program = std::env::current_exe().expect("a process knows its executable");
+        let mut command = Command::new(program);
+        command.args(["--ignored", "--exact", VICTIM, "--nocapture"]).env(FOLDER, folder);
+        command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("a child can be started");
+        let output = child.stdout.take().expect("standard output is piped");
+        Self { child, says: BufReader::new(output).lines() }
+    }
+
+    /// Waits until it says this.
+    fn wait_for(&mut self, wanted: &str) {
+        let mut said = self.says.by_ref().map_while(Result::ok);
+        let is_said = tokio::task::block_in_place(|| said.any(|line| line == wanted));
+        assert!(is_said, "the victim ended without {wanted:?}");
     }
 }
 
-fn start_victim(folder: &Path) -> Victim {
-    let program = std::env::current_exe().expect("a process knows its executable");
-    let mut command = Command::new(program);
-    command.args(["--ignored", "--exact", VICTIM, "--nocapture"]).env(FOLDER, folder);
-    Victim(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a child can be started"))
+impl Drop for Victim {
+    fn drop(&mut self) {
+        self.child.kill().expect("a child can be killed, even a dead one");
+        self.child.wait().expect("a child can be waited for");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the child of a_killed_process_loses_nothing_that_was_written"]
+#[ignore = "the child of the tests below"]
 async fn victim() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let store = store(Path::new(&folder));
     let mut lane = writer(&store).await;
     for seq in 0..BATCHES {
-        lane.write(&[batch(seq)]).await.expect("written");
+        while let Err(WriteError::Environment { sqlstate, .. }) = lane.write(&[batch(seq)]).await {
+            println!("\nrefused {sqlstate}");
+            lane = writer(&store).await;
+        }
         println!("\nwritten {seq}");
     }
-}
-
-/// Reads what the victim says until it has written this batch. Returns false when it ended before.
-fn wait_for(victim: &mut Victim, last: u64) -> bool {
-    let output = BufReader::new(victim.0.stdout.take().expect("standard output is piped"));
-    let wanted = format!("written {last}");
-    output.lines().map_while(Result::ok).any(|line| line == wanted)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,22 +85,39 @@ async fn a_killed_process_loses_nothing_that_was_written() {
     let project = project(&harness.store(), "p").await;
     assert_eq!(project, ProjectId(1));
     for written in [0, 7, 60, 150] {
-        let mut victim = start_victim(harness.folder.path());
-        let said_so = tokio::task::block_in_place(|| wait_for(&mut victim, written));
+        let mut victim = Victim::start(harness.folder.path(), &[]);
+        victim.wait_for(&format!("written {written}"));
         drop(victim);
-        assert!(said_so, "the victim ended before it was killed");
         let survivor = harness.another();
-        let last = tokio::task::block_in_place(|| harness.connect())
-            .query_row("SELECT count(*) FROM batches", [], |row| row.get::<_, u64>(0))
-            .expect("the ledger can be read");
-        assert!(last > written, "what was told to be written is there");
+        let batches = "SELECT count(*) FROM batches";
+        let last: u64 =
+            harness.connect().query_row(batches, [], |row| row.get(0)).expect("the ledger is there");
+        assert!(last > written, "what it said was written is there");
         let totals = balanced(&survivor, project).await;
-        let found = (totals.stored, totals.duplicate);
-        let per_batch = (EVENTS - REPEATED) as u64;
-        assert_eq!(found, (last * per_batch + REPEATED as u64, (last - 1) * REPEATED as u64));
+        let (new, repeated) = ((EVENTS - REPEATED) as u64, REPEATED as u64);
+        assert_eq!((totals.stored, totals.duplicate), (last * new + repeated, (last - 1) * repeated));
         let again: Vec<_> = (0..last).map(batch).collect();
         let again = writer(&survivor).await.write(&again).await.expect("written");
         assert!(again.iter().all(|written| written.redelivered));
         assert_eq!(balanced(&survivor, project).await, totals, "nothing was counted twice");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_said_to_be_written_that_the_disk_has_not_confirmed() {
+    let harness = harness().await;
+    let project = project(&harness.store(), "p").await;
+    // A disk that takes writes, and fails when it is asked whether it has them.
+    let disk = Shim::create();
+    disk.fail_disk(Some(DiskError::Broken));
+    let mut victim = Victim::start(harness.folder.path(), &disk.variables());
+    victim.wait_for("refused 58030");
+    victim.wait_for("refused 58030");
+    disk.fail_disk(None);
+    victim.wait_for("written 3");
+    drop(victim);
+    let again: Vec<_> = (0..=3).map(batch).collect();
+    let again = writer(&harness.another()).await.write(&again).await.expect("written");
+    assert!(again.iter().all(|written| written.redelivered));
+    assert_eq!(balanced(&harness.another(), project).await.dead, 0);
 }

@@ -44,7 +44,8 @@ async fn rows_per_second(events_per_write: u64, batch_events: u64) -> f64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn speed() {
-    for (events_per_write, batch_events) in [(200, 10), (2_000, 10), (2_000, 200), (10_000, 200)] {
+    for (events_per_write, batch_events) in [(200, 10), (2_000, 1), (2_000, 10), (2_000, 200), (10_000, 200)]
+    {
         let rate = rows_per_second(events_per_write, batch_events).await;
         println!("{events_per_write} rows a write, batches of {batch_events}: {rate:.0} rows/s");
     }
