@@ -211,6 +211,51 @@ pub struct RowKey {
     pub event_id: Uuid,
 }
 
+/// A text of a row is not UTF-8. The row must not be stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("invalid byte sequence for encoding UTF8 (column {column})")]
+pub struct NotText {
+    /// The column.
+    pub column: &'static str,
+}
+
+impl<'a> Row<'a> {
+    /// Reads a row that [`split`] has yielded; what [`Row::write`] has written comes back equal. That JSON is JSON is not
+    /// looked at again.
+    ///
+    /// # Errors
+    /// [`NotText`].
+    pub fn read(row: &'a [u8]) -> Result<Self, NotText> {
+        let mut rest = &row[FIXED_BYTES..];
+        let mut text = |column| {
+            let field = next_field(&mut rest);
+            field.map(|bytes| std::str::from_utf8(bytes).map_err(|_| NotText { column })).transpose()
+        };
+        // The version byte is ASCII, so that it can be cut off a text.
+        let json = |text: &'a str| &text.as_bytes()[1..];
+        Ok(Self {
+            project: project(row),
+            time: time(row),
+            event_id: event_id(row),
+            name: text("name")?.expect("a split row has a name"),
+            subject: text("subject")?,
+            client_id: text("client_id")?,
+            properties: text("properties")?.map(json),
+            context: text("context")?.map(json),
+        })
+    }
+}
+
+/// Takes the next field of variable width; `None` is NULL.
+fn next_field<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, behind) = rest.split_first_chunk().expect("a split row holds the length of every field");
+    *rest = behind;
+    let bytes = usize::try_from(i32::from_be_bytes(*length)).ok()?;
+    let (field, behind) = rest.split_at(bytes);
+    *rest = behind;
+    Some(field)
+}
+
 fn fixed<const N: usize>(row: &[u8], at: usize) -> [u8; N] {
     row[at..at + N].try_into().expect("a split row holds all fixed fields")
 }

@@ -1,4 +1,5 @@
-//! Accepted means storable: whatever the validator lets through, a real PostgreSQL stores and returns equal.
+//! Accepted means storable: whatever the validator lets through, a real PostgreSQL stores and returns equal, and so does a
+//! SQLite file.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -8,6 +9,7 @@ use shared::entry::Packed;
 use shared::event::Origin;
 use shared::plan::ProjectId;
 use shared::store::postgres::{PostgresOptions, PostgresStore};
+use shared::store::sqlite::SqliteStore;
 use shared::store::{Body, Store, UpkeepPolicy, Work};
 use shared::stream::EntryId;
 use testkit::Postgres;
@@ -145,6 +147,11 @@ async fn whatever_the_validator_accepts_is_stored_and_comes_back_equal() {
     let store = store(&postgres).await;
     let client = postgres.connect().await;
     let mut writer = store.writer("storable").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let embedded = SqliteStore::open(folder.path()).unwrap();
+    embedded.migrate().await.unwrap();
+    let mut embedded_writer = embedded.writer("storable").await.unwrap();
+    let file = rusqlite::Connection::open(folder.path().join("events.db")).unwrap();
     let mut runner = TestRunner::default();
     let now_ms =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
@@ -169,7 +176,7 @@ async fn whatever_the_validator_accepts_is_stored_and_comes_back_equal() {
             count: batch_read.count,
             body: Body::Rows(packed.unpack().unwrap()),
         };
-        let written = writer.write(&[work]).await.unwrap();
+        let written = writer.write(std::slice::from_ref(&work)).await.unwrap();
         if written[0].outcome.dead > 0 {
             let letter =
                 client.query_one("SELECT reason, payload FROM dead_letters LIMIT 1", &[]).await.unwrap();
@@ -177,10 +184,14 @@ async fn whatever_the_validator_accepts_is_stored_and_comes_back_equal() {
             panic!("accepted, but not storable: {}: {payload}", letter.get::<_, &str>(0));
         }
         assert_eq!(written[0].outcome.stored, batch_read.count);
+        assert_eq!(embedded_writer.write(&[work]).await.unwrap(), written);
         for (place, event) in sent.iter().enumerate().filter(|(place, _)| !refused_places.contains(place)) {
             accepted += 1;
             with_nul += usize::from(event.properties.sent != event.properties.expected);
             came_back_equal(&client, event)
+                .await
+                .unwrap_or_else(|what| panic!("{what} of event {place}: {}", event.body()));
+            stands_in_both(&client, &file, event)
                 .await
                 .unwrap_or_else(|what| panic!("{what} of event {place}: {}", event.body()));
         }
@@ -204,4 +215,30 @@ async fn came_back_equal(client: &tokio_postgres::Client, event: &Sent) -> Resul
         }
     }
     Ok(())
+}
+
+/// SQLite keeps JSON as the text that was sent: PostgreSQL must find it equal to its own, and SQLite's functions must be
+/// able to read it.
+async fn stands_in_both(
+    client: &tokio_postgres::Client,
+    file: &rusqlite::Connection,
+    event: &Sent,
+) -> Result<(), String> {
+    let read = "SELECT name, subject, properties, json_valid(properties) FROM events WHERE event_id = ?1";
+    let (name, subject, properties, is_valid): (String, String, String, bool) = file
+        .prepare_cached(read)
+        .and_then(|mut statement| {
+            statement.query_row([event.event_id.as_bytes()], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            })
+        })
+        .map_err(|error| format!("{error:?}"))?;
+    let compare =
+        "SELECT name = $2, subject = $3, properties = $4::text::jsonb FROM events WHERE event_id = $1";
+    let row = client.query_one(compare, &[&event.event_id, &name, &subject, &properties]).await;
+    let row = row.map_err(|error| format!("{error:?}"))?;
+    if is_valid && (0..3).all(|column| row.get(column)) {
+        return Ok(());
+    }
+    Err(format!("something else in SQLite ({name:?}, {subject:?}, {properties})"))
 }

@@ -15,6 +15,8 @@ use crate::verdict::{Need, Sight, Verdict};
 
 /// How long clients may go on asking for batches whose fate they do not know, once everything runs again.
 const CLIENTS_DEADLINE: Duration = Duration::from_secs(30);
+/// How long the stream may take to be empty before the rest of a quota is used up.
+const DRAINED_DEADLINE: Duration = Duration::from_secs(60);
 /// Resident memory of one program, at most. Generous: these are debug builds.
 const RESIDENT_BYTES_MAX: u64 = 512 << 20;
 /// Open files of one program when all is quiet, at most.
@@ -101,18 +103,24 @@ impl System {
             probe(api, project, database, findings).await;
         }
         // What is given back for duplicates is known when they are stored.
-        self.wait_for_empty_stream().await;
+        if !self.is_drained_soon().await {
+            return;
+        }
         for (project, limits) in &self.projects {
             fill(api, project, *limits, database, findings).await;
         }
     }
 
-    /// Gives up quietly: that the stream is not empty is found by the judgement.
-    async fn wait_for_empty_stream(&self) {
-        let deadline = tokio::time::Instant::now() + CLIENTS_DEADLINE;
-        while tokio::time::Instant::now() < deadline && self.entries().await > 0 {
+    /// False when the stream is not empty for a minute: that is found by the judgement.
+    async fn is_drained_soon(&self) -> bool {
+        let deadline = tokio::time::Instant::now() + DRAINED_DEADLINE;
+        while tokio::time::Instant::now() < deadline {
+            if self.entries().await == 0 {
+                return true;
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        false
     }
 
     /// I11.

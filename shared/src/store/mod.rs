@@ -1,12 +1,16 @@
 //! The second place an event can be: the store, where it stays.
 //!
-//! This module is the contract, [`postgres`] its implementation. The conformance suite in `shared/tests/store/` is
+//! This module is the contract, [`postgres`] and [`sqlite`] its implementations. The conformance suite in `shared/tests/store/` is
 //! written against the traits alone; every implementation must pass it.
 //!
 //! What an implementation must never do: store or meter an entry twice, however often it is written; dead-letter an
 //! event because of its environment; return from [`Writer::write`] before everything is on disk.
 
+mod creating;
+mod ledger;
 pub mod postgres;
+mod rebuild;
+pub mod sqlite;
 
 use std::time::Duration;
 
@@ -203,7 +207,7 @@ pub trait Store: Send + Sync {
     /// Notes when keys were last used. Older times than what is there change nothing.
     async fn touch_keys(&self, used: &[(i64, OffsetDateTime)]) -> Result<(), StoreError>;
 
-    /// Opens a writer with a connection of its own. `name` shows up in the database's list of sessions.
+    /// Opens a writer of its own for one lane. `name` shows up in the database's list of sessions, where it has one.
     async fn writer(&self, name: &str) -> Result<Box<dyn Writer>, WriteError>;
 
     /// What the ledger knows of a batch of this project.

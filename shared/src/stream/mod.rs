@@ -1,11 +1,13 @@
 //! The first place an event can be: the stream of admitted batches that are not stored yet.
 //!
-//! This module is the contract, [`redis`] its implementation on Redis Streams. The conformance suite in
-//! `shared/tests/stream/` is written against the traits alone; every implementation must pass it.
+//! This module is the contract, [`redis`] its implementation on Redis Streams, [`embedded`] the one on a file of our own,
+//! for one process that is API and worker at once. The conformance suite in `shared/tests/stream/` is written against
+//! the traits alone; every implementation must pass it.
 //!
 //! What an implementation must never do: answer [`Verdict::Admitted`] before the batch is on disk, charge a batch
 //! that it does not append, drop an entry that was not settled, or refund twice.
 
+pub mod embedded;
 pub mod redis;
 
 use std::time::Duration;
@@ -17,6 +19,7 @@ pub use crate::entry::EntryId;
 pub use crate::event::BatchId;
 
 use crate::entry::{Damage, Packed};
+use crate::metrics;
 use crate::plan::{Plan, ProjectId, Standing};
 
 /// A stream's life. A stream that has lost its memory has another epoch, or none.
@@ -194,7 +197,7 @@ pub struct PendingBatch {
 }
 
 /// Why the stream could not answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StreamError {
     /// Not connected, or the circuit breaker is open. Nothing was sent.
     #[error("the stream is unavailable: {0}")]
@@ -211,6 +214,18 @@ pub enum StreamError {
     /// An answer we do not understand, or a refusal that is a defect of ours or of the set-up.
     #[error("the stream refused: {0}")]
     Refused(String),
+}
+
+/// Counts a failure on its way to the caller.
+fn counted(error: StreamError) -> StreamError {
+    metrics::stream_error(match &error {
+        StreamError::Unavailable(_) => "unavailable",
+        StreamError::Unknown(_) => "unknown",
+        StreamError::Full(_) => "full",
+        StreamError::EpochChanged => "epoch_changed",
+        StreamError::Refused(_) => "refused",
+    });
+    error
 }
 
 /// The stream, as API processes, workers and operators see it. Cheap to share; safe to call from any task.

@@ -1,6 +1,6 @@
-//! The script against the reference model: what `Standing::charge` says of a moment, admit.lua must have done at it.
+//! Admission against the reference model: what `Standing::charge` says of a moment must have been done at it.
 //!
-//! No clock is passed into Redis. Each answer tells the moment it was given at; the model replays that moment.
+//! No clock is passed into a stream. Each answer tells the moment it was given at; the model replays that moment.
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use shared::stream::{SharedStream, Verdict};
 use testkit::Redis;
 
 use super::bench::*;
+use super::on_embedded::Embedded;
 use super::on_redis::run;
 
 #[derive(Clone, Debug)]
@@ -97,15 +98,15 @@ impl Model {
     }
 }
 
-#[test]
-fn the_script_decides_as_the_model_does() {
+/// Holds a stream against the model through many histories, each from the beginning that `clear` makes.
+fn decides_as_the_model_does<B: Bench>(clear: impl AsyncFn(&Rig<B>)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let rig = runtime.block_on(Rig::<Redis>::start());
+    let rig = runtime.block_on(Rig::<B>::start());
     let mut runner = TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
     let histories = proptest::collection::vec(step(), 1..40);
     let result = runner.run(&histories, |history| {
         runtime.block_on(async {
-            run(&rig.bench, &["FLUSHALL"]).await;
+            clear(&rig).await;
             rebuilt(&rig.stream, rig.epoch, &[]).await;
             let mut model = Model::default();
             for step in history {
@@ -124,6 +125,20 @@ fn the_script_decides_as_the_model_does() {
         Ok(())
     });
     result.unwrap();
+}
+
+#[test]
+fn the_script_decides_as_the_model_does() {
+    decides_as_the_model_does::<Redis>(async |rig| {
+        run(&rig.bench, &["FLUSHALL"]).await;
+    });
+}
+
+#[test]
+fn the_embedded_stream_decides_as_the_model_does() {
+    decides_as_the_model_does::<Embedded>(async |rig| {
+        drain(&rig.stream, "lane").await;
+    });
 }
 
 #[tokio::test]

@@ -8,12 +8,11 @@ use time::OffsetDateTime;
 use tokio_postgres::error::SqlState;
 
 use super::copy::Instant;
-use crate::key;
 use crate::plan::{Account, Plan, ProjectId};
+use crate::store::creating::{
+    FreshKey, check_project_name, key_is_taken, no_such_plan, no_such_project, project_is_taken,
+};
 use crate::store::{Accounts, NewKey, StoreError};
-
-/// Longest name of a project, in characters.
-const NAME_CHARS_MAX: usize = 200;
 
 const PLAN_COLUMNS: &str = "requests_per_minute, burst, events_per_month, events_per_batch";
 
@@ -83,27 +82,21 @@ pub(super) async fn create_project(
     chosen_key: Option<&str>,
     signed: bool,
 ) -> Result<(ProjectId, NewKey), StoreError> {
-    let chars = name.chars().count();
-    if chars == 0 || chars > NAME_CHARS_MAX || name.chars().any(char::is_control) {
-        let message = format!("a project's name has 1 to {NAME_CHARS_MAX} visible characters");
-        return Err(StoreError::Invalid(message));
-    }
-    let new_key = Made::new(chosen_key, signed)?;
+    check_project_name(name)?;
+    let new_key = FreshKey::make(chosen_key, signed)?;
     let transaction = client.transaction().await?;
     let insert = "INSERT INTO projects (name, plan) VALUES ($1, $2) RETURNING project_id";
     let project: i64 = match transaction.query_one(insert, &[&name, &plan]).await {
         Ok(row) => row.get(0),
         Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
-            return Err(StoreError::Invalid(format!("there is a project named {name:?} already")));
+            return Err(project_is_taken(name));
         }
         Err(error) if error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION) => {
-            let message =
-                format!("there is no plan named {plan:?}; free, pro and enterprise come with Millrace");
-            return Err(StoreError::Invalid(message));
+            return Err(no_such_plan(plan));
         }
         Err(error) => return Err(error.into()),
     };
-    let shown = new_key.store(&transaction, project).await?;
+    let shown = store_key(new_key, &transaction, project).await?;
     transaction.commit().await?;
     Ok((ProjectId(project), shown))
 }
@@ -114,13 +107,13 @@ pub(super) async fn create_key(
     chosen_key: Option<&str>,
     signed: bool,
 ) -> Result<NewKey, StoreError> {
-    let new_key = Made::new(chosen_key, signed)?;
+    let new_key = FreshKey::make(chosen_key, signed)?;
     let transaction = client.transaction().await?;
     let find = "SELECT project_id FROM projects WHERE name = $1";
     let Some(row) = transaction.query_opt(find, &[&project]).await? else {
-        return Err(StoreError::Invalid(format!("there is no project named {project:?}; create it first")));
+        return Err(no_such_project(project));
     };
-    let shown = new_key.store(&transaction, row.get(0)).await?;
+    let shown = store_key(new_key, &transaction, row.get(0)).await?;
     transaction.commit().await?;
     Ok(shown)
 }
@@ -130,41 +123,18 @@ pub(super) async fn revoke_key(client: &Client, key_id: i64) -> Result<bool, Sto
     Ok(client.execute(revoke, &[&key_id]).await? == 1)
 }
 
-/// A key that is not stored yet. No `Debug`: it must not be printed by accident.
-struct Made {
-    key: String,
-    secret: Option<[u8; 32]>,
-}
-
-impl Made {
-    fn new(chosen: Option<&str>, signed: bool) -> Result<Self, StoreError> {
-        let key = match chosen {
-            Some(chosen) => {
-                key::check_chosen_key(chosen).map_err(StoreError::Invalid)?;
-                chosen.to_owned()
-            }
-            None => key::random_key(),
-        };
-        Ok(Self { key, secret: signed.then(key::random_secret) })
-    }
-
-    async fn store(
-        self,
-        transaction: &deadpool_postgres::Transaction<'_>,
-        project: i64,
-    ) -> Result<NewKey, StoreError> {
-        let insert = "INSERT INTO api_keys (project_id, key_hash, signing_secrets) VALUES ($1, $2, $3)
-                      RETURNING key_id";
-        let hash = key::hash_key(&self.key);
-        let secrets: Vec<&[u8]> = self.secret.iter().map(<[u8; 32]>::as_slice).collect();
-        let key_id = match transaction.query_one(insert, &[&project, &hash.as_slice(), &secrets]).await {
-            Ok(row) => row.get(0),
-            Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
-                return Err(StoreError::Invalid("this key exists already; choose another one".to_owned()));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let signing_secret = self.secret.map(|secret| key::show_secret(&secret));
-        Ok(NewKey { key_id, key: self.key, signing_secret })
+/// Stores a new key; what comes back is the only place where its text stands.
+async fn store_key(
+    new_key: FreshKey,
+    transaction: &deadpool_postgres::Transaction<'_>,
+    project: i64,
+) -> Result<NewKey, StoreError> {
+    let insert = "INSERT INTO api_keys (project_id, key_hash, signing_secrets) VALUES ($1, $2, $3)
+                  RETURNING key_id";
+    let secrets: Vec<&[u8]> = new_key.secret().into_iter().collect();
+    match transaction.query_one(insert, &[&project, &new_key.hash().as_slice(), &secrets]).await {
+        Ok(row) => Ok(new_key.shown(row.get(0))),
+        Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => Err(key_is_taken()),
+        Err(error) => Err(error.into()),
     }
 }

@@ -7,10 +7,11 @@ use tokio_postgres::{Client, Error, Statement};
 use uuid::Uuid;
 
 use super::copy::Instant;
-use super::draft::{Draft, Entry, LedgerKey, State, Usage};
+use super::draft::{Draft, Entry, State, Usage};
 use crate::mutant;
 use crate::row::COLUMNS;
 use crate::store::Written;
+use crate::store::ledger::LedgerKey;
 use crate::stream::Outcome;
 
 /// Bounds on the timestamps let the planner leave out partitions before it opens them.

@@ -8,9 +8,10 @@ use time::OffsetDateTime;
 use tokio_postgres::IsolationLevel;
 
 use super::copy::Instant;
-use super::draft::LedgerKey;
 use super::statements;
-use crate::plan::{ProjectId, month_of, this_month_us};
+use crate::plan::{ProjectId, this_month_us};
+use crate::store::ledger::LedgerKey;
+use crate::store::rebuild::Rebuild;
 use crate::store::{ProjectTotals, StoreError, UsageRow, UsageWindow};
 use crate::stream::{BatchId, Outcome, PendingBatch, ProjectCounters};
 
@@ -141,11 +142,7 @@ async fn count_tables(
     Ok(())
 }
 
-/// What the counters of the shard's projects must be for everything that is settled later to come out right.
-///
-/// An entry that is pending will be settled once, whether it is written already or not: then its count is taken off
-/// `pending`, and its duplicates and dead events are taken off `used`. So `pending` holds every such entry, and `used`
-/// holds what will be refunded on top of what is stored.
+/// See [`Rebuild`].
 pub(super) async fn counters_for_rebuild(
     client: &mut Client,
     shard: u16,
@@ -157,40 +154,23 @@ pub(super) async fn counters_for_rebuild(
     let now: SystemTime = transaction.query_one("SELECT clock_timestamp()", &[]).await?.get(0);
     let now_us = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_micros());
     let now_us = u64::try_from(now_us).unwrap_or(u64::MAX);
-    let month = month_of(now_us);
+    let mut rebuild = Rebuild::at(now_us);
     let month_start = Instant(this_month_us(now_us).cast_signed());
     let meters = "
         SELECT project_id, coalesce(sum(u.events + u.duplicates + u.dead), 0)::bigint,
                coalesce(sum(u.events) FILTER (WHERE u.hour >= $1), 0)::bigint
           FROM projects FULL JOIN usage_hourly u USING (project_id) GROUP BY project_id";
-    let mut counters: HashMap<ProjectId, ProjectCounters> = HashMap::new();
-    let zero = |project| ProjectCounters { project, accepted: 0, pending: 0, month, used: 0 };
     for row in transaction.query(meters, &[&month_start]).await? {
-        let project = ProjectId(row.get(0));
-        let meters = ProjectCounters { accepted: count(&row, 1), used: count(&row, 2), ..zero(project) };
-        counters.insert(project, meters);
+        rebuild.metered(ProjectId(row.get(0)), count(&row, 1), count(&row, 2));
     }
     for chunk in pending.chunks(PENDING_CHUNK) {
         let written = written(&transaction, shard, chunk).await?;
         for (at, batch) in chunk.iter().enumerate() {
-            let counter = counters.entry(batch.project).or_insert_with(|| zero(batch.project));
-            let events = u64::from(batch.count);
-            counter.pending += i64::from(batch.count);
-            let (accepted, to_use) = match written.get(&at) {
-                Some(outcome) => (0, u64::from(outcome.duplicate) + u64::from(outcome.dead)),
-                None => (events, events),
-            };
-            counter.accepted += accepted;
-            if month_of(batch.id.ms.saturating_mul(1_000)) == month {
-                counter.used += to_use;
-            }
+            rebuild.pending(batch, written.get(&at).copied());
         }
     }
     transaction.commit().await?;
-    let mut counters: Vec<_> = counters.into_values().collect();
-    counters.retain(|counter| counter.project.shard(shards) == shard);
-    counters.sort_unstable_by_key(|counter| counter.project);
-    Ok(counters)
+    Ok(rebuild.of_shard(shard, shards))
 }
 
 /// The outcomes of those batches that the ledger holds, by their place in `pending`.

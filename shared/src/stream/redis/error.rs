@@ -2,8 +2,8 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use crate::metrics;
 use crate::stream::StreamError;
+pub(super) use crate::stream::counted;
 
 /// What a failure says about the connection it came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,16 +49,4 @@ pub(super) fn meaning(error: &RedisError) -> StreamError {
             _ => StreamError::Refused(text),
         },
     }
-}
-
-/// Counts a failure on its way to the caller.
-pub(super) fn counted(error: StreamError) -> StreamError {
-    metrics::stream_error(match &error {
-        StreamError::Unavailable(_) => "unavailable",
-        StreamError::Unknown(_) => "unknown",
-        StreamError::Full(_) => "full",
-        StreamError::EpochChanged => "epoch_changed",
-        StreamError::Refused(_) => "refused",
-    });
-    error
 }

@@ -1,0 +1,34 @@
+//! The epoch on record for each shard of the stream.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use uuid::Uuid;
+
+use crate::store::StoreError;
+use crate::stream::Epoch;
+
+pub(super) fn epoch(connection: &Connection, shard: u16) -> Result<Option<Epoch>, StoreError> {
+    let recorded = "SELECT epoch FROM stream_epochs WHERE shard = ?1";
+    let epoch: Option<[u8; 16]> = connection.query_row(recorded, [shard], |row| row.get(0)).optional()?;
+    Ok(epoch.map(Uuid::from_bytes))
+}
+
+/// Compare and set: two processes that both saw `old` cannot both succeed.
+pub(super) fn replace(
+    connection: &mut Connection,
+    shard: u16,
+    old: Option<Epoch>,
+    new: Epoch,
+) -> Result<bool, StoreError> {
+    let changed = match old {
+        None => {
+            let first = "INSERT INTO stream_epochs (shard, epoch) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+            connection.execute(first, params![shard, new.as_bytes()])?
+        }
+        Some(old) => {
+            let next = "UPDATE stream_epochs SET epoch = ?2, changed_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER)
+                         WHERE shard = ?1 AND epoch = ?3";
+            connection.execute(next, params![shard, new.as_bytes(), old.as_bytes()])?
+        }
+    };
+    Ok(changed == 1)
+}

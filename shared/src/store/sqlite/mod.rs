@@ -1,0 +1,171 @@
+//! The store in one SQLite file, for a process that is API and worker at once. Other processes, such as an operator's
+//! commands, may use the file at the same time.
+//!
+//! The rooms: `database` is the file and who may use it when; `write` is the way of the events, `ledger` what it asks
+//! first; `accounts`, `watch`, `usage` and `epochs` serve the request path and operators; `upkeep` keeps the file bounded;
+//! `migrate` makes the schema. This file only hands out the work.
+//!
+//! What this room must never do: block a thread of the runtime, commit rows without their ledger, or repeat the contents
+//! of events in an error.
+
+mod accounts;
+mod clock;
+mod database;
+mod epochs;
+mod error;
+mod ledger;
+mod migrate;
+mod upkeep;
+mod usage;
+mod watch;
+mod write;
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+use tokio::sync::Notify;
+
+use self::database::Database;
+use self::watch::Watch;
+use super::{
+    Accounts, NewKey, ProjectTotals, Store, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow,
+    WriteError, Writer,
+};
+use crate::plan::{Plan, ProjectId};
+use crate::stream::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
+
+/// The [`Store`] in one file, `events.db`.
+pub struct SqliteStore {
+    database: Arc<Database>,
+    accounts_changed: Arc<Notify>,
+    watch: OnceLock<Watch>,
+}
+
+impl SqliteStore {
+    /// Opens the file in this folder. Makes both when they are not there; nobody but us can enter a new folder.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the folder cannot be made, or the file is not a database that we can write.
+    pub fn open(folder: &Path) -> Result<Arc<Self>, StoreError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+            StoreError::Unavailable(format!("the folder {} cannot be made: {error}", folder.display()))
+        })?;
+        Ok(Arc::new(Self {
+            database: Arc::new(Database::open(folder)?),
+            accounts_changed: Arc::default(),
+            watch: OnceLock::new(),
+        }))
+    }
+
+    /// Our own waiters need not wait for the next look.
+    fn tell<T>(&self, changed: T) -> T {
+        watch::tell(&self.accounts_changed);
+        changed
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn accounts(&self) -> Result<Accounts, StoreError> {
+        self.database.read(accounts::accounts).await
+    }
+
+    async fn accounts_changed(&self, at_most: Duration) {
+        let start = || Watch::start(Arc::clone(&self.database), Arc::clone(&self.accounts_changed));
+        self.watch.get_or_init(start);
+        tokio::select! {
+            () = self.accounts_changed.notified() => {}
+            () = tokio::time::sleep(at_most) => {}
+        }
+    }
+
+    async fn touch_keys(&self, used: &[(i64, OffsetDateTime)]) -> Result<(), StoreError> {
+        let used = used.to_vec();
+        self.database.write(move |connection| accounts::touch_keys(connection, &used)).await
+    }
+
+    async fn writer(&self, _name: &str) -> Result<Box<dyn Writer>, WriteError> {
+        Ok(Box::new(write::SqliteWriter::new(Arc::clone(&self.database))))
+    }
+
+    async fn batch(&self, project: ProjectId, batch_id: BatchId) -> Result<Option<Outcome>, StoreError> {
+        self.database.read(move |connection| usage::batch(connection, project, batch_id)).await
+    }
+
+    async fn usage(
+        &self,
+        project: ProjectId,
+        from: OffsetDateTime,
+        to: OffsetDateTime,
+        window: UsageWindow,
+    ) -> Result<Vec<UsageRow>, StoreError> {
+        let period = (clock::micros(from), clock::micros(to));
+        self.database.read(move |connection| usage::usage(connection, project, period, window)).await
+    }
+
+    async fn totals(&self, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError> {
+        self.database.read(move |connection| usage::totals(connection, count_rows)).await
+    }
+
+    async fn epoch(&self, shard: u16) -> Result<Option<Epoch>, StoreError> {
+        self.database.read(move |connection| epochs::epoch(connection, shard)).await
+    }
+
+    async fn replace_epoch(&self, shard: u16, old: Option<Epoch>, new: Epoch) -> Result<bool, StoreError> {
+        self.database.write(move |connection| epochs::replace(connection, shard, old, new)).await
+    }
+
+    async fn counters_for_rebuild(
+        &self,
+        shard: u16,
+        shards: u16,
+        pending: &[PendingBatch],
+    ) -> Result<Vec<ProjectCounters>, StoreError> {
+        let pending = pending.to_vec();
+        let count = move |connection: &_| usage::counters_for_rebuild(connection, shard, shards, &pending);
+        self.database.read(count).await
+    }
+
+    async fn upkeep(&self, policy: &UpkeepPolicy) -> Result<Option<UpkeepReport>, StoreError> {
+        upkeep::round(&self.database, policy).await.map(Some)
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        self.database.write(migrate::migrate).await
+    }
+
+    async fn create_project(
+        &self,
+        name: &str,
+        plan: &str,
+        key: Option<&str>,
+        signed: bool,
+    ) -> Result<(ProjectId, NewKey), StoreError> {
+        let (name, plan, key) = (name.to_owned(), plan.to_owned(), key.map(str::to_owned));
+        let create = move |connection: &mut _| {
+            accounts::create_project(connection, &name, &plan, key.as_deref(), signed)
+        };
+        self.database.write(create).await.map(|created| self.tell(created))
+    }
+
+    async fn create_key(&self, project: &str, key: Option<&str>, signed: bool) -> Result<NewKey, StoreError> {
+        let (project, key) = (project.to_owned(), key.map(str::to_owned));
+        let create =
+            move |connection: &mut _| accounts::create_key(connection, &project, key.as_deref(), signed);
+        self.database.write(create).await.map(|created| self.tell(created))
+    }
+
+    async fn revoke_key(&self, key_id: i64) -> Result<bool, StoreError> {
+        let revoke = move |connection: &mut _| accounts::revoke_key(connection, key_id);
+        self.database.write(revoke).await.map(|revoked| self.tell(revoked))
+    }
+
+    async fn plans(&self) -> Result<Vec<Plan>, StoreError> {
+        self.database.read(accounts::plans).await
+    }
+}

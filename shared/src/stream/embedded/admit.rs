@@ -1,0 +1,71 @@
+//! Letting one batch in, as one of many in the writer's transaction.
+
+use super::markers;
+use super::position::Position;
+use super::writer::Turn;
+use crate::entry::Packed;
+use crate::plan::{Plan, Refusal};
+use crate::stream::{Admission, Epoch, Verdict};
+
+/// An [`Admission`] that can be handed to the writer.
+pub(super) struct Request {
+    pub(super) packed: Packed,
+    pub(super) plan: Plan,
+    pub(super) digest: Option<[u8; 16]>,
+    pub(super) awaited: bool,
+    /// The epoch the caller trusts.
+    pub(super) trusted: Epoch,
+    /// Events that may wait.
+    pub(super) backlog_events_max: u64,
+}
+
+impl Request {
+    /// Decides, and appends and counts what is let in. Whatever refuses stands before the first change.
+    pub(super) fn decide(&self, turn: &mut Turn<'_>) -> rusqlite::Result<Verdict> {
+        let Self { packed, plan, .. } = self;
+        let (file, books) = (turn.file, &mut turn.books);
+        if books.shard.epoch != Some(self.trusted) {
+            return Ok(Verdict::EpochChanged);
+        }
+        let now_us = books.shard.now_us();
+        let mut project = books.project(file, packed.project)?;
+        let standing = project.standing(now_us);
+        if let Some(marker) = markers::find(file, packed.batch_id, now_us / 1_000)? {
+            let differs = marker.digest.is_some() && self.digest.is_some() && marker.digest != self.digest;
+            return Ok(match differs {
+                true => Verdict::Conflict { standing },
+                false => Verdict::Repeated { received_ms: marker.received_ms, standing },
+            });
+        }
+        let count = u64::from(packed.count);
+        if books.shard.events + count > self.backlog_events_max {
+            return Ok(Verdict::BacklogFull { standing });
+        }
+        let charged = match standing.charge(plan, count) {
+            Ok(charged) => charged,
+            Err(Refusal::Rate { wait_us }) => return Ok(Verdict::RateLimited { wait_us, standing }),
+            Err(Refusal::Quota) => return Ok(Verdict::QuotaExceeded { standing }),
+        };
+
+        let position = books.shard.last.next().max(Position::at_ms(now_us / 1_000));
+        books.shard.last = position;
+        books.shard.entries += 1;
+        books.shard.events += count;
+        books.shard.bytes += packed.data.len() as u64;
+        (project.tat_us, project.used) = (charged.tat_us, charged.used);
+        project.month = crate::plan::month_of(now_us);
+        project.accepted += count;
+        project.pending += i64::from(packed.count);
+        books.set_project(packed.project, project);
+        append(turn, position, packed)?;
+        let admission = Admission { packed, plan, digest: self.digest, awaited: self.awaited };
+        markers::insert(file, &admission, position.ms())?;
+        Ok(Verdict::Admitted { received_ms: position.ms(), standing: charged })
+    }
+}
+
+fn append(turn: &Turn<'_>, position: Position, packed: &Packed) -> rusqlite::Result<()> {
+    let mut insert = turn.file.prepare_cached("INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)")?;
+    let (batch_id, project) = (packed.batch_id.as_bytes(), packed.project.0);
+    insert.execute((position, batch_id, project, packed.count, packed.rows_bytes, &packed.data[..])).map(drop)
+}
