@@ -34,11 +34,7 @@ async fn hold(row: &'static Row, seed: u64, turns: &Semaphore) -> Result<(), Fai
     let _turn = turns.acquire().await.expect("it is never closed");
     let profile = testkit::drill_build();
     let held = runner::hold(row, seed, None, profile).await;
-    match &held.verdict {
-        Ok(verdict) => {
-            eprintln!("{}: {verdict}", row.name);
-            if held.holds() { Ok(()) } else { Err(format!("SEED={seed}: {verdict}").into()) }
-        }
-        Err(panic) => Err(format!("SEED={seed}: it could not be held to the end: {panic}").into()),
-    }
+    let told = held.told();
+    eprintln!("{told}");
+    if held.holds() { Ok(()) } else { Err(format!("SEED={seed} {told}").into()) }
 }

@@ -13,8 +13,8 @@ use crate::metric;
 use crate::node::Node;
 use crate::verdict::{Need, Sight, Verdict};
 
-/// How long clients may go on asking for batches whose fate they do not know, once everything runs again.
-const CLIENTS_DEADLINE: Duration = Duration::from_secs(30);
+/// How long clients that are told to stop may go on asking for batches whose fate they do not know.
+pub(super) const CLIENTS_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the stream may take to be empty before the rest of a quota is used up.
 const DRAINED_DEADLINE: Duration = Duration::from_secs(60);
 /// Resident memory of one program, at most. Generous: these are debug builds.

@@ -1,15 +1,11 @@
 //! Facts that drills wait for before they break the next thing, and the tools that bring them about.
 
-use std::time::Duration;
-
 use testkit::eventually;
 use testkit::oracle::Clients;
 
 use super::System;
+use super::finish::CLIENTS_DEADLINE;
 use crate::node::SOON;
-
-/// How long clients that are told to stop may go on asking for batches whose fate they do not know.
-const CLIENTS_DEADLINE: Duration = Duration::from_secs(30);
 
 impl System {
     /// Requests so far that were answered 5xx or not at all.
@@ -30,13 +26,7 @@ impl System {
 
     /// Requests of the project `limited` so far that were over the quota.
     pub fn over_quota(&self) -> u64 {
-        let refused = |code: &str| {
-            self.projects
-                .iter()
-                .map(|(project, _)| project.history.tally().refused.get(code).copied().unwrap_or(0))
-                .sum()
-        };
-        refused("quota_exceeded")
+        self.project("limited").history.tally().refused.get("quota_exceeded").copied().unwrap_or(0)
     }
 
     /// Lets every client come to an end, and the workers drain what they have posted.
