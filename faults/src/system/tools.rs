@@ -6,6 +6,7 @@ use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use testkit::eventually;
 use testkit::http::{Answer, HttpClient};
+use testkit::oracle::Post;
 
 use super::System;
 use crate::node::SOON;
@@ -105,19 +106,13 @@ impl System {
     pub async fn refusal_by_full_backlog(&mut self) -> Answer {
         let api = self.addresses().await[0];
         let project = &self.projects[0].0;
-        let authorization = format!("Bearer {}", project.key);
         let mut client = HttpClient::new(api);
         eventually(SOON, "the backlog to be full", async || {
-            let numbers = project.history.take_numbers(1);
-            let event = project.history.source.event(numbers[0]).json();
-            let body = serde_json::json!({ "events": [event] }).to_string();
-            let answer = client.post("/v1/events", &[("authorization", &authorization)], body).await;
-            let Ok(answer) = answer else { return Err("no answer".to_owned()) };
+            let mut post = Post::once(project, 1);
+            let answer = post.ask(&mut client, project).await;
+            post.note(project, &answer);
+            let answer = answer.map_err(|error| error.to_string())?;
             let told = answer.json();
-            match (answer.status, told["batch_id"].as_str().and_then(|id| id.parse().ok())) {
-                (202, Some(id)) => project.history.acknowledged(&numbers, id, 1, false),
-                _ => project.history.unknown(&numbers, told["code"].as_str()),
-            }
             if told["code"] == "backlog_full" { Ok(answer) } else { Err(format!("{} {told}", answer.status)) }
         })
         .await

@@ -61,12 +61,20 @@ impl Post {
 
     /// Sends it and notes the answer, if one comes in time, or its absence.
     pub async fn send(&mut self, http: &mut HttpClient, project: &Project) -> Decision {
+        let answer = self.ask(http, project).await;
+        self.note(project, &answer)
+    }
+
+    /// Sends it. Whoever looks at the answer himself must [note](Post::note) it.
+    ///
+    /// # Errors
+    /// [`NoAnswer`] when none comes in time.
+    pub async fn ask(&self, http: &mut HttpClient, project: &Project) -> Result<Answer, NoAnswer> {
         let authorization = authorization(project);
         let headers = self.headers(&authorization);
         let answer = http.post(PATH, &headers, self.body.clone());
         let late = |_| Err(no_answer("the answer did not come in time"));
-        let answer = tokio::time::timeout(ANSWER_DEADLINE, answer).await.unwrap_or_else(late);
-        self.note(project, &answer)
+        tokio::time::timeout(ANSWER_DEADLINE, answer).await.unwrap_or_else(late)
     }
 
     /// Begins to send it by hand. Whoever does must [note](Post::note) how it went.
@@ -145,6 +153,6 @@ fn authorization(project: &Project) -> String {
     format!("Bearer {}", project.key)
 }
 
-fn code(answer: &Answer) -> String {
+pub(super) fn code(answer: &Answer) -> String {
     answer.json()["code"].as_str().unwrap_or("none").to_owned()
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::books::Limits;
 use super::client::Project;
 use super::judge::{Findings, Invariant};
+use super::post::{Post, code};
 use crate::http::{Answer, HttpClient};
 
 /// Bytes of the bulk of the probes: almost nothing, a usual large event, and what almost fills a request.
@@ -97,36 +98,22 @@ async fn post_within_rate(
     count: u64,
     expected: u16,
 ) -> Result<(), String> {
-    let numbers = project.history.take_numbers(count);
-    let events: Vec<Value> =
-        numbers.iter().map(|&number| project.history.source.event(number).json()).collect();
-    let key = Uuid::new_v4().to_string();
+    let (mut post, mut http) = (Post::new(project, count), HttpClient::new(api));
     for _ in 0..POSTS_MAX {
-        let body = json!({ "events": events });
-        let answer = match post(api, &project.key, &body, &[("idempotency-key", &key)]).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                project.history.unknown(&numbers, None);
-                return Err(error);
-            }
-        };
-        let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let code = told["code"].as_str().unwrap_or_default();
+        let answer = post.ask(&mut http, project).await;
+        let (status, code) =
+            answer.as_ref().map_or((0, String::new()), |answer| (answer.status, code(answer)));
         // The plan says when, and the backlog says that it takes no more for now; neither is about the quota.
-        if code == "rate_limited" || code == "backlog_full" {
+        if let Ok(answer) = &answer
+            && (code == "rate_limited" || code == "backlog_full")
+        {
             let wait = answer.header("retry-after").and_then(|seconds| seconds.parse().ok()).unwrap_or(1);
             tokio::time::sleep(Duration::from_secs(wait)).await;
             continue;
         }
-        match (answer.status, told["batch_id"].as_str().and_then(|id| id.parse().ok())) {
-            (202, Some(id)) => {
-                project.history.acknowledged(&numbers, id, told["accepted"].as_u64().unwrap_or(0), false)
-            }
-            (400..500, _) => project.history.refused(&numbers, code),
-            _ => project.history.unknown(&numbers, None),
-        }
-        let as_expected = answer.status == expected && (expected != 429 || code == "quota_exceeded");
-        return if as_expected { Ok(()) } else { Err(format!("{} {told}", answer.status)) };
+        post.note(project, &answer);
+        let as_expected = status == expected && (expected != 429 || code == "quota_exceeded");
+        return if as_expected { Ok(()) } else { Err(format!("{status} {code}: {answer:?}")) };
     }
     Err("rate_limited for ever".to_owned())
 }
