@@ -28,14 +28,15 @@ const SUMS: &str = "
               FROM batches WHERE project_id = $1) l,
            (SELECT coalesce(sum(events), 0)::bigint AS events, coalesce(sum(duplicates), 0)::bigint AS duplicates,
                    coalesce(sum(dead), 0)::bigint AS dead FROM usage_hourly WHERE project_id = $1) u,
-           (SELECT coalesce(sum(event_count), 0)::bigint AS dead FROM dead_letters WHERE project_id = $1) d";
+           (SELECT coalesce(sum(event_count), 0)::bigint AS dead FROM dead_letters
+             WHERE project_id = $1 AND redriven_at IS NULL) d";
 const LEDGER: &str = "
     SELECT batch_id, (extract(epoch FROM received_at) * 1000)::bigint, accepted
       FROM batches WHERE project_id = $1 ORDER BY received_at, entry_seq";
 
-/// Events stored of those received in a month, given as year * 100 + month.
+/// Events stored of those received in a month, without those that a redrive has stored, given as year * 100 + month.
 const STORED_IN_MONTH: &str = "
-    SELECT coalesce(sum(stored), 0)::bigint FROM batches
+    SELECT coalesce(sum(stored - redriven), 0)::bigint FROM batches
      WHERE project_id = $1 AND to_char(received_at AT TIME ZONE 'UTC', 'YYYYMM')::bigint = $2";
 
 /// Compares the sums of one project, which has `rows` rows in `events`.

@@ -15,7 +15,8 @@ const EVENTS: &str = "
     SELECT (properties->>'n')::bigint, event_id, (extract(epoch FROM timestamp) * 1000000)::bigint,
            (extract(epoch FROM received_at) * 1000000)::bigint, name, subject, client_id, properties::text, context::text
       FROM events WHERE project_id = $1";
-const DEAD_LETTERS: &str = "SELECT event_count, payload, reason FROM dead_letters WHERE project_id = $1";
+const DEAD_LETTERS: &str = "
+    SELECT event_count, payload, reason FROM dead_letters WHERE project_id = $1 AND redriven_at IS NULL";
 
 /// Compares every row of a project with what was posted. Returns how many events are stored.
 pub(super) async fn compare(
