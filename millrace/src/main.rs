@@ -1,4 +1,4 @@
-//! The operator's command line: `millrace migrate`, `project`, `key`, `audit`.
+//! The operator's command line: `millrace migrate`, `project`, `key`, `dead-letters`, `audit`.
 //!
 //! What this room must never do: print a key more than once, or touch the data path. It speaks to stream and store
 //! through the same traits as everybody else.
@@ -7,6 +7,7 @@ mod admin;
 mod audit;
 mod backend;
 mod failure;
+mod letters;
 mod output;
 
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use shared::config::BackendArgs;
 
 use crate::failure::Failure;
+use crate::letters::LettersCommand;
 use crate::output::Output;
 
 const EXAMPLES: &str = "\
@@ -23,6 +25,8 @@ Examples:
   millrace project create shop --plan pro       a project and its first key
   millrace key create shop --signed             one more key, whose requests must be signed
   millrace key revoke 7                         refuse key number 7 from now on
+  millrace dead-letters list                    what could not be stored, and why
+  millrace dead-letters redrive --all --dry-run and what another try would take up
   millrace audit                                is every accepted event accounted for?
   millrace audit --quick --json                 the same for a program, without counting table rows
 
@@ -57,6 +61,9 @@ enum Command {
     /// Keys: how clients show which project they are of
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Dead letters: what could not be stored, why, and another try at it
+    #[command(subcommand)]
+    DeadLetters(LettersCommand),
     /// Check that every accepted event is accounted for
     ///
     /// Compares, for each project: accepted = stored + duplicate + dead-lettered + pending, the usage counters with
@@ -152,6 +159,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             admin::create_key(&*store, &output, &project, &key).await
         }
         Command::Key(KeyCommand::Revoke { key_id }) => admin::revoke_key(&*store, &output, key_id).await,
+        Command::DeadLetters(command) => letters::run(&*store, &output, command).await,
         Command::Audit(_) => unreachable!("returned above"),
     }
 }
