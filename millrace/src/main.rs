@@ -26,7 +26,7 @@ Examples:
   millrace key create shop --signed             one more key, whose requests must be signed
   millrace key revoke 7                         refuse key number 7 from now on
   millrace dead-letters list                    what could not be stored, and why
-  millrace dead-letters redrive --all --dry-run and what another try would take up
+  millrace dead-letters redrive --since 2h      store what can be stored by now
   millrace audit                                is every accepted event accounted for?
   millrace audit --quick --json                 the same for a program, without counting table rows
 

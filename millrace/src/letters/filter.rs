@@ -11,6 +11,7 @@ use time::{Date, OffsetDateTime, Time};
 
 /// Which letters. Every condition that is there must be met.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Which letters")]
 pub(crate) struct FilterArgs {
     /// Of this project
     #[arg(long, value_name = "NAME")]
