@@ -6,8 +6,8 @@ use shared::audit::AuditError;
 use shared::store::StoreError;
 use shared::stream::StreamError;
 
-/// A table that is not there: nobody has migrated.
-const UNDEFINED_TABLE: &str = "42P01";
+/// A table or a column that is not there: nobody has migrated.
+const NOT_MIGRATED: [&str; 2] = ["42P01", "42703"];
 
 /// Why a command ends with another code than 0.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +48,12 @@ impl From<StoreError> for Failure {
             StoreError::Unavailable(_) => {
                 Self::Unreachable(format!("{error}; is PostgreSQL running, and is DATABASE_URL right?"))
             }
-            StoreError::Refused { ref sqlstate, .. } if sqlstate == UNDEFINED_TABLE => Self::Refused(
-                "the database has no tables of ours yet; run `millrace migrate` first".to_owned(),
-            ),
+            StoreError::Refused { ref sqlstate, .. } if NOT_MIGRATED.contains(&sqlstate.as_str()) => {
+                Self::Refused(
+                    "the database has no tables of ours, or old ones; run `millrace migrate` first"
+                        .to_owned(),
+                )
+            }
             StoreError::Refused { .. } | StoreError::Invalid(_) => Self::Refused(error.to_string()),
         }
     }
