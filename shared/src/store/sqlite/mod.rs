@@ -31,6 +31,7 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use self::database::Database;
+pub use self::database::FILE_NAME;
 use self::watch::Watch;
 use super::{
     Accounts, NewKey, ProjectTotals, Store, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow,
