@@ -12,11 +12,18 @@ struct Migration {
 }
 
 /// Every migration there is. One that has been released is never changed: what comes later is a new one.
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "0001_foundation",
-    sql: include_str!("../../../../sql/sqlite/0001_foundation.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "0001_foundation",
+        sql: include_str!("../../../../sql/sqlite/0001_foundation.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "0002_key_rotation",
+        sql: include_str!("../../../../sql/sqlite/0002_key_rotation.sql"),
+    },
+];
 
 const APPLIED: &str = "
     CREATE TABLE IF NOT EXISTS schema_migrations (
