@@ -9,6 +9,7 @@
 mod admin;
 mod creating;
 mod ledger;
+mod letters;
 pub mod postgres;
 mod rebuild;
 pub mod sqlite;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use time::OffsetDateTime;
 
 pub use self::admin::{KeyInfo, PlanChange, ProjectInfo, ProjectUsage, Rotated};
+pub use self::letters::{DeadLetter, LetterFilter};
 use crate::plan::{Account, Plan, ProjectId};
 use crate::stream::{BatchId, EntryId, Epoch, Outcome, PendingBatch};
 
@@ -284,6 +286,17 @@ pub trait Store: Send + Sync {
 
     /// Moves a project to another plan.
     async fn move_project(&self, project: ProjectId, plan: &str) -> Result<(), StoreError>;
+
+    /// Dead letters that the filter lets through, newest first: `limit` of those with a number below `before`.
+    async fn dead_letters(
+        &self,
+        filter: &LetterFilter,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// What stands in these letters, by their numbers. Those that are not there are left out.
+    async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<(i64, Vec<u8>)>, StoreError>;
 
     /// Every plan.
     async fn plans(&self) -> Result<Vec<Plan>, StoreError>;

@@ -64,6 +64,9 @@ macro_rules! every_promise {
                 usage_of_all_names_every_project,
                 as_many_shards_are_on_record_as_have_an_epoch,
             }
+            letters {
+                letters_are_found_by_what_is_known_of_them,
+            }
             keeping {
                 usage_is_summed_over_hours_days_and_months,
                 an_epoch_is_replaced_only_from_what_it_was,

@@ -29,6 +29,7 @@ const MIGRATIONS: &[Migration] = &[
         name: "0002_key_rotation",
         sql: include_str!("../../../../sql/0002_key_rotation.sql"),
     },
+    Migration { version: 3, name: "0003_redrive", sql: include_str!("../../../../sql/0003_redrive.sql") },
 ];
 
 /// Applies what is missing, all or nothing, and makes the first partitions.

@@ -13,6 +13,7 @@ mod copy;
 mod draft;
 mod epochs;
 mod error;
+mod letters;
 mod listen;
 mod migrate;
 mod partitions;
@@ -33,8 +34,9 @@ use time::OffsetDateTime;
 use tokio_postgres::{Config, NoTls};
 
 use super::{
-    Accounts, KeyInfo, NewKey, PlanChange, ProjectInfo, ProjectTotals, ProjectUsage, Rotated, Store,
-    StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+    Accounts, DeadLetter, KeyInfo, LetterFilter, NewKey, PlanChange, ProjectInfo, ProjectTotals,
+    ProjectUsage, Rotated, Store, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError,
+    Writer,
 };
 use crate::plan::{Plan, ProjectId};
 use crate::stream::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
@@ -227,6 +229,19 @@ impl Store for PostgresStore {
 
     async fn move_project(&self, project: ProjectId, plan: &str) -> Result<(), StoreError> {
         within(SHORT, async { admin::move_project(&self.client().await?, project, plan).await }).await
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &LetterFilter,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        within(SHORT, async { letters::letters(&self.client().await?, filter, before, limit).await }).await
+    }
+
+    async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+        within(SHORT, async { letters::payloads(&self.client().await?, ids).await }).await
     }
 
     async fn plans(&self) -> Result<Vec<Plan>, StoreError> {

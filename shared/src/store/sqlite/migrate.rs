@@ -23,6 +23,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "0002_key_rotation",
         sql: include_str!("../../../../sql/sqlite/0002_key_rotation.sql"),
     },
+    Migration {
+        version: 3,
+        name: "0003_redrive",
+        sql: include_str!("../../../../sql/sqlite/0003_redrive.sql"),
+    },
 ];
 
 const APPLIED: &str = "

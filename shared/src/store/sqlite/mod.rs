@@ -15,6 +15,7 @@ mod database;
 mod epochs;
 mod error;
 mod ledger;
+mod letters;
 mod migrate;
 mod upkeep;
 mod usage;
@@ -32,10 +33,12 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use self::database::Database;
+pub use self::database::FILE_NAME;
 use self::watch::Watch;
 use super::{
-    Accounts, KeyInfo, NewKey, PlanChange, ProjectInfo, ProjectTotals, ProjectUsage, Rotated, Store,
-    StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+    Accounts, DeadLetter, KeyInfo, LetterFilter, NewKey, PlanChange, ProjectInfo, ProjectTotals,
+    ProjectUsage, Rotated, Store, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError,
+    Writer,
 };
 use crate::plan::{Plan, ProjectId};
 use crate::stream::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
@@ -193,6 +196,21 @@ impl Store for SqliteStore {
         let plan = plan.to_owned();
         let update = move |connection: &mut _| admin::move_project(connection, project, &plan);
         self.database.write(update).await.map(|moved| self.tell(moved))
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &LetterFilter,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let filter = filter.clone();
+        self.database.read(move |connection| letters::letters(connection, &filter, before, limit)).await
+    }
+
+    async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+        let ids = ids.to_vec();
+        self.database.read(move |connection| letters::payloads(connection, &ids)).await
     }
 
     async fn plans(&self) -> Result<Vec<Plan>, StoreError> {

@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod admin;
 pub mod keeping;
+pub mod letters;
 pub mod racing;
 pub mod writing;
 
