@@ -3,15 +3,18 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shared::config::{Backend, BackendArgs, ConfigError, address, number};
+use shared::config::{ConfigError, Policy, PolicyArgs, Servers, ServersArgs, address, number};
 
 /// Takes event batches over HTTP, checks the project's plan, and appends them to the stream.
 #[derive(clap::Parser, Clone, Debug)]
 #[command(name = "ingest-api", version)]
 pub struct Args {
-    /// Redis, PostgreSQL, and what every program asks of them.
+    /// Redis and PostgreSQL.
     #[command(flatten)]
-    pub backend: BackendArgs,
+    pub servers: ServersArgs,
+    /// What every program keeps to.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
     /// Where clients connect
     #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8080")]
     pub listen_addr: String,
@@ -58,8 +61,10 @@ pub struct LimitArgs {
 /// [`Args`], checked.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// See [`BackendArgs`].
-    pub backend: Backend,
+    /// See [`Servers`].
+    pub servers: Servers,
+    /// See [`Policy`].
+    pub policy: Policy,
     /// See [`Args::listen_addr`].
     pub listen: SocketAddr,
     /// See [`Args::metrics_addr`].
@@ -101,7 +106,8 @@ impl Args {
     /// The first [`ConfigError`].
     pub fn check(&self) -> Result<Config, ConfigError> {
         Ok(Config {
-            backend: self.backend.check()?,
+            policy: self.policy.check()?,
+            servers: self.servers.check()?,
             listen: address("LISTEN_ADDR", &self.listen_addr)?,
             metrics: address("METRICS_ADDR", &self.metrics_addr)?,
             redis_connections: number("REDIS_CONNECTIONS", &self.redis_connections, 1..=64)?,

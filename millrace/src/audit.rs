@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use clap::Args;
 use serde_json::{Value, json};
 use shared::audit::{Balance, Violation, audit};
-use shared::config::Backend;
 use shared::plan::ProjectId;
 use shared::store::{Store, StoreError};
 use shared::stream::Stream;
 
-use crate::backend;
 use crate::failure::Failure;
 use crate::output::{Output, grouped, table};
 
@@ -20,27 +19,52 @@ const BETWEEN_ROUNDS: Duration = Duration::from_millis(300);
 /// What entries are kept under that were too damaged to tell whose they were.
 const UNREADABLE: &str = "(unreadable entries)";
 
+/// What an audit looks at.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct AuditArgs {
+    /// Trust the counters and do not count the rows of the tables, which takes long when they are large
+    #[arg(long)]
+    quick: bool,
+}
+
 /// Everything an audit has found.
 struct Report {
     rows_counted: bool,
-    /// Shards whose epoch in Redis is not the recorded one.
+    /// Shards whose epoch in the stream is not the recorded one.
     epochs_differing: Vec<u16>,
     balances: Vec<Balance>,
     names: HashMap<ProjectId, String>,
 }
 
 /// Audits the live system, prints what was found, and fails when it does not hold.
-pub(crate) async fn run(backend: &Backend, output: &Output, count_rows: bool) -> Result<(), Failure> {
-    let store = backend::store(backend);
-    let stream = backend::stream(backend).await?;
+pub(crate) async fn run(
+    stream: &dyn Stream,
+    store: &dyn Store,
+    output: &Output,
+    arguments: &AuditArgs,
+) -> Result<(), Failure> {
+    let count_rows = !arguments.quick;
+    check_shards(stream.shards(), store.shards_recorded().await?)?;
     let report = Report {
         rows_counted: count_rows,
-        epochs_differing: epochs_differing(&*stream, &*store).await?,
-        balances: settled_balances(&*stream, &*store, count_rows).await?,
-        names: names(&*store).await?,
+        epochs_differing: epochs_differing(stream, store).await?,
+        balances: settled_balances(stream, store, count_rows).await?,
+        names: names(store).await?,
     };
     output.print(&report.text(), &report.json())?;
     if report.holds() { Ok(()) } else { Err(Failure::Unbalanced) }
+}
+
+/// Whoever looks at fewer shards than there are misses what stands in the others, and it would look like lost books. An
+/// installation that nobody has served from yet has none on record.
+fn check_shards(set: u16, recorded: u16) -> Result<(), Failure> {
+    if recorded == 0 || recorded == set {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "STREAM_SHARDS={set}: this installation has {recorded} on record; set STREAM_SHARDS={recorded}, as its \
+         programs have it"
+    )))
 }
 
 /// Looks until every project was seen in a quiet moment, a rule is broken, or the rounds are used up.
@@ -99,7 +123,7 @@ impl Report {
         text.push('\n');
         for shard in &self.epochs_differing {
             text.push_str(&format!(
-                "shard {shard}: Redis does not bear the recorded epoch: it was wiped, restored or swapped, and its \
+                "shard {shard}: the stream does not bear the recorded epoch: it was wiped, restored or swapped, and its \
                  counters are not trusted until ingest-api or stream-worker has rebuilt them\n"
             ));
         }

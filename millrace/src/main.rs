@@ -1,30 +1,50 @@
-//! The operator's command line: `millrace migrate`, `project`, `key`, `dead-letters`, `audit`.
+//! `millrace` alone is the whole service in one process; with a command it is the operator's hand.
 //!
-//! What this room must never do: print a key more than once, or touch the data path. It speaks to stream and store
-//! through the same traits as everybody else.
+//! What this room must never do: print a key more than once, or let a command touch the data path. Commands speak to
+//! stream and store through the same traits as everybody else.
 
-mod admin;
 mod audit;
-mod backend;
+mod completions;
 mod failure;
+mod find;
+mod key;
 mod letters;
+mod migrate;
+mod moment;
 mod output;
+mod place;
+mod plan;
+mod project;
+mod standalone;
+mod terminal;
+mod usage;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use shared::config::BackendArgs;
+use clap::{Parser, Subcommand};
+use shared::config::{PolicyArgs, ServersArgs};
 
+use crate::audit::AuditArgs;
+use crate::completions::CompletionsArgs;
 use crate::failure::Failure;
+use crate::key::KeyCommand;
 use crate::letters::LettersCommand;
 use crate::output::Output;
+use crate::place::Place;
+use crate::plan::PlanCommand;
+use crate::project::ProjectCommand;
+use crate::standalone::ServeArgs;
+use crate::usage::UsageArgs;
 
 const EXAMPLES: &str = "\
 Examples:
+  millrace                                      serve: everything in one process, on files in ./millrace-data
   millrace migrate                              bring the database up to date; safe to repeat
   millrace project create shop --plan pro       a project and its first key
-  millrace key create shop --signed             one more key, whose requests must be signed
-  millrace key revoke 7                         refuse key number 7 from now on
+  millrace key rotate 7 --overlap 24h           a new key; number 7 goes on for a day
+  millrace plan set pro --burst 5000            change a plan; every API follows
+  millrace usage shop --chart                   this month, day by day
   millrace dead-letters list                    what could not be stored, and why
   millrace dead-letters redrive --since 2h      store what can be stored by now
   millrace audit                                is every accepted event accounted for?
@@ -34,19 +54,29 @@ Exit codes:
   0  done; for audit: every accepted event is accounted for
   1  refused; for audit: it does not hold
   2  wrong usage or settings
-  3  Redis or PostgreSQL cannot be reached";
+  3  what holds the data cannot be reached";
 
-/// Event ingestion that loses nothing and counts once: the operator's commands
+/// Event ingestion that loses nothing and counts everything once
+///
+/// Without a command: serves, API and worker in one process. With REDIS_URL and DATABASE_URL it runs on Redis and
+/// PostgreSQL, without them on two files in DATA_DIR; so does every command.
 #[derive(Parser, Debug)]
-#[command(name = "millrace", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "millrace", version, after_help = EXAMPLES)]
 struct Cli {
     /// Print JSON, for programs
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
+    /// The folder of the two files, when there are no servers
+    #[arg(long, env = "DATA_DIR", default_value = "millrace-data", global = true)]
+    data_dir: PathBuf,
     #[command(flatten)]
-    backend: BackendArgs,
+    servers: ServersArgs,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    #[command(flatten)]
+    serve: ServeArgs,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -61,6 +91,15 @@ enum Command {
     /// Keys: how clients show which project they are of
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Plans: what projects may do
+    #[command(subcommand)]
+    Plan(PlanCommand),
+    /// What was stored and is billed, by project or over time
+    ///
+    /// Times are UTC. Without a project: one line for each. With one: a line for each hour, day or month in which
+    /// something came; with --chart a bar for each, also for those in which nothing did.
+    #[command(after_help = usage::EXAMPLES)]
+    Usage(UsageArgs),
     /// Dead letters: what could not be stored, why, and another try at it
     #[command(subcommand)]
     DeadLetters(LettersCommand),
@@ -69,97 +108,66 @@ enum Command {
     /// Compares, for each project: accepted = stored + duplicate + dead-lettered + pending, the usage counters with
     /// the ledger, the tables' rows with what was metered, and the quota with what was stored this month. Safe to run
     /// at any time; while events are moving it checks bounds instead of equality.
+    #[command(after_help = "Examples:\n  millrace audit\n  millrace audit --quick --json")]
     Audit(AuditArgs),
-}
-
-#[derive(Subcommand, Debug)]
-enum ProjectCommand {
-    /// Create a project with a first key
-    #[command(after_help = "Example:\n  millrace project create shop --plan pro")]
-    Create {
-        /// The project's name, as you want to see it in reports
-        name: String,
-        /// The plan: free, pro, enterprise, or one of your own
-        #[arg(long)]
-        plan: String,
-        #[command(flatten)]
-        key: KeyArgs,
-    },
-}
-
-#[derive(Subcommand, Debug)]
-enum KeyCommand {
-    /// Create one more key for a project
-    #[command(after_help = "Example:\n  millrace key create shop --signed")]
-    Create {
-        /// The project's name
-        project: String,
-        #[command(flatten)]
-        key: KeyArgs,
-    },
-    /// Revoke a key: it is refused from now on, everywhere
-    #[command(after_help = "Example:\n  millrace key revoke 7")]
-    Revoke {
-        /// The key's number, which was printed when it was created
-        key_id: i64,
-    },
-}
-
-/// How a new key is to be.
-#[derive(Args, Clone, Debug)]
-struct KeyArgs {
-    /// Use this text as the key (16 to 200 visible characters) instead of a random one
-    #[arg(long)]
-    key: Option<String>,
-    /// Demand that every request is signed (Standard Webhooks); prints the signing secret
-    #[arg(long)]
-    signed: bool,
-}
-
-/// What an audit looks at.
-#[derive(Args, Clone, Debug)]
-struct AuditArgs {
-    /// Trust the counters and do not count the rows of the tables, which takes long when they are large
-    #[arg(long)]
-    quick: bool,
+    /// Print what your shell needs to complete these commands
+    #[command(
+        after_help = "Examples:\n  millrace completions bash > ~/.local/share/bash-completion/completions/millrace\n  \
+                            millrace completions zsh > \"${fpath[1]}/_millrace\""
+    )]
+    Completions(CompletionsArgs),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = parse();
-    match run(cli).await {
+    let cli = Cli::parse();
+    let place = match cli.place() {
+        Ok(place) => place,
+        Err(failure) => {
+            failure.report(None);
+            return failure.exit_code();
+        }
+    };
+    match run(cli, &place).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.report();
+            failure.report(Some(&place));
             failure.exit_code()
         }
     }
 }
 
-/// Settings may stand before or after the command.
-fn parse() -> Cli {
-    let command = Cli::command().mut_args(|argument| argument.global(true));
-    let matches = command.get_matches();
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+impl Cli {
+    /// Servers when they are named, files when they are not.
+    fn place(&self) -> Result<Place, Failure> {
+        if self.data_dir.as_os_str().is_empty() {
+            return Err(Failure::Usage("DATA_DIR=\"\": expected the path of a folder".to_owned()));
+        }
+        let servers = self.servers.check_given()?;
+        Ok(servers.map_or_else(
+            || Place::Folder(self.data_dir.clone()),
+            |servers| Place::Servers(Box::new(servers)),
+        ))
+    }
 }
 
-async fn run(cli: Cli) -> Result<(), Failure> {
-    let backend = cli.backend.check().map_err(|error| Failure::Usage(error.to_string()))?;
+async fn run(cli: Cli, place: &Place) -> Result<(), Failure> {
+    let policy = cli.policy.check()?;
     let output = Output::new(cli.json);
-    if let Command::Audit(AuditArgs { quick }) = cli.command {
-        return audit::run(&backend, &output, !quick).await;
-    }
-    let store = backend::store(&backend);
-    match cli.command {
-        Command::Migrate => admin::migrate(&*store, &output).await,
-        Command::Project(ProjectCommand::Create { name, plan, key }) => {
-            admin::create_project(&*store, &output, &name, &plan, &key).await
+    let Some(command) = cli.command else {
+        return standalone::run(place, policy, &cli.serve).await;
+    };
+    match command {
+        Command::Migrate => migrate::run(&*place.store()?, &output).await,
+        Command::Project(command) => project::run(&*place.store()?, &output, command).await,
+        Command::Key(command) => key::run(&*place.store()?, &output, command).await,
+        Command::Plan(command) => plan::run(&*place.store()?, &output, command).await,
+        Command::Usage(arguments) => usage::run(&*place.store()?, &output, &arguments).await,
+        Command::DeadLetters(command) => letters::run(&*place.store()?, &output, command).await,
+        Command::Audit(arguments) => {
+            let (stream, store) = (place.stream(&policy).await?, place.store()?);
+            audit::run(&*stream, &*store, &output, &arguments).await
         }
-        Command::Key(KeyCommand::Create { project, key }) => {
-            admin::create_key(&*store, &output, &project, &key).await
-        }
-        Command::Key(KeyCommand::Revoke { key_id }) => admin::revoke_key(&*store, &output, key_id).await,
-        Command::DeadLetters(command) => letters::run(&*store, &output, command).await,
-        Command::Audit(_) => unreachable!("returned above"),
+        Command::Completions(arguments) => completions::run(&output, arguments),
     }
 }

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 use shared::store::{RedriveRecord, Store};
 
-use super::filter::shown;
-use super::text::{columns, line_width, printable};
+use super::text::{cut_table, printable};
 use crate::failure::Failure;
+use crate::moment::shown;
 use crate::output::{Output, grouped};
 
 pub(super) async fn run(store: &dyn Store, output: &Output, limit: u32) -> Result<(), Failure> {
@@ -28,7 +28,7 @@ fn text(records: &[RedriveRecord]) -> String {
         row
     };
     let head = ["begun at", "by", "letters", "stored", "duplicate", "refused", "which"];
-    columns(&head, &[2, 3, 4, 5], &records.iter().map(row).collect::<Vec<_>>(), line_width())
+    cut_table(&head, &records.iter().map(row).collect::<Vec<_>>())
 }
 
 fn as_json(record: &RedriveRecord) -> Value {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use shared::store::{DeadLetter, LetterFilter, Store};
 
-use super::filter::shown;
-use super::text::{as_json, columns, line_width, printable, project};
+use super::text::{as_json, cut_table, printable, project};
 use super::{ListArgs, each_page};
 use crate::failure::Failure;
+use crate::moment::shown;
 use crate::output::{Output, grouped};
 
 /// Reasons that are told apart at the end of a list.
@@ -37,7 +37,8 @@ struct Report {
 }
 
 pub(super) async fn run(store: &dyn Store, output: &Output, arguments: &ListArgs) -> Result<(), Failure> {
-    let report = read(store, &arguments.filter.filter(arguments.redriven), arguments.limit).await?;
+    let filter = LetterFilter { also_redriven: arguments.redriven, ..arguments.filter.check(store).await? };
+    let report = read(store, &filter, arguments.limit).await?;
     output.print(&report.text(), &report.json())
 }
 
@@ -66,10 +67,9 @@ impl Report {
         if self.total.letters == 0 {
             return "No dead letters.".to_owned();
         }
-        let width = line_width();
         let head = ["number", "project", "died at", "events", "sqlstate", "reason"];
         let rows: Vec<_> = self.shown.iter().map(row).collect();
-        let mut text = columns(&head, &[0, 3], &rows, width);
+        let mut text = cut_table(&head, &rows);
         let (letters, events) = (grouped(self.total.letters.into()), grouped(self.total.events.into()));
         text.push_str(&format!(
             "\n{} of {letters} letters shown; {events} events are in all of them.\n\n",
@@ -80,7 +80,7 @@ impl Report {
             vec![grouped(sum.letters.into()), grouped(sum.events.into()), sqlstate, printable(reason)]
         };
         let reasons: Vec<_> = self.reasons.iter().take(REASONS_SHOWN).map(reason).collect();
-        text.push_str(&columns(&["letters", "events", "sqlstate", "reason"], &[0, 1], &reasons, width));
+        text.push_str(&cut_table(&["letters", "events", "sqlstate", "reason"], &reasons));
         if self.reasons.len() > REASONS_SHOWN {
             text.push_str(&format!("and {} more reasons\n", self.reasons.len() - REASONS_SHOWN));
         }

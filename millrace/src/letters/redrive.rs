@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use shared::store::{DeadLetter, RedriveOrder, Redriven, Store, StoreError, rows_of_letter};
+use shared::store::{DeadLetter, LetterFilter, RedriveOrder, Redriven, Store, StoreError, rows_of_letter};
 use uuid::Uuid;
 
 use super::text::{printable, project};
-use super::{RedriveArgs, each_page};
+use super::{RedriveArgs, each_page, filter};
 use crate::failure::Failure;
 use crate::output::{Output, grouped};
 
@@ -20,7 +20,8 @@ const LOT_BYTES: u64 = 16 << 20;
 const UNREADABLE_SHOWN: usize = 20;
 
 pub(super) async fn run(store: &dyn Store, output: &Output, arguments: &RedriveArgs) -> Result<(), Failure> {
-    let words = arguments.filter.words();
+    let filter = arguments.filter.check(store).await?;
+    let words = filter::words(&filter);
     if words.is_empty() && !arguments.all {
         let advice =
             "say which letters, with --project, --since, --until, --sqlstate, --reason or --id; or --all";
@@ -29,20 +30,21 @@ pub(super) async fn run(store: &dyn Store, output: &Output, arguments: &RedriveA
     if !words.is_empty() && arguments.all {
         return Err(Failure::Usage("--all is every dead letter; leave it out, or the filters".to_owned()));
     }
+    let limit = arguments.limit.unwrap_or(usize::MAX);
     if arguments.dry_run {
-        let rehearsal = rehearse(store, arguments).await?;
+        let rehearsal = rehearse(store, &filter, limit).await?;
         return output.print(&rehearsal.text(), &rehearsal.json());
     }
-    let limit = arguments.limit.map_or(String::new(), |limit| format!(" --limit {limit}"));
+    let at_most = arguments.limit.map_or(String::new(), |limit| format!(" --limit {limit}"));
     let which = if arguments.all { "--all".to_owned() } else { words };
     let unknown = |_| "unknown".to_owned();
     let order = RedriveOrder {
         id: Uuid::now_v7(),
         os_user: whoami::username().unwrap_or_else(unknown),
         host: whoami::hostname().unwrap_or_else(unknown),
-        filter: format!("{which}{limit}"),
+        filter: format!("{which}{at_most}"),
     };
-    let redriven = drive(store, &order, arguments).await?;
+    let redriven = drive(store, &order, &filter, limit).await?;
     let mut json = json!({ "redrive_id": (redriven.letters > 0).then_some(order.id) });
     put_counts(&mut json, redriven);
     output.print(&text(redriven), &json)?;
@@ -58,10 +60,11 @@ pub(super) async fn run(store: &dyn Store, output: &Output, arguments: &RedriveA
 async fn drive(
     store: &dyn Store,
     order: &RedriveOrder,
-    arguments: &RedriveArgs,
+    filter: &LetterFilter,
+    limit: usize,
 ) -> Result<Redriven, Failure> {
     let mut redriven = Redriven::default();
-    each_lot(store, arguments, async |lot| {
+    each_lot(store, filter, limit, async |lot| {
         let more = store.redrive(order, &ids(lot)).await.map_err(|error| stopped(error, redriven))?;
         redriven += more;
         Ok(())
@@ -73,18 +76,18 @@ async fn drive(
 /// Hands the letters that are meant to `take`, in lots that one transaction can take, and shows how far it is.
 async fn each_lot(
     store: &dyn Store,
-    arguments: &RedriveArgs,
+    filter: &LetterFilter,
+    limit: usize,
     mut take: impl AsyncFnMut(&[DeadLetter]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let (filter, limit) = (arguments.filter.filter(false), arguments.limit.unwrap_or(usize::MAX));
     let mut letters = 0;
-    each_page(store, &filter, limit, async |page| {
+    each_page(store, filter, limit, async |page| {
         letters += page.len();
         Ok(())
     })
     .await?;
     let progress = progress(letters);
-    each_page(store, &filter, limit, async |page| {
+    each_page(store, filter, limit, async |page| {
         for lot in lots(page) {
             take(lot).await?;
             progress.inc(lot.len() as u64);
@@ -103,13 +106,13 @@ fn ids(lot: &[DeadLetter]) -> Vec<i64> {
 /// What was done before stays done.
 fn stopped(error: StoreError, redriven: Redriven) -> Failure {
     let done = format!("{} letters were driven before that and stay so", grouped(redriven.letters.into()));
-    match Failure::from(error) {
-        Failure::Unreachable(said) => {
-            Failure::Unreachable(format!("{said} {done}; repeat the command for the rest"))
+    Failure::Store(match error {
+        StoreError::Unavailable(said) => {
+            StoreError::Unavailable(format!("{said}; {done}; repeat the command for the rest"))
         }
-        Failure::Refused(said) => Failure::Refused(format!("{said}; {done}")),
-        other => other,
-    }
+        StoreError::Invalid(said) => StoreError::Invalid(format!("{said}; {done}")),
+        refused @ StoreError::Refused { .. } => refused,
+    })
 }
 
 /// Cuts letters into what one transaction takes.
@@ -167,9 +170,9 @@ struct Rehearsal {
     unreadable: Vec<(i64, String)>,
 }
 
-async fn rehearse(store: &dyn Store, arguments: &RedriveArgs) -> Result<Rehearsal, Failure> {
+async fn rehearse(store: &dyn Store, filter: &LetterFilter, limit: usize) -> Result<Rehearsal, Failure> {
     let mut rehearsal = Rehearsal::default();
-    each_lot(store, arguments, async |lot| {
+    each_lot(store, filter, limit, async |lot| {
         for (id, payload) in store.letter_payloads(&ids(lot)).await? {
             let letter = lot.iter().find(|letter| letter.id == id).expect("only these were asked for");
             rehearsal.add(letter, &payload);

@@ -5,9 +5,9 @@ use shared::row::{self, EventTime, Row};
 use shared::store::{DeadLetter, LetterFilter, Store, rows_of_letter};
 use time::OffsetDateTime;
 
-use super::filter::shown;
 use super::text::{as_json, printable, project};
 use crate::failure::Failure;
+use crate::moment::shown;
 use crate::output::Output;
 
 /// Bytes shown of a payload that cannot be read.

@@ -1,44 +1,24 @@
-//! Letters as people read them: columns as wide as they must be, and nothing that a terminal would obey.
+//! Letters as people and programs read them. Nothing that a terminal would obey may be in a text.
 
-use console::{Term, measure_text_width, truncate_str};
+use std::io::{IsTerminal, stdout};
+
+use console::truncate_str;
 use serde_json::{Value, json};
 use shared::plan::ProjectId;
 use shared::store::DeadLetter;
 
-use super::filter::shown;
+use crate::moment::shown;
+use crate::output::table;
+use crate::terminal;
 
-/// Between two columns.
-const GAP: &str = "  ";
-
-/// How wide a line may be: as the terminal is, or as it likes where there is none.
-pub(crate) fn line_width() -> usize {
-    Term::stdout().size_checked().map_or(usize::MAX, |(_, columns)| usize::from(columns))
+/// A table whose last column may be long: at a terminal its lines are cut to the width, elsewhere they are whole.
+pub(crate) fn cut_table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let whole = table(head, rows);
+    if stdout().is_terminal() { cut(&whole, terminal::columns()) } else { whole }
 }
 
-/// Rows under a head. Columns of numbers, by their place, stand at the right; the last column is cut to what is left of
-/// the line.
-pub(crate) fn columns(head: &[&str], numbers: &[usize], rows: &[Vec<String>], line_width: usize) -> String {
-    let last = head.len() - 1;
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| measure_text_width(&row[column]));
-        cells.chain([head[column].len()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..last).map(width).collect();
-    let used: usize = widths.iter().map(|width| width + GAP.len()).sum();
-    let left = line_width.saturating_sub(used).max(head[last].len());
-    let heading: Vec<String> = head.iter().map(|title| (*title).to_owned()).collect();
-    let mut text = String::new();
-    for row in std::iter::once(&heading).chain(rows) {
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let space = " ".repeat(width - measure_text_width(cell));
-            let (before, behind) =
-                if numbers.contains(&column) { (space.as_str(), "") } else { ("", space.as_str()) };
-            text.extend([before, cell, behind, GAP]);
-        }
-        text.push_str(&truncate_str(&row[last], left, "…"));
-        text.push('\n');
-    }
-    text
+fn cut(text: &str, columns: usize) -> String {
+    text.lines().flat_map(|line| [truncate_str(line, columns, "…"), "\n".into()]).collect()
 }
 
 /// The text on one line, with what is not to be printed written out.
@@ -83,12 +63,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_column_is_cut_to_the_line() {
-        let rows = [vec!["7".to_owned(), "shop".to_owned(), "a reason that goes on".to_owned()]];
-        let text = columns(&["number", "project", "reason"], &[0], &rows, 28);
-        assert_eq!(text, "number  project  reason\n     7  shop     a reason t…\n");
-        let whole = columns(&["number", "project", "reason"], &[0], &rows, usize::MAX);
-        assert!(whole.ends_with("a reason that goes on\n"), "{whole}");
+    fn lines_are_cut_to_the_width_that_is_seen() {
+        assert_eq!(cut("a reason\n名前 and more\n", 7), "a reas…\n名前 a…\n");
     }
 
     #[test]

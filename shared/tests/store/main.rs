@@ -53,6 +53,17 @@ macro_rules! every_promise {
                 a_change_of_accounts_is_heard_at_once,
                 three_plans_come_with_the_store,
             }
+            admin {
+                projects_are_listed_with_their_plan_their_live_keys_and_their_last_use,
+                a_project_is_moved_to_another_plan,
+                keys_are_listed_with_all_but_their_text,
+                a_rotated_key_opens_its_project_beside_the_new_one_until_it_expires,
+                a_key_is_rotated_once_and_only_while_it_is_live,
+                a_plan_is_made_and_then_changed_in_what_is_named,
+                changes_by_operators_are_heard_at_once,
+                usage_of_all_names_every_project,
+                as_many_shards_are_on_record_as_have_an_epoch,
+            }
             letters {
                 letters_are_found_by_what_is_known_of_them,
             }

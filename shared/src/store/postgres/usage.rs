@@ -59,7 +59,7 @@ pub(super) async fn usage(
     Ok(rows.iter().map(usage_row).collect())
 }
 
-fn count(row: &tokio_postgres::Row, column: usize) -> u64 {
+pub(super) fn count(row: &tokio_postgres::Row, column: usize) -> u64 {
     u64::try_from(row.get::<_, i64>(column)).unwrap_or(0)
 }
 

@@ -52,7 +52,7 @@ pub(super) fn usage(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn count(row: &Row<'_>, column: usize) -> Result<u64, Error> {
+pub(super) fn count(row: &Row<'_>, column: usize) -> Result<u64, Error> {
     Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
 }
 

@@ -1,6 +1,7 @@
 //! What every store promises. Nothing here knows which store it is.
 
 pub mod accounts;
+pub mod admin;
 pub mod keeping;
 pub mod letters;
 pub mod racing;
