@@ -140,7 +140,7 @@ async fn a_redrive_says_what_it_needs_and_what_stopped_it() {
     for (arguments, code, says) in [
         (&["redrive"][..], 2, "--all"),
         (&["redrive", "--all", "--project", "shop"], 2, "--all"),
-        (&["redrive", "--since", "yesterday"], 2, "2h"),
+        (&["redrive", "--since", "yesterday"], 2, "36h"),
         (&["redrive", "--project", "shpo"], 1, "shpo"),
         (&["show", "999"], 1, "999"),
     ] {
