@@ -12,6 +12,7 @@ mod ledger;
 mod letters;
 pub mod postgres;
 mod rebuild;
+mod redrive;
 pub mod sqlite;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use time::OffsetDateTime;
 
 pub use self::admin::{KeyInfo, PlanChange, ProjectInfo, ProjectUsage, Rotated};
 pub use self::letters::{DeadLetter, LetterFilter};
+pub use self::redrive::{RedriveOrder, RedriveRecord, Redriven, rows_of_letter};
 use crate::plan::{Account, Plan, ProjectId};
 use crate::stream::{BatchId, EntryId, Epoch, Outcome, PendingBatch};
 
@@ -297,6 +299,14 @@ pub trait Store: Send + Sync {
 
     /// What stands in these letters, by their numbers. Those that are not there are left out.
     async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<(i64, Vec<u8>)>, StoreError>;
+
+    /// Stores the events of those of these letters that are still dead, all in one transaction with everything that counts
+    /// them and the audit row of the order. What is refused again stays dead, with the new reason. No quota is charged. An
+    /// error has changed nothing; the same again finds only what is left to do.
+    async fn redrive(&self, order: &RedriveOrder, ids: &[i64]) -> Result<Redriven, StoreError>;
+
+    /// The latest redrives, newest first.
+    async fn redrives(&self, limit: u32) -> Result<Vec<RedriveRecord>, StoreError>;
 
     /// Every plan.
     async fn plans(&self) -> Result<Vec<Plan>, StoreError>;

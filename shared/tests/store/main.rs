@@ -67,6 +67,18 @@ macro_rules! every_promise {
             letters {
                 letters_are_found_by_what_is_known_of_them,
             }
+            redriving {
+                a_redriven_entry_is_stored_and_counted_once,
+                a_refused_row_stays_dead_until_it_can_be_stored,
+                an_event_that_was_stored_meanwhile_is_a_duplicate,
+                an_undated_event_is_redriven_once,
+                what_cannot_be_read_stays_dead,
+                of_an_entry_only_the_refused_rows_stay_dead,
+                redrives_at_once_beside_a_writer_end_exact,
+                who_settles_after_a_redrive_refunds_what_had_died,
+                a_redrive_uses_up_no_quota_when_counters_are_rebuilt,
+                retention_counts_what_was_redriven_once,
+            }
             keeping {
                 usage_is_summed_over_hours_days_and_months,
                 an_epoch_is_replaced_only_from_what_it_was,

@@ -19,6 +19,7 @@ mod migrate;
 mod partitions;
 mod poison;
 mod recent;
+mod redrive;
 mod session;
 mod statements;
 mod upkeep;
@@ -35,8 +36,8 @@ use tokio_postgres::{Config, NoTls};
 
 use super::{
     Accounts, DeadLetter, KeyInfo, LetterFilter, NewKey, PlanChange, ProjectInfo, ProjectTotals,
-    ProjectUsage, Rotated, Store, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError,
-    Writer,
+    ProjectUsage, RedriveOrder, RedriveRecord, Redriven, Rotated, Store, StoreError, UpkeepPolicy,
+    UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use crate::plan::{Plan, ProjectId};
 use crate::stream::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
@@ -242,6 +243,14 @@ impl Store for PostgresStore {
 
     async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
         within(SHORT, async { letters::payloads(&self.client().await?, ids).await }).await
+    }
+
+    async fn redrive(&self, order: &RedriveOrder, ids: &[i64]) -> Result<Redriven, StoreError> {
+        within(LONG, async { redrive::redrive(&mut self.client().await?, order, ids).await }).await
+    }
+
+    async fn redrives(&self, limit: u32) -> Result<Vec<RedriveRecord>, StoreError> {
+        within(SHORT, async { redrive::redrives(&self.client().await?, limit).await }).await
     }
 
     async fn plans(&self) -> Result<Vec<Plan>, StoreError> {

@@ -17,6 +17,7 @@ mod error;
 mod ledger;
 mod letters;
 mod migrate;
+mod redrive;
 mod upkeep;
 mod usage;
 mod watch;
@@ -37,8 +38,8 @@ pub use self::database::FILE_NAME;
 use self::watch::Watch;
 use super::{
     Accounts, DeadLetter, KeyInfo, LetterFilter, NewKey, PlanChange, ProjectInfo, ProjectTotals,
-    ProjectUsage, Rotated, Store, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError,
-    Writer,
+    ProjectUsage, RedriveOrder, RedriveRecord, Redriven, Rotated, Store, StoreError, UpkeepPolicy,
+    UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use crate::plan::{Plan, ProjectId};
 use crate::stream::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
@@ -211,6 +212,15 @@ impl Store for SqliteStore {
     async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
         let ids = ids.to_vec();
         self.database.read(move |connection| letters::payloads(connection, &ids)).await
+    }
+
+    async fn redrive(&self, order: &RedriveOrder, ids: &[i64]) -> Result<Redriven, StoreError> {
+        let (order, ids) = (order.clone(), ids.to_vec());
+        self.database.write(move |connection| redrive::redrive(connection, &order, &ids)).await
+    }
+
+    async fn redrives(&self, limit: u32) -> Result<Vec<RedriveRecord>, StoreError> {
+        self.database.read(move |connection| redrive::redrives(connection, limit)).await
     }
 
     async fn plans(&self) -> Result<Vec<Plan>, StoreError> {
