@@ -83,6 +83,7 @@ enum Command {
     /// Bring the database schema up to date
     ///
     /// Safe to repeat, and to run beside live programs: run it before every new version is started.
+    #[command(after_help = "Example:\n  millrace migrate")]
     Migrate,
     /// Projects: who is metered and limited
     #[command(subcommand)]

@@ -233,6 +233,7 @@ async fn wrong_flags_end_with_2_and_name_the_flag() {
 #[tokio::test]
 async fn every_command_teaches_with_an_example() {
     for command in [
+        "migrate",
         "project list",
         "project create",
         "project plan",
