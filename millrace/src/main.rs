@@ -56,6 +56,9 @@ Exit codes:
   2  wrong usage or settings
   3  what holds the data cannot be reached";
 
+/// What stands after a command's own options in its help.
+const SETTINGS: &str = "Settings, all of which can be environment variables";
+
 /// Event ingestion that loses nothing and counts everything once
 ///
 /// Without a command: serves, API and worker in one process. With REDIS_URL and DATABASE_URL it runs on Redis and
@@ -67,9 +70,9 @@ struct Cli {
     #[arg(long, global = true)]
     json: bool,
     /// The folder of the two files, when there are no servers
-    #[arg(long, env = "DATA_DIR", default_value = "millrace-data", global = true)]
+    #[arg(long, env = "DATA_DIR", default_value = "millrace-data", global = true, help_heading = SETTINGS)]
     data_dir: PathBuf,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = SETTINGS)]
     servers: ServersArgs,
     #[command(flatten)]
     policy: PolicyArgs,
@@ -84,6 +87,7 @@ enum Command {
     /// Bring the database schema up to date
     ///
     /// Safe to repeat, and to run beside live programs: run it before every new version is started.
+    #[command(after_help = "Example:\n  millrace migrate")]
     Migrate,
     /// Projects: who is metered and limited
     #[command(subcommand)]
