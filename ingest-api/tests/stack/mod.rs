@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use ingest_api::config::{Args, Limits};
-use ingest_api::{Deps, run};
+use ingest_api::{Deps, StatusPage, run};
 use shared::config::Durability;
 use shared::plan::ProjectId;
 use shared::store::postgres::{PostgresOptions, PostgresStore};
@@ -107,7 +107,13 @@ impl Stack {
         let (project, NewKey { key, .. }) =
             store.create_project("test", "enterprise", None, false).await.unwrap();
         let durability = Durability::Strict;
-        let deps = Deps { stream: Arc::clone(&stream), store: Arc::clone(&store), durability, limits };
+        let deps = Deps {
+            stream: Arc::clone(&stream),
+            store: Arc::clone(&store),
+            durability,
+            status_page: StatusPage::Auto,
+            limits,
+        };
         let server = Server::start(deps).await;
         let stack = Self { redis, postgres, stream, store, server, project, key };
         stack.ready().await;
