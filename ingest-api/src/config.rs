@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shared::config::{Backend, BackendArgs, ConfigError, address, number, word};
+use shared::config::{ConfigError, Policy, PolicyArgs, Servers, ServersArgs, address, number, word};
 
 use crate::status::StatusPage;
 
@@ -11,9 +11,12 @@ use crate::status::StatusPage;
 #[derive(clap::Parser, Clone, Debug)]
 #[command(name = "ingest-api", version)]
 pub struct Args {
-    /// Redis, PostgreSQL, and what every program asks of them.
+    /// Redis and PostgreSQL.
     #[command(flatten)]
-    pub backend: BackendArgs,
+    pub servers: ServersArgs,
+    /// What every program keeps to.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
     /// Where clients connect
     #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8080")]
     pub listen_addr: String,
@@ -63,8 +66,10 @@ pub struct LimitArgs {
 /// [`Args`], checked.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// See [`BackendArgs`].
-    pub backend: Backend,
+    /// See [`Servers`].
+    pub servers: Servers,
+    /// See [`Policy`].
+    pub policy: Policy,
     /// See [`Args::listen_addr`].
     pub listen: SocketAddr,
     /// See [`Args::metrics_addr`].
@@ -108,18 +113,24 @@ impl Args {
     /// The first [`ConfigError`].
     pub fn check(&self) -> Result<Config, ConfigError> {
         Ok(Config {
-            backend: self.backend.check()?,
+            policy: self.policy.check()?,
+            servers: self.servers.check()?,
             listen: address("LISTEN_ADDR", &self.listen_addr)?,
             metrics: address("METRICS_ADDR", &self.metrics_addr)?,
-            status_page: word(
-                "STATUS_PAGE",
-                &self.status_page,
-                &[("auto", StatusPage::Auto), ("on", StatusPage::On), ("off", StatusPage::Off)],
-            )?,
+            status_page: status_page(&self.status_page)?,
             redis_connections: number("REDIS_CONNECTIONS", &self.redis_connections, 1..=64)?,
             limits: self.limits.check()?,
         })
     }
+}
+
+/// The setting `STATUS_PAGE`.
+///
+/// # Errors
+/// [`ConfigError`] when it is none of its words.
+pub fn status_page(value: &str) -> Result<StatusPage, ConfigError> {
+    let words = [("auto", StatusPage::Auto), ("on", StatusPage::On), ("off", StatusPage::Off)];
+    word("STATUS_PAGE", value, &words)
 }
 
 impl LimitArgs {

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    start_logging(config.backend.log_format);
+    start_logging(config.policy.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ran = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(serve(config)));
     match ran {
@@ -35,27 +35,27 @@ fn main() -> ExitCode {
 }
 
 async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
-    let backend = config.backend;
+    let Config { servers, policy, .. } = config;
     let listener = bind("LISTEN_ADDR", config.listen).await?;
     let scrape_listener = bind("METRICS_ADDR", config.metrics).await?;
     let handle = metrics::install()?;
     metrics::show_sentinels(metrics::API_SENTINELS);
     tracing::info!("metrics on http://{}/metrics", scrape_listener.local_addr()?);
     let stream = RedisStream::new(RedisOptions {
-        url: backend.redis_url,
-        shards: backend.stream_shards,
-        backlog_events_max: backend.backlog_events_max,
+        url: servers.redis_url,
+        shards: servers.stream_shards,
+        backlog_events_max: policy.backlog_events_max,
         connections: config.redis_connections,
     })?;
     let store = PostgresStore::new(PostgresOptions {
-        config: backend.database,
+        config: servers.database,
         pool_size: STORE_CONNECTIONS,
         application: "millrace-ingest-api",
     });
     let deps = Deps {
         stream,
         store,
-        durability: backend.durability,
+        durability: policy.durability,
         status_page: config.status_page,
         limits: config.limits,
     };

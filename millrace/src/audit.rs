@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::audit::{Balance, Violation, audit};
-use shared::config::Backend;
 use shared::plan::ProjectId;
 use shared::store::{Store, StoreError};
 use shared::stream::Stream;
 
-use crate::backend;
 use crate::failure::Failure;
 use crate::output::{Output, grouped, table};
 
@@ -23,21 +21,24 @@ const UNREADABLE: &str = "(unreadable entries)";
 /// Everything an audit has found.
 struct Report {
     rows_counted: bool,
-    /// Shards whose epoch in Redis is not the recorded one.
+    /// Shards whose epoch in the stream is not the recorded one.
     epochs_differing: Vec<u16>,
     balances: Vec<Balance>,
     names: HashMap<ProjectId, String>,
 }
 
 /// Audits the live system, prints what was found, and fails when it does not hold.
-pub(crate) async fn run(backend: &Backend, output: &Output, count_rows: bool) -> Result<(), Failure> {
-    let store = backend::store(backend);
-    let stream = backend::stream(backend).await?;
+pub(crate) async fn run(
+    stream: &dyn Stream,
+    store: &dyn Store,
+    output: &Output,
+    count_rows: bool,
+) -> Result<(), Failure> {
     let report = Report {
         rows_counted: count_rows,
-        epochs_differing: epochs_differing(&*stream, &*store).await?,
-        balances: settled_balances(&*stream, &*store, count_rows).await?,
-        names: names(&*store).await?,
+        epochs_differing: epochs_differing(stream, store).await?,
+        balances: settled_balances(stream, store, count_rows).await?,
+        names: names(store).await?,
     };
     output.print(&report.text(), &report.json())?;
     if report.holds() { Ok(()) } else { Err(Failure::Unbalanced) }
@@ -99,7 +100,7 @@ impl Report {
         text.push('\n');
         for shard in &self.epochs_differing {
             text.push_str(&format!(
-                "shard {shard}: Redis does not bear the recorded epoch: it was wiped, restored or swapped, and its \
+                "shard {shard}: the stream does not bear the recorded epoch: it was wiped, restored or swapped, and its \
                  counters are not trusted until ingest-api or stream-worker has rebuilt them\n"
             ));
         }

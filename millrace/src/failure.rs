@@ -3,11 +3,14 @@
 use std::process::ExitCode;
 
 use shared::audit::AuditError;
+use shared::config::ConfigError;
 use shared::store::StoreError;
 use shared::stream::StreamError;
 
-/// A table that is not there: nobody has migrated.
-const UNDEFINED_TABLE: &str = "42P01";
+use crate::place::Place;
+
+/// A table or a column that is not there: nobody has migrated.
+const UNDEFINED: &[&str] = &["42P01", "42703"];
 
 /// Why a command ends with another code than 0.
 #[derive(Debug, thiserror::Error)]
@@ -21,51 +24,57 @@ pub(crate) enum Failure {
     /// Wrong usage or settings.
     #[error("{0}")]
     Usage(String),
-    /// Redis or PostgreSQL cannot be reached.
-    #[error("{0}")]
-    Unreachable(String),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The stream cannot be used.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
 }
 
 impl Failure {
-    /// Says it on standard error.
-    pub(crate) fn report(&self) {
-        eprintln!("error: {self}");
+    /// Says it on standard error, with what to do about it.
+    pub(crate) fn report(&self, place: Option<&Place>) {
+        match (self.advice(), place) {
+            (Advice::Nothing, _) => eprintln!("error: {self}"),
+            (Advice::Migrate, _) => eprintln!("error: {self}; run `millrace migrate` first"),
+            (Advice::LookAtPlace, Some(place)) => eprintln!("error: {self}; {}", place.hint()),
+            (Advice::LookAtPlace, None) => eprintln!("error: {self}"),
+        }
+    }
+
+    fn advice(&self) -> Advice {
+        match self {
+            Self::Store(StoreError::Unavailable(_))
+            | Self::Stream(StreamError::Unavailable(_) | StreamError::Unknown(_)) => Advice::LookAtPlace,
+            Self::Store(StoreError::Refused { sqlstate, .. }) if UNDEFINED.contains(&sqlstate.as_str()) => {
+                Advice::Migrate
+            }
+            _ => Advice::Nothing,
+        }
     }
 
     /// 1, 2 or 3, as `--help` explains.
     pub(crate) fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Unbalanced | Self::Refused(_) => ExitCode::from(1),
-            Self::Usage(_) => ExitCode::from(2),
-            Self::Unreachable(_) => ExitCode::from(3),
+        match (self, self.advice()) {
+            (_, Advice::LookAtPlace) => ExitCode::from(3),
+            (Self::Usage(_), _) => ExitCode::from(2),
+            _ => ExitCode::from(1),
         }
     }
 }
 
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Unavailable(_) => {
-                Self::Unreachable(format!("{error}; is PostgreSQL running, and is DATABASE_URL right?"))
-            }
-            StoreError::Refused { ref sqlstate, .. } if sqlstate == UNDEFINED_TABLE => Self::Refused(
-                "the database has no tables of ours yet; run `millrace migrate` first".to_owned(),
-            ),
-            StoreError::Refused { .. } | StoreError::Invalid(_) => Self::Refused(error.to_string()),
-        }
-    }
+/// What whoever reads of a failure can do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Advice {
+    Nothing,
+    Migrate,
+    LookAtPlace,
 }
 
-impl From<StreamError> for Failure {
-    fn from(error: StreamError) -> Self {
-        match error {
-            StreamError::Unavailable(_) | StreamError::Unknown(_) => {
-                Self::Unreachable(format!("{error}; is Redis running, and is REDIS_URL right?"))
-            }
-            StreamError::Full(_) | StreamError::EpochChanged | StreamError::Refused(_) => {
-                Self::Refused(error.to_string())
-            }
-        }
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Usage(error.to_string())
     }
 }
 

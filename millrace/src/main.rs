@@ -1,24 +1,29 @@
-//! The operator's command line: `millrace migrate`, `project`, `key`, `audit`.
+//! `millrace` alone is the whole service in one process; with a command it is the operator's hand.
 //!
-//! What this room must never do: print a key more than once, or touch the data path. It speaks to stream and store
-//! through the same traits as everybody else.
+//! What this room must never do: print a key more than once, or let a command touch the data path. Commands speak to
+//! stream and store through the same traits as everybody else.
 
 mod admin;
 mod audit;
-mod backend;
 mod failure;
 mod output;
+mod place;
+mod standalone;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use shared::config::BackendArgs;
+use clap::{Args, Parser, Subcommand};
+use shared::config::{PolicyArgs, ServersArgs};
 
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::place::Place;
+use crate::standalone::ServeArgs;
 
 const EXAMPLES: &str = "\
 Examples:
+  millrace                                      serve: everything in one process, on files in ./millrace-data
   millrace migrate                              bring the database up to date; safe to repeat
   millrace project create shop --plan pro       a project and its first key
   millrace key create shop --signed             one more key, whose requests must be signed
@@ -30,19 +35,29 @@ Exit codes:
   0  done; for audit: every accepted event is accounted for
   1  refused; for audit: it does not hold
   2  wrong usage or settings
-  3  Redis or PostgreSQL cannot be reached";
+  3  what holds the data cannot be reached";
 
-/// Event ingestion that loses nothing and counts once: the operator's commands
+/// Event ingestion that loses nothing and counts everything once
+///
+/// Without a command: serves, API and worker in one process. With REDIS_URL and DATABASE_URL it runs on Redis and
+/// PostgreSQL, without them on two files in DATA_DIR; so does every command.
 #[derive(Parser, Debug)]
-#[command(name = "millrace", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "millrace", version, after_help = EXAMPLES)]
 struct Cli {
     /// Print JSON, for programs
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
+    /// The folder of the two files, when there are no servers
+    #[arg(long, env = "DATA_DIR", default_value = "millrace-data", global = true)]
+    data_dir: PathBuf,
     #[command(flatten)]
-    backend: BackendArgs,
+    servers: ServersArgs,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    #[command(flatten)]
+    serve: ServeArgs,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -119,31 +134,45 @@ struct AuditArgs {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = parse();
-    match run(cli).await {
+    let cli = Cli::parse();
+    let place = match cli.place() {
+        Ok(place) => place,
+        Err(failure) => {
+            failure.report(None);
+            return failure.exit_code();
+        }
+    };
+    match run(cli, &place).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.report();
+            failure.report(Some(&place));
             failure.exit_code()
         }
     }
 }
 
-/// Settings may stand before or after the command.
-fn parse() -> Cli {
-    let command = Cli::command().mut_args(|argument| argument.global(true));
-    let matches = command.get_matches();
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+impl Cli {
+    /// Servers when they are named, files when they are not.
+    fn place(&self) -> Result<Place, Failure> {
+        if self.data_dir.as_os_str().is_empty() {
+            return Err(Failure::Usage("DATA_DIR=\"\": expected the path of a folder".to_owned()));
+        }
+        let servers = self.servers.check_given()?;
+        Ok(servers.map_or_else(
+            || Place::Folder(self.data_dir.clone()),
+            |servers| Place::Servers(Box::new(servers)),
+        ))
+    }
 }
 
-async fn run(cli: Cli) -> Result<(), Failure> {
-    let backend = cli.backend.check().map_err(|error| Failure::Usage(error.to_string()))?;
+async fn run(cli: Cli, place: &Place) -> Result<(), Failure> {
+    let policy = cli.policy.check()?;
     let output = Output::new(cli.json);
-    if let Command::Audit(AuditArgs { quick }) = cli.command {
-        return audit::run(&backend, &output, !quick).await;
-    }
-    let store = backend::store(&backend);
-    match cli.command {
+    let Some(command) = cli.command else {
+        return standalone::run(place, policy, &cli.serve).await;
+    };
+    let store = place.store()?;
+    match command {
         Command::Migrate => admin::migrate(&*store, &output).await,
         Command::Project(ProjectCommand::Create { name, plan, key }) => {
             admin::create_project(&*store, &output, &name, &plan, &key).await
@@ -152,6 +181,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             admin::create_key(&*store, &output, &project, &key).await
         }
         Command::Key(KeyCommand::Revoke { key_id }) => admin::revoke_key(&*store, &output, key_id).await,
-        Command::Audit(_) => unreachable!("returned above"),
+        Command::Audit(AuditArgs { quick }) => {
+            let stream = place.stream(&policy).await?;
+            audit::run(&*stream, &*store, &output, !quick).await
+        }
     }
 }

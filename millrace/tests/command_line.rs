@@ -40,13 +40,15 @@ fn assert_fails(finished: &Finished, code: i32, says: &str) {
 
 #[tokio::test]
 async fn wrong_usage_ends_with_2_and_says_what_is_right() {
-    let alone = Program::run("millrace", &[], &[]).await;
-    assert_eq!(alone.code, Some(2));
-    assert!(alone.stderr.contains("millrace project create shop --plan pro"), "{alone:?}");
+    let unknown = Program::run("millrace", &["projects"], &[]).await;
+    assert_eq!(unknown.code, Some(2), "{unknown:?}");
+    let help = Program::run("millrace", &["--help"], &[]).await;
+    assert!(help.stdout.contains("millrace project create shop --plan pro"), "{help:?}");
     let bad = Program::run("millrace", &["migrate"], &[("STREAM_SHARDS", "none")]).await;
     assert_fails(&bad, 2, "STREAM_SHARDS");
     let short = ["project", "create", "shop", "--plan", "pro", "--key", "short"];
-    assert_fails(&Program::run("millrace", &short, &[]).await, 2, "--key: a key has 16 to 200");
+    let nowhere = [("DATABASE_URL", "postgres://127.0.0.1:1/x"), ("REDIS_URL", "redis://127.0.0.1:1/0")];
+    assert_fails(&Program::run("millrace", &short, &nowhere).await, 2, "--key: a key has 16 to 200");
 }
 
 #[tokio::test]

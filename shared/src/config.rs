@@ -75,43 +75,98 @@ pub enum Durability {
     Relaxed,
 }
 
-/// The settings of every program that touches Redis and PostgreSQL.
+/// Where Redis and PostgreSQL are, as text.
 #[derive(clap::Args, Clone, Debug)]
-pub struct BackendArgs {
+pub struct ServersArgs {
     /// Where Redis is: redis://user:password@host:port/db or redis+unix:///path
-    #[arg(long, env = "REDIS_URL", hide_env_values = true, default_value = "redis://127.0.0.1:6379/0")]
-    pub redis_url: String,
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, global = true)]
+    pub redis_url: Option<String>,
     /// Where PostgreSQL is: postgres://user:password@host:port/database
-    #[arg(
-        long,
-        env = "DATABASE_URL",
-        hide_env_values = true,
-        default_value = "postgres://127.0.0.1:5432/millrace"
-    )]
-    pub database_url: String,
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
+    pub database_url: Option<String>,
     /// Shards of the stream; must be the same in every process and must not change while events are pending
-    #[arg(long, env = "STREAM_SHARDS", default_value = "1")]
+    #[arg(long, env = "STREAM_SHARDS", default_value = "1", global = true)]
     pub stream_shards: String,
-    /// Events that may wait to be stored, over each shard, before posts are answered 503 backlog_full
-    #[arg(long, env = "BACKLOG_EVENTS_MAX", default_value = "10000000")]
-    pub backlog_events_max: String,
-    /// strict: refuse to serve unless Redis puts every write on disk before it answers; relaxed: serve all the same
-    #[arg(long, env = "DURABILITY", default_value = "strict")]
-    pub durability: String,
-    /// How logs are written: text or json
-    #[arg(long, env = "LOG_FORMAT", default_value = "text")]
-    pub log_format: String,
 }
 
-/// [`BackendArgs`], checked.
+/// [`ServersArgs`], checked.
 #[derive(Clone, Debug)]
-pub struct Backend {
+pub struct Servers {
     /// Of Redis.
     pub redis_url: String,
     /// Of PostgreSQL.
     pub database: tokio_postgres::Config,
     /// At least 1.
     pub stream_shards: u16,
+}
+
+/// Where Redis is when nobody says.
+const REDIS_URL: &str = "redis://127.0.0.1:6379/0";
+/// Where PostgreSQL is when nobody says.
+const DATABASE_URL: &str = "postgres://127.0.0.1:5432/millrace";
+
+impl ServersArgs {
+    /// Checks every setting; what was not given is on this machine.
+    ///
+    /// # Errors
+    /// The first [`ConfigError`].
+    pub fn check(&self) -> Result<Servers, ConfigError> {
+        use redis::IntoConnectionInfo;
+        let redis_url = self.redis_url.as_deref().unwrap_or(REDIS_URL);
+        // A URL may hold a password, so a complaint never repeats it.
+        redis_url
+            .into_connection_info()
+            .map_err(|error| ConfigError::new("REDIS_URL", "…", format!("not a Redis URL: {error}")))?;
+        let database_url = self.database_url.as_deref().unwrap_or(DATABASE_URL);
+        let database: tokio_postgres::Config = database_url.parse().map_err(|error| {
+            ConfigError::new("DATABASE_URL", "…", format!("not a PostgreSQL URL: {error}"))
+        })?;
+        // An empty text parses, to a configuration that can connect to nothing.
+        if database.get_hosts().is_empty() && database.get_hostaddrs().is_empty() {
+            return Err(ConfigError::new("DATABASE_URL", "…", "not a PostgreSQL URL: it names no host"));
+        }
+        Ok(Servers { redis_url: redis_url.to_owned(), database, stream_shards: self.stream_shards()? })
+    }
+
+    fn stream_shards(&self) -> Result<u16, ConfigError> {
+        number("STREAM_SHARDS", &self.stream_shards, 1..=256)
+    }
+
+    /// The servers when both were named, nothing when none was: for a program that can do without.
+    ///
+    /// # Errors
+    /// The first [`ConfigError`]; also when only one of the two was named.
+    pub fn check_given(&self) -> Result<Option<Servers>, ConfigError> {
+        let half = |given, missing| {
+            let reason = format!("{given} is set and {missing} is not: set both, or none to run on files");
+            Err(ConfigError::new(missing, "", reason))
+        };
+        match (&self.redis_url, &self.database_url) {
+            (None, None) => self.stream_shards().map(|_| None),
+            (Some(_), Some(_)) => self.check().map(Some),
+            (Some(_), None) => half("REDIS_URL", "DATABASE_URL"),
+            (None, Some(_)) => half("DATABASE_URL", "REDIS_URL"),
+        }
+    }
+}
+
+/// What every program keeps to, as text.
+#[derive(clap::Args, Clone, Debug)]
+pub struct PolicyArgs {
+    /// Events that may wait to be stored, over each shard, before posts are answered 503 backlog_full
+    #[arg(long, env = "BACKLOG_EVENTS_MAX", default_value = "10000000", global = true)]
+    pub backlog_events_max: String,
+    /// strict: refuse to serve unless every write is on disk before it is answered; relaxed: serve all the same
+    #[arg(long, env = "DURABILITY", default_value = "strict", global = true)]
+    pub durability: String,
+    /// How logs are written: text or json
+    #[arg(long, env = "LOG_FORMAT", default_value = "text", global = true)]
+    pub log_format: String,
+}
+
+/// [`PolicyArgs`], checked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Policy {
     /// Per shard.
     pub backlog_events_max: u64,
     /// See [`Durability`].
@@ -120,32 +175,16 @@ pub struct Backend {
     pub log_format: crate::process::LogFormat,
 }
 
-impl BackendArgs {
-    /// Checks every setting.
+impl PolicyArgs {
+    /// Checks every setting, those of a build for drills included.
     ///
     /// # Errors
     /// The first [`ConfigError`].
-    pub fn check(&self) -> Result<Backend, ConfigError> {
+    pub fn check(&self) -> Result<Policy, ConfigError> {
         use crate::process::LogFormat;
-        use redis::IntoConnectionInfo;
         failpoint::arm()?;
         mutant::choose()?;
-        // A URL may hold a password, so a complaint never repeats it.
-        self.redis_url
-            .as_str()
-            .into_connection_info()
-            .map_err(|error| ConfigError::new("REDIS_URL", "…", format!("not a Redis URL: {error}")))?;
-        let database: tokio_postgres::Config = self.database_url.parse().map_err(|error| {
-            ConfigError::new("DATABASE_URL", "…", format!("not a PostgreSQL URL: {error}"))
-        })?;
-        // An empty text parses, to a configuration that can connect to nothing.
-        if database.get_hosts().is_empty() && database.get_hostaddrs().is_empty() {
-            return Err(ConfigError::new("DATABASE_URL", "…", "not a PostgreSQL URL: it names no host"));
-        }
-        Ok(Backend {
-            redis_url: self.redis_url.clone(),
-            database,
-            stream_shards: number("STREAM_SHARDS", &self.stream_shards, 1..=256)?,
+        Ok(Policy {
             backlog_events_max: number("BACKLOG_EVENTS_MAX", &self.backlog_events_max, 1..=1 << 50)?,
             durability: word(
                 "DURABILITY",

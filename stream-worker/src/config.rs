@@ -3,18 +3,27 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shared::config::{Backend, BackendArgs, ConfigError, address, number};
+use shared::config::{ConfigError, Durability, Policy, PolicyArgs, Servers, ServersArgs, address, number};
 
 /// Settings as text: from flags, or from the environment.
 #[derive(clap::Parser, Clone, Debug)]
 #[command(name = "stream-worker", version, about = "Drains the stream into PostgreSQL, every event once")]
 pub struct Args {
     #[command(flatten)]
-    backend: BackendArgs,
+    servers: ServersArgs,
+    #[command(flatten)]
+    policy: PolicyArgs,
     /// Where /metrics and /healthz are served
     #[arg(long, env = "METRICS_ADDR", default_value = "127.0.0.1:9101")]
     metrics_addr: String,
-    /// Lanes for each shard: each is one connection to Redis and one to PostgreSQL
+    #[command(flatten)]
+    work: WorkArgs,
+}
+
+/// How the work is done, as text.
+#[derive(clap::Args, Clone, Debug)]
+pub struct WorkArgs {
+    /// Lanes for each shard, each with a connection of its own to stream and store
     #[arg(long, env = "WORKER_LANES", default_value = "2")]
     worker_lanes: String,
     /// Events after which a transaction is not filled further
@@ -39,11 +48,22 @@ pub struct Args {
 
 /// [`Args`], checked.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// Redis, PostgreSQL, durability, logs.
-    pub backend: Backend,
+pub struct Config {
+    /// See [`Servers`].
+    pub servers: Servers,
+    /// See [`Policy`].
+    pub policy: Policy,
     /// Where the metrics listener binds.
-    pub metrics_addr: SocketAddr,
+    pub metrics: SocketAddr,
+    /// See [`Settings`].
+    pub settings: Settings,
+}
+
+/// How the work is done.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether a stream that is not durable is to be complained of.
+    pub durability: Durability,
     /// For each shard.
     pub lanes: u16,
     /// A transaction is closed at the first entry that reaches it.
@@ -65,12 +85,27 @@ impl Args {
     ///
     /// # Errors
     /// The first [`ConfigError`].
-    pub fn check(&self) -> Result<Settings, ConfigError> {
+    pub fn check(&self) -> Result<Config, ConfigError> {
+        let policy = self.policy.check()?;
+        Ok(Config {
+            servers: self.servers.check()?,
+            policy,
+            metrics: address("METRICS_ADDR", &self.metrics_addr)?,
+            settings: self.work.check(policy.durability)?,
+        })
+    }
+}
+
+impl WorkArgs {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// The first [`ConfigError`].
+    pub fn check(&self, durability: Durability) -> Result<Settings, ConfigError> {
         let ms = |variable, value, range| number(variable, value, range).map(Duration::from_millis);
         let retention_days = number("RETENTION_DAYS", &self.retention_days, 0..=36_500)?;
         Ok(Settings {
-            backend: self.backend.check()?,
-            metrics_addr: address("METRICS_ADDR", &self.metrics_addr)?,
+            durability,
             lanes: number("WORKER_LANES", &self.worker_lanes, 1..=64)?,
             transaction_events_max: number(
                 "TRANSACTION_EVENTS_MAX",

@@ -7,7 +7,7 @@ use clap::Parser;
 use shared::store::postgres::{PostgresOptions, PostgresStore};
 use shared::stream::redis::{RedisOptions, RedisStream};
 use shared::{metrics, process, scrape};
-use stream_worker::config::{Args, Settings};
+use stream_worker::config::{Args, Config};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -18,15 +18,15 @@ const POOL_SIZE: usize = 2;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let settings = match Args::parse().check() {
-        Ok(settings) => settings,
+    let config = match Args::parse().check() {
+        Ok(config) => config,
         Err(error) => {
             eprintln!("stream-worker: {error}");
             return ExitCode::from(2);
         }
     };
-    process::start_logging(settings.backend.log_format);
-    match serve(settings).await {
+    process::start_logging(config.policy.log_format);
+    match serve(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "cannot start: {error}");
@@ -35,22 +35,22 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
-    let scraper = TcpListener::bind(settings.metrics_addr)
+async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let scraper = TcpListener::bind(config.metrics)
         .await
-        .map_err(|error| format!("METRICS_ADDR={}: {error}", settings.metrics_addr))?;
+        .map_err(|error| format!("METRICS_ADDR={}: {error}", config.metrics))?;
     let handle = metrics::install()?;
     metrics::show_sentinels(metrics::WORKER_SENTINELS);
     tracing::info!("metrics on http://{}/metrics", scraper.local_addr()?);
 
     let stream = RedisStream::new(RedisOptions {
-        url: settings.backend.redis_url.clone(),
-        shards: settings.backend.stream_shards,
-        backlog_events_max: settings.backend.backlog_events_max,
+        url: config.servers.redis_url,
+        shards: config.servers.stream_shards,
+        backlog_events_max: config.policy.backlog_events_max,
         connections: REDIS_CONNECTIONS,
     })?;
     let store = PostgresStore::new(PostgresOptions {
-        config: settings.backend.database.clone(),
+        config: config.servers.database,
         pool_size: POOL_SIZE,
         application: "millrace-worker",
     });
@@ -59,7 +59,7 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
     let scrapes = tokio::spawn(scrape::serve(scraper, handle, async move {
         stream_worker::backoff::stopped(&mut scrapes_end).await;
     }));
-    let work = tokio::spawn(stream_worker::run(stream, store, Arc::new(settings), stopped));
+    let work = tokio::spawn(stream_worker::run(stream, store, Arc::new(config.settings), stopped));
     process::stop_requested().await;
     tracing::info!("asked to stop: finishing the transactions under way");
     stop.send_replace(true);

@@ -117,7 +117,7 @@ impl Upkeep {
     async fn check_durability(&self) {
         let Ok(faults) = self.stream.durability_faults().await else { return };
         metrics::durability_checked(faults.is_empty());
-        let strict = self.settings.backend.durability == Durability::Strict;
+        let strict = self.settings.durability == Durability::Strict;
         for fault in faults.iter().filter(|_| strict) {
             tracing::error!(fault, "acknowledged events may be lost: {fault}");
         }

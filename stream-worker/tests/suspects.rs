@@ -102,7 +102,7 @@ impl Rig {
                 .chain(["--takeover-idle-ms", "100", "--upkeep-interval-ms", "50", "--worker-lanes", "1"])
                 .chain(more.iter().copied()),
         );
-        let settings = Arc::new(settings.check().unwrap());
+        let settings = Arc::new(settings.check().unwrap().settings);
         let (stop, stopped) = watch::channel(false);
         let (stream, store) = (Arc::clone(&self.stream), Arc::clone(&self.store));
         let worker = tokio::spawn(stream_worker::run(stream, store, settings, stopped));

@@ -163,6 +163,11 @@ impl Program {
         self.process.signal(Signal::TERM);
     }
 
+    /// SIGINT, as Ctrl-C sends it.
+    pub fn interrupt(&mut self) {
+        self.process.signal(Signal::INT);
+    }
+
     /// SIGSTOP.
     pub fn pause(&mut self) {
         self.process.signal(Signal::STOP);

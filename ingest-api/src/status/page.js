@@ -122,7 +122,7 @@ function tellLetters(letters) {
   say("no-letters", letters ? "There are none." : "Nothing is known yet.");
   fill("letters", letters ?? [], ({ at_ms, project, events, reason }) => {
     const what = element("span", "code", events === 1 ? "1 event" : `${count(events)} events`);
-    const head = element("div", "head", what, element("span", "", project), moment(at_ms));
+    const head = element("div", "head", what, element("span", "", project ?? "no project"), moment(at_ms));
     return element("li", "", head, element("div", "said", reason));
   });
 }

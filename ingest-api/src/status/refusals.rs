@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use hyper::StatusCode;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use shared::event::Rejection;
 
 use super::snapshot::clip;
@@ -31,6 +31,7 @@ pub struct Refusals {
 pub struct Refusal {
     at_ms: u64,
     /// `None` when the key opened nothing.
+    #[serde(serialize_with = "clipped")]
     project: Option<Arc<str>>,
     code: &'static str,
     field: Option<String>,
@@ -78,14 +79,10 @@ impl Refusals {
     /// What is remembered.
     pub fn refused(&self) -> Refused {
         let last = self.last.lock().expect("nobody panics with the lock");
-        let last = last.iter().rev().map(|refusal| Refusal {
-            project: refusal.project.as_deref().map(|name| clip(name).into()),
-            ..refusal.clone()
-        });
         Refused {
             events: self.events.load(Ordering::Relaxed),
             over_plan: self.over_plan.load(Ordering::Relaxed),
-            last: last.collect(),
+            last: last.iter().rev().cloned().collect(),
         }
     }
 }
@@ -112,6 +109,10 @@ fn note(
     }
     let (project, field, message) = (project.cloned(), field.map(str::to_owned), message.to_owned());
     last.push_back(Refusal { at_ms, project, code, field, message, times: 1 });
+}
+
+fn clipped<S: Serializer>(name: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+    name.as_deref().map(clip).serialize(serializer)
 }
 
 fn now_ms() -> u64 {

@@ -1,6 +1,7 @@
 //! What the page is told once a second, as JSON. Every list in it is bounded, every name clipped.
 
 use serde::Serialize;
+use shared::store::DeadLetter;
 
 use super::refusals::Refused;
 use super::today::Today;
@@ -23,6 +24,8 @@ pub struct Snapshot<'a> {
     pub backlog: Option<Waiting>,
     /// Usage; `None` before the store has answered.
     pub today: Option<Today>,
+    /// The last dead letters, the newest first; `None` before the store has answered.
+    pub letters: Option<&'a [Letter]>,
     /// What this process refused.
     pub refused: Refused,
 }
@@ -45,6 +48,26 @@ pub struct Waiting {
     pub bytes: u64,
     /// Age of the oldest.
     pub oldest_age_ms: u64,
+}
+
+/// A dead letter.
+#[derive(Serialize, Debug)]
+pub struct Letter {
+    at_ms: i64,
+    project: Option<String>,
+    events: u64,
+    reason: String,
+}
+
+impl From<DeadLetter> for Letter {
+    fn from(letter: DeadLetter) -> Self {
+        Self {
+            at_ms: letter.created_at.unix_timestamp() * 1_000,
+            project: letter.project_name.map(|name| clip(&name).to_owned()),
+            events: letter.event_count,
+            reason: clip(&letter.reason).to_owned(),
+        }
+    }
 }
 
 /// The beginning of a text, as much of it as is told.

@@ -8,6 +8,7 @@
 
 mod creating;
 mod ledger;
+mod letters;
 pub mod postgres;
 mod rebuild;
 pub mod sqlite;
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use time::OffsetDateTime;
 
+pub use self::letters::{DeadLetter, LetterFilter};
 use crate::plan::{Account, Plan, ProjectId};
 use crate::stream::{BatchId, EntryId, Epoch, Outcome, PendingBatch};
 
@@ -261,6 +263,17 @@ pub trait Store: Send + Sync {
 
     /// Revokes a key by its number. False when there is no such live key.
     async fn revoke_key(&self, key_id: i64) -> Result<bool, StoreError>;
+
+    /// Dead letters that the filter lets through, newest first: `limit` of those with a number below `before`.
+    async fn dead_letters(
+        &self,
+        filter: &LetterFilter,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// What stands in these letters, by their numbers. Those that are not there are left out.
+    async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<(i64, Vec<u8>)>, StoreError>;
 
     /// Every plan.
     async fn plans(&self) -> Result<Vec<Plan>, StoreError>;

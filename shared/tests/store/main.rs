@@ -53,6 +53,9 @@ macro_rules! every_promise {
                 a_change_of_accounts_is_heard_at_once,
                 three_plans_come_with_the_store,
             }
+            letters {
+                letters_are_found_by_what_is_known_of_them,
+            }
             keeping {
                 usage_is_summed_over_hours_days_and_months,
                 an_epoch_is_replaced_only_from_what_it_was,

@@ -18,11 +18,14 @@ struct Migration {
 }
 
 /// Every migration there is. One that has been released is never changed: what comes later is a new one.
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "0001_foundation",
-    sql: include_str!("../../../../sql/0001_foundation.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "0001_foundation",
+        sql: include_str!("../../../../sql/0001_foundation.sql"),
+    },
+    Migration { version: 3, name: "0003_redrive", sql: include_str!("../../../../sql/0003_redrive.sql") },
+];
 
 /// Applies what is missing, all or nothing, and makes the first partitions.
 pub(super) async fn migrate(config: &Config, application: &str) -> Result<Vec<String>, StoreError> {

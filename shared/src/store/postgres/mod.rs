@@ -12,6 +12,7 @@ mod copy;
 mod draft;
 mod epochs;
 mod error;
+mod letters;
 mod listen;
 mod migrate;
 mod partitions;
@@ -32,8 +33,8 @@ use time::OffsetDateTime;
 use tokio_postgres::{Config, NoTls};
 
 use super::{
-    Accounts, NewKey, ProjectTotals, Store, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow,
-    WriteError, Writer,
+    Accounts, DeadLetter, LetterFilter, NewKey, ProjectTotals, Store, StoreError, UpkeepPolicy, UpkeepReport,
+    UsageRow, UsageWindow, WriteError, Writer,
 };
 use crate::plan::{Plan, ProjectId};
 use crate::stream::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
@@ -200,6 +201,19 @@ impl Store for PostgresStore {
 
     async fn revoke_key(&self, key_id: i64) -> Result<bool, StoreError> {
         within(SHORT, async { accounts::revoke_key(&self.client().await?, key_id).await }).await
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &LetterFilter,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        within(SHORT, async { letters::letters(&self.client().await?, filter, before, limit).await }).await
+    }
+
+    async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+        within(SHORT, async { letters::payloads(&self.client().await?, ids).await }).await
     }
 
     async fn plans(&self) -> Result<Vec<Plan>, StoreError> {

@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, Semaphore};
 use super::error;
 
 /// The name of the file in its folder.
-const FILE: &str = "events.db";
+pub const FILE_NAME: &str = "events.db";
 /// Reads at the same time.
 const READERS: usize = 4;
 /// For another process that is writing.
@@ -43,7 +43,7 @@ pub(super) struct Database {
 impl Database {
     /// Opens the file in this folder; makes both when they are not there.
     pub(super) fn open(folder: &Path) -> Result<Self, Error> {
-        let file = folder.join(FILE);
+        let file = folder.join(FILE_NAME);
         let writer = open_writer(&file)?;
         Ok(Self {
             file,
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn a_commit_is_on_disk_when_it_returns_and_a_reader_cannot_write() {
         let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join(FILE);
+        let file = folder.path().join(FILE_NAME);
         // Made, and opened again as after a failure: settings of the connection are not kept in the file.
         for _ in 0..2 {
             let writer = open_writer(&file).expect("a connection");

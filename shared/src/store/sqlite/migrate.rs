@@ -12,11 +12,18 @@ struct Migration {
 }
 
 /// Every migration there is. One that has been released is never changed: what comes later is a new one.
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "0001_foundation",
-    sql: include_str!("../../../../sql/sqlite/0001_foundation.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "0001_foundation",
+        sql: include_str!("../../../../sql/sqlite/0001_foundation.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "0003_redrive",
+        sql: include_str!("../../../../sql/sqlite/0003_redrive.sql"),
+    },
+];
 
 const APPLIED: &str = "
     CREATE TABLE IF NOT EXISTS schema_migrations (

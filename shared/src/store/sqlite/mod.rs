@@ -14,6 +14,7 @@ mod database;
 mod epochs;
 mod error;
 mod ledger;
+mod letters;
 mod migrate;
 mod upkeep;
 mod usage;
@@ -31,10 +32,11 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use self::database::Database;
+pub use self::database::FILE_NAME;
 use self::watch::Watch;
 use super::{
-    Accounts, NewKey, ProjectTotals, Store, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow,
-    WriteError, Writer,
+    Accounts, DeadLetter, LetterFilter, NewKey, ProjectTotals, Store, StoreError, UpkeepPolicy, UpkeepReport,
+    UsageRow, UsageWindow, WriteError, Writer,
 };
 use crate::plan::{Plan, ProjectId};
 use crate::stream::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
@@ -163,6 +165,21 @@ impl Store for SqliteStore {
     async fn revoke_key(&self, key_id: i64) -> Result<bool, StoreError> {
         let revoke = move |connection: &mut _| accounts::revoke_key(connection, key_id);
         self.database.write(revoke).await.map(|revoked| self.tell(revoked))
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &LetterFilter,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let filter = filter.clone();
+        self.database.read(move |connection| letters::letters(connection, &filter, before, limit)).await
+    }
+
+    async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+        let ids = ids.to_vec();
+        self.database.read(move |connection| letters::payloads(connection, &ids)).await
     }
 
     async fn plans(&self) -> Result<Vec<Plan>, StoreError> {

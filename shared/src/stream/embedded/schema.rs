@@ -2,8 +2,9 @@
 //!
 //! Never overwrite what is not ours or not whole: it may be all that is left of acknowledged events.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -59,11 +60,11 @@ const TABLES: &str = "
 /// Held for as long as the folder is ours.
 pub(super) struct Lock(#[expect(dead_code, reason = "closing the file lets the lock go")] File);
 
-/// Makes the folder and takes it for this process alone.
+/// Makes the folder, which then nobody but us can enter, and takes it for this process alone.
 pub(super) fn lock(folder: &Path) -> Result<Lock, StreamError> {
     let shown = folder.display();
     let cannot = |error: std::io::Error| StreamError::Refused(format!("{shown} cannot be used: {error}"));
-    fs::create_dir_all(folder).map_err(cannot)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
     let path = folder.join(LOCK);
     let mut file =
         File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(cannot)?;

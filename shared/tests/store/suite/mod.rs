@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod keeping;
+pub mod letters;
 pub mod racing;
 pub mod writing;
 

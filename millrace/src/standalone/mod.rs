@@ -1,0 +1,109 @@
+//! `millrace` without a command: ingest-api and stream-worker in one process, which know as little of each other as ever.
+//!
+//! What this room must never do: listen before every setting is checked, print a key that was not stored, or stop the lanes
+//! before the API has answered everybody.
+
+mod ready;
+mod settings;
+mod status_line;
+mod welcome;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ingest_api::{Deps, Scrape};
+use shared::config::Policy;
+use shared::stream::SharedStream;
+use shared::{metrics, process};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use self::settings::Serve;
+pub(crate) use self::settings::ServeArgs;
+use self::status_line::StatusLine;
+use crate::failure::Failure;
+use crate::place::{Connections, Place};
+
+/// Connections to PostgreSQL that API and upkeep share; each lane has one of its own.
+const POSTGRES_CONNECTIONS: usize = 6;
+/// How long the lanes may go on after the last answer. What waits longer is on disk, and stored after the next start.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+
+/// Serves until the process is asked to stop.
+///
+/// # Errors
+/// [`Failure`] when it cannot begin.
+pub(crate) async fn run(place: &Place, policy: Policy, args: &ServeArgs) -> Result<(), Failure> {
+    let Serve { listen, metrics: metrics_addr, status_page, redis_connections, limits, work } =
+        args.check(policy.durability)?;
+    let line = StatusLine::new();
+    process::start_logging_to(line.log_writer(), policy.log_format, "warn");
+    let listener = bind("LISTEN_ADDR", listen).await?;
+    let scraper = bind("METRICS_ADDR", metrics_addr).await?;
+    let connections = Connections { redis: redis_connections, postgres: POSTGRES_CONNECTIONS };
+    let (stream, store) = place.open(&policy, connections)?;
+    store.migrate().await?;
+    let handle = metrics::install().map_err(|error| Failure::Refused(error.to_string()))?;
+    metrics::show_sentinels(metrics::API_SENTINELS);
+    metrics::show_sentinels(metrics::WORKER_SENTINELS);
+    let first = welcome::first_project(&*store).await?;
+    let address = welcome::reachable(listener.local_addr().map_err(cannot_listen)?);
+    let scraped_at = scraper.local_addr().map_err(cannot_listen)?;
+
+    let (stop, stopped) = watch::channel(false);
+    let worker = stream_worker::run(Arc::clone(&stream), Arc::clone(&store), Arc::new(work), stopped.clone());
+    let worker = tokio::spawn(worker);
+    let telling = tokio::spawn({
+        let (stream, store, handle) = (Arc::clone(&stream), Arc::clone(&store), handle.clone());
+        let place = place.describe();
+        async move {
+            ready::ready(address).await;
+            welcome::say(&place, address, scraped_at, first.as_ref());
+            line.keep(stream, store, handle, stopped).await;
+        }
+    });
+    let deps =
+        Deps { stream: Arc::clone(&stream), store, durability: policy.durability, status_page, limits };
+    let scrape = Scrape { listener: scraper, handle };
+    ingest_api::run(listener, Some(scrape), deps, process::stop_requested()).await.map_err(cannot_listen)?;
+    let waiting = drain(&stream).await;
+    stop.send_replace(true);
+    for task in [worker, telling] {
+        task.await.map_err(|error| Failure::Refused(format!("a task of ours has died: {error}")))?;
+    }
+    welcome::say_goodbye(waiting);
+    Ok(())
+}
+
+/// Waits until everything is stored, but not for long, and not when asked again. Returns how many events still wait.
+async fn drain(stream: &SharedStream) -> u64 {
+    let deadline = tokio::time::Instant::now() + DRAIN_TIME_MAX;
+    let asked_again = process::stop_requested();
+    tokio::pin!(asked_again);
+    loop {
+        let waiting = stream.backlog().await.map_or(0, |backlog| backlog.events);
+        if waiting == 0 {
+            return 0;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(DRAIN_POLL) => {}
+            () = tokio::time::sleep_until(deadline) => return waiting,
+            () = &mut asked_again => return waiting,
+        }
+    }
+}
+
+async fn bind(variable: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| {
+        Failure::Refused(format!(
+            "{variable}={address}: cannot listen there: {error}; set {variable} to another one"
+        ))
+    })
+}
+
+fn cannot_listen(error: std::io::Error) -> Failure {
+    Failure::Refused(format!("cannot listen: {error}"))
+}
