@@ -76,7 +76,11 @@ pub fn open_stream_at(url: String) -> SharedStream {
 
 impl Server {
     pub async fn start(deps: Deps) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0", deps).await
+    }
+
+    pub async fn start_at(address: &str, deps: Deps) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(run(listener, None, deps, async {
@@ -118,6 +122,17 @@ impl Stack {
         let stack = Self { redis, postgres, stream, store, server, project, key };
         stack.ready().await;
         stack
+    }
+
+    /// What another server on the same Redis and PostgreSQL is made of.
+    pub fn deps(&self, status_page: StatusPage) -> Deps {
+        Deps {
+            stream: open_stream(&self.redis),
+            store: Arc::clone(&self.store),
+            durability: Durability::Strict,
+            status_page,
+            limits: default_limits(),
+        }
     }
 
     pub async fn ready(&self) {
