@@ -10,6 +10,7 @@
 //! on this machine. What is skipped says so.
 
 pub mod drills;
+mod ending;
 pub mod matrix;
 mod metric;
 pub mod mutants;

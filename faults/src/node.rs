@@ -12,8 +12,15 @@ pub(crate) const SOON: Duration = Duration::from_secs(60);
 const METRICS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What a program says when it is at work.
-const READY: &[(&str, &str)] =
-    &[("ingest-api", "listening on http://"), ("stream-worker", "lanes are draining")];
+const READY: &[(&str, &str)] = &[
+    ("ingest-api", "listening on http://"),
+    ("stream-worker", "lanes are draining"),
+    ("millrace", "Ctrl-C stops it"),
+];
+/// Resident memory of one program, at most. Generous: these are debug builds.
+const RESIDENT_BYTES_MAX: u64 = 512 << 20;
+/// Open files of one program when all is quiet, at most.
+const OPEN_FILES_MAX: usize = 128;
 
 /// An API or a worker.
 #[derive(Debug)]
@@ -155,6 +162,22 @@ impl Node {
             if now >= at_least { Ok(()) } else { Err(now.to_string()) }
         })
         .await;
+    }
+
+    /// In what it is not bounded (I11), in words.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub(crate) fn bounds(&mut self) -> Vec<String> {
+        let (files, bytes) = (self.program().open_files(), self.program().resident_bytes());
+        let mut broken = Vec::new();
+        if files > OPEN_FILES_MAX {
+            broken.push(format!("has {files} files open"));
+        }
+        if bytes > RESIDENT_BYTES_MAX {
+            broken.push(format!("holds {bytes} bytes of memory"));
+        }
+        broken
     }
 
     /// What it has logged in all its lives.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use testkit::oracle::{Tally, Violation};
 
+use crate::node::Node;
+
 /// Something that has to have happened for a drill to have shown anything.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Sight {
@@ -128,6 +130,15 @@ impl Verdict {
         ];
         for (sight, count) in seen {
             *self.sights.entry(sight).or_default() += count;
+        }
+    }
+
+    /// Adds what a program has counted in all its lives.
+    pub(crate) async fn count_metrics(&mut self, node: &mut Node, metrics: &[(Sight, &str)]) {
+        for (sight, metric) in metrics {
+            // Counters are whole numbers.
+            let count = format!("{:.0}", node.metric(metric).await).parse().unwrap_or(0_u64);
+            *self.sights.entry(*sight).or_default() += count;
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use faults::{Drill, Layout, System};
-use testkit::oracle::{Invariant, Load, QUIET_DEADLINE, Watch, judge};
+use testkit::oracle::{Invariant, Load, Meters, QUIET_DEADLINE, Watch, judge};
 use tokio_postgres::Client;
 
 /// A system that has stored some events and does nothing any more, and a connection to its store.
@@ -26,14 +26,14 @@ async fn at_rest() -> (System, Client) {
     testkit::eventually(Duration::from_secs(60), what, many).await;
     clients.stop(Duration::from_secs(60)).await;
     let database = system.postgres.connect().await;
-    let (_, violations) = judge(system.subject(&database, QUIET_DEADLINE).await).await;
+    let (_, violations) = judge(system.subject(&system.evidence(&database).await, QUIET_DEADLINE)).await;
     assert_eq!(violations, vec![], "nothing was done to it yet");
     system.workers[0].kill().await;
     (system, database)
 }
 
 async fn broken(system: &System, database: &Client) -> BTreeSet<Invariant> {
-    let (_, violations) = judge(system.subject(database, Duration::ZERO).await).await;
+    let (_, violations) = judge(system.subject(&system.evidence(database).await, Duration::ZERO)).await;
     violations.into_iter().map(|violation| violation.invariant).collect()
 }
 
@@ -136,10 +136,10 @@ async fn whatever_is_changed_in_the_stream_is_found_by_the_invariant_it_breaks()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_meter_that_runs_backwards_is_seen_by_whoever_watches() {
     let (system, database) = at_rest().await;
-    let watch = Watch::start(system.postgres.config());
+    let watch = Watch::start(Meters::Postgres(Box::new(system.postgres.config())));
     testkit::eventually(Duration::from_secs(60), "a first look", async || watch.looks() > 0).await;
     database.batch_execute("UPDATE usage_hourly SET events = events - 1 WHERE project_id = 1").await.unwrap();
-    let violations = watch.finish(&database).await;
+    let violations = watch.finish(&system.evidence(&database).await).await;
     assert_eq!(violations.len(), 1);
     assert_eq!(violations[0].invariant, Invariant::Monotone);
 }

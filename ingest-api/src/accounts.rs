@@ -50,7 +50,7 @@ struct Seen {
     at: Instant,
 }
 
-/// All keys that are not revoked, by hash.
+/// All keys that are not revoked, by hash. Some may have expired since it was read.
 #[derive(Debug, Default)]
 struct Snapshot {
     keys: HashMap<[u8; 32], Arc<Known>>,
@@ -62,7 +62,7 @@ pub enum LookupError {
     /// No snapshot was ever read.
     #[error("the accounts have not been loaded yet")]
     NotLoaded,
-    /// Unknown or revoked; nobody is told which.
+    /// Unknown, revoked or expired; nobody is told which.
     #[error("the key is not known")]
     UnknownKey,
 }
@@ -79,17 +79,20 @@ impl Accounts {
         self.snapshot.load().is_some()
     }
 
-    /// The account that a key opens.
+    /// The account that a key opens at this moment. A key that has been rotated is refused from the moment at which its
+    /// overlap ends, whatever is known of the store by then.
     ///
     /// # Errors
     /// [`LookupError`].
-    pub fn open(&self, key: &str) -> Result<Arc<Known>, LookupError> {
+    pub fn open(&self, key: &str, now: OffsetDateTime) -> Result<Arc<Known>, LookupError> {
         let snapshot = self.snapshot.load();
         let snapshot = snapshot.as_ref().ok_or(LookupError::NotLoaded)?;
         let hash = hash_key(key);
         // The map is searched by a hash that an attacker cannot steer; the comparison that decides is constant-time.
         match snapshot.keys.get(&hash) {
-            Some(known) if same_hash(&known.account.key_hash, &hash) => Ok(Arc::clone(known)),
+            Some(known) if same_hash(&known.account.key_hash, &hash) && known.is_live(now) => {
+                Ok(Arc::clone(known))
+            }
             _ => Err(LookupError::UnknownKey),
         }
     }
@@ -210,6 +213,10 @@ impl Accounts {
 }
 
 impl Known {
+    fn is_live(&self, now: OffsetDateTime) -> bool {
+        self.account.expires_at.is_none_or(|expires_at| now < expires_at)
+    }
+
     /// Notes that the key was used just now.
     pub fn touch(&self) {
         self.last_used_s.store(OffsetDateTime::now_utc().unix_timestamp(), Ordering::Relaxed);
@@ -302,6 +309,27 @@ mod tests {
         let standing = Standing { now_us: december_31, tat_us: 0, used: 70 };
         assert_eq!(advance(standing, Duration::from_millis(500)).used, 70);
         assert_eq!(advance(standing, Duration::from_millis(1_500)).used, 0);
+    }
+
+    #[test]
+    fn a_rotated_key_opens_until_the_very_moment_its_overlap_ends() {
+        const KEY: &str = "a-key-of-a-unit-test";
+        let expires_at = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let account = Account {
+            project: ProjectId(1),
+            project_name: "shop".into(),
+            key_id: 1,
+            key_hash: hash_key(KEY),
+            plan: plan(),
+            expires_at: Some(expires_at),
+            signing_secrets: Vec::new(),
+        };
+        let project = Arc::new(Project::new(plan()));
+        let known = Arc::new(Known { account, project, last_used_s: Arc::default() });
+        let accounts = Accounts::default();
+        accounts.snapshot.store(Some(Arc::new(Snapshot { keys: HashMap::from([(hash_key(KEY), known)]) })));
+        assert!(accounts.open(KEY, expires_at - Duration::from_nanos(1)).is_ok());
+        assert_eq!(accounts.open(KEY, expires_at).map(|_| ()), Err(LookupError::UnknownKey));
     }
 
     #[test]

@@ -24,6 +24,7 @@ use shared::metrics;
 use shared::mutant::{self, Mutant};
 use shared::plan::Plan;
 use shared::stream::{Admission, BatchId, Outcome, StreamError, Verdict};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::accounts::Known;
@@ -101,7 +102,7 @@ pub async fn segment_caller(
             let received = service.receive(upload, encoding).await?;
             let body = received.decoded.clone();
             let key = service.work(body.len(), move || auth::key_in_segment_body(&body)).await?;
-            let known = service.accounts.open(&key)?;
+            let known = service.accounts.open(&key, OffsetDateTime::now_utc())?;
             known.touch();
             Ok((known, SegmentBody::Here(received)))
         }

@@ -9,6 +9,7 @@ use hyper::HeaderMap;
 use shared::config::Durability;
 use shared::store::SharedStore;
 use shared::stream::SharedStream;
+use time::OffsetDateTime;
 use tokio::sync::{Semaphore, watch};
 
 use crate::accounts::{Accounts, Known};
@@ -125,7 +126,7 @@ impl Service {
     /// # Errors
     /// [`Problem::Unauthenticated`], or [`Problem::Overloaded`] before the accounts are known.
     pub fn caller(&self, headers: &HeaderMap) -> Result<Arc<Known>, Problem> {
-        let known = self.accounts.open(&auth::key_in_head(headers)?)?;
+        let known = self.accounts.open(&auth::key_in_head(headers)?, OffsetDateTime::now_utc())?;
         known.touch();
         Ok(known)
     }

@@ -1,4 +1,4 @@
-//! What a client may rely on: repeats, waiting, plans, revocation, and the path that needs no PostgreSQL.
+//! What a client may rely on: repeats, waiting, plans, and the path that needs no PostgreSQL.
 
 mod stack;
 
@@ -83,20 +83,6 @@ async fn a_batch_can_be_followed_by_its_own_project_only() {
     for unknown in ["/v1/batches/018f2b6e-0000-7000-8000-000000000000", "/v1/batches/never"] {
         assert_eq!(problem(&stack.get(unknown).await), "not_found", "{unknown}");
     }
-}
-
-#[tokio::test]
-async fn a_revoked_key_is_unknown_at_once_and_a_new_one_is_known() {
-    let stack = Stack::start().await;
-    let (_, key) = stack.another_project("short-lived", "pro", false).await;
-    assert!(stack.store.revoke_key(key.key_id).await.unwrap());
-    let bearer = format!("Bearer {}", key.key);
-    eventually(PATIENCE, "the key to be refused", async || {
-        let answer = http::post(stack.server.address, "/v1/events", &[("authorization", &bearer)], "{").await;
-        (answer.status == 401).then_some(()).ok_or(answer.status.to_string())
-    })
-    .await;
-    assert_eq!(stack.post(batch(1)).await.status, 202, "the other keys go on");
 }
 
 #[tokio::test]

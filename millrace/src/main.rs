@@ -3,31 +3,46 @@
 //! What this room must never do: print a key more than once, or let a command touch the data path. Commands speak to
 //! stream and store through the same traits as everybody else.
 
-mod admin;
 mod audit;
+mod completions;
 mod failure;
+mod find;
+mod key;
+mod migrate;
+mod moment;
 mod output;
 mod place;
+mod plan;
+mod project;
 mod standalone;
+mod terminal;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use shared::config::{PolicyArgs, ServersArgs};
 
+use crate::audit::AuditArgs;
+use crate::completions::CompletionsArgs;
 use crate::failure::Failure;
+use crate::key::KeyCommand;
 use crate::output::Output;
 use crate::place::Place;
+use crate::plan::PlanCommand;
+use crate::project::ProjectCommand;
 use crate::standalone::ServeArgs;
+use crate::usage::UsageArgs;
 
 const EXAMPLES: &str = "\
 Examples:
   millrace                                      serve: everything in one process, on files in ./millrace-data
   millrace migrate                              bring the database up to date; safe to repeat
   millrace project create shop --plan pro       a project and its first key
-  millrace key create shop --signed             one more key, whose requests must be signed
-  millrace key revoke 7                         refuse key number 7 from now on
+  millrace key rotate 7 --overlap 24h           a new key; number 7 goes on for a day
+  millrace plan set pro --burst 5000            change a plan; every API follows
+  millrace usage shop --chart                   this month, day by day
   millrace audit                                is every accepted event accounted for?
   millrace audit --quick --json                 the same for a program, without counting table rows
 
@@ -72,64 +87,28 @@ enum Command {
     /// Keys: how clients show which project they are of
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Plans: what projects may do
+    #[command(subcommand)]
+    Plan(PlanCommand),
+    /// What was stored and is billed, by project or over time
+    ///
+    /// Times are UTC. Without a project: one line for each. With one: a line for each hour, day or month in which
+    /// something came; with --chart a bar for each, also for those in which nothing did.
+    #[command(after_help = usage::EXAMPLES)]
+    Usage(UsageArgs),
     /// Check that every accepted event is accounted for
     ///
     /// Compares, for each project: accepted = stored + duplicate + dead-lettered + pending, the usage counters with
     /// the ledger, the tables' rows with what was metered, and the quota with what was stored this month. Safe to run
     /// at any time; while events are moving it checks bounds instead of equality.
+    #[command(after_help = "Examples:\n  millrace audit\n  millrace audit --quick --json")]
     Audit(AuditArgs),
-}
-
-#[derive(Subcommand, Debug)]
-enum ProjectCommand {
-    /// Create a project with a first key
-    #[command(after_help = "Example:\n  millrace project create shop --plan pro")]
-    Create {
-        /// The project's name, as you want to see it in reports
-        name: String,
-        /// The plan: free, pro, enterprise, or one of your own
-        #[arg(long)]
-        plan: String,
-        #[command(flatten)]
-        key: KeyArgs,
-    },
-}
-
-#[derive(Subcommand, Debug)]
-enum KeyCommand {
-    /// Create one more key for a project
-    #[command(after_help = "Example:\n  millrace key create shop --signed")]
-    Create {
-        /// The project's name
-        project: String,
-        #[command(flatten)]
-        key: KeyArgs,
-    },
-    /// Revoke a key: it is refused from now on, everywhere
-    #[command(after_help = "Example:\n  millrace key revoke 7")]
-    Revoke {
-        /// The key's number, which was printed when it was created
-        key_id: i64,
-    },
-}
-
-/// How a new key is to be.
-#[derive(Args, Clone, Debug)]
-struct KeyArgs {
-    /// Use this text as the key (16 to 200 visible characters) instead of a random one
-    #[arg(long)]
-    key: Option<String>,
-    /// Demand that every request is signed (Standard Webhooks); prints the signing secret
-    #[arg(long)]
-    signed: bool,
-}
-
-/// What an audit looks at.
-#[derive(Args, Clone, Debug)]
-struct AuditArgs {
-    /// Trust the counters and do not count the rows of the tables, which takes long when they are large
-    #[arg(long)]
-    quick: bool,
+    /// Print what your shell needs to complete these commands
+    #[command(
+        after_help = "Examples:\n  millrace completions bash > ~/.local/share/bash-completion/completions/millrace\n  \
+                            millrace completions zsh > \"${fpath[1]}/_millrace\""
+    )]
+    Completions(CompletionsArgs),
 }
 
 #[tokio::main]
@@ -171,19 +150,16 @@ async fn run(cli: Cli, place: &Place) -> Result<(), Failure> {
     let Some(command) = cli.command else {
         return standalone::run(place, policy, &cli.serve).await;
     };
-    let store = place.store()?;
     match command {
-        Command::Migrate => admin::migrate(&*store, &output).await,
-        Command::Project(ProjectCommand::Create { name, plan, key }) => {
-            admin::create_project(&*store, &output, &name, &plan, &key).await
+        Command::Migrate => migrate::run(&*place.store()?, &output).await,
+        Command::Project(command) => project::run(&*place.store()?, &output, command).await,
+        Command::Key(command) => key::run(&*place.store()?, &output, command).await,
+        Command::Plan(command) => plan::run(&*place.store()?, &output, command).await,
+        Command::Usage(arguments) => usage::run(&*place.store()?, &output, &arguments).await,
+        Command::Audit(arguments) => {
+            let (stream, store) = (place.stream(&policy).await?, place.store()?);
+            audit::run(&*stream, &*store, &output, &arguments).await
         }
-        Command::Key(KeyCommand::Create { project, key }) => {
-            admin::create_key(&*store, &output, &project, &key).await
-        }
-        Command::Key(KeyCommand::Revoke { key_id }) => admin::revoke_key(&*store, &output, key_id).await,
-        Command::Audit(AuditArgs { quick }) => {
-            let stream = place.stream(&policy).await?;
-            audit::run(&*stream, &*store, &output, !quick).await
-        }
+        Command::Completions(arguments) => completions::run(&output, arguments),
     }
 }

@@ -27,28 +27,33 @@ impl Output {
     }
 }
 
-/// A table whose first column is text and whose others, but for the last, are numbers. Columns are as wide as they
-/// must be.
+/// A table. Columns are as wide as they must be, and those that hold only numbers are aligned at the right.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let last = head.len() - 1;
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([head[column].chars().count()]).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let numeric: Vec<bool> =
+        (0..head.len()).map(|column| rows.iter().all(|row| is_number(&row[column]))).collect();
     let mut text = String::new();
     let heading: Vec<String> = head.iter().map(|title| (*title).to_owned()).collect();
     for row in std::iter::once(&heading).chain(rows) {
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            match column {
-                0 => text.push_str(&format!("{cell:<width$}")),
-                _ if column == last => text.push_str(&format!("  {cell}")),
-                _ => text.push_str(&format!("  {cell:>width$}")),
-            }
+            let gap = if column == 0 { "" } else { "  " };
+            let padded = if numeric[column] { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
+            text.push_str(gap);
+            text.push_str(&padded);
         }
+        text.truncate(text.trim_end_matches(' ').len());
         text.push('\n');
     }
     text
+}
+
+/// As [`grouped`] writes it, or a word that stands for a number.
+fn is_number(cell: &str) -> bool {
+    cell == "unlimited" || cell.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b'-'))
 }
 
 /// A number in groups of three: 1,234,567.

@@ -14,6 +14,7 @@
 //! The receive time is not in the entry: it is the milliseconds of the entry's own id. No I/O in this room.
 
 use std::cell::RefCell;
+use std::io::Read;
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -166,17 +167,7 @@ impl Packed {
         if rows.len() != rows_bytes {
             return Err(self.damage(format!("{} bytes of rows, {rows_bytes} promised", rows.len())));
         }
-        let mut found = 0_u32;
-        for row in row::split(&rows) {
-            let row = row.map_err(|error| self.damage(error.to_string()))?;
-            if row::project(row) != self.project {
-                return Err(self.damage(format!("row {found} belongs to project {}", row::project(row))));
-            }
-            found += 1;
-        }
-        if found != self.count {
-            return Err(self.damage(format!("{found} rows, {} promised", self.count)));
-        }
+        check_rows(self.project, self.count, &rows).map_err(|reason| self.damage(reason))?;
         Ok(rows.into())
     }
 
@@ -189,6 +180,39 @@ impl Packed {
             raw: self.data.clone(),
         }
     }
+}
+
+/// The rows of an entry of which only the field `d` is left, as it is of one in the dead letters. Checked as
+/// [`Packed::unpack`] does.
+///
+/// # Errors
+/// What is wrong with it, for operators.
+pub fn unpack_dead(project: ProjectId, count: u32, data: &[u8]) -> Result<Vec<u8>, String> {
+    let mut rows = Vec::new();
+    // How much there will be stands in a field that is not left, so it is found out within the limit.
+    zstd::stream::read::Decoder::new(data)
+        .and_then(|decoder| decoder.take(ROWS_BYTES_MAX as u64 + 1).read_to_end(&mut rows))
+        .map_err(|error| format!("the rows do not decompress: {error}"))?;
+    if rows.len() > ROWS_BYTES_MAX {
+        return Err(format!("over {ROWS_BYTES_MAX} bytes of rows"));
+    }
+    check_rows(project, count, &rows)?;
+    Ok(rows)
+}
+
+fn check_rows(project: ProjectId, count: u32, rows: &[u8]) -> Result<(), String> {
+    let mut found = 0_u32;
+    for row in row::split(rows) {
+        let owner = row::project(row.map_err(|error| error.to_string())?);
+        if owner != project {
+            return Err(format!("row {found} belongs to project {owner}"));
+        }
+        found += 1;
+    }
+    if found != count {
+        return Err(format!("{found} rows, {count} promised"));
+    }
+    Ok(())
 }
 
 fn decimal<T: std::str::FromStr>(value: &Bytes) -> Option<T> {

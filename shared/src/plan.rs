@@ -6,8 +6,18 @@
 use std::fmt;
 use std::sync::Arc;
 
+use time::OffsetDateTime;
+
 /// Microseconds in a minute, the window of every rate limit.
 const MINUTE_US: u64 = 60_000_000;
+
+/// Most requests a minute, and most at once, that a plan may allow. In microseconds the largest burst at the lowest rate
+/// is 19 years, which together with any time of ours stays below 2^53: scripts in Redis count in doubles.
+pub const REQUESTS_MAX: u32 = 10_000_000;
+/// The largest quota that is not unlimited; below 2^53 for the same reason.
+pub const EVENTS_PER_MONTH_MAX: u64 = 1_000_000_000_000_000;
+/// Most events in one batch that a plan may allow.
+pub const EVENTS_PER_BATCH_MAX: u32 = 1_000;
 
 /// A project's number, as PostgreSQL gave it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
@@ -72,6 +82,8 @@ pub struct Account {
     pub key_hash: [u8; 32],
     /// The plan in force.
     pub plan: Arc<Plan>,
+    /// The moment from which on the key is refused, when it was rotated.
+    pub expires_at: Option<OffsetDateTime>,
     /// When not empty, every request must carry a Standard Webhooks signature by one of these secrets (the newest
     /// first; the older ones are being rotated out).
     pub signing_secrets: Vec<Vec<u8>>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use testkit::chaos::{ChaosProxy, Wire};
-use testkit::oracle::{Findings, History, Limits, Project, Source, Targets, Watch};
+use testkit::oracle::{Findings, History, Limits, Meters, Project, Source, Targets, Watch};
 use testkit::{Launch, Postgres, Program, Redis, eventually};
 
 use super::{Drill, Layout, System};
@@ -49,7 +49,7 @@ impl System {
         let mut system = Self {
             apis: (0..layout.apis).map(|_| node("ingest-api", &api)).collect(),
             workers: (0..layout.workers).map(|_| node("stream-worker", &worker)).collect(),
-            watch: Some(Watch::start(postgres.config())),
+            watch: Some(Watch::start(Meters::Postgres(Box::new(postgres.config())))),
             wire_clients: None,
             targets: Targets::default(),
             shards: layout.shards,

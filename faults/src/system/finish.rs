@@ -1,32 +1,26 @@
 //! The end of a drill: heal everything, let the clients come to an end, look at everything.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use testkit::oracle::{Clients, Findings, Invariant, QUIET_DEADLINE, Subject, fill, judge, probe};
+use testkit::oracle::{Clients, Evidence, Findings, Invariant, QUIET_DEADLINE, Servers, Subject};
 use tokio_postgres::Client;
 
 use super::System;
 use super::build::wait_until_ready;
+use crate::ending::{Ending, conclude};
 use crate::metric;
 use crate::node::Node;
 use crate::verdict::{Need, Sight, Verdict};
 
 /// How long clients that are told to stop may go on asking for batches whose fate they do not know.
-pub(super) const CLIENTS_DEADLINE: Duration = Duration::from_secs(30);
-/// How long the stream may take to be empty before the rest of a quota is used up.
-const DRAINED_DEADLINE: Duration = Duration::from_secs(60);
-/// Resident memory of one program, at most. Generous: these are debug builds.
-const RESIDENT_BYTES_MAX: u64 = 512 << 20;
-/// Open files of one program when all is quiet, at most.
-const OPEN_FILES_MAX: usize = 128;
+pub(crate) const CLIENTS_DEADLINE: Duration = Duration::from_secs(30);
 /// Sessions with PostgreSQL of one program, at most.
 const SESSIONS_MAX: i64 = 16;
 /// Lanes of one worker on one shard, at most.
 const LANES_MAX: usize = 4;
 /// Metrics of workers that tell what happened.
-const WORKER_SIGHTS: &[(Sight, &str)] = &[
+pub(crate) const WORKER_SIGHTS: &[(Sight, &str)] = &[
     (Sight::Redelivered, metric::REDELIVERED),
     (Sight::TakenOver, metric::TAKEN_OVER),
     (Sight::SettledLate, metric::SETTLED_LATE),
@@ -72,17 +66,13 @@ impl System {
         clients.stop(CLIENTS_DEADLINE).await;
         let database = self.postgres.connect().await;
         let api = self.addresses().await[0];
-        let mut findings = std::mem::take(&mut self.findings);
-        self.use_what_was_healed(api, &database, &mut findings).await;
-        let (quiet_after, violations) = judge(self.subject(&database, QUIET_DEADLINE).await).await;
-        self.look_at_bounds(&database, &mut findings).await;
-
-        let mut verdict = Verdict { quiet_after, violations, ..Verdict::default() };
-        verdict.violations.extend(findings.into_violations());
-        self.count_sights(&database, &mut verdict).await;
+        let evidence = self.evidence(&database).await;
         let watch = self.watch.take().expect("a drill ends once");
-        verdict.sights.insert(Sight::Looked, watch.looks());
-        verdict.violations.extend(watch.finish(&database).await);
+        let findings = std::mem::take(&mut self.findings);
+        let subject = self.subject(&evidence, QUIET_DEADLINE);
+        let mut verdict = conclude(Ending { api, subject, probes: &self.probes, watch }, findings).await;
+        verdict.violations.extend(self.look_at_bounds(&database).await.into_violations());
+        self.count_sights(&database, &mut verdict).await;
         verdict.demand(needs);
         if !verdict.holds() {
             self.keep_evidence(&verdict);
@@ -90,50 +80,23 @@ impl System {
         verdict
     }
 
+    /// What the oracle looks at.
+    pub async fn evidence<'a>(&self, database: &'a Client) -> Servers<'a> {
+        Servers { database, redis: self.redis.connect().await, shards: self.shards }
+    }
+
     /// What the oracle judges.
-    pub async fn subject<'a>(&'a self, database: &'a Client, quiet_within: Duration) -> Subject<'a> {
+    pub fn subject<'a>(&'a self, evidence: &'a dyn Evidence, quiet_within: Duration) -> Subject<'a> {
         let epochs = if self.wiped { Vec::new() } else { self.epochs.clone() };
-        let redis = self.redis.connect().await;
-        Subject { database, redis, shards: self.shards, projects: &self.projects, epochs, quiet_within }
-    }
-
-    /// Probes on every shard, and the last events of the quota.
-    async fn use_what_was_healed(&mut self, api: SocketAddr, database: &Client, findings: &mut Findings) {
-        for project in &self.probes {
-            probe(api, project, database, findings).await;
-        }
-        // What is given back for duplicates is known when they are stored.
-        if !self.is_drained_soon().await {
-            return;
-        }
-        for (project, limits) in &self.projects {
-            fill(api, project, *limits, database, findings).await;
-        }
-    }
-
-    /// False when the stream is not empty for a minute: that is found by the judgement.
-    async fn is_drained_soon(&self) -> bool {
-        let deadline = tokio::time::Instant::now() + DRAINED_DEADLINE;
-        while tokio::time::Instant::now() < deadline {
-            if self.entries().await == 0 {
-                return true;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        false
+        Subject { evidence, projects: &self.projects, epochs, quiet_within }
     }
 
     /// I11.
-    async fn look_at_bounds(&mut self, database: &Client, findings: &mut Findings) {
+    async fn look_at_bounds(&mut self, database: &Client) -> Findings {
+        let mut findings = Findings::default();
         let mut broken = |said: String| findings.add(Invariant::Bounded, said);
         for (at, node) in self.apis.iter_mut().chain(&mut self.workers).enumerate() {
-            let (files, bytes) = (node.program().open_files(), node.program().resident_bytes());
-            if files > OPEN_FILES_MAX {
-                broken(format!("program {at} has {files} files open"));
-            }
-            if bytes > RESIDENT_BYTES_MAX {
-                broken(format!("program {at} holds {bytes} bytes of memory"));
-            }
+            node.bounds().into_iter().for_each(|said| broken(format!("program {at} {said}")));
         }
         let sessions = "SELECT count(*), count(*) FILTER (WHERE state LIKE 'idle in transaction%'
                                                             AND state_change < now() - interval '1 second')
@@ -153,19 +116,13 @@ impl System {
                 broken(format!("shard {shard} has {consumers} consumers of {lives} lives of workers"));
             }
         }
+        findings
     }
 
     async fn count_sights(&mut self, database: &Client, verdict: &mut Verdict) {
-        for (project, _) in &self.projects {
-            verdict.count(&project.history.tally());
-        }
         for (nodes, metrics) in [(&mut self.workers, WORKER_SIGHTS), (&mut self.apis, API_SIGHTS)] {
             for node in nodes {
-                for (sight, metric) in metrics {
-                    // Counters are whole numbers.
-                    let count = format!("{:.0}", node.metric(metric).await).parse().unwrap_or(0_u64);
-                    *verdict.sights.entry(*sight).or_default() += count;
-                }
+                verdict.count_metrics(node, metrics).await;
             }
         }
         let sums = "SELECT coalesce(sum(duplicate), 0)::bigint, coalesce(sum(dead), 0)::bigint FROM batches";

@@ -6,11 +6,13 @@
 //! What an implementation must never do: store or meter an entry twice, however often it is written; dead-letter an
 //! event because of its environment; return from [`Writer::write`] before everything is on disk.
 
+mod admin;
 mod creating;
 mod ledger;
 mod letters;
 pub mod postgres;
 mod rebuild;
+mod redrive;
 pub mod sqlite;
 
 use std::time::Duration;
@@ -19,7 +21,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use time::OffsetDateTime;
 
+pub use self::admin::{KeyInfo, PlanChange, ProjectInfo, ProjectUsage, Rotated};
 pub use self::letters::{DeadLetter, LetterFilter};
+pub use self::redrive::{RedriveOrder, RedriveRecord, Redriven, rows_of_letter};
 use crate::plan::{Account, Plan, ProjectId};
 use crate::stream::{BatchId, EntryId, Epoch, Outcome, PendingBatch};
 
@@ -157,7 +161,7 @@ pub struct ProjectTotals {
 /// Everything the request path needs to know of keys and plans.
 #[derive(Clone, Debug, Default)]
 pub struct Accounts {
-    /// One account for each key that is not revoked.
+    /// One account for each key that is neither revoked nor expired.
     pub accounts: Vec<Account>,
 }
 
@@ -231,6 +235,9 @@ pub trait Store: Send + Sync {
     /// The recorded epoch of a shard.
     async fn epoch(&self, shard: u16) -> Result<Option<Epoch>, StoreError>;
 
+    /// How many shards have an epoch on record: as many as the installation has.
+    async fn shards_recorded(&self) -> Result<u16, StoreError>;
+
     /// Records a shard's epoch, if the recorded one is still `old`. Returns whether it did.
     async fn replace_epoch(&self, shard: u16, old: Option<Epoch>, new: Epoch) -> Result<bool, StoreError>;
 
@@ -264,6 +271,24 @@ pub trait Store: Send + Sync {
     /// Revokes a key by its number. False when there is no such live key.
     async fn revoke_key(&self, key_id: i64) -> Result<bool, StoreError>;
 
+    /// Replaces a live key by a new one of the same kind; the old one is refused from `overlap` from now on. `key` as in
+    /// [`Store::create_project`]. [`StoreError::Invalid`] for a key that is revoked, expired, or was rotated before.
+    async fn rotate_key(
+        &self,
+        key_id: i64,
+        overlap: Duration,
+        key: Option<&str>,
+    ) -> Result<Rotated, StoreError>;
+
+    /// Every key of one project, or of all, also those that are revoked; oldest first.
+    async fn keys(&self, project: Option<ProjectId>) -> Result<Vec<KeyInfo>, StoreError>;
+
+    /// Every project, by name.
+    async fn projects(&self) -> Result<Vec<ProjectInfo>, StoreError>;
+
+    /// Moves a project to another plan.
+    async fn move_project(&self, project: ProjectId, plan: &str) -> Result<(), StoreError>;
+
     /// Dead letters that the filter lets through, newest first: `limit` of those with a number below `before`.
     async fn dead_letters(
         &self,
@@ -275,8 +300,26 @@ pub trait Store: Send + Sync {
     /// What stands in these letters, by their numbers. Those that are not there are left out.
     async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<(i64, Vec<u8>)>, StoreError>;
 
+    /// Stores the events of those of these letters that are still dead, all in one transaction with everything that counts
+    /// them and the audit row of the order. What is refused again stays dead, with the new reason. No quota is charged. An
+    /// error has changed nothing; the same again finds only what is left to do.
+    async fn redrive(&self, order: &RedriveOrder, ids: &[i64]) -> Result<Redriven, StoreError>;
+
+    /// The latest redrives, newest first.
+    async fn redrives(&self, limit: u32) -> Result<Vec<RedriveRecord>, StoreError>;
+
     /// Every plan.
     async fn plans(&self) -> Result<Vec<Plan>, StoreError>;
+
+    /// Changes a plan, or makes it. Returns what it was and what it has become.
+    async fn set_plan(&self, name: &str, change: &PlanChange) -> Result<(Option<Plan>, Plan), StoreError>;
+
+    /// Usage of every project, by name, from `from` (inclusive) to `to` (exclusive); zeros for those without.
+    async fn usage_of_all(
+        &self,
+        from: OffsetDateTime,
+        to: OffsetDateTime,
+    ) -> Result<Vec<ProjectUsage>, StoreError>;
 }
 
 /// One lane's own connection to the store.

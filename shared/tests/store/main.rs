@@ -53,8 +53,31 @@ macro_rules! every_promise {
                 a_change_of_accounts_is_heard_at_once,
                 three_plans_come_with_the_store,
             }
+            admin {
+                projects_are_listed_with_their_plan_their_live_keys_and_their_last_use,
+                a_project_is_moved_to_another_plan,
+                keys_are_listed_with_all_but_their_text,
+                a_rotated_key_opens_its_project_beside_the_new_one_until_it_expires,
+                a_key_is_rotated_once_and_only_while_it_is_live,
+                a_plan_is_made_and_then_changed_in_what_is_named,
+                changes_by_operators_are_heard_at_once,
+                usage_of_all_names_every_project,
+                as_many_shards_are_on_record_as_have_an_epoch,
+            }
             letters {
                 letters_are_found_by_what_is_known_of_them,
+            }
+            redriving {
+                a_redriven_entry_is_stored_and_counted_once,
+                a_refused_row_stays_dead_until_it_can_be_stored,
+                an_event_that_was_stored_meanwhile_is_a_duplicate,
+                an_undated_event_is_redriven_once,
+                what_cannot_be_read_stays_dead,
+                of_an_entry_only_the_refused_rows_stay_dead,
+                redrives_at_once_beside_a_writer_end_exact,
+                who_settles_after_a_redrive_refunds_what_had_died,
+                a_redrive_uses_up_no_quota_when_counters_are_rebuilt,
+                retention_counts_what_was_redriven_once,
             }
             keeping {
                 usage_is_summed_over_hours_days_and_months,

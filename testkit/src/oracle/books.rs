@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use redis::aio::MultiplexedConnection;
-use tokio_postgres::{Client, Error};
 use uuid::Uuid;
 
 use super::client::Project;
+use super::evidence::{Evidence, Sums};
 use super::judge::{Findings, Invariant};
 use super::rates;
 
@@ -21,40 +20,22 @@ pub struct Limits {
     pub events_per_month: Option<u64>,
 }
 
-const SUMS: &str = "
-    SELECT l.accepted, l.stored, l.duplicate, l.dead, u.events, u.duplicates, u.dead, d.dead
-      FROM (SELECT coalesce(sum(accepted), 0)::bigint AS accepted, coalesce(sum(stored), 0)::bigint AS stored,
-                   coalesce(sum(duplicate), 0)::bigint AS duplicate, coalesce(sum(dead), 0)::bigint AS dead
-              FROM batches WHERE project_id = $1) l,
-           (SELECT coalesce(sum(events), 0)::bigint AS events, coalesce(sum(duplicates), 0)::bigint AS duplicates,
-                   coalesce(sum(dead), 0)::bigint AS dead FROM usage_hourly WHERE project_id = $1) u,
-           (SELECT coalesce(sum(event_count), 0)::bigint AS dead FROM dead_letters WHERE project_id = $1) d";
-const LEDGER: &str = "
-    SELECT batch_id, (extract(epoch FROM received_at) * 1000)::bigint, accepted
-      FROM batches WHERE project_id = $1 ORDER BY received_at, entry_seq";
-
-/// Events stored of those received in a month, given as year * 100 + month.
-const STORED_IN_MONTH: &str = "
-    SELECT coalesce(sum(stored), 0)::bigint FROM batches
-     WHERE project_id = $1 AND to_char(received_at AT TIME ZONE 'UTC', 'YYYYMM')::bigint = $2";
-
 /// Compares the sums of one project, which has `rows` rows in `events`.
 pub(super) async fn compare(
-    database: &Client,
+    evidence: &dyn Evidence,
     project: &Project,
     rows: u64,
     findings: &mut Findings,
-) -> Result<Ledger, Error> {
-    let sums = database.query_one(SUMS, &[&project.id]).await?;
-    let sum = |at: usize| u64::try_from(sums.get::<_, i64>(at)).unwrap_or_default();
-    let (accepted, stored, duplicate, dead) = (sum(0), sum(1), sum(2), sum(3));
+) -> Ledger {
+    let Sums { ledger: [accepted, stored, duplicate, dead], usage, letters } =
+        evidence.sums(project.id).await;
     let claims = [
         ("ledger: accepted = stored + duplicate + dead", accepted, stored + duplicate + dead),
         ("ledger stored = rows", stored, rows),
-        ("ledger stored = usage", stored, sum(4)),
-        ("ledger duplicate = usage", duplicate, sum(5)),
-        ("ledger dead = usage", dead, sum(6)),
-        ("ledger dead = dead letters", dead, sum(7)),
+        ("ledger stored = usage", stored, usage[0]),
+        ("ledger duplicate = usage", duplicate, usage[1]),
+        ("ledger dead = usage", dead, usage[2]),
+        ("ledger dead = dead letters", dead, letters),
     ];
     for (claim, left, right) in claims {
         if left != right {
@@ -63,12 +44,12 @@ pub(super) async fn compare(
     }
     let mut ledger = Ledger { accepted, stored, received_ms: Vec::new() };
     let mut entries: BTreeMap<Uuid, Vec<u64>> = BTreeMap::new();
-    for row in database.query(LEDGER, &[&project.id]).await? {
-        entries.entry(row.get(0)).or_default().push(u64::try_from(row.get::<_, i64>(2)).unwrap_or_default());
-        ledger.received_ms.push(u64::try_from(row.get::<_, i64>(1)).unwrap_or_default());
+    for entry in evidence.ledger(project.id).await {
+        entries.entry(entry.batch).or_default().push(entry.accepted);
+        ledger.received_ms.push(entry.received_ms);
     }
     compare_batches(project, &entries, findings);
-    Ok(ledger)
+    ledger
 }
 
 /// What the ledger says of one project.
@@ -95,31 +76,19 @@ fn compare_batches(project: &Project, entries: &BTreeMap<Uuid, Vec<u64>>, findin
 
 /// What the stream knows of a project, when nothing is pending.
 pub(super) async fn compare_stream(
-    (database, redis): (&Client, &mut MultiplexedConnection),
+    evidence: &dyn Evidence,
     project: &Project,
     limits: Limits,
-    (shard, rebuilt): (u16, bool),
+    rebuilt: bool,
     ledger: &Ledger,
     findings: &mut Findings,
 ) {
-    let key = format!("{{s{shard}}}:project:{}", project.id);
-    let fields = ["accepted", "pending", "used", "tat", "month"];
-    let row: Result<Vec<Option<u64>>, _> = redis::cmd("HMGET").arg(key).arg(&fields).query_async(redis).await;
-    let row = row.expect("Redis answers the oracle");
-    let [accepted, pending, used, tat, month] =
-        [0, 1, 2, 3, 4].map(|at| row.get(at).copied().flatten().unwrap_or(0));
-    let month = i64::try_from(month).expect("months are small");
-    let in_month = database.query_one(STORED_IN_MONTH, &[&project.id, &month]).await;
-    let in_month: i64 = in_month.expect("PostgreSQL answers the oracle").get(0);
+    let counters = evidence.counters(project.id).await;
+    let in_month = evidence.stored_in_month(project.id, Some(counters.month)).await;
     let claims = [
-        (Invariant::BooksAgree, "the stream's accepted = the ledger's", accepted, ledger.accepted),
-        (Invariant::Quiet, "pending = 0", pending, 0),
-        (
-            Invariant::PlansExact,
-            "events charged = events stored",
-            used,
-            u64::try_from(in_month).unwrap_or_default(),
-        ),
+        (Invariant::BooksAgree, "the stream's accepted = the ledger's", counters.accepted, ledger.accepted),
+        (Invariant::Quiet, "pending = 0", counters.pending.unsigned_abs(), 0),
+        (Invariant::PlansExact, "events charged = events stored", counters.used, in_month),
     ];
     for (invariant, claim, left, right) in claims {
         if left != right {
@@ -136,7 +105,7 @@ pub(super) async fn compare_stream(
         findings.add(Invariant::PlansExact, said);
     }
     // A rebuild of the counters sets the time to now, the first one, of an empty stream, too.
-    if tat > tat_max && !rebuilt && !ledger.received_ms.is_empty() {
+    if counters.tat > tat_max && !rebuilt && !ledger.received_ms.is_empty() {
         let said = format!("{}: the rate was charged for requests that were not admitted", project.name);
         findings.add(Invariant::PlansExact, said);
     }

@@ -5,11 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::aio::MultiplexedConnection;
-use tokio_postgres::Client;
-
 use super::books::{self, Limits};
 use super::client::Project;
+use super::evidence::Evidence;
 use super::rows;
 
 /// From the moment everything runs again to the moment nothing is left to do, at most.
@@ -100,12 +98,8 @@ impl Findings {
 
 /// What is judged.
 pub struct Subject<'a> {
-    /// A connection to the store.
-    pub database: &'a Client,
-    /// A connection to the stream.
-    pub redis: MultiplexedConnection,
-    /// Shards of the stream.
-    pub shards: u16,
+    /// Store and stream.
+    pub evidence: &'a dyn Evidence,
     /// Whose events were posted, and what their plans promise.
     pub projects: &'a [(Arc<Project>, Limits)],
     /// The epochs of the stream before the faults, by shard; empty when the stream was wiped on purpose, after which
@@ -118,40 +112,32 @@ pub struct Subject<'a> {
 /// Waits until all is quiet and compares everything. Returns how long it took to be quiet, and what is wrong.
 ///
 /// # Panics
-/// When the servers cannot be asked: they must run again.
-pub async fn judge(mut subject: Subject<'_>) -> (Duration, Vec<Violation>) {
+/// When store or stream cannot be asked: they must run again.
+pub async fn judge(subject: Subject<'_>) -> (Duration, Vec<Violation>) {
     let mut findings = Findings::default();
-    let quiet_after = wait_until_quiet(&mut subject, &mut findings).await;
+    let quiet_after = wait_until_quiet(&subject, &mut findings).await;
+    let evidence = subject.evidence;
     for (project, limits) in subject.projects {
         for said in project.history.contradictions() {
             findings.add(Invariant::BooksAgree, format!("{}: {said}", project.name));
         }
-        let database = subject.database;
-        let rows =
-            rows::compare(database, project, &mut findings).await.expect("PostgreSQL answers the oracle");
-        let ledger = books::compare(database, project, rows, &mut findings)
-            .await
-            .expect("PostgreSQL answers the oracle");
-        let shard =
-            u16::try_from(project.id.rem_euclid(i64::from(subject.shards))).expect("less than the shards");
-        let life = (shard, subject.epochs.is_empty());
-        let stream = (database, &mut subject.redis);
-        books::compare_stream(stream, project, *limits, life, &ledger, &mut findings).await;
+        let rows = rows::compare(evidence, project, &mut findings).await;
+        let ledger = books::compare(evidence, project, rows, &mut findings).await;
+        let rebuilt = subject.epochs.is_empty();
+        books::compare_stream(evidence, project, *limits, rebuilt, &ledger, &mut findings).await;
     }
-    compare_epochs(&mut subject, &mut findings).await;
+    compare_epochs(&subject, &mut findings).await;
     (quiet_after, findings.into_violations())
 }
 
-async fn wait_until_quiet(subject: &mut Subject<'_>, findings: &mut Findings) -> Duration {
+async fn wait_until_quiet(subject: &Subject<'_>, findings: &mut Findings) -> Duration {
     let started = Instant::now();
     loop {
-        let left = what_is_left(&mut subject.redis, subject.shards).await;
-        if left.is_empty() || started.elapsed() > QUIET_DEADLINE {
+        let left = subject.evidence.left().await;
+        if left.is_empty() || started.elapsed() > subject.quiet_within {
             for said in left {
-                findings.add(
-                    Invariant::Quiet,
-                    format!("{said}, {} s after the last fault", QUIET_DEADLINE.as_secs()),
-                );
+                let after_s = subject.quiet_within.as_secs();
+                findings.add(Invariant::Quiet, format!("{said}, {after_s} s after the last fault"));
             }
             return started.elapsed();
         }
@@ -159,47 +145,14 @@ async fn wait_until_quiet(subject: &mut Subject<'_>, findings: &mut Findings) ->
     }
 }
 
-/// What the stream still holds, in words.
-async fn what_is_left(redis: &mut MultiplexedConnection, shards: u16) -> Vec<String> {
-    let mut left = Vec::new();
-    for shard in 0..shards {
-        let stream = format!("{{s{shard}}}:events");
-        let entries: u64 = ask(redis, redis::cmd("XLEN").arg(&stream)).await.unwrap_or(0);
-        let pending: Option<Vec<redis::Value>> =
-            ask(redis, redis::cmd("XPENDING").arg(&stream).arg("workers")).await;
-        let pending = match pending.as_deref() {
-            Some([redis::Value::Int(count), ..]) => *count,
-            _ => 0,
-        };
-        let hash = format!("{{s{shard}}}:shard");
-        let fields = ["backlog_events", "backlog_bytes"];
-        let backlog: Vec<Option<u64>> =
-            ask(redis, redis::cmd("HMGET").arg(&hash).arg(&fields)).await.unwrap_or_default();
-        let backlog: u64 = backlog.into_iter().flatten().sum();
-        if entries > 0 || pending > 0 || backlog > 0 {
-            left.push(format!("shard {shard} holds {entries} entries, {pending} pending, backlog {backlog}"));
-        }
-    }
-    left
-}
-
-async fn ask<T: redis::FromRedisValue>(redis: &mut MultiplexedConnection, command: &redis::Cmd) -> Option<T> {
-    command.query_async(redis).await.ok()
-}
-
-async fn compare_epochs(subject: &mut Subject<'_>, findings: &mut Findings) {
-    for shard in 0..subject.shards {
-        let key = format!("{{s{shard}}}:epoch");
-        let in_stream: Option<String> = ask(&mut subject.redis, redis::cmd("GET").arg(key)).await;
-        let recorded = "SELECT epoch::text FROM stream_epochs WHERE shard = $1";
-        let recorded = subject.database.query_opt(recorded, &[&i32::from(shard)]).await;
-        let recorded: Option<String> = recorded.expect("PostgreSQL answers the oracle").map(|row| row.get(0));
+async fn compare_epochs(subject: &Subject<'_>, findings: &mut Findings) {
+    for (shard, (in_stream, recorded)) in subject.evidence.epochs().await.into_iter().enumerate() {
         if in_stream != recorded {
             let said =
                 format!("shard {shard}: the stream's epoch is {in_stream:?}, on record is {recorded:?}");
             findings.add(Invariant::Quiet, said);
         }
-        let before = subject.epochs.get(usize::from(shard));
+        let before = subject.epochs.get(shard);
         if before.is_some() && before != in_stream.as_ref() {
             let said = format!("shard {shard}: the epoch changed from {before:?} to {in_stream:?}");
             findings.add(Invariant::Quiet, said);

@@ -4,6 +4,7 @@
 //! - [`Source`] makes the events, [`Clients`] post them, or a drill does with a [`Post`]; a [`History`] keeps what was
 //!   answered.
 //! - [`judge`] compares a history with the store and the stream when all is quiet again: invariants I1 to I12.
+//! - An [`Evidence`] is what store and stream hold: on [`Servers`] or in [`Files`].
 //! - [`Watch`] looks at the counters all the while: what was metered is never taken back.
 //!
 //! What this room must never do: use the product's own code to decide what is right. It reads tables and keys by
@@ -12,6 +13,7 @@
 mod books;
 mod client;
 mod events;
+mod evidence;
 mod history;
 mod judge;
 mod post;
@@ -23,8 +25,9 @@ mod watch;
 pub use books::Limits;
 pub use client::{Clients, Load, Project, Targets};
 pub use events::{Event, Kind, Source};
+pub use evidence::{Evidence, Files, Servers};
 pub use history::{Fate, History, Tally};
 pub use judge::{Findings, Invariant, QUIET_DEADLINE, Subject, Violation, judge};
 pub use post::{Decision, Post};
 pub use probe::{fill, probe};
-pub use watch::Watch;
+pub use watch::{Meters, Watch};

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::books::Limits;
 use super::client::Project;
+use super::evidence::Evidence;
 use super::judge::{Findings, Invariant};
 use super::post::{Post, code};
 use crate::http::{Answer, HttpClient};
@@ -24,20 +24,14 @@ const POSTS_MAX: u32 = 200;
 /// Posts a small, a large and a largest event and waits until each is stored.
 ///
 /// # Panics
-/// When PostgreSQL cannot be asked.
-pub async fn probe(api: SocketAddr, project: &Project, database: &Client, findings: &mut Findings) {
+/// When the store cannot be asked.
+pub async fn probe(api: SocketAddr, project: &Project, evidence: &dyn Evidence, findings: &mut Findings) {
     for bytes in PROBE_BYTES {
         let id = Uuid::new_v4();
         let event = json!({"id": id, "name": "probe", "properties": {"bulk": "x".repeat(bytes)}});
         let answer = post(api, &project.key, &event, &[("prefer", WAIT)]).await;
-        let bulk = "SELECT coalesce(sum(length(properties->>'bulk')), 0)::bigint FROM events
-                     WHERE project_id = $1 AND event_id = $2";
-        let stored: i64 = database
-            .query_one(bulk, &[&project.id, &id])
-            .await
-            .expect("PostgreSQL answers the oracle")
-            .get(0);
-        let is_stored = usize::try_from(stored) == Ok(bytes);
+        let stored = evidence.bulk_chars(project.id, id).await;
+        let is_stored = stored == bytes;
         match answer {
             Ok(answer) if answer.status == 200 && is_stored => {}
             Ok(answer) => {
@@ -57,20 +51,17 @@ pub async fn probe(api: SocketAddr, project: &Project, database: &Client, findin
 /// too much in, one that was not given back too little.
 ///
 /// # Panics
-/// When PostgreSQL cannot be asked.
+/// When the store cannot be asked.
 pub async fn fill(
     api: SocketAddr,
     project: &Project,
     limits: Limits,
-    database: &Client,
+    evidence: &dyn Evidence,
     findings: &mut Findings,
 ) {
     let Some(quota) = limits.events_per_month else { return };
-    let stored = "SELECT coalesce(sum(stored), 0)::bigint FROM batches
-                   WHERE project_id = $1 AND date_trunc('month', received_at) = date_trunc('month', now())";
-    let stored: i64 =
-        database.query_one(stored, &[&project.id]).await.expect("PostgreSQL answers the oracle").get(0);
-    let mut left = quota.saturating_sub(u64::try_from(stored).unwrap_or_default());
+    let stored = evidence.stored_in_month(project.id, None).await;
+    let mut left = quota.saturating_sub(stored);
     while left > 0 {
         let count = left.min(FILL_EVENTS);
         if let Err(said) = post_within_rate(api, project, count, 202).await {

@@ -6,17 +6,22 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, NoTls};
 
+use super::evidence::{Evidence, Files, files, servers};
 use super::judge::{Invariant, Violation};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(250);
 /// How long one look may take: a fault may hold the table.
 const LOOK_DEADLINE: Duration = Duration::from_secs(3);
-const METERED: &str = "
-    SELECT coalesce(array_agg(project_id ORDER BY project_id), '{}'),
-           coalesce(array_agg(metered ORDER BY project_id), '{}')
-      FROM (SELECT project_id, sum(events + duplicates + dead)::bigint AS metered
-              FROM usage_hourly GROUP BY project_id) u";
+
+/// Where the meters are.
+#[derive(Clone, Debug)]
+pub enum Meters {
+    /// In PostgreSQL.
+    Postgres(Box<Config>),
+    /// In a data directory.
+    Files(Files),
+}
 
 /// A look at the meters every quarter of a second, for as long as it lives. Outages of the database are waited out.
 #[derive(Debug)]
@@ -34,9 +39,9 @@ struct Seen {
 
 impl Watch {
     /// Begins to look.
-    pub fn start(config: Config) -> Self {
+    pub fn start(meters: Meters) -> Self {
         let seen = Arc::default();
-        Self { task: tokio::spawn(look_on(config, Arc::clone(&seen))), seen }
+        Self { task: tokio::spawn(look_on(meters, Arc::clone(&seen))), seen }
     }
 
     /// Looks that succeeded so far.
@@ -47,10 +52,10 @@ impl Watch {
     /// Takes a last look and tells what is wrong.
     ///
     /// # Panics
-    /// When the database does not answer.
-    pub async fn finish(self, database: &Client) -> Vec<Violation> {
+    /// When the store does not answer.
+    pub async fn finish(self, evidence: &dyn Evidence) -> Vec<Violation> {
         self.task.abort();
-        let metered = metered(database).await.expect("PostgreSQL answers the oracle");
+        let metered = evidence.metered().await;
         let mut seen = self.seen.lock().expect("nobody panics with it in hand");
         seen.note(metered);
         std::mem::take(&mut seen.violations)
@@ -77,17 +82,24 @@ impl Seen {
     }
 }
 
-async fn look_on(config: Config, seen: Arc<Mutex<Seen>>) {
+async fn look_on(meters: Meters, seen: Arc<Mutex<Seen>>) {
     let mut connection: Option<Client> = None;
     loop {
         tokio::time::sleep(EVERY).await;
-        if connection.is_none() {
-            connection = tokio::time::timeout(LOOK_DEADLINE, connect(&config)).await.ok().flatten();
-        }
-        let Some(client) = &connection else { continue };
-        match tokio::time::timeout(LOOK_DEADLINE, metered(client)).await {
-            Ok(Ok(metered)) => seen.lock().expect("nobody panics with it in hand").note(metered),
-            _ => connection = None,
+        let look = async {
+            match &meters {
+                Meters::Postgres(config) => {
+                    if connection.is_none() {
+                        connection = connect(config).await;
+                    }
+                    servers::metered(connection.as_ref()?).await.ok()
+                }
+                Meters::Files(files) => files::metered(&files.open("events.db").ok()?).ok(),
+            }
+        };
+        match tokio::time::timeout(LOOK_DEADLINE, look).await.ok().flatten() {
+            Some(metered) => seen.lock().expect("nobody panics with it in hand").note(metered),
+            None => connection = None,
         }
     }
 }
@@ -96,10 +108,4 @@ async fn connect(config: &Config) -> Option<Client> {
     let (client, connection) = config.connect(NoTls).await.ok()?;
     tokio::spawn(connection);
     Some(client)
-}
-
-async fn metered(client: &Client) -> Result<Vec<(i64, i64)>, tokio_postgres::Error> {
-    let row = client.query_one(METERED, &[]).await?;
-    let (projects, sums): (Vec<i64>, Vec<i64>) = (row.get(0), row.get(1));
-    Ok(projects.into_iter().zip(sums).collect())
 }

@@ -14,13 +14,13 @@ use crate::store::creating::{
 };
 use crate::store::{Accounts, NewKey, StoreError};
 
-const PLAN_COLUMNS: &str = "requests_per_minute, burst, events_per_month, events_per_batch";
+pub(super) const PLAN_COLUMNS: &str = "requests_per_minute, burst, events_per_month, events_per_batch";
 
 pub(super) async fn accounts(client: &Client) -> Result<Accounts, StoreError> {
     let live_keys = format!(
-        "SELECT k.key_id, k.key_hash, k.signing_secrets, p.project_id, p.name AS project_name, l.name, {PLAN_COLUMNS}
+        "SELECT k.key_id, k.key_hash, k.expires_at, k.signing_secrets, p.project_id, p.name AS project_name, l.name, {PLAN_COLUMNS}
            FROM api_keys k JOIN projects p USING (project_id) JOIN plans l ON l.name = p.plan
-          WHERE k.revoked_at IS NULL ORDER BY k.key_id"
+          WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) ORDER BY k.key_id"
     );
     let statement = client.prepare_cached(&live_keys).await?;
     let mut plans: HashMap<String, Arc<Plan>> = HashMap::new();
@@ -37,13 +37,14 @@ pub(super) async fn accounts(client: &Client) -> Result<Accounts, StoreError> {
             key_id: row.get("key_id"),
             key_hash: hash.try_into().expect("a check keeps the hash at 32 bytes"),
             plan: Arc::clone(plan),
+            expires_at: row.get::<_, Option<Instant>>("expires_at").map(OffsetDateTime::from),
             signing_secrets: row.get("signing_secrets"),
         });
     }
     Ok(Accounts { accounts })
 }
 
-fn plan(row: &tokio_postgres::Row) -> Plan {
+pub(super) fn plan(row: &tokio_postgres::Row) -> Plan {
     let positive = |column| u32::try_from(row.get::<_, i32>(column)).expect("a check keeps it positive");
     let quota: Option<i64> = row.get("events_per_month");
     Plan {
@@ -124,7 +125,7 @@ pub(super) async fn revoke_key(client: &Client, key_id: i64) -> Result<bool, Sto
 }
 
 /// Stores a new key; what comes back is the only place where its text stands.
-async fn store_key(
+pub(super) async fn store_key(
     new_key: FreshKey,
     transaction: &deadpool_postgres::Transaction<'_>,
     project: i64,

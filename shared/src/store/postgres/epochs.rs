@@ -10,6 +10,12 @@ pub(super) async fn epoch(client: &Client, shard: u16) -> Result<Option<Epoch>, 
     Ok(client.query_opt(recorded, &[&i32::from(shard)]).await?.map(|row| row.get(0)))
 }
 
+pub(super) async fn shards_recorded(client: &Client) -> Result<u16, StoreError> {
+    let shards = "SELECT coalesce(max(shard) + 1, 0) FROM stream_epochs";
+    let shards: i32 = client.query_one(shards, &[]).await?.get(0);
+    Ok(u16::try_from(shards).unwrap_or(u16::MAX))
+}
+
 /// Compare and set: two processes that both saw `old` cannot both succeed.
 pub(super) async fn replace(
     client: &Client,

@@ -123,7 +123,7 @@ pub(super) fn cause_in_copy(error: &Error) -> Cause {
     if *refused.code() == SqlState::UNIQUE_VIOLATION {
         return Cause::Duplicate;
     }
-    if is_data(refused.code()) {
+    if is_data(refused.code()) || is_check_of_an_operator(refused) {
         return Cause::Data(refusal(refused));
     }
     cause(error)
@@ -148,13 +148,19 @@ pub(super) fn cause(error: &Error) -> Cause {
 /// Data exception, cardinality violation, not-null violation, program limit exceeded (text or nesting too large).
 ///
 /// Not among them: 22P04 (bad copy file format), which says that the table is not the one we were built for, and every
-/// row would meet it; and 23514, see [`cause`].
+/// row would meet it; and 23514, see [`is_check_of_an_operator`].
 fn is_data(code: &SqlState) -> bool {
     if *code == SqlState::BAD_COPY_FILE_FORMAT {
         return false;
     }
     let class = &code.code()[..2];
     *code == SqlState::NOT_NULL_VIOLATION || ["21", "22", "54"].contains(&class)
+}
+
+/// We put no CHECK on `events`, so one that has a name is an operator's, and refuses a row for what is in it. Without a name
+/// it is the routing, see [`cause`].
+fn is_check_of_an_operator(refused: &DbError) -> bool {
+    *refused.code() == SqlState::CHECK_VIOLATION && refused.constraint().is_some()
 }
 
 fn refusal(refused: &DbError) -> Refusal {

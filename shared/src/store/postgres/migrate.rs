@@ -24,6 +24,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "0001_foundation",
         sql: include_str!("../../../../sql/0001_foundation.sql"),
     },
+    Migration {
+        version: 2,
+        name: "0002_key_rotation",
+        sql: include_str!("../../../../sql/0002_key_rotation.sql"),
+    },
     Migration { version: 3, name: "0003_redrive", sql: include_str!("../../../../sql/0003_redrive.sql") },
 ];
 

@@ -1,13 +1,14 @@
 //! The store on PostgreSQL.
 //!
 //! The rooms: `write` is the way of the events (with `draft`, `statements`, `copy`, `recent` and `poison`);
-//! `accounts`, `listen`, `usage` and `epochs` serve reads and operators from a small pool; `upkeep` and `partitions` keep
+//! `accounts`, `admin`, `listen`, `usage` and `epochs` serve reads and operators from a small pool; `upkeep` and `partitions` keep
 //! it bounded; `migrate` makes the schema. This file only hands out the work.
 //!
 //! What this room must never do: commit rows without their ledger, hold a lock that others want while bytes flow, or
 //! repeat the contents of events in an error.
 
 mod accounts;
+mod admin;
 mod copy;
 mod draft;
 mod epochs;
@@ -18,6 +19,7 @@ mod migrate;
 mod partitions;
 mod poison;
 mod recent;
+mod redrive;
 mod session;
 mod statements;
 mod upkeep;
@@ -33,8 +35,9 @@ use time::OffsetDateTime;
 use tokio_postgres::{Config, NoTls};
 
 use super::{
-    Accounts, DeadLetter, LetterFilter, NewKey, ProjectTotals, Store, StoreError, UpkeepPolicy, UpkeepReport,
-    UsageRow, UsageWindow, WriteError, Writer,
+    Accounts, DeadLetter, KeyInfo, LetterFilter, NewKey, PlanChange, ProjectInfo, ProjectTotals,
+    ProjectUsage, RedriveOrder, RedriveRecord, Redriven, Rotated, Store, StoreError, UpkeepPolicy,
+    UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use crate::plan::{Plan, ProjectId};
 use crate::stream::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
@@ -159,6 +162,10 @@ impl Store for PostgresStore {
         within(SHORT, async { epochs::epoch(&self.client().await?, shard).await }).await
     }
 
+    async fn shards_recorded(&self) -> Result<u16, StoreError> {
+        within(SHORT, async { epochs::shards_recorded(&self.client().await?).await }).await
+    }
+
     async fn replace_epoch(&self, shard: u16, old: Option<Epoch>, new: Epoch) -> Result<bool, StoreError> {
         within(SHORT, async { epochs::replace(&self.client().await?, shard, old, new).await }).await
     }
@@ -203,6 +210,28 @@ impl Store for PostgresStore {
         within(SHORT, async { accounts::revoke_key(&self.client().await?, key_id).await }).await
     }
 
+    async fn rotate_key(
+        &self,
+        key_id: i64,
+        overlap: Duration,
+        key: Option<&str>,
+    ) -> Result<Rotated, StoreError> {
+        let rotate = async { admin::rotate_key(&mut self.client().await?, key_id, overlap, key).await };
+        within(SHORT, rotate).await
+    }
+
+    async fn keys(&self, project: Option<ProjectId>) -> Result<Vec<KeyInfo>, StoreError> {
+        within(SHORT, async { admin::keys(&self.client().await?, project).await }).await
+    }
+
+    async fn projects(&self) -> Result<Vec<ProjectInfo>, StoreError> {
+        within(SHORT, async { admin::projects(&self.client().await?).await }).await
+    }
+
+    async fn move_project(&self, project: ProjectId, plan: &str) -> Result<(), StoreError> {
+        within(SHORT, async { admin::move_project(&self.client().await?, project, plan).await }).await
+    }
+
     async fn dead_letters(
         &self,
         filter: &LetterFilter,
@@ -216,7 +245,27 @@ impl Store for PostgresStore {
         within(SHORT, async { letters::payloads(&self.client().await?, ids).await }).await
     }
 
+    async fn redrive(&self, order: &RedriveOrder, ids: &[i64]) -> Result<Redriven, StoreError> {
+        within(LONG, async { redrive::redrive(&mut self.client().await?, order, ids).await }).await
+    }
+
+    async fn redrives(&self, limit: u32) -> Result<Vec<RedriveRecord>, StoreError> {
+        within(SHORT, async { redrive::redrives(&self.client().await?, limit).await }).await
+    }
+
     async fn plans(&self) -> Result<Vec<Plan>, StoreError> {
         within(SHORT, async { accounts::plans(&self.client().await?).await }).await
+    }
+
+    async fn set_plan(&self, name: &str, change: &PlanChange) -> Result<(Option<Plan>, Plan), StoreError> {
+        within(SHORT, async { admin::set_plan(&mut self.client().await?, name, change).await }).await
+    }
+
+    async fn usage_of_all(
+        &self,
+        from: OffsetDateTime,
+        to: OffsetDateTime,
+    ) -> Result<Vec<ProjectUsage>, StoreError> {
+        within(SHORT, async { admin::usage_of_all(&self.client().await?, from, to).await }).await
     }
 }

@@ -32,8 +32,9 @@ const ADMITTED_BEFORE: &str = "
            k (at, batch_id, received_at, entry_seq, shard)
       JOIN batches b ON b.batch_id = k.batch_id
      WHERE (b.received_at, b.entry_seq, b.shard) IS DISTINCT FROM (k.received_at, k.entry_seq, k.shard)";
+/// As it was written: whoever settles late must refund what had died, though it may have been redriven since.
 const WRITTEN_BEFORE: &str = "
-    SELECT k.at, b.stored, b.duplicate, b.dead
+    SELECT k.at, b.stored - b.redriven AS stored, b.duplicate, b.dead + b.redriven AS dead
       FROM unnest($1::int[], $2::uuid[], $3::timestamptz[], $4::bigint[], $5::int[])
            k (at, batch_id, received_at, entry_seq, shard)
       JOIN batches b USING (batch_id, received_at, entry_seq, shard)

@@ -162,11 +162,13 @@ const RETIRE_DEFAULT: &str = "
         SELECT project_id, 'events', day, count(*) FROM gone GROUP BY project_id, day
         ON CONFLICT (project_id, what, day) DO UPDATE SET count = r.count + excluded.count)
     SELECT count(*) FROM gone";
+/// A letter that was redriven counts nothing: its events are counted where they are stored.
 const RETIRE_LETTERS: &str = "
     WITH gone AS (
         DELETE FROM dead_letters WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM dead_letters WHERE received_at < $1 ORDER BY received_at LIMIT $2))
-        RETURNING project_id, event_count, (received_at AT TIME ZONE 'UTC')::date AS day),
+        RETURNING project_id, CASE WHEN redriven_at IS NULL THEN event_count ELSE 0 END AS event_count,
+                  (received_at AT TIME ZONE 'UTC')::date AS day),
     counted AS (
         INSERT INTO retired AS r (project_id, what, day, count)
         SELECT project_id, 'dead_letters', day, sum(event_count) FROM gone GROUP BY project_id, day

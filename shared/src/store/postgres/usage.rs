@@ -59,7 +59,7 @@ pub(super) async fn usage(
     Ok(rows.iter().map(usage_row).collect())
 }
 
-fn count(row: &tokio_postgres::Row, column: usize) -> u64 {
+pub(super) fn count(row: &tokio_postgres::Row, column: usize) -> u64 {
     u64::try_from(row.get::<_, i64>(column)).unwrap_or(0)
 }
 
@@ -79,7 +79,7 @@ pub(super) async fn totals(client: &mut Client, count_rows: bool) -> Result<Vec<
     let mut totals: BTreeMap<i64, ProjectTotals> = BTreeMap::new();
     let meters = "
         SELECT project_id, sum(events)::bigint, sum(duplicates)::bigint, sum(dead)::bigint,
-               coalesce(sum(events) FILTER (WHERE hour >= date_trunc('month', now(), 'UTC')), 0)::bigint,
+               coalesce(sum(events - redriven) FILTER (WHERE hour >= date_trunc('month', now(), 'UTC')), 0)::bigint,
                coalesce(sum(events) FILTER (WHERE hour >= kept.since), 0)::bigint,
                coalesce(sum(duplicates) FILTER (WHERE hour >= kept.since), 0)::bigint,
                coalesce(sum(dead) FILTER (WHERE hour >= kept.since), 0)::bigint
@@ -134,7 +134,7 @@ async fn count_tables(
             of(totals, row.get(0)).event_rows += count(&row, 1);
         }
     }
-    let letters = "SELECT project_id, sum(event_count)::bigint FROM dead_letters GROUP BY project_id
+    let letters = "SELECT project_id, sum(event_count)::bigint FROM dead_letters WHERE redriven_at IS NULL GROUP BY project_id
                    UNION ALL SELECT project_id, count FROM retired WHERE what = 'dead_letters'";
     for row in transaction.query(letters, &[]).await? {
         of(totals, row.get(0)).dead_rows += count(&row, 1);
@@ -158,7 +158,7 @@ pub(super) async fn counters_for_rebuild(
     let month_start = Instant(this_month_us(now_us).cast_signed());
     let meters = "
         SELECT project_id, coalesce(sum(u.events + u.duplicates + u.dead), 0)::bigint,
-               coalesce(sum(u.events) FILTER (WHERE u.hour >= $1), 0)::bigint
+               coalesce(sum(u.events - u.redriven) FILTER (WHERE u.hour >= $1), 0)::bigint
           FROM projects FULL JOIN usage_hourly u USING (project_id) GROUP BY project_id";
     for row in transaction.query(meters, &[&month_start]).await? {
         rebuild.metered(ProjectId(row.get(0)), count(&row, 1), count(&row, 2));

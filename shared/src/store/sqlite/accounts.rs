@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Error, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use time::OffsetDateTime;
 
-use super::clock::micros;
+use super::clock::{micros, moment, now_us};
 use super::error::{is_foreign_key_violation, is_unique_violation};
 use crate::plan::{Account, Plan, ProjectId};
 use crate::store::creating::{
@@ -17,19 +17,19 @@ use crate::store::{Accounts, NewKey, StoreError};
 /// Of one signing secret.
 const SECRET_BYTES: usize = 32;
 
-const PLAN_COLUMNS: &str = "requests_per_minute, burst, events_per_month, events_per_batch";
+pub(super) const PLAN_COLUMNS: &str = "requests_per_minute, burst, events_per_month, events_per_batch";
 
 pub(super) fn accounts(connection: &Connection) -> Result<Accounts, StoreError> {
     let live_keys = format!(
-        "SELECT k.key_id, k.key_hash, k.signing_secrets, p.project_id, p.name AS project_name, l.name, {PLAN_COLUMNS}
+        "SELECT k.key_id, k.key_hash, k.expires_at, k.signing_secrets, p.project_id, p.name AS project_name, l.name, {PLAN_COLUMNS}
            FROM api_keys k JOIN projects p USING (project_id) JOIN plans l ON l.name = p.plan
-          WHERE k.revoked_at IS NULL ORDER BY k.key_id"
+          WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > ?1) ORDER BY k.key_id"
     );
     let mut plans: HashMap<String, Arc<Plan>> = HashMap::new();
     let mut names: HashMap<i64, Arc<str>> = HashMap::new();
     let mut accounts = Vec::new();
     let mut statement = connection.prepare_cached(&live_keys)?;
-    let mut rows = statement.query([])?;
+    let mut rows = statement.query([now_us()])?;
     while let Some(row) = rows.next()? {
         let name: String = row.get("name")?;
         let plan = match plans.get(&name) {
@@ -45,13 +45,14 @@ pub(super) fn accounts(connection: &Connection) -> Result<Accounts, StoreError> 
             key_id: row.get("key_id")?,
             key_hash: row.get("key_hash")?,
             plan: Arc::clone(plan),
+            expires_at: row.get::<_, Option<i64>>("expires_at")?.map(moment),
             signing_secrets: secrets.chunks(SECRET_BYTES).map(<[u8]>::to_vec).collect(),
         });
     }
     Ok(Accounts { accounts })
 }
 
-fn plan(row: &Row<'_>) -> Result<Plan, Error> {
+pub(super) fn plan(row: &Row<'_>) -> Result<Plan, Error> {
     Ok(Plan {
         name: row.get("name")?,
         requests_per_minute: row.get("requests_per_minute")?,
@@ -123,7 +124,11 @@ pub(super) fn revoke_key(connection: &mut Connection, key_id: i64) -> Result<boo
 }
 
 /// Stores a new key; what comes back is the only place where its text stands.
-fn store_key(new_key: FreshKey, transaction: &Transaction<'_>, project: i64) -> Result<NewKey, StoreError> {
+pub(super) fn store_key(
+    new_key: FreshKey,
+    transaction: &Transaction<'_>,
+    project: i64,
+) -> Result<NewKey, StoreError> {
     let insert =
         "INSERT INTO api_keys (project_id, key_hash, signing_secrets) VALUES (?1, ?2, ?3) RETURNING key_id";
     let secrets = new_key.secret().unwrap_or_default();

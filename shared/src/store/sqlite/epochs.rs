@@ -12,6 +12,11 @@ pub(super) fn epoch(connection: &Connection, shard: u16) -> Result<Option<Epoch>
     Ok(epoch.map(Uuid::from_bytes))
 }
 
+pub(super) fn shards_recorded(connection: &Connection) -> Result<u16, StoreError> {
+    let shards = "SELECT coalesce(max(shard) + 1, 0) FROM stream_epochs";
+    Ok(connection.query_row(shards, [], |row| row.get(0))?)
+}
+
 /// Compare and set: two processes that both saw `old` cannot both succeed.
 pub(super) fn replace(
     connection: &mut Connection,

@@ -6,11 +6,13 @@ use crate::plan::ProjectId;
 use crate::store::ledger::LedgerKey;
 use crate::stream::Outcome;
 
+/// Both tell how an entry was written: whoever settles late must refund what had died, though it may have been redriven
+/// since.
 const OF_BATCH: &str = "
-    SELECT stored, duplicate, dead, received_at = ?2 AND entry_seq = ?3 AND shard = ?4
+    SELECT stored - redriven, duplicate, dead + redriven, received_at = ?2 AND entry_seq = ?3 AND shard = ?4
       FROM batches WHERE batch_id = ?1";
 const OF_ENTRY: &str = "
-    SELECT stored, duplicate, dead FROM batches
+    SELECT stored - redriven, duplicate, dead + redriven FROM batches
      WHERE batch_id = ?1 AND received_at = ?2 AND entry_seq = ?3 AND shard = ?4";
 const ENTER: &str = "
     INSERT INTO batches (batch_id, received_at, entry_seq, shard, project_id, accepted, stored, duplicate, dead)

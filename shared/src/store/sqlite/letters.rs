@@ -62,7 +62,7 @@ pub(super) fn letters(
 }
 
 /// Numbers as one parameter, for `json_each`.
-fn numbers(ids: &[i64]) -> String {
+pub(super) fn numbers(ids: &[i64]) -> String {
     format!("[{}]", ids.iter().map(i64::to_string).collect::<Vec<_>>().join(","))
 }
 

@@ -19,6 +19,11 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../../../sql/sqlite/0001_foundation.sql"),
     },
     Migration {
+        version: 2,
+        name: "0002_key_rotation",
+        sql: include_str!("../../../../sql/sqlite/0002_key_rotation.sql"),
+    },
+    Migration {
         version: 3,
         name: "0003_redrive",
         sql: include_str!("../../../../sql/sqlite/0003_redrive.sql"),

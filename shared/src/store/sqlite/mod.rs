@@ -2,13 +2,14 @@
 //! commands, may use the file at the same time.
 //!
 //! The rooms: `database` is the file and who may use it when; `write` is the way of the events, `ledger` what it asks
-//! first; `accounts`, `watch`, `usage` and `epochs` serve the request path and operators; `upkeep` keeps the file bounded;
+//! first; `accounts`, `watch`, `usage` and `epochs` serve the request path, `admin` operators; `upkeep` keeps the file bounded;
 //! `migrate` makes the schema. This file only hands out the work.
 //!
 //! What this room must never do: block a thread of the runtime, commit rows without their ledger, or repeat the contents
 //! of events in an error.
 
 mod accounts;
+mod admin;
 mod clock;
 mod database;
 mod epochs;
@@ -16,6 +17,7 @@ mod error;
 mod ledger;
 mod letters;
 mod migrate;
+mod redrive;
 mod upkeep;
 mod usage;
 mod watch;
@@ -35,8 +37,9 @@ use self::database::Database;
 pub use self::database::FILE_NAME;
 use self::watch::Watch;
 use super::{
-    Accounts, DeadLetter, LetterFilter, NewKey, ProjectTotals, Store, StoreError, UpkeepPolicy, UpkeepReport,
-    UsageRow, UsageWindow, WriteError, Writer,
+    Accounts, DeadLetter, KeyInfo, LetterFilter, NewKey, PlanChange, ProjectInfo, ProjectTotals,
+    ProjectUsage, RedriveOrder, RedriveRecord, Redriven, Rotated, Store, StoreError, UpkeepPolicy,
+    UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use crate::plan::{Plan, ProjectId};
 use crate::stream::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
@@ -118,6 +121,10 @@ impl Store for SqliteStore {
         self.database.read(move |connection| epochs::epoch(connection, shard)).await
     }
 
+    async fn shards_recorded(&self) -> Result<u16, StoreError> {
+        self.database.read(epochs::shards_recorded).await
+    }
+
     async fn replace_epoch(&self, shard: u16, old: Option<Epoch>, new: Epoch) -> Result<bool, StoreError> {
         self.database.write(move |connection| epochs::replace(connection, shard, old, new)).await
     }
@@ -167,6 +174,31 @@ impl Store for SqliteStore {
         self.database.write(revoke).await.map(|revoked| self.tell(revoked))
     }
 
+    async fn rotate_key(
+        &self,
+        key_id: i64,
+        overlap: Duration,
+        key: Option<&str>,
+    ) -> Result<Rotated, StoreError> {
+        let key = key.map(str::to_owned);
+        let rotate = move |connection: &mut _| admin::rotate_key(connection, key_id, overlap, key.as_deref());
+        self.database.write(rotate).await.map(|rotated| self.tell(rotated))
+    }
+
+    async fn keys(&self, project: Option<ProjectId>) -> Result<Vec<KeyInfo>, StoreError> {
+        self.database.read(move |connection| admin::keys(connection, project)).await
+    }
+
+    async fn projects(&self) -> Result<Vec<ProjectInfo>, StoreError> {
+        self.database.read(admin::projects).await
+    }
+
+    async fn move_project(&self, project: ProjectId, plan: &str) -> Result<(), StoreError> {
+        let plan = plan.to_owned();
+        let update = move |connection: &mut _| admin::move_project(connection, project, &plan);
+        self.database.write(update).await.map(|moved| self.tell(moved))
+    }
+
     async fn dead_letters(
         &self,
         filter: &LetterFilter,
@@ -182,7 +214,30 @@ impl Store for SqliteStore {
         self.database.read(move |connection| letters::payloads(connection, &ids)).await
     }
 
+    async fn redrive(&self, order: &RedriveOrder, ids: &[i64]) -> Result<Redriven, StoreError> {
+        let (order, ids) = (order.clone(), ids.to_vec());
+        self.database.write(move |connection| redrive::redrive(connection, &order, &ids)).await
+    }
+
+    async fn redrives(&self, limit: u32) -> Result<Vec<RedriveRecord>, StoreError> {
+        self.database.read(move |connection| redrive::redrives(connection, limit)).await
+    }
+
     async fn plans(&self) -> Result<Vec<Plan>, StoreError> {
         self.database.read(accounts::plans).await
+    }
+
+    async fn set_plan(&self, name: &str, change: &PlanChange) -> Result<(Option<Plan>, Plan), StoreError> {
+        let (name, change) = (name.to_owned(), *change);
+        let set = move |connection: &mut _| admin::set_plan(connection, &name, &change);
+        self.database.write(set).await.map(|plans| self.tell(plans))
+    }
+
+    async fn usage_of_all(
+        &self,
+        from: OffsetDateTime,
+        to: OffsetDateTime,
+    ) -> Result<Vec<ProjectUsage>, StoreError> {
+        self.database.read(move |connection| admin::usage_of_all(connection, from, to)).await
     }
 }

@@ -45,10 +45,11 @@ const EVENTS: Ageing = Ageing {
              RETURNING project_id, received_at, 1",
     retired_as: Some("events"),
 };
+/// A letter that was redriven counts nothing: its events are counted where they are stored.
 const DEAD_LETTERS: Ageing = Ageing {
     delete: "DELETE FROM dead_letters WHERE dead_letter_id IN (
                  SELECT dead_letter_id FROM dead_letters WHERE received_at < ?1 ORDER BY received_at LIMIT ?2)
-             RETURNING project_id, received_at, event_count",
+             RETURNING project_id, received_at, iif(redriven_at IS NULL, event_count, 0)",
     retired_as: Some("dead_letters"),
 };
 const LEDGER: Ageing = Ageing {

@@ -52,7 +52,7 @@ pub(super) fn usage(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn count(row: &Row<'_>, column: usize) -> Result<u64, Error> {
+pub(super) fn count(row: &Row<'_>, column: usize) -> Result<u64, Error> {
     Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
 }
 
@@ -60,7 +60,7 @@ pub(super) fn totals(connection: &Connection, count_rows: bool) -> Result<Vec<Pr
     let mut totals: BTreeMap<i64, ProjectTotals> = BTreeMap::new();
     let meters = "
         SELECT project_id, sum(events), sum(duplicates), sum(dead),
-               coalesce(sum(events) FILTER (WHERE hour >= ?1), 0),
+               coalesce(sum(events - redriven) FILTER (WHERE hour >= ?1), 0),
                coalesce(sum(events) FILTER (WHERE hour >= first_time), 0),
                coalesce(sum(duplicates) FILTER (WHERE hour >= first_time), 0),
                coalesce(sum(dead) FILTER (WHERE hour >= first_time), 0)
@@ -124,7 +124,8 @@ fn count_tables(
         of(totals, row)?.event_rows += count(row, 1)?;
         Ok(())
     })?;
-    let letters = "SELECT project_id, sum(event_count) FROM dead_letters GROUP BY project_id
+    let letters =
+        "SELECT project_id, sum(event_count) FROM dead_letters WHERE redriven_at IS NULL GROUP BY project_id
                    UNION ALL SELECT project_id, count FROM retired WHERE what = 'dead_letters'";
     each(connection, letters, &[], |row| {
         of(totals, row)?.dead_rows += count(row, 1)?;
@@ -143,7 +144,7 @@ pub(super) fn counters_for_rebuild(
     let now_us = now_us().unsigned_abs();
     let mut rebuild = Rebuild::at(now_us);
     let meters = "
-        SELECT project_id, sum(events + duplicates + dead), coalesce(sum(events) FILTER (WHERE hour >= ?1), 0)
+        SELECT project_id, sum(events + duplicates + dead), coalesce(sum(events - redriven) FILTER (WHERE hour >= ?1), 0)
           FROM usage_hourly GROUP BY project_id UNION ALL SELECT project_id, 0, 0 FROM projects";
     each(connection, meters, &[this_month_us(now_us).cast_signed()], |row| {
         rebuild.metered(ProjectId(row.get(0)?), count(row, 1)?, count(row, 2)?);

@@ -122,8 +122,7 @@ struct Entry<'a> {
 struct Page<'t> {
     transaction: &'t Transaction<'t>,
     ledger: Ledger<'t>,
-    add_event: CachedStatement<'t>,
-    claim_undated: CachedStatement<'t>,
+    events: EventTable<'t>,
     /// What was received before is retired from the ledger.
     ledger_begins_us: i64,
     usage: BTreeMap<(i64, i64), Usage>,
@@ -136,8 +135,7 @@ impl<'t> Page<'t> {
         Ok(Self {
             transaction,
             ledger: Ledger::of(transaction)?,
-            add_event: transaction.prepare_cached(ADD_EVENT)?,
-            claim_undated: transaction.prepare_cached(CLAIM_UNDATED)?,
+            events: EventTable::of(transaction)?,
             ledger_begins_us: transaction.prepare_cached(watermark)?.query_row([], |row| row.get(0))?,
             usage: BTreeMap::new(),
             any_letters: false,
@@ -171,13 +169,14 @@ impl<'t> Page<'t> {
     /// Returns the bytes of the rows stored, too.
     fn store_rows(&mut self, entry: &Entry<'_>, rows: &[&[u8]]) -> Result<(Outcome, i64), Error> {
         let (mut outcome, mut bytes) = (Outcome::default(), 0);
+        let received_us = entry.ledger.received_us;
         for (index, row) in rows.iter().enumerate() {
             if entry.is_repeated && row::time(row) == EventTime::Anonymous {
                 outcome.duplicate += 1;
                 continue;
             }
             match Row::read(row) {
-                Ok(event) if self.store_event(&event, entry.ledger.received_us)? => {
+                Ok(event) if self.events.store(&event, received_us, received_us)? => {
                     outcome.stored += 1;
                     bytes += row.len() as i64;
                 }
@@ -190,33 +189,6 @@ impl<'t> Page<'t> {
             }
         }
         Ok((outcome, bytes))
-    }
-
-    /// Returns whether it is new.
-    fn store_event(&mut self, event: &Row<'_>, received_us: i64) -> Result<bool, Error> {
-        let (project, event_id) = (event.project.0, event.event_id.as_bytes());
-        let timestamp_us = match event.time {
-            EventTime::At(us) => us,
-            EventTime::Anonymous => received_us,
-            EventTime::Undated => {
-                if self.claim_undated.execute(params![project, event_id, received_us])? == 0 {
-                    return Ok(false);
-                }
-                received_us
-            }
-        };
-        let added = self.add_event.execute(params![
-            project,
-            timestamp_us,
-            event_id,
-            received_us,
-            event.name,
-            event.subject,
-            event.client_id,
-            event.properties.map(Json),
-            event.context.map(Json),
-        ])?;
-        Ok(added == 1)
     }
 
     fn bury_entry(&mut self, entry: &Entry<'_>, reason: &str, raw: &[u8]) -> Result<Outcome, Error> {
@@ -241,7 +213,8 @@ impl<'t> Page<'t> {
         self.any_letters = true;
         self.transaction.prepare_cached(ADD_LETTER)?.execute(params![
             entry.work.project.0,
-            entry.work.batch_id.as_bytes(),
+            // As the ledger has it, so that it is found from here.
+            entry.ledger.batch_id.as_bytes(),
             entry.ledger.received_us,
             index.map(|index| index as i64),
             count,
@@ -260,6 +233,53 @@ impl<'t> Page<'t> {
         sum.bytes += bytes;
         sum.duplicates += i64::from(outcome.duplicate);
         sum.dead += i64::from(outcome.dead);
+    }
+}
+
+/// The table of events, with what tells a new one from a repetition.
+pub(super) struct EventTable<'c> {
+    add: CachedStatement<'c>,
+    claim_undated: CachedStatement<'c>,
+}
+
+impl<'c> EventTable<'c> {
+    pub(super) fn of(connection: &'c Connection) -> Result<Self, Error> {
+        Ok(Self {
+            add: connection.prepare_cached(ADD_EVENT)?,
+            claim_undated: connection.prepare_cached(CLAIM_UNDATED)?,
+        })
+    }
+
+    /// Returns whether it is new. An undated id is remembered as long as if it had been sent at `claimed_us`.
+    pub(super) fn store(
+        &mut self,
+        event: &Row<'_>,
+        received_us: i64,
+        claimed_us: i64,
+    ) -> Result<bool, Error> {
+        let (project, event_id) = (event.project.0, event.event_id.as_bytes());
+        let timestamp_us = match event.time {
+            EventTime::At(us) => us,
+            EventTime::Anonymous => received_us,
+            EventTime::Undated => {
+                if self.claim_undated.execute(params![project, event_id, claimed_us])? == 0 {
+                    return Ok(false);
+                }
+                received_us
+            }
+        };
+        let added = self.add.execute(params![
+            project,
+            timestamp_us,
+            event_id,
+            received_us,
+            event.name,
+            event.subject,
+            event.client_id,
+            event.properties.map(Json),
+            event.context.map(Json),
+        ])?;
+        Ok(added == 1)
     }
 }
 

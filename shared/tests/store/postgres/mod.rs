@@ -3,6 +3,7 @@
 mod environment;
 mod kills;
 mod poison;
+mod redrive;
 mod rooms;
 mod speed;
 
@@ -104,6 +105,12 @@ impl Harness for PostgresHarness {
             payload: row.get(5),
         };
         rows.into_iter().map(letter).collect()
+    }
+
+    async fn mend_letter(&self, id: i64, payload: &[u8]) {
+        let mend = "UPDATE dead_letters SET payload = $2 WHERE dead_letter_id = $1";
+        let mended = self.connect().await.execute(mend, &[&id, &payload]).await.expect("mended");
+        assert_eq!(mended, 1);
     }
 
     async fn last_used_us(&self, key_id: i64) -> Option<i64> {

@@ -14,7 +14,7 @@ use super::{harness, store};
 use crate::suite::*;
 
 const VICTIM: &str = "sqlite::kills::victim";
-const FOLDER: &str = "MILLRACE_TEST_VICTIM_FOLDER";
+pub const FOLDER: &str = "MILLRACE_TEST_VICTIM_FOLDER";
 const BATCHES: u64 = 400;
 const EVENTS: u128 = 60;
 /// Of which so many are those of the batch before.
@@ -33,16 +33,16 @@ fn batch(seq: u64) -> Work {
 }
 
 /// A process that writes batch after batch and says so; killed when dropped.
-struct Victim {
+pub struct Victim {
     child: Child,
     says: Lines<BufReader<ChildStdout>>,
 }
 
 impl Victim {
-    fn start(folder: &Path, variables: &[(&str, &str)]) -> Self {
+    pub fn start(victim: &str, folder: &Path, variables: &[(&str, &str)]) -> Self {
         let program = std::env::current_exe().expect("a process knows its executable");
         let mut command = Command::new(program);
-        command.args(["--ignored", "--exact", VICTIM, "--nocapture"]).env(FOLDER, folder);
+        command.args(["--ignored", "--exact", victim, "--nocapture"]).env(FOLDER, folder);
         command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("a child can be started");
         let output = child.stdout.take().expect("standard output is piped");
@@ -50,7 +50,7 @@ impl Victim {
     }
 
     /// Waits until it says this.
-    fn wait_for(&mut self, wanted: &str) {
+    pub fn wait_for(&mut self, wanted: &str) {
         let mut said = self.says.by_ref().map_while(Result::ok);
         let is_said = tokio::task::block_in_place(|| said.any(|line| line == wanted));
         assert!(is_said, "the victim ended without {wanted:?}");
@@ -85,7 +85,7 @@ async fn a_killed_process_loses_nothing_that_was_written() {
     let project = project(&harness.store(), "p").await;
     assert_eq!(project, ProjectId(1));
     for written in [0, 7, 60, 150] {
-        let mut victim = Victim::start(harness.folder.path(), &[]);
+        let mut victim = Victim::start(VICTIM, harness.folder.path(), &[]);
         victim.wait_for(&format!("written {written}"));
         drop(victim);
         let survivor = harness.another();
@@ -110,7 +110,7 @@ async fn nothing_is_said_to_be_written_that_the_disk_has_not_confirmed() {
     // A disk that takes writes, and fails when it is asked whether it has them.
     let disk = Shim::create();
     disk.fail_disk(Some(DiskError::Broken));
-    let mut victim = Victim::start(harness.folder.path(), &disk.variables());
+    let mut victim = Victim::start(VICTIM, harness.folder.path(), &disk.variables());
     victim.wait_for("refused 58030");
     victim.wait_for("refused 58030");
     disk.fail_disk(None);

@@ -2,6 +2,7 @@
 
 mod environment;
 mod kills;
+mod redrive;
 mod rooms;
 mod speed;
 
@@ -116,6 +117,11 @@ impl Harness for SqliteHarness {
 
     async fn events(&self, project: ProjectId) -> Vec<StoredEvent> {
         self.all(EVENTS, project, event)
+    }
+
+    async fn mend_letter(&self, id: i64, payload: &[u8]) {
+        let mend = "UPDATE dead_letters SET payload = ?2 WHERE dead_letter_id = ?1";
+        assert_eq!(self.connect().execute(mend, rusqlite::params![id, payload]).expect("mended"), 1);
     }
 
     async fn last_used_us(&self, key_id: i64) -> Option<i64> {

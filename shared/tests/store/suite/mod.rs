@@ -1,9 +1,11 @@
 //! What every store promises. Nothing here knows which store it is.
 
 pub mod accounts;
+pub mod admin;
 pub mod keeping;
 pub mod letters;
 pub mod racing;
+pub mod redriving;
 pub mod writing;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,6 +34,8 @@ pub trait Harness: Send + Sync {
     async fn last_used_us(&self, key_id: i64) -> Option<i64>;
     /// Every dead letter of a project, oldest first.
     async fn letters(&self, project: ProjectId) -> Vec<StoredLetter>;
+    /// Puts something else into a letter, as if the database had come to like what is in it.
+    async fn mend_letter(&self, id: i64, payload: &[u8]);
 }
 
 /// A row of `events`.

@@ -1,0 +1,50 @@
+//! How keys begin and end: known at once, revoked at once, rotated with an overlap.
+
+mod stack;
+
+use std::time::Duration;
+
+use stack::{PATIENCE, Stack, batch};
+use testkit::{eventually, http};
+
+async fn status(stack: &Stack, key: &str) -> u16 {
+    let bearer = format!("Bearer {key}");
+    http::post(stack.server.address, "/v1/events", &[("authorization", &bearer)], batch(1)).await.status
+}
+
+async fn is_refused(stack: &Stack, key: &str) {
+    eventually(PATIENCE, "the key to be refused", async || {
+        let status = status(stack, key).await;
+        (status == 401).then_some(()).ok_or(status.to_string())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_unknown_at_once_and_a_new_one_is_known() {
+    let stack = Stack::start().await;
+    let (_, key) = stack.another_project("short-lived", "pro", false).await;
+    assert!(stack.store.revoke_key(key.key_id).await.unwrap());
+    is_refused(&stack, &key.key).await;
+    assert_eq!(stack.post(batch(1)).await.status, 202, "the other keys go on");
+}
+
+#[tokio::test]
+async fn during_the_overlap_of_a_rotation_both_keys_open_the_project() {
+    let stack = Stack::start().await;
+    let (_, old) = stack.another_project("rotated", "pro", false).await;
+    let rotated = stack.store.rotate_key(old.key_id, Duration::from_secs(3_600), None).await.unwrap();
+    stack.known(&rotated.new.key).await;
+    assert_eq!((status(&stack, &old.key).await, status(&stack, &rotated.new.key).await), (202, 202));
+}
+
+#[tokio::test]
+async fn an_old_key_ends_with_its_overlap_although_the_database_is_away() {
+    let mut stack = Stack::start().await;
+    let (_, old) = stack.another_project("rotated", "pro", false).await;
+    let rotated = stack.store.rotate_key(old.key_id, Duration::from_secs(2), None).await.unwrap();
+    stack.known(&rotated.new.key).await;
+    stack.postgres.stop_immediate().await;
+    is_refused(&stack, &old.key).await;
+    assert_eq!(status(&stack, &rotated.new.key).await, 202, "the new one goes on");
+}

@@ -1,0 +1,63 @@
+//! Finds what an operator has named, or says what was probably meant.
+
+use shared::plan::Plan;
+use shared::store::{ProjectInfo, Store};
+
+use crate::failure::Failure;
+
+/// How alike two names must be for one to be taken for the other, from 0 to 1 (Jaro).
+const LIKENESS_MIN: f64 = 0.7;
+
+/// The project of this name.
+///
+/// # Errors
+/// [`Failure::Refused`] with the name that was probably meant.
+pub(crate) async fn project(store: &dyn Store, name: &str) -> Result<ProjectInfo, Failure> {
+    let mut projects = store.projects().await?;
+    match projects.iter().position(|project| project.name == name) {
+        Some(at) => Ok(projects.swap_remove(at)),
+        None => Err(unknown("project", name, projects.iter().map(|project| project.name.as_str()))),
+    }
+}
+
+/// The plan of this name.
+///
+/// # Errors
+/// [`Failure::Refused`] with the name that was probably meant.
+pub(crate) async fn plan(store: &dyn Store, name: &str) -> Result<Plan, Failure> {
+    let mut plans = store.plans().await?;
+    match plans.iter().position(|plan| plan.name == name) {
+        Some(at) => Ok(plans.swap_remove(at)),
+        None => Err(unknown("plan", name, plans.iter().map(|plan| plan.name.as_str()))),
+    }
+}
+
+fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Failure {
+    let meant = nearest(name, known).map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
+    Failure::Refused(format!("there is no {what} named {name:?}; {meant}`millrace {what} list` shows all"))
+}
+
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let likeness = |candidate: &str| strsim::jaro(&name.to_lowercase(), &candidate.to_lowercase());
+    known
+        .map(|candidate| (likeness(candidate), candidate))
+        .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_name_is_taken_for_the_nearest_one() {
+        let known = ["shop", "workshop", "bank"];
+        let meant = |name| nearest(name, known.into_iter());
+        assert_eq!(
+            ["shpo", "Shop", "worksop", "bnak"].map(meant),
+            ["shop", "shop", "workshop", "bank"].map(Some)
+        );
+        assert_eq!(meant("zebra"), None);
+    }
+}

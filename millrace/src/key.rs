@@ -1,0 +1,194 @@
+//! `millrace key`: how clients show which project they are of. A key's text is printed once, when it is made.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use shared::key::check_chosen_key;
+use shared::store::{KeyInfo, NewKey, Store};
+
+use crate::failure::Failure;
+use crate::find;
+use crate::moment::{shown, span};
+use crate::output::{Output, table};
+
+/// The longest that an old key may go on beside the new one.
+const OVERLAP_MAX: Duration = Duration::from_secs(90 * 86_400);
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum KeyCommand {
+    /// List keys: numbers and dates, never the keys themselves
+    ///
+    /// Shows which keys are in use, which are ending, and which could be revoked because nobody uses them.
+    #[command(after_help = "Examples:\n  millrace key list\n  millrace key list shop")]
+    List {
+        /// Only the keys of this project
+        project: Option<String>,
+    },
+    /// Create one more key for a project
+    ///
+    /// Give each program of yours its own key: then one can be revoked without stopping the others.
+    #[command(after_help = "Example:\n  millrace key create shop --signed")]
+    Create {
+        /// The project's name
+        project: String,
+        #[command(flatten)]
+        key: KeyArgs,
+    },
+    /// Replace a key by a new one; the old one goes on for a while
+    ///
+    /// Prints a new key of the same kind for the same project. Give it to your clients before the overlap is over: then
+    /// the old key is refused by itself, at that very moment. A key can be rotated once; next time, rotate the new one.
+    #[command(
+        after_help = "Examples:\n  millrace key rotate 7                  both work for a day, then only the new one\n  \
+                            millrace key rotate 7 --overlap 7d\n  \
+                            millrace key rotate 7 --overlap 0      the old one has leaked: refuse it at once"
+    )]
+    Rotate {
+        /// The old key's number, as `millrace key list` shows it
+        key_id: i64,
+        /// How long the old key goes on: 30m, 24h, 7d; 0 ends it at once; at most 90d
+        #[arg(long, default_value = "24h", value_parser = overlap)]
+        overlap: Duration,
+        /// Use this text as the new key (16 to 200 visible characters) instead of a random one
+        #[arg(long)]
+        key: Option<String>,
+    },
+    /// Revoke a key: it is refused from now on, everywhere
+    ///
+    /// For a key that has leaked or that nobody needs any more. There is no way back: create a new one instead.
+    #[command(after_help = "Example:\n  millrace key revoke 7")]
+    Revoke {
+        /// The key's number, as `millrace key list` shows it
+        key_id: i64,
+    },
+}
+
+/// How a new key is to be.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct KeyArgs {
+    /// Use this text as the key (16 to 200 visible characters) instead of a random one
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// Demand that every request is signed (Standard Webhooks); prints the signing secret
+    #[arg(long)]
+    pub(crate) signed: bool,
+}
+
+fn overlap(text: &str) -> Result<Duration, &'static str> {
+    match span(text)? {
+        overlap if overlap <= OVERLAP_MAX => Ok(overlap),
+        _ => Err("an overlap is at most 90d"),
+    }
+}
+
+/// Runs one of them.
+pub(crate) async fn run(store: &dyn Store, output: &Output, command: KeyCommand) -> Result<(), Failure> {
+    match command {
+        KeyCommand::List { project } => list(store, output, project.as_deref()).await,
+        KeyCommand::Create { project, key } => create(store, output, &project, &key).await,
+        KeyCommand::Rotate { key_id, overlap, key } => {
+            rotate(store, output, key_id, overlap, key.as_deref()).await
+        }
+        KeyCommand::Revoke { key_id } => revoke(store, output, key_id).await,
+    }
+}
+
+async fn list(store: &dyn Store, output: &Output, project: Option<&str>) -> Result<(), Failure> {
+    let project = match project {
+        Some(name) => Some(find::project(store, name).await?.project),
+        None => None,
+    };
+    let keys = store.keys(project).await?;
+    let row = |key: &KeyInfo| {
+        vec![
+            key.key_id.to_string(),
+            key.project.clone(),
+            shown(key.created_at),
+            key.last_used_at.map_or_else(|| "never".to_owned(), shown),
+            key.expires_at.map_or_else(|| "never".to_owned(), shown),
+            key.revoked_at.map_or_else(|| "no".to_owned(), shown),
+            if key.signed { "yes" } else { "no" }.to_owned(),
+        ]
+    };
+    let rows: Vec<_> = keys.iter().map(row).collect();
+    let text = if rows.is_empty() {
+        "There is no key yet. A project comes with one: millrace project create shop --plan pro".to_owned()
+    } else {
+        table(&["key", "project", "created", "last used", "expires", "revoked", "signed"], &rows)
+    };
+    output.print(&text, &json!({ "keys": keys.iter().map(as_json).collect::<Vec<_>>() }))
+}
+
+fn as_json(key: &KeyInfo) -> Value {
+    json!({
+        "key_id": key.key_id,
+        "project": key.project,
+        "signed": key.signed,
+        "created_at": shown(key.created_at),
+        "last_used_at": key.last_used_at.map(shown),
+        "expires_at": key.expires_at.map(shown),
+        "revoked_at": key.revoked_at.map(shown),
+    })
+}
+
+async fn create(store: &dyn Store, output: &Output, project: &str, key: &KeyArgs) -> Result<(), Failure> {
+    check(key.key.as_deref())?;
+    find::project(store, project).await?;
+    let new = store.create_key(project, key.key.as_deref(), key.signed).await?;
+    let text = format!("Created a key for project {project}.\n{}", describe(&new));
+    let json = json!({
+        "project": project, "key_id": new.key_id, "key": new.key, "signing_secret": new.signing_secret,
+    });
+    output.print(&text, &json)
+}
+
+async fn rotate(
+    store: &dyn Store,
+    output: &Output,
+    key_id: i64,
+    overlap: Duration,
+    chosen: Option<&str>,
+) -> Result<(), Failure> {
+    check(chosen)?;
+    let rotated = store.rotate_key(key_id, overlap, chosen).await?;
+    let (project, ends) = (&rotated.project, shown(rotated.old_expires_at));
+    let old = if overlap.is_zero() {
+        format!("Key {key_id} of project {project} is refused from now on.")
+    } else {
+        format!("Key {key_id} of project {project} goes on until {ends} and is refused from then on.")
+    };
+    let new = rotated.new;
+    let text = format!("{old} The new one:\n{}", describe(&new));
+    let json = json!({
+        "project": project, "rotated": key_id, "rotated_expires_at": ends,
+        "key_id": new.key_id, "key": new.key, "signing_secret": new.signing_secret,
+    });
+    output.print(&text, &json)
+}
+
+async fn revoke(store: &dyn Store, output: &Output, key_id: i64) -> Result<(), Failure> {
+    if !store.revoke_key(key_id).await? {
+        return Err(Failure::Refused(format!(
+            "there is no live key with number {key_id}; `millrace key list` shows all"
+        )));
+    }
+    output.print(&format!("Key {key_id} is revoked."), &json!({ "revoked": key_id }))
+}
+
+/// # Errors
+/// What is wrong with a key that was chosen.
+pub(crate) fn check(chosen: Option<&str>) -> Result<(), Failure> {
+    let complaint = chosen.map(check_chosen_key).transpose();
+    complaint.map(|_| ()).map_err(|complaint| Failure::Usage(format!("--key: {complaint}")))
+}
+
+/// A new key, as its owner is shown it.
+pub(crate) fn describe(new: &NewKey) -> String {
+    let mut text = format!("Key {}: {}\n", new.key_id, new.key);
+    if let Some(secret) = &new.signing_secret {
+        text.push_str(&format!("Signing secret: {secret}\n"));
+    }
+    text.push_str("Keep it now: only its hash is stored, and it is not shown again.\n");
+    text
+}

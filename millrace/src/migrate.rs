@@ -1,0 +1,18 @@
+//! `millrace migrate`: the schema.
+
+use serde_json::json;
+use shared::store::Store;
+
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Brings the schema up to date, and says what that took.
+pub(crate) async fn run(store: &dyn Store, output: &Output) -> Result<(), Failure> {
+    let applied = store.migrate().await?;
+    let text = if applied.is_empty() {
+        "The database is up to date.".to_owned()
+    } else {
+        format!("Applied {}. The database is up to date.", applied.join(", "))
+    };
+    output.print(&text, &json!({ "applied": applied }))
+}

@@ -1,0 +1,190 @@
+//! The two files of the embedded installation, read with SQLite, while a program of ours has them open or after it died.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OpenFlags, Row, params};
+use uuid::Uuid;
+
+use super::{Entry, Evidence, Letter, StoredEvent, StreamCounters, Sums};
+
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+const SUMS: &str = "
+    SELECT l.accepted, l.stored, l.duplicate, l.dead, u.events, u.duplicates, u.dead, d.dead
+      FROM (SELECT coalesce(sum(accepted), 0) AS accepted, coalesce(sum(stored), 0) AS stored,
+                   coalesce(sum(duplicate), 0) AS duplicate, coalesce(sum(dead), 0) AS dead
+              FROM batches WHERE project_id = ?1) l,
+           (SELECT coalesce(sum(events), 0) AS events, coalesce(sum(duplicates), 0) AS duplicates,
+                   coalesce(sum(dead), 0) AS dead FROM usage_hourly WHERE project_id = ?1) u,
+           (SELECT coalesce(sum(event_count), 0) AS dead FROM dead_letters WHERE project_id = ?1) d";
+const LEDGER: &str = "
+    SELECT batch_id, received_at / 1000, accepted FROM batches WHERE project_id = ?1 ORDER BY received_at, entry_seq";
+const STORED_IN_MONTH: &str = "
+    SELECT coalesce(sum(stored), 0) FROM batches
+     WHERE project_id = ?1 AND strftime('%Y%m', received_at / 1000000, 'unixepoch')
+                               = coalesce(CAST(?2 AS TEXT), strftime('%Y%m', 'now'))";
+const EVENTS: &str = "
+    SELECT properties ->> '$.n', event_id, timestamp, received_at, name, subject, client_id, properties, context
+      FROM events WHERE project_id = ?1";
+const LETTERS: &str = "SELECT event_count, payload, reason FROM dead_letters WHERE project_id = ?1";
+const BULK: &str = "
+    SELECT coalesce(sum(length(properties ->> '$.bulk')), 0) FROM events WHERE project_id = ?1 AND event_id = ?2";
+const METERED: &str = "SELECT project_id, sum(events + duplicates + dead) FROM usage_hourly GROUP BY project_id ORDER BY project_id";
+const COUNTERS: &str = "SELECT accepted, pending, used, tat_us, month FROM projects WHERE project = ?1";
+const LEFT: &str = "
+    SELECT (SELECT count(*) FROM entries), (SELECT count(*) FROM markers WHERE expires_ms IS NULL),
+           backlog_entries, backlog_events, backlog_bytes FROM shard";
+
+/// A data directory.
+#[derive(Clone, Debug)]
+pub struct Files {
+    folder: PathBuf,
+}
+
+impl Files {
+    /// The data directory of `millrace`.
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    /// A view of one of the files that can change nothing in it.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub(in crate::oracle) fn open(&self, name: &str) -> rusqlite::Result<Connection> {
+        let file = Connection::open_with_flags(self.folder.join(name), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        file.busy_timeout(BUSY_TIMEOUT)?;
+        Ok(file)
+    }
+
+    fn store(&self) -> Connection {
+        self.open("events.db").expect("the store's file can be opened")
+    }
+
+    fn stream(&self) -> Connection {
+        self.open("stream.db").expect("the stream's file can be opened")
+    }
+
+    fn all<T>(
+        file: &Connection,
+        question: &str,
+        project: i64,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Vec<T> {
+        let mut statement = file.prepare(question).expect("a question the file understands");
+        let rows = statement.query_map([project], read).expect("the file answers the oracle");
+        rows.collect::<Result<_, _>>().expect("the file answers the oracle")
+    }
+}
+
+/// What every project has metered.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(in crate::oracle) fn metered(file: &Connection) -> rusqlite::Result<Vec<(i64, i64)>> {
+    file.prepare(METERED)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+fn uuid(row: &Row<'_>, at: usize) -> rusqlite::Result<Uuid> {
+    row.get(at).map(Uuid::from_bytes)
+}
+
+#[async_trait]
+impl Evidence for Files {
+    async fn events(&self, project: i64, visit: &mut (dyn FnMut(StoredEvent) + Send)) {
+        let file = self.store();
+        let stored = |row: &Row<'_>| {
+            visit(StoredEvent {
+                number: row.get(0)?,
+                event_id: uuid(row, 1)?,
+                time_us: row.get(2)?,
+                received_us: row.get(3)?,
+                name: row.get(4)?,
+                subject: row.get(5)?,
+                client_id: row.get(6)?,
+                properties: row.get(7)?,
+                context: row.get(8)?,
+            });
+            Ok(())
+        };
+        Self::all(&file, EVENTS, project, stored);
+    }
+
+    async fn letters(&self, project: i64) -> Vec<Letter> {
+        Self::all(&self.store(), LETTERS, project, |row| {
+            Ok(Letter { events: row.get(0)?, payload: row.get(1)?, reason: row.get(2)? })
+        })
+    }
+
+    async fn sums(&self, project: i64) -> Sums {
+        let sums = Self::all(&self.store(), SUMS, project, |row| {
+            let mut sums = [0; 8];
+            for (at, sum) in sums.iter_mut().enumerate() {
+                *sum = row.get(at)?;
+            }
+            Ok(sums)
+        });
+        let [accepted, stored, duplicate, dead, events, duplicates, usage_dead, letters] = sums[0];
+        Sums { ledger: [accepted, stored, duplicate, dead], usage: [events, duplicates, usage_dead], letters }
+    }
+
+    async fn ledger(&self, project: i64) -> Vec<Entry> {
+        Self::all(&self.store(), LEDGER, project, |row| {
+            Ok(Entry { batch: uuid(row, 0)?, received_ms: row.get(1)?, accepted: row.get(2)? })
+        })
+    }
+
+    async fn stored_in_month(&self, project: i64, month: Option<u64>) -> u64 {
+        let stored = self.store().query_row(STORED_IN_MONTH, params![project, month], |row| row.get(0));
+        stored.expect("the file answers the oracle")
+    }
+
+    async fn bulk_chars(&self, project: i64, event_id: Uuid) -> usize {
+        let chars = self.store().query_row(BULK, params![project, event_id.as_bytes()], |row| row.get(0));
+        chars.expect("the file answers the oracle")
+    }
+
+    async fn metered(&self) -> Vec<(i64, i64)> {
+        metered(&self.store()).expect("the file answers the oracle")
+    }
+
+    async fn counters(&self, project: i64) -> StreamCounters {
+        let counters = Self::all(&self.stream(), COUNTERS, project, |row| {
+            Ok(StreamCounters {
+                accepted: row.get(0)?,
+                pending: row.get(1)?,
+                used: row.get(2)?,
+                tat: row.get(3)?,
+                month: row.get(4)?,
+            })
+        });
+        counters.first().copied().unwrap_or_default()
+    }
+
+    async fn left(&self) -> Vec<String> {
+        let mut held = [0_i64; 5];
+        let read = self.stream().query_row(LEFT, [], |row| {
+            for (at, count) in held.iter_mut().enumerate() {
+                *count = row.get(at)?;
+            }
+            Ok(())
+        });
+        read.expect("the file answers the oracle");
+        let [entries, markers, backlog_entries, events, bytes] = held;
+        let said = format!(
+            "the stream holds {entries} entries and {markers} markers pending, and says that {backlog_entries} entries, \
+             {events} events, {bytes} B wait"
+        );
+        if held == [0; 5] { Vec::new() } else { vec![said] }
+    }
+
+    async fn epochs(&self) -> Vec<(Option<String>, Option<String>)> {
+        let epoch = |file: Connection, question: &str| {
+            let bytes: Option<Option<[u8; 16]>> = file.query_row(question, [], |row| row.get(0)).ok();
+            bytes.flatten().map(|bytes| Uuid::from_bytes(bytes).to_string())
+        };
+        let borne = epoch(self.stream(), "SELECT epoch FROM shard");
+        vec![(borne, epoch(self.store(), "SELECT epoch FROM stream_epochs WHERE shard = 0"))]
+    }
+}

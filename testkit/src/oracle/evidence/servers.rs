@@ -1,0 +1,178 @@
+//! PostgreSQL and Redis, asked in SQL and in commands.
+
+use std::pin::pin;
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use redis::aio::MultiplexedConnection;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use super::{Entry, Evidence, Letter, StoredEvent, StreamCounters, Sums};
+
+const ANSWERS: &str = "PostgreSQL answers the oracle";
+const SUMS: &str = "
+    SELECT l.accepted, l.stored, l.duplicate, l.dead, u.events, u.duplicates, u.dead, d.dead
+      FROM (SELECT coalesce(sum(accepted), 0)::bigint AS accepted, coalesce(sum(stored), 0)::bigint AS stored,
+                   coalesce(sum(duplicate), 0)::bigint AS duplicate, coalesce(sum(dead), 0)::bigint AS dead
+              FROM batches WHERE project_id = $1) l,
+           (SELECT coalesce(sum(events), 0)::bigint AS events, coalesce(sum(duplicates), 0)::bigint AS duplicates,
+                   coalesce(sum(dead), 0)::bigint AS dead FROM usage_hourly WHERE project_id = $1) u,
+           (SELECT coalesce(sum(event_count), 0)::bigint AS dead FROM dead_letters WHERE project_id = $1) d";
+const LEDGER: &str = "
+    SELECT batch_id, (extract(epoch FROM received_at) * 1000)::bigint, accepted
+      FROM batches WHERE project_id = $1 ORDER BY received_at, entry_seq";
+
+const STORED_IN_MONTH: &str = "
+    SELECT coalesce(sum(stored), 0)::bigint FROM batches
+     WHERE project_id = $1 AND to_char(received_at AT TIME ZONE 'UTC', 'YYYYMM')
+                        = coalesce($2::bigint::text, to_char(now() AT TIME ZONE 'UTC', 'YYYYMM'))";
+const EVENTS: &str = "
+    SELECT (properties->>'n')::bigint, event_id, (extract(epoch FROM timestamp) * 1000000)::bigint,
+           (extract(epoch FROM received_at) * 1000000)::bigint, name, subject, client_id, properties::text, context::text
+      FROM events WHERE project_id = $1";
+const DEAD_LETTERS: &str = "SELECT event_count, payload, reason FROM dead_letters WHERE project_id = $1";
+
+const BULK: &str = "
+    SELECT coalesce(sum(length(properties->>'bulk')), 0)::bigint FROM events WHERE project_id = $1 AND event_id = $2";
+const METERED: &str = "
+    SELECT coalesce(array_agg(project_id ORDER BY project_id), '{}'),
+           coalesce(array_agg(metered ORDER BY project_id), '{}')
+      FROM (SELECT project_id, sum(events + duplicates + dead)::bigint AS metered
+              FROM usage_hourly GROUP BY project_id) u";
+
+/// A connection to each, and how many shards there are.
+pub struct Servers<'a> {
+    /// To the store.
+    pub database: &'a Client,
+    /// To the stream.
+    pub redis: MultiplexedConnection,
+    /// Of the stream.
+    pub shards: u16,
+}
+
+impl Servers<'_> {
+    async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Option<T> {
+        command.query_async(&mut self.redis.clone()).await.ok()
+    }
+}
+
+/// What every project has metered.
+///
+/// # Errors
+/// When PostgreSQL does not answer.
+pub(in crate::oracle) async fn metered(database: &Client) -> Result<Vec<(i64, i64)>, tokio_postgres::Error> {
+    let row = database.query_one(METERED, &[]).await?;
+    let (projects, sums): (Vec<i64>, Vec<i64>) = (row.get(0), row.get(1));
+    Ok(projects.into_iter().zip(sums).collect())
+}
+
+#[async_trait]
+impl Evidence for Servers<'_> {
+    async fn events(&self, project: i64, visit: &mut (dyn FnMut(StoredEvent) + Send)) {
+        let mut rows = pin!(self.database.query_raw(EVENTS, [project]).await.expect(ANSWERS));
+        while let Some(row) = rows.try_next().await.expect(ANSWERS) {
+            visit(StoredEvent {
+                number: row.get(0),
+                event_id: row.get(1),
+                time_us: row.get(2),
+                received_us: row.get(3),
+                name: row.get(4),
+                subject: row.get(5),
+                client_id: row.get(6),
+                properties: row.get(7),
+                context: row.get(8),
+            });
+        }
+    }
+
+    async fn letters(&self, project: i64) -> Vec<Letter> {
+        let rows = self.database.query(DEAD_LETTERS, &[&project]).await.expect(ANSWERS);
+        let letter = |row: tokio_postgres::Row| Letter {
+            events: u64::try_from(row.get::<_, i64>(0)).unwrap_or_default(),
+            payload: row.get(1),
+            reason: row.get(2),
+        };
+        rows.into_iter().map(letter).collect()
+    }
+
+    async fn sums(&self, project: i64) -> Sums {
+        let row = self.database.query_one(SUMS, &[&project]).await.expect(ANSWERS);
+        let sum = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or_default();
+        Sums { ledger: [0, 1, 2, 3].map(sum), usage: [4, 5, 6].map(sum), letters: sum(7) }
+    }
+
+    async fn ledger(&self, project: i64) -> Vec<Entry> {
+        let rows = self.database.query(LEDGER, &[&project]).await.expect(ANSWERS);
+        let number = |number: i64| u64::try_from(number).unwrap_or_default();
+        let entry = |row: tokio_postgres::Row| Entry {
+            batch: row.get(0),
+            received_ms: number(row.get(1)),
+            accepted: number(row.get(2)),
+        };
+        rows.into_iter().map(entry).collect()
+    }
+
+    async fn stored_in_month(&self, project: i64, month: Option<u64>) -> u64 {
+        let month = month.map(|month| i64::try_from(month).expect("months are small"));
+        let row = self.database.query_one(STORED_IN_MONTH, &[&project, &month]).await.expect(ANSWERS);
+        u64::try_from(row.get::<_, i64>(0)).unwrap_or_default()
+    }
+
+    async fn bulk_chars(&self, project: i64, event_id: Uuid) -> usize {
+        let row = self.database.query_one(BULK, &[&project, &event_id]).await.expect(ANSWERS);
+        usize::try_from(row.get::<_, i64>(0)).unwrap_or_default()
+    }
+
+    async fn metered(&self) -> Vec<(i64, i64)> {
+        metered(self.database).await.expect(ANSWERS)
+    }
+
+    async fn counters(&self, project: i64) -> StreamCounters {
+        let shard = project.rem_euclid(i64::from(self.shards));
+        let key = format!("{{s{shard}}}:project:{project}");
+        let fields = ["accepted", "pending", "used", "tat", "month"];
+        let row: Option<Vec<Option<i64>>> = self.ask(redis::cmd("HMGET").arg(key).arg(&fields)).await;
+        let row = row.expect("Redis answers the oracle");
+        let field = |at: usize| row.get(at).copied().flatten().unwrap_or(0);
+        let [accepted, used, tat, month] =
+            [0, 2, 3, 4].map(|at| u64::try_from(field(at)).unwrap_or_default());
+        StreamCounters { accepted, pending: field(1), used, tat, month }
+    }
+
+    async fn left(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for shard in 0..self.shards {
+            let stream = format!("{{s{shard}}}:events");
+            let entries: u64 = self.ask(redis::cmd("XLEN").arg(&stream)).await.unwrap_or(0);
+            let pending: Option<Vec<redis::Value>> =
+                self.ask(redis::cmd("XPENDING").arg(&stream).arg("workers")).await;
+            let pending = match pending.as_deref() {
+                Some([redis::Value::Int(count), ..]) => *count,
+                _ => 0,
+            };
+            let hash = format!("{{s{shard}}}:shard");
+            let fields = ["backlog_events", "backlog_bytes"];
+            let backlog: Vec<Option<u64>> =
+                self.ask(redis::cmd("HMGET").arg(&hash).arg(&fields)).await.unwrap_or_default();
+            let backlog: u64 = backlog.into_iter().flatten().sum();
+            if entries > 0 || pending > 0 || backlog > 0 {
+                left.push(format!(
+                    "shard {shard} holds {entries} entries, {pending} pending, backlog {backlog}"
+                ));
+            }
+        }
+        left
+    }
+
+    async fn epochs(&self) -> Vec<(Option<String>, Option<String>)> {
+        let mut epochs = Vec::new();
+        for shard in 0..self.shards {
+            let borne: Option<String> = self.ask(redis::cmd("GET").arg(format!("{{s{shard}}}:epoch"))).await;
+            let recorded = "SELECT epoch::text FROM stream_epochs WHERE shard = $1";
+            let recorded = self.database.query_opt(recorded, &[&i32::from(shard)]).await.expect(ANSWERS);
+            epochs.push((borne, recorded.map(|row| row.get(0))));
+        }
+        epochs
+    }
+}
