@@ -10,7 +10,8 @@ const $ = (id) => document.getElementById(id);
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const tenths = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
-const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+// Rounded down: what is left of a quota must not look whole when it is not.
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2, roundingMode: "floor" });
 
 const count = (n) => (n < 1e6 ? whole : compact).format(n);
 const rate = (n) => (n < 100 ? tenths : whole).format(n);
@@ -90,6 +91,7 @@ function tellReadiness(unready) {
 
 function tellToday({ day, projects, more }) {
   say("day", more ? `${day} UTC, ${count(more)} more projects` : `${day} UTC`);
+  say("no-projects", "No project has a key yet: millrace project create NAME --plan PLAN");
   fill("projects", projects, ({ name, stored, duplicates, dead, left }) => {
     const project = element("th", "", name);
     project.scope = "row";
@@ -114,7 +116,7 @@ function tellRefused({ events, over_plan, last }) {
   fill("rejected", last, ({ at_ms, project, code, field, message, times }) => {
     const what = element("span", "code", times > 1 ? `${code} × ${count(times)}` : code);
     const head = element("div", "head", what, element("span", "", project ?? "no project"), moment(at_ms));
-    return element("li", "", head, element("div", "said", field ? `${field}: ${message}` : message));
+    return element("li", "", head, element("div", "said", !field || message.startsWith(field) ? message : `${field}: ${message}`));
   });
 }
 

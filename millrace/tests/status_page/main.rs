@@ -115,7 +115,7 @@ async fn the_picture_of_the_readme() {
     let served = Served::start().await;
     let browser = Chromium::start(WINDOW.0, WINDOW.1).await;
     browser.page.goto(format!("{}/#key={}", served.url(), served.key())).await.unwrap();
-    served.realistic_load().await;
+    served.realistic_load(&browser).await;
     browser.type_into("name", "signed_up").await;
     browser.click("#send button").await;
     browser.shows("answer", |text| text.contains("Stored 1")).await;
