@@ -161,7 +161,8 @@ async fn a_watcher_is_told_what_happens() {
     assert!(head.starts_with("http/1.1 200") && head.contains("content-type: text/event-stream"), "{head}");
     assert!(head.contains("cache-control: no-store") && !head.contains("access-control"), "{head}");
     watcher.until("retry: 2000\n\n").await;
-    let first = watcher.state_with("usage", |state| !state["today"].is_null()).await;
+    let is_known = |state: &Value| !state["today"].is_null() && !state["letters"].is_null();
+    let first = watcher.state_with("what the store says", is_known).await;
     assert_eq!(first["unready"], serde_json::json!([]));
     assert_eq!((&first["backlog"]["events"], &first["letters"]), (&Value::from(0), &serde_json::json!([])));
 
