@@ -97,6 +97,21 @@ impl Accounts {
         }
     }
 
+    /// Every project that has a key, once: its number, its name and its plan.
+    pub fn projects(&self) -> Vec<(ProjectId, Arc<str>, Arc<Plan>)> {
+        let snapshot = self.snapshot.load();
+        let keys = snapshot.iter().flat_map(|snapshot| snapshot.keys.values());
+        let mut projects: Vec<_> = keys
+            .map(|known| {
+                let account = &known.account;
+                (account.project, Arc::clone(&account.project_name), Arc::clone(&account.plan))
+            })
+            .collect();
+        projects.sort_unstable_by_key(|(project, ..)| *project);
+        projects.dedup_by_key(|(project, ..)| *project);
+        projects
+    }
+
     /// Reads the snapshot anew.
     ///
     /// # Errors

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shared::config::{ConfigError, Policy, PolicyArgs, Servers, ServersArgs, address, number};
+use shared::config::{ConfigError, Policy, PolicyArgs, Servers, ServersArgs, address, number, word};
+
+use crate::status::StatusPage;
 
 /// Takes event batches over HTTP, checks the project's plan, and appends them to the stream.
 #[derive(clap::Parser, Clone, Debug)]
@@ -21,6 +23,9 @@ pub struct Args {
     /// Where /metrics is served; keep it away from clients
     #[arg(long, env = "METRICS_ADDR", default_value = "127.0.0.1:9100")]
     pub metrics_addr: String,
+    /// The status page at /, which tells of all projects without a key: on, off, or auto: when LISTEN_ADDR is loopback
+    #[arg(long, env = "STATUS_PAGE", default_value = "auto")]
+    pub status_page: String,
     /// Connections to Redis over which admissions are multiplexed
     #[arg(long, env = "REDIS_CONNECTIONS", default_value = "2")]
     pub redis_connections: String,
@@ -69,6 +74,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// See [`Args::metrics_addr`].
     pub metrics: SocketAddr,
+    /// See [`Args::status_page`].
+    pub status_page: StatusPage,
     /// At least 1.
     pub redis_connections: usize,
     /// See [`Limits`].
@@ -110,10 +117,20 @@ impl Args {
             servers: self.servers.check()?,
             listen: address("LISTEN_ADDR", &self.listen_addr)?,
             metrics: address("METRICS_ADDR", &self.metrics_addr)?,
+            status_page: status_page(&self.status_page)?,
             redis_connections: number("REDIS_CONNECTIONS", &self.redis_connections, 1..=64)?,
             limits: self.limits.check()?,
         })
     }
+}
+
+/// The setting `STATUS_PAGE`.
+///
+/// # Errors
+/// [`ConfigError`] when it is none of its words.
+pub fn status_page(value: &str) -> Result<StatusPage, ConfigError> {
+    let words = [("auto", StatusPage::Auto), ("on", StatusPage::On), ("off", StatusPage::Off)];
+    word("STATUS_PAGE", value, &words)
 }
 
 impl LimitArgs {
@@ -169,6 +186,7 @@ mod tests {
             ("--listen-addr", "", "LISTEN_ADDR"),
             ("--listen-addr", "localhost", "LISTEN_ADDR"),
             ("--metrics-addr", "9100", "METRICS_ADDR"),
+            ("--status-page", "yes", "STATUS_PAGE"),
             ("--redis-url", "http://x", "REDIS_URL"),
             ("--database-url", "", "DATABASE_URL"),
             ("--redis-connections", "0", "REDIS_CONNECTIONS"),

@@ -162,7 +162,7 @@ impl Problem {
     }
 
     /// What is wrong and what would be right, for people.
-    fn message(&self) -> Cow<'_, str> {
+    pub fn message(&self) -> Cow<'_, str> {
         match self {
             Self::InvalidJson(message) | Self::Unauthenticated(message) => message.into(),
             Self::PayloadTooLarge(message) => message.as_ref().into(),

@@ -18,8 +18,21 @@ pub fn alive() -> Answer {
     answer::json_text(StatusCode::OK, r#"{"status":"ok"}"#)
 }
 
-/// 200, or 503 with every reason. The store being away is none: batches are taken without it.
+/// 200, or 503 with every reason.
 pub async fn ready(service: &Service) -> Answer {
+    let reasons = reasons(service).await;
+    let ready = reasons.is_empty();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut answer = answer::json(status, &Readiness { ready, reasons });
+    if !ready {
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    answer
+}
+
+/// Why a batch sent now would not be taken; nothing when it would. The store being away is no reason: batches are taken
+/// without it.
+pub async fn reasons(service: &Service) -> Vec<&'static str> {
     let mut reasons = Vec::new();
     if service.draining() {
         reasons.push("the server is stopping");
@@ -37,11 +50,5 @@ pub async fn ready(service: &Service) -> Answer {
     if !service.trust.durable_enough() {
         reasons.push("the stream is not known to put every write on disk before it answers");
     }
-    let ready = reasons.is_empty();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut answer = answer::json(status, &Readiness { ready, reasons });
-    if !ready {
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    answer
+    reasons
 }

@@ -195,7 +195,7 @@ async fn take(
     let (dialect, keyed) = (terms.dialect, terms.idempotency_key.is_some());
     let prepared =
         service.work(decoded.len(), move || prepare(dialect, &decoded, origin, events_max, keyed)).await;
-    count_rejections(&prepared);
+    note_rejections(service, known, &prepared);
     let prepared = prepared?;
     let (found, max) = (u64::from(prepared.packed.count), known.plan().batch_events_max());
     if found > max {
@@ -208,7 +208,7 @@ async fn take(
     Ok(Accepted { batch_id, count: prepared.packed.count, rejected: prepared.rejected })
 }
 
-fn count_rejections(prepared: &Result<Prepared, BodyError>) {
+fn note_rejections(service: &Service, known: &Known, prepared: &Result<Prepared, BodyError>) {
     let rejected = match prepared {
         Ok(prepared) => prepared.rejected.as_slice(),
         Err(BodyError::NoValidEvent { rejected }) => rejected,
@@ -217,6 +217,7 @@ fn count_rejections(prepared: &Result<Prepared, BodyError>) {
     for rejection in rejected {
         metrics::event_refused(rejection.code);
     }
+    service.status.note_events(&known.account.project_name, rejected);
 }
 
 fn prepare(

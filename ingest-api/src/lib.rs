@@ -1,7 +1,7 @@
 //! HTTP only: a socket on one side, [`shared::stream::Stream::admit`] on the other.
 //!
 //! [`server`] accepts connections, [`routes`] finds the handler of each request, [`ingest`] is the path of a batch, and
-//! [`error`] is the one place where reasons become answers. In the background [`accounts`] keeps keys and plans fresh
+//! [`error`] is the one place where reasons become answers; [`status`] is a page for people. In the background [`accounts`] keeps keys and plans fresh
 //! and [`trust`] watches over the stream.
 //!
 //! What this crate must never do: acknowledge a batch that the stream has not admitted, wait for the store on the way
@@ -28,6 +28,7 @@ pub mod routes;
 pub mod server;
 pub mod service;
 pub mod signature;
+pub mod status;
 pub mod trust;
 pub mod usage;
 pub mod wait;
@@ -42,6 +43,7 @@ use tokio::sync::watch;
 
 pub use service::Deps;
 use service::{Service, Stage};
+pub use status::StatusPage;
 
 /// How long last-used times may take at the end; they are not worth more.
 const LAST_FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
@@ -67,7 +69,7 @@ pub async fn run(
 ) -> std::io::Result<()> {
     let address = listener.local_addr()?;
     let (stage, stages) = watch::channel(Stage::Serving);
-    let service = Arc::new(Service::new(deps, stages));
+    let service = Arc::new(Service::new(deps, address, stages));
     let scraping = async {
         match scrape {
             Some(Scrape { listener, handle }) => {
@@ -86,6 +88,7 @@ pub async fn run(
         () = scraping => {}
         never = service.accounts.keep_fresh(&service.store) => match never {},
         never = service.accounts.keep_last_used(&service.store) => match never {},
+        never = status::keep_telling(&service) => match never {},
         never = service.trust.keep(&service.stream, &service.store) => match never {},
     }
     let flush = service.accounts.flush_last_used(&service.store);

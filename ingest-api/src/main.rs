@@ -52,7 +52,13 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         pool_size: STORE_CONNECTIONS,
         application: "millrace-ingest-api",
     });
-    let deps = Deps { stream, store, durability: policy.durability, limits: config.limits };
+    let deps = Deps {
+        stream,
+        store,
+        durability: policy.durability,
+        status_page: config.status_page,
+        limits: config.limits,
+    };
     let scrape = Scrape { listener: scrape_listener, handle };
     Ok(run(listener, Some(scrape), deps, stop_requested()).await?)
 }

@@ -16,6 +16,7 @@ use crate::body::Upload;
 use crate::error::Problem;
 use crate::ratelimit::Fields;
 use crate::service::Service;
+use crate::status::View;
 use crate::{batches, cors, health, ingest, limits, openapi, signature, usage};
 
 /// One route.
@@ -45,6 +46,8 @@ enum Handler {
     Keyed(Keyed),
     /// Answers the caller whose key is in the head or in the body.
     Segment(Dialect),
+    /// Answers whom the status page is shown to; for everybody else it is not there.
+    Status(View),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +101,8 @@ pub const ROUTES: &[Route] = &[
     get("/healthz", Handler::Open(Open::Alive)),
     get("/readyz", Handler::Open(Open::Ready)),
     get("/openapi.json", Handler::Open(Open::Document)),
+    get("/", Handler::Status(View::Page)),
+    get("/status/stream", Handler::Status(View::Live)),
 ];
 
 /// The route's name in metrics for requests that have none.
@@ -110,6 +115,11 @@ impl Route {
             Some(prefix) => path.strip_prefix(prefix).is_some_and(|id| !id.is_empty() && !id.contains('/')),
             None => self.path == path,
         }
+    }
+
+    /// Whether this is the status page's: not part of the interface for programs, and not for pages of other sites.
+    pub fn is_for_people(&self) -> bool {
+        matches!(self.handler, Handler::Status(_))
     }
 
     fn takes(&self, method: &Method) -> bool {
@@ -133,17 +143,26 @@ pub async fn answer(service: Arc<Service>, request: Request<Incoming>) -> Answer
     let (head, body) = request.into_parts();
     let upload = Upload::new(&head.headers, body);
     let path = head.uri.path();
-    let route = ROUTES.iter().find(|route| route.matches(path));
+    let is_there =
+        |route: &&Route| route.matches(path) && (service.status.is_shown() || !route.is_for_people());
+    let route = ROUTES.iter().find(is_there);
     let mut answer = match route {
         None => {
-            Problem::NotFound("there is nothing at this path; /openapi.json tells what there is").answer()
+            let nothing =
+                Problem::NotFound("there is nothing at this path; /openapi.json tells what there is");
+            misdirected(&service, &head.method, &nothing)
         }
         Some(route) if route.takes(&head.method) => dispatch(&service, route, &head, upload).await,
         Some(route) if route.method == Verb::Post && head.method == Method::OPTIONS => cors::preflight(),
-        Some(route) => Problem::MethodNotAllowed { allow: route.allow().to_owned() }.answer(),
+        Some(route) => {
+            let wrong = Problem::MethodNotAllowed { allow: route.allow().to_owned() };
+            misdirected(&service, &head.method, &wrong)
+        }
     };
     let headers = answer.headers_mut();
-    cors::allow_any_origin(headers);
+    if !route.is_some_and(Route::is_for_people) {
+        cors::allow_any_origin(headers);
+    }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if service.draining() {
@@ -157,21 +176,34 @@ pub async fn answer(service: Arc<Service>, request: Request<Incoming>) -> Answer
     answer
 }
 
+/// Nothing takes the request. Only of a post is it told on the status page: somebody expected to be heard.
+fn misdirected(service: &Service, method: &Method, problem: &Problem) -> Answer {
+    if method == Method::POST { refuse(service, None, problem) } else { problem.answer() }
+}
+
+fn refuse(service: &Service, known: Option<&Known>, problem: &Problem) -> Answer {
+    service.status.note_request(known.map(|known| &known.account.project_name), problem);
+    problem.answer()
+}
+
 async fn dispatch(service: &Service, route: &Route, head: &Parts, upload: Upload) -> Answer {
     match route.handler {
         Handler::Open(Open::Alive) => health::alive(),
         Handler::Open(Open::Ready) => health::ready(service).await,
         Handler::Open(Open::Document) => openapi::show(),
         Handler::Keyed(handler) => match service.caller(&head.headers) {
-            Err(problem) => problem.answer(),
-            Ok(known) => for_caller(serve(service, handler, head, upload, &known).await, &known),
+            Err(problem) => refuse(service, None, &problem),
+            Ok(known) => for_caller(service, serve(service, handler, head, upload, &known).await, &known),
         },
         Handler::Segment(dialect) => match ingest::segment_caller(service, &head.headers, upload).await {
-            Err(problem) => problem.answer(),
+            Err(problem) => refuse(service, None, &problem),
             Ok((known, body)) => {
-                for_caller(ingest::segment(service, head, body, &known, dialect).await, &known)
+                for_caller(service, ingest::segment(service, head, body, &known, dialect).await, &known)
             }
         },
+        Handler::Status(view) => {
+            service.status.show(view, head, service.stage.clone()).unwrap_or_else(|problem| problem.answer())
+        }
     }
 }
 
@@ -204,8 +236,8 @@ async fn serve(
 }
 
 /// Whatever a known caller is told, the state of its limits is told with it.
-fn for_caller(served: Result<Answer, Problem>, known: &Known) -> Answer {
-    let mut answer = served.unwrap_or_else(|problem| problem.answer());
+fn for_caller(service: &Service, served: Result<Answer, Problem>, known: &Known) -> Answer {
+    let mut answer = served.unwrap_or_else(|problem| refuse(service, Some(known), &problem));
     // The key was right and the signature was not: that is nobody we know.
     if answer.status() != StatusCode::UNAUTHORIZED {
         let fields = Fields::new(known.plan(), &known.project.standing());

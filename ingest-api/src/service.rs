@@ -1,5 +1,6 @@
 //! What all requests share: the two places an event can be, the accounts, and the limits.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::body::{Budget, Reserved, Upload};
 use crate::config::Limits;
 use crate::encoding::{self, DecodeError, Encoding};
 use crate::error::Problem;
+use crate::status::{Status, StatusPage};
 use crate::trust::Trust;
 
 /// Work on up to this many bytes is done where it stands: it takes less time than handing it over would disturb.
@@ -38,6 +40,8 @@ pub struct Deps {
     pub store: SharedStore,
     /// What acknowledged must mean.
     pub durability: Durability,
+    /// Who may see the status page.
+    pub status_page: StatusPage,
     /// See [`Limits`].
     pub limits: Limits,
 }
@@ -72,6 +76,8 @@ pub struct Service {
     pub accounts: Accounts,
     /// What is known of the stream.
     pub trust: Trust,
+    /// What the status page is told.
+    pub status: Status,
     /// See [`Stage`].
     pub stage: watch::Receiver<Stage>,
     /// Clients that wait for an outcome.
@@ -92,8 +98,8 @@ pub struct Received {
 }
 
 impl Service {
-    /// A server that has not read its accounts yet.
-    pub fn new(deps: Deps, stage: watch::Receiver<Stage>) -> Self {
+    /// A server at this address that has not read its accounts yet.
+    pub fn new(deps: Deps, address: SocketAddr, stage: watch::Receiver<Stage>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             stream: deps.stream,
@@ -101,6 +107,7 @@ impl Service {
             limits: deps.limits,
             accounts: Accounts::default(),
             trust: Trust::new(deps.durability),
+            status: Status::new(deps.status_page.audience(address)),
             stage,
             waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
             reports: Semaphore::new(REPORTS_MAX),

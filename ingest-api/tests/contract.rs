@@ -144,7 +144,9 @@ async fn the_key_may_be_the_user_name_of_basic() {
 #[tokio::test]
 async fn paths_and_methods_are_those_of_the_table() {
     let stack = Stack::start().await;
-    for path in ["/", "/v1", "/v1/events/", "/v1/batches/", "/v1/batches/a/b", "/metrics", "/v1/unknown"] {
+    for path in
+        ["/status", "/v1", "/v1/events/", "/v1/batches/", "/v1/batches/a/b", "/metrics", "/v1/unknown"]
+    {
         let answer = stack.get(path).await;
         assert_eq!((answer.status, problem(&answer).as_str()), (404, "not_found"), "{path}");
     }
@@ -167,7 +169,7 @@ async fn paths_and_methods_are_those_of_the_table() {
 #[tokio::test]
 async fn head_is_get_without_the_body() {
     let stack = Stack::start().await;
-    for path in ["/healthz", "/openapi.json", "/v1/limits"] {
+    for path in ["/", "/healthz", "/openapi.json", "/v1/limits"] {
         let get = stack.get(path).await;
         let head = stack.send("HEAD", path, &[], "").await;
         assert_eq!((head.status, head.body.len()), (200, 0), "{path}");

@@ -5,7 +5,7 @@ mod stack;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ingest_api::Deps;
+use ingest_api::{Deps, StatusPage};
 use shared::config::Durability;
 use stack::{
     BACKLOG_EVENTS_MAX, PATIENCE, Server, Stack, batch, default_limits, gzip, open_stream_at, problem,
@@ -128,6 +128,7 @@ async fn a_refusal_after_a_lost_answer_does_not_promise_that_nothing_is_stored()
         stream: open_stream_at(format!("redis://{}/0", proxy.address())),
         store: Arc::clone(&stack.store),
         durability: Durability::Strict,
+        status_page: StatusPage::Auto,
         limits: default_limits(),
     };
     let stack = Stack { server: Server::start(deps).await, ..stack };
@@ -308,7 +309,8 @@ async fn a_redis_that_is_not_durable_is_not_served_unless_asked_for_by_name() {
     redis::cmd("CONFIG").arg("SET").arg("appendfsync").arg("everysec").exec_async(&mut redis).await.unwrap();
     for (durability, status) in [(Durability::Strict, 503), (Durability::Relaxed, 202)] {
         let (stream, store) = (stack::open_stream(&stack.redis), Arc::clone(&stack.store));
-        let server = Server::start(Deps { stream, store, durability, limits: default_limits() }).await;
+        let (status_page, limits) = (StatusPage::Auto, default_limits());
+        let server = Server::start(Deps { stream, store, durability, status_page, limits }).await;
         let bearer = stack.bearer();
         let settled = eventually(PATIENCE, "the server to know its Redis", async || {
             let ready = http::get(server.address, "/readyz", &[]).await.json();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use ingest_api::config::{Args, Limits};
-use ingest_api::{Deps, run};
+use ingest_api::{Deps, StatusPage, run};
 use shared::config::Durability;
 use shared::plan::ProjectId;
 use shared::store::postgres::{PostgresOptions, PostgresStore};
@@ -76,7 +76,11 @@ pub fn open_stream_at(url: String) -> SharedStream {
 
 impl Server {
     pub async fn start(deps: Deps) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0", deps).await
+    }
+
+    pub async fn start_at(address: &str, deps: Deps) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(run(listener, None, deps, async {
@@ -107,11 +111,28 @@ impl Stack {
         let (project, NewKey { key, .. }) =
             store.create_project("test", "enterprise", None, false).await.unwrap();
         let durability = Durability::Strict;
-        let deps = Deps { stream: Arc::clone(&stream), store: Arc::clone(&store), durability, limits };
+        let deps = Deps {
+            stream: Arc::clone(&stream),
+            store: Arc::clone(&store),
+            durability,
+            status_page: StatusPage::Auto,
+            limits,
+        };
         let server = Server::start(deps).await;
         let stack = Self { redis, postgres, stream, store, server, project, key };
         stack.ready().await;
         stack
+    }
+
+    /// What another server on the same Redis and PostgreSQL is made of.
+    pub fn deps(&self, status_page: StatusPage) -> Deps {
+        Deps {
+            stream: open_stream(&self.redis),
+            store: Arc::clone(&self.store),
+            durability: Durability::Strict,
+            status_page,
+            limits: default_limits(),
+        }
     }
 
     pub async fn ready(&self) {

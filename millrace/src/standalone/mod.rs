@@ -36,7 +36,7 @@ const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// # Errors
 /// [`Failure`] when it cannot begin.
 pub(crate) async fn run(place: &Place, policy: Policy, args: &ServeArgs) -> Result<(), Failure> {
-    let Serve { listen, metrics: metrics_addr, redis_connections, limits, work } =
+    let Serve { listen, metrics: metrics_addr, status_page, redis_connections, limits, work } =
         args.check(policy.durability)?;
     let line = StatusLine::new();
     process::start_logging_to(line.log_writer(), policy.log_format, "warn");
@@ -66,7 +66,8 @@ pub(crate) async fn run(place: &Place, policy: Policy, args: &ServeArgs) -> Resu
             line.keep(stream, store, handle, stopped).await;
         }
     });
-    let deps = Deps { stream: Arc::clone(&stream), store, durability: policy.durability, limits };
+    let deps =
+        Deps { stream: Arc::clone(&stream), store, durability: policy.durability, status_page, limits };
     let scrape = Scrape { listener: scraper, handle };
     ingest_api::run(listener, Some(scrape), deps, process::stop_requested()).await.map_err(cannot_listen)?;
     let waiting = drain(&stream).await;

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use ingest_api::config::{LimitArgs, Limits};
+use ingest_api::StatusPage;
+use ingest_api::config::{LimitArgs, Limits, status_page};
 use shared::config::{ConfigError, Durability, address, number};
 use stream_worker::config::{Settings, WorkArgs};
 
@@ -16,6 +17,9 @@ pub(crate) struct ServeArgs {
     /// Where /metrics is served; keep it away from clients
     #[arg(long, env = "METRICS_ADDR", default_value = "127.0.0.1:9100")]
     metrics_addr: String,
+    /// The status page at /, which tells of all projects without a key: on, off, or auto: when LISTEN_ADDR is loopback
+    #[arg(long, env = "STATUS_PAGE", default_value = "auto")]
+    status_page: String,
     /// Connections to Redis over which admissions are multiplexed
     #[arg(long, env = "REDIS_CONNECTIONS", default_value = "2")]
     redis_connections: String,
@@ -29,6 +33,7 @@ pub(crate) struct ServeArgs {
 pub(crate) struct Serve {
     pub(crate) listen: SocketAddr,
     pub(crate) metrics: SocketAddr,
+    pub(crate) status_page: StatusPage,
     pub(crate) redis_connections: usize,
     pub(crate) limits: Limits,
     pub(crate) work: Settings,
@@ -43,6 +48,7 @@ impl ServeArgs {
         Ok(Serve {
             listen: address("LISTEN_ADDR", &self.listen_addr)?,
             metrics: address("METRICS_ADDR", &self.metrics_addr)?,
+            status_page: status_page(&self.status_page)?,
             redis_connections: number("REDIS_CONNECTIONS", &self.redis_connections, 1..=64)?,
             limits: self.limits.check()?,
             work: self.work.check(durability)?,

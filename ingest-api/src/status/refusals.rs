@@ -1,0 +1,171 @@
+//! What was refused lately, as far as this process knows: a ring of the last ones in memory, and sums. A flood of the same is
+//! one line with a number, and of a large batch only as many events are looked at as there is room for.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use hyper::StatusCode;
+use serde::{Serialize, Serializer};
+use shared::event::Rejection;
+
+use super::snapshot::clip;
+use crate::error::Problem;
+
+/// How many are remembered.
+const REMEMBERED_MAX: usize = 20;
+
+/// What was refused lately.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    last: Mutex<VecDeque<Refusal>>,
+    /// Events refused one by one.
+    events: AtomicU64,
+    /// Requests over a plan. They are no mistake, so they are only counted.
+    over_plan: AtomicU64,
+}
+
+/// An event or a request that was refused, as often as it was in a row.
+#[derive(Clone, PartialEq, Eq, Serialize, Debug)]
+pub struct Refusal {
+    at_ms: u64,
+    /// `None` when the key opened nothing.
+    #[serde(serialize_with = "clipped")]
+    project: Option<Arc<str>>,
+    code: &'static str,
+    field: Option<String>,
+    message: String,
+    times: u64,
+}
+
+/// [`Refusals`] at one moment.
+#[derive(Serialize, Debug)]
+pub struct Refused {
+    events: u64,
+    over_plan: u64,
+    /// The newest first.
+    last: Vec<Refusal>,
+}
+
+impl Refusals {
+    /// Events of one batch.
+    pub fn note_events(&self, project: &Arc<str>, rejected: &[Rejection]) {
+        self.events.fetch_add(rejected.len() as u64, Ordering::Relaxed);
+        let at_ms = now_ms();
+        let mut last = self.last.lock().expect("nobody panics with the lock");
+        for Rejection { code, field, message, .. } in
+            &rejected[rejected.len().saturating_sub(REMEMBERED_MAX)..]
+        {
+            note(&mut last, Some(project), (*code, field.as_deref(), message), at_ms);
+        }
+    }
+
+    /// A whole request. What the client cannot mend, and what was said of each of its events, is left out.
+    pub fn note_request(&self, project: Option<&Arc<str>>, problem: &Problem) {
+        let status = problem.status();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            self.over_plan.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        if !status.is_client_error() || matches!(problem, Problem::NoValidEvent(_)) {
+            return;
+        }
+        let message = problem.message();
+        let mut last = self.last.lock().expect("nobody panics with the lock");
+        note(&mut last, project, (problem.code(), None, &message), now_ms());
+    }
+
+    /// What is remembered.
+    pub fn refused(&self) -> Refused {
+        let last = self.last.lock().expect("nobody panics with the lock");
+        Refused {
+            events: self.events.load(Ordering::Relaxed),
+            over_plan: self.over_plan.load(Ordering::Relaxed),
+            last: last.iter().rev().cloned().collect(),
+        }
+    }
+}
+
+fn note(
+    last: &mut VecDeque<Refusal>,
+    project: Option<&Arc<str>>,
+    (code, field, message): (&'static str, Option<&str>, &str),
+    at_ms: u64,
+) {
+    let (field, message) = (field.map(clip), clip(message));
+    if let Some(same) = last.back_mut().filter(|newest| {
+        newest.project.as_ref() == project
+            && newest.code == code
+            && newest.field.as_deref() == field
+            && newest.message == message
+    }) {
+        same.at_ms = at_ms;
+        same.times += 1;
+        return;
+    }
+    if last.len() == REMEMBERED_MAX {
+        last.pop_front();
+    }
+    let (project, field, message) = (project.cloned(), field.map(str::to_owned), message.to_owned());
+    last.push_back(Refusal { at_ms, project, code, field, message, times: 1 });
+}
+
+fn clipped<S: Serializer>(name: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+    name.as_deref().map(clip).serialize(serializer)
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rejection(index: usize, message: &str) -> Rejection {
+        Rejection { index, code: "invalid_name", field: Some("name".into()), message: message.to_owned() }
+    }
+
+    #[test]
+    fn only_the_last_ones_are_remembered_and_all_are_counted() {
+        let refusals = Refusals::default();
+        let many: Vec<_> = (0..1_000).map(|index| rejection(index, &format!("message {index}"))).collect();
+        refusals.note_events(&"shop".into(), &many);
+        refusals.note_events(&"shop".into(), &[rejection(0, &"é".repeat(10_000))]);
+        let Refused { events, last, .. } = refusals.refused();
+        assert_eq!((events, last.len()), (1_001, REMEMBERED_MAX));
+        assert!(last[0].message.len() < 1_000, "long messages are clipped");
+        assert_eq!(last[1].message, "message 999", "the newest first");
+    }
+
+    #[test]
+    fn a_flood_of_the_same_is_one_line() {
+        let refusals = Refusals::default();
+        for _ in 0..500 {
+            refusals.note_request(None, &Problem::Unauthenticated("unknown".into()));
+        }
+        refusals.note_events(&"shop".into(), &[rejection(0, "same"), rejection(1, "same")]);
+        let last = refusals.refused().last;
+        assert_eq!(last.iter().map(|refusal| refusal.times).collect::<Vec<_>>(), [2, 500]);
+    }
+
+    #[test]
+    fn only_what_the_client_can_mend_is_remembered() {
+        let refusals = Refusals::default();
+        let project: Arc<str> = "shop".into();
+        for problem in [
+            Problem::RateLimited { wait_us: 1 },
+            Problem::QuotaExceeded { reset_s: 1 },
+            Problem::BacklogFull,
+            Problem::NoValidEvent(Vec::new()),
+            Problem::EmptyBatch,
+        ] {
+            refusals.note_request(Some(&project), &problem);
+        }
+        let Refused { over_plan, last, .. } = refusals.refused();
+        assert_eq!(over_plan, 2);
+        assert_eq!(last.iter().map(|refusal| refusal.code).collect::<Vec<_>>(), ["empty_batch"]);
+    }
+}

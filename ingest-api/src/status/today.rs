@@ -1,0 +1,191 @@
+//! Today's usage by project, remembered between questions, so that the store is asked only for what may have changed and
+//! for few projects at once. No I/O in this room.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use shared::plan::{Plan, ProjectId};
+use shared::store::UsageRow;
+use time::Date;
+
+use super::counted::Counters;
+use super::snapshot::clip;
+
+/// Projects that are asked for in one round.
+pub const ASKED_MAX: usize = 32;
+/// Projects that are shown.
+const SHOWN_MAX: usize = 20;
+/// A project whose counters stand still is asked for again after this.
+const STALE_AFTER: Duration = Duration::from_secs(60);
+
+/// A project as the accounts have it.
+pub type Project = (ProjectId, Arc<str>, Arc<Plan>);
+
+/// What the store has said of today.
+#[derive(Debug, Default)]
+pub struct Usage {
+    day: Option<Date>,
+    answers: HashMap<ProjectId, Answered>,
+    moved: HashMap<ProjectId, Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Answered {
+    /// When it was asked.
+    at: Instant,
+    sums: Sums,
+}
+
+/// What became of the events of one project.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+struct Sums {
+    stored: u64,
+    duplicates: u64,
+    dead: u64,
+}
+
+/// Usage as it is told.
+#[derive(Debug, Serialize)]
+pub struct Today {
+    /// UTC.
+    day: String,
+    /// Those with most stored first.
+    projects: Vec<Row>,
+    /// How many are not among them.
+    more: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    #[serde(flatten)]
+    sums: Sums,
+    /// What is left of the month's quota; `None` is unlimited, or not known now.
+    left: Option<u64>,
+}
+
+impl Usage {
+    /// The counters of these projects have moved.
+    pub fn moved(&mut self, projects: &[ProjectId], now: Instant) {
+        self.moved.extend(projects.iter().map(|project| (*project, now)));
+    }
+
+    /// For whom to ask the store now, the longest unasked first.
+    pub fn due(&mut self, projects: &[Project], today: Date, now: Instant) -> Vec<ProjectId> {
+        if self.day.replace(today) != Some(today) {
+            self.answers.clear();
+            self.moved.clear();
+        }
+        let asked_at = |project: &ProjectId| self.answers.get(project).map(|answered| answered.at);
+        let is_due = |project: &ProjectId| match (asked_at(project), self.moved.get(project)) {
+            (None, _) => true,
+            (Some(asked), moved) => {
+                moved.is_some_and(|moved| asked <= *moved) || now.duration_since(asked) >= STALE_AFTER
+            }
+        };
+        let mut due: Vec<_> = projects.iter().map(|(project, ..)| *project).filter(is_due).collect();
+        due.sort_by_key(asked_at);
+        due.truncate(ASKED_MAX);
+        due
+    }
+
+    /// The store's answer to a question of `asked`.
+    pub fn answered(&mut self, project: ProjectId, rows: &[UsageRow], asked: Instant) {
+        let sums = rows.iter().fold(Sums::default(), |sums, row| Sums {
+            stored: sums.stored + row.events,
+            duplicates: sums.duplicates + row.duplicates,
+            dead: sums.dead + row.dead,
+        });
+        self.answers.insert(project, Answered { at: asked, sums });
+    }
+
+    /// What is known. `None` before the first answer.
+    pub fn today(&self, projects: &[Project], counters: &Counters, month: u32) -> Option<Today> {
+        let day = self.day.filter(|_| !self.answers.is_empty() || projects.is_empty())?;
+        let known = projects.iter().filter_map(|(project, name, plan)| {
+            let Answered { sums, .. } = self.answers.get(project)?;
+            let used = counters.get(project).map(|now| if now.month == month { now.used } else { 0 });
+            let left = plan.events_per_month.zip(used).map(|(quota, used)| quota.saturating_sub(used));
+            Some(Row { name: clip(name).to_owned(), sums: *sums, left })
+        });
+        let mut rows: Vec<_> = known.collect();
+        rows.sort_by(|a, b| b.sums.stored.cmp(&a.sums.stored).then_with(|| a.name.cmp(&b.name)));
+        rows.truncate(SHOWN_MAX);
+        Some(Today { day: day.to_string(), more: projects.len() - rows.len(), projects: rows })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::stream::ProjectCounters;
+    use time::OffsetDateTime;
+    use time::macros::date;
+
+    use super::*;
+
+    const TODAY: Date = date!(2026 - 11 - 21);
+
+    fn project(number: i64, quota: Option<u64>) -> Project {
+        let plan = Plan {
+            name: "test".into(),
+            requests_per_minute: 1,
+            burst: 1,
+            events_per_month: quota,
+            events_per_batch: 1,
+        };
+        (ProjectId(number), format!("project {number}").into(), Arc::new(plan))
+    }
+
+    fn row(events: u64) -> UsageRow {
+        UsageRow { start: OffsetDateTime::UNIX_EPOCH, events, bytes: 0, duplicates: 1, dead: 2 }
+    }
+
+    #[test]
+    fn every_project_is_asked_for_once_and_then_when_it_has_moved() {
+        let projects: Vec<_> = (0..50).map(|number| project(number, None)).collect();
+        let mut usage = Usage::default();
+        let now = Instant::now();
+        let mut asked = Vec::new();
+        for _ in 0..2 {
+            let due = usage.due(&projects, TODAY, now);
+            assert!(due.len() <= ASKED_MAX);
+            due.iter().for_each(|project| usage.answered(*project, &[], now));
+            asked.extend(due);
+        }
+        asked.sort_unstable();
+        assert_eq!(asked, projects.iter().map(|(project, ..)| *project).collect::<Vec<_>>());
+        assert_eq!(usage.due(&projects, TODAY, now), []);
+        usage.moved(&[ProjectId(7)], now);
+        assert_eq!(usage.due(&projects, TODAY, now), [ProjectId(7)]);
+        assert_eq!(usage.due(&projects, TODAY, now + STALE_AFTER).len(), ASKED_MAX);
+        assert_eq!(usage.due(&projects, date!(2026 - 11 - 22), now).len(), ASKED_MAX, "a new day");
+    }
+
+    #[test]
+    fn those_with_most_come_first_and_the_rest_is_a_number() {
+        let projects: Vec<_> = (0..30).map(|number| project(number, Some(100))).collect();
+        let mut usage = Usage::default();
+        assert!(usage.today(&projects, &Counters::new(), 202_611).is_none(), "nothing is known yet");
+        let now = Instant::now();
+        for project in usage.due(&projects, TODAY, now) {
+            usage.answered(project, &[row(project.0.unsigned_abs()), row(1)], now);
+        }
+        let counters = |project, month| ProjectCounters { project, accepted: 0, pending: 0, month, used: 40 };
+        let (last, other) = (ProjectId(29), ProjectId(28));
+        let counters = Counters::from([(last, counters(last, 202_611)), (other, counters(other, 202_610))]);
+        let today = usage.today(&projects, &counters, 202_611).unwrap();
+        assert_eq!((today.projects.len(), today.more), (SHOWN_MAX, 10));
+        let [first, second, third] = &today.projects[..3] else { panic!("{today:?}") };
+        assert_eq!(
+            (first.name.as_str(), first.sums),
+            ("project 29", Sums { stored: 30, duplicates: 2, dead: 4 })
+        );
+        assert_eq!(
+            (first.left, second.left, third.left),
+            (Some(60), Some(100), None),
+            "unknown is not unlimited use"
+        );
+    }
+}

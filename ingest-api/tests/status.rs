@@ -1,0 +1,296 @@
+//! The status page over HTTP: what it tells, to whom, to how many at once, and until when.
+
+mod stack;
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ingest_api::StatusPage;
+use ingest_api::status::WATCHERS_MAX;
+use serde_json::Value;
+use shared::store::{Body, Work};
+use shared::stream::EntryId;
+use stack::{PATIENCE, Server, Stack, batch};
+use testkit::eventually;
+use testkit::http::{self, Answer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use uuid::Uuid;
+
+/// A server that does not stop by then is stuck; a supervisor would kill it.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Somebody who watches, with nothing but a socket.
+struct Watcher {
+    socket: TcpStream,
+    received: String,
+}
+
+impl Watcher {
+    async fn start(server: SocketAddr) -> Self {
+        Self::on(TcpStream::connect(server).await.unwrap()).await
+    }
+
+    async fn on(mut socket: TcpStream) -> Self {
+        let host = socket.peer_addr().unwrap();
+        let request = format!("GET /status/stream HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        Self { socket, received: String::new() }
+    }
+
+    /// Everything up to the end of this text, which must come.
+    async fn until(&mut self, end: &str) -> String {
+        let reading = async {
+            loop {
+                if let Some(found) = self.received.find(end) {
+                    return self.received.drain(..found + end.len()).collect();
+                }
+                let mut piece = vec![0; 16 << 10];
+                let read = self.socket.read(&mut piece).await.unwrap();
+                assert!(read > 0, "the stream ended without {end:?}: {}", self.received);
+                self.received.push_str(std::str::from_utf8(&piece[..read]).unwrap());
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading).await.unwrap_or_else(|_| panic!("{end:?} did not come"))
+    }
+
+    async fn head(&mut self) -> String {
+        self.until("\r\n\r\n").await
+    }
+
+    /// The next state.
+    async fn state(&mut self) -> Value {
+        self.until("data: ").await;
+        serde_json::from_str(&self.until("\n\n").await).unwrap()
+    }
+
+    /// The first state in which the fact holds.
+    async fn state_with(&mut self, what: &str, fact: impl Fn(&Value) -> bool) -> Value {
+        let looking = async {
+            loop {
+                let state = self.state().await;
+                if fact(&state) {
+                    return state;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("never told: {what}"))
+    }
+}
+
+/// What must be said of every answer of the page, whatever it is.
+#[track_caller]
+fn shut_to_other_sites(answer: &Answer) {
+    assert_eq!(answer.header("access-control-allow-origin"), None, "{answer:?}");
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{answer:?}");
+    assert_eq!(answer.header("cache-control"), Some("no-store"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn the_page_needs_nothing_else_and_is_shut_to_other_sites() {
+    let stack = Stack::start().await;
+    let server = stack.server.address;
+    let page = http::get(server, "/", &[]).await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    shut_to_other_sites(&page);
+    let policy = page.header("content-security-policy").unwrap();
+    for directive in
+        ["default-src 'none'", "script-src 'sha256-", "connect-src 'self'", "frame-ancestors 'none'"]
+    {
+        assert!(policy.contains(directive), "{directive} in {policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+
+    let origin = ("origin", "https://elsewhere.example");
+    let same_site = ("sec-fetch-site", "same-site");
+    for (path, header) in [("/", origin), ("/status/stream", origin), ("/status/stream", same_site)] {
+        let refused = http::get(server, path, &[header]).await;
+        assert_eq!(refused.status, 404, "{path} {header:?}");
+        shut_to_other_sites(&refused);
+    }
+    let posted = http::post(server, "/", &[], "").await;
+    assert_eq!(posted.status, 405);
+    shut_to_other_sites(&posted);
+    assert_eq!(stack.get("/healthz").await.header("access-control-allow-origin"), Some("*"));
+}
+
+#[tokio::test]
+async fn a_host_that_a_name_server_could_point_here_is_not_answered() {
+    let stack = Stack::start().await;
+    for path in ["/", "/status/stream"] {
+        let request =
+            |host: &str| format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let refused =
+            http::raw(stack.server.address, request("rebound.example:8080").as_bytes(), PATIENCE).await;
+        let refused = String::from_utf8_lossy(&refused).to_ascii_lowercase();
+        assert!(refused.starts_with("http/1.1 404") && refused.contains("status_page=on"), "{refused}");
+        assert!(!refused.contains("access-control"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn there_is_a_page_on_loopback_or_when_it_is_asked_for_and_otherwise_none() {
+    let stack = Stack::start().await;
+    let named = "GET / HTTP/1.1\r\nHost: status.example\r\nConnection: close\r\n\r\n";
+    for (address, setting, is_shown) in [
+        ("127.0.0.1:0", StatusPage::Off, false),
+        ("0.0.0.0:0", StatusPage::Auto, false),
+        ("0.0.0.0:0", StatusPage::On, true),
+    ] {
+        let server = Server::start_at(address, stack.deps(setting)).await;
+        let server = SocketAddr::from(([127, 0, 0, 1], server.address.port()));
+        let answer = String::from_utf8(http::raw(server, named.as_bytes(), PATIENCE).await).unwrap();
+        let expected = if is_shown { "HTTP/1.1 200" } else { "HTTP/1.1 404" };
+        assert!(answer.starts_with(expected), "{address} {setting:?}: {answer}");
+        if !is_shown {
+            let nothing = http::get(server, "/nothing", &[]).await;
+            assert_eq!(http::get(server, "/", &[]).await.body, nothing.body, "as any path that is not there");
+            assert_eq!(http::get(server, "/status/stream", &[]).await.body, nothing.body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_watcher_is_told_what_happens() {
+    let stack = Stack::start().await;
+    let (limited, limited_key) = stack.planned_project("limited", 60, 60, Some(1_000), 100).await;
+    let mut watcher = Watcher::start(stack.server.address).await;
+    let head = watcher.head().await.to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 200") && head.contains("content-type: text/event-stream"), "{head}");
+    assert!(head.contains("cache-control: no-store") && !head.contains("access-control"), "{head}");
+    watcher.until("retry: 2000\n\n").await;
+    let is_known = |state: &Value| !state["today"].is_null() && !state["letters"].is_null();
+    let first = watcher.state_with("what the store says", is_known).await;
+    assert_eq!(first["unready"], serde_json::json!([]));
+    assert_eq!((&first["backlog"]["events"], &first["letters"]), (&Value::from(0), &serde_json::json!([])));
+
+    assert_eq!(stack.post(batch(50)).await.status, 202);
+    // Backlog and counters are read side by side, so the one may tell of it a state earlier than the other.
+    let moved = Cell::new(false);
+    let told = watcher
+        .state_with("what was accepted, and a backlog", |state| {
+            moved.set(moved.get() || state["rates"]["accepted"].as_f64() > Some(0.0));
+            moved.get() && state["backlog"]["events"] == 50
+        })
+        .await;
+    assert!(told["backlog"]["bytes"].as_u64() > Some(0), "{told}");
+    watcher.state_with("an age", |state| state["backlog"]["oldest_age_ms"].as_u64() > Some(0)).await;
+    stack.settle_all().await;
+    moved.set(false);
+    watcher
+        .state_with("what was stored, and no backlog", |state| {
+            moved.set(moved.get() || state["rates"]["stored"].as_f64() > Some(0.0));
+            moved.get() && state["backlog"]["events"] == 0
+        })
+        .await;
+
+    let limited_bearer = format!("Bearer {limited_key}");
+    let limited_auth = [("authorization", limited_bearer.as_str())];
+    http::post(stack.server.address, "/v1/events", &limited_auth, r#"[{"name":""},{"name":"good"}]"#).await;
+    http::post(stack.server.address, "/v1/events", &[("authorization", "Bearer nobody")], "{}").await;
+    let told = watcher
+        .state_with("refusals", |state| state["refused"]["last"][0]["code"] == "unauthenticated")
+        .await;
+    let refused = &told["refused"];
+    assert_eq!(
+        (&refused["events"], &refused["last"][1]["project"]),
+        (&1.into(), &"limited".into()),
+        "{refused}"
+    );
+    assert_eq!(refused["last"][1]["field"], "name", "{refused}");
+    assert!(!told.to_string().contains("nobody"), "keys are not told: {told}");
+
+    let dead = Work {
+        entry: EntryId { ms: 1, seq: 0 },
+        shard: 0,
+        batch_id: Uuid::now_v7(),
+        project: limited,
+        count: 3,
+        body: Body::Dead { reason: "the entry is damaged".to_owned(), raw: Bytes::from_static(b"?") },
+    };
+    stack.store.writer("test").await.unwrap().write(&[dated_now(dead)]).await.unwrap();
+    let told = watcher.state_with("the letter", |state| state["letters"][0]["events"] == 3).await;
+    assert_eq!(told["letters"][0]["reason"], "the entry is damaged", "{told}");
+    // Its counters move, and so it is asked for again.
+    http::post(stack.server.address, "/v1/events", &limited_auth, batch(1)).await;
+    let is_told = |row: &Value| row["name"] == "limited" && row["dead"] == 3 && row["left"] == 998;
+    let rows = |state: &Value| state["today"]["projects"].as_array().cloned().unwrap_or_default();
+    watcher.state_with("usage and quota", |state| rows(state).iter().any(is_told)).await;
+}
+
+fn dated_now(work: Work) -> Work {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
+    Work { entry: EntryId { ms: u64::try_from(now).unwrap(), seq: 0 }, ..work }
+}
+
+#[tokio::test]
+async fn only_so_many_may_watch_and_who_leaves_makes_room() {
+    let stack = Stack::start().await;
+    let server = stack.server.address;
+    let mut watchers = Vec::new();
+    for _ in 0..WATCHERS_MAX {
+        let mut watcher = Watcher::start(server).await;
+        assert!(watcher.head().await.starts_with("HTTP/1.1 200"));
+        watchers.push(watcher);
+    }
+    let refused = http::get(server, "/status/stream", &[]).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (503, Some("overloaded")));
+    assert!(refused.header("retry-after").is_some());
+    shut_to_other_sites(&refused);
+    for watcher in &mut watchers {
+        watcher.state().await;
+    }
+    watchers.pop();
+    eventually(PATIENCE, "a place to be free", async || {
+        let mut watcher = Watcher::start(server).await;
+        let head = watcher.head().await;
+        head.starts_with("HTTP/1.1 200").then_some(()).ok_or(head)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_does_not_read_loses_the_place() {
+    let stack = Stack::start().await;
+    let server = stack.server.address;
+    // Long refusals fill a small window soon.
+    for number in 0..20 {
+        let long = format!(r#"[{{"name":"a","{}{number}":1}}]"#, "x".repeat(5_000));
+        assert_eq!(stack.post(long).await.status, 422);
+    }
+    let mut idle = Vec::new();
+    for _ in 0..WATCHERS_MAX {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(1_024).unwrap();
+        idle.push(Watcher::on(socket.connect(server).await.unwrap()).await);
+    }
+    eventually(PATIENCE, "all places to be taken", async || {
+        let mut watcher = Watcher::start(server).await;
+        let head = watcher.head().await;
+        head.starts_with("HTTP/1.1 503").then_some(()).ok_or(head)
+    })
+    .await;
+    eventually(PATIENCE * 2, "a place to be free", async || {
+        let mut watcher = Watcher::start(server).await;
+        let head = watcher.head().await;
+        head.starts_with("HTTP/1.1 200").then_some(()).ok_or(head)
+    })
+    .await;
+    drop(idle);
+}
+
+#[tokio::test]
+async fn watchers_do_not_hold_a_server_that_stops() {
+    let mut stack = Stack::start().await;
+    let mut watcher = Watcher::start(stack.server.address).await;
+    watcher.state().await;
+    stack.server.ask_to_stop();
+    let mut rest = Vec::new();
+    watcher.socket.read_to_end(&mut rest).await.unwrap();
+    let rest = watcher.received + &String::from_utf8(rest).unwrap();
+    assert!(rest.ends_with("0\r\n\r\n"), "it ends as a body should: {rest:?}");
+    let Stack { server, .. } = stack;
+    tokio::time::timeout(DRAIN_MAX, server.stopped()).await.expect("the drain is bounded");
+}
