@@ -43,7 +43,7 @@ use tokio::sync::watch;
 
 pub use service::Deps;
 use service::{Service, Stage};
-pub use status::StatusPage;
+pub use status::{Audience, StatusPage};
 
 /// How long last-used times may take at the end; they are not worth more.
 const LAST_FLUSH_TIME_MAX: Duration = Duration::from_secs(1);

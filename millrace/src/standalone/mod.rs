@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ingest_api::{Deps, Scrape};
+use ingest_api::{Audience, Deps, Scrape};
 use shared::config::Policy;
 use shared::stream::SharedStream;
 use shared::{metrics, process};
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use self::settings::Serve;
 pub(crate) use self::settings::ServeArgs;
 use self::status_line::StatusLine;
+use self::welcome::Welcome;
 use crate::failure::Failure;
 use crate::place::{Connections, Place};
 
@@ -48,21 +49,24 @@ pub(crate) async fn run(place: &Place, policy: Policy, args: &ServeArgs) -> Resu
     let handle = metrics::install().map_err(|error| Failure::Refused(error.to_string()))?;
     metrics::show_sentinels(metrics::API_SENTINELS);
     metrics::show_sentinels(metrics::WORKER_SENTINELS);
-    let first = welcome::first_project(&*store).await?;
-    let address = welcome::reachable(listener.local_addr().map_err(cannot_listen)?);
-    let scraped_at = scraper.local_addr().map_err(cannot_listen)?;
-
-    tracing::info!("metrics on http://{scraped_at}/metrics");
+    let listening = listener.local_addr().map_err(cannot_listen)?;
+    let welcome = Welcome {
+        place: place.describe(),
+        address: welcome::reachable(listening),
+        metrics: scraper.local_addr().map_err(cannot_listen)?,
+        has_page: status_page.audience(listening) != Audience::Nobody,
+        first: welcome::first_project(&*store).await?,
+    };
+    tracing::info!("metrics on http://{}/metrics", welcome.metrics);
 
     let (stop, stopped) = watch::channel(false);
     let worker = stream_worker::run(Arc::clone(&stream), Arc::clone(&store), Arc::new(work), stopped.clone());
     let worker = tokio::spawn(worker);
     let telling = tokio::spawn({
         let (stream, store, handle) = (Arc::clone(&stream), Arc::clone(&store), handle.clone());
-        let place = place.describe();
         async move {
-            ready::ready(address).await;
-            welcome::say(&place, address, scraped_at, first.as_ref());
+            ready::ready(welcome.address).await;
+            welcome.say();
             line.keep(stream, store, handle, stopped).await;
         }
     });

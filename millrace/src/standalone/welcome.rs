@@ -19,26 +19,51 @@ pub(super) async fn first_project(store: &dyn Store) -> Result<Option<NewKey>, S
     store.create_project(FIRST_PROJECT, FIRST_PLAN, None, false).await.map(|(_, key)| Some(key))
 }
 
-/// Says what there is, and how to begin.
-pub(super) fn say(place: &str, address: SocketAddr, metrics: SocketAddr, first: Option<&NewKey>) {
-    let url = format!("http://{address}");
-    let mut text = format!(
-        "Millrace {}, {}\n\n  Events   {url}/v1/events\n  Metrics  http://{metrics}/metrics\n",
-        env!("CARGO_PKG_VERSION"),
-        place,
-    );
-    match first {
-        Some(NewKey { key, .. }) => text.push_str(&format!(
-            "  Project  {FIRST_PROJECT}, on plan {FIRST_PLAN}\n  \
-               Key      {key}\n           Keep it now: only its hash is stored, and it is not shown again.\n\n\
-             Send an event:\n\n\
-             curl -i {url}/v1/events -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \
-             -d '{{\"events\":[{{\"name\":\"signed_up\",\"subject\":\"user-1\",\"properties\":{{\"plan\":\"pro\"}}}}]}}'\n"
-        )),
-        None => text.push_str("\n  Another key: millrace key create PROJECT\n"),
+/// What whoever started us is told.
+pub(super) struct Welcome {
+    /// What the service runs on, in words.
+    pub(super) place: String,
+    /// Where clients connect.
+    pub(super) address: SocketAddr,
+    /// Where Prometheus does.
+    pub(super) metrics: SocketAddr,
+    /// Whether there is a status page.
+    pub(super) has_page: bool,
+    /// The key of the project that was made just now.
+    pub(super) first: Option<NewKey>,
+}
+
+impl Welcome {
+    /// Says what there is, and how to begin.
+    pub(super) fn say(&self) {
+        let url = format!("http://{}", self.address);
+        let key = self.first.as_ref().map(|first| first.key.as_str());
+        let mut text = format!("Millrace {}, {}\n\n", env!("CARGO_PKG_VERSION"), self.place);
+        let mut line = |what: &str, said: &str| text.push_str(&format!("  {what:<9}{said}\n"));
+        if self.has_page {
+            // What follows the # is never sent: the page takes the key from there and clears the address bar.
+            line("Page", &key.map_or_else(|| format!("{url}/"), |key| format!("{url}/#key={key}")));
+        }
+        line("Events", &format!("{url}/v1/events"));
+        line("Metrics", &format!("http://{}/metrics", self.metrics));
+        match key {
+            Some(key) => {
+                line("Project", &format!("{FIRST_PROJECT}, on plan {FIRST_PLAN}"));
+                line("Key", key);
+                line("", "Keep it now: only its hash is stored, and it is not shown again.");
+                text.push_str(&format!(
+                    "\nSend an event:\n\n\
+                     curl -i {url}/v1/events -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \
+                     -d '{{\"events\":[{{\"name\":\"signed_up\",\"subject\":\"user-1\",\"properties\":{{\"plan\":\"pro\"}}}}]}}'\n"
+                ));
+            }
+            None => {
+                line("Key", "as before; `millrace key list` names them, `millrace key create` makes one more")
+            }
+        }
+        text.push_str("\nCtrl-C stops it; what was accepted is kept.\n");
+        print(&text);
     }
-    text.push_str("\nCtrl-C stops it; what was accepted is kept.\n");
-    print(&text);
 }
 
 /// Says how it ended.
