@@ -92,9 +92,9 @@ async fn main() -> ExitCode {
         }
         Command::Mutants { names } => {
             let mut caught = Vec::new();
-            for mutant in mutants::MUTANTS.iter().filter(|mutant| is_named(mutant.name, &names)) {
+            for mutant in mutants::MUTANTS.iter().filter(|mutant| is_named(&mutant.title(), &names)) {
                 let hunted = mutants::hunt(mutant, seed, testkit::drill_build()).await;
-                println!("{}: {}", mutant.name, hunted.told());
+                println!("{}: {}", mutant.title(), hunted.told());
                 caught.push(hunted);
             }
             written(write.map(|file| report::write_mutants(&file, &caught)));

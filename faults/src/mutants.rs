@@ -103,7 +103,30 @@ pub const MUTANTS: &[Mutant] = &[
         drill: "plan exact on four apis",
         breaks: &[Invariant::PlansExact],
     },
+    Mutant {
+        name: "ack-before-commit",
+        wrong: "a lane settles before it writes",
+        drill: "embedded killed around the drain",
+        breaks: &[Invariant::NothingLost],
+    },
+    Mutant {
+        name: "counter-outside-the-transaction",
+        wrong: "usage is added after COMMIT, on its own",
+        drill: "embedded killed around commit",
+        breaks: &[Invariant::BooksAgree],
+    },
 ];
+
+impl Mutant {
+    /// What tells it from the others: some are hunted on both kinds of installation.
+    pub fn title(&self) -> String {
+        if self.drill.starts_with("embedded") {
+            format!("{}, embedded", self.name)
+        } else {
+            self.name.to_owned()
+        }
+    }
+}
 
 /// What became of a mutant.
 pub struct Caught {

@@ -46,10 +46,10 @@ pub fn write_mutants(file: &Path, caught: &[Caught]) -> io::Result<()> {
     let old = between(&text, MUTANTS)?;
     let mut table = String::from("| mutant | what is wrong | drill | caught by |\n|---|---|---|---|\n");
     for mutant in mutants::MUTANTS {
-        let now = caught.iter().find(|caught| caught.mutant.name == mutant.name);
+        let now = caught.iter().find(|caught| caught.mutant.title() == mutant.title());
         let by =
-            now.map(caught_by).or_else(|| old_cell(old, mutant.name)).unwrap_or_else(|| NEVER.to_owned());
-        let line = [mutant.name, mutant.wrong, mutant.drill, &by];
+            now.map(caught_by).or_else(|| old_cell(old, &mutant.title())).unwrap_or_else(|| NEVER.to_owned());
+        let line = [&mutant.title(), mutant.wrong, mutant.drill, &by];
         writeln!(table, "| {} |", line.join(" | ")).expect("writing to a String does not fail");
     }
     std::fs::write(file, replaced(&text, MUTANTS, &table)?)

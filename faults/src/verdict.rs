@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use testkit::oracle::{Tally, Violation};
 
 use crate::node::Node;
+use crate::system::Drill;
 
 /// Something that has to have happened for a drill to have shown anything.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -139,6 +141,33 @@ impl Verdict {
             // Counters are whole numbers.
             let count = format!("{:.0}", node.metric(metric).await).parse().unwrap_or(0_u64);
             *self.sights.entry(*sight).or_default() += count;
+        }
+    }
+
+    /// Copies what a broken drill leaves behind to where it can be looked at: data folders and logs.
+    pub(crate) fn keep_evidence(
+        &self,
+        drill: &Drill,
+        logs: impl IntoIterator<Item = (String, String)>,
+        folders: &[PathBuf],
+    ) {
+        let mut logs = logs.into_iter();
+        let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/drills");
+        let place = place.join(format!("{}-{:016x}", drill.name.replace(' ', "-"), drill.seed));
+        let mut keep = || {
+            std::fs::create_dir_all(&place)?;
+            std::fs::write(place.join("verdict.txt"), self.to_string())?;
+            for (name, log) in logs.by_ref() {
+                std::fs::write(place.join(name), log)?;
+            }
+            for folder in folders {
+                std::process::Command::new("cp").arg("-r").arg(folder).arg(&place).status()?;
+            }
+            Ok::<(), std::io::Error>(())
+        };
+        match keep() {
+            Ok(()) => eprintln!("what {} left behind is in {}", drill.name, place.display()),
+            Err(error) => eprintln!("what {} left behind could not be kept: {error}", drill.name),
         }
     }
 

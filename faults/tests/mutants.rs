@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     let trial = |mutant: &'static Mutant| {
         let (runtime, turns) = (Arc::clone(&runtime), Arc::clone(&turns));
-        Trial::test(format!("{} is caught", mutant.name), move || runtime.block_on(hunt(mutant, &turns)))
+        Trial::test(format!("{} is caught", mutant.title()), move || runtime.block_on(hunt(mutant, &turns)))
     };
     libtest_mimic::run(&arguments, MUTANTS.iter().map(trial).collect()).exit_code()
 }

@@ -38,7 +38,9 @@ pub async fn show(service: &Service, project: ProjectId, id: &str) -> Result<Ans
         Ok(BatchState::Pending { count, .. }) => {
             Ok(report(Report { batch_id, status: "pending", accepted: count, outcome: Outcome::default() }))
         }
-        Ok(BatchState::Settled { outcome, .. }) => Ok(stored(batch_id, outcome)),
+        Ok(BatchState::Settled { outcome, .. }) => {
+            Ok(stored(batch_id, up_to_date(service, project, batch_id, outcome).await))
+        }
         Ok(BatchState::Unknown) => {
             let outcome = service.report(service.store.batch(project, batch_id)).await?;
             outcome.map(|outcome| stored(batch_id, outcome)).ok_or(NOT_FOUND)
@@ -48,6 +50,18 @@ pub async fn show(service: &Service, project: ProjectId, id: &str) -> Result<Ans
             // Without the stream, "not stored" may mean pending.
             outcome.map(|outcome| stored(batch_id, outcome)).ok_or_else(|| stream_problem(service, &error))
         }
+    }
+}
+
+/// The stream remembers how a batch was settled. What had died then may have been driven again, which the ledger knows,
+/// while it can be asked.
+async fn up_to_date(service: &Service, project: ProjectId, batch_id: BatchId, settled: Outcome) -> Outcome {
+    if settled.dead == 0 {
+        return settled;
+    }
+    match service.report(service.store.batch(project, batch_id)).await {
+        Ok(Some(outcome)) => outcome,
+        Ok(None) | Err(_) => settled,
     }
 }
 

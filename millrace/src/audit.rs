@@ -99,8 +99,8 @@ async fn epochs_differing(stream: &dyn Stream, store: &dyn Store) -> Result<Vec<
 }
 
 async fn names(store: &dyn Store) -> Result<HashMap<ProjectId, String>, StoreError> {
-    let accounts = store.accounts().await?.accounts;
-    Ok(accounts.iter().map(|account| (account.project, account.project_name.to_string())).collect())
+    let projects = store.projects().await?;
+    Ok(projects.into_iter().map(|project| (project.project, project.name)).collect())
 }
 
 impl Report {

@@ -5,8 +5,8 @@ use shared::store::{ProjectInfo, Store};
 
 use crate::failure::Failure;
 
-/// How alike two names must be for one to be taken for the other, from 0 to 1 (Jaro).
-const LIKENESS_MIN: f64 = 0.7;
+/// One slip of the keyboard for so many letters, and one more, still look like a mistyped name.
+const LETTERS_A_SLIP: usize = 4;
 
 /// The project of this name.
 ///
@@ -38,11 +38,12 @@ fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> 
 }
 
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let likeness = |candidate: &str| strsim::jaro(&name.to_lowercase(), &candidate.to_lowercase());
+    let slips_max = 1 + name.chars().count() / LETTERS_A_SLIP;
+    let slips = |candidate: &str| strsim::osa_distance(&name.to_lowercase(), &candidate.to_lowercase());
     known
-        .map(|candidate| (likeness(candidate), candidate))
-        .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
-        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|candidate| (slips(candidate), candidate))
+        .filter(|(slips, _)| *slips <= slips_max)
+        .min_by_key(|(slips, _)| *slips)
         .map(|(_, candidate)| candidate)
 }
 
@@ -58,6 +59,6 @@ mod tests {
             ["shpo", "Shop", "worksop", "bnak"].map(meant),
             ["shop", "shop", "workshop", "bank"].map(Some)
         );
-        assert_eq!(meant("zebra"), None);
+        assert_eq!(meant("zork"), None);
     }
 }

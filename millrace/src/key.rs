@@ -48,7 +48,7 @@ pub(crate) enum KeyCommand {
         /// The old key's number, as `millrace key list` shows it
         key_id: i64,
         /// How long the old key goes on: 30m, 24h, 7d; 0 ends it at once; at most 90d
-        #[arg(long, default_value = "24h", value_parser = overlap)]
+        #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = overlap)]
         overlap: Duration,
         /// Use this text as the new key (16 to 200 visible characters) instead of a random one
         #[arg(long)]

@@ -8,6 +8,7 @@ mod completions;
 mod failure;
 mod find;
 mod key;
+mod letters;
 mod migrate;
 mod moment;
 mod output;
@@ -28,6 +29,7 @@ use crate::audit::AuditArgs;
 use crate::completions::CompletionsArgs;
 use crate::failure::Failure;
 use crate::key::KeyCommand;
+use crate::letters::LettersCommand;
 use crate::output::Output;
 use crate::place::Place;
 use crate::plan::PlanCommand;
@@ -43,6 +45,8 @@ Examples:
   millrace key rotate 7 --overlap 24h           a new key; number 7 goes on for a day
   millrace plan set pro --burst 5000            change a plan; every API follows
   millrace usage shop --chart                   this month, day by day
+  millrace dead-letters list                    what could not be stored, and why
+  millrace dead-letters redrive --since 2h      store what can be stored by now
   millrace audit                                is every accepted event accounted for?
   millrace audit --quick --json                 the same for a program, without counting table rows
 
@@ -51,6 +55,9 @@ Exit codes:
   1  refused; for audit: it does not hold
   2  wrong usage or settings
   3  what holds the data cannot be reached";
+
+/// What stands after a command's own options in its help.
+const SETTINGS: &str = "Settings, all of which can be environment variables";
 
 /// Event ingestion that loses nothing and counts everything once
 ///
@@ -63,9 +70,9 @@ struct Cli {
     #[arg(long, global = true)]
     json: bool,
     /// The folder of the two files, when there are no servers
-    #[arg(long, env = "DATA_DIR", default_value = "millrace-data", global = true)]
+    #[arg(long, env = "DATA_DIR", default_value = "millrace-data", global = true, help_heading = SETTINGS)]
     data_dir: PathBuf,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = SETTINGS)]
     servers: ServersArgs,
     #[command(flatten)]
     policy: PolicyArgs,
@@ -80,6 +87,7 @@ enum Command {
     /// Bring the database schema up to date
     ///
     /// Safe to repeat, and to run beside live programs: run it before every new version is started.
+    #[command(after_help = "Example:\n  millrace migrate")]
     Migrate,
     /// Projects: who is metered and limited
     #[command(subcommand)]
@@ -96,6 +104,9 @@ enum Command {
     /// something came; with --chart a bar for each, also for those in which nothing did.
     #[command(after_help = usage::EXAMPLES)]
     Usage(UsageArgs),
+    /// Dead letters: what could not be stored, why, and another try at it
+    #[command(subcommand)]
+    DeadLetters(LettersCommand),
     /// Check that every accepted event is accounted for
     ///
     /// Compares, for each project: accepted = stored + duplicate + dead-lettered + pending, the usage counters with
@@ -156,6 +167,7 @@ async fn run(cli: Cli, place: &Place) -> Result<(), Failure> {
         Command::Key(command) => key::run(&*place.store()?, &output, command).await,
         Command::Plan(command) => plan::run(&*place.store()?, &output, command).await,
         Command::Usage(arguments) => usage::run(&*place.store()?, &output, &arguments).await,
+        Command::DeadLetters(command) => letters::run(&*place.store()?, &output, command).await,
         Command::Audit(arguments) => {
             let (stream, store) = (place.stream(&policy).await?, place.store()?);
             audit::run(&*stream, &*store, &output, &arguments).await

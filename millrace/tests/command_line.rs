@@ -117,3 +117,17 @@ async fn an_audit_holds_until_an_event_is_metered_that_nobody_accepted() {
     let report: Value = serde_json::from_str(&report.stdout).unwrap();
     assert_eq!((&report["holds"], &report["rows_counted"]), (&Value::Bool(false), &Value::Bool(false)));
 }
+
+#[tokio::test]
+async fn an_audit_of_other_shards_than_there_are_is_told_so_and_not_taken_for_lost_books() {
+    let installation = Installation::start().await;
+    installation.json(&["migrate"]).await;
+    let record =
+        "INSERT INTO stream_epochs (shard, epoch) VALUES (0, gen_random_uuid()), (1, gen_random_uuid())";
+    installation.postgres.connect().await.batch_execute(record).await.unwrap();
+    let refused = installation.run(&["audit"]).await;
+    assert_fails(&refused, 2, "STREAM_SHARDS=1: this installation has 2 on record; set STREAM_SHARDS=2");
+    // With the right number it looks, and finds that this Redis bears no epoch.
+    let right = installation.run(&["audit", "--stream-shards", "2"]).await;
+    assert_eq!(right.code, Some(1), "{right:?}");
+}

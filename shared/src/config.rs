@@ -84,7 +84,7 @@ pub struct ServersArgs {
     /// Where PostgreSQL is: postgres://user:password@host:port/database
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
     pub database_url: Option<String>,
-    /// Shards of the stream; must be the same in every process and must not change while events are pending
+    /// Shards of the stream; the same in every process, for the life of the installation
     #[arg(long, env = "STREAM_SHARDS", default_value = "1", global = true)]
     pub stream_shards: String,
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use shared::entry::{Packed, id_of_damaged};
+use shared::entry::{Packed, ROWS_BYTES_MAX, id_of_damaged, unpack_dead};
 use shared::plan::ProjectId;
 use shared::row::{self, EventTime, Row};
 use shared::stream::EntryId;
@@ -74,7 +74,8 @@ proptest! {
         fields.insert(2, (Bytes::from_static(b"later"), Bytes::from_static(b"an unknown field")));
         let read = Packed::from_fields(&fields).unwrap();
         prop_assert_eq!(&read, &packed);
-        prop_assert_eq!(read.unpack().unwrap(), Bytes::from(bytes));
+        prop_assert_eq!(read.unpack().unwrap(), &bytes);
+        prop_assert_eq!(unpack_dead(project, packed.count, &packed.data).unwrap(), bytes);
     }
 
     #[test]
@@ -109,11 +110,17 @@ proptest! {
         data[place] ^= flip;
         let damaged = Packed { data: data.into(), ..packed.clone() };
         if let Ok(unpacked) = damaged.unpack() {
-            prop_assert_eq!(unpacked, Bytes::from(bytes), "the checksum has let a change through");
+            prop_assert_eq!(&unpacked, &bytes, "the checksum has let a change through");
+        }
+        if let Ok(unpacked) = unpack_dead(damaged.project, damaged.count, &damaged.data) {
+            prop_assert_eq!(unpacked, bytes, "the checksum has let a change through");
         }
         let miscounted = Packed { count: packed.count + 1, ..packed.clone() };
         let foreign = Packed { project: ProjectId(4), ..packed };
-        prop_assert!(miscounted.unpack().is_err() && foreign.unpack().is_err());
+        for wrong in [miscounted, foreign] {
+            prop_assert!(wrong.unpack().is_err());
+            prop_assert!(unpack_dead(wrong.project, wrong.count, &wrong.data).is_err());
+        }
     }
 
     #[test]
@@ -182,4 +189,7 @@ fn a_bomb_in_an_entry_is_damage_and_takes_no_memory() {
         Packed { batch_id: Uuid::nil(), project: ProjectId(1), count: 1, rows_bytes: 100, data: bomb.into() };
     assert!(packed.unpack().is_err());
     assert!(Packed { rows_bytes: u32::MAX, ..packed }.unpack().is_err());
+    let larger = zstd::bulk::compress(&vec![0_u8; ROWS_BYTES_MAX + 1], 3).unwrap();
+    let complaint = unpack_dead(ProjectId(1), 1, &larger).unwrap_err();
+    assert!(complaint.contains("over"), "{complaint}");
 }

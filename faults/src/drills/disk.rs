@@ -114,7 +114,7 @@ async fn use_up_the_log(system: &System) {
 }
 
 /// Leaves no room on a disk.
-fn fill(disk: &Path) {
+pub(super) fn fill(disk: &Path) {
     let mut ballast = File::create(disk.join(BALLAST)).expect("there is room for a name");
     let mut piece = vec![0_u8; MIB];
     // Ever smaller pieces, until not even a page fits.
@@ -125,7 +125,8 @@ fn fill(disk: &Path) {
     }
 }
 
-fn make_room(disk: &Path) {
+/// Gives it back.
+pub(super) fn make_room(disk: &Path) {
     std::fs::remove_file(disk.join(BALLAST)).expect("it was made before");
 }
 

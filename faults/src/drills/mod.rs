@@ -6,6 +6,7 @@ mod clock;
 mod combined;
 pub(crate) mod data;
 mod disk;
+mod embedded;
 mod load;
 mod operations;
 mod poison;
@@ -31,5 +32,6 @@ pub(crate) const ALL: &[&[Row]] = &[
     clock::ROWS,
     data::ROWS,
     operations::ROWS,
+    embedded::ROWS,
     combined::ROWS,
 ];

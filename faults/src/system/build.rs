@@ -2,18 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use testkit::chaos::{ChaosProxy, Wire};
-use testkit::oracle::{Findings, History, Limits, Meters, Project, Source, Targets, Watch};
-use testkit::{Launch, Postgres, Program, Redis, eventually};
+use testkit::oracle::{Findings, Meters, Targets, Watch};
+use testkit::{Postgres, Redis, eventually};
 
 use super::{Drill, Layout, System};
 use crate::node::{Node, SOON};
+use crate::operator::Operator;
 
-/// What a project without limits has all the same.
-const UNLIMITED: Limits = Limits { requests_per_minute: 600_000, burst: 600_000, events_per_month: None };
 /// Settings that make the product's slow watches quick enough for a drill.
 const QUICK: &[(&str, &str)] =
     &[("TAKEOVER_IDLE_MS", "500"), ("UPKEEP_INTERVAL_MS", "500"), ("TRANSACTION_AGE_MAX_MS", "5000")];
@@ -30,8 +27,9 @@ impl System {
         let wire_api_redis = wire(layout.proxy_api_redis, redis.port(), Wire::Redis).await;
         let wire_worker_redis = wire(layout.proxy_worker_redis, redis.port(), Wire::Redis).await;
         let wire_worker_postgres = wire(layout.proxy_worker_postgres, postgres.port(), Wire::Postgres).await;
-        operate(&drill, &redis, &postgres, &["migrate"]).await;
-        let (projects, probes) = projects(&drill, &redis, &postgres, &layout).await;
+        let operator = Operator::of_servers(&drill, &redis, &postgres);
+        operator.run(&["migrate"]).await;
+        let (projects, probes) = operator.projects(layout.limited, layout.shards).await;
 
         let redis_url = |proxy: &Option<ChaosProxy>| match proxy {
             Some(proxy) => format!("redis://{}/0", proxy.address()),
@@ -129,7 +127,7 @@ impl System {
 
     /// Runs the operator's command, which must succeed.
     pub async fn operate(&self, arguments: &[&str]) {
-        operate(&self.drill, &self.redis, &self.postgres, arguments).await;
+        Operator::of_servers(&self.drill, &self.redis, &self.postgres).run(arguments).await;
     }
 }
 
@@ -164,53 +162,4 @@ fn common(drill: &Drill, layout: &Layout<'_>, redis_url: &str, database_url: &st
     ]);
     variables.extend(drill.mutant.iter().map(|mutant| (MUTANT.to_owned(), mutant.clone())));
     variables
-}
-
-async fn operate(drill: &Drill, redis: &Redis, postgres: &Postgres, arguments: &[&str]) {
-    let (redis, database) = (redis.url(), postgres.url());
-    let variables = [("REDIS_URL", redis.as_str()), ("DATABASE_URL", database.as_str())];
-    let launch =
-        Launch { profile: Some(&drill.profile), arguments, variables: &variables, ..Launch::default() };
-    let finished = Program::run_to_end("millrace", &launch).await;
-    assert_eq!(finished.code, Some(0), "millrace {arguments:?}: {finished:?}");
-}
-
-type Projects = (Vec<(Arc<Project>, Limits)>, Vec<Project>);
-
-/// Two projects without limits on neighbouring shards, `limited`, and one on each shard for probes.
-async fn projects(drill: &Drill, redis: &Redis, postgres: &Postgres, layout: &Layout<'_>) -> Projects {
-    let database = postgres.connect().await;
-    for (name, limits) in [("drill", UNLIMITED), ("limited", layout.limited)] {
-        let number = |number: u64| i32::try_from(number).expect("a plan of a drill is small");
-        let (per_minute, burst) = (number(limits.requests_per_minute), number(limits.burst));
-        let per_month = limits.events_per_month.map(|events| i64::try_from(events).expect("a plan is small"));
-        let insert =
-            "INSERT INTO plans (name, requests_per_minute, burst, events_per_month, events_per_batch)
-                      VALUES ($1, $2, $3, $4, 1000)";
-        let inserted = database.execute(insert, &[&name, &per_minute, &burst, &per_month]).await;
-        inserted.expect("a plan can be made");
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
-    let around_ms = i64::try_from(now.as_millis()).expect("it is not the far future");
-    let mut made = Vec::new();
-    let probes = (0..layout.shards).map(|shard| (format!("probe-{shard}"), "drill"));
-    let named = [("alpha", "drill"), ("beta", "drill"), ("limited", "limited")];
-    let names = named.into_iter().map(|(name, plan)| (name.to_owned(), plan)).chain(probes);
-    for (name, plan) in names {
-        let key = format!("drill-key-of-{name}");
-        operate(drill, redis, postgres, &["project", "create", &name, "--plan", plan, "--key", &key]).await;
-        let id = "SELECT project_id FROM projects WHERE name = $1";
-        let id: i64 = database.query_one(id, &[&name]).await.expect("the project was made").get(0);
-        let source = Source::new(drill.seed ^ id.unsigned_abs().rotate_right(16), around_ms);
-        made.push(Project { id, name, key, history: History::new(source) });
-    }
-    let probes = made.split_off(named.len());
-    let limits = |project: &Project| if project.name == "limited" { layout.limited } else { UNLIMITED };
-    (
-        made.into_iter()
-            .map(|project| (limits(&project), project))
-            .map(|(limits, project)| (Arc::new(project), limits))
-            .collect(),
-        probes,
-    )
 }

@@ -1,6 +1,5 @@
 //! The end of a drill: heal everything, let the clients come to an end, look at everything.
 
-use std::path::Path;
 use std::time::Duration;
 
 use testkit::oracle::{Clients, Evidence, Findings, Invariant, QUIET_DEADLINE, Servers, Subject};
@@ -75,7 +74,12 @@ impl System {
         self.count_sights(&database, &mut verdict).await;
         verdict.demand(needs);
         if !verdict.holds() {
-            self.keep_evidence(&verdict);
+            let nodes = [("ingest-api", &self.apis), ("stream-worker", &self.workers)];
+            let logs = nodes.into_iter().flat_map(|(name, nodes)| {
+                nodes.iter().enumerate().map(move |(at, node)| (format!("{name}-{at}.log"), node.log()))
+            });
+            let folders = [self.redis.folder(), self.postgres.folder().to_owned()];
+            verdict.keep_evidence(&self.drill, logs, &folders);
         }
         verdict
     }
@@ -133,29 +137,6 @@ impl System {
         }
         for (sight, count) in &self.sights {
             *verdict.sights.entry(*sight).or_default() += count;
-        }
-    }
-
-    /// Copies what a broken drill leaves behind to where it can be looked at: data folders and logs.
-    fn keep_evidence(&self, verdict: &Verdict) {
-        let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/drills");
-        let place = place.join(format!("{}-{:016x}", self.drill.name.replace(' ', "-"), self.drill.seed));
-        let keep = || {
-            std::fs::create_dir_all(&place)?;
-            std::fs::write(place.join("verdict.txt"), verdict.to_string())?;
-            for (name, nodes) in [("ingest-api", &self.apis), ("stream-worker", &self.workers)] {
-                for (at, node) in nodes.iter().enumerate() {
-                    std::fs::write(place.join(format!("{name}-{at}.log")), node.log())?;
-                }
-            }
-            for folder in [self.redis.folder(), self.postgres.folder()] {
-                std::process::Command::new("cp").arg("-r").arg(folder).arg(&place).status()?;
-            }
-            Ok::<(), std::io::Error>(())
-        };
-        match keep() {
-            Ok(()) => eprintln!("what {} left behind is in {}", self.drill.name, place.display()),
-            Err(error) => eprintln!("what {} left behind could not be kept: {error}", self.drill.name),
         }
     }
 }

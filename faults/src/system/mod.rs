@@ -17,6 +17,10 @@ use testkit::{Postgres, Redis, ServerOptions};
 use crate::node::Node;
 use crate::verdict::Sight;
 
+/// The plan of the project `limited`, when nobody says otherwise.
+pub(crate) const LIMITED: Limits =
+    Limits { requests_per_minute: 1_200, burst: 20, events_per_month: Some(2_000) };
+
 /// One drill about to be held.
 #[derive(Clone, Debug)]
 pub struct Drill {
@@ -80,7 +84,7 @@ impl Default for Layout<'_> {
             proxy_api_redis: false,
             proxy_worker_redis: false,
             proxy_worker_postgres: false,
-            limited: Limits { requests_per_minute: 1_200, burst: 20, events_per_month: Some(2_000) },
+            limited: LIMITED,
         }
     }
 }

@@ -52,6 +52,8 @@ pub(crate) async fn run(place: &Place, policy: Policy, args: &ServeArgs) -> Resu
     let address = welcome::reachable(listener.local_addr().map_err(cannot_listen)?);
     let scraped_at = scraper.local_addr().map_err(cannot_listen)?;
 
+    tracing::info!("metrics on http://{scraped_at}/metrics");
+
     let (stop, stopped) = watch::channel(false);
     let worker = stream_worker::run(Arc::clone(&stream), Arc::clone(&store), Arc::new(work), stopped.clone());
     let worker = tokio::spawn(worker);

@@ -17,7 +17,7 @@ pub(super) struct Bars {
 }
 
 impl Bars {
-    /// One line for each: its label, its bar, its number. The longest bar is as long as there is room.
+    /// One line for each: its label, its number, its bar. The longest bar is as long as there is room.
     pub(super) fn draw(self, bars: Vec<(String, u64)>) -> String {
         let width = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
         let labels = width(&mut bars.iter().map(|(label, _)| label.chars().count()));

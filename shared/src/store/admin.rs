@@ -2,6 +2,7 @@
 //! but for [`NewKey`], which is shown once.
 
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::{NewKey, StoreError, UsageRow};
 use crate::plan::{EVENTS_PER_BATCH_MAX, EVENTS_PER_MONTH_MAX, Plan, ProjectId, REQUESTS_MAX};
@@ -77,7 +78,7 @@ impl Rotatable {
             Some(at) => format!(
                 "key {key_id} was rotated already and is refused from {} on; rotate the key that replaced it, or end \
                  this one now with `millrace key revoke {key_id}`",
-                at.replace_nanosecond(0).expect("0 is a nanosecond")
+                at.replace_nanosecond(0).ok().and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default()
             ),
             None => return Ok(()),
         };

@@ -4,4 +4,5 @@
 mod flow;
 mod limits;
 mod poison;
+mod redrive;
 mod stack;

@@ -107,7 +107,8 @@ impl Stack {
         self.millrace(&["audit"]).await;
         let sums = "SELECT (SELECT sum(stored + duplicate + dead) FROM batches)::bigint, \
                     (SELECT sum(events + duplicates + dead) FROM usage_hourly)::bigint, \
-                    ((SELECT count(*) FROM events) + (SELECT coalesce(sum(event_count), 0) FROM dead_letters) \
+                    ((SELECT count(*) FROM events) + (SELECT coalesce(sum(event_count), 0) FROM dead_letters \
+                    WHERE redriven_at IS NULL) \
                     + (SELECT sum(duplicate) FROM batches))::bigint";
         let row = self.database.query_one(sums, &[]).await.unwrap();
         let (ledger, usage, rows): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));

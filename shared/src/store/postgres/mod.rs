@@ -1,8 +1,9 @@
 //! The store on PostgreSQL.
 //!
 //! The rooms: `write` is the way of the events (with `draft`, `statements`, `copy`, `recent` and `poison`);
-//! `accounts`, `admin`, `listen`, `usage` and `epochs` serve reads and operators from a small pool; `upkeep` and `partitions` keep
-//! it bounded; `migrate` makes the schema. This file only hands out the work.
+//! `accounts`, `listen`, `usage` and `epochs` serve the request path, `admin` and `letters` operators, all from a small pool;
+//! `redrive` gives dead letters another try; `upkeep` and `partitions` keep it bounded; `migrate` makes the schema. This file
+//! only hands out the work.
 //!
 //! What this room must never do: commit rows without their ledger, hold a lock that others want while bytes flow, or
 //! repeat the contents of events in an error.

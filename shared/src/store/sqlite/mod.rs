@@ -2,8 +2,8 @@
 //! commands, may use the file at the same time.
 //!
 //! The rooms: `database` is the file and who may use it when; `write` is the way of the events, `ledger` what it asks
-//! first; `accounts`, `watch`, `usage` and `epochs` serve the request path, `admin` operators; `upkeep` keeps the file bounded;
-//! `migrate` makes the schema. This file only hands out the work.
+//! first; `accounts`, `watch`, `usage` and `epochs` serve the request path, `admin` and `letters` operators; `redrive` gives
+//! dead letters another try; `upkeep` keeps the file bounded; `migrate` makes the schema. This file only hands out the work.
 //!
 //! What this room must never do: block a thread of the runtime, commit rows without their ledger, or repeat the contents
 //! of events in an error.

@@ -79,6 +79,7 @@ fn write(connection: &mut Connection, works: &[Work]) -> Result<Vec<Written>, Wr
     let usage = std::mem::take(&mut page.usage);
     drop(page);
     if mutant::is(Mutant::CounterOutsideTransaction) {
+        failpoint::reach(Point::BeforeCommit);
         transaction.commit()?;
         failpoint::reach(Point::AfterCommit);
         add_usage(connection, &usage)?;

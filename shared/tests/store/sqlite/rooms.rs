@@ -71,7 +71,7 @@ async fn undated_ids_are_forgotten_after_two_days() {
 }
 
 #[tokio::test]
-async fn the_use_of_a_key_is_no_change_of_accounts() {
+async fn the_use_of_a_key_is_no_change_of_accounts_but_its_end_is_one() {
     let harness = harness().await;
     let store = harness.store();
     let (_, key) = store.create_project("p", "free", None, false).await.expect("a project");
@@ -81,6 +81,9 @@ async fn the_use_of_a_key_is_no_change_of_accounts() {
     assert_eq!(version(), before);
     store.create_key("p", None, false).await.expect("a key");
     assert_eq!(version(), before + 1);
+    let end = "UPDATE api_keys SET expires_at = 1 WHERE key_id = ?1";
+    harness.connect().execute(end, [key.key_id]).expect("an end by hand");
+    assert_eq!(version(), before + 2);
 }
 
 #[tokio::test]

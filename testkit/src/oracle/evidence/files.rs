@@ -17,17 +17,19 @@ const SUMS: &str = "
               FROM batches WHERE project_id = ?1) l,
            (SELECT coalesce(sum(events), 0) AS events, coalesce(sum(duplicates), 0) AS duplicates,
                    coalesce(sum(dead), 0) AS dead FROM usage_hourly WHERE project_id = ?1) u,
-           (SELECT coalesce(sum(event_count), 0) AS dead FROM dead_letters WHERE project_id = ?1) d";
+           (SELECT coalesce(sum(event_count), 0) AS dead FROM dead_letters
+             WHERE project_id = ?1 AND redriven_at IS NULL) d";
 const LEDGER: &str = "
     SELECT batch_id, received_at / 1000, accepted FROM batches WHERE project_id = ?1 ORDER BY received_at, entry_seq";
 const STORED_IN_MONTH: &str = "
-    SELECT coalesce(sum(stored), 0) FROM batches
+    SELECT coalesce(sum(stored - redriven), 0) FROM batches
      WHERE project_id = ?1 AND strftime('%Y%m', received_at / 1000000, 'unixepoch')
                                = coalesce(CAST(?2 AS TEXT), strftime('%Y%m', 'now'))";
 const EVENTS: &str = "
     SELECT properties ->> '$.n', event_id, timestamp, received_at, name, subject, client_id, properties, context
       FROM events WHERE project_id = ?1";
-const LETTERS: &str = "SELECT event_count, payload, reason FROM dead_letters WHERE project_id = ?1";
+const LETTERS: &str = "
+    SELECT event_count, payload, reason FROM dead_letters WHERE project_id = ?1 AND redriven_at IS NULL";
 const BULK: &str = "
     SELECT coalesce(sum(length(properties ->> '$.bulk')), 0) FROM events WHERE project_id = ?1 AND event_id = ?2";
 const METERED: &str = "SELECT project_id, sum(events + duplicates + dead) FROM usage_hourly GROUP BY project_id ORDER BY project_id";

@@ -18,20 +18,22 @@ const SUMS: &str = "
               FROM batches WHERE project_id = $1) l,
            (SELECT coalesce(sum(events), 0)::bigint AS events, coalesce(sum(duplicates), 0)::bigint AS duplicates,
                    coalesce(sum(dead), 0)::bigint AS dead FROM usage_hourly WHERE project_id = $1) u,
-           (SELECT coalesce(sum(event_count), 0)::bigint AS dead FROM dead_letters WHERE project_id = $1) d";
+           (SELECT coalesce(sum(event_count), 0)::bigint AS dead FROM dead_letters
+             WHERE project_id = $1 AND redriven_at IS NULL) d";
 const LEDGER: &str = "
     SELECT batch_id, (extract(epoch FROM received_at) * 1000)::bigint, accepted
       FROM batches WHERE project_id = $1 ORDER BY received_at, entry_seq";
 
 const STORED_IN_MONTH: &str = "
-    SELECT coalesce(sum(stored), 0)::bigint FROM batches
+    SELECT coalesce(sum(stored - redriven), 0)::bigint FROM batches
      WHERE project_id = $1 AND to_char(received_at AT TIME ZONE 'UTC', 'YYYYMM')
                         = coalesce($2::bigint::text, to_char(now() AT TIME ZONE 'UTC', 'YYYYMM'))";
 const EVENTS: &str = "
     SELECT (properties->>'n')::bigint, event_id, (extract(epoch FROM timestamp) * 1000000)::bigint,
            (extract(epoch FROM received_at) * 1000000)::bigint, name, subject, client_id, properties::text, context::text
       FROM events WHERE project_id = $1";
-const DEAD_LETTERS: &str = "SELECT event_count, payload, reason FROM dead_letters WHERE project_id = $1";
+const DEAD_LETTERS: &str = "
+    SELECT event_count, payload, reason FROM dead_letters WHERE project_id = $1 AND redriven_at IS NULL";
 
 const BULK: &str = "
     SELECT coalesce(sum(length(properties->>'bulk')), 0)::bigint FROM events WHERE project_id = $1 AND event_id = $2";

@@ -1,0 +1,44 @@
+//! `millrace dead-letters history`
+
+use serde_json::{Value, json};
+use shared::store::{RedriveRecord, Store};
+
+use super::text::{cut_table, printable};
+use crate::failure::Failure;
+use crate::moment::shown;
+use crate::output::{Output, grouped};
+
+pub(super) async fn run(store: &dyn Store, output: &Output, limit: u32) -> Result<(), Failure> {
+    let records = store.redrives(limit).await?;
+    let json = json!({ "redrives": records.iter().map(as_json).collect::<Vec<_>>() });
+    output.print(&text(&records), &json)
+}
+
+fn text(records: &[RedriveRecord]) -> String {
+    if records.is_empty() {
+        return "Nothing was ever redriven.".to_owned();
+    }
+    let row = |record: &RedriveRecord| {
+        let counts = record.redriven;
+        let who = format!("{}@{}", record.order.os_user, record.order.host);
+        let mut row = vec![shown(record.started_at), printable(&who)];
+        let counts = [counts.letters, counts.stored, counts.duplicate, counts.refused];
+        row.extend(counts.map(|count| grouped(count.into())));
+        row.push(printable(&record.order.filter));
+        row
+    };
+    let head = ["begun at", "by", "letters", "stored", "duplicate", "refused", "which"];
+    cut_table(&head, &records.iter().map(row).collect::<Vec<_>>())
+}
+
+fn as_json(record: &RedriveRecord) -> Value {
+    let mut value = json!({
+        "redrive_id": record.order.id,
+        "started_at": shown(record.started_at),
+        "os_user": record.order.os_user,
+        "host": record.order.host,
+        "filter": record.order.filter,
+    });
+    super::redrive::put_counts(&mut value, record.redriven);
+    value
+}

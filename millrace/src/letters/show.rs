@@ -1,0 +1,136 @@
+//! `millrace dead-letters show`
+
+use serde_json::{Value, json};
+use shared::row::{self, EventTime, Row};
+use shared::store::{DeadLetter, LetterFilter, Store, rows_of_letter};
+use time::OffsetDateTime;
+
+use super::text::{as_json, printable, project};
+use crate::failure::Failure;
+use crate::moment::shown;
+use crate::output::Output;
+
+/// Bytes shown of a payload that cannot be read.
+const BYTES_SHOWN: usize = 4_096;
+/// Events shown of a dead entry.
+const EVENTS_SHOWN: usize = 20;
+
+pub(super) async fn run(store: &dyn Store, output: &Output, id: i64) -> Result<(), Failure> {
+    let filter = LetterFilter { ids: vec![id], also_redriven: true, ..LetterFilter::default() };
+    let letter = store.dead_letters(&filter, None, 1).await?.pop();
+    let payload = store.letter_payloads(&[id]).await?.pop();
+    let (Some(letter), Some((_, payload))) = (letter, payload) else {
+        return Err(Failure::Refused(format!("there is no dead letter with number {id}")));
+    };
+    let contents = Contents::read(&letter, &payload);
+    output.print(&contents.text(&letter), &contents.json(&letter))
+}
+
+/// What is in a letter.
+enum Contents {
+    Events(Vec<Value>),
+    Unreadable { why: String, bytes: String },
+}
+
+impl Contents {
+    fn read(letter: &DeadLetter, payload: &[u8]) -> Self {
+        match rows_of_letter(letter.project, letter.event_index, letter.event_count, payload) {
+            Ok(rows) => Self::Events(row::split(&rows).map_while(Result::ok).map(event).collect()),
+            Err(why) => Self::Unreadable { why, bytes: escaped(payload) },
+        }
+    }
+
+    fn text(&self, letter: &DeadLetter) -> String {
+        let mut facts = vec![
+            ("project", project(letter)),
+            ("batch", letter.batch_id.to_string()),
+            (
+                "place",
+                letter.event_index.map_or("the whole entry".to_owned(), |index| format!("event {index}")),
+            ),
+            ("events", letter.event_count.to_string()),
+            ("received", shown(letter.received_at)),
+            ("died", shown(letter.created_at)),
+            ("sqlstate", letter.sqlstate.clone().unwrap_or_else(|| "-".to_owned())),
+            ("reason", printable(&letter.reason)),
+            ("worker", letter.worker_version.clone()),
+        ];
+        facts.extend(letter.attempted_at.map(|at| ("tried again", shown(at))));
+        facts.extend(letter.redriven_at.map(|at| ("redriven", shown(at))));
+        facts.extend(letter.redrive_id.map(|id| ("redrive", id.to_string())));
+        let mut text = format!("Dead letter {}\n", letter.id);
+        for (name, fact) in facts {
+            text.push_str(&format!("  {name:<12}{fact}\n"));
+        }
+        match self {
+            Self::Events(events) => {
+                for event in events.iter().take(EVENTS_SHOWN) {
+                    text.push_str(&format!("\n{event:#}\n"));
+                }
+                if events.len() > EVENTS_SHOWN {
+                    text.push_str(&format!(
+                        "\nand {} more events; --json shows all\n",
+                        events.len() - EVENTS_SHOWN
+                    ));
+                }
+            }
+            Self::Unreadable { why, bytes } => {
+                text.push_str(&format!(
+                    "\nIt cannot be read: {why}. Its {} bytes:\n{bytes}\n",
+                    letter.payload_bytes
+                ));
+            }
+        }
+        text
+    }
+
+    fn json(&self, letter: &DeadLetter) -> Value {
+        let mut value = as_json(letter);
+        match self {
+            Self::Events(events) => value["contents"] = json!(events),
+            Self::Unreadable { why, bytes } => {
+                value["unreadable"] = json!(why);
+                value["payload"] = json!(bytes);
+            }
+        }
+        value
+    }
+}
+
+/// An event as its client could have sent it. What is no JSON is shown as the text that it is.
+fn event(bytes: &[u8]) -> Value {
+    let row = match Row::read(bytes) {
+        Ok(row) => row,
+        Err(refused) => return json!({ "unreadable": refused.to_string(), "row": escaped(bytes) }),
+    };
+    let object = |text: Option<&[u8]>| {
+        text.map(|text| serde_json::from_slice(text).unwrap_or_else(|_| Value::String(escaped(text))))
+    };
+    let timestamp = match row.time {
+        EventTime::At(us) => OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000)
+            .map_or_else(|_| format!("{us} µs since 1970"), precisely),
+        EventTime::Undated => "none; recognised by its id".to_owned(),
+        EventTime::Anonymous => "none; recognised by its batch".to_owned(),
+    };
+    json!({
+        "id": row.client_id.map_or_else(|| row.event_id.to_string(), str::to_owned),
+        "event_id": row.event_id,
+        "timestamp": timestamp,
+        "name": row.name,
+        "subject": row.subject,
+        "properties": object(row.properties),
+        "context": object(row.context),
+    })
+}
+
+/// To the microsecond, for a timestamp is part of what an event is recognised by.
+fn precisely(moment: OffsetDateTime) -> String {
+    moment.format(&time::format_description::well_known::Rfc3339).unwrap_or_else(|_| moment.to_string())
+}
+
+/// Bytes as ASCII, cut when there are many.
+fn escaped(bytes: &[u8]) -> String {
+    let cut = &bytes[..bytes.len().min(BYTES_SHOWN)];
+    let more = if bytes.len() > BYTES_SHOWN { "…" } else { "" };
+    format!("{}{more}", cut.escape_ascii())
+}

@@ -1,0 +1,74 @@
+//! Letters as people and programs read them. Nothing that a terminal would obey may be in a text.
+
+use std::io::{IsTerminal, stdout};
+
+use console::truncate_str;
+use serde_json::{Value, json};
+use shared::plan::ProjectId;
+use shared::store::DeadLetter;
+
+use crate::moment::shown;
+use crate::output::table;
+use crate::terminal;
+
+/// A table whose last column may be long: at a terminal its lines are cut to the width, elsewhere they are whole.
+pub(crate) fn cut_table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let whole = table(head, rows);
+    if stdout().is_terminal() { cut(&whole, terminal::columns()) } else { whole }
+}
+
+fn cut(text: &str, columns: usize) -> String {
+    text.lines().flat_map(|line| [truncate_str(line, columns, "…"), "\n".into()]).collect()
+}
+
+/// The text on one line, with what is not to be printed written out.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
+        .collect()
+}
+
+/// Whose a letter is.
+pub(crate) fn project(letter: &DeadLetter) -> String {
+    match &letter.project_name {
+        Some(name) => printable(name),
+        None if letter.project == ProjectId(0) => "(unreadable)".to_owned(),
+        None => format!("({})", letter.project),
+    }
+}
+
+/// All that is known of a letter, for programs.
+pub(crate) fn as_json(letter: &DeadLetter) -> Value {
+    json!({
+        "id": letter.id,
+        "project_id": letter.project,
+        "project": letter.project_name,
+        "batch_id": letter.batch_id,
+        "received_at": shown(letter.received_at),
+        "event_index": letter.event_index,
+        "events": letter.event_count,
+        "sqlstate": letter.sqlstate,
+        "reason": letter.reason,
+        "payload_bytes": letter.payload_bytes,
+        "worker_version": letter.worker_version,
+        "created_at": shown(letter.created_at),
+        "attempted_at": letter.attempted_at.map(shown),
+        "redriven_at": letter.redriven_at.map(shown),
+        "redrive_id": letter.redrive_id,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_cut_to_the_width_that_is_seen() {
+        assert_eq!(cut("a reason\n名前 and more\n", 7), "a reas…\n名前 a…\n");
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_printed() {
+        assert_eq!(printable("a\u{1b}[31m\nnaïve"), "a\\u{1b}[31m\\nnaïve");
+    }
+}

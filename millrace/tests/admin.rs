@@ -1,0 +1,266 @@
+//! Projects, keys, plans and usage as an operator meets them, beside a service on two files and on servers: what the
+//! commands print, what they refuse and in which words, and that the service obeys.
+
+mod installation;
+
+use installation::Installation;
+use serde_json::{Value, json};
+use testkit::Program;
+use testkit::http::Answer;
+
+/// Each promise on both.
+macro_rules! promises {
+    ($($promise:ident),+ $(,)?) => {
+        mod in_a_folder {
+            $(#[tokio::test]
+            async fn $promise() {
+                super::$promise(&super::Installation::in_a_folder().await).await;
+            })+
+        }
+        mod on_servers {
+            $(#[tokio::test]
+            async fn $promise() {
+                super::$promise(&super::Installation::on_servers().await).await;
+            })+
+        }
+    };
+}
+
+promises! {
+    projects_are_listed_and_moved_between_plans,
+    a_rotated_key_goes_on_beside_the_new_one_for_as_long_as_was_said,
+    plans_are_made_and_changed_and_the_service_follows,
+    usage_is_told_by_window_and_by_project,
+}
+
+fn is_refused(answer: &Answer) -> bool {
+    answer.status == 401 && answer.json()["detail"] == "the key is not known"
+}
+
+/// A key that demands signatures is refused for another reason.
+fn is_known(answer: &Answer) -> bool {
+    answer.status == 200 || (answer.status == 401 && !is_refused(answer))
+}
+
+/// The words of the line that begins with this one.
+fn line<'a>(text: &'a str, first: &str) -> Vec<&'a str> {
+    let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut found = words.filter(|words| words.first() == Some(&first));
+    found.next().unwrap_or_else(|| panic!("no line begins with {first:?}:\n{text}"))
+}
+
+async fn projects_are_listed_and_moved_between_plans(installation: &Installation) {
+    let shop = installation.json(&["project", "create", "shop", "--plan", "free"]).await;
+    installation.json(&["key", "create", "shop"]).await;
+    let listed = installation.text(&["project", "list"]).await;
+    assert_eq!(line(&listed, "project"), ["project", "number", "plan", "keys", "created", "last", "used"]);
+    let words = line(&listed, "shop");
+    assert_eq!((&words[1..4], words[5]), (["2", "free", "2"].as_slice(), "never"), "{listed}");
+    assert_eq!(line(&listed, "default")[..4], ["default", "1", "enterprise", "1"]);
+
+    let moved = installation.json(&["project", "plan", "shop", "pro"]).await;
+    assert_eq!(moved, json!({ "project": "shop", "plan": "pro", "before": "free" }));
+    let key = shop["key"].as_str().unwrap();
+    let follows = |answer: &Answer| is_known(answer) && answer.json()["plan"] == "pro";
+    installation.answers(key, "the new plan to be in force", follows).await;
+    let listed = installation.json(&["project", "list"]).await;
+    let project = &listed["projects"][1];
+    assert_eq!(
+        (&project["project"], &project["plan"], &project["live_keys"]),
+        (&json!("shop"), &json!("pro"), &json!(2))
+    );
+
+    for (arguments, says) in [
+        (["project", "plan", "shpo", "pro"], "no project named \"shpo\"; did you mean \"shop\"?"),
+        (["project", "plan", "shop", "por"], "no plan named \"por\"; did you mean \"pro\"?"),
+        (["project", "plan", "shop", "diamond"], "no plan named \"diamond\"; `millrace plan list` shows all"),
+        (["project", "create", "new", "--plan=gold"], "`millrace plan list`"),
+    ] {
+        installation.fails(&arguments, 1, says).await;
+    }
+    installation.fails(&["key", "create", "Sho"], 1, "did you mean \"shop\"?").await;
+}
+
+async fn a_rotated_key_goes_on_beside_the_new_one_for_as_long_as_was_said(installation: &Installation) {
+    let shop = installation.json(&["project", "create", "shop", "--plan", "pro", "--signed"]).await;
+    let rotated = installation.json(&["key", "rotate", "2", "--overlap", "1h"]).await;
+    assert_eq!(
+        (&rotated["project"], &rotated["rotated"], &rotated["key_id"]),
+        (&json!("shop"), &json!(2), &json!(3))
+    );
+    assert!(
+        rotated["signing_secret"].as_str().unwrap().starts_with("whsec_"),
+        "signed stays signed: {rotated}"
+    );
+    let (old, new) = (shop["key"].as_str().unwrap(), rotated["key"].as_str().unwrap());
+    installation.answers(new, "the new key to be known", is_known).await;
+    installation.answers(old, "the old key to go on", is_known).await;
+
+    let chosen = "the-third-key-of-the-shop";
+    let said = installation.text(&["key", "rotate", "3", "--overlap", "0", "--key", chosen]).await;
+    assert!(said.starts_with("Key 3 of project shop is refused from now on."), "{said}");
+    assert!(said.contains(&format!("Key 4: {chosen}\n")), "{said}");
+    installation.answers(new, "a key without overlap to be refused", is_refused).await;
+    installation.answers(chosen, "its successor to be known", is_known).await;
+
+    let ends = rotated["rotated_expires_at"].as_str().unwrap();
+    installation
+        .fails(&["key", "rotate", "2"], 1, &format!("rotated already and is refused from {ends} on"))
+        .await;
+    installation.fails(&["key", "rotate", "3"], 1, "key 3 has expired").await;
+    installation.text(&["key", "revoke", "2"]).await;
+    installation.answers(old, "a revoked key to be refused", is_refused).await;
+    installation.fails(&["key", "rotate", "2"], 1, "key 2 is revoked; make a new one").await;
+    installation.fails(&["key", "rotate", "99"], 1, "`millrace key list` shows all").await;
+
+    let listed = installation.text(&["key", "list", "shop"]).await;
+    let words = line(&listed, "2");
+    assert_eq!((words[1], words[4], words[6]), ("shop", ends, "yes"), "{listed}");
+    assert_ne!(words[5], "no", "it is revoked: {listed}");
+    assert_eq!(line(&listed, "4")[4..], ["never", "no", "yes"], "{listed}");
+    assert!(!listed.contains("mk_") && !listed.contains(chosen), "a key is shown once:\n{listed}");
+    let all = installation.json(&["key", "list"]).await;
+    assert_eq!(all["keys"].as_array().unwrap().len(), 4);
+    assert_eq!((&all["keys"][1]["expires_at"], &all["keys"][3]["signed"]), (&json!(ends), &json!(true)));
+}
+
+async fn plans_are_made_and_changed_and_the_service_follows(installation: &Installation) {
+    installation.fails(&["plan", "set", "hobby", "--burst", "9"], 1, "say --requests-per-minute").await;
+    let made = installation.text(&["plan", "set", "hobby", "--requests-per-minute", "60"]).await;
+    assert!(
+        made.starts_with("Made plan hobby: 60 requests a minute, 60 at once; unlimited events a month"),
+        "{made}"
+    );
+    assert!(made.contains("millrace project plan PROJECT hobby"), "{made}");
+    let shop = installation.json(&["project", "create", "shop", "--plan", "hobby"]).await;
+    let changed = ["plan", "set", "hobby", "--events-per-month", "50000", "--events-per-batch", "20"];
+    let changed = installation.json(&changed).await;
+    assert_eq!(
+        (&changed["before"]["events_per_month"], &changed["projects"]),
+        (&Value::Null, &json!(["shop"]))
+    );
+    let plan = json!({
+        "plan": "hobby", "requests_per_minute": 60, "burst": 60, "events_per_month": 50_000, "events_per_batch": 20,
+    });
+    assert_eq!(changed["plan"], plan, "what is not named stays");
+    let follows = |answer: &Answer| {
+        is_known(answer)
+            && answer.json()["events"]["per_month"] == 50_000
+            && answer.json()["batch"]["events_max"] == 20
+    };
+    installation.answers(shop["key"].as_str().unwrap(), "the changed plan to be in force", follows).await;
+
+    let listed = installation.text(&["plan", "list"]).await;
+    assert_eq!(line(&listed, "hobby"), ["hobby", "60", "60", "50,000", "20", "shop"]);
+    assert_eq!(
+        line(&listed, "enterprise"),
+        ["enterprise", "10,000", "10,000", "unlimited", "1,000", "default"]
+    );
+    assert_eq!(line(&listed, "pro").last(), Some(&"-"), "nobody is on it");
+    installation.json(&["plan", "set", "hobby", "--events-per-month", "unlimited"]).await;
+    let listed = installation.json(&["plan", "list"]).await;
+    assert_eq!(
+        (&listed["plans"][0]["plan"], &listed["plans"][0]["events_per_month"]),
+        (&json!("hobby"), &Value::Null)
+    );
+}
+
+async fn usage_is_told_by_window_and_by_project(installation: &Installation) {
+    let shop = installation.json(&["project", "create", "shop", "--plan", "pro"]).await;
+    let event = r#"{"id":"a","timestamp":"2026-11-20T00:00:00Z","name":"n"}"#;
+    installation.store(shop["key"].as_str().unwrap(), &format!("[{event},{event},{{\"name\":\"n\"}}]")).await;
+
+    let all = installation.json(&["usage", "--from", "1d"]).await;
+    let project = |name: &str| {
+        all["projects"].as_array().unwrap().iter().find(|usage| usage["project"] == name).cloned()
+    };
+    let (used, unused) = (project("shop").unwrap(), project("default").unwrap());
+    assert_eq!((&used["events"], &used["duplicates"], &unused["events"]), (&json!(2), &json!(1), &json!(0)));
+    assert_eq!(all["total"], json!({ "events": 2, "duplicates": 1, "dead": 0, "bytes": used["bytes"] }));
+
+    let by_hour = installation.json(&["usage", "shop", "--from", "1d", "--window", "hour"]).await;
+    assert_eq!((&by_hour["window"], &by_hour["total"]), (&json!("hour"), &all["total"]));
+    assert_eq!(by_hour["usage"].as_array().unwrap().len(), 1, "{by_hour}");
+    let table = installation.text(&["usage", "shop", "--from", "1d"]).await;
+    assert!(table.starts_with("Usage of shop by day, from "), "{table}");
+    assert_eq!(line(&table, "day"), ["day", "events", "duplicates", "dead", "bytes"]);
+    assert_eq!(line(&table, "total")[1..4], ["2", "1", "0"]);
+
+    let chart = installation.text(&["usage", "shop", "--from", "3d", "--chart"]).await;
+    let days: Vec<_> = chart.lines().filter(|line| line.starts_with("20")).collect();
+    assert_eq!(days.len(), 4, "days without events are there, too:\n{chart}");
+    assert!(
+        chart.contains(&format!("  2  {}", "#".repeat(65))),
+        "80 columns where there is no terminal:\n{chart}"
+    );
+    assert!(chart.ends_with("2 events in all\n"), "{chart}");
+    let by_project = installation.text(&["usage", "--from", "1d", "--chart"]).await;
+    assert!(
+        line(&by_project, "shop")[2].starts_with('#') && line(&by_project, "default").len() == 2,
+        "{by_project}"
+    );
+    installation.fails(&["usage", "shap"], 1, "did you mean \"shop\"?").await;
+}
+
+#[tokio::test]
+async fn wrong_flags_end_with_2_and_name_the_flag() {
+    let wrong: [(&[&str], &str); 8] = [
+        (
+            &["key", "rotate", "7", "--overlap", "soon"],
+            "--overlap <SPAN>': expected a span such as 30m, 24h or 7d",
+        ),
+        (&["key", "rotate", "7", "--overlap", "91d"], "at most 90d"),
+        (&["plan", "set", "pro"], "--requests-per-minute <N>|--burst <N>"),
+        (&["plan", "set", "pro", "--burst", "0"], "--burst <N>': 0 is not in 1..=10000000"),
+        (
+            &["plan", "set", "pro", "--events-per-batch", "1001"],
+            "--events-per-batch <N>': 1001 is not in 1..=1000",
+        ),
+        (
+            &["plan", "set", "pro", "--events-per-month", "lots"],
+            "--events-per-month <N|unlimited>': expected unlimited",
+        ),
+        (&["usage", "--from", "yesterday"], "--from <WHEN>': expected a day (2026-11-21)"),
+        (&["usage", "--window", "week"], "[possible values: hour, day, month]"),
+    ];
+    for (arguments, says) in wrong {
+        let finished = Program::run("millrace", arguments, &[]).await;
+        assert_eq!((finished.code, finished.stdout.as_str()), (Some(2), ""), "{arguments:?}: {finished:?}");
+        assert!(finished.stderr.contains(says), "{says:?} is not in {finished:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_command_teaches_with_an_example() {
+    for command in [
+        "migrate",
+        "project list",
+        "project create",
+        "project plan",
+        "key list",
+        "key create",
+        "key rotate",
+        "key revoke",
+        "plan list",
+        "plan set",
+        "usage",
+        "audit",
+        "completions",
+    ] {
+        let arguments: Vec<_> = command.split(' ').chain(["--help"]).collect();
+        let help = Program::run("millrace", &arguments, &[]).await.stdout;
+        let example = help.split("Example").nth(1).unwrap_or_default();
+        assert!(example.contains(&format!("  millrace {command}")), "{command}:\n{help}");
+    }
+}
+
+#[tokio::test]
+async fn a_shell_can_complete_our_commands_without_an_installation() {
+    for shell in ["bash", "zsh", "fish"] {
+        let finished = Program::run("millrace", &["completions", shell], &[]).await;
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        for word in ["completions", "rotate", "overlap"] {
+            assert!(finished.stdout.contains(word), "{shell} does not complete {word}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Dead letters of an installation in files, as an operator sees them. (With servers: the pipeline's own tests.)
+
+use serde_json::{Value, json};
+use shared::entry::{EntryId, Packed};
+use shared::plan::ProjectId;
+use shared::row::{EventTime, Row};
+use shared::store::sqlite::SqliteStore;
+use shared::store::{Body, Store, Work};
+use testkit::Program;
+use uuid::Uuid;
+
+const RECEIVED_MS: u64 = 1_795_219_200_000;
+
+/// An entry that was given up unread, with so many events in it, or torn.
+fn dead_entry(project: ProjectId, seq: u64, events: u32, is_torn: bool) -> Work {
+    let mut rows = Vec::new();
+    for number in 0..events {
+        let row = Row {
+            project,
+            time: EventTime::At(RECEIVED_MS.cast_signed() * 1_000),
+            event_id: Uuid::from_u128(u128::from(seq) << 32 | u128::from(number)),
+            name: "order_completed",
+            subject: None,
+            client_id: None,
+            properties: Some(br#"{"revenue": 19.90}"#),
+            context: None,
+        };
+        row.write(&mut rows);
+    }
+    let batch_id = Uuid::now_v7();
+    let raw = if is_torn {
+        b"\x1b[31mtorn".as_slice().into()
+    } else {
+        Packed::pack(batch_id, project, events, &rows).data
+    };
+    let reason =
+        if is_torn { "the rows do not decompress" } else { "handling this entry ended the worker 5 times" };
+    Work {
+        entry: EntryId { ms: RECEIVED_MS, seq },
+        shard: 0,
+        batch_id,
+        project,
+        count: events,
+        body: Body::Dead { reason: reason.to_owned(), raw },
+    }
+}
+
+#[tokio::test]
+async fn on_files_too_what_died_is_seen_and_stored_when_it_can_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path()).unwrap();
+    store.migrate().await.unwrap();
+    let (project, _) = store.create_project("shop", "pro", None, false).await.unwrap();
+    let works = [dead_entry(project, 0, 3, false), dead_entry(project, 1, 2, true)];
+    store.writer("test").await.unwrap().write(&works).await.unwrap();
+    let data_dir = folder.path().to_str().unwrap();
+    let run = async |arguments: &[&str]| {
+        Program::run("millrace", &[&["dead-letters"], arguments].concat(), &[("DATA_DIR", data_dir)]).await
+    };
+    let read = async |arguments: &[&str], code: i32| -> Value {
+        let finished = run(&[arguments, &["--json"]].concat()).await;
+        assert_eq!(finished.code, Some(code), "{arguments:?}: {finished:?}");
+        serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
+    };
+
+    let list = run(&["list"]).await;
+    assert!(list.stdout.contains("2 of 2 letters shown; 5 events are in all of them."), "{list:?}");
+    let torn = run(&["show", "2"]).await;
+    assert!(torn.stdout.contains(r"It cannot be read") && torn.stdout.contains(r"\x1b[31mtorn"), "{torn:?}");
+    let whole = read(&["show", "1"], 0).await;
+    assert_eq!(whole["contents"].as_array().unwrap().len(), 3);
+    assert_eq!(whole["contents"][0]["properties"], json!({"revenue": 19.90}));
+    let rehearsal = read(&["redrive", "--project", "shop", "--dry-run"], 0).await;
+    assert_eq!(
+        (&rehearsal["events"], &rehearsal["unreadable"][0]["id"]),
+        (&json!(5), &json!(2)),
+        "{rehearsal}"
+    );
+
+    let redriven = read(&["redrive", "--all"], 1).await;
+    assert_eq!((&redriven["stored"], &redriven["refused"]), (&json!(3), &json!(2)), "{redriven}");
+    let left = read(&["list", "--redriven"], 0).await;
+    assert_eq!(left["total"]["letters"], 2);
+    assert_eq!(read(&["list"], 0).await["total"]["letters"], 1);
+    let totals = store.totals(true).await.unwrap().remove(0);
+    assert_eq!((totals.stored, totals.event_rows, totals.dead, totals.dead_rows), (3, 3, 2, 2));
+    assert_eq!((totals.ledger, totals.stored_this_month), (totals.ledger_hours, 0));
+    let history = run(&["history"]).await;
+    assert!(history.stdout.lines().count() == 2 && history.stdout.contains("--all"), "{history:?}");
+    assert!(run(&["list", "--project", "shpo"]).await.stderr.contains("did you mean \"shop\"?"));
+}
