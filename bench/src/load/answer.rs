@@ -33,9 +33,9 @@ pub fn read(received: &[u8]) -> io::Result<Option<Answer>> {
 
 fn content_length(head: &[u8]) -> Option<usize> {
     let name = b"content-length:";
-    let line = head.split(|byte| *byte == b'\n').find(|line| {
-        line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
-    })?;
+    let line = head
+        .split(|byte| *byte == b'\n')
+        .find(|line| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))?;
     number(line[name.len()..].trim_ascii()).and_then(|bytes| usize::try_from(bytes).ok())
 }
 
@@ -54,7 +54,8 @@ fn number(digits: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const ANSWER: &[u8] = b"HTTP/1.1 202 Accepted\r\nContent-Length: 30\r\n\r\n{\"batch_id\":\"x\",\"accepted\":12}";
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 202 Accepted\r\nContent-Length: 30\r\n\r\n{\"batch_id\":\"x\",\"accepted\":12}";
 
     #[test]
     fn an_answer_is_read_once_it_is_whole() {

@@ -22,7 +22,9 @@ use super::tally::{Live, Tally};
 use super::timer::Timer;
 use super::{Shape, Target};
 
-const DAY_US: i64 = 86_400_000_000;
+/// How long after the end requests are still sent that were due before it. A server that is slower than the pace would
+/// never come to an end.
+const AFTER_THE_END: Duration = Duration::from_secs(1);
 
 /// One thread's part of a load.
 #[derive(Clone, Debug)]
@@ -113,11 +115,7 @@ struct Batch {
 }
 
 impl Client {
-    fn new(
-        thread: Rc<Thread>,
-        connection: Connection,
-        gate: watch::Receiver<bool>,
-    ) -> io::Result<Self> {
+    fn new(thread: Rc<Thread>, connection: Connection, gate: watch::Receiver<bool>) -> io::Result<Self> {
         Ok(Self {
             thread,
             connection,
@@ -135,6 +133,10 @@ impl Client {
         let thread = Rc::clone(&self.thread);
         let mut batch = Batch::default();
         while let Some(due) = self.next_due().await? {
+            if Instant::now() >= thread.measured.until + AFTER_THE_END {
+                thread.give_up(due);
+                continue;
+            }
             let template = &thread.templates[thread.given.get() as usize % thread.templates.len()];
             self.choose(template.events(), &mut batch);
             template.render(&batch.identities, &mut self.times, &mut self.request);
@@ -157,7 +159,11 @@ impl Client {
         self.thread.given.set(ticket + 1);
         let Some(requests_per_s) = self.thread.part.requests_per_s else {
             if *self.gate.borrow() {
-                self.gate.wait_for(|held| !held).await.map_err(io::Error::other)?;
+                let opened = self.gate.wait_for(|held| !held);
+                // Whoever is held back until the end has nothing left to send.
+                if tokio::time::timeout_at(until.into(), opened).await.is_err() {
+                    return Ok(None);
+                }
             }
             let now = Instant::now();
             return Ok((now < until).then_some(now));
@@ -176,7 +182,7 @@ impl Client {
     /// Chooses who the events of the next batch are.
     fn choose(&mut self, events: usize, batch: &mut Batch) {
         let Part { target, shape, .. } = &self.thread.part;
-        let sent_us = now_us() - i64::from(target.days_ago) * DAY_US;
+        let sent_us = now_us() - target.days_ago_us();
         batch.identities.clear();
         batch.repeated = 0;
         for place in 0..events {
@@ -209,6 +215,15 @@ impl Client {
 }
 
 impl Thread {
+    /// A request that cannot be sent any more has taken at least this long.
+    fn give_up(&self, due: Instant) {
+        let mut tally = self.tally.borrow_mut();
+        tally.unsent += 1;
+        if due >= self.measured.from {
+            tally.latency.record(due.elapsed());
+        }
+    }
+
     fn note(&self, due: Instant, took: Duration, status: u16, accepted: Option<u64>) {
         let Measured { from, until, .. } = self.measured;
         let mut tally = self.tally.borrow_mut();

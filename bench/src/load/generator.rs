@@ -19,10 +19,14 @@ const THREADS_MAX: usize = 2;
 #[derive(Debug)]
 pub struct Running {
     live: Arc<Live>,
-    held: watch::Sender<bool>,
+    valve: Valve,
     threads: Vec<JoinHandle<io::Result<Tally>>>,
     measured: Measured,
 }
+
+/// Holds back connections that would send as fast as they are answered. A fixed pace waits for nobody.
+#[derive(Clone, Debug)]
+pub struct Valve(Arc<watch::Sender<bool>>);
 
 /// The moments between which is measured.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +71,7 @@ pub async fn start(load: &Load) -> io::Result<Running> {
     let from = now + load.warm_up;
     let measured = Measured { begin: now, from, until: from + load.window };
     begin.send_replace(Some(measured));
-    Ok(Running { live, held, threads, measured })
+    Ok(Running { live, valve: Valve(Arc::new(held)), threads, measured })
 }
 
 impl Running {
@@ -81,9 +85,9 @@ impl Running {
         self.measured
     }
 
-    /// Whether connections wait before they send their next request. Not for a fixed pace, which waits for nobody.
-    pub fn hold(&self, held: bool) {
-        self.held.send_if_modified(|was| std::mem::replace(was, held) != held);
+    /// What holds it back.
+    pub fn valve(&self) -> Valve {
+        self.valve.clone()
     }
 
     /// Waits until the last answer is in.
@@ -91,7 +95,6 @@ impl Running {
     /// # Errors
     /// When a connection could not be opened.
     pub async fn finish(self) -> io::Result<Tally> {
-        self.hold(false);
         let threads = self.threads;
         let join = move || {
             let mut all = Tally::new();
@@ -101,6 +104,13 @@ impl Running {
             Ok(all)
         };
         tokio::task::spawn_blocking(join).await.map_err(io::Error::other)?
+    }
+}
+
+impl Valve {
+    /// Whether connections wait before they send their next request.
+    pub fn hold(&self, held: bool) {
+        self.0.send_if_modified(|was| std::mem::replace(was, held) != held);
     }
 }
 

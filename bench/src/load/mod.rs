@@ -21,10 +21,13 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-pub use self::generator::{Measured, Running, start};
+pub use self::clock::now_us;
+pub use self::generator::{Measured, Valve, start};
 pub use self::identity::Identities;
-pub use self::request::event_json;
+pub use self::request::{Marked, batch_json};
 pub use self::tally::{Latency, Live, Tally};
+
+const DAY_US: i64 = 86_400_000_000;
 
 /// What is sent, where, how, and for how long.
 #[derive(Clone, Debug)]
@@ -52,6 +55,13 @@ pub struct Target {
     pub key: String,
     /// Whole days between today and the day on which events are said to happen.
     pub days_ago: u32,
+}
+
+impl Target {
+    /// The same in microseconds.
+    fn days_ago_us(&self) -> i64 {
+        i64::from(self.days_ago) * DAY_US
+    }
 }
 
 /// What a batch looks like.

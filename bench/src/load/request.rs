@@ -5,8 +5,10 @@ use std::ops::RangeInclusive;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::clock::{TIME_BYTES, TimeWriter};
-use super::identity::{ID_BYTES, Identity, write_id};
+use uuid::Uuid;
+
+use super::clock::{TIME_BYTES, TimeWriter, now_us};
+use super::identity::{ID_BYTES, Identities, Identity, write_id};
 use super::{Shape, Target};
 
 /// What visitors of a shop do, in the order in which they do it.
@@ -17,6 +19,9 @@ const GOES_ON: f64 = 0.6;
 const DISTINCT_EVENTS: usize = 2_000;
 /// Times are spread over the moment in which a client collects a batch.
 const SPREAD_US: i64 = 250_000;
+/// What an event's id and its time stand behind.
+const ID: &str = "\"id\":\"";
+const TIME: &str = "\"timestamp\":\"";
 /// Every run sends the same events, but for ids and times.
 const SEED: u64 = 7;
 
@@ -48,19 +53,10 @@ pub fn templates(target: &Target, shape: &Shape) -> Vec<Template> {
 
 impl Template {
     fn new(target: &Target, events: usize, random: &mut StdRng) -> Self {
-        let mut body = b"{\"events\":[".to_vec();
-        let mut places = Vec::with_capacity(events);
-        for event in 0..events {
-            if event > 0 {
-                body.push(b',');
-            }
-            let at = body.len();
-            let text = event_json(random);
-            let place = |name: &str| at + text.find(name).expect("every event has it") + name.len();
-            places.push(Places { id_at: place("\"id\":\""), time_at: place("\"timestamp\":\"") });
-            body.extend_from_slice(text.as_bytes());
-        }
-        body.extend_from_slice(b"]}");
+        let body = batch_json(events, random);
+        let ids = body.match_indices(ID).map(|(at, _)| at + ID.len());
+        let times = body.match_indices(TIME).map(|(at, _)| at + TIME.len());
+        let mut places: Vec<_> = ids.zip(times).map(|(id_at, time_at)| Places { id_at, time_at }).collect();
         let mut bytes = format!(
             "POST /v1/events HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n",
@@ -73,7 +69,7 @@ impl Template {
             place.id_at += bytes.len();
             place.time_at += bytes.len();
         }
-        bytes.extend_from_slice(&body);
+        bytes.extend_from_slice(body.as_bytes());
         Self { bytes, events: places }
     }
 
@@ -100,8 +96,14 @@ pub fn happened_us(sent_us: i64, place: usize, events: usize) -> i64 {
     sent_us - to_come * step
 }
 
-/// An event of a shop's visitor, about 350 bytes; its id and time are to be written over.
-pub fn event_json(random: &mut StdRng) -> String {
+/// A batch of so many events, without identity: its ids and times are to be written over.
+pub fn batch_json(events: usize, random: &mut StdRng) -> String {
+    let events: Vec<_> = (0..events).map(|_| event_json(random)).collect();
+    format!("{{\"events\":[{}]}}", events.join(","))
+}
+
+/// An event of a shop's visitor, about 350 bytes.
+fn event_json(random: &mut StdRng) -> String {
     let mut step = 0;
     while step + 1 < FUNNEL.len() && random.random_bool(GOES_ON) {
         step += 1;
@@ -113,13 +115,40 @@ pub fn event_json(random: &mut StdRng) -> String {
     let session: u64 = random.random();
     let referrer = ["search", "mail", "direct", "partner"][random.random_range(0..4)];
     format!(
-        "{{\"id\":\"00000000-0000-4000-8000-000000000000\",\"name\":\"{name}\",\
-         \"timestamp\":\"1970-01-01T00:00:00.000000Z\",\"subject\":\"visitor-{visitor}\",\
+        "{{{ID}00000000-0000-4000-8000-000000000000\",\"name\":\"{name}\",\
+         {TIME}1970-01-01T00:00:00.000000Z\",\"subject\":\"visitor-{visitor}\",\
          \"properties\":{{\"product\":\"sku-{product}\",\"price\":{price:.2},\"currency\":\"EUR\",\"quantity\":1,\
          \"referrer\":\"{referrer}\",\"position\":{position}}},\
          \"context\":{{\"page\":{{\"path\":\"/products/{product}\"}},\"locale\":\"de-DE\",\"session\":\"{session:016x}\"}}}}",
         position = random.random_range(1..40),
     )
+}
+
+/// One event that is looked for afterwards.
+#[derive(Clone, Debug)]
+pub struct Marked {
+    /// A batch of it alone.
+    pub body: String,
+    /// Its id.
+    pub id: Uuid,
+    /// Its time as it was sent.
+    pub time: String,
+    /// The same, in microseconds since 1970.
+    pub time_us: i64,
+}
+
+impl Marked {
+    /// A new one, for this target.
+    pub fn new(target: &Target, ids: &mut Identities) -> Self {
+        let (id, time_us) = (Uuid::from_u128(ids.next_id()), now_us() - target.days_ago_us());
+        let mut text = [0; TIME_BYTES];
+        TimeWriter::new().write(time_us, &mut text);
+        let time = String::from_utf8_lossy(&text).into_owned();
+        let body = format!(
+            "{{\"events\":[{{{ID}{id}\",\"name\":\"probe\",{TIME}{time}\",\"subject\":\"probe\"}}]}}"
+        );
+        Self { body, id, time, time_us }
+    }
 }
 
 #[cfg(test)]
@@ -130,8 +159,7 @@ mod tests {
 
     #[test]
     fn a_rendered_request_carries_the_identities_it_was_given() {
-        let target =
-            Target { address: ([127, 0, 0, 1], 80).into(), key: "a-key".to_owned(), days_ago: 0 };
+        let target = Target { address: ([127, 0, 0, 1], 80).into(), key: "a-key".to_owned(), days_ago: 0 };
         let shape = Shape { events: 5..=15, duplicates: 0.0 };
         let (mut times, mut out) = (TimeWriter::new(), Vec::new());
         for template in templates(&target, &shape) {

@@ -95,6 +95,8 @@ pub struct Tally {
     pub unanswered: u64,
     /// Events in them.
     pub unanswered_events: u64,
+    /// Requests that were due and could not be sent before the end, because the server was too slow.
+    pub unsent: u64,
     /// Seconds of processor time that sending and receiving took, warm-up included.
     pub cpu_s: f64,
 }
@@ -110,6 +112,7 @@ impl Tally {
             refused_with: None,
             unanswered: 0,
             unanswered_events: 0,
+            unsent: 0,
             cpu_s: 0.0,
         }
     }
@@ -124,6 +127,7 @@ impl Tally {
         self.refused_with = self.refused_with.or(other.refused_with);
         self.unanswered += other.unanswered;
         self.unanswered_events += other.unanswered_events;
+        self.unsent += other.unsent;
         self.cpu_s += other.cpu_s;
     }
 }

@@ -16,7 +16,10 @@ pub struct Timer(AsyncFd<OwnedFd>);
 
 impl Timer {
     /// One that is not set.
-    #[expect(deprecated, reason = "its successor is unsafe; of a descriptor that is ours alone, this one is sound")]
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe; of a descriptor that is ours alone, this one is sound"
+    )]
     pub fn new() -> io::Result<Self> {
         let timer =
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
