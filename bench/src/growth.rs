@@ -3,7 +3,8 @@
 //! The rows lie in one day's partition, where new events then go too: an index of many rows in many small partitions would
 //! show nothing. They are in the ledger and in the usage counters like everything else, so that the audit holds.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use time::OffsetDateTime;
 use tokio_postgres::Client;
@@ -30,17 +31,26 @@ pub struct Grown {
     pub folder: PathBuf,
     /// Whole days between today and the day of its rows.
     pub days_ago: u32,
-    /// How many rows there are.
-    pub rows: u64,
 }
 
-/// Finds the table, or makes it.
+/// Finds the table, or makes it. One that has grown by more than half in earlier runs is made anew.
 ///
 /// # Errors
 /// When PostgreSQL refuses; when its disk is full, say.
 pub async fn table(rows: u64) -> Result<Grown, Failure> {
     let folder = places::kept(&format!("growth-{rows}"))?;
-    let mut server = postgres(Place { folder: Some(&folder) }).await;
+    let (found, days_ago) = found(&folder, rows).await?;
+    if found <= rows + rows / 2 {
+        return Ok(Grown { folder, days_ago });
+    }
+    fs::remove_dir_all(folder.join("postgres-data"))?;
+    let (_, days_ago) = self::found(&folder, rows).await?;
+    Ok(Grown { folder, days_ago })
+}
+
+/// Starts the server on these data, makes what is missing, and tells how many rows there are and how old their day is.
+async fn found(folder: &Path, rows: u64) -> Result<(u64, u32), Failure> {
+    let mut server = postgres(Place { folder: Some(folder) }).await;
     let project = prepared_table(&server).await?;
     let client = server.connect().await;
     client.batch_execute(NOTES).await?;
@@ -50,7 +60,7 @@ pub async fn table(rows: u64) -> Result<Grown, Failure> {
     drop(client);
     // In good order, so that the next start has nothing to recover.
     server.stop_fast().await;
-    Ok(Grown { folder, days_ago: u32::try_from(day)?, rows: rows.unsigned_abs() })
+    Ok((rows.unsigned_abs(), u32::try_from(day)?))
 }
 
 /// Makes what is missing, a step a transaction, so that it can be broken off.

@@ -54,6 +54,9 @@ struct Cli {
     /// Rows that the table of `growth` holds before [default: 50,000,000; 1,000,000 when quick]
     #[arg(long)]
     growth_rows: Option<u64>,
+    /// Measure the programs as they are built already, beside this one
+    #[arg(long)]
+    no_build: bool,
     /// Do not look for the ceilings
     #[arg(long)]
     no_ceilings: bool,
@@ -130,7 +133,9 @@ async fn start(cli: Cli) -> Result<(), Failure> {
 }
 
 async fn measured(cli: &Cli) -> Result<Results, Failure> {
-    machine::build_programs()?;
+    if !cli.no_build {
+        machine::build_programs()?;
+    }
     let plan = cli.plan();
     let window = plan.window.min(CEILING_WINDOW_MAX);
     let ceilings = if cli.no_ceilings { Vec::new() } else { ceilings::find(window).await? };

@@ -66,9 +66,9 @@ async fn one(plan: &Plan, scenario: Scenario, name: Name) -> Result<Vec<Measurem
     let mut measurements: Vec<Measurement> = Vec::new();
     let mut unsure = 0;
     for part in &parts {
-        let load = load(plan, &subject, part, measurements.last());
+        let load = load(plan, &subject, part, measurements.first());
         let title = Title { scenario: scenario.word(), part: part.name };
-        let measured = Measurement { pending, ..measure(&subject, title, &load).await? };
+        let measured = Measurement { pending, rows_before, ..measure(&subject, title, &load).await? };
         println!("{}", report::line(&measured));
         fresh += measured.accepted - measured.repeated;
         unsure += measured.unanswered_events;
@@ -83,14 +83,14 @@ async fn one(plan: &Plan, scenario: Scenario, name: Name) -> Result<Vec<Measurem
     Ok(measurements)
 }
 
-fn load(plan: &Plan, subject: &Subject, part: &Part, last: Option<&Measurement>) -> Load {
-    // Requests, not events: the next part sends batches of the same size.
-    let last_per_s = last.map_or(0.0, |last| last.stored_per_s / last.events_per_request.max(1.0));
+fn load(plan: &Plan, subject: &Subject, part: &Part, first: Option<&Measurement>) -> Load {
+    // Requests, not events: later parts send batches of the same size.
+    let first_per_s = first.map_or(0.0, |first| first.stored_per_s / first.events_per_request.max(1.0));
     Load {
         target: subject.target.clone(),
         shape: part.shape.clone(),
         connections: part.connections,
-        pace: part.send.pace(last_per_s),
+        pace: part.send.pace(first_per_s),
         warm_up: plan.warm_up,
         window: plan.window,
     }

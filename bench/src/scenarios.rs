@@ -38,18 +38,18 @@ pub struct Part {
     /// Connections open at once.
     pub connections: usize,
     /// When requests are sent.
-    pub send: Send,
+    pub send: Sending,
 }
 
 /// When requests are sent.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Send {
+pub enum Sending {
     /// As fast as they are answered.
     Saturated,
     /// At a fixed pace, in requests a second.
     Fixed(f64),
-    /// At half the pace at which the part before was stored.
-    HalfOfTheLast,
+    /// At this share of the pace at which the first part's were stored.
+    ShareOfTheFirst(f64),
 }
 
 const REALISTIC: RangeInclusive<usize> = 5..=15;
@@ -105,50 +105,51 @@ impl Scenario {
             let shape = Shape { events, duplicates: 0.0 };
             Part { name, shape, connections, send }
         };
-        let saturated_and_half = |events: RangeInclusive<usize>, connections| {
+        let saturated_and_less = |events: RangeInclusive<usize>, connections| {
             vec![
-                part("saturated", events.clone(), connections, Send::Saturated),
-                part("half load", events, connections, Send::HalfOfTheLast),
+                part("saturated", events.clone(), connections, Sending::Saturated),
+                part("nine tenths", events.clone(), connections, Sending::ShareOfTheFirst(0.9)),
+                part("half load", events, connections, Sending::ShareOfTheFirst(0.5)),
             ]
         };
         let mut parts = match self {
-            Self::Realistic => saturated_and_half(REALISTIC, 1_000),
-            Self::Stress => saturated_and_half(STRESS, STRESS_CONNECTIONS),
+            Self::Realistic => saturated_and_less(REALISTIC, 1_000),
+            Self::Stress => saturated_and_less(STRESS, STRESS_CONNECTIONS),
             Self::Single => vec![
-                part("64 connections", SINGLE, 64, Send::Saturated),
-                part("256 connections", SINGLE, 256, Send::Saturated),
-                part("1,000 connections", SINGLE, 1_000, Send::Saturated),
-                part("10,000 requests/s", SINGLE, 256, Send::Fixed(SINGLE_REQUESTS_PER_S)),
+                part("64 connections", SINGLE, 64, Sending::Saturated),
+                part("256 connections", SINGLE, 256, Sending::Saturated),
+                part("1,000 connections", SINGLE, 1_000, Sending::Saturated),
+                part("10,000 requests/s", SINGLE, 256, Sending::Fixed(SINGLE_REQUESTS_PER_S)),
             ],
             Self::Duplicates => [("none", 0.0), ("0.6 %", 0.006), ("10 %", 0.1)]
                 .into_iter()
                 .map(|(name, duplicates)| Part {
                     shape: Shape { events: STRESS, duplicates },
-                    ..part(name, STRESS, STRESS_CONNECTIONS, Send::Saturated)
+                    ..part(name, STRESS, STRESS_CONNECTIONS, Sending::Saturated)
                 })
                 .collect(),
             Self::Steady => {
-                vec![part("481 requests/s", STEADY, 1_000, Send::Fixed(STEADY_REQUESTS_PER_S))]
+                vec![part("481 requests/s", STEADY, 1_000, Sending::Fixed(STEADY_REQUESTS_PER_S))]
             }
-            Self::Growth => vec![part("saturated", STRESS, STRESS_CONNECTIONS, Send::Saturated)],
+            Self::Growth => vec![part("saturated", STRESS, STRESS_CONNECTIONS, Sending::Saturated)],
         };
         if is_quick {
             parts.retain(|part| {
-                part.send != Send::HalfOfTheLast
-                    && !matches!(part.name, "64 connections" | "1,000 connections")
+                let is_detail = matches!(part.name, "64 connections" | "1,000 connections");
+                !is_detail && !matches!(part.send, Sending::ShareOfTheFirst(_))
             });
         }
         parts
     }
 }
 
-impl Send {
-    /// The pace, when the part before was stored at this many requests a second.
-    pub fn pace(self, last_per_s: f64) -> Pace {
+impl Sending {
+    /// The pace, when the first part was stored at this many requests a second.
+    pub fn pace(self, first_per_s: f64) -> Pace {
         match self {
             Self::Saturated => Pace::Closed,
             Self::Fixed(requests_per_s) => Pace::Fixed { requests_per_s },
-            Self::HalfOfTheLast => Pace::Fixed { requests_per_s: (last_per_s / 2.0).max(1.0) },
+            Self::ShareOfTheFirst(share) => Pace::Fixed { requests_per_s: (first_per_s * share).max(1.0) },
         }
     }
 }

@@ -126,6 +126,7 @@ fn told(
         scenario: title.scenario.to_owned(),
         part: title.part.to_owned(),
         subject: subject.name,
+        rows_before: 0,
         connections: load.connections,
         events_per_request: tally.events as f64 / (tally.requests.max(1)) as f64,
         window_s,

@@ -49,6 +49,8 @@ pub struct Measurement {
     pub part: String,
     /// Who was measured.
     pub subject: Name,
+    /// Rows in the table before the scenario's first part.
+    pub rows_before: u64,
     /// Connections open at once.
     pub connections: usize,
     /// Events in an average batch.

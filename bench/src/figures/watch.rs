@@ -70,7 +70,7 @@ impl Watched<'_> {
         Ok(seen)
     }
 
-    /// The store is asked first: what is accepted meanwhile counts as waiting, never as stored before it was accepted.
+    /// An event may be stored while its answer is still on the way: then it was accepted, too.
     async fn moment(&self) -> Result<Moment, Failure> {
         let settled = match self.settled_before {
             Some(before) => Some(self.table.settled().await?.saturating_sub(before)),
@@ -78,6 +78,7 @@ impl Watched<'_> {
         };
         let accepted = self.live.accepted() + self.probed.load(Ordering::Relaxed);
         let at_s = self.begin.elapsed().as_secs_f64();
-        Ok(Moment { at_s, accepted, stored: settled.unwrap_or(accepted) })
+        let stored = settled.unwrap_or(accepted);
+        Ok(Moment { at_s, accepted: accepted.max(stored), stored })
     }
 }

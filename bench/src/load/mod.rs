@@ -14,6 +14,8 @@ mod connection;
 mod generator;
 mod identity;
 mod request;
+#[cfg(test)]
+mod stalled;
 mod tally;
 mod timer;
 

@@ -59,6 +59,13 @@ impl Latency {
         self.0.len()
     }
 
+    /// How many of them took at least this long.
+    #[cfg(test)]
+    pub fn count_at_least(&self, took: Duration) -> u64 {
+        let us = u64::try_from(took.as_micros()).expect("a test's time is short");
+        self.0.count_between(us, LONGEST_US)
+    }
+
     /// What this share of them took at most, in milliseconds.
     pub fn quantile_ms(&self, share: f64) -> f64 {
         self.0.value_at_quantile(share) as f64 / 1_000.0

@@ -62,12 +62,12 @@ fn stress(look: Look<'_>) -> Vec<Goal> {
     let stored = look.stored("stress", "saturated", Name::Millrace);
     let direct = look.stored("stress", "saturated", Name::DirectInsert);
     let ceiling = look.ceiling("binary COPY, one connection");
-    let p99 = look.of("stress", "saturated", Name::Millrace, |seen| seen.latency.p99_ms);
+    let p99 = look.of("stress", "nine tenths", Name::Millrace, |seen| seen.latency.p99_ms);
     vec![
         goal("stress: stored", Bound::AtLeast(300_000.0), stored, "events/s"),
         goal("stress: stored, to direct_insert's", Bound::AtLeast(7.0), ratio(stored, direct), "x"),
         goal("stress: stored, to one COPY connection's", Bound::AtLeast(1.0), ratio(stored, ceiling), "x"),
-        goal("stress: p99", Bound::Below(30.0), p99, "ms"),
+        goal("stress at nine tenths of that: p99", Bound::Below(30.0), p99, "ms"),
     ]
 }
 
@@ -76,11 +76,11 @@ fn realistic(look: Look<'_>) -> Vec<Goal> {
     let requests = look.of("realistic", "saturated", Name::Millrace, requests);
     let stored = look.stored("realistic", "saturated", Name::Millrace);
     let direct = look.stored("realistic", "saturated", Name::DirectInsert);
-    let p99 = look.of("realistic", "saturated", Name::Millrace, |seen| seen.latency.p99_ms);
+    let p99 = look.of("realistic", "nine tenths", Name::Millrace, |seen| seen.latency.p99_ms);
     vec![
         goal("realistic: requests stored", Bound::AtLeast(15_000.0), requests, "requests/s"),
         goal("realistic: stored, to direct_insert's", Bound::AtLeast(5.0), ratio(stored, direct), "x"),
-        goal("realistic: p99", Bound::Below(30.0), p99, "ms"),
+        goal("realistic at nine tenths of that: p99", Bound::Below(30.0), p99, "ms"),
     ]
 }
 

@@ -81,6 +81,7 @@ pub fn rates(results: &Results) -> Table {
     let row = |seen: &Measurement| {
         let mut row = title(seen);
         row.extend([
+            whole(seen.rows_before as f64),
             whole(seen.connections as f64),
             whole(seen.requests_per_s),
             whole(seen.accepted_per_s),
@@ -96,6 +97,7 @@ pub fn rates(results: &Results) -> Table {
         "scenario",
         "sent",
         "subject",
+        "rows before",
         "connections",
         "requests/s",
         "accepted/s",

@@ -39,7 +39,8 @@ pub struct InPostgres {
 #[derive(Debug)]
 pub struct InSqlite {
     reader: Mutex<Connection>,
-    folder: TempDir,
+    /// Removed with the table.
+    _folder: TempDir,
 }
 
 impl Table {
@@ -57,21 +58,13 @@ impl Table {
         let reader =
             Connection::open_with_flags(folder.path().join("events.db"), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         reader.busy_timeout(SQLITE_PATIENCE)?;
-        Ok(Self::Sqlite(InSqlite { reader: Mutex::new(reader), folder }))
+        Ok(Self::Sqlite(InSqlite { reader: Mutex::new(reader), _folder: folder }))
     }
 
     /// The server it is in, when there is one.
     pub fn process(&self) -> Option<Process> {
         match self {
             Self::Postgres(table) => Some(Process::new("postgres", table.server.pid())),
-            Self::Sqlite(_) => None,
-        }
-    }
-
-    /// The server, when there is one.
-    pub fn server(&self) -> Option<&Postgres> {
-        match self {
-            Self::Postgres(table) => Some(&table.server),
             Self::Sqlite(_) => None,
         }
     }
@@ -149,10 +142,5 @@ impl InSqlite {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let mut statement = reader.prepare_cached(statement)?;
         Ok(statement.query_row(parameters, |row| row.get(0))?)
-    }
-
-    /// Where its file lies.
-    pub fn folder(&self) -> &std::path::Path {
-        self.folder.path()
     }
 }
