@@ -48,10 +48,10 @@ struct Cli {
     /// Only these subjects
     #[arg(long, value_enum, value_delimiter = ',', value_name = "SUBJECT")]
     against: Vec<Name>,
-    /// Seconds to measure in each part, after a warm-up [default: 60; 2 when quick]
+    /// Seconds to measure in each part, after a warm-up [default: 60; 1 when quick]
     #[arg(long)]
     seconds: Option<u64>,
-    /// Rows that the table of `growth` holds before [default: 50,000,000; 1,000,000 when quick]
+    /// Rows that the table of `growth` holds before [default: 50,000,000; 500,000 when quick]
     #[arg(long)]
     growth_rows: Option<u64>,
     /// Measure the programs as they are built already, beside this one
@@ -96,9 +96,9 @@ Examples:
   cargo run --release -p bench -- --write docs/benchmarks.md      all of it, and the page about it";
 
 const SECONDS: u64 = 60;
-const SECONDS_QUICK: u64 = 2;
+const SECONDS_QUICK: u64 = 1;
 const GROWTH_ROWS: u64 = 50_000_000;
-const GROWTH_ROWS_QUICK: u64 = 1_000_000;
+const GROWTH_ROWS_QUICK: u64 = 500_000;
 const WARM_UP: Duration = Duration::from_secs(5);
 const WARM_UP_QUICK: Duration = Duration::from_millis(500);
 /// Longer, ceilings do not become higher.

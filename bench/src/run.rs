@@ -39,7 +39,7 @@ const WEIGHED: Duration = Duration::from_millis(400);
 pub async fn all(plan: &Plan) -> Result<Vec<Measurement>, Failure> {
     let mut measurements = Vec::new();
     for scenario in &plan.scenarios {
-        for name in plan.subjects.iter().filter(|name| scenario.is_for(**name)) {
+        for name in plan.subjects.iter().filter(|name| scenario.is_for(**name, plan.is_quick)) {
             measurements.extend(one(plan, *scenario, *name).await?);
         }
     }

@@ -91,10 +91,11 @@ impl Scenario {
         }
     }
 
-    /// Whether it says something of this subject.
-    pub fn is_for(self, subject: Name) -> bool {
+    /// Whether it says something of this subject, and in the short form, whether it shows anything that others do not.
+    pub fn is_for(self, subject: Name, is_quick: bool) -> bool {
         match self {
             Self::Growth => subject == Name::Millrace,
+            Self::Duplicates if is_quick => subject == Name::Millrace,
             _ => true,
         }
     }

@@ -1,19 +1,27 @@
-//! How fresh the table is: posts an event now and then, and looks for it until it is there.
+//! How fresh the table is: posts an event now and then, and looks for each until it is there.
+//!
+//! Events are posted at a fixed pace, whether or not those before were seen: a probe that waits for one stale event before it
+//! posts the next sees few of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use testkit::http::HttpClient;
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 use crate::failure::Failure;
 use crate::load::{Identities, Latency, Marked, Target};
 use crate::subjects::Table;
 
-/// Between two probes.
-const PAUSE: Duration = Duration::from_millis(30);
-/// Between two looks; what is told is exact to about this much more.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// Between two events.
+const EVERY: Duration = Duration::from_millis(40);
+/// Between two looks for one at first. Later it is a part of the time it has taken already, so that looking for many
+/// stale events is no load of its own.
+const LOOK_EVERY_LEAST: Duration = Duration::from_millis(1);
+const LOOK_EVERY_PART: u32 = 25;
 
 /// Probes until told to stop, and returns how long events took from their answer until they could be read. Only those
 /// count that were accepted from `from` on.
@@ -22,28 +30,58 @@ pub async fn probe(
     table: &Table,
     accepted: &AtomicU64,
     from: Instant,
-    stopped: watch::Receiver<bool>,
+    mut stopped: watch::Receiver<bool>,
 ) -> Result<Latency, Failure> {
     let mut freshness = Latency::new();
-    let mut client = HttpClient::new(target.address);
-    let mut ids = Identities::new();
-    let authorization = format!("Bearer {}", target.key);
+    let (mut client, mut ids) = (HttpClient::new(target.address), Identities::new());
+    let mut waiting = FuturesUnordered::new();
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !*stopped.borrow() {
-        let event = Marked::new(target, &mut ids);
-        let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
-        let answer = client.post("/v1/events", &headers, event.body).await?;
-        if answer.status != 202 {
-            return Err(Failure::new(format!("a probe was answered {answer:?}")));
+        tokio::select! {
+            _ = ticks.tick() => {
+                let event = Marked::new(target, &mut ids);
+                let answered = post(&mut client, target, &event).await?;
+                accepted.fetch_add(1, Ordering::Relaxed);
+                waiting.push(seen(table, event, answered));
+            }
+            Some(seen) = waiting.next() => note(&mut freshness, seen?, from),
+            // The sender lives as long as the measurement.
+            _ = stopped.changed() => {}
         }
-        let answered = Instant::now();
-        accepted.fetch_add(1, Ordering::Relaxed);
-        while !table.is_visible(event.id, &event.time, event.time_us).await? {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        if answered >= from {
-            freshness.record(answered.elapsed());
-        }
-        tokio::time::sleep(PAUSE).await;
+    }
+    while let Some(seen) = waiting.next().await {
+        note(&mut freshness, seen?, from);
     }
     Ok(freshness)
+}
+
+/// When an event was answered, and how long it then took.
+struct Seen {
+    answered: Instant,
+    took: Duration,
+}
+
+fn note(freshness: &mut Latency, seen: Seen, from: Instant) {
+    if seen.answered >= from {
+        freshness.record(seen.took);
+    }
+}
+
+async fn post(client: &mut HttpClient, target: &Target, event: &Marked) -> Result<Instant, Failure> {
+    let authorization = format!("Bearer {}", target.key);
+    let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+    let answer = client.post("/v1/events", &headers, event.body.clone()).await?;
+    match answer.status {
+        202 => Ok(Instant::now()),
+        _ => Err(Failure::new(format!("a probe was answered {answer:?}"))),
+    }
+}
+
+/// Looks for an event until it is there.
+async fn seen(table: &Table, event: Marked, answered: Instant) -> Result<Seen, Failure> {
+    while !table.is_visible(event.id, &event.time, event.time_us).await? {
+        tokio::time::sleep((answered.elapsed() / LOOK_EVERY_PART).max(LOOK_EVERY_LEAST)).await;
+    }
+    Ok(Seen { answered, took: answered.elapsed() })
 }

@@ -111,6 +111,8 @@ struct Client {
 #[derive(Default)]
 struct Batch {
     identities: Vec<Identity>,
+    /// Those among them that were never sent before.
+    fresh: Vec<Identity>,
     repeated: u64,
 }
 
@@ -184,16 +186,18 @@ impl Client {
         let Part { target, shape, .. } = &self.thread.part;
         let sent_us = now_us() - target.days_ago_us();
         batch.identities.clear();
-        batch.repeated = 0;
+        batch.fresh.clear();
         for place in 0..events {
             let repeats = shape.duplicates > 0.0 && self.random.random_bool(shape.duplicates);
-            let known = if repeats { self.memory.pick(self.random.random()) } else { None };
-            batch.repeated += u64::from(known.is_some());
-            batch.identities.push(known.unwrap_or_else(|| Identity {
-                id: self.ids.next_id(),
-                time_us: happened_us(sent_us, place, events),
+            let known = if repeats { self.memory.pick(sent_us, self.random.random()) } else { None };
+            batch.identities.push(known.unwrap_or_else(|| {
+                let time_us = happened_us(sent_us, place, events);
+                let fresh = Identity { id: self.ids.next_id(), time_us };
+                batch.fresh.push(fresh);
+                fresh
             }));
         }
+        batch.repeated = (events - batch.fresh.len()) as u64;
     }
 
     fn note(&mut self, due: Instant, answer: Answer, batch: &Batch) {
@@ -207,7 +211,7 @@ impl Client {
             );
             self.thread.live.add(events, if events > 0 { batch.repeated } else { 0 });
             if self.thread.part.shape.duplicates > 0.0 {
-                self.memory.keep(batch.identities.iter().copied());
+                self.memory.keep(batch.fresh.iter().copied());
             }
         }
         self.thread.note(due, took, answer.status, is_accepted.then_some(events));

@@ -6,8 +6,10 @@ use rand::RngExt;
 
 /// Bytes of an id: a UUID as text.
 pub const ID_BYTES: usize = 36;
-/// Events remembered by one connection: as a client remembers what it may have to send again.
-const REMEMBERED: usize = 2_000;
+/// Events remembered by one connection.
+const REMEMBERED: usize = 50_000;
+/// How old an event is at least when it is sent again: clients wait for an answer, and then a moment longer.
+const REPEATED_AFTER_US: i64 = 1_000_000;
 
 /// What an event is recognised by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -68,17 +70,17 @@ pub fn write_id(id: u128, out: &mut [u8]) {
 pub struct Memory(VecDeque<Identity>);
 
 impl Memory {
-    /// Remembers these, and forgets the oldest.
+    /// Remembers these, which are newer than all others, and forgets the oldest.
     pub fn keep(&mut self, accepted: impl Iterator<Item = Identity>) {
         self.0.extend(accepted);
         let excess = self.0.len().saturating_sub(REMEMBERED);
         self.0.drain(..excess);
     }
 
-    /// One of them, by a random number; `None` when there is none yet.
-    pub fn pick(&self, random: u32) -> Option<Identity> {
-        let length = self.0.len();
-        (length > 0).then(|| self.0[random as usize % length])
+    /// One of those that are old enough at this time, by a random number; `None` when there is none yet.
+    pub fn pick(&self, now_us: i64, random: u32) -> Option<Identity> {
+        let old_enough = self.0.partition_point(|event| event.time_us <= now_us - REPEATED_AFTER_US);
+        (old_enough > 0).then(|| self.0[random as usize % old_enough])
     }
 }
 
@@ -105,12 +107,15 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_accepted_of_late_is_sent_again() {
-        let mut memory = Memory::default();
-        assert_eq!(memory.pick(7), None);
-        let event = |number| Identity { id: number, time_us: 0 };
-        memory.keep((0..REMEMBERED as u128 + 5).map(event));
-        assert_eq!(memory.pick(0), Some(event(5)));
-        assert_eq!(memory.pick(REMEMBERED as u32 - 1), Some(event(REMEMBERED as u128 + 4)));
+    fn only_what_was_accepted_a_while_ago_is_sent_again() {
+        let event = |number: i64| Identity { id: number as u128, time_us: number };
+        let (mut memory, now) = (Memory::default(), REPEATED_AFTER_US);
+        memory.keep([event(1)].into_iter());
+        assert_eq!(memory.pick(now, 7), None);
+        assert_eq!(memory.pick(now + 1, 7), Some(event(1)));
+        let newest = REMEMBERED as i64 + 5;
+        memory.keep((2..=newest).map(event));
+        assert_eq!(memory.pick(now + newest, 0), Some(event(6)), "the oldest are forgotten");
+        assert_eq!(memory.pick(now + newest, REMEMBERED as u32 - 1), Some(event(newest)));
     }
 }

@@ -8,6 +8,9 @@ use plotters::prelude::*;
 
 use crate::failure::Failure;
 
+/// Room above the highest bar, for the names of the colours.
+const HEADROOM: f64 = 1.5;
+const HEADROOM_LOG: f64 = 40.0;
 const SIZE: (u32, u32) = (900, 420);
 const FONT: &str = "sans-serif";
 /// Colours that people tell apart who do not see all of them.
@@ -58,11 +61,11 @@ impl Bars<'_> {
     pub fn write(&self, file: &Path) -> Result<(), Failure> {
         let area = SVGBackend::new(file, SIZE).into_drawing_area();
         let values = self.series.iter().flat_map(|(_, values)| values.iter().flatten());
-        let most = values.copied().fold(0.0, f64::max) * 1.15;
+        let most = values.copied().fold(0.0, f64::max);
         let drawn = if self.is_logarithmic {
-            self.draw(&area, (LOG_FLOOR..most.max(1.0)).log_scale(), LOG_FLOOR)
+            self.draw(&area, (LOG_FLOOR..(most * HEADROOM_LOG).max(1.0)).log_scale(), LOG_FLOOR)
         } else {
-            self.draw(&area, 0.0..most.max(1.0), 0.0)
+            self.draw(&area, 0.0..(most * HEADROOM).max(1.0), 0.0)
         };
         drawn.map_err(|error| Failure::new(format!("{}: {error}", file.display())))
     }

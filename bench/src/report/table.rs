@@ -1,7 +1,7 @@
 //! Tables of text: on standard output, and in the page.
 
 use super::goals::{Bound, Goal, Verdict, goals};
-use crate::figures::{Ceiling, Measurement, Results};
+use crate::figures::{Ceiling, Measurement, Results, Times};
 
 /// Names and figures, in rows of equal length.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub fn line(seen: &Measurement) -> String {
         p50 = short(latency.p50_ms),
         p99 = short(latency.p99_ms),
         max = short(latency.max_ms),
-        fresh = short(freshness.p99_ms),
+        fresh = of(*freshness, freshness.p99_ms),
         begin = whole(seen.backlog_begin as f64),
         end = whole(seen.backlog_end as f64),
         held = seen.held_share * 100.0,
@@ -124,7 +124,11 @@ pub fn times(results: &Results) -> Table {
             latency.max_ms,
         ];
         row.extend(times.map(short));
-        row.extend([short(seen.lateness.p99_ms), short(seen.freshness.p50_ms), short(seen.freshness.p99_ms)]);
+        row.extend([
+            of(seen.lateness, seen.lateness.p99_ms),
+            of(seen.freshness, seen.freshness.p50_ms),
+            of(seen.freshness, seen.freshness.p99_ms),
+        ]);
         row
     };
     let head = [
@@ -236,6 +240,11 @@ fn figure(value: f64) -> String {
 
 fn optional(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), whole)
+}
+
+/// One of these times, when there are any.
+fn of(times: Times, one_ms: f64) -> String {
+    if times.count == 0 { "-".to_owned() } else { short(one_ms) }
 }
 
 /// Without fraction, in groups of three digits.
