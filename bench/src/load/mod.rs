@@ -14,8 +14,6 @@ mod connection;
 mod generator;
 mod identity;
 mod request;
-#[cfg(test)]
-mod stalled;
 mod tally;
 mod timer;
 
