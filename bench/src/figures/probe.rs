@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use testkit::http::HttpClient;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::failure::Failure;
@@ -23,6 +23,9 @@ const EVERY: Duration = Duration::from_millis(40);
 const LOOK_EVERY_LEAST: Duration = Duration::from_millis(1);
 const LOOK_EVERY_PART: u32 = 25;
 
+/// Events looked for at once. When more are stale, posting waits.
+const WAITING_MAX: usize = 512;
+
 /// Probes until told to stop, and returns how long events took from their answer until they could be read. Only those
 /// count that were accepted from `from` on.
 pub async fn probe(
@@ -30,42 +33,64 @@ pub async fn probe(
     table: &Table,
     accepted: &AtomicU64,
     from: Instant,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
 ) -> Result<Latency, Failure> {
-    let mut freshness = Latency::new();
+    let (posted, arriving) = mpsc::channel(WAITING_MAX);
+    let looking = look(table, from, arriving);
+    let ((), freshness) = tokio::try_join!(keep_posting(target, accepted, posted, stopped), looking)?;
+    Ok(freshness)
+}
+
+/// An event, and when it was answered.
+type Posted = (Marked, Instant);
+
+async fn keep_posting(
+    target: &Target,
+    accepted: &AtomicU64,
+    posted: mpsc::Sender<Posted>,
+    stopped: watch::Receiver<bool>,
+) -> Result<(), Failure> {
     let (mut client, mut ids) = (HttpClient::new(target.address), Identities::new());
-    let mut waiting = FuturesUnordered::new();
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !*stopped.borrow() {
+        ticks.tick().await;
+        let event = Marked::new(target, &mut ids);
+        let answered = post(&mut client, target, &event).await?;
+        accepted.fetch_add(1, Ordering::Relaxed);
+        posted.send((event, answered)).await?;
+    }
+    Ok(())
+}
+
+/// Looks for what was posted, until nothing more comes and everything was seen.
+async fn look(
+    table: &Table,
+    from: Instant,
+    mut arriving: mpsc::Receiver<Posted>,
+) -> Result<Latency, Failure> {
+    let mut freshness = Latency::new();
+    let mut waiting = FuturesUnordered::new();
+    loop {
         tokio::select! {
-            _ = ticks.tick() => {
-                let event = Marked::new(target, &mut ids);
-                let answered = post(&mut client, target, &event).await?;
-                accepted.fetch_add(1, Ordering::Relaxed);
+            Some((event, answered)) = arriving.recv(), if waiting.len() < WAITING_MAX => {
                 waiting.push(seen(table, event, answered));
             }
-            Some(seen) = waiting.next() => note(&mut freshness, seen?, from),
-            // The sender lives as long as the measurement.
-            _ = stopped.changed() => {}
+            Some(seen) = waiting.next() => {
+                let Seen { answered, took } = seen?;
+                if answered >= from {
+                    freshness.record(took);
+                }
+            }
+            else => return Ok(freshness),
         }
     }
-    while let Some(seen) = waiting.next().await {
-        note(&mut freshness, seen?, from);
-    }
-    Ok(freshness)
 }
 
 /// When an event was answered, and how long it then took.
 struct Seen {
     answered: Instant,
     took: Duration,
-}
-
-fn note(freshness: &mut Latency, seen: Seen, from: Instant) {
-    if seen.answered >= from {
-        freshness.record(seen.took);
-    }
 }
 
 async fn post(client: &mut HttpClient, target: &Target, event: &Marked) -> Result<Instant, Failure> {
