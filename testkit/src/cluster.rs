@@ -27,9 +27,13 @@ const SETTINGS: &[(&str, &str)] = &[
     ("log_lock_waits", "on"),
 ];
 
-/// Makes the data of a new server, which keeps its socket and its log in `folder`.
-pub(crate) fn create(folder: &Path, data: &Path, port: u16, settings: &[(&str, &str)]) {
-    copy_tree(&template(), data);
+/// Makes the data of a new server, which keeps its socket and its log in `folder`; true when they were not there
+/// already, left by a server that was stopped.
+pub(crate) fn create(folder: &Path, data: &Path, port: u16, settings: &[(&str, &str)]) -> bool {
+    let is_new = !data.join("PG_VERSION").exists();
+    if is_new {
+        copy_tree(&template(), data);
+    }
     let mut text = format!("port = {port}\nunix_socket_directories = '{}'\n", folder.display());
     for (name, value) in SETTINGS.iter().chain(settings) {
         text.push_str(&format!("{name} = '{value}'\n"));
@@ -37,6 +41,7 @@ pub(crate) fn create(folder: &Path, data: &Path, port: u16, settings: &[(&str, &
     fs::write(data.join("postgresql.auto.conf"), text).expect("a file can be written in our own folder");
     give_to_server(folder);
     give_to_server(data);
+    is_new
 }
 
 /// Makes a folder and all in it belong to whom PostgreSQL runs as.

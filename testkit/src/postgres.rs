@@ -65,7 +65,7 @@ impl Postgres {
             let folder = Folder::create();
             let data = options.folder.unwrap_or(folder.path()).join("postgres-data");
             let (port, variables) = (free_port(), owned(options.variables));
-            cluster::create(folder.path(), &data, port, options.settings);
+            let is_new = cluster::create(folder.path(), &data, port, options.settings);
             let process = launch(folder.path(), &data, &variables);
             let mut server = Self { process, folder, data, variables, port, databases: AtomicU32::new(0) };
             if server.answers().await {
@@ -73,8 +73,10 @@ impl Postgres {
             }
             let log = server.log();
             assert!(log.contains("Address already in use"), "postgres did not start:\n{log}");
-            // Where it was told to lie, the next attempt must find room.
-            std::fs::remove_dir_all(&server.data).expect("the data of a dead server can be removed");
+            // Where it was told to lie, the next attempt must find room; what lay there before us stays.
+            if is_new {
+                std::fs::remove_dir_all(&server.data).expect("the data of a dead server can be removed");
+            }
         }
         panic!("postgres found its port taken {START_ATTEMPTS} times in a row")
     }
@@ -100,6 +102,11 @@ impl Postgres {
     /// The port it listens on; the same one after a restart.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The postmaster's process id; every other process of it is its child.
+    pub fn pid(&self) -> i32 {
+        self.process.pid().as_raw_nonzero().get()
     }
 
     /// Where its files are.

@@ -152,6 +152,11 @@ impl Program {
         self.process.exit().is_none()
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.process.pid().as_raw_nonzero().get()
+    }
+
     /// SIGKILL; returns when it is dead.
     pub async fn kill(&mut self) {
         self.process.signal(Signal::KILL);

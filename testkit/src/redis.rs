@@ -100,6 +100,11 @@ impl Redis {
         self.launch.port
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.process.pid().as_raw_nonzero().get()
+    }
+
     /// Where its files are.
     pub fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()

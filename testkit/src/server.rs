@@ -30,7 +30,7 @@ pub struct ServerOptions<'a> {
     /// Environment variables, such as [`Shim::variables`](crate::Shim::variables).
     pub variables: &'a [(&'a str, &'a str)],
     /// Where its data shall lie instead of in its own temporary folder, such as on a [`Tmpfs`](crate::Tmpfs). Its log
-    /// does not: a server whose disk is full must be able to say so.
+    /// does not: a server whose disk is full must be able to say so. Data of a PostgreSQL that lie there already are used.
     pub folder: Option<&'a Path>,
 }
 

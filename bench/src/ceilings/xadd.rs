@@ -1,0 +1,67 @@
+//! A script that appends and does nothing else, called as often at once as ingest-api does, on a Redis that fsyncs before it
+//! answers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redis::Script;
+use redis::aio::MultiplexedConnection;
+use shared::entry::Packed;
+use shared::plan::ProjectId;
+use testkit::Redis;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::rows::Rows;
+use crate::failure::Failure;
+use crate::figures::Ceiling;
+
+/// As ingest-api has by default.
+const CONNECTIONS: usize = 2;
+/// Scripts under way at once.
+const CALLERS: usize = 256;
+/// What appended entries are cut to, so that the machine's memory is none of the question.
+const APPEND: &str = "return redis.call('XADD', KEYS[1], 'MAXLEN', '~', 100000, '*', unpack(ARGV))";
+
+pub(super) async fn find(events: usize, window: Duration) -> Result<Ceiling, Failure> {
+    let redis = Redis::start().await;
+    let mut rows = Vec::new();
+    Rows::new(1, events)?.write(&mut rows)?;
+    let count = u32::try_from(events)?;
+    let packed = Arc::new(Packed::pack(Uuid::now_v7(), ProjectId(1), count, &rows));
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        connections.push(redis.connect().await);
+    }
+    let until = Instant::now() + window;
+    let mut callers = JoinSet::new();
+    for number in 0..CALLERS {
+        let connection = connections[number % CONNECTIONS].clone();
+        callers.spawn(call(connection, Arc::clone(&packed), until));
+    }
+    let mut calls = 0;
+    while let Some(done) = callers.join_next().await {
+        calls += done??;
+    }
+    let per_s = calls as f64 / window.as_secs_f64();
+    let events_per_s = per_s * events as f64;
+    Ok(Ceiling { name: "bare XADD script".to_owned(), events_per_batch: events, per_s, events_per_s })
+}
+
+async fn call(
+    mut connection: MultiplexedConnection,
+    packed: Arc<Packed>,
+    until: Instant,
+) -> Result<u64, redis::RedisError> {
+    let script = Script::new(APPEND);
+    let mut calls = 0;
+    while Instant::now() < until {
+        let mut call = script.key("{s0}:events");
+        for (name, value) in packed.fields() {
+            call.arg(name).arg(&value[..]);
+        }
+        call.invoke_async::<String>(&mut connection).await?;
+        calls += 1;
+    }
+    Ok(calls)
+}

@@ -1,0 +1,150 @@
+//! The strongest simple alternative: no queue, no ledger, no metering; Millrace's own validator, and a binary COPY inside
+//! the request.
+//!
+//! A process of its own, started as a hidden command of this program. A batch in which an event is a duplicate is copied
+//! again, into a temporary table, and what is not there yet is inserted from it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use shared::dialect::{self, Dialect};
+use shared::event::{Batch, Origin};
+use shared::plan::ProjectId;
+use shared::row;
+use testkit::{Launch, Program};
+use tokio::net::TcpListener;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+use super::servers::{postgres, prepared_table};
+use super::{KEY, Name, Place, Subject, Table, ready};
+use crate::copy;
+use crate::failure::Failure;
+use crate::load::Target;
+
+/// As many as the other service that stores inside the request has.
+const CONNECTIONS: usize = 10;
+const EVENTS_MAX: usize = 1_000;
+const STAGE: &str = "CREATE TEMPORARY TABLE IF NOT EXISTS stage (LIKE events) ON COMMIT DELETE ROWS";
+
+pub(super) async fn start(place: Place<'_>) -> Result<Subject, Failure> {
+    let server = postgres(place).await;
+    let project = prepared_table(&server).await?;
+    let (url, number) = (server.url(), project.to_string());
+    let arguments = ["serve-copy", "--database-url", &url, "--project", &number];
+    let mut program = Program::launch("bench", &Launch { arguments: &arguments, ..Launch::default() });
+    let target = Target { address: program.address().await, key: KEY.to_owned(), days_ago: 0 };
+    ready(&target, "/readyz").await;
+    let table = Table::postgres(server, project).await?;
+    let programs = vec![("copy_in_request", program)];
+    Ok(Subject { name: Name::CopyInRequest, target, programs, redis: None, table, variables: Vec::new() })
+}
+
+/// What requests need.
+struct Service {
+    pool: Pool,
+    project: ProjectId,
+    authorization: String,
+}
+
+/// Serves until it is killed.
+///
+/// # Errors
+/// When it cannot begin.
+pub async fn serve(database_url: &str, project: i64) -> Result<(), Failure> {
+    let config = database_url.parse()?;
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(config, NoTls, recycling);
+    let pool = Pool::builder(manager).max_size(CONNECTIONS).runtime(Runtime::Tokio1).build()?;
+    let authorization = format!("Bearer {KEY}");
+    let service = Arc::new(Service { pool, project: ProjectId(project), authorization });
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let service = Arc::clone(&service);
+        let answer = service_fn(move |request| {
+            let service = Arc::clone(&service);
+            async move { service.answer(request).await }
+        });
+        // It ends with its client.
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+    }
+}
+
+impl Service {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+        if request.method() == Method::GET {
+            return Ok(Response::new(Full::default()));
+        }
+        if request.headers().get(AUTHORIZATION).is_none_or(|key| key != self.authorization.as_str()) {
+            return Ok(status(StatusCode::UNAUTHORIZED));
+        }
+        let body = request.into_body().collect().await?.to_bytes();
+        let origin = Origin { project: self.project, batch_id: Uuid::now_v7() };
+        let Ok(batch) = dialect::read(Dialect::Native, &body, origin, EVENTS_MAX) else {
+            return Ok(status(StatusCode::BAD_REQUEST));
+        };
+        match self.store(&batch).await {
+            Ok(()) => {
+                let mut answer = status(StatusCode::ACCEPTED);
+                *answer.body_mut() = format!("{{\"accepted\":{},\"rejected\":[]}}", batch.count).into();
+                Ok(answer)
+            }
+            Err(error) => {
+                eprintln!("not stored: {error}");
+                Ok(status(StatusCode::SERVICE_UNAVAILABLE))
+            }
+        }
+    }
+
+    async fn store(&self, batch: &Batch) -> Result<(), Failure> {
+        let client = self.pool.get().await?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        let received_us = i64::try_from(now.as_micros())?;
+        let data = copy::framed(batch.rows.len(), |data| {
+            for row in row::split(&batch.rows) {
+                row::write_stamped(row.map_err(io::Error::other)?, received_us, data);
+            }
+            Ok(())
+        })?;
+        match copy::send(&client, "events", data.clone()).await {
+            Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+                insert_the_rest(&client, data).await
+            }
+            sent => Ok(sent.map(|_| ())?),
+        }
+    }
+}
+
+async fn insert_the_rest(client: &Client, data: Bytes) -> Result<(), Failure> {
+    client.batch_execute(STAGE).await?;
+    client.batch_execute("BEGIN").await?;
+    let done = async {
+        copy::send(client, "stage", data).await?;
+        client.batch_execute("INSERT INTO events SELECT * FROM stage ON CONFLICT DO NOTHING; COMMIT").await
+    };
+    if let Err(error) = done.await {
+        client.batch_execute("ROLLBACK").await?;
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+fn status(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = status;
+    answer
+}
