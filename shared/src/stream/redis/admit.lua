@@ -1,66 +1,109 @@
 
--- Admits one batch, or changes nothing. (`#!lua` and clock.lua stand in front of this text: a server that is full,
--- read-only or cannot persist refuses a script so declared before its first command.)
+-- Admits some batches, one after the other, each whole or not at all. (`#!lua` and clock.lua stand in front of this text: a
+-- server that is full, read-only or cannot persist refuses a script so declared before its first command.)
 --
 -- KEYS   1 events   the shard's stream
 --        2 epoch    the shard's epoch
 --        3 shard    hash: clock_ms, backlog_events, backlog_bytes
---        4 project  hash: tat (microseconds), month (yyyymm), used, accepted, pending
---        5 marker   what is remembered of this batch id
--- ARGV   1 the epoch the caller trusts         6 tolerance, microseconds
---        2 events the backlog may hold         7 events a month, -1 for unlimited
---        3 events in the batch                 8 project id
---        4 packed bytes of the batch           9 marker flags: k keyed, w awaited, - neither
---        5 interval, microseconds             10 digest of the body in hex, or -
---        11.. fields and values of the entry
--- Answer {word, now_us, tat_us, used, extra}; extra is received_ms of ADMITTED and REPEATED, wait_us of RATE_LIMITED.
---        {'EPOCH_CHANGED'} alone.
+--        then for each batch
+--        + project  hash: tat (microseconds), month (yyyymm), used, accepted, pending
+--        + marker   what is remembered of this batch id
+-- ARGV   1 the epoch the caller trusts    2 events the backlog may hold    3 words of an entry
+--        then for each batch
+--        + events in it                   + project id
+--        + packed bytes of it             + marker flags: k keyed, w awaited, - neither
+--        + interval, microseconds         + digest of the body in hex, or -
+--        + tolerance, microseconds        + fields and values of the entry
+--        + events a month, -1 for unlimited
+-- Answer for each batch {word, now_us, tat_us, used, extra}; extra is received_ms of ADMITTED and REPEATED, wait_us of
+--        RATE_LIMITED, and what the server said of FAILED. When the epoch is another one, {'EPOCH_CHANGED'} alone.
 --
--- Lua has no rollback: whatever can refuse or fail stands before XADD, and nothing after it can. The arithmetic is
--- Standing::charge of shared/src/plan.rs; a property test holds the two together.
-assert(#KEYS == 5 and #ARGV > 10 and #ARGV % 2 == 0, 'admit: 5 keys, 10 arguments and pairs')
+-- Lua has no rollback: of each batch, whatever can refuse stands before its XADD, XADD itself may fail and then changes
+-- nothing, and nothing after it can fail. The arithmetic is Standing::charge of shared/src/plan.rs; a property test holds
+-- the two together.
+local batches = (#KEYS - 3) / 2
+local words = tonumber(ARGV[3])
+local stride = 8 + words
+assert(batches >= 1 and words >= 2 and words % 2 == 0 and #ARGV == 3 + batches * stride,
+  'admit: 3 keys and 2 a batch, 3 arguments and 8 a batch and the words of its entry')
 
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
-  return {'EPOCH_CHANGED'}
+  return {{'EPOCH_CHANGED'}}
 end
 
 local shard = redis.call('HMGET', KEYS[3], 'clock_ms', 'backlog_events', 'backlog_bytes')
-local project = redis.call('HMGET', KEYS[4], 'tat', 'month', 'used', 'accepted', 'pending')
-local marker = redis.call('GET', KEYS[5])
-local count = tonumber(ARGV[3])
+local backlog_events, backlog_bytes = tonumber(shard[2]) or 0, tonumber(shard[3]) or 0
+local backlog_events_max = tonumber(ARGV[2])
 local now = clock_us(shard[1])
 local month = month_of(now)
-local tat = tonumber(project[1]) or 0
-local used = tonumber(project[2]) == month and tonumber(project[3]) or 0
+local received = math.floor(now / 1000)
+local received_ms = string.format('%.0f', received)
 
-if marker then
-  local received_ms, digest = string.match(marker, '^%a %S+ %S+ %d+ (%d+) (%S+)')
-  if digest == '-' or ARGV[10] == '-' or digest == ARGV[10] then
-    return {'REPEATED', now, tat, used, tonumber(received_ms)}
+local projects = {}
+local function project_at(key)
+  local project = projects[key]
+  if not project then
+    local row = redis.call('HMGET', key, 'tat', 'month', 'used', 'accepted', 'pending')
+    project = {
+      tat = tonumber(row[1]) or 0, used = tonumber(row[2]) == month and tonumber(row[3]) or 0,
+      accepted = tonumber(row[4]) or 0, pending = tonumber(row[5]) or 0,
+    }
+    projects[key] = project
   end
-  return {'CONFLICT', now, tat, used}
+  return project
 end
 
-local backlog_events = (tonumber(shard[2]) or 0) + count
-if backlog_events > tonumber(ARGV[2]) then
-  return {'BACKLOG_FULL', now, tat, used}
+local function admit(project, marker_key, at)
+  local count, digest = tonumber(ARGV[at]), ARGV[at + 7]
+  local marker = redis.call('GET', marker_key)
+  if marker then
+    local first_ms, first_digest = string.match(marker, '^%a %S+ %S+ %d+ (%d+) (%S+)')
+    if first_digest == '-' or digest == '-' or digest == first_digest then
+      return 'REPEATED', tonumber(first_ms)
+    end
+    return 'CONFLICT'
+  end
+  if backlog_events + count > backlog_events_max then
+    return 'BACKLOG_FULL'
+  end
+  local next_tat = math.max(project.tat, now) + tonumber(ARGV[at + 2])
+  local latest = now + tonumber(ARGV[at + 3])
+  if next_tat > latest then
+    return 'RATE_LIMITED', next_tat - latest
+  end
+  local quota = tonumber(ARGV[at + 4])
+  if quota >= 0 and project.used + count > quota then
+    return 'QUOTA_EXCEEDED'
+  end
+  local added = redis.pcall('XADD', KEYS[1], received_ms .. '-*', unpack(ARGV, at + 8, at + stride - 1))
+  if type(added) == 'table' and added.err then
+    return 'FAILED', added.err
+  end
+  redis.call('SET', marker_key,
+    'p ' .. ARGV[at + 6] .. ' ' .. ARGV[at + 5] .. ' ' .. ARGV[at] .. ' ' .. received_ms .. ' ' .. digest)
+  project.tat, project.used = next_tat, project.used + count
+  project.accepted, project.pending = project.accepted + count, project.pending + count
+  project.charged = true
+  backlog_events, backlog_bytes = backlog_events + count, backlog_bytes + tonumber(ARGV[at + 1])
+  return 'ADMITTED', received
 end
 
-local next_tat = math.max(tat, now) + tonumber(ARGV[5])
-local latest = now + tonumber(ARGV[6])
-if next_tat > latest then
-  return {'RATE_LIMITED', now, tat, used, next_tat - latest}
-end
-local quota = tonumber(ARGV[7])
-if quota >= 0 and used + count > quota then
-  return {'QUOTA_EXCEEDED', now, tat, used}
+local answers = {}
+for batch = 1, batches do
+  local project = project_at(KEYS[2 + 2 * batch])
+  local word, extra = admit(project, KEYS[3 + 2 * batch], 4 + (batch - 1) * stride)
+  answers[batch] = {word, now, project.tat, project.used, extra}
 end
 
-local received_ms = string.format('%.0f', math.floor(now / 1000))
-redis.call('XADD', KEYS[1], received_ms .. '-*', unpack(ARGV, 11))
-redis.call('HSET', KEYS[3], 'clock_ms', received_ms, 'backlog_events', backlog_events,
-  'backlog_bytes', (tonumber(shard[3]) or 0) + tonumber(ARGV[4]))
-redis.call('HSET', KEYS[4], 'tat', next_tat, 'month', month, 'used', used + count,
-  'accepted', (tonumber(project[4]) or 0) + count, 'pending', (tonumber(project[5]) or 0) + count)
-redis.call('SET', KEYS[5], table.concat({'p', ARGV[9], ARGV[8], ARGV[3], received_ms, ARGV[10]}, ' '))
-return {'ADMITTED', now, next_tat, used + count, tonumber(received_ms)}
+local admitted = false
+for key, project in pairs(projects) do
+  if project.charged then
+    admitted = true
+    redis.call('HSET', key, 'tat', project.tat, 'month', month, 'used', project.used, 'accepted', project.accepted,
+      'pending', project.pending)
+  end
+end
+if admitted then
+  redis.call('HSET', KEYS[3], 'clock_ms', received_ms, 'backlog_events', backlog_events, 'backlog_bytes', backlog_bytes)
+end
+return answers

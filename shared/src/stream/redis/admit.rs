@@ -1,9 +1,13 @@
 //! Letting batches in, and what is remembered of them.
 
-use redis::Value;
+use std::sync::Arc;
+
+use redis::{Cmd, Value};
 
 use super::connection::Script;
+use super::keys::ShardKeys;
 use super::{RedisStream, error, reply};
+use crate::entry::Packed;
 use crate::mutant::{self, Mutant};
 use crate::plan::{ProjectId, Refusal, Standing};
 use crate::stream::{Admission, BatchId, BatchState, Outcome, StreamError, Verdict};
@@ -16,22 +20,87 @@ const STANDING: &str =
 /// sum in the script stays an exact integer; no plan can tell the difference.
 const EXACT_MAX: u64 = 1 << 52;
 
-/// The scripts of this file.
-pub(super) struct Scripts {
-    admit: Script,
-    standing: Script,
+/// Fields and values of an entry.
+const ENTRY_WORDS: usize = 12;
+
+/// The script that admits.
+pub(super) fn script() -> Script {
+    Script::new(&mutant::text("admit.lua", ADMIT))
 }
 
-impl Scripts {
-    pub(super) fn new() -> Self {
-        Self { admit: Script::new(&mutant::text("admit.lua", ADMIT)), standing: Script::new(STANDING) }
+/// The script that tells a standing.
+pub(super) fn standing_script() -> Script {
+    Script::new(STANDING)
+}
+
+/// One batch on its way to the script.
+pub(super) struct Request {
+    project_key: String,
+    marker_key: String,
+    epoch: Arc<String>,
+    packed: Packed,
+    interval_us: u64,
+    tolerance_us: u64,
+    quota: i64,
+    flags: &'static str,
+    digest: Option<[u8; 16]>,
+}
+
+impl Request {
+    /// What it adds to a call.
+    pub(super) fn bytes(&self) -> usize {
+        self.packed.data.len()
     }
+
+    /// Whether it trusts the same epoch: only such requests can go in one call.
+    pub(super) fn goes_with(&self, other: &Self) -> bool {
+        self.epoch == other.epoch
+    }
+}
+
+/// One call that admits these requests, of one shard and one epoch, in order.
+pub(super) fn call(script: &Script, keys: &ShardKeys, backlog_events_max: u64, requests: &[&Request]) -> Cmd {
+    let mut command = script.call(3 + 2 * requests.len());
+    command.arg(&keys.events).arg(&keys.epoch).arg(&keys.shard_hash);
+    for request in requests {
+        command.arg(&request.project_key).arg(&request.marker_key);
+    }
+    let epoch = requests.first().map_or("", |request| request.epoch.as_str());
+    command.arg(epoch).arg(backlog_events_max).arg(ENTRY_WORDS);
+    for Request { packed, interval_us, tolerance_us, quota, flags, digest, .. } in requests {
+        command.arg(packed.count).arg(packed.data.len()).arg(interval_us).arg(tolerance_us).arg(quota);
+        command.arg(packed.project.0).arg(flags).arg(digest.map_or_else(|| "-".to_owned(), hex));
+        for (name, value) in packed.fields() {
+            command.arg(name).arg(&value[..]);
+        }
+    }
+    command
+}
+
+/// What the script answered, for each of so many requests.
+///
+/// # Errors
+/// [`StreamError::Refused`] when it answered something else.
+pub(super) fn verdicts(
+    answer: Value,
+    requests: usize,
+) -> Result<Vec<Result<Verdict, StreamError>>, StreamError> {
+    let answers = reply::array(answer)?;
+    let verdicts: Vec<_> = answers.into_iter().map(verdict).collect();
+    if let [Ok(Verdict::EpochChanged)] = verdicts[..] {
+        return Ok(vec![Ok(Verdict::EpochChanged); requests]);
+    }
+    if verdicts.len() != requests {
+        let refused = format!("admission answered {} of {requests} batches", verdicts.len());
+        return Err(StreamError::Refused(refused));
+    }
+    Ok(verdicts)
 }
 
 impl RedisStream {
     /// See [`crate::stream::Stream::admit`].
     pub(super) async fn admit_batch(&self, admission: &Admission<'_>) -> Result<Verdict, StreamError> {
-        let Admission { packed, plan, digest, awaited } = admission;
+        let Admission { packed, plan, digest, awaited } = *admission;
         let shard = packed.project.shard(self.shard_count);
         let keys = self.keys(shard)?;
         let Some(epoch) = self.trusted(shard) else {
@@ -53,36 +122,26 @@ impl RedisStream {
             (false, true) => "w",
             (false, false) => "-",
         };
-        let mut command = self.admission.admit.call(5);
-        command
-            .arg(&keys.events)
-            .arg(&keys.epoch)
-            .arg(&keys.shard_hash)
-            .arg(keys.project(packed.project))
-            .arg(keys.marker(packed.batch_id))
-            .arg(epoch.as_str())
-            .arg(self.backlog_events_max)
-            .arg(packed.count)
-            .arg(packed.data.len())
-            .arg(plan.interval_us())
-            .arg(tolerance_us)
-            .arg(quota)
-            .arg(packed.project.0)
-            .arg(flags)
-            .arg(digest.map_or_else(|| "-".to_owned(), hex));
-        for (name, value) in packed.fields() {
-            command.arg(name).arg(&value[..]);
-        }
-        let answer = self.connections.eval(&self.admission.admit, &command).await?;
-        verdict(answer).map_err(error::counted)
+        let request = Request {
+            project_key: keys.project(packed.project),
+            marker_key: keys.marker(packed.batch_id),
+            epoch,
+            packed: packed.clone(),
+            interval_us: plan.interval_us(),
+            tolerance_us,
+            quota,
+            flags,
+            digest,
+        };
+        self.groups.admit(shard, request).await.map_err(error::counted)
     }
 
     /// See [`crate::stream::Stream::standing`].
     pub(super) async fn standing_of(&self, project: ProjectId) -> Result<Standing, StreamError> {
         let keys = self.keys(project.shard(self.shard_count))?;
-        let mut command = self.admission.standing.call(2);
+        let mut command = self.standing_script.call(2);
         command.arg(&keys.shard_hash).arg(keys.project(project));
-        let answer = self.connections.eval(&self.admission.standing, &command).await?;
+        let answer = self.connections.eval(&self.standing_script, &command).await?;
         let [now_us, tat_us, used] = reply::tuple(answer)?;
         standing(now_us, tat_us, used)
     }
@@ -129,6 +188,7 @@ fn verdict(answer: Value) -> Result<Verdict, StreamError> {
     }
     let standing = standing(next(), next(), next())?;
     match &word[..] {
+        b"FAILED" => Err(StreamError::Refused(reply::text(next())?)),
         b"ADMITTED" => Ok(Verdict::Admitted { received_ms: reply::unsigned(next())?, standing }),
         b"REPEATED" => Ok(Verdict::Repeated { received_ms: reply::unsigned(next())?, standing }),
         b"CONFLICT" => Ok(Verdict::Conflict { standing }),

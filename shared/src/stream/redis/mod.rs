@@ -22,6 +22,7 @@ mod admit;
 mod connection;
 mod durability;
 mod error;
+mod groups;
 mod keys;
 mod reader;
 mod rebuild;
@@ -35,7 +36,8 @@ use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use redis::Client;
 
-use self::connection::Connections;
+use self::connection::{Connections, Script};
+use self::groups::Groups;
 use self::keys::ShardKeys;
 use super::{
     Admission, Backlog, BatchId, BatchState, EntryId, Epoch, PendingBatch, ProjectCounters, Reader,
@@ -59,13 +61,13 @@ pub struct RedisOptions {
 /// The stream on Redis.
 pub struct RedisStream {
     shard_count: u16,
-    backlog_events_max: u64,
     keys: Vec<ShardKeys>,
     trusted: Vec<ArcSwapOption<String>>,
-    connections: Connections,
+    connections: Arc<Connections>,
+    groups: Groups,
     pool: deadpool_redis::Pool,
     single: Client,
-    admission: admit::Scripts,
+    standing_script: Script,
     settlement: settle::Scripts,
 }
 
@@ -78,15 +80,16 @@ impl RedisStream {
         let shard_count = options.shards.max(1);
         let (shared, single) = connection::clients(&options.url)
             .map_err(|error| StreamError::Refused(format!("the Redis URL is not usable: {error}")))?;
+        let connections = Arc::new(Connections::start(shared, options.connections));
         Ok(Arc::new(Self {
             shard_count,
-            backlog_events_max: options.backlog_events_max,
+            groups: Groups::start(&connections, shard_count, options.backlog_events_max),
+            connections,
             keys: (0..shard_count).map(ShardKeys::new).collect(),
             trusted: (0..shard_count).map(|_| ArcSwapOption::empty()).collect(),
-            connections: Connections::start(shared, options.connections),
             pool: admin::pool(&single)?,
             single,
-            admission: admit::Scripts::new(),
+            standing_script: admit::standing_script(),
             settlement: settle::Scripts::new(),
         }))
     }
