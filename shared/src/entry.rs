@@ -30,8 +30,10 @@ pub const VERSION: &str = "1";
 pub const ROWS_BYTES_MAX: usize = 64 << 20;
 /// Events that fit into so many bytes: a count above is no count.
 const EVENTS_MAX: u32 = (ROWS_BYTES_MAX / row::BYTES_MIN) as u32;
-/// 1 is what pays: 4-5 times fewer bytes to append and fsync, for less time than the append saves.
-const ZSTD_LEVEL: i32 = 1;
+/// The first of the fast levels, which leave literals as they are. It makes entries as small as level 1 does, 4-8 times smaller
+/// than their rows, and takes a fifth of its time for one event (1.4 µs instead of 6.3, packed and unpacked), two thirds for
+/// two hundred.
+const ZSTD_LEVEL: i32 = -1;
 
 thread_local! {
     static COMPRESSOR: RefCell<zstd::bulk::Compressor<'static>> = RefCell::new(new_compressor());
@@ -41,7 +43,7 @@ thread_local! {
 }
 
 fn new_compressor() -> zstd::bulk::Compressor<'static> {
-    let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL).expect("level 1 exists");
+    let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL).expect("the level exists");
     compressor.include_checksum(true).expect("a checksum can be asked for");
     compressor
 }
