@@ -29,6 +29,9 @@ pub struct WorkArgs {
     /// Events after which a transaction is not filled further
     #[arg(long, env = "TRANSACTION_EVENTS_MAX", default_value = "20000")]
     transaction_events_max: String,
+    /// Milliseconds from the beginning of a small transaction to that of the next one of the same lane [default: 0; on files 10]
+    #[arg(long, env = "TRANSACTION_PACE_MS")]
+    transaction_pace_ms: Option<String>,
     /// Milliseconds of silence after which a lane's entries are taken over by another
     #[arg(long, env = "TAKEOVER_IDLE_MS", default_value = "15000")]
     takeover_idle_ms: String,
@@ -68,6 +71,9 @@ pub struct Settings {
     pub lanes: u16,
     /// A transaction is closed at the first entry that reaches it.
     pub transaction_events_max: u64,
+    /// A lane begins no sooner than this after it has begun a small transaction. On a disk that it shares with admission,
+    /// many small commits cost more than they gain; an event after a silence is written at once all the same.
+    pub transaction_pace: Duration,
     /// See [`shared::stream::Reader::take_over`].
     pub takeover_idle: Duration,
     /// See [`shared::store::UpkeepPolicy::transaction_age_max`].
@@ -91,17 +97,17 @@ impl Args {
             servers: self.servers.check()?,
             policy,
             metrics: address("METRICS_ADDR", &self.metrics_addr)?,
-            settings: self.work.check(policy.durability)?,
+            settings: self.work.check(policy.durability, "0")?,
         })
     }
 }
 
 impl WorkArgs {
-    /// Checks every setting.
+    /// Checks every setting. `pace_ms` is the pace when nobody has set one.
     ///
     /// # Errors
     /// The first [`ConfigError`].
-    pub fn check(&self, durability: Durability) -> Result<Settings, ConfigError> {
+    pub fn check(&self, durability: Durability, pace_ms: &str) -> Result<Settings, ConfigError> {
         let ms = |variable, value, range| number(variable, value, range).map(Duration::from_millis);
         let retention_days = number("RETENTION_DAYS", &self.retention_days, 0..=36_500)?;
         Ok(Settings {
@@ -111,6 +117,11 @@ impl WorkArgs {
                 "TRANSACTION_EVENTS_MAX",
                 &self.transaction_events_max,
                 1..=1_000_000,
+            )?,
+            transaction_pace: ms(
+                "TRANSACTION_PACE_MS",
+                self.transaction_pace_ms.as_deref().unwrap_or(pace_ms),
+                0..=1_000,
             )?,
             takeover_idle: ms("TAKEOVER_IDLE_MS", &self.takeover_idle_ms, 100..=86_400_000)?,
             transaction_age_max: ms(

@@ -16,7 +16,7 @@ use shared::store::{SharedStore, Work, WriteError, Writer, Written};
 use shared::stream::{Delivery, EntryId, Outcome, Reader, Settlement, SharedStream, StreamError};
 use tokio::sync::watch;
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, stopped};
 use crate::config::Settings;
 use crate::load::{Loaded, Loader};
 
@@ -30,6 +30,8 @@ const READ_ENTRIES_MAX: usize = 128;
 const HELD_BYTES_MAX: usize = 16 << 20;
 /// What an entry is taken for before one was seen.
 const ENTRY_BYTES_AT_FIRST: usize = 256 << 10;
+/// Events of a transaction that is not worth its commit: see [`Settings::transaction_pace`].
+const SMALL_EVENTS_MAX: u64 = 1_000;
 
 /// One lane of one shard.
 pub struct Lane {
@@ -106,7 +108,9 @@ impl Lane {
             }
             self.gather(reader.as_mut()).await?;
             backoff.recovered();
+            let (began, events) = (Instant::now(), self.held_size().0);
             self.empty_hands().await?;
+            self.keep_pace(began, events).await;
         }
         reader.leave().await
     }
@@ -158,6 +162,18 @@ impl Lane {
             metrics::lane_phase(Phase::Read, started.elapsed());
         }
         Ok(())
+    }
+
+    /// Waits until it is time for the next transaction, after a small one.
+    async fn keep_pace(&mut self, began: Instant, events: u64) {
+        let left = self.settings.transaction_pace.saturating_sub(began.elapsed());
+        if left.is_zero() || events >= SMALL_EVENTS_MAX {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(left) => {}
+            () = stopped(&mut self.shutdown) => {}
+        }
     }
 
     fn hold(&mut self, deliveries: Vec<Delivery>) {

@@ -38,7 +38,7 @@ const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// [`Failure`] when it cannot begin.
 pub(crate) async fn run(place: &Place, policy: Policy, args: &ServeArgs) -> Result<(), Failure> {
     let Serve { listen, metrics: metrics_addr, status_page, redis_connections, limits, work } =
-        args.check(policy.durability)?;
+        args.check(policy.durability, place)?;
     let line = StatusLine::new();
     process::start_logging_to(line.log_writer(), policy.log_format, "warn");
     let listener = bind("LISTEN_ADDR", listen).await?;

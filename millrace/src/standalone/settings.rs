@@ -7,6 +7,11 @@ use ingest_api::config::{LimitArgs, Limits, status_page};
 use shared::config::{ConfigError, Durability, address, number};
 use stream_worker::config::{Settings, WorkArgs};
 
+use crate::place::Place;
+
+/// Admission and the lanes share one disk there.
+const PACE_MS_ON_FILES: &str = "10";
+
 /// Settings as text: from flags, or from the environment.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Serving, when there is no command")]
@@ -44,14 +49,18 @@ impl ServeArgs {
     ///
     /// # Errors
     /// The first [`ConfigError`].
-    pub(crate) fn check(&self, durability: Durability) -> Result<Serve, ConfigError> {
+    pub(crate) fn check(&self, durability: Durability, place: &Place) -> Result<Serve, ConfigError> {
+        let pace_ms = match place {
+            Place::Servers(_) => "0",
+            Place::Folder(_) => PACE_MS_ON_FILES,
+        };
         Ok(Serve {
             listen: address("LISTEN_ADDR", &self.listen_addr)?,
             metrics: address("METRICS_ADDR", &self.metrics_addr)?,
             status_page: status_page(&self.status_page)?,
             redis_connections: number("REDIS_CONNECTIONS", &self.redis_connections, 1..=64)?,
             limits: self.limits.check()?,
-            work: self.work.check(durability)?,
+            work: self.work.check(durability, pace_ms)?,
         })
     }
 }

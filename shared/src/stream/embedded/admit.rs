@@ -64,8 +64,10 @@ impl Request {
     }
 }
 
-fn append(turn: &Turn<'_>, position: Position, packed: &Packed) -> rusqlite::Result<()> {
+fn append(turn: &mut Turn<'_>, position: Position, packed: &Packed) -> rusqlite::Result<()> {
     let mut insert = turn.file.prepare_cached("INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)")?;
     let (batch_id, project) = (packed.batch_id.as_bytes(), packed.project.0);
-    insert.execute((position, batch_id, project, packed.count, packed.rows_bytes, &packed.data[..])).map(drop)
+    insert.execute((position, batch_id, project, packed.count, packed.rows_bytes, &packed.data[..]))?;
+    turn.appended.push((position, packed.clone()));
+    Ok(())
 }

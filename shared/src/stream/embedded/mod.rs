@@ -18,6 +18,7 @@ mod admit;
 mod books;
 mod deliveries;
 mod error;
+mod fresh;
 mod markers;
 mod position;
 mod reader;
@@ -38,6 +39,7 @@ use tokio::sync::watch;
 
 use self::books::Books;
 use self::deliveries::Deliveries;
+use self::fresh::Fresh;
 use self::position::Position;
 use self::reads::Reads;
 use self::rebuild::Contents;
@@ -78,6 +80,7 @@ struct Core {
 /// What the writer and the lanes tell each other.
 struct Shared {
     deliveries: Mutex<Deliveries>,
+    fresh: Mutex<Fresh>,
     /// Whoever hands new entries out holds it meanwhile: two lanes at once would hand out the same.
     handing_out: Mutex<()>,
     /// The last entry on disk: what wakes a lane that has nothing to do.
@@ -88,6 +91,7 @@ impl Shared {
     fn new(last: Position) -> Arc<Self> {
         Arc::new(Self {
             deliveries: Mutex::default(),
+            fresh: Mutex::new(Fresh::after(last)),
             handing_out: Mutex::default(),
             admitted: watch::Sender::new(last),
         })
@@ -95,6 +99,10 @@ impl Shared {
 
     fn deliveries(&self) -> MutexGuard<'_, Deliveries> {
         self.deliveries.lock().expect("nobody panics with the deliveries in hand")
+    }
+
+    fn fresh(&self) -> MutexGuard<'_, Fresh> {
+        self.fresh.lock().expect("nobody panics with the fresh entries in hand")
     }
 
     fn handing_out(&self) -> MutexGuard<'_, ()> {

@@ -26,6 +26,10 @@ impl EmbeddedReader {
 
     /// Hands this consumer the next entries that nobody was handed.
     async fn hand_out(&self, entries_max: usize) -> Result<Vec<Delivery>, StreamError> {
+        let delivery = |(position, packed)| delivery(position, 1, packed);
+        if let Some(entries) = self.hand_out_fresh(entries_max) {
+            return Ok(entries.into_iter().map(delivery).collect());
+        }
         let (shared, consumer) = (Arc::clone(&self.core.shared), Arc::clone(&self.consumer));
         let entries = self.core.reads.read(move |file| {
             let _turn = shared.handing_out();
@@ -34,8 +38,17 @@ impl EmbeddedReader {
             shared.deliveries().hand(&consumer, entries.iter().map(|(position, _)| *position));
             Ok(entries)
         });
-        let delivery = |(position, packed)| delivery(position, 1, packed);
         Ok(entries.await?.into_iter().map(delivery).collect())
+    }
+
+    /// The same from memory; `None` when the file has to be read.
+    fn hand_out_fresh(&self, entries_max: usize) -> Option<Vec<(Position, Packed)>> {
+        let shared = &self.core.shared;
+        let _turn = shared.handing_out();
+        let after = shared.deliveries().last();
+        let entries = shared.fresh().take_after(after, entries_max.max(1))?;
+        shared.deliveries().hand(&self.consumer, entries.iter().map(|(position, _)| *position));
+        Some(entries)
     }
 
     /// Reads entries that were handed to this consumer. Those that have left the stream since are left out, and forgotten.

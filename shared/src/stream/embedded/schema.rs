@@ -24,7 +24,7 @@ const VERSION: i32 = 1;
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pages of the log (4 KiB each) after which they are copied into the file and the log begins anew. Copying costs two
 /// fsyncs, and most pages are written many times before it.
-const LOG_PAGES_MAX: u32 = 4_000;
+const LOG_PAGES_MAX: u32 = 16_000;
 /// In KiB, negative as SQLite wants it: what is being admitted and settled is found in memory.
 const CACHE_KIB: i32 = -32_768;
 

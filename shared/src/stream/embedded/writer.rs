@@ -16,6 +16,7 @@ use super::books::Books;
 use super::position::Position;
 use super::schema::Lock;
 use super::{Shared, error, tidy};
+use crate::entry::Packed;
 use crate::stream::StreamError;
 
 /// Requests that may wait for the writer. More are refused at once: the disk does not keep up.
@@ -35,6 +36,8 @@ pub(super) struct Turn<'a> {
     pub(super) file: &'a Connection,
     /// Its counters.
     pub(super) books: &'a mut Books,
+    /// Entries that come into the stream with this transaction.
+    pub(super) appended: Vec<(Position, Packed)>,
     /// Entries that leave the stream with this transaction.
     pub(super) settled: Vec<Position>,
 }
@@ -185,31 +188,30 @@ impl Desk {
             Some(books) => books,
             None => Books::read(&self.file).map_err(|error| error::harmless(&error))?,
         };
-        let before = books.shard.last;
-        let settled = commit(&self.file, &mut books, jobs)?;
+        let (appended, settled) = commit(&self.file, &mut books, jobs)?;
         let last = books.shard.last;
         self.books = Some(books);
         self.shared.deliveries().forget(&settled);
-        if last != before {
+        if !appended.is_empty() {
+            self.shared.fresh().add(appended);
             self.shared.admitted.send_replace(last);
         }
         Ok(())
     }
 }
 
-fn commit(
-    file: &Connection,
-    books: &mut Books,
-    jobs: &mut [Box<dyn Job>],
-) -> Result<Vec<Position>, StreamError> {
+/// What a transaction has changed: entries that came, and entries that left.
+type Changes = (Vec<(Position, Packed)>, Vec<Position>);
+
+fn commit(file: &Connection, books: &mut Books, jobs: &mut [Box<dyn Job>]) -> Result<Changes, StreamError> {
     let harmless = |error: rusqlite::Error| error::harmless(&error);
     let transaction = Transaction::new_unchecked(file, TransactionBehavior::Immediate).map_err(harmless)?;
-    let mut turn = Turn { file, books, settled: Vec::new() };
+    let mut turn = Turn { file, books, appended: Vec::new(), settled: Vec::new() };
     for job in jobs {
         job.work(&mut turn).map_err(harmless)?;
     }
-    let settled = turn.settled;
+    let (appended, settled) = (turn.appended, turn.settled);
     books.write(file).map_err(harmless)?;
     transaction.commit().map_err(|error| error::of_commit(&error))?;
-    Ok(settled)
+    Ok((appended, settled))
 }
