@@ -89,7 +89,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "new-batch-id-on-retry",
         wrong: "a lost answer is asked for again under another batch id",
         drill: "answers of admissions lost",
-        breaks: &[Invariant::NothingTwice],
+        breaks: &[Invariant::NothingTwice, Invariant::BooksAgree],
     },
     Mutant {
         name: "marker-forgotten-at-settle",
