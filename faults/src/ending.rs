@@ -7,6 +7,8 @@ use testkit::oracle::{Findings, Project, Subject, Watch, fill, judge, probe};
 
 use crate::verdict::{Sight, Verdict};
 
+/// How long clients that are told to stop may go on asking for batches whose fate they do not know.
+pub(crate) const CLIENTS_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the stream may take to be empty before the rest of a quota is used up.
 const DRAINED_DEADLINE: Duration = Duration::from_secs(60);
 /// What a drill ends with: everything runs again, and no client posts any more.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use testkit::eventually;
 use testkit::oracle::{
@@ -11,15 +10,13 @@ use testkit::oracle::{
     Targets, Watch,
 };
 
-use crate::ending::{Ending, conclude};
+use crate::ending::{CLIENTS_DEADLINE, Ending, conclude};
 use crate::metric;
 use crate::node::{Node, SOON};
 use crate::operator::Operator;
 use crate::system::{Drill, LIMITED};
 use crate::verdict::{Need, Sight, Verdict};
 
-/// How long clients that are told to stop may go on asking for batches whose fate they do not know.
-const CLIENTS_DEADLINE: Duration = Duration::from_secs(30);
 /// What the process counts that tells what happened.
 const SIGHTS: &[(Sight, &str)] = &[
     (Sight::Redelivered, metric::REDELIVERED),

@@ -7,13 +7,11 @@ use tokio_postgres::Client;
 
 use super::System;
 use super::build::wait_until_ready;
-use crate::ending::{Ending, conclude};
+use crate::ending::{CLIENTS_DEADLINE, Ending, conclude};
 use crate::metric;
 use crate::node::Node;
 use crate::verdict::{Need, Sight, Verdict};
 
-/// How long clients that are told to stop may go on asking for batches whose fate they do not know.
-pub(crate) const CLIENTS_DEADLINE: Duration = Duration::from_secs(30);
 /// Sessions with PostgreSQL of one program, at most.
 const SESSIONS_MAX: i64 = 16;
 /// Lanes of one worker on one shard, at most.

@@ -4,7 +4,7 @@ use testkit::eventually;
 use testkit::oracle::Clients;
 
 use super::System;
-use super::finish::CLIENTS_DEADLINE;
+use crate::ending::CLIENTS_DEADLINE;
 use crate::node::SOON;
 
 impl System {

@@ -13,7 +13,7 @@ const FIRST_PLAN: &str = "enterprise";
 
 /// Makes a project with a key when there is none at all.
 pub(super) async fn first_project(store: &dyn Store) -> Result<Option<NewKey>, StoreError> {
-    if !store.totals(false).await?.is_empty() {
+    if !store.projects().await?.is_empty() {
         return Ok(None);
     }
     store.create_project(FIRST_PROJECT, FIRST_PLAN, None, false).await.map(|(_, key)| Some(key))
