@@ -211,9 +211,18 @@ impl Drop for RunningLane {
     }
 }
 
-/// A task was begun anew after a panic. `task` is a constant.
-pub fn restarted(task: &'static str) {
-    count(RESTARTS.of(&[task]), 1);
+/// What a worker keeps alive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Task {
+    /// A lane.
+    Lane,
+    /// Upkeep.
+    Upkeep,
+}
+
+/// A task was ended by a panic and will be begun anew.
+pub fn restarted(task: Task) {
+    count(RESTARTS.at(task as usize), 1);
 }
 
 /// A transaction was committed. `oldest_age` is from the admission of its oldest batch until now.
