@@ -22,8 +22,8 @@ const MISPRINTS: &[Misprint] = &[
     Misprint {
         mutant: Mutant::DedupeByStreamId,
         text: "WRITTEN_BEFORE",
-        right: "USING (batch_id, received_at, entry_seq, shard)",
-        wrong: "USING (received_at, entry_seq)",
+        right: "AND w.batch_id = k.batch_id AND w.shard = k.shard",
+        wrong: "",
     },
     Misprint {
         mutant: Mutant::GroupAtTheEnd,

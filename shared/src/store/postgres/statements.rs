@@ -15,31 +15,44 @@ use crate::store::Written;
 use crate::store::ledger::LedgerKey;
 use crate::stream::Outcome;
 
+// What is looked up is looked up key by key, each through the index: LATERAL with LIMIT leaves the planner no other way. Plans
+// are made once, and a partition is empty when it is new: a join would be planned to walk through the "few" rows that
+// there are for every key, and would go on to do so when they have become millions.
+
 /// Bounds on the timestamps let the planner leave out partitions before it opens them.
 const KNOWN_EVENTS: &str = "
-    SELECT k.at FROM unnest($1::int[], $2::bigint[], $3::timestamptz[], $4::uuid[]) k (at, project_id, timestamp, event_id)
-      JOIN events e ON e.project_id = k.project_id AND e.timestamp = k.timestamp AND e.event_id = k.event_id
-     WHERE e.timestamp BETWEEN $5 AND $6";
+    SELECT k.at
+      FROM unnest($1::int[], $2::bigint[], $3::timestamptz[], $4::uuid[]) k (at, project_id, timestamp, event_id),
+           LATERAL (SELECT FROM events e
+                     WHERE e.project_id = k.project_id AND e.timestamp = k.timestamp AND e.event_id = k.event_id
+                       AND e.timestamp BETWEEN $5 AND $6
+                     LIMIT 1) known";
 const KNOWN_UNDATED: &str = "
-    SELECT k.at FROM unnest($1::int[], $2::bigint[], $3::uuid[]) k (at, project_id, event_id)
-      JOIN undated_ids u ON u.project_id = k.project_id AND u.event_id = k.event_id";
+    SELECT k.at
+      FROM unnest($1::int[], $2::bigint[], $3::uuid[]) k (at, project_id, event_id),
+           LATERAL (SELECT FROM undated_ids u WHERE u.project_id = k.project_id AND u.event_id = k.event_id LIMIT 1) known";
 const ADD_UNDATED: &str = "
     INSERT INTO undated_ids (project_id, event_id, timestamp)
     SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::timestamptz[]) ON CONFLICT DO NOTHING";
 /// Batches of which another entry is in the ledger.
 const ADMITTED_BEFORE: &str = "
-    SELECT DISTINCT k.at
+    SELECT k.at
       FROM unnest($1::int[], $2::uuid[], $3::timestamptz[], $4::bigint[], $5::int[])
-           k (at, batch_id, received_at, entry_seq, shard)
-      JOIN batches b ON b.batch_id = k.batch_id
-     WHERE (b.received_at, b.entry_seq, b.shard) IS DISTINCT FROM (k.received_at, k.entry_seq, k.shard)";
+           k (at, batch_id, received_at, entry_seq, shard),
+           LATERAL (SELECT FROM batches b
+                     WHERE b.batch_id = k.batch_id
+                       AND (b.received_at, b.entry_seq, b.shard) IS DISTINCT FROM (k.received_at, k.entry_seq, k.shard)
+                     LIMIT 1) another";
 /// As it was written: whoever settles late must refund what had died, though it may have been redriven since.
 const WRITTEN_BEFORE: &str = "
     SELECT k.at, b.stored - b.redriven AS stored, b.duplicate, b.dead + b.redriven AS dead
       FROM unnest($1::int[], $2::uuid[], $3::timestamptz[], $4::bigint[], $5::int[])
-           k (at, batch_id, received_at, entry_seq, shard)
-      JOIN batches b USING (batch_id, received_at, entry_seq, shard)
-     WHERE b.received_at BETWEEN $6 AND $7";
+           k (at, batch_id, received_at, entry_seq, shard),
+           LATERAL (SELECT * FROM batches w
+                     WHERE w.received_at = k.received_at AND w.entry_seq = k.entry_seq
+                       AND w.batch_id = k.batch_id AND w.shard = k.shard
+                       AND w.received_at BETWEEN $6 AND $7
+                     LIMIT 1) b";
 /// An entry that is there already fails the statement: the transaction begins anew in any case, and to be ready for a
 /// conflict would make each row a third dearer.
 const ADD_LEDGER: &str = "

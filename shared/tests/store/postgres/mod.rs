@@ -2,6 +2,7 @@
 
 mod environment;
 mod kills;
+mod lookups;
 mod poison;
 mod redrive;
 mod rooms;

@@ -1,0 +1,52 @@
+//! What it costs to look rows up.
+
+use std::time::Duration;
+
+use testkit::eventually;
+use uuid::Uuid;
+
+use super::{PostgresHarness, harness};
+use crate::suite::*;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Entries of the primary keys of all partitions of events that were read since this database exists.
+async fn keys_read(harness: &PostgresHarness) -> i64 {
+    let admin = harness.connect().await;
+    let read = "SELECT coalesce(sum(idx_tup_read), 0)::bigint FROM pg_stat_user_indexes WHERE relname LIKE 'events%'";
+    admin.query_one(read, &[]).await.expect("statistics").get(0)
+}
+
+#[tokio::test]
+async fn a_plan_made_on_an_empty_partition_still_finds_each_row_through_its_key() {
+    let harness = harness().await;
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let now = now_ms();
+    let mut lane = writer(&store).await;
+    let mut sequence = 0;
+    let mut next = |ids: std::ops::Range<u128>| {
+        sequence += 1;
+        let batch: Vec<_> = ids.map(|id| event(at_ms(now), id)).collect();
+        work(project, Uuid::now_v7(), entry(now, sequence), &batch)
+    };
+
+    // The plan is made for the first duplicates, when there is next to nothing to look through.
+    for _ in 0..2 {
+        lane.write(&[next(1..6)]).await.expect("written");
+    }
+    for thousand in 1..21 {
+        lane.write(&[next(thousand * 1_000..(thousand + 1) * 1_000)]).await.expect("written");
+    }
+    let again = lane.write(&[next(5_000..5_100)]).await.expect("written");
+    assert_eq!(again.map_outcomes(), [duplicate(100)]);
+
+    // A session tells its statistics when it ends.
+    drop(lane);
+    let read = eventually(PATIENCE, "the statistics", async || {
+        let read = keys_read(&harness).await;
+        (read >= 105).then_some(read)
+    });
+    let read = read.await;
+    assert!(read <= 1_000, "to find 105 rows, {read} were read");
+}
