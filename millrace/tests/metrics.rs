@@ -58,6 +58,25 @@ async fn on_files_the_one_process_shows_the_metrics_of_both() {
     shows_exactly(metrics, &[Process::Api, Process::Worker], Place::Files).await;
 }
 
+#[tokio::test]
+async fn every_command_of_the_runbook_is_one() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("docs").join("runbook.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let commands: BTreeSet<&str> = page.split('`').filter(|code| code.starts_with("millrace ")).collect();
+    assert!(commands.len() > 5, "{commands:?}");
+    for command in commands {
+        // With --help nothing is done, but what is not there is refused.
+        let arguments: Vec<&str> = command
+            .split_whitespace()
+            .skip(1)
+            .map(|word| if word == "NUMBER" { "1" } else { word })
+            .chain(["--help"])
+            .collect();
+        let finished = Program::run("millrace", &arguments, &[]).await;
+        assert_eq!(finished.code, Some(0), "{command}: {finished:?}");
+    }
+}
+
 /// Posts what is stored, what is stored already, and what is refused.
 async fn use_everything(api: SocketAddr, key: &str) {
     let bearer = format!("Bearer {key}");
