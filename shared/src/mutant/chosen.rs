@@ -44,6 +44,12 @@ const MISPRINTS: &[Misprint] = &[
         wrong: "'XADD', KEYS[1], 'MAXLEN', 50, received_ms",
     },
     Misprint {
+        mutant: Mutant::NoLedger,
+        text: "ADD_LEDGER",
+        right: "$9::bigint[])",
+        wrong: "$9::bigint[]) ON CONFLICT DO NOTHING",
+    },
+    Misprint {
         mutant: Mutant::NoEpochCheck,
         text: "admit.lua",
         right: "if redis.call('GET', KEYS[2]) ~= ARGV[1] then",
@@ -52,7 +58,7 @@ const MISPRINTS: &[Misprint] = &[
     Misprint {
         mutant: Mutant::MarkerForgottenAtSettle,
         text: "settle.lua",
-        right: "redis.call('SET', marker_key, table.concat(outcome, ' '), 'EX', keep_s)",
+        right: "redis.call('SET', marker_key, markers[marker_key], 'EX', keep_s)",
         wrong: "redis.call('DEL', marker_key)",
     },
     // Two gates keep a refund from being made twice, the pending list and the state of the marker: this goes past both.

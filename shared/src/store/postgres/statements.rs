@@ -2,6 +2,7 @@
 //! step is one round trip however many rows there are. The only file with SQL on the way of an event.
 
 use deadpool_postgres::Transaction;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
 use uuid::Uuid;
@@ -39,11 +40,12 @@ const WRITTEN_BEFORE: &str = "
            k (at, batch_id, received_at, entry_seq, shard)
       JOIN batches b USING (batch_id, received_at, entry_seq, shard)
      WHERE b.received_at BETWEEN $6 AND $7";
+/// An entry that is there already fails the statement: the transaction begins anew in any case, and to be ready for a
+/// conflict would make each row a third dearer.
 const ADD_LEDGER: &str = "
     INSERT INTO batches (batch_id, received_at, entry_seq, shard, project_id, accepted, stored, duplicate, dead)
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::int[], $5::bigint[], $6::bigint[],
-                         $7::bigint[], $8::bigint[], $9::bigint[])
-    ON CONFLICT DO NOTHING";
+                         $7::bigint[], $8::bigint[], $9::bigint[])";
 const ADD_DEAD_LETTERS: &str = "
     INSERT INTO dead_letters
            (project_id, batch_id, received_at, event_index, event_count, sqlstate, reason, payload, worker_version)
@@ -79,7 +81,7 @@ impl Statements {
             add_undated: client.prepare(ADD_UNDATED).await?,
             admitted_before: client.prepare(ADMITTED_BEFORE).await?,
             written_before: client.prepare(&mutant::text("WRITTEN_BEFORE", WRITTEN_BEFORE)).await?,
-            add_ledger: client.prepare(ADD_LEDGER).await?,
+            add_ledger: client.prepare(&mutant::text("ADD_LEDGER", ADD_LEDGER)).await?,
             add_dead_letters: client.prepare(ADD_DEAD_LETTERS).await?,
             add_usage: client.prepare(ADD_USAGE).await?,
         })
@@ -219,8 +221,11 @@ impl Statements {
             &duplicate,
             &dead,
         ];
-        let entered = client.execute(&self.add_ledger, &parameters).await?;
-        Ok(entered == live.len() as u64)
+        match client.execute(&self.add_ledger, &parameters).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes a letter for every dead row and every dead entry. Returns how many.

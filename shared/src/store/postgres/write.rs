@@ -224,7 +224,7 @@ impl PostgresWriter {
         if !admitted_before.is_empty() {
             return Err(Setback::AdmittedBefore(admitted_before));
         }
-        if !entered? && !mutant::is(Mutant::NoLedger) {
+        if !entered? {
             return Err(Setback::Redelivered);
         }
         if !claimed? {

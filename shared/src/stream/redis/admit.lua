@@ -39,6 +39,15 @@ local month = month_of(now)
 local received = math.floor(now / 1000)
 local received_ms = string.format('%.0f', received)
 
+-- What is known of these batches, and what is to be remembered of those that come in.
+local marker_keys, markers, new_markers = {}, {}, {}
+for batch = 1, batches do
+  marker_keys[batch] = KEYS[3 + 2 * batch]
+end
+for batch, marker in ipairs(redis.call('MGET', unpack(marker_keys))) do
+  markers[marker_keys[batch]] = marker
+end
+
 local projects = {}
 local function project_at(key)
   local project = projects[key]
@@ -55,7 +64,7 @@ end
 
 local function admit(project, marker_key, at)
   local count, digest = tonumber(ARGV[at]), ARGV[at + 7]
-  local marker = redis.call('GET', marker_key)
+  local marker = markers[marker_key]
   if marker then
     local first_ms, first_digest = string.match(marker, '^%a %S+ %S+ %d+ (%d+) (%S+)')
     if first_digest == '-' or digest == '-' or digest == first_digest then
@@ -79,8 +88,9 @@ local function admit(project, marker_key, at)
   if type(added) == 'table' and added.err then
     return 'FAILED', added.err
   end
-  redis.call('SET', marker_key,
-    'p ' .. ARGV[at + 6] .. ' ' .. ARGV[at + 5] .. ' ' .. ARGV[at] .. ' ' .. received_ms .. ' ' .. digest)
+  marker = 'p ' .. ARGV[at + 6] .. ' ' .. ARGV[at + 5] .. ' ' .. ARGV[at] .. ' ' .. received_ms .. ' ' .. digest
+  markers[marker_key] = marker
+  new_markers[#new_markers + 1], new_markers[#new_markers + 2] = marker_key, marker
   project.tat, project.used = next_tat, project.used + count
   project.accepted, project.pending = project.accepted + count, project.pending + count
   project.charged = true
@@ -104,6 +114,7 @@ for key, project in pairs(projects) do
   end
 end
 if admitted then
+  redis.call('MSET', unpack(new_markers))
   redis.call('HSET', KEYS[3], 'clock_ms', received_ms, 'backlog_events', backlog_events, 'backlog_bytes', backlog_bytes)
 end
 return answers

@@ -26,7 +26,7 @@ local function project_at(key)
   if not projects[key] then
     local row = redis.call('HMGET', key, 'month', 'used', 'accepted', 'pending')
     projects[key] = {
-      month = tonumber(row[1]), used = tonumber(row[2]) or 0,
+      name = string.match(key, '[^:]+$'), month = tonumber(row[1]), used = tonumber(row[2]) or 0,
       accepted = tonumber(row[3]) or 0, pending = tonumber(row[4]) or 0,
     }
   end
@@ -37,28 +37,37 @@ local shard = redis.call('HMGET', KEYS[3], 'backlog_events', 'backlog_bytes')
 local backlog_events, backlog_bytes = tonumber(shard[1]) or 0, tonumber(shard[2]) or 0
 local settled = 0
 
-for entry = 0, count_of_entries - 1 do
-  local marker_key, project_key = KEYS[5 + 2 * entry], KEYS[6 + 2 * entry]
-  local id, count, bytes, stored, duplicate, dead = unpack(ARGV, 3 + 6 * entry, 8 + 6 * entry)
-  redis.call('HDEL', KEYS[4], id)
+local ids, marker_keys = {}, {}
+for entry = 1, count_of_entries do
+  ids[entry], marker_keys[entry] = ARGV[6 * entry - 3], KEYS[3 + 2 * entry]
+end
+redis.call('HDEL', KEYS[4], unpack(ids))
+local markers, was_pending = {}, {}
+for entry, marker in ipairs(redis.call('MGET', unpack(marker_keys))) do
+  markers[marker_keys[entry]] = marker
+end
+
+for entry = 1, count_of_entries do
+  local marker_key, project_key = marker_keys[entry], KEYS[4 + 2 * entry]
+  local id, count, bytes, stored, duplicate, dead = unpack(ARGV, 6 * entry - 3, 6 * entry + 2)
   if redis.call('XACK', KEYS[1], ARGV[2], id) == 1 then
-    redis.call('XDEL', KEYS[1], id)
     settled = settled + 1
+    was_pending[settled] = id
 
     local project = project_at(project_key)
-    local marker = redis.call('GET', marker_key) or ''
-    local flags, name, charged, received_ms, digest = string.match(marker, '^p (%S+) (%S+) (%d+) (%d+) (%S+)$')
-    if name and name == string.match(project_key, '[^:]+$') then
+    local flags, name, charged, received_ms, digest = string.match(markers[marker_key] or '',
+      '^p (%S+) (%S+) (%d+) (%d+) (%S+)$')
+    if name and name == project.name then
       project.pending = project.pending - charged
-      if project.month == month_of(received_ms * 1000) then
+      if duplicate + dead > 0 and project.month == month_of(received_ms * 1000) then
         project.used = math.max(0, project.used - duplicate - dead)
       end
       backlog_events = math.max(0, backlog_events - charged)
       backlog_bytes = math.max(0, backlog_bytes - bytes)
       local keep_s = string.find(flags, 'k', 1, true) and SETTLED_KEYED_S
         or string.find(flags, 'w', 1, true) and SETTLED_AWAITED_S or SETTLED_S
-      local outcome = {'s', flags, name, charged, received_ms, digest, stored, duplicate, dead}
-      redis.call('SET', marker_key, table.concat(outcome, ' '), 'EX', keep_s)
+      markers[marker_key] = 's' .. string.sub(markers[marker_key], 2) .. ' ' .. stored .. ' ' .. duplicate .. ' ' .. dead
+      redis.call('SET', marker_key, markers[marker_key], 'EX', keep_s)
     else
       project.accepted = project.accepted + count
       local month = month_of(tonumber(string.match(id, '^%d+')) * 1000)
@@ -73,6 +82,7 @@ for entry = 0, count_of_entries - 1 do
 end
 
 if settled > 0 then
+  redis.call('XDEL', KEYS[1], unpack(was_pending))
   if redis.call('XLEN', KEYS[1]) == 0 then
     backlog_events, backlog_bytes = 0, 0
   end
