@@ -223,7 +223,7 @@ fn words(sight: Sight) -> &'static str {
         Sight::Weathered => "weathers lived through",
         Sight::BodyRefused => "bodies refused",
         Sight::Reconnected => "reconnects",
-        Sight::Rebuilt => "shards begun or rebuilt",
+        Sight::Rebuilt => "shards rebuilt",
         Sight::StuckEnded => "stuck sessions ended",
         Sight::RaceLost => "races lost",
         Sight::DiskFull => "writes to a full disk",

@@ -126,7 +126,7 @@ Api on Either {
     HTTP_REQUESTS: counter "millrace_http_requests_total" { route: Values::Routes, status: Values::These(STATUSES) }
         "Requests answered"
     HTTP_REQUEST_DURATION: latency "millrace_http_request_duration_seconds" { route: Values::Routes }
-        "From the request's head to its answer"
+        "From the request's head to its answer, but for what Prefer: wait has asked to wait"
     HTTP_REQUESTS_IN_FLIGHT: gauge "millrace_http_requests_in_flight" {}
         "Requests being answered now"
     HTTP_REQUESTS_ABANDONED: counter "millrace_http_requests_abandoned_total" {}
@@ -199,7 +199,7 @@ Worker on Either {
         "Packed bytes in the stream"
     BACKLOG_OLDEST_AGE: gauge "millrace_backlog_oldest_age_seconds" {}
         "Age of the oldest entry; 0 when nothing waits"
-    PARTITIONS_DAYS_AHEAD: gauge "millrace_partitions_days_ahead" {}
+    PARTITIONS_AHEAD: gauge "millrace_partitions_ahead" {}
         "Days from tomorrow on for which partitions exist; on files always 366"
     PARTITIONS_MADE: counter "millrace_partitions_made_total" {}
         "Partitions made"

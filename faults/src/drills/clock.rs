@@ -85,7 +85,7 @@ async fn same_time_again(drill: Drill) -> Verdict {
     clients.acknowledge(400).await;
     let repeated = repeated_ids(&system).await;
     system.saw(Sight::IdRepeated, repeated);
-    system.finish(clients, &[(Sight::Acknowledged, 800), (Sight::Rebuilt, 4), (Sight::IdRepeated, 1)]).await
+    system.finish(clients, &[(Sight::Acknowledged, 800), (Sight::Rebuilt, 2), (Sight::IdRepeated, 1)]).await
 }
 
 /// Entries in the ledger that have the id of another one.

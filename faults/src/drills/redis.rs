@@ -142,7 +142,7 @@ async fn wiped(drill: Drill) -> Verdict {
     let clients = system.load(Load::default());
     clients.acknowledge(20).await;
     let needs =
-        [(Sight::Rebuilt, 6), (Sight::Unknown, 100), (Sight::QuotaExceeded, 2), (Sight::Acknowledged, 60)];
+        [(Sight::Rebuilt, 4), (Sight::Unknown, 100), (Sight::QuotaExceeded, 2), (Sight::Acknowledged, 60)];
     system.finish(clients, &needs).await
 }
 
@@ -176,7 +176,7 @@ async fn forgets_counters(drill: Drill) -> Verdict {
         system.resume_workers();
         clients.acknowledge(30).await;
     }
-    system.finish(clients, &[(Sight::Acknowledged, 200), (Sight::Rebuilt, 6), (Sight::Unknown, 1)]).await
+    system.finish(clients, &[(Sight::Acknowledged, 200), (Sight::Rebuilt, 4), (Sight::Unknown, 1)]).await
 }
 
 async fn out_of_memory(drill: Drill) -> Verdict {
