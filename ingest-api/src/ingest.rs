@@ -214,8 +214,8 @@ fn note_rejections(service: &Service, known: &Known, prepared: &Result<Prepared,
         Err(BodyError::NoValidEvent { rejected }) => rejected,
         Err(_) => &[],
     };
-    for rejection in rejected {
-        metrics::event_refused(rejection.code);
+    for alike in rejected.chunk_by(|one, next| one.code == next.code) {
+        metrics::events_refused(alike[0].code, alike.len());
     }
     service.status.note_events(&known.account.project_name, rejected);
 }
@@ -280,7 +280,7 @@ async fn admit(service: &Service, known: &Known, prepared: &Prepared, awaited: b
     }
     let ours = prepared.digest.is_none() && first_answer_lost;
     if matches!(verdict, Verdict::Admitted { .. }) || (ours && matches!(verdict, Verdict::Repeated { .. })) {
-        metrics::events_admitted(prepared.packed.count);
+        metrics::batch_admitted(prepared.packed.count, prepared.packed.data.len());
         failpoint::reach(Point::AfterAdmission);
     }
     judge(service, known, verdict, asked_at)

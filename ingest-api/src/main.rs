@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ingest_api::config::{Args, Config};
-use ingest_api::{Deps, Scrape, run};
+use ingest_api::{Deps, Scrape, routes, run};
 use shared::metrics;
 use shared::process::{start_logging, stop_requested};
 use shared::store::postgres::{PostgresOptions, PostgresStore};
@@ -38,8 +38,7 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let Config { servers, policy, .. } = config;
     let listener = bind("LISTEN_ADDR", config.listen).await?;
     let scrape_listener = bind("METRICS_ADDR", config.metrics).await?;
-    let handle = metrics::install()?;
-    metrics::show_sentinels(metrics::API_SENTINELS);
+    let handle = metrics::install(&[metrics::Process::Api], &routes::names())?;
     tracing::info!("metrics on http://{}/metrics", scrape_listener.local_addr()?);
     let stream = RedisStream::new(RedisOptions {
         url: servers.redis_url,

@@ -1,14 +1,13 @@
 //! The table of routes, and the way from a request to its handler. What all answers share is added here.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use shared::dialect::Dialect;
-use shared::metrics;
+use shared::metrics::{self, InFlight};
 
 use crate::accounts::Known;
 use crate::answer::Answer;
@@ -108,6 +107,11 @@ pub const ROUTES: &[Route] = &[
 /// The route's name in metrics for requests that have none.
 const UNMATCHED: &str = "unmatched";
 
+/// What routes are called in metrics, by their places in [`ROUTES`]; the last one is for requests that have none.
+pub fn names() -> Vec<&'static str> {
+    ROUTES.iter().map(|route| route.path).chain([UNMATCHED]).collect()
+}
+
 impl Route {
     /// Whether the path is this route's.
     fn matches(&self, path: &str) -> bool {
@@ -139,13 +143,14 @@ impl Route {
 
 /// Answers one request.
 pub async fn answer(service: Arc<Service>, request: Request<Incoming>) -> Answer {
-    let began = Instant::now();
+    let in_flight = InFlight::new();
     let (head, body) = request.into_parts();
     let upload = Upload::new(&head.headers, body);
     let path = head.uri.path();
     let is_there =
-        |route: &&Route| route.matches(path) && (service.status.is_shown() || !route.is_for_people());
-    let route = ROUTES.iter().find(is_there);
+        |route: &Route| route.matches(path) && (service.status.is_shown() || !route.is_for_people());
+    let place = ROUTES.iter().position(is_there);
+    let route = place.map(|place| &ROUTES[place]);
     let mut answer = match route {
         None => {
             let nothing =
@@ -168,20 +173,21 @@ pub async fn answer(service: Arc<Service>, request: Request<Incoming>) -> Answer
     if service.draining() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    metrics::request_answered(
-        route.map_or(UNMATCHED, |route| route.path),
-        answer.status().as_u16(),
-        began.elapsed(),
-    );
+    in_flight.answered(place.unwrap_or(ROUTES.len()), answer.status().as_u16());
     answer
 }
 
 /// Nothing takes the request. Only of a post is it told on the status page: somebody expected to be heard.
 fn misdirected(service: &Service, method: &Method, problem: &Problem) -> Answer {
-    if method == Method::POST { refuse(service, None, problem) } else { problem.answer() }
+    if method == Method::POST {
+        return refuse(service, None, problem);
+    }
+    metrics::request_refused(problem.code());
+    problem.answer()
 }
 
 fn refuse(service: &Service, known: Option<&Known>, problem: &Problem) -> Answer {
+    metrics::request_refused(problem.code());
     service.status.note_request(known.map(|known| &known.account.project_name), problem);
     problem.answer()
 }

@@ -95,7 +95,8 @@ fn admit(socket: TcpStream, service: &Arc<Service>, slots: &Arc<Semaphore>) {
         metrics::connection_refused();
         return;
     };
-    metrics::connections(service.limits.connections_max - slots.available_permits());
+    let connections_max = service.limits.connections_max;
+    metrics::connections(connections_max - slots.available_permits(), connections_max);
     tokio::spawn(serve_connection(socket, Arc::clone(service), slot, Arc::clone(slots)));
 }
 
@@ -139,7 +140,7 @@ async fn serve_connection(
         tracing::debug!(%error, "a connection ended: {error}");
     }
     drop(slot);
-    metrics::connections(connections_max - slots.available_permits());
+    metrics::connections(connections_max - slots.available_permits(), connections_max);
 }
 
 fn prepare_socket(socket: &TcpStream) {

@@ -218,7 +218,8 @@ async fn counters(
     Ok(counters)
 }
 
-fn current_month() -> u32 {
+/// The month it is, as [`month_of`] writes it.
+pub(crate) fn current_month() -> u32 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     month_of(u64::try_from(now.as_micros()).unwrap_or(u64::MAX))
 }

@@ -89,10 +89,10 @@ async fn rebuild(
     if !stream.rebuild(shard, epoch, &counters, &pending).await? {
         return Err(EpochError::Moved { shard });
     }
-    metrics::epoch_rebuilt();
     if recorded.is_none() && pending.is_empty() {
         tracing::info!(shard, %epoch, "shard {shard} begins, under epoch {epoch}");
     } else {
+        metrics::epoch_rebuilt();
         tracing::warn!(shard, pending = pending.len(), %epoch, "shard {shard} had lost its epoch; its counters are rebuilt");
     }
     Ok(epoch)

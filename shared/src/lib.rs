@@ -28,6 +28,7 @@ pub mod metrics;
 pub mod mutant;
 pub mod plan;
 pub mod process;
+pub mod quota;
 pub mod row;
 pub mod scrape;
 pub mod store;

@@ -1,388 +1,299 @@
-//! Every metric: its name, help and buckets in one table, and one function for each fact, so that no name is spelled
-//! twice and no label is unbounded. A project or an event name is never a label.
+//! Every metric of every program, in one table: name, kind, labels with all their values, where it comes from, and help.
+//!
+//! [`facts`] has one function for each fact, so that no name is spelled twice and no label is unbounded: a project or an
+//! event name is never a label. [`series`] holds a handle for each series, made once, so that counting on the way of a batch is
+//! one addition and looks nothing up. Counters are shown at 0 from the first scrape on: the first thing that is counted would
+//! otherwise be lost on Prometheus, and a missing series be read as a good one.
 //!
 //! Each promise has a sentinel: a counter of violations that stays 0, beside a counter that grows when it is checked.
+//! `docs/metrics.md` is this table for readers; a test holds the two together, and both against real processes.
 
-use std::time::Duration;
+mod facts;
+mod sampled;
+mod series;
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics::{Counter, Gauge, Histogram};
 
-use crate::stream::{Backlog, Outcome};
+pub use self::facts::*;
+pub use self::sampled::{PoolUse, at_scrape, sample, watch_folder};
+pub use self::series::{Kind, Label, Metric, Place, Process, Values, install};
 
-/// What a metric is.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Kind {
-    /// Only grows.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// A distribution, with these upper bounds.
-    Histogram(&'static [f64]),
-}
+use self::series::Recorded;
 
-/// One metric.
-#[derive(Clone, Copy, Debug)]
-pub struct Metric {
-    /// `millrace_<what>_<unit>`, with `_total` on counters.
-    pub name: &'static str,
-    /// What it is.
-    pub kind: Kind,
-    /// For the reader of a dashboard.
-    pub help: &'static str,
-}
+const LATENCY_S: &[f64] =
+    &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+const AGE_S: &[f64] = &[0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
+const SIZES: &[f64] =
+    &[1.0, 10.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0, 20_000.0, 50_000.0];
 
-const LATENCY_S: Kind =
-    Kind::Histogram(&[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]);
-const AGE_S: Kind =
-    Kind::Histogram(&[0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0]);
-const SIZES: Kind = Kind::Histogram(&[
-    1.0, 10.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0, 20_000.0, 50_000.0,
-]);
-
-const fn metric(name: &'static str, kind: Kind, help: &'static str) -> Metric {
-    Metric { name, kind, help }
-}
-
-/// Every metric of every program.
-pub const METRICS: &[Metric] = &[
-    metric("millrace_http_requests_total", Kind::Counter, "Requests answered, by route and status"),
-    metric(
-        "millrace_http_request_duration_seconds",
-        LATENCY_S,
-        "From the request's head to its answer, by route",
-    ),
-    metric("millrace_http_connections", Kind::Gauge, "Connections open"),
-    metric(
-        "millrace_http_connections_refused_total",
-        Kind::Counter,
-        "Connections closed at the connection limit",
-    ),
-    metric(
-        "millrace_http_body_bytes_total",
-        Kind::Counter,
-        "Bytes of request bodies received, before decompression",
-    ),
-    metric("millrace_http_body_bytes_in_flight", Kind::Gauge, "Bytes reserved for bodies being read"),
-    metric("millrace_admissions_total", Kind::Counter, "Batches that reached admission, by verdict"),
-    metric("millrace_admitted_events_total", Kind::Counter, "Events answered 2xx for the first time"),
-    metric("millrace_refused_events_total", Kind::Counter, "Events refused by the validator, by code"),
-    metric(
-        "millrace_flood_refusals_total",
-        Kind::Counter,
-        "Requests over the rate limit refused without asking the stream",
-    ),
-    metric("millrace_admission_duration_seconds", LATENCY_S, "Round trip of one admission to the stream"),
-    metric("millrace_stream_errors_total", Kind::Counter, "Calls to the stream that failed, by kind"),
-    metric("millrace_stream_connected", Kind::Gauge, "1 while the circuit to the stream is closed"),
-    metric("millrace_stream_reconnects_total", Kind::Counter, "Connections to the stream made anew"),
-    metric(
-        "millrace_durability_strict",
-        Kind::Gauge,
-        "1 while acknowledged means on disk, 0 while it does not",
-    ),
-    metric(
-        "millrace_durability_faults_total",
-        Kind::Counter,
-        "Sentinel: checks that found the stream not durable",
-    ),
-    metric("millrace_durability_checks_total", Kind::Counter, "Checks of the stream's durability"),
-    metric("millrace_epoch_trusted", Kind::Gauge, "1 while the stream's epoch is the recorded one"),
-    metric(
-        "millrace_epoch_rebuilds_total",
-        Kind::Counter,
-        "Shards whose counters were rebuilt from the ledger",
-    ),
-    metric("millrace_accounts", Kind::Gauge, "Live keys in the snapshot"),
-    metric(
-        "millrace_accounts_refreshes_total",
-        Kind::Counter,
-        "Refreshes of the accounts snapshot, by result",
-    ),
-    metric("millrace_stored_events_total", Kind::Counter, "Events stored"),
-    metric("millrace_duplicate_events_total", Kind::Counter, "Events that were stored before"),
-    metric("millrace_dead_events_total", Kind::Counter, "Events dead-lettered"),
-    metric("millrace_redelivered_entries_total", Kind::Counter, "Entries that the ledger knew already"),
-    metric(
-        "millrace_settled_entries_total",
-        Kind::Counter,
-        "Entries removed from the stream after their commit",
-    ),
-    metric(
-        "millrace_settled_late_entries_total",
-        Kind::Counter,
-        "Entries that another lane had settled first",
-    ),
-    metric("millrace_transaction_events", SIZES, "Events in one transaction"),
-    metric(
-        "millrace_lane_phase_duration_seconds",
-        LATENCY_S,
-        "Time of one lane in one phase: read, write, settle",
-    ),
-    metric(
-        "millrace_freshness_seconds",
-        AGE_S,
-        "From admission to commit, for the oldest batch of each transaction",
-    ),
-    metric(
-        "millrace_write_failures_total",
-        Kind::Counter,
-        "Transactions that the environment stopped, retried since",
-    ),
-    metric("millrace_copied_rows_total", Kind::Counter, "Rows sent through COPY"),
-    metric(
-        "millrace_copied_rows_mismatch_total",
-        Kind::Counter,
-        "Sentinel: COPYs that reported another number of rows",
-    ),
-    metric("millrace_taken_over_entries_total", Kind::Counter, "Entries taken over from silent consumers"),
-    metric(
-        "millrace_vanished_entries_total",
-        Kind::Counter,
-        "Sentinel: pending entries that were deleted unread",
-    ),
-    metric("millrace_backlog_entries", Kind::Gauge, "Batches in the stream"),
-    metric("millrace_backlog_events", Kind::Gauge, "Events in the stream"),
-    metric("millrace_backlog_bytes", Kind::Gauge, "Packed bytes in the stream"),
-    metric("millrace_backlog_oldest_age_seconds", Kind::Gauge, "Age of the oldest entry"),
-    metric("millrace_partitions_days_ahead", Kind::Gauge, "Days from today for which partitions exist"),
-    metric("millrace_partitions_made_total", Kind::Counter, "Partitions made"),
-    metric("millrace_partitions_retired_total", Kind::Counter, "Partitions dropped by retention"),
-    metric(
-        "millrace_zombies_terminated_total",
-        Kind::Counter,
-        "Own database sessions ended because they were stuck",
-    ),
-    metric("millrace_upkeep_failures_total", Kind::Counter, "Rounds of upkeep that failed"),
-    metric(
-        "millrace_conservation_checks_total",
-        Kind::Counter,
-        "Projects whose accepted and stored events were compared",
-    ),
-    metric(
-        "millrace_conservation_violations_total",
-        Kind::Counter,
-        "Sentinel: comparisons that did not balance",
-    ),
+/// Every status that the API answers with.
+const STATUSES: &[&str] =
+    &["200", "202", "204", "400", "401", "404", "405", "408", "413", "415", "422", "429", "500", "503"];
+/// Why a request was refused: the codes of the problem documents.
+const PROBLEMS: &[&str] = &[
+    "invalid_json",
+    "invalid_encoding",
+    "empty_batch",
+    "invalid_parameter",
+    "invalid_header",
+    "unauthenticated",
+    "not_found",
+    "method_not_allowed",
+    "request_timeout",
+    "payload_too_large",
+    "too_many_events",
+    "unsupported_media_type",
+    "unsupported_encoding",
+    "no_valid_event",
+    "idempotency_conflict",
+    "rate_limited",
+    "quota_exceeded",
+    "backlog_full",
+    "stream_unavailable",
+    "store_unavailable",
+    "overloaded",
 ];
-
-/// The sentinels of ingest-api.
-pub const API_SENTINELS: &[&str] = &["millrace_durability_faults_total"];
-
-/// The sentinels of stream-worker.
-pub const WORKER_SENTINELS: &[&str] = &[
-    "millrace_durability_faults_total",
-    "millrace_copied_rows_mismatch_total",
-    "millrace_vanished_entries_total",
-    "millrace_conservation_violations_total",
+/// Why an event of a batch was refused: the codes of [`crate::event::Rejection`].
+const REJECTIONS: &[&str] = &[
+    "invalid_json",
+    "invalid_event",
+    "missing_field",
+    "unknown_field",
+    "duplicate_field",
+    "invalid_type",
+    "invalid_length",
+    "invalid_string",
+    "invalid_number",
+    "invalid_timestamp",
+    "too_deep",
 ];
+const VERDICTS: &[&str] = &[
+    "admitted",
+    "repeated",
+    "conflict",
+    "backlog_full",
+    "rate_limited",
+    "quota_exceeded",
+    "epoch_changed",
+    "stream_full",
+    "unavailable",
+    "unknown",
+    "refused",
+];
+const ERROR_KINDS: &[&str] = &["unavailable", "unknown", "full", "epoch_changed", "refused"];
+const POOLS: &[&str] = &["postgres", "redis", "sqlite"];
 
-/// Installs the recorder of this process. Call once, before anything is counted.
-///
-/// # Errors
-/// When a recorder is installed already.
-pub fn install() -> Result<PrometheusHandle, BuildError> {
-    let mut builder = PrometheusBuilder::new();
-    for metric in METRICS {
-        if let Kind::Histogram(bounds) = metric.kind {
-            builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), bounds)?;
+const VERSION: &[&str] = &[env!("CARGO_PKG_VERSION")];
+/// Set when the programs are built: `MILLRACE_COMMIT=$(git rev-parse --short HEAD) cargo build --release`.
+const COMMIT: &[&str] = &[match option_env!("MILLRACE_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+}];
+
+/// The table as one list of statics, and the list of them all.
+macro_rules! metrics {
+    ($($process:ident on $place:ident {
+        $($id:ident: $kind:ident $name:literal { $($label:ident: $values:expr),* } $help:literal)*
+    })*) => {
+        $($(static $id: metrics!(@handle $kind) = Recorded::new(Metric {
+            name: $name,
+            kind: metrics!(@kind $kind),
+            labels: &[$(Label { name: stringify!($label), values: $values }),*],
+            process: Process::$process,
+            place: Place::$place,
+            help: $help,
+        });)*)*
+
+        /// Every metric of every program.
+        pub static METRICS: &[&Metric] = &[$($(&$id.metric),*),*];
+
+        fn register_all(here: &[Process], routes: &[&'static str]) {
+            $($($id.register(here, routes);)*)*
         }
-    }
-    let handle = builder.install_recorder()?;
-    for metric in METRICS {
-        match metric.kind {
-            Kind::Counter => describe_counter!(metric.name, metric.help),
-            Kind::Gauge => describe_gauge!(metric.name, metric.help),
-            Kind::Histogram(_) => describe_histogram!(metric.name, metric.help),
-        }
-    }
-    Ok(handle)
-}
-
-/// Shows sentinels at 0 from the first scrape on, so that a missing series is never read as a good one.
-pub fn show_sentinels(names: &[&'static str]) {
-    for name in names {
-        counter!(*name).increment(0);
-    }
-}
-
-/// A request was answered. `route` is a template, never a path.
-pub fn request_answered(route: &'static str, status: u16, took: Duration) {
-    counter!("millrace_http_requests_total", "route" => route, "status" => status.to_string()).increment(1);
-    histogram!("millrace_http_request_duration_seconds", "route" => route).record(took);
-}
-
-/// Connections open now.
-pub fn connections(open: usize) {
-    gauge!("millrace_http_connections").set(open as f64);
-}
-
-/// A connection was closed because too many are open.
-pub fn connection_refused() {
-    counter!("millrace_http_connections_refused_total").increment(1);
-}
-
-/// A body was received.
-pub fn body_received(bytes: usize) {
-    counter!("millrace_http_body_bytes_total").increment(bytes as u64);
-}
-
-/// Bytes reserved for bodies now.
-pub fn body_bytes_in_flight(bytes: usize) {
-    gauge!("millrace_http_body_bytes_in_flight").set(bytes as f64);
-}
-
-/// A batch reached admission. `verdict` is a constant.
-pub fn admission(verdict: &'static str, took: Duration) {
-    counter!("millrace_admissions_total", "verdict" => verdict).increment(1);
-    histogram!("millrace_admission_duration_seconds").record(took);
-}
-
-/// Events were admitted for the first time.
-pub fn events_admitted(count: u32) {
-    counter!("millrace_admitted_events_total").increment(u64::from(count));
-}
-
-/// An event was refused by the validator.
-pub fn event_refused(code: &'static str) {
-    counter!("millrace_refused_events_total", "code" => code).increment(1);
-}
-
-/// A request was refused on the word of an earlier answer.
-pub fn flood_refused() {
-    counter!("millrace_flood_refusals_total").increment(1);
-}
-
-/// A call to the stream failed. `kind` is a constant.
-pub fn stream_error(kind: &'static str) {
-    counter!("millrace_stream_errors_total", "kind" => kind).increment(1);
-}
-
-/// Whether the circuit to the stream is closed.
-pub fn stream_connected(connected: bool) {
-    gauge!("millrace_stream_connected").set(f64::from(connected));
-}
-
-/// A connection to the stream was made anew.
-pub fn stream_reconnected() {
-    counter!("millrace_stream_reconnects_total").increment(1);
-}
-
-/// The stream's durability was checked.
-pub fn durability_checked(strict: bool) {
-    counter!("millrace_durability_checks_total").increment(1);
-    counter!("millrace_durability_faults_total").increment(u64::from(!strict));
-    gauge!("millrace_durability_strict").set(f64::from(strict));
-}
-
-/// Whether the stream's epoch is trusted.
-pub fn epoch_trusted(trusted: bool) {
-    gauge!("millrace_epoch_trusted").set(f64::from(trusted));
-}
-
-/// A shard was rebuilt.
-pub fn epoch_rebuilt() {
-    counter!("millrace_epoch_rebuilds_total").increment(1);
-}
-
-/// The accounts snapshot was refreshed; `None` when that failed.
-pub fn accounts_refreshed(keys: Option<usize>) {
-    let result = if keys.is_some() { "ok" } else { "failed" };
-    counter!("millrace_accounts_refreshes_total", "result" => result).increment(1);
-    if let Some(keys) = keys {
-        gauge!("millrace_accounts").set(keys as f64);
-    }
-}
-
-/// A transaction was committed. `oldest_age` is from the admission of its oldest batch until now.
-pub fn transaction_committed(events: u64, oldest_age: Duration) {
-    histogram!("millrace_transaction_events").record(events as f64);
-    histogram!("millrace_freshness_seconds").record(oldest_age);
-}
-
-/// The outcome of one entry that was written for the first time.
-pub fn entry_written(outcome: Outcome) {
-    counter!("millrace_stored_events_total").increment(u64::from(outcome.stored));
-    counter!("millrace_duplicate_events_total").increment(u64::from(outcome.duplicate));
-    counter!("millrace_dead_events_total").increment(u64::from(outcome.dead));
-}
-
-/// An entry was written that the ledger knew.
-pub fn entry_redelivered() {
-    counter!("millrace_redelivered_entries_total").increment(1);
-}
-
-/// Entries were settled, `late` of them by somebody else before.
-pub fn entries_settled(settled: u64, late: u64) {
-    counter!("millrace_settled_entries_total").increment(settled);
-    counter!("millrace_settled_late_entries_total").increment(late);
-}
-
-/// What a lane was doing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Phase {
-    /// Reading entries that were there.
-    Read,
-    /// Writing them into the store, commit included.
-    Write,
-    /// Removing them from the stream.
-    Settle,
-}
-
-/// A lane has finished a phase.
-pub fn lane_phase(phase: Phase, took: Duration) {
-    let phase = match phase {
-        Phase::Read => "read",
-        Phase::Write => "write",
-        Phase::Settle => "settle",
     };
-    histogram!("millrace_lane_phase_duration_seconds", "phase" => phase).record(took);
+    (@handle counter) => { Recorded<Counter> };
+    (@handle gauge) => { Recorded<Gauge> };
+    (@handle $histogram:ident) => { Recorded<Histogram> };
+    (@kind counter) => { Kind::Counter };
+    (@kind gauge) => { Kind::Gauge };
+    (@kind latency) => { Kind::Histogram(LATENCY_S) };
+    (@kind age) => { Kind::Histogram(AGE_S) };
+    (@kind sizes) => { Kind::Histogram(SIZES) };
 }
 
-/// The environment stopped a transaction.
-pub fn write_failed() {
-    counter!("millrace_write_failures_total").increment(1);
+metrics! {
+Api on Either {
+    HTTP_REQUESTS: counter "millrace_http_requests_total" { route: Values::Routes, status: Values::These(STATUSES) }
+        "Requests answered"
+    HTTP_REQUEST_DURATION: latency "millrace_http_request_duration_seconds" { route: Values::Routes }
+        "From the request's head to its answer"
+    HTTP_REQUESTS_IN_FLIGHT: gauge "millrace_http_requests_in_flight" {}
+        "Requests being answered now"
+    HTTP_REQUESTS_ABANDONED: counter "millrace_http_requests_abandoned_total" {}
+        "Requests that ended without an answer: the client left, or a defect"
+    HTTP_REFUSALS: counter "millrace_http_refusals_total" { code: Values::These(PROBLEMS) }
+        "Requests refused, by the code of the answer"
+    HTTP_CONNECTIONS: gauge "millrace_http_connections" {}
+        "Connections open"
+    HTTP_CONNECTIONS_MAX: gauge "millrace_http_connections_max" {}
+        "Connections that may be open"
+    HTTP_CONNECTIONS_REFUSED: counter "millrace_http_connections_refused_total" {}
+        "Connections closed at the connection limit"
+    HTTP_BODY_BYTES: counter "millrace_http_body_bytes_total" {}
+        "Bytes of request bodies received, before decompression"
+    HTTP_BODY_BYTES_IN_FLIGHT: gauge "millrace_http_body_bytes_in_flight" {}
+        "Bytes reserved for bodies being read"
+    ADMISSIONS: counter "millrace_admissions_total" { verdict: Values::These(VERDICTS) }
+        "Batches that reached admission"
+    ADMISSION_DURATION: latency "millrace_admission_duration_seconds" {}
+        "Round trip of one admission to the stream, until it is on disk"
+    ADMITTED_EVENTS: counter "millrace_admitted_events_total" {}
+        "Events answered 2xx for the first time"
+    ADMITTED_BYTES: counter "millrace_admitted_bytes_total" {}
+        "Bytes of admitted batches as they stand in the stream, packed"
+    BATCH_EVENTS: sizes "millrace_batch_events" {}
+        "Events in one admitted batch"
+    REFUSED_EVENTS: counter "millrace_refused_events_total" { code: Values::These(REJECTIONS) }
+        "Events refused by the validator"
+    FLOOD_REFUSALS: counter "millrace_flood_refusals_total" {}
+        "Requests over the rate limit refused without asking the stream"
+    ACCOUNTS: gauge "millrace_accounts" {}
+        "Live keys in the snapshot"
+    ACCOUNTS_REFRESHES: counter "millrace_accounts_refreshes_total" { result: Values::These(&["ok", "failed"]) }
+        "Refreshes of the accounts snapshot"
 }
-
-/// A COPY has ended.
-pub fn rows_copied(sent: u64, reported: u64) {
-    counter!("millrace_copied_rows_total").increment(reported);
-    counter!("millrace_copied_rows_mismatch_total").increment(u64::from(sent != reported));
+Worker on Either {
+    LANES: gauge "millrace_lanes" {}
+        "Lanes that are running"
+    RESTARTS: counter "millrace_restarts_total" { task: Values::These(&["lane", "upkeep"]) }
+        "Tasks begun anew after a defect ended them"
+    LANE_PHASE_DURATION: latency "millrace_lane_phase_duration_seconds" { phase: Values::These(&["read", "copy", "commit", "settle"]) }
+        "Time of one lane in one phase of one transaction"
+    TRANSACTION_EVENTS: sizes "millrace_transaction_events" {}
+        "Events in one transaction"
+    FRESHNESS: age "millrace_freshness_seconds" {}
+        "From admission to commit, for the oldest batch of each transaction"
+    STORED_EVENTS: counter "millrace_stored_events_total" {}
+        "Events stored"
+    DUPLICATE_EVENTS: counter "millrace_duplicate_events_total" {}
+        "Events that were stored before"
+    DEAD_EVENTS: counter "millrace_dead_events_total" {}
+        "Events dead-lettered"
+    REDELIVERED_ENTRIES: counter "millrace_redelivered_entries_total" {}
+        "Entries that the ledger knew already"
+    SETTLED_ENTRIES: counter "millrace_settled_entries_total" {}
+        "Entries removed from the stream after their commit"
+    SETTLED_LATE_ENTRIES: counter "millrace_settled_late_entries_total" {}
+        "Entries that another lane had settled first"
+    WRITE_FAILURES: counter "millrace_write_failures_total" {}
+        "Transactions that the environment stopped, retried since"
+    TAKEN_OVER_ENTRIES: counter "millrace_taken_over_entries_total" {}
+        "Entries taken over from silent consumers"
+    VANISHED_ENTRIES: counter "millrace_vanished_entries_total" {}
+        "Sentinel: pending entries that were deleted unread"
+    BACKLOG_ENTRIES: gauge "millrace_backlog_entries" {}
+        "Batches in the stream"
+    BACKLOG_EVENTS: gauge "millrace_backlog_events" {}
+        "Events in the stream"
+    BACKLOG_BYTES: gauge "millrace_backlog_bytes" {}
+        "Packed bytes in the stream"
+    BACKLOG_OLDEST_AGE: gauge "millrace_backlog_oldest_age_seconds" {}
+        "Age of the oldest entry; 0 when nothing waits"
+    PARTITIONS_DAYS_AHEAD: gauge "millrace_partitions_days_ahead" {}
+        "Days from tomorrow on for which partitions exist; on files always 366"
+    PARTITIONS_MADE: counter "millrace_partitions_made_total" {}
+        "Partitions made"
+    PARTITIONS_RETIRED: counter "millrace_partitions_retired_total" {}
+        "Partitions dropped by retention"
+    UPKEEP_LAST: gauge "millrace_upkeep_last_timestamp_seconds" {}
+        "When a round of upkeep ended well"
+    UPKEEP_FAILURES: counter "millrace_upkeep_failures_total" {}
+        "Rounds of upkeep that failed"
+    CONSERVATION_CHECKS: counter "millrace_conservation_checks_total" {}
+        "Projects whose accepted and stored events were compared"
+    CONSERVATION_VIOLATIONS: counter "millrace_conservation_violations_total" {}
+        "Sentinel: comparisons that did not balance"
+    CONSERVATION_FAILURES: counter "millrace_conservation_failures_total" {}
+        "Comparisons that could not be made"
+    CONSERVATION_LAST: gauge "millrace_conservation_last_timestamp_seconds" {}
+        "When accepted and stored events were last compared"
+    CONSERVATION_BROKEN: gauge "millrace_conservation_broken_projects" {}
+        "Projects that did not balance when last compared"
+    CONSERVATION_EVENTS: gauge "millrace_conservation_events" { part: Values::These(&["accepted", "stored", "duplicate", "dead", "pending"]) }
+        "Events of all projects since ever, when last compared: accepted = stored + duplicate + dead + pending"
+    QUOTA_PROJECTS: gauge "millrace_quota_projects" { used_percent: Values::These(&["80", "90", "100"]) }
+        "Projects that have used at least so much of their month's events"
+    REDRIVE_LAST: gauge "millrace_redrive_last_timestamp_seconds" {}
+        "When dead letters were last driven again; 0 is never"
 }
-
-/// Entries were taken over from silent consumers; `vanished` of their entries were gone.
-pub fn taken_over(entries: usize, vanished: usize) {
-    counter!("millrace_taken_over_entries_total").increment(entries as u64);
-    counter!("millrace_vanished_entries_total").increment(vanished as u64);
+Worker on Servers {
+    COPIED_ROWS: counter "millrace_copied_rows_total" {}
+        "Rows sent through COPY"
+    COPIED_ROWS_MISMATCH: counter "millrace_copied_rows_mismatch_total" {}
+        "Sentinel: COPYs that reported another number of rows"
+    ZOMBIES_TERMINATED: counter "millrace_zombies_terminated_total" {}
+        "Own database sessions ended because they were stuck"
 }
-
-/// The backlog now.
-pub fn backlog(backlog: Backlog) {
-    gauge!("millrace_backlog_entries").set(backlog.entries as f64);
-    gauge!("millrace_backlog_events").set(backlog.events as f64);
-    gauge!("millrace_backlog_bytes").set(backlog.bytes as f64);
-    gauge!("millrace_backlog_oldest_age_seconds").set(backlog.oldest_age_ms as f64 / 1_000.0);
+Any on Either {
+    BUILD_INFO: gauge "millrace_build_info" { version: Values::Built(VERSION), commit: Values::Built(COMMIT) }
+        "1, for its labels"
+    STREAM_CONNECTED: gauge "millrace_stream_connected" {}
+        "1 while the circuit to the stream is closed"
+    STREAM_RECONNECTS: counter "millrace_stream_reconnects_total" {}
+        "Connections to the stream made anew"
+    STREAM_ERRORS: counter "millrace_stream_errors_total" { kind: Values::These(ERROR_KINDS) }
+        "Calls to the stream that failed"
+    STORE_RECONNECTS: counter "millrace_store_reconnects_total" { connection: Values::These(&["lane", "pool", "listener"]) }
+        "Connections to the store made anew after one was lost"
+    STORE_CONNECT_FAILURES: counter "millrace_store_connect_failures_total" {}
+        "Connections to the store that could not be made"
+    DURABILITY_STRICT: gauge "millrace_durability_strict" {}
+        "1 while acknowledged means on disk, 0 while it does not"
+    DURABILITY_CHECKS: counter "millrace_durability_checks_total" {}
+        "Checks of the stream's durability"
+    DURABILITY_FAULTS: counter "millrace_durability_faults_total" {}
+        "Sentinel: checks that found the stream not durable"
+    EPOCH_TRUSTED: gauge "millrace_epoch_trusted" {}
+        "1 while the stream's epoch is the recorded one"
+    EPOCH_REBUILDS: counter "millrace_epoch_rebuilds_total" {}
+        "Shards whose counters were rebuilt from the ledger after their epoch was lost"
+    BACKLOG_EVENTS_MAX: gauge "millrace_backlog_events_max" {}
+        "Events that may wait in the stream; more are refused"
+    POOL_CONNECTIONS: gauge "millrace_pool_connections" { pool: Values::These(POOLS), state: Values::These(&["used", "idle"]) }
+        "Connections of a pool"
+    POOL_CONNECTIONS_MAX: gauge "millrace_pool_connections_max" { pool: Values::These(POOLS) }
+        "Connections that a pool may have"
+    PROCESS_CPU: counter "process_cpu_seconds_total" {}
+        "Processor time used, in whole seconds"
+    PROCESS_RESIDENT: gauge "process_resident_memory_bytes" {}
+        "Memory in use"
+    PROCESS_VIRTUAL: gauge "process_virtual_memory_bytes" {}
+        "Address space in use"
+    PROCESS_OPEN_FDS: gauge "process_open_fds" {}
+        "File descriptors open"
+    PROCESS_MAX_FDS: gauge "process_max_fds" {}
+        "File descriptors that may be open"
+    PROCESS_THREADS: gauge "process_threads" {}
+        "Threads"
+    PROCESS_START: gauge "process_start_time_seconds" {}
+        "When the process started, in seconds since 1970"
 }
-
-/// A round of upkeep was done here.
-pub fn upkeep_done(report: crate::store::UpkeepReport) {
-    counter!("millrace_partitions_made_total").increment(report.partitions_made);
-    counter!("millrace_partitions_retired_total").increment(report.partitions_retired);
-    gauge!("millrace_partitions_days_ahead").set(f64::from(report.days_ahead));
+Any on Servers {
+    POOL_WAITING: gauge "millrace_pool_waiting" { pool: Values::These(&["postgres", "redis"]) }
+        "Callers that wait for a connection of a pool"
+    REDIS_MEMORY: gauge "millrace_redis_memory_bytes" {}
+        "Memory that Redis uses, at the last check of durability"
+    REDIS_MEMORY_MAX: gauge "millrace_redis_memory_max_bytes" {}
+        "Memory that Redis may use; 0 is no limit"
+    REDIS_AOF: gauge "millrace_redis_aof_bytes" {}
+        "Size of Redis' append-only file"
 }
-
-/// Sessions of ours were ended because they were stuck.
-pub fn zombies_terminated(sessions: u64) {
-    counter!("millrace_zombies_terminated_total").increment(sessions);
+Any on Files {
+    FOLDER_FILE: gauge "millrace_folder_file_bytes" { file: Values::These(&["stream.db", "stream.db-wal", "events.db", "events.db-wal"]) }
+        "Size of a file of the data directory"
+    FOLDER_FREE: gauge "millrace_folder_free_bytes" {}
+        "Space left on the disk of the data directory"
+    FOLDER_SIZE: gauge "millrace_folder_size_bytes" {}
+        "Size of the disk of the data directory"
 }
-
-/// A round of upkeep failed.
-pub fn upkeep_failed() {
-    counter!("millrace_upkeep_failures_total").increment(1);
-}
-
-/// Conservation was checked for this many projects, and did not hold for `violations` of them.
-pub fn conservation_checked(projects: usize, violations: usize) {
-    counter!("millrace_conservation_checks_total").increment(projects as u64);
-    counter!("millrace_conservation_violations_total").increment(violations as u64);
 }

@@ -16,6 +16,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use crate::metrics;
+
 /// Scrapers that may be connected at once; one more is closed.
 const CONNECTIONS_MAX: usize = 64;
 /// A scraper that stays silent for so long is closed.
@@ -69,7 +71,10 @@ fn answer(request: &Request<Incoming>, handle: &PrometheusHandle) -> Response<Fu
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n".into());
     }
     match request.uri().path() {
-        "/metrics" => text(StatusCode::OK, handle.render().into()),
+        "/metrics" => {
+            metrics::sample();
+            text(StatusCode::OK, handle.render().into())
+        }
         "/healthz" => text(StatusCode::OK, "ok\n".into()),
         _ => text(StatusCode::NOT_FOUND, "/metrics and /healthz are served here\n".into()),
     }

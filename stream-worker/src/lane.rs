@@ -45,6 +45,8 @@ pub struct Lane {
     /// Read and not yet settled, in order.
     held: VecDeque<Delivery>,
     writer: Option<Box<dyn Writer>>,
+    /// A writer was lost: the next one is a reconnection.
+    writer_was_lost: bool,
     /// Packed bytes an entry is expected to have, to size the next read.
     entry_bytes: usize,
 }
@@ -70,12 +72,14 @@ impl Lane {
             loader,
             held: VecDeque::new(),
             writer: None,
+            writer_was_lost: false,
             entry_bytes: ENTRY_BYTES_AT_FIRST,
         }
     }
 
     /// Drains until the process is to stop. What is held then stays pending, for whoever comes next.
     pub async fn run(mut self) {
+        let _running = metrics::RunningLane::new();
         let mut backoff = Backoff::new("the stream");
         while !self.stopping() {
             match self.drain(&mut backoff).await {
@@ -213,11 +217,10 @@ impl Lane {
                 let hoped = |loaded: &Loaded| settlement(loaded, &as_hoped(&loaded.work));
                 self.settle(&loaded.iter().map(hoped).collect::<Vec<_>>()).await?;
             }
-            let started = Instant::now();
             let written = match self.write(&works).await {
                 Ok(written) => written,
                 Err(error) => {
-                    self.writer = None;
+                    self.writer_was_lost |= self.writer.take().is_some();
                     metrics::write_failed();
                     self.loader.take_less(&works);
                     self.loader.acquit(self.held.front()).await;
@@ -234,7 +237,6 @@ impl Lane {
             };
             backoff.recovered();
             self.loader.take_more();
-            metrics::lane_phase(Phase::Write, started.elapsed());
             report(&works, &written);
             let settlements: Vec<_> =
                 loaded.iter().zip(&written).map(|(loaded, written)| settlement(loaded, written)).collect();
@@ -248,6 +250,9 @@ impl Lane {
     async fn write(&mut self, works: &[Work]) -> Result<Vec<Written>, WriteError> {
         if self.writer.is_none() {
             self.writer = Some(self.store.writer(&self.name).await?);
+            if std::mem::take(&mut self.writer_was_lost) {
+                metrics::store_reconnected("lane");
+            }
         }
         self.writer.as_mut().expect("opened above").write(works).await
     }

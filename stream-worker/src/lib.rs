@@ -14,6 +14,7 @@ pub mod upkeep;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use shared::metrics::{self, Task};
 use shared::store::SharedStore;
 use shared::stream::SharedStream;
 use tokio::sync::watch;
@@ -40,7 +41,7 @@ pub async fn run(
                 .run(known.clone(), stopping.clone())
         }
     };
-    let upkeep = tokio::spawn(keep_alive("upkeep", upkeep, shutdown.clone()));
+    let upkeep = tokio::spawn(keep_alive(Task::Upkeep, upkeep, shutdown.clone()));
     // A lane that knows no epoch would commit what it cannot settle. It can do nothing before both servers are there.
     tracing::info!("waiting until stream and store agree on the epoch");
     tokio::select! {
@@ -60,7 +61,7 @@ pub async fn run(
                     (Arc::clone(&stream), Arc::clone(&store), Arc::clone(&settings));
                 Lane::new(name.clone(), shard, stream, store, settings, stopping.clone()).run()
             };
-            lanes.push(keep_alive("a lane", lane, shutdown.clone()));
+            lanes.push(keep_alive(Task::Lane, lane, shutdown.clone()));
         }
     }
     tracing::info!(lanes = lanes.len(), "{} lanes are draining the stream", lanes.len());
@@ -75,12 +76,16 @@ pub async fn run(
 /// What a panicked lane held it finds again under its name, and an entry that brings lanes down again and again is
 /// convicted as one that brings processes down.
 async fn keep_alive<F: Future<Output = ()> + Send + 'static>(
-    what: &'static str,
+    task: Task,
     make: impl Fn() -> F,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let mut backoff = Backoff::new(what);
+    let mut backoff = Backoff::new(match task {
+        Task::Lane => "a lane",
+        Task::Upkeep => "upkeep",
+    });
     while let Err(panic) = tokio::spawn(make()).await {
+        metrics::restarted(task);
         if !backoff.wait(&panic, &mut shutdown).await {
             return;
         }

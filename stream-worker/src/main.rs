@@ -39,8 +39,7 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let scraper = TcpListener::bind(config.metrics)
         .await
         .map_err(|error| format!("METRICS_ADDR={}: {error}", config.metrics))?;
-    let handle = metrics::install()?;
-    metrics::show_sentinels(metrics::WORKER_SENTINELS);
+    let handle = metrics::install(&[metrics::Process::Worker], &[])?;
     tracing::info!("metrics on http://{}/metrics", scraper.local_addr()?);
 
     let stream = RedisStream::new(RedisOptions {

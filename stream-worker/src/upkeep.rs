@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use shared::audit;
+use shared::audit::{self, Balance};
 use shared::config::Durability;
 use shared::epoch;
-use shared::metrics;
+use shared::metrics::{self, Conservation};
+use shared::quota;
 use shared::store::{SharedStore, UpkeepPolicy};
 use shared::stream::{Backlog, SharedStream};
 use tokio::sync::watch;
@@ -25,8 +26,10 @@ const GAUGES_EVERY: Duration = Duration::from_secs(1);
 const HOUSE_TICK: Duration = Duration::from_secs(1);
 /// How often the stream's durability settings are read.
 const DURABILITY_EVERY: Duration = Duration::from_secs(30);
-/// How often accepted and stored events are compared.
+/// How often accepted and stored events are compared, and quotas looked at.
 const CONSERVATION_EVERY: Duration = Duration::from_secs(60);
+/// When they are for the first time: a running system is to be looked at.
+const CONSERVATION_FIRST: Duration = Duration::from_secs(5);
 /// A consumer silent for so long, with nothing pending, is gone.
 const CONSUMER_GONE: Duration = Duration::from_secs(3_600);
 
@@ -46,6 +49,11 @@ struct Every {
 impl Every {
     fn new(period: Duration) -> Self {
         Self { period, last: None }
+    }
+
+    /// Due for the first time after this, which is shorter than the period.
+    fn beginning_after(period: Duration, first: Duration) -> Self {
+        Self { period, last: Instant::now().checked_sub(period - first) }
     }
 
     fn is_due(&mut self) -> bool {
@@ -96,9 +104,7 @@ impl Upkeep {
 
     async fn keep_house(&self, mut shutdown: watch::Receiver<bool>) {
         let mut round = Every::new(self.settings.upkeep_interval);
-        let mut conservation = Every::new(CONSERVATION_EVERY);
-        // The first comparison has a running system to look at.
-        conservation.is_due();
+        let mut conservation = Every::beginning_after(CONSERVATION_EVERY, CONSERVATION_FIRST);
         let tick = HOUSE_TICK.min(self.settings.upkeep_interval);
         while !*shutdown.borrow() {
             if round.is_due() {
@@ -106,6 +112,8 @@ impl Upkeep {
             }
             if conservation.is_due() {
                 self.check_conservation().await;
+                self.look_at_quotas().await;
+                self.look_at_redrives().await;
             }
             tokio::select! {
                 () = tokio::time::sleep(tick) => {}
@@ -154,17 +162,36 @@ impl Upkeep {
         }
     }
 
+    async fn look_at_quotas(&self) {
+        match quota::near_end(self.stream.as_ref(), self.store.as_ref()).await {
+            Ok(projects) => metrics::quota_projects(projects),
+            Err(error) => tracing::debug!(%error, "quotas were not looked at: {error}"),
+        }
+    }
+
+    /// Dead letters are driven again by an operator's command, which nobody scrapes.
+    async fn look_at_redrives(&self) {
+        match self.store.redrives(1).await {
+            Ok(redrives) => {
+                let started = redrives.first().map(|redrive| redrive.started_at.unix_timestamp());
+                metrics::last_redrive(started.unwrap_or_default() as f64);
+            }
+            Err(error) => tracing::debug!(%error, "redrives were not looked at: {error}"),
+        }
+    }
+
     /// The same comparison as the operator's audit, without counting the tables.
     async fn check_conservation(&self) {
         let balances = match audit::audit(self.stream.as_ref(), self.store.as_ref(), false).await {
             Ok(balances) => balances,
             Err(error) => {
+                metrics::conservation_failed();
                 tracing::debug!(%error, "conservation was not checked: {error}");
                 return;
             }
         };
         let broken: Vec<_> = balances.iter().filter(|balance| !balance.holds()).collect();
-        metrics::conservation_checked(balances.len(), broken.len());
+        metrics::conservation_checked(&sum_of(&balances));
         for balance in broken {
             let project = balance.project;
             for violation in &balance.violations {
@@ -173,6 +200,19 @@ impl Upkeep {
             }
         }
     }
+}
+
+fn sum_of(balances: &[Balance]) -> Conservation {
+    let mut sum = Conservation { projects: balances.len() as u64, ..Conservation::default() };
+    for balance in balances {
+        sum.broken += u64::from(!balance.holds());
+        sum.accepted += balance.accepted;
+        sum.stored += balance.stored;
+        sum.duplicate += balance.duplicate;
+        sum.dead += balance.dead;
+        sum.pending += balance.pending;
+    }
+    sum
 }
 
 /// Sees to it that stream and store are of one epoch.

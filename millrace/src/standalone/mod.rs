@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ingest_api::{Audience, Deps, Scrape};
+use ingest_api::{Audience, Deps, Scrape, routes};
 use shared::config::Policy;
 use shared::stream::SharedStream;
 use shared::{metrics, process};
@@ -43,12 +43,14 @@ pub(crate) async fn run(place: &Place, policy: Policy, args: &ServeArgs) -> Resu
     process::start_logging_to(line.log_writer(), policy.log_format, "warn");
     let listener = bind("LISTEN_ADDR", listen).await?;
     let scraper = bind("METRICS_ADDR", metrics_addr).await?;
+    let handle = metrics::install(&[metrics::Process::Api, metrics::Process::Worker], &routes::names())
+        .map_err(|error| Failure::Refused(error.to_string()))?;
     let connections = Connections { redis: redis_connections, postgres: POSTGRES_CONNECTIONS };
     let (stream, store) = place.open(&policy, connections)?;
+    if let Place::Folder(folder) = place {
+        metrics::watch_folder(folder.clone());
+    }
     store.migrate().await?;
-    let handle = metrics::install().map_err(|error| Failure::Refused(error.to_string()))?;
-    metrics::show_sentinels(metrics::API_SENTINELS);
-    metrics::show_sentinels(metrics::WORKER_SENTINELS);
     let listening = listener.local_addr().map_err(cannot_listen)?;
     let welcome = Welcome {
         place: place.describe(),

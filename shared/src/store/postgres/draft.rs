@@ -6,6 +6,7 @@
 //! entries happen to be grouped.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -115,6 +116,7 @@ pub(super) struct Draft<'a> {
     /// edge of the index, and lanes that meet the same keys meet them in the same order and never deadlock.
     pub(super) items: Vec<Item<'a>>,
     pub(super) deaths: BTreeMap<u32, Death>,
+    pub(super) began: Instant,
     any_undated: bool,
 }
 
@@ -129,6 +131,7 @@ impl<'a> Draft<'a> {
             entries: Vec::with_capacity(works.len()),
             items: Vec::with_capacity(rows_expected),
             deaths: BTreeMap::new(),
+            began: Instant::now(),
             any_undated: false,
         };
         let mut first_places = HashMap::new();

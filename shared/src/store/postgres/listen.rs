@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Config, NoTls};
 
 use super::session::{configure, refuse_tls};
+use crate::metrics;
 
 /// Between attempts to connect.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
@@ -47,8 +48,9 @@ async fn keep_listening(config: Config, changed: Arc<Notify>) {
         tracing::warn!("changes of accounts are found by polling only: {}", refused.message);
         return;
     }
+    let mut has_listened = false;
     loop {
-        if let Err(error) = listen(&config, &changed).await {
+        if let Err(error) = listen(&config, &changed, &mut has_listened).await {
             let message = super::error::Failure::from(&error).message;
             tracing::debug!(%message, "not listening for changes of accounts: {message}");
         }
@@ -57,8 +59,19 @@ async fn keep_listening(config: Config, changed: Arc<Notify>) {
 }
 
 /// Listens until the connection ends.
-async fn listen(config: &Config, changed: &Notify) -> Result<(), tokio_postgres::Error> {
-    let (client, mut connection) = config.connect(NoTls).await?;
+async fn listen(
+    config: &Config,
+    changed: &Notify,
+    has_listened: &mut bool,
+) -> Result<(), tokio_postgres::Error> {
+    let connecting = config.connect(NoTls).await;
+    if connecting.is_err() {
+        metrics::store_connect_failed();
+    }
+    let (client, mut connection) = connecting?;
+    if std::mem::replace(has_listened, true) {
+        metrics::store_reconnected("listener");
+    }
     let mut messages = stream::poll_fn(move |context| connection.poll_message(context));
     let listening = client.batch_execute("LISTEN millrace_accounts");
     tokio::pin!(listening);

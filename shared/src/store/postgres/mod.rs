@@ -27,11 +27,14 @@ mod upkeep;
 mod usage;
 mod write;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
+};
 use time::OffsetDateTime;
 use tokio_postgres::{Config, NoTls};
 
@@ -40,6 +43,7 @@ use super::{
     ProjectUsage, RedriveOrder, RedriveRecord, Redriven, Rotated, Store, StoreError, UpkeepPolicy,
     UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
+use crate::metrics::{self, PoolUse};
 use crate::plan::{Plan, ProjectId};
 use crate::stream::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 
@@ -78,7 +82,10 @@ impl PostgresStore {
     pub fn new(options: PostgresOptions) -> Arc<Self> {
         let ours = session::configure(&options.config, options.application);
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let settle_in = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
+        let made = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&made);
+        let settle_in = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
             Box::pin(
                 async move { session::settle_in(client, POOL_SETTINGS).await.map_err(HookError::Backend) },
             )
@@ -92,6 +99,7 @@ impl PostgresStore {
             .post_create(settle_in)
             .build()
             .expect("a pool with a runtime can have timeouts");
+        watch(&pool, made);
         Arc::new(Self {
             config: options.config,
             application: options.application,
@@ -103,8 +111,33 @@ impl PostgresStore {
 
     async fn client(&self) -> Result<deadpool_postgres::Client, StoreError> {
         session::refuse_tls(&self.config)?;
-        Ok(self.pool.get().await?)
+        let lent = self.pool.get().await;
+        if matches!(lent, Err(ref error) if !matches!(error, PoolError::Timeout(TimeoutType::Wait))) {
+            metrics::store_connect_failed();
+        }
+        Ok(lent?)
     }
+}
+
+/// Has the pool looked at by whoever scrapes, for as long as it lives. `made` is how many connections it has ever made: those
+/// that are not there any more were lost.
+fn watch(pool: &Pool, made: Arc<AtomicU64>) {
+    let pool = pool.weak();
+    metrics::at_scrape(move || {
+        let Some(pool) = pool.upgrade() else { return false };
+        let made = made.load(Ordering::Relaxed);
+        let now = pool.status();
+        PoolUse {
+            pool: "postgres",
+            max: now.max_size,
+            used: now.size.saturating_sub(now.available),
+            idle: now.available,
+            waiting: Some(now.waiting),
+            replaced: Some(made.saturating_sub(now.size as u64)),
+        }
+        .record();
+        true
+    });
 }
 
 /// Bounds what the timeouts of the server cannot: a server that does not answer at all.

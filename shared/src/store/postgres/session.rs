@@ -8,6 +8,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::{CancelToken, Client, Config, NoTls};
 
 use super::error::{CONNECTION, Failure};
+use crate::metrics;
 
 /// How long connecting may take, and so may asking for a cancellation.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -80,10 +81,14 @@ impl Session {
             settle_in(&session.client, settings).await?;
             Ok::<_, tokio_postgres::Error>(session)
         };
-        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(opened) => Ok(opened?),
+        let opened = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(opened) => opened.map_err(Failure::from),
             Err(_) => Err(Failure::new(CONNECTION, "no connection within 5 s")),
+        };
+        if opened.is_err() {
+            metrics::store_connect_failed();
         }
+        opened
     }
 
     /// The client, where exclusive use is asked for.

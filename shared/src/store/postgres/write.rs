@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -27,7 +27,7 @@ use super::recent::Recent;
 use super::session::Session;
 use super::statements::Statements;
 use crate::failpoint::{self, Point};
-use crate::metrics;
+use crate::metrics::{self, Phase};
 use crate::mutant::{self, Mutant};
 use crate::store::{Work, WriteError, Writer, Written};
 
@@ -234,7 +234,10 @@ impl PostgresWriter {
             failpoint::reach(Point::DeadLetterWritten);
         }
         failpoint::reach(Point::AfterLedger);
-        self.meter_and_commit(&draft.usage(chosen, &outcomes)).await?;
+        let (ready, usage) = (Instant::now(), draft.usage(chosen, &outcomes));
+        self.meter_and_commit(&usage).await?;
+        metrics::lane_phase(Phase::Copy, ready - draft.began);
+        metrics::lane_phase(Phase::Commit, ready.elapsed());
         for hash in chosen.iter().filter_map(|&at| draft.items[at].hash()) {
             self.recent.note(hash);
         }

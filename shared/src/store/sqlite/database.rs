@@ -5,13 +5,14 @@
 //! What this room must never do: let SQLite block a thread of the runtime, or answer a write before the disk has it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use rusqlite::{Connection, Error, OpenFlags};
 use tokio::sync::{Mutex, Semaphore};
 
 use super::error;
+use crate::metrics::{self, PoolUse};
 
 /// The name of the file in its folder.
 pub const FILE_NAME: &str = "events.db";
@@ -31,12 +32,14 @@ const WRITER: &str = "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGM
     PRAGMA wal_autocheckpoint = 4096; PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;";
 const READER: &str = "PRAGMA query_only = ON; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;";
 
+type IdleReaders = Arc<std::sync::Mutex<Vec<Connection>>>;
+
 /// A file with events in it.
 pub(super) struct Database {
     file: PathBuf,
     /// `None` after a failure: in what state the connection was left need not be known, it is opened anew.
     writer: Arc<Mutex<Option<Connection>>>,
-    idle_readers: Arc<std::sync::Mutex<Vec<Connection>>>,
+    idle_readers: IdleReaders,
     reader_turns: Arc<Semaphore>,
 }
 
@@ -45,12 +48,9 @@ impl Database {
     pub(super) fn open(folder: &Path) -> Result<Self, Error> {
         let file = folder.join(FILE_NAME);
         let writer = open_writer(&file)?;
-        Ok(Self {
-            file,
-            writer: Arc::new(Mutex::new(Some(writer))),
-            idle_readers: Arc::default(),
-            reader_turns: Arc::new(Semaphore::new(READERS)),
-        })
+        let (idle_readers, reader_turns) = (IdleReaders::default(), Arc::new(Semaphore::new(READERS)));
+        watch(Arc::downgrade(&idle_readers), &reader_turns);
+        Ok(Self { file, writer: Arc::new(Mutex::new(Some(writer))), idle_readers, reader_turns })
     }
 
     /// Does work that writes, when it is its turn. The work goes on even when nobody waits for it any more; a transaction
@@ -104,6 +104,18 @@ impl Database {
         })
         .await
     }
+}
+
+/// Has the readers looked at by whoever scrapes, for as long as the file is open.
+fn watch(idle: Weak<std::sync::Mutex<Vec<Connection>>>, turns: &Arc<Semaphore>) {
+    let turns = Arc::clone(turns);
+    metrics::at_scrape(move || {
+        let Some(idle) = idle.upgrade() else { return false };
+        let idle = idle.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let used = READERS - turns.available_permits();
+        PoolUse { pool: "sqlite", max: READERS, used, idle, waiting: None, replaced: None }.record();
+        true
+    });
 }
 
 async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -16,6 +17,7 @@ use super::database::Database;
 use super::error::{NOT_TEXT, no_time, too_late, writer_is_spent};
 use super::ledger::{Known, Ledger};
 use crate::failpoint::{self, Point};
+use crate::metrics::{self, Phase};
 use crate::mutant::{self, Mutant};
 use crate::row::{self, EventTime, Row};
 use crate::store::ledger::LedgerKey;
@@ -62,13 +64,14 @@ impl Writer for SqliteWriter {
         self.busy = true;
         // Rows are shared, not copied.
         let works = works.to_vec();
-        let written = self.database.write(move |connection| write(connection, &works)).await?;
+        let began = Instant::now();
+        let written = self.database.write(move |connection| write(connection, &works, began)).await?;
         self.busy = false;
         Ok(written)
     }
 }
 
-fn write(connection: &mut Connection, works: &[Work]) -> Result<Vec<Written>, WriteError> {
+fn write(connection: &mut Connection, works: &[Work], began: Instant) -> Result<Vec<Written>, WriteError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut page = Page::new(&transaction)?;
     let written = works.iter().map(|work| page.write(work)).collect::<Result<_, _>>()?;
@@ -87,7 +90,10 @@ fn write(connection: &mut Connection, works: &[Work]) -> Result<Vec<Written>, Wr
     }
     add_usage(&transaction, &usage)?;
     failpoint::reach(Point::BeforeCommit);
+    let ready = Instant::now();
     transaction.commit()?;
+    metrics::lane_phase(Phase::Copy, ready - began);
+    metrics::lane_phase(Phase::Commit, ready.elapsed());
     failpoint::reach(Point::AfterCommit);
     Ok(written)
 }

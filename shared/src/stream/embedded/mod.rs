@@ -48,6 +48,7 @@ use super::{
     Admission, Backlog, BatchId, BatchState, EntryId, Epoch, PendingBatch, ProjectCounters, Reader,
     Settlement, Stream, StreamError, Verdict, counted,
 };
+use crate::metrics;
 use crate::plan::{ProjectId, Standing};
 
 /// Entries settled in one transaction, so that no admission waits long for a lane that settles many.
@@ -125,6 +126,9 @@ impl EmbeddedStream {
         let writer = Writer::start(file, books, lock, Arc::clone(&shared))
             .map_err(|error| StreamError::Unavailable(format!("no thread can be started: {error}")))?;
         let core = Core { reads: Reads::new(folder), shared, writer: Some(writer) };
+        // A file of our own is there or this process is not.
+        metrics::stream_connected(true);
+        metrics::backlog_events_max(backlog_events_max);
         Ok(Self::view_of(Arc::new(core), backlog_events_max))
     }
 

@@ -11,6 +11,7 @@ use super::connection::CONNECT_TIMEOUT;
 use super::error::{counted, meaning};
 use super::keys::GROUP;
 use super::{RedisStream, reply};
+use crate::metrics::{self, PoolUse};
 use crate::mutant;
 use crate::plan::ProjectId;
 use crate::stream::{Backlog, EntryId, Epoch, PendingBatch, ProjectCounters, StreamError};
@@ -42,6 +43,25 @@ pub(super) fn pool(client: &Client) -> Result<Pool, StreamError> {
         .wait_timeout(Some(RESPONSE_TIMEOUT))
         .build()
         .map_err(|error| refused(error.to_string()))
+}
+
+/// Has the pool looked at by whoever scrapes, for as long as it lives.
+pub(super) fn watch(pool: &Pool) {
+    let pool = pool.weak();
+    metrics::at_scrape(move || {
+        let Some(pool) = pool.upgrade() else { return false };
+        let now = pool.status();
+        PoolUse {
+            pool: "redis",
+            max: now.max_size,
+            used: now.size.saturating_sub(now.available),
+            idle: now.available,
+            waiting: Some(now.waiting),
+            replaced: None,
+        }
+        .record();
+        true
+    });
 }
 
 /// `EVAL` of retire.lua for consumers of this stream that are idle for so long: the one named, or all when it is empty.

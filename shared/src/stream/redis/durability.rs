@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::{RedisStream, reply};
+use crate::metrics;
 use crate::mutant::{self, Mutant};
 use crate::stream::StreamError;
 
@@ -31,6 +32,8 @@ impl RedisStream {
         let mut command = redis::cmd("INFO");
         let text = reply::text(self.ask(command.arg("everything")).await?)?;
         let info: HashMap<&str, &str> = text.lines().filter_map(|line| line.trim().split_once(':')).collect();
+        let bytes = |name: &str| info.get(name)?.parse().ok();
+        metrics::redis_size(bytes("used_memory"), bytes("maxmemory"), bytes("aof_current_size"));
         for (name, good) in STATES {
             match info.get(name) {
                 Some(&value) if value == good => {}

@@ -43,6 +43,7 @@ use super::{
     Admission, Backlog, BatchId, BatchState, EntryId, Epoch, PendingBatch, ProjectCounters, Reader,
     Settlement, Stream, StreamError, Verdict,
 };
+use crate::metrics;
 use crate::plan::{ProjectId, Standing};
 
 /// Settings of a [`RedisStream`].
@@ -81,13 +82,16 @@ impl RedisStream {
         let (shared, single) = connection::clients(&options.url)
             .map_err(|error| StreamError::Refused(format!("the Redis URL is not usable: {error}")))?;
         let connections = Arc::new(Connections::start(shared, options.connections));
+        let pool = admin::pool(&single)?;
+        admin::watch(&pool);
+        metrics::backlog_events_max(options.backlog_events_max.saturating_mul(shard_count.into()));
         Ok(Arc::new(Self {
             shard_count,
             groups: Groups::start(&connections, shard_count, options.backlog_events_max),
             connections,
             keys: (0..shard_count).map(ShardKeys::new).collect(),
             trusted: (0..shard_count).map(|_| ArcSwapOption::empty()).collect(),
-            pool: admin::pool(&single)?,
+            pool,
             single,
             standing_script: admit::standing_script(),
             settlement: settle::Scripts::new(),
