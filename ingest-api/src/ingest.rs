@@ -36,7 +36,7 @@ use crate::error::Problem;
 use crate::headers::{self, HeaderError};
 use crate::service::{Received, Service};
 use crate::signature::{self, SignatureError, Signed};
-use crate::wait;
+use crate::wait::{self, Waited};
 
 /// What the head of a post says, beside the key.
 struct Terms<'a> {
@@ -79,8 +79,10 @@ pub async fn native(
     let received = service.receive(upload, encoding).await?;
     let accepted = take(service, &terms, received, known, waiter.is_some()).await?;
     let Some((at_most, _permit)) = waiter else { return Ok(accepted.answer(None)) };
+    let began = Instant::now();
     let outcome = wait::for_outcome(service, known.account.project, accepted.batch_id, at_most).await;
     let mut answer = accepted.answer(outcome);
+    answer.extensions_mut().insert(Waited(began.elapsed()));
     let applied = format!("wait={}", at_most.as_secs());
     let applied = applied.try_into().expect("letters and digits are valid");
     answer.headers_mut().insert("preference-applied", applied);

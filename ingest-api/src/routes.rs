@@ -1,6 +1,7 @@
 //! The table of routes, and the way from a request to its handler. What all answers share is added here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderValue, X_CONTENT_TYPE_OPTIONS};
@@ -16,6 +17,7 @@ use crate::error::Problem;
 use crate::ratelimit::Fields;
 use crate::service::Service;
 use crate::status::View;
+use crate::wait::Waited;
 use crate::{batches, cors, health, ingest, limits, openapi, signature, usage};
 
 /// One route.
@@ -173,7 +175,8 @@ pub async fn answer(service: Arc<Service>, request: Request<Incoming>) -> Answer
     if service.draining() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    in_flight.answered(place.unwrap_or(ROUTES.len()), answer.status().as_u16());
+    let waited = answer.extensions().get().map_or(Duration::ZERO, |Waited(waited)| *waited);
+    in_flight.answered(place.unwrap_or(ROUTES.len()), answer.status().as_u16(), waited);
     answer
 }
 

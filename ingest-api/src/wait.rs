@@ -13,6 +13,10 @@ const LOOK_EVERY_MIN: Duration = Duration::from_millis(5);
 /// Between two looks at last.
 const LOOK_EVERY_MAX: Duration = Duration::from_millis(50);
 
+/// On an answer: how long its client has waited because it wished to. That is not how fast we are.
+#[derive(Clone, Copy, Debug)]
+pub struct Waited(pub Duration);
+
 /// The outcome, if it is known within `at_most` and before the server stops.
 pub async fn for_outcome(
     service: &Service,

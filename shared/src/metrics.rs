@@ -126,7 +126,7 @@ Api on Either {
     HTTP_REQUESTS: counter "millrace_http_requests_total" { route: Values::Routes, status: Values::These(STATUSES) }
         "Requests answered"
     HTTP_REQUEST_DURATION: latency "millrace_http_request_duration_seconds" { route: Values::Routes }
-        "From the request's head to its answer"
+        "From the request's head to its answer, but for what Prefer: wait has asked to wait"
     HTTP_REQUESTS_IN_FLIGHT: gauge "millrace_http_requests_in_flight" {}
         "Requests being answered now"
     HTTP_REQUESTS_ABANDONED: counter "millrace_http_requests_abandoned_total" {}

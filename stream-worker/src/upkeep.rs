@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shared::audit::{self, Balance};
 use shared::config::Durability;
-use shared::epoch;
+use shared::epoch::{self, EpochError};
 use shared::metrics::{self, Conservation};
 use shared::quota;
 use shared::store::{SharedStore, UpkeepPolicy};
@@ -247,7 +247,10 @@ impl EpochKeeper {
                 if std::mem::take(&mut self.trusted) {
                     tracing::warn!(%error, "the stream's epoch cannot be confirmed: {error}");
                 }
-                metrics::epoch_trusted(false);
+                // While one of them is away nothing is known to have changed.
+                if matches!(error, EpochError::Moved { .. }) {
+                    metrics::epoch_trusted(false);
+                }
             }
         }
     }

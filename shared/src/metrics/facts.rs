@@ -54,8 +54,9 @@ impl InFlight {
         Self { began: Instant::now(), answered: false }
     }
 
-    /// It was answered. `route` is the place of its route among those of [`install`].
-    pub fn answered(mut self, route: usize, status: u16) {
+    /// It was answered. `route` is the place of its route among those of [`install`]; for `waited` of the time nothing was done
+    /// because the client wished to wait.
+    pub fn answered(mut self, route: usize, status: u16, waited: Duration) {
         self.answered = true;
         let mut text = itoa::Buffer::new();
         let text = text.format(status);
@@ -64,7 +65,7 @@ impl InFlight {
         if let Some(place) = place {
             count(HTTP_REQUESTS.at(route * STATUSES.len() + place), 1);
         }
-        observe(HTTP_REQUEST_DURATION.at(route), self.began.elapsed().as_secs_f64());
+        observe(HTTP_REQUEST_DURATION.at(route), self.began.elapsed().saturating_sub(waited).as_secs_f64());
     }
 }
 

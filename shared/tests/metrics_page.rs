@@ -1,0 +1,89 @@
+//! `docs/metrics.md` and the code say the same, in both directions.
+
+use std::path::Path;
+
+use shared::metrics::{Kind, Label, METRICS, Metric, Place, Process, Values};
+
+const HEAD: &str = "| name | type | unit | labels and all their values | from | meaning, and what to do |";
+
+#[test]
+fn the_page_lists_exactly_the_metrics_of_the_code_with_their_labels() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("docs").join("metrics.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let rows: Vec<&str> = page
+        .lines()
+        .skip_while(|line| *line != HEAD)
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    for (row, metric) in rows.iter().zip(METRICS) {
+        let expected = beginning(metric);
+        assert!(row.starts_with(&expected), "the page says\n{row}\nand the code\n{expected}");
+    }
+    let last = METRICS.get(rows.len()).map(|metric| metric.name);
+    assert_eq!(rows.len(), METRICS.len(), "rows of the page and metrics of the code; missing: {last:?}");
+}
+
+#[test]
+fn names_are_as_prometheus_wants_them() {
+    for metric in METRICS {
+        let name = metric.name;
+        assert!(name.starts_with("millrace_") || name.starts_with("process_"), "{name}");
+        assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+        assert_eq!(METRICS.iter().filter(|other| other.name == name).count(), 1, "{name}");
+        for label in metric.labels {
+            assert!(!["project", "event", "name", "key"].contains(&label.name), "{name}: {}", label.name);
+        }
+    }
+}
+
+/// What a row must begin with.
+fn beginning(metric: &Metric) -> String {
+    let kind = match metric.kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Histogram(_) => "histogram",
+    };
+    let labels = if metric.labels.is_empty() {
+        "–".to_owned()
+    } else {
+        metric.labels.iter().map(label).collect::<Vec<_>>().join("; ")
+    };
+    let (name, unit, from, help) = (metric.name, unit(metric.name), from(metric), metric.help);
+    format!("| `{name}` | {kind} | {unit} | {labels} | {from} | {help}")
+}
+
+fn label(label: &Label) -> String {
+    let values = match label.values {
+        Values::These(values) => {
+            values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ")
+        }
+        Values::Built(_) => "as built".to_owned(),
+        Values::Routes => "every path of the API, `unmatched`".to_owned(),
+    };
+    format!("`{}`: {values}", label.name)
+}
+
+fn unit(name: &str) -> &'static str {
+    let name = name.trim_end_matches("_total");
+    match name {
+        _ if name.ends_with("_timestamp_seconds") || name.ends_with("_time_seconds") => "seconds since 1970",
+        _ if name.ends_with("_seconds") => "seconds",
+        _ if name.contains("_bytes") => "bytes",
+        _ => "count",
+    }
+}
+
+fn from(metric: &Metric) -> String {
+    let process = match metric.process {
+        Process::Api => "ingest-api",
+        Process::Worker => "stream-worker",
+        Process::Any => "both",
+    };
+    let place = match metric.place {
+        Place::Either => "",
+        Place::Servers => ", on servers",
+        Place::Files => ", on files",
+    };
+    format!("{process}{place}")
+}
