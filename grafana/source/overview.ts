@@ -231,7 +231,7 @@ export const overview = dashboard({
       title: 'Promises',
       panels: [
         timeseries({
-          title: 'Conservation',
+          title: 'Accepted and accounted for',
           description: 'All events since ever, when last compared. What is accepted lies on top of its parts; a gap would be a loss.',
           unit: 'short',
           runbook: 'conservation',

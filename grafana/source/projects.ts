@@ -12,6 +12,8 @@ const MONTH = "date_trunc('month', now(), 'UTC')";
 const NEXT_MONTH = `date_trunc('month', ${MONTH} + interval '32 days', 'UTC')`;
 // What a redrive has stored uses up no quota.
 const USED = 'sum(events - redriven)';
+// Hours of which at least a part is in the time shown.
+const IN_SIGHT = "hour BETWEEN $__timeFrom()::timestamptz - interval '1 hour' AND $__timeTo()";
 const QUOTA_LEVELS = levels(0.8, 1);
 
 // Each chosen project with its plan, what it has used of this month, and how much of the month is over.
@@ -180,12 +182,12 @@ ORDER BY time`),
           targets: [
             course(`
 WITH top AS (
-  SELECT project_id FROM usage_hourly WHERE $__timeFilter(hour) AND ${CHOSEN}
+  SELECT project_id FROM usage_hourly WHERE ${IN_SIGHT} AND ${CHOSEN}
    GROUP BY project_id ORDER BY sum(events) DESC LIMIT 10
 )
 SELECT $__timeGroupAlias(hour, '$interval'), name AS metric, sum(events) AS value
   FROM usage_hourly JOIN top USING (project_id) JOIN projects USING (project_id)
- WHERE $__timeFilter(hour) GROUP BY 1, 2 ORDER BY 1`),
+ WHERE ${IN_SIGHT} GROUP BY 1, 2 ORDER BY 1`),
           ],
         }),
         bargauge({
@@ -196,7 +198,7 @@ SELECT $__timeGroupAlias(hour, '$interval'), name AS metric, sum(events) AS valu
           targets: [
             rows(`
 SELECT name AS project, sum(events) AS events FROM usage_hourly JOIN projects USING (project_id)
- WHERE $__timeFilter(hour) AND ${CHOSEN} GROUP BY name ORDER BY events DESC LIMIT 10`),
+ WHERE ${IN_SIGHT} AND ${CHOSEN} GROUP BY name ORDER BY events DESC LIMIT 10`),
           ],
         }),
         timeseries({
@@ -208,7 +210,7 @@ SELECT name AS project, sum(events) AS events FROM usage_hourly JOIN projects US
 SELECT $__timeGroupAlias(hour, '$interval'), name AS metric,
        sum(duplicates)::float8 / greatest(sum(events + duplicates + dead), 1) AS value
   FROM usage_hourly JOIN projects USING (project_id)
- WHERE $__timeFilter(hour) AND ${CHOSEN} GROUP BY 1, 2 HAVING sum(duplicates) > 0 ORDER BY 1`),
+ WHERE ${IN_SIGHT} AND ${CHOSEN} GROUP BY 1, 2 HAVING sum(duplicates) > 0 ORDER BY 1`),
           ],
         }),
         timeseries({
@@ -219,7 +221,7 @@ SELECT $__timeGroupAlias(hour, '$interval'), name AS metric,
             course(`
 SELECT $__timeGroupAlias(hour, '$interval'), name AS metric, sum(bytes)::float8 / sum(events) AS value
   FROM usage_hourly JOIN projects USING (project_id)
- WHERE $__timeFilter(hour) AND ${CHOSEN} GROUP BY 1, 2 HAVING sum(events) > 0 ORDER BY 1`),
+ WHERE ${IN_SIGHT} AND ${CHOSEN} GROUP BY 1, 2 HAVING sum(events) > 0 ORDER BY 1`),
           ],
         }),
       ],
@@ -255,9 +257,9 @@ SELECT $__timeGroupAlias(hour, '$interval'), name AS metric, sum(bytes)::float8 
           targets: [
             rows(`
 SELECT coalesce(name, 'project ' || project_id) AS project, sqlstate, left(reason, 200) AS reason,
-       sum(event_count) AS events, sum(event_count) FILTER (WHERE redriven_at IS NULL) AS waiting, max(created_at) AS newest
+       sum(event_count) AS events, sum(event_count) FILTER (WHERE redriven_at IS NULL) AS waiting, max(dead_letters.created_at) AS newest
   FROM dead_letters LEFT JOIN projects USING (project_id)
- WHERE $__timeFilter(created_at) AND ${CHOSEN} GROUP BY 1, 2, 3 ORDER BY events DESC LIMIT 50`),
+ WHERE $__timeFilter(dead_letters.created_at) AND ${CHOSEN} GROUP BY 1, 2, 3 ORDER BY events DESC LIMIT 50`),
           ],
         }),
         timeseries({
@@ -270,9 +272,9 @@ SELECT coalesce(name, 'project ' || project_id) AS project, sqlstate, left(reaso
           runbook: 'dead-letters',
           targets: [
             course(`
-SELECT $__timeGroupAlias(created_at, '$interval'), coalesce(name, 'project ' || project_id) AS metric, sum(event_count) AS value
+SELECT $__timeGroupAlias(dead_letters.created_at, '$interval'), coalesce(name, 'project ' || project_id) AS metric, sum(event_count) AS value
   FROM dead_letters LEFT JOIN projects USING (project_id)
- WHERE $__timeFilter(created_at) AND ${CHOSEN} GROUP BY 1, 2 ORDER BY 1`),
+ WHERE $__timeFilter(dead_letters.created_at) AND ${CHOSEN} GROUP BY 1, 2 ORDER BY 1`),
           ],
         }),
         timeseries({
