@@ -27,7 +27,7 @@ for (const [name, { range, panels }] of Object.entries(answered)) {
   });
   await page.addInitScript((drawing) => { window.drawing = drawing; }, { dashboard, answers: panels, range });
   await page.goto(`http://127.0.0.1:${port}/`);
-  const sections = page.locator('section');
+  const sections = page.locator('section[data-title]');
   await sections.first().waitFor();
   // Fonts and canvases are there when the page has nothing left to do.
   await page.waitForLoadState('networkidle');

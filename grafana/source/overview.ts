@@ -7,8 +7,11 @@ import {
 
 const I = 'instance=~"$instance"';
 const rate = (metric: string, more = '') => `sum(rate(${metric}{${I}${more}}[$__rate_interval]))`;
-const quantile = (q: number, metric: string) =>
-  `histogram_quantile(${q}, sum by (le) (rate(${metric}_bucket{${I}}[$__rate_interval])))`;
+const quantile = (q: number, metric: string, more = '') =>
+  `histogram_quantile(${q}, sum by (le) (rate(${metric}_bucket{${I}${more}}[$__rate_interval])))`;
+// As in the alerts: what clients post, and what is not asked by machines that watch us.
+const POSTS = 'route=~"/v1/(events|batch|import|track|identify|page|screen|group|alias|[abtipsg])"';
+const CLIENTS = 'route!~"/healthz|/readyz"';
 const grown = (metric: string) => `sum(increase(${metric}{${I}}[$__range]))`;
 
 export const overview = dashboard({
@@ -39,27 +42,27 @@ export const overview = dashboard({
         }),
         stat({
           title: 'Errors',
-          description: 'Share of requests answered 5xx. Alerts at 1 % and 5 %.',
+          description: 'Share of requests answered 5xx. Alerts at 1 % and 5 %; a plan at its limit (429) is none of them.',
           unit: 'percentunit',
           runbook: 'errors',
           thresholds: ERROR_LEVELS,
           noValue: 'no traffic',
-          targets: [series('5xx', `${rate('millrace_http_requests_total', ',status=~"5.."')} / (${rate('millrace_http_requests_total')} > 0)`)],
+          targets: [series('5xx', `${rate('millrace_http_requests_total', `,${CLIENTS},status=~"5.."`)} / (${rate('millrace_http_requests_total', `,${CLIENTS}`)} > 0)`)],
         }),
         stat({
           title: 'Latency p95',
-          description: 'Of all requests, from the head to the answer, the fsync of Redis included. Alerts at 100 and 500 ms.',
+          description: 'Of posts, from the head to the answer, the fsync of Redis included. Alerts at 100 and 500 ms.',
           unit: 's',
           runbook: 'latency',
           thresholds: LATENCY_LEVELS,
           noValue: 'no traffic',
-          targets: [series('p95', `${quantile(0.95, 'millrace_http_request_duration_seconds')} >= 0`)],
+          targets: [series('p95', `${quantile(0.95, 'millrace_http_request_duration_seconds', `,${POSTS}`)} >= 0`)],
         }),
         stat({
           title: 'Oldest pending',
           description: 'Age of the oldest batch that is accepted and not stored. Alerts at 1 and 10 s.',
           unit: 's',
-          runbook: 'backlog',
+          runbook: 'stored-late',
           thresholds: AGE_LEVELS,
           targets: [series('oldest', `max(millrace_backlog_oldest_age_seconds{${I}})`)],
         }),
@@ -67,7 +70,7 @@ export const overview = dashboard({
           title: 'Freshness p95',
           description: 'From acceptance until the event can be read in PostgreSQL, for the oldest batch of each transaction.',
           unit: 's',
-          runbook: 'backlog',
+          runbook: 'stored-late',
           thresholds: AGE_LEVELS,
           noValue: 'no traffic',
           targets: [series('p95', `${quantile(0.95, 'millrace_freshness_seconds')} >= 0`)],
@@ -127,6 +130,7 @@ export const overview = dashboard({
           title: 'Instances',
           description: 'Processes that Prometheus could read at its last scrape.',
           unit: 'short',
+          runbook: 'target-down',
           thresholds: atLeast(1),
           sparkline: false,
           targets: [series('up', `count(millrace_build_info{${I}})`)],
@@ -161,20 +165,20 @@ export const overview = dashboard({
         }),
         timeseries({
           title: 'Latency',
-          description: 'From the head of a request to its answer. Dashed: where the alerts are.',
+          description: 'From the head of a post to its answer, but for what "Prefer: wait" asked to wait. Dashed: where the alerts are.',
           unit: 's',
           runbook: 'latency',
           thresholds: LATENCY_LEVELS,
           logarithmic: true,
           colors: { p50: 'green', p95: 'yellow', p99: 'orange' },
           targets: [0.5, 0.95, 0.99].map((q) =>
-            series(`p${q * 100}`, quantile(q, 'millrace_http_request_duration_seconds'))),
+            series(`p${q * 100}`, quantile(q, 'millrace_http_request_duration_seconds', `,${POSTS}`))),
         }),
         timeseries({
           title: 'Freshness',
           description: 'How old events are when they can be read in PostgreSQL.',
           unit: 's',
-          runbook: 'backlog',
+          runbook: 'stored-late',
           thresholds: AGE_LEVELS,
           logarithmic: true,
           colors: { p50: 'green', p95: 'yellow', p99: 'orange' },
@@ -200,7 +204,7 @@ export const overview = dashboard({
           title: 'Age of the oldest',
           description: 'How long the oldest batch in the stream has waited. It grows by a second each second when nothing is stored.',
           unit: 's',
-          runbook: 'backlog',
+          runbook: 'stored-late',
           thresholds: AGE_LEVELS,
           colors: { oldest: 'blue' },
           targets: [series('oldest', `max(millrace_backlog_oldest_age_seconds{${I}})`)],

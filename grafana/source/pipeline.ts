@@ -42,7 +42,7 @@ export const pipeline = dashboard({
         }),
         timeseries({
           title: 'Latency p95 by route',
-          description: 'Whoever asks with "Prefer: wait" waits for PostgreSQL, and is in here.',
+          description: 'What "Prefer: wait" asked to wait is not in it.',
           unit: 's',
           w: 8,
           logarithmic: true,
@@ -61,6 +61,7 @@ export const pipeline = dashboard({
           title: 'Connections',
           description: 'Open connections, requests being answered, and the limit. Beyond it connections are closed at once.',
           unit: 'short',
+          runbook: 'connections-running-out',
           w: 8,
           logarithmic: true,
           dashed: 'limit',
@@ -75,7 +76,7 @@ export const pipeline = dashboard({
           description: 'Connections closed at the limit, and requests that ended without an answer because the client left.',
           unit: 'cps',
           w: 8,
-          runbook: 'errors',
+          runbook: 'connections-running-out',
           targets: [
             series('connections refused', rate('millrace_http_connections_refused_total')),
             series('requests abandoned', rate('millrace_http_requests_abandoned_total')),
@@ -184,7 +185,7 @@ export const pipeline = dashboard({
           description: 'Committed a second, and those that the environment stopped, which are retried until they pass.',
           unit: 'ops',
           w: 8,
-          runbook: 'backlog',
+          runbook: 'store-failing',
           colors: { committed: 'green', 'stopped and retried': 'red' },
           targets: [
             series('committed', rate('millrace_transaction_events_count')),
@@ -231,7 +232,7 @@ export const pipeline = dashboard({
           description: 'A straight rise means that nothing is stored at all. Dashed: where the alerts are.',
           unit: 's',
           w: 8,
-          runbook: 'backlog',
+          runbook: 'stored-late',
           thresholds: AGE_LEVELS,
           targets: [series('oldest', `max(millrace_backlog_oldest_age_seconds{${I}})`)],
         }),
@@ -241,7 +242,7 @@ export const pipeline = dashboard({
           unit: 'short',
           w: 8,
           bars: true,
-          runbook: 'backlog',
+          runbook: 'entries-taken-over',
           targets: [
             series('entries taken over', `sum(increase(millrace_taken_over_entries_total{${I}}[$__rate_interval]))`),
             series('restarted: {{task}}', `sum by (task) (increase(millrace_restarts_total{${I}}[$__rate_interval]))`),
@@ -254,7 +255,7 @@ export const pipeline = dashboard({
           unit: 'short',
           w: 8,
           bars: true,
-          runbook: 'errors',
+          runbook: 'reconnecting',
           targets: [
             series('stream', `sum(increase(millrace_stream_reconnects_total{${I}}[$__rate_interval]))`),
             series('store: {{connection}}', `sum by (connection) (increase(millrace_store_reconnects_total{${I}}[$__rate_interval]))`),
@@ -266,7 +267,7 @@ export const pipeline = dashboard({
           description: 'Calls to Redis that failed, by kind. While the circuit is open, requests are answered 503 at once.',
           unit: 'ops',
           w: 8,
-          runbook: 'errors',
+          runbook: 'stream-unreachable',
           targets: [series('{{kind}}', rateBy('kind', 'millrace_stream_errors_total'))],
         }),
         timeseries({
@@ -276,7 +277,7 @@ export const pipeline = dashboard({
           w: 8,
           max: 1,
           steps: true,
-          runbook: 'epoch',
+          runbook: 'stream-unreachable',
           targets: [
             series('connected', `min(millrace_stream_connected{${I}})`),
             series('epoch trusted', `min(millrace_epoch_trusted{${I}})`),
@@ -288,7 +289,7 @@ export const pipeline = dashboard({
           description: 'Time since partitions were last looked after, and since the books were last compared.',
           unit: 's',
           w: 8,
-          runbook: 'partitions',
+          runbook: 'upkeep-not-running',
           targets: [
             series('since upkeep', `time() - max(millrace_upkeep_last_timestamp_seconds{${I}})`),
             series('since comparison', `time() - max(millrace_conservation_last_timestamp_seconds{${I}})`),
@@ -301,7 +302,7 @@ export const pipeline = dashboard({
           w: 8,
           runbook: 'partitions',
           steps: true,
-          targets: [series('days ahead', `max(millrace_partitions_days_ahead{${I}})`)],
+          targets: [series('days ahead', `max(millrace_partitions_ahead{${I}})`)],
         }),
         timeseries({
           title: 'Failed rounds',
@@ -309,7 +310,7 @@ export const pipeline = dashboard({
           unit: 'short',
           w: 8,
           bars: true,
-          runbook: 'partitions',
+          runbook: 'upkeep-not-running',
           targets: [
             series('upkeep', `sum(increase(millrace_upkeep_failures_total{${I}}[$__rate_interval]))`),
             series('comparison', `sum(increase(millrace_conservation_failures_total{${I}}[$__rate_interval]))`),
@@ -327,7 +328,7 @@ export const pipeline = dashboard({
           unit: 'percentunit',
           w: 8,
           max: 1,
-          runbook: 'latency',
+          runbook: 'pool-exhausted',
           thresholds: levels(0.8, 1),
           targets: [
             series(
@@ -341,7 +342,7 @@ export const pipeline = dashboard({
           description: 'Callers that wait until a pool has one for them.',
           unit: 'short',
           w: 8,
-          runbook: 'latency',
+          runbook: 'pool-exhausted',
           targets: [series('{{job}} {{pool}}', `sum by (job, pool) (millrace_pool_waiting{${I}})`)],
         }),
         timeseries({
@@ -349,7 +350,7 @@ export const pipeline = dashboard({
           description: 'Memory in use and the size of the append-only file. A full Redis refuses; it does not forget.',
           unit: 'bytes',
           w: 8,
-          runbook: 'durability',
+          runbook: 'redis-memory',
           targets: [
             series('memory', `max(millrace_redis_memory_bytes{${I}})`),
             series('memory limit', `max(millrace_redis_memory_max_bytes{${I}}) > 0`),
@@ -374,6 +375,7 @@ export const pipeline = dashboard({
           title: 'File descriptors',
           description: 'Open, as a share of what the process may open.',
           unit: 'percentunit',
+          runbook: 'descriptors-running-out',
           w: 8,
           thresholds: levels(0.8, 0.95),
           targets: [series('{{job}} {{instance}}', `process_open_fds{${I}} / process_max_fds{${I}}`)],

@@ -114,6 +114,13 @@ impl Stage {
         }
     }
 
+    /// This month, as far as a dashboard shows it when it is opened.
+    pub fn month(&self) -> View<'static> {
+        const DAY_S: f64 = 86_400.0;
+        let now = now();
+        View { from: now - 31.0 * DAY_S, to: now + 31.0 * DAY_S, ..self.view(Duration::from_secs(3_600)) }
+    }
+
     /// The same, for one project only.
     pub fn view_of_one(&self) -> View<'static> {
         let variables = &[("instance", ".*"), ("project", "1"), ("interval", "6h")];
