@@ -199,7 +199,7 @@ Worker on Either {
         "Packed bytes in the stream"
     BACKLOG_OLDEST_AGE: gauge "millrace_backlog_oldest_age_seconds" {}
         "Age of the oldest entry; 0 when nothing waits"
-    PARTITIONS_DAYS_AHEAD: gauge "millrace_partitions_days_ahead" {}
+    PARTITIONS_AHEAD: gauge "millrace_partitions_ahead" {}
         "Days from tomorrow on for which partitions exist; on files always 366"
     PARTITIONS_MADE: counter "millrace_partitions_made_total" {}
         "Partitions made"

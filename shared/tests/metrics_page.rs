@@ -25,6 +25,25 @@ fn the_page_lists_exactly_the_metrics_of_the_code_with_their_labels() {
 }
 
 #[test]
+fn every_link_to_the_runbook_leads_somewhere() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("docs");
+    let read = |name: &str| std::fs::read_to_string(docs.join(name)).unwrap();
+    let runbook = read("runbook.md");
+    let headings: Vec<String> = runbook
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .map(|heading| heading.to_lowercase().replace(' ', "-"))
+        .collect();
+    let metrics = read("metrics.md");
+    let links = metrics.split("](runbook.md#").skip(1).chain(runbook.split("](#").skip(1));
+    let anchors: Vec<&str> = links.map(|link| link.split(')').next().unwrap()).collect();
+    assert!(anchors.len() > 60, "the links were not found");
+    for anchor in anchors {
+        assert!(headings.iter().any(|heading| heading == anchor), "nothing stands at #{anchor}");
+    }
+}
+
+#[test]
 fn names_are_as_prometheus_wants_them() {
     for metric in METRICS {
         let name = metric.name;

@@ -302,7 +302,7 @@ pub fn backlog_events_max(events: u64) {
 pub fn upkeep_done(report: UpkeepReport) {
     count(PARTITIONS_MADE.only(), report.partitions_made);
     count(PARTITIONS_RETIRED.only(), report.partitions_retired);
-    set(PARTITIONS_DAYS_AHEAD.only(), f64::from(report.days_ahead));
+    set(PARTITIONS_AHEAD.only(), f64::from(report.days_ahead));
     set_now(&UPKEEP_LAST);
 }
 
