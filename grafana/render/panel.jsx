@@ -1,14 +1,24 @@
 // One panel, drawn with Grafana's own component for its kind.
 
-import { FieldType, dateTime, getFieldDisplayValues } from '@grafana/data';
+import { FieldType, dateTime, getDisplayValueAlignmentFactors, getFieldDisplayValues } from '@grafana/data';
 import { BarGauge, BigValue, PanelChrome, Table, TimeSeries, useTheme2 } from '@grafana/ui';
 import { dress, framesOf } from './frames.js';
 
 const GAP = 8;
+const SIX_HOURS_S = 6 * 60 * 60;
 
 function timeRange({ from, to }) {
   const range = { from: dateTime(from * 1000), to: dateTime(to * 1000) };
   return { ...range, raw: range };
+}
+
+// What PostgreSQL tells by the hour is shown from its first point to its last, six hours at least.
+function shown(frames, range, isSql) {
+  if (!isSql) return timeRange(range);
+  const times = frames.flatMap(({ fields }) => fields.filter(({ type }) => type === FieldType.time)).flatMap(({ values }) => values);
+  const [first, last] = [Math.min(...times) / 1000, Math.max(...times) / 1000];
+  const margin = Math.max(0, (SIX_HOURS_S - (last - first)) / 2);
+  return timeRange({ from: first - margin, to: last + margin });
 }
 
 const displayed = (panel, frames, theme, sparkline) =>
@@ -53,7 +63,7 @@ function Bars({ panel, frames, width, height }) {
         display={view?.getFieldDisplayProcessor(colIndex)}
         valueDisplayMode={valueMode}
         text={{ titleSize: 13, valueSize: 13 }}
-        alignmentFactors={{ title: values.map((value) => value.display.title).sort((a, b) => b.length - a.length)[0], text: '100,000 K' }}
+        alignmentFactors={getDisplayValueAlignmentFactors(values)}
         isOverflow={false}
       />
     </div>
@@ -83,7 +93,7 @@ function Inside({ panel, answers, range, width, height }) {
       return (
         <TimeSeries
           {...{ frames, width, height }}
-          timeRange={timeRange(range)}
+          timeRange={shown(frames, range, panel.targets[0].rawSql !== undefined)}
           timeZone="utc"
           legend={panel.options.legend}
           options={panel.options}

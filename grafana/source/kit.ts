@@ -200,7 +200,7 @@ export const timeseries = (
     ],
   },
   options: {
-    legend: { calcs: ['lastNotNull', 'max'], displayMode: 'table', placement: 'bottom', showLegend: true },
+    legend: { calcs: [], displayMode: 'list', placement: 'bottom', showLegend: true },
     tooltip: { mode: 'multi', sort: 'desc' },
   },
 });
@@ -213,7 +213,7 @@ export const bargauge = (said: Said & { thresholds?: Thresholds; max?: number; f
       unit: said.unit,
       min: 0,
       ...(said.max === undefined ? {} : { max: said.max }),
-      color: { mode: said.thresholds === undefined ? 'continuous-blues' : 'thresholds' },
+      color: said.thresholds === undefined ? { mode: 'fixed', fixedColor: 'semi-dark-blue' } : { mode: 'thresholds' },
       thresholds: said.thresholds ?? plain,
     },
     overrides: [],
@@ -238,7 +238,7 @@ export interface Column {
   unit?: string;
   width?: number;
   decimals?: number;
-  // As a bar against `max`, or as a coloured cell.
+  // As a bar against `max`, or coloured by its level.
   cell?: 'bar' | 'coloured';
   thresholds?: Thresholds;
   max?: number;
@@ -252,7 +252,7 @@ const columnProperties = (column: Column): { id: string; value: unknown }[] => [
   ...(column.max === undefined ? [] : [{ id: 'min', value: 0 }, { id: 'max', value: column.max }]),
   ...(column.thresholds === undefined ? [] : [{ id: 'thresholds', value: column.thresholds }]),
   ...(column.cell === 'bar' ? [{ id: 'custom.cellOptions', value: { type: 'gauge', mode: 'basic', valueDisplayMode: 'text' } }] : []),
-  ...(column.cell === 'coloured' ? [{ id: 'custom.cellOptions', value: { type: 'color-background', mode: 'basic' } }] : []),
+  ...(column.cell === 'coloured' ? [{ id: 'custom.cellOptions', value: { type: 'color-text' } }] : []),
   ...(column.hidden ? [{ id: 'custom.hidden', value: true }] : []),
 ];
 

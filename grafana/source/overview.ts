@@ -30,14 +30,12 @@ export const overview = dashboard({
           title: 'Accepted',
           description: 'Events answered 2xx for the first time: each of them must be stored, or kept as a dead letter.',
           unit: 'eps',
-          decimals: 0,
           targets: [series('accepted', rate('millrace_admitted_events_total'))],
         }),
         stat({
           title: 'Stored',
           description: 'Events committed in PostgreSQL. Below what is accepted, the backlog grows.',
           unit: 'eps',
-          decimals: 0,
           targets: [series('stored', rate('millrace_stored_events_total'))],
         }),
         stat({
@@ -265,7 +263,7 @@ export const overview = dashboard({
           title: 'What runs',
           description: 'Version and commit of each process.',
           unit: 'short',
-          h: 6,
+          h: 5,
           columns: { Time: { hidden: true }, Value: { hidden: true }, __name__: { hidden: true } },
           targets: [{ ...instant('', `millrace_build_info{${I}}`), format: 'table' }],
         }),

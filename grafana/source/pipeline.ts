@@ -150,7 +150,7 @@ export const pipeline = dashboard({
       panels: [
         timeseries({
           title: 'Where the lanes are',
-          description: 'Lanes in each phase on average; the rest wait for work. The phase that fills the lanes is what limits the rate.',
+          description: 'Lanes in each phase on average; the rest wait for work. The phase that fills them limits the rate. One that took long is told when it ends.',
           unit: 'short',
           w: 8,
           stacked: true,
@@ -359,10 +359,10 @@ export const pipeline = dashboard({
         }),
         timeseries({
           title: 'Processor time',
-          description: 'Cores in use by each process.',
+          description: 'Cores in use by each process, averaged over a minute.',
           unit: 'short',
           w: 8,
-          targets: [series('{{job}} {{instance}}', `rate(process_cpu_seconds_total{${I},job=~"ingest-api|stream-worker|millrace"}[$__rate_interval])`)],
+          targets: [series('{{job}} {{instance}}', `avg_over_time(rate(process_cpu_seconds_total{${I},job=~"ingest-api|stream-worker|millrace"}[$__rate_interval])[1m:])`)],
         }),
         timeseries({
           title: 'Memory',

@@ -107,8 +107,14 @@ export const projects = dashboard({
           columns: {
             'used of quota': { unit: 'percentunit', cell: 'bar', max: 1, thresholds: QUOTA_LEVELS, decimals: 1 },
             'at its end': { unit: 'percentunit', cell: 'coloured', thresholds: QUOTA_LEVELS, decimals: 0, width: 110 },
-            project: { width: 220 },
-            bytes: { unit: 'bytes' },
+            project: { width: 200 },
+            plan: { width: 110 },
+            'requests/min': { width: 110 },
+            quota: { width: 100 },
+            stored: { width: 100 },
+            bytes: { unit: 'bytes', width: 110 },
+            duplicates: { width: 100 },
+            dead: { width: 80 },
           },
           targets: [
             rows(`
@@ -126,8 +132,9 @@ SELECT name AS project, plan, requests_per_minute AS "requests/min", quota, used
         timeseries({
           title: 'Quota burn-down',
           description:
-            'Events left of the month, for projects with a quota. Dashed: at the pace since the month began, until nothing is left or the month ends.',
-          unit: 'short',
+            'Share of the month\'s events that is left, for projects with a quota. Dashed: at the pace since the month began, until nothing is left or the month ends.',
+          unit: 'percentunit',
+          max: 1,
           runbook: 'quota',
           w: 16,
           h: 10,
@@ -135,21 +142,22 @@ SELECT name AS project, plan, requests_per_minute AS "requests/min", quota, used
           targets: [
             course(`
 ${STANDING}, hours AS (
-  SELECT name, quota, least(hour + interval '1 hour', now()) AS time,
-         quota - sum(events - redriven) OVER (PARTITION BY project_id ORDER BY hour) AS remaining
+  SELECT name, least(hour + interval '1 hour', now()) AS time,
+         1 - sum(events - redriven) OVER (PARTITION BY project_id ORDER BY hour) / quota AS remaining
     FROM usage_hourly JOIN standing USING (project_id), month
    WHERE quota IS NOT NULL AND hour >= month.start
 )
-SELECT start AS time, name AS metric, quota::numeric AS value FROM standing, month WHERE quota IS NOT NULL
+SELECT start AS time, name AS metric, 1.0 AS value FROM standing, month WHERE quota IS NOT NULL
 UNION ALL SELECT time, name, greatest(remaining, 0) FROM hours
-UNION ALL SELECT now(), name, greatest(quota - used, 0) FROM standing WHERE quota IS NOT NULL
+UNION ALL SELECT now(), name, greatest(1 - used / quota::numeric, 0) FROM standing WHERE quota IS NOT NULL
 ORDER BY time`),
             course(`
 ${STANDING}
-SELECT now() AS time, name || ' projected' AS metric, greatest(quota - used, 0) AS value FROM standing WHERE quota IS NOT NULL
+SELECT now() AS time, name || ' projected' AS metric, greatest(1 - used / quota::numeric, 0) AS value
+  FROM standing WHERE quota IS NOT NULL
 UNION ALL
 SELECT start + least(finish - start, greatest(now() - start, (finish - start) * (quota / greatest(projected, 1))::float8)),
-       name || ' projected', greatest(quota - projected, 0)
+       name || ' projected', greatest(1 - projected / quota, 0)
   FROM standing, month WHERE quota IS NOT NULL
 ORDER BY time`),
           ],
