@@ -115,7 +115,7 @@ fn rates_follow_the_width_of_the_picture() {
         let (Question::Range(expression) | Question::Instant(expression)) = question else { return };
         for part in expression.split("rate(").skip(1) {
             let window =
-                part.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(window, _)| window);
+                part.split_once("}[").and_then(|(_, rest)| rest.split_once(']')).map(|(window, _)| window);
             assert_eq!(window, Some("$__rate_interval"), "{}: {expression}", panel.name());
         }
     });
