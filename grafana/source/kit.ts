@@ -169,7 +169,8 @@ export const timeseries = (
         lineWidth: said.bars ? 0 : 2,
         fillOpacity: said.bars ? 80 : said.stacked ? 40 : 8,
         gradientMode: said.stacked || said.bars ? 'none' : 'opacity',
-        showPoints: 'never',
+        // So that a course of one point is seen, too.
+        showPoints: 'auto',
         spanNulls: false,
         axisPlacement: 'auto',
         axisLabel: '',

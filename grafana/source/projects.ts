@@ -142,13 +142,14 @@ SELECT name AS project, plan, requests_per_minute AS "requests/min", quota, used
           targets: [
             course(`
 ${STANDING}, hours AS (
-  SELECT name, least(hour + interval '1 hour', now()) AS time,
-         1 - sum(events - redriven) OVER (PARTITION BY project_id ORDER BY hour) / quota AS remaining
+  SELECT name, hour, (events - redriven) / quota::numeric AS used,
+         sum(events - redriven) OVER (PARTITION BY project_id ORDER BY hour) / quota AS used_until
     FROM usage_hourly JOIN standing USING (project_id), month
    WHERE quota IS NOT NULL AND hour >= month.start
 )
 SELECT start AS time, name AS metric, 1.0 AS value FROM standing, month WHERE quota IS NOT NULL
-UNION ALL SELECT time, name, greatest(remaining, 0) FROM hours
+UNION ALL SELECT hour, name, greatest(1 - used_until + used, 0) FROM hours
+UNION ALL SELECT least(hour + interval '1 hour', now()), name, greatest(1 - used_until, 0) FROM hours
 UNION ALL SELECT now(), name, greatest(1 - used / quota::numeric, 0) FROM standing WHERE quota IS NOT NULL
 ORDER BY time`),
             course(`

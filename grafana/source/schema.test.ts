@@ -20,7 +20,7 @@ const MISTAKES: [string, string, string][] = [
   ['a value that option cannot have', '"graphMode": "area"', '"graphMode": "aria"'],
   ['an option of another kind of panel', '"textMode": "auto"', '"textMode": "auto", "displayMode": "gradient"'],
   ['a number written as text', '"lineWidth": 2', '"lineWidth": "2"'],
-  ['a field of a graph that is none', '"showPoints": "never"', '"showPoint": "never"'],
+  ['a field of a graph that is none', '"showPoints": "auto"', '"showPoint": "auto"'],
   ['an unknown way to colour', '"mode": "palette-classic"', '"mode": "palette-classical"'],
   ['a level without a colour', '"color": "orange",', ''],
   ['an unknown kind of variable', '"type": "constant"', '"type": "constants"'],
