@@ -1,9 +1,10 @@
 // Is it healthy, at a glance? Figures first, the courses they come from below.
 
 import {
-  AGE_LEVELS, ERROR_LEVELS, INSTANCE, LATENCY_LEVELS, atLeast, dashboard, instant, intervals, levels, none, series, stat, states,
+  AGE_LEVELS, ERROR_LEVELS, LATENCY_LEVELS, atLeast, dashboard, instant, levels, none, series, stat, states,
   table, timeseries,
 } from './kit.js';
+import { INSTANCE, intervals } from './variables.js';
 
 const I = 'instance=~"$instance"';
 const rate = (metric: string, more = '') => `sum(rate(${metric}{${I}${more}}[$__rate_interval]))`;

@@ -1,6 +1,7 @@
 // Where is the time, and what is stuck? The way of an event, from the socket to the disk of PostgreSQL, one section a stage.
 
-import { AGE_LEVELS, INSTANCE, LATENCY_LEVELS, dashboard, intervals, levels, series, timeseries } from './kit.js';
+import { AGE_LEVELS, LATENCY_LEVELS, dashboard, levels, series, timeseries } from './kit.js';
+import { INSTANCE, intervals } from './variables.js';
 
 const I = 'instance=~"$instance"';
 const rate = (metric: string, more = '') => `sum(rate(${metric}{${I}${more}}[$__rate_interval]))`;

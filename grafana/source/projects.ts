@@ -2,8 +2,9 @@
 // secret; Prometheus knows no projects.
 
 import {
-  INSTANCE, PROJECT, bargauge, course, dashboard, instant, intervals, levels, none, rows, series, stat, table, timeseries,
+  bargauge, course, dashboard, instant, levels, none, rows, series, stat, table, timeseries,
 } from './kit.js';
+import { INSTANCE, PROJECT, intervals } from './variables.js';
 
 const I = 'instance=~"$instance"';
 const CHOSEN = 'project_id IN (${project:csv})';

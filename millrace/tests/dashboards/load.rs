@@ -89,12 +89,12 @@ impl Client {
 
     async fn turn(&mut self, number: usize, events: usize) {
         let mut batch: Vec<_> = (0..events).map(|_| event("order_completed")).collect();
-        if number % 9 == 0 {
+        if number.is_multiple_of(9) {
             batch.extend(self.last.iter().take(3).cloned());
         }
-        let poisoned = u64::from(number % 25 == 0);
+        let poisoned = u64::from(number.is_multiple_of(25));
         batch.extend((0..poisoned).map(|_| event(POISON)));
-        let invalid = if number % 11 == 0 {
+        let invalid = if number.is_multiple_of(11) {
             vec![r#"{"name":""}"#.to_owned(), r#"{"nam":"x"}"#.to_owned()]
         } else {
             vec![]
@@ -107,7 +107,7 @@ impl Client {
             self.shared.poisoned.fetch_add(poisoned, Ordering::Relaxed);
             self.shared.invalid.fetch_add(refused, Ordering::Relaxed);
             self.last = batch;
-            if number % 13 == 0 {
+            if number.is_multiple_of(13) {
                 self.post("/v1/events", &body, &[("idempotency-key", &idempotency)]).await;
             }
         }
