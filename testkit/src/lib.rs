@@ -5,6 +5,7 @@
 //! - [`Program`] is one of our own binaries as a process; [`drill_build`] makes those that can be made to die and to err.
 //! - [`chaos::ChaosProxy`] is a bad network between any two of them.
 //! - [`Shim`] gives such a process a disk and a clock that obey, [`Tmpfs`] a disk that runs full.
+//! - [`Prometheus`] is the genuine one, too; [`grafana`] reads our dashboards and asks for each panel what Grafana would.
 //! - [`http`] speaks to it, well or badly; an [`Upload`] may break off in the middle; an [`HttpProxy`] between it and a client spoils chosen requests.
 //! - [`oracle`] posts events that can be told apart and knows what the store must hold afterwards.
 //! - [`eventually`] waits for a fact instead of for a time.
@@ -18,10 +19,12 @@ mod cluster;
 mod drills;
 mod eventually;
 mod folder;
+pub mod grafana;
 pub mod http;
 pub mod oracle;
 mod postgres;
 mod program;
+mod prometheus;
 mod proxy;
 mod redis;
 mod server;
@@ -33,6 +36,7 @@ pub use drills::drill_build;
 pub use eventually::{Fact, eventually};
 pub use postgres::{Database, Postgres};
 pub use program::{Finished, Launch, Limits, Program};
+pub use prometheus::{Asked, Prometheus, Sample, Series};
 pub use proxy::{Done, HttpProxy, Spoil};
 pub use redis::Redis;
 pub use server::ServerOptions;

@@ -1,0 +1,70 @@
+// What can be chosen above the panels, and the two data sources, which are chosen there, too.
+
+import type { Variable } from './schema.js';
+
+export const PROMETHEUS = { type: 'prometheus', uid: '${prometheus}' } as const;
+export const POSTGRES = { type: 'grafana-postgresql-datasource', uid: '${postgres}' } as const;
+
+const dataSource = (name: string, label: string, query: string, uid: string): Variable => ({
+  type: 'datasource',
+  name,
+  label,
+  query,
+  current: { text: label, value: uid },
+  multi: false,
+  includeAll: false,
+});
+
+// What every dashboard lets choose.
+export const COMMON: Variable[] = [
+  dataSource('prometheus', 'Prometheus', PROMETHEUS.type, 'millrace-prometheus'),
+  dataSource('postgres', 'PostgreSQL', POSTGRES.type, 'millrace-postgres'),
+  {
+    type: 'constant',
+    name: 'runbook',
+    label: 'Runbook',
+    description: 'Where docs/runbook.md can be read',
+    hide: 2,
+    query: '/public/millrace/runbook.md',
+  },
+];
+
+// Of the processes that show our metrics, those that are looked at.
+export const INSTANCE: Variable = {
+  type: 'query',
+  name: 'instance',
+  label: 'Instance',
+  datasource: PROMETHEUS,
+  query: { query: 'label_values(millrace_build_info, instance)', refId: 'instance' },
+  refresh: 2,
+  sort: 1,
+  multi: true,
+  includeAll: true,
+  allValue: '.*',
+  current: { text: ['All'], value: ['$__all'] },
+};
+
+// All of them are told as a query, not as a list: there may be many.
+export const PROJECT: Variable = {
+  type: 'query',
+  name: 'project',
+  label: 'Project',
+  datasource: POSTGRES,
+  query: 'SELECT name AS __text, project_id AS __value FROM projects ORDER BY name',
+  refresh: 2,
+  sort: 0,
+  multi: true,
+  includeAll: true,
+  allValue: 'SELECT project_id FROM projects',
+  current: { text: ['All'], value: ['$__all'] },
+};
+
+export const intervals = (description: string, choices: string[]): Variable => ({
+  type: 'interval',
+  name: 'interval',
+  label: 'Interval',
+  description,
+  query: choices.join(','),
+  refresh: 2,
+  current: { text: choices[0]!, value: choices[0]! },
+});

@@ -1,0 +1,255 @@
+//! A whole installation on real servers with a real Prometheus that looks at it, and the role that Grafana asks as.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use testkit::grafana::{Panel, Question, View};
+use testkit::{Asked, Postgres, Program, Prometheus, Redis, Series, eventually};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+/// Generous: a deadline that is met only by a defect.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+/// The projects, their plans and their keys.
+pub const PROJECTS: &[(&str, &str)] = &[
+    ("storefront", "enterprise"),
+    ("warehouse", "enterprise"),
+    ("mobile-app", "pro"),
+    ("hobby", "free"),
+    ("trial", "trial"),
+];
+/// Events a month on the plan `trial`.
+pub const TRIAL_EVENTS: u64 = 2_000;
+/// The name of an event that this PostgreSQL refuses.
+pub const POISON: &str = "poison";
+
+/// Everything, and when it began.
+pub struct Stage {
+    // They stop before what they run on does.
+    pub prometheus: Prometheus,
+    _programs: [Program; 2],
+    pub postgres: Postgres,
+    _redis: Redis,
+    reader: Client,
+    pub api: SocketAddr,
+    settings: Vec<(&'static str, String)>,
+    began: f64,
+}
+
+/// What a question was answered with.
+pub enum Answered {
+    Course(Vec<Series>),
+    Rows(Rows),
+}
+
+/// Rows of PostgreSQL, as text.
+pub struct Rows {
+    pub columns: Vec<(String, Type)>,
+    pub rows: Vec<Vec<Option<String>>>,
+}
+
+/// The key of a project, which is known beforehand.
+pub fn key_of(project: &str) -> String {
+    format!("mk_dashboards_{project}")
+}
+
+pub fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+impl Stage {
+    /// Starts everything, with projects that nobody has used yet.
+    pub async fn start() -> Self {
+        let (redis, postgres) = tokio::join!(Redis::start(), Postgres::start());
+        let settings = vec![
+            ("REDIS_URL", redis.url()),
+            ("DATABASE_URL", postgres.url()),
+            ("LISTEN_ADDR", "127.0.0.1:0".to_owned()),
+            ("METRICS_ADDR", "127.0.0.1:0".to_owned()),
+        ];
+        run(&settings, &["migrate"]).await;
+        make_projects(&settings).await;
+        let reader = make_reader(&postgres).await;
+        let refuses = format!("ALTER TABLE events ADD CONSTRAINT no_poison CHECK (name <> '{POISON}')");
+        postgres.connect().await.batch_execute(&refuses).await.unwrap();
+        let variables = variables(&settings);
+        let mut api = Program::start("ingest-api", &variables);
+        let mut worker = Program::start("stream-worker", &variables);
+        let address = api.address().await;
+        let jobs =
+            [("ingest-api", api.metrics_address().await), ("stream-worker", worker.metrics_address().await)];
+        let prometheus = Prometheus::start(&jobs).await;
+        let (programs, began) = ([api, worker], now());
+        Self {
+            prometheus,
+            _programs: programs,
+            postgres,
+            _redis: redis,
+            reader,
+            api: address,
+            settings,
+            began,
+        }
+    }
+
+    /// Runs a command of the operator's; it may well complain.
+    pub async fn operate(&self, arguments: &[&str]) {
+        Program::run("millrace", arguments, &variables(&self.settings)).await;
+    }
+
+    /// From the beginning until now, in steps that fit it.
+    pub fn view(&self, step: Duration) -> View<'static> {
+        View {
+            from: self.began,
+            to: now(),
+            step,
+            scraped_every: Prometheus::SCRAPES_EVERY,
+            variables: &[
+                ("instance", ".*"),
+                ("project", "SELECT project_id FROM projects"),
+                ("interval", "1h"),
+            ],
+        }
+    }
+
+    /// This month, as far as a dashboard shows it when it is opened.
+    pub fn month(&self) -> View<'static> {
+        const DAY_S: f64 = 86_400.0;
+        let now = now();
+        View { from: now - 31.0 * DAY_S, to: now + 31.0 * DAY_S, ..self.view(Duration::from_secs(3_600)) }
+    }
+
+    /// The same, for one project only.
+    pub fn view_of_one(&self) -> View<'static> {
+        let variables = &[("instance", ".*"), ("project", "1"), ("interval", "6h")];
+        View { variables, ..self.view(Duration::from_secs(1)) }
+    }
+
+    /// Asks one question of a panel as Grafana would.
+    pub async fn ask(&self, question: Question<'_>, view: &View<'_>) -> Result<Answered, String> {
+        match question {
+            Question::Range(expression) => {
+                let asked = Asked::Range { from: view.from, to: view.to, step_s: view.step.as_secs_f64() };
+                self.prometheus.ask(&view.promql(expression), asked).await.map(Answered::Course)
+            }
+            Question::Instant(expression) => {
+                self.prometheus.ask(&view.promql(expression), Asked::At(view.to)).await.map(Answered::Course)
+            }
+            Question::Sql(sql) => self.rows(&view.sql(sql)).await.map(Answered::Rows),
+        }
+    }
+
+    /// Rows, read as the role that Grafana asks as.
+    pub async fn rows(&self, sql: &str) -> Result<Rows, String> {
+        let failed = |error: tokio_postgres::Error| {
+            format!("{}\n{sql}", error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string))
+        };
+        let statement = self.reader.prepare(sql).await.map_err(failed)?;
+        let columns = statement
+            .columns()
+            .iter()
+            .map(|column| (column.name().to_owned(), column.type_().clone()))
+            .collect();
+        let messages = self.reader.simple_query(sql).await.map_err(failed)?;
+        let rows = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
+            }
+            _ => None,
+        });
+        Ok(Rows { columns, rows: rows.collect() })
+    }
+
+    /// The places of the questions of a panel that are answered with nothing to draw.
+    pub async fn empty_questions(&self, panel: Panel<'_>, view: &View<'_>) -> Vec<usize> {
+        let mut empty = Vec::new();
+        for (at, question) in panel.questions().enumerate() {
+            let answered =
+                self.ask(question, view).await.unwrap_or_else(|error| panic!("{}: {error}", panel.name()));
+            if !answered.has_something() {
+                empty.push(at);
+            }
+        }
+        empty
+    }
+
+    /// Waits until nothing waits in the stream any more: as many events are accounted for as were accepted.
+    pub async fn drained(&self, accepted: u64) {
+        eventually(PATIENCE, "every accepted event to be stored", async || {
+            let sum = "SELECT sum(events + duplicates + dead) AS accounted FROM usage_hourly";
+            let accounted = self.rows(sum).await?.number(0, "accounted");
+            if accounted == accepted as f64 { Ok(()) } else { Err(format!("{accounted} of {accepted}")) }
+        })
+        .await;
+    }
+}
+
+impl Answered {
+    /// At least one series with a number in it, or one row.
+    pub fn has_something(&self) -> bool {
+        match self {
+            Self::Course(series) => {
+                series.iter().any(|series| series.samples.iter().any(|sample| !sample.value.is_nan()))
+            }
+            Self::Rows(rows) => !rows.rows.is_empty(),
+        }
+    }
+
+    pub fn course(self) -> Vec<Series> {
+        let Self::Course(series) = self else { panic!("Prometheus was not asked") };
+        series
+    }
+
+    pub fn rows(self) -> Rows {
+        let Self::Rows(rows) = self else { panic!("PostgreSQL was not asked") };
+        rows
+    }
+}
+
+impl Rows {
+    /// What stands in a column, as a number; nothing is 0.
+    pub fn number(&self, row: usize, column: &str) -> f64 {
+        let at = self.columns.iter().position(|(name, _)| name == column);
+        let at = at.unwrap_or_else(|| panic!("no column {column} in {:?}", self.columns));
+        self.rows[row][at].as_deref().map_or(0.0, |text| text.parse().unwrap())
+    }
+}
+
+fn variables<'a>(settings: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
+    settings.iter().map(|(name, value)| (*name, value.as_str())).collect()
+}
+
+async fn run(settings: &[(&'static str, String)], arguments: &[&str]) {
+    let finished = Program::run("millrace", arguments, &variables(settings)).await;
+    assert_eq!(finished.code, Some(0), "{arguments:?}: {finished:?}");
+}
+
+async fn make_projects(settings: &[(&'static str, String)]) {
+    let (events, rate) = (TRIAL_EVENTS.to_string(), "6000");
+    run(settings, &["plan", "set", "trial", "--requests-per-minute", rate, "--events-per-month", &events])
+        .await;
+    for (name, plan) in PROJECTS {
+        run(settings, &["project", "create", name, "--plan", plan, "--key", &key_of(name)]).await;
+    }
+}
+
+/// Makes the role as an operator does, and connects as it.
+async fn make_reader(postgres: &Postgres) -> Client {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("grafana").join("reader.sql");
+    // Twice: whoever repeats it changes nothing.
+    for _ in 0..2 {
+        let mut psql = Command::new("psql");
+        psql.arg(postgres.url())
+            .args(["-q", "-v", "ON_ERROR_STOP=1", "-v", "password=read only", "-f"])
+            .arg(&script);
+        let finished = psql.output().expect("psql comes with PostgreSQL");
+        assert!(finished.status.success(), "{}", String::from_utf8_lossy(&finished.stderr));
+    }
+    let mut config = postgres.config();
+    let (client, connection) = config.user("millrace_dashboards").connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("SET TimeZone = 'UTC'").await.unwrap();
+    client
+}
