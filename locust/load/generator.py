@@ -39,6 +39,8 @@ def run(profile: Profile, host: str, keys: Sequence[str], folder: Path, processe
         )
         try:
             code = child.wait(timeout=profile.seconds + STOP_TIMEOUT_S + GRACE_S)
+        except subprocess.TimeoutExpired:
+            code = "no end of it"
         finally:
             if child.poll() is None:
                 child.terminate()
@@ -57,5 +59,6 @@ def _command(profile: Profile, host: str, folder: Path, processes: int) -> list[
     command += ["--stop-timeout", str(STOP_TIMEOUT_S), "--exit-code-on-error", "0", "--only-summary"]
     if processes > 1:
         # A port of its own for the processes to meet on, so that two runs can be beside each other.
-        command += ["--processes", str(processes), "--master-bind-port", str(free_port())]
+        port = str(free_port())
+        command += ["--processes", str(processes), "--master-bind-port", port, "--master-port", port]
     return command

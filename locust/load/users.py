@@ -14,6 +14,7 @@ from pathlib import Path
 from locust import FastHttpUser, LoadTestShape, between, constant, events, task
 from locust.env import Environment
 from locust.runners import WorkerRunner
+from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_WAITING
 
 from load.events import FUNNEL, Event, Repeater, event, visit
 from load.ledger import ACCEPTED, OVER_PLAN, Ledger
@@ -48,6 +49,12 @@ class Sender(FastHttpUser):
         self.chance = random.Random()
         self.subject = f"visitor-{self.chance.randrange(100_000)}"
         self.repeater = Repeater(self.chance)
+
+    def stop(self, force: bool = False) -> bool:
+        """Lets a wait end before the user does: one that is killed while it wakes up is killed inside its next request."""
+        if self._state == LOCUST_STATE_WAITING and not force:
+            self._state = LOCUST_STATE_RUNNING
+        return super().stop(force)
 
     def post_batch(self, batch: list[Event]) -> None:
         """Sends it, a few of its events replaced by such as were accepted before."""
