@@ -16,7 +16,7 @@ from load.profiles import PROFILES, Profile
 from load.result import Result
 from load.service import Period, Project, Unanswered
 from load.stack import CannotStart, Stack
-from load.watch import Samples, Watch, write_csv
+from load.watch import Watch, write_csv
 
 FAILED, CANNOT = 1, 2
 
@@ -48,6 +48,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=1, help="of Locust, for loads that one core cannot make")
     parser.add_argument("--no-latency", action="store_true", help="do not judge p95, as on a machine others use as well")
     parser.add_argument("--p95-ms", type=float, help="judge p95 by this instead")
+    parser.add_argument(
+        "--patience", type=float, default=30.0, metavar="SECONDS", help="without anything stored, until it counts as lost (30)"
+    )
     parser.add_argument("--out", type=Path, help="folder of the results (target/load/PROFILE-TIME)")
     options = parser.parse_args(arguments)
     if options.processes < 1 or (options.minutes is not None and options.minutes <= 0):
@@ -131,18 +134,23 @@ def load_and_judge(profile: Profile, options: argparse.Namespace, folder: Path, 
     ]
     grown = checks.memory(watch.samples.memory, profile.thresholds)
     result.checks += [grown] if grown else []
-    result.checks += conservation(result, target, period, before, ledger)
+    result.checks += conservation(result, target, options.patience, period, before, ledger)
     if (folder / "ledger.json").is_file():
         plots.draw(folder)
     return result
 
 
 def conservation(
-    result: Result, target: Installation, period: Period, before: list[books.Usage], ledger: books.Ledger
+    result: Result,
+    target: Installation,
+    patience_s: float,
+    period: Period,
+    before: list[books.Usage],
+    ledger: books.Ledger,
 ) -> list[checks.Check]:
     """By the ledger of those who sent, and by the operator's audit."""
     try:
-        settled = books.wait_until_settled(target.projects, period, before, ledger)
+        settled = books.wait_until_settled(target.projects, period, before, ledger, patience_s)
         result.drained_s = settled.drained_s
         found = checks.conservation(ledger, settled)
     except Unanswered as problem:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from load.ledger import Account, Ledger
 from load.service import Period, Project, Usage
 
-# As long as something still arrives, there is patience; when nothing has for so long, nothing will.
-SILENCE_S = 30.0
 # What was sent without an answer may be under way; it gets so long after the last change.
 STRAGGLERS_S = 3.0
 BETWEEN_LOOKS_S = 0.25
@@ -28,9 +26,9 @@ def read(projects: Sequence[Project], period: Period) -> list[Usage]:
 
 
 def wait_until_settled(
-    projects: Sequence[Project], period: Period, before: Sequence[Usage], ledger: Ledger
+    projects: Sequence[Project], period: Period, before: Sequence[Usage], ledger: Ledger, patience_s: float
 ) -> Settled:
-    """Waits until the service has everything it accepted, or until nothing has moved for half a minute."""
+    """Waits until the service has everything it accepted, or until nothing has arrived for so long that nothing will."""
     begun = changed = time.monotonic()
     usage: list[Usage] = []
     while True:
@@ -39,7 +37,7 @@ def wait_until_settled(
             usage, changed = now, time.monotonic()
         accounts = [ledger.of(number) for number in range(len(projects))]
         is_complete = all(got.total >= account.events_accepted for got, account in zip(usage, accounts, strict=True))
-        patience = SILENCE_S
+        patience = patience_s
         if is_complete:
             patience = STRAGGLERS_S if any(account.events_unknown for account in accounts) else 0.0
         if time.monotonic() - changed >= patience:

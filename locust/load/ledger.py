@@ -1,7 +1,7 @@
 """What was sent and what was answered, written down by those who sent it. No I/O.
 
-A ledger is nothing but sums, so ledgers of several processes are merged by adding them up. Projects are told apart by the place of
-their key in the list of keys, which is the only thing of a key that is ever written down.
+A ledger is nothing but sums, so ledgers of several processes are merged by adding them up. Projects are told apart by the place
+of their key in the list of keys, which is the only thing of a key that is ever written down.
 """
 
 import dataclasses

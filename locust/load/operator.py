@@ -46,9 +46,7 @@ class Operator:
 
     def _finish(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(self._program), *arguments]
-        return subprocess.run(
-            command, env=self._variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
+        return subprocess.run(command, env=self._variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 
 def find_program(name: str, folder: Path | None) -> Path | None:

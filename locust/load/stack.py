@@ -32,8 +32,9 @@ class CannotStart(Exception):
 class Stack:
     """Running from `with` to its end."""
 
-    def __init__(self, programs: Path | None = None) -> None:
+    def __init__(self, programs: Path | None = None, redis: Sequence[str] = REDIS) -> None:
         self._programs = programs
+        self._redis = redis
         self._children: list[subprocess.Popen] = []
         self.variables: dict[str, str] = {}
         self.host = ""
@@ -85,7 +86,7 @@ class Stack:
         server = need("redis-server", "redis-server")
         data = self.folder / "redis"
         data.mkdir()
-        command = [server, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(data), *REDIS]
+        command = [server, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(data), *self._redis]
         child, log = self._launch("redis", [*MORTAL, *command])
         wait_until("Redis to start", lambda: "Ready to accept connections" in alive(child, log))
 
