@@ -62,7 +62,7 @@ def _steady(name: str, says: str, users: int, seconds: float, **special: object)
 PROFILES = {
     profile.name: profile
     for profile in (
-        _steady("smoke", "ten visitors for twenty seconds: does it work at all", 10, 20),
+        _steady("smoke", "a few visitors for a moment: does it work at all", 10, 20),
         _steady("load-50-users", "an ordinary day", 50, 90),
         _steady("load-100-users", "a good day", 100, 90),
         _steady("sustained-10m", "an ordinary day for ten minutes", 50, 600),
@@ -82,7 +82,7 @@ PROFILES = {
         ),
         _steady(
             "soak",
-            "twenty visitors for an hour: does memory grow",
+            "few visitors for a long time: does memory grow",
             20,
             3600,
             thresholds=Thresholds(memory_mb_per_hour=10.0),
