@@ -38,11 +38,11 @@ def overview(results: list[Result]) -> str:
 def section(result: Result, folder: Path) -> str:
     """One run."""
     passed = "passed" if verdict(result.checks) else "failed"
-    users = f"up to {result.users} `{result.user}`s for {result.seconds:g} s"
+    users = f"Up to {result.users} `{result.user}`s for {result.seconds:g} s"
     processes = "" if result.processes == 1 else f" from {result.processes} processes"
     parts = [
         f"## {result.profile}: {passed}",
-        f"{PROFILES[result.profile].says.capitalize()}: {users}{processes}, begun {result.began}.",
+        f"{PROFILES[result.profile].says.capitalize()}. {users}{processes}, begun {result.began}.",
     ]
     parts.append(checks_table(result.checks))
     if result.over_plan:

@@ -62,15 +62,15 @@ def _steady(name: str, says: str, users: int, seconds: float, **special: object)
 PROFILES = {
     profile.name: profile
     for profile in (
-        _steady("smoke", "a few visitors for a moment: does it work at all", 10, 20),
+        _steady("smoke", "a few visitors for a moment, to see whether it works at all", 10, 20),
         _steady("load-50-users", "an ordinary day", 50, 90),
         _steady("load-100-users", "a good day", 100, 90),
         _steady("sustained-10m", "an ordinary day for ten minutes", 50, 600),
         _steady("realistic-1000-users", "more than the pro project's plan allows", 1000, 180),
         _steady(
             "stress",
-            "batches of 200 events from twenty senders that never wait",
-            20,
+            "batches of 200 events from ten senders that never wait",
+            10,
             60,
             user="StressUser",
             plans=("enterprise",) * 5,
@@ -82,7 +82,7 @@ PROFILES = {
         ),
         _steady(
             "soak",
-            "few visitors for a long time: does memory grow",
+            "few visitors for a long time, to see whether memory grows",
             20,
             3600,
             thresholds=Thresholds(memory_mb_per_hour=10.0),

@@ -9,7 +9,7 @@ def markdown(result: Result) -> str:
     passed = "PASSED" if verdict(result.checks) else "FAILED"
     parts = [
         f"# {result.profile}: {passed}",
-        f"{result.says.capitalize()}: up to {result.users} {result.user}s, {result.seconds:g} s, began {result.began}. "
+        f"{result.says.capitalize()}. Up to {result.users} {result.user}s, {result.seconds:g} s, began {result.began}. "
         f"On {result.machine}.",
         checks_table(result.checks),
         figures_table([result]),
