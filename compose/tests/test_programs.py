@@ -16,7 +16,6 @@ from load.stack import Stack, answers, wait_until
 from started import Program, environment
 from written import PROJECT, services
 
-EVENT = b'{"events":[{"name":"signed_up","subject":"user-1"}]}'
 HTTP_OK = str(PROJECT / "compose" / "http-ok")
 
 

@@ -10,12 +10,17 @@ from datetime import UTC, datetime, timedelta
 from load.plan import Plan
 
 TIMEOUT_S = 15.0
-# A key that was made just now is known to every API process within seconds.
+# A key that was made just now is known to every API process within seconds, and a process that starts knows none yet.
 KEY_DEADLINE_S = 60.0
+NOT_YET = (401, 503)
 
 
 class Unanswered(Exception):
-    """The service gave no answer that can be used."""
+    """The service gave no answer that can be used. `status` is 0 when it gave none."""
+
+    def __init__(self, says: str, status: int = 0) -> None:
+        super().__init__(says)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,13 @@ class Project:
         return Plan(plain["plan"], requests["per_minute"], requests["burst"], requests["left"])
 
     def limits_when_known(self) -> Plan:
-        """The same, waiting for a key that is too new to be known everywhere."""
+        """The same, waiting for a key that is too new to be known everywhere, and for a service that starts."""
         deadline = time.monotonic() + KEY_DEADLINE_S
         while True:
             try:
                 return self.limits()
             except Unanswered as problem:
-                if "401" not in str(problem) or time.monotonic() > deadline:
+                if problem.status not in NOT_YET or time.monotonic() > deadline:
                     raise
                 time.sleep(0.3)
 
@@ -79,6 +84,7 @@ class Project:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as refusal:
-            raise Unanswered(f"GET {path} was answered {refusal.code}: {refusal.read(300).decode()}") from refusal
+            says = f"GET {path} was answered {refusal.code}: {refusal.read(300).decode()}"
+            raise Unanswered(says, refusal.code) from refusal
         except (OSError, ValueError) as problem:
             raise Unanswered(f"GET {self._host}{path}: {problem}") from problem
