@@ -1,7 +1,7 @@
 """Who loads: users as Locust runs them, and the ledger they keep.
 
-Runs inside Locust's processes, of which there may be several: those that only send report their part of the ledger to the
-one that leads, along with Locust's own figures, and that one writes it down when all is over.
+Runs inside Locust's processes, of which there may be several: when the load is over, those that send report their ledgers to the
+one that leads, which adds them up and writes them down.
 """
 
 import json
@@ -11,9 +11,11 @@ import time
 from itertools import count
 from pathlib import Path
 
+import gevent
 from locust import FastHttpUser, LoadTestShape, between, constant, events, task
 from locust.env import Environment
-from locust.runners import WorkerRunner
+from locust.rpc import Message
+from locust.runners import MasterRunner, WorkerRunner
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_WAITING
 
 from load.events import FUNNEL, Event, Repeater, body, event, visit
@@ -21,13 +23,17 @@ from load.ledger import ACCEPTED, OVER_PLAN, Ledger
 
 PATH = "/v1/events"
 STRESS_EVENTS = 200
-REPORTED = "millrace_ledger"
+# Messages between the processes of Locust.
+OVER, REPORTED = "millrace_over", "millrace_ledger"
+# Beyond the time that users have to finish.
+COLLECT_GRACE_S = 30
 
 KEYS = [key.strip() for key in os.environ.get("MILLRACE_KEYS", "").split(",") if key.strip()]
 STAGES = json.loads(os.environ.get("LOAD_STAGES", "[]"))
 LEDGER_FILE = os.environ.get("LOAD_LEDGER")
 
 ledger = Ledger()
+_reported: set[str] = set()
 _turn = count(random.randrange(1_000))
 
 
@@ -112,24 +118,41 @@ if STAGES:
                 if left < stage["seconds"]:
                     return stage["users"], stage["spawn_rate"]
                 left -= stage["seconds"]
+            if isinstance(self.runner, MasterRunner):
+                _collect(self.runner)
             return None
 
 
-@events.report_to_master.add_listener
-def _report(client_id: str, data: dict[str, object]) -> None:
-    data[REPORTED] = ledger.take()
+def _end_and_report(environment: Environment, **_: object) -> None:
+    """In a process that sends: everybody finishes, and the ledger goes to the one that leads."""
+    environment.runner.stop()
+    environment.runner.send_message(REPORTED, ledger.take())
 
 
-@events.worker_report.add_listener
-def _take_up(client_id: str, data: dict[str, object]) -> None:
-    ledger.add(Ledger.from_json(data.get(REPORTED, {})))
+def _take_up(msg: Message, **_: object) -> None:
+    ledger.add(Ledger.from_json(msg.data))
+    _reported.add(msg.node_id)
+
+
+def _collect(runner: MasterRunner) -> None:
+    """Locust waits half a second for last reports, and users may need longer to finish what they have begun."""
+    wanted = runner.worker_count
+    runner.send_message(OVER)
+    with gevent.Timeout(runner.environment.stop_timeout + COLLECT_GRACE_S, False):
+        while len(_reported) < wanted:
+            gevent.sleep(0.05)
 
 
 @events.init.add_listener
-def _write_at_the_end(environment: Environment, **_: object) -> None:
-    if LEDGER_FILE is None or isinstance(environment.runner, WorkerRunner):
+def _keep_one_ledger(environment: Environment, **_: object) -> None:
+    runner = environment.runner
+    if isinstance(runner, WorkerRunner):
+        runner.register_message(OVER, _end_and_report, concurrent=True)
         return
+    if isinstance(runner, MasterRunner):
+        runner.register_message(REPORTED, _take_up)
 
     @environment.events.quit.add_listener
     def _write(exit_code: int, **_: object) -> None:
-        Path(LEDGER_FILE).write_text(json.dumps(ledger.to_json()), encoding="utf-8")
+        if LEDGER_FILE is not None:
+            Path(LEDGER_FILE).write_text(json.dumps(ledger.to_json()), encoding="utf-8")
