@@ -1,27 +1,52 @@
 # syntax=docker/dockerfile:1
-# One image with the three programs; compose.yaml starts each of them by name.
+# Two images: `programs` has the three programs, `load` has Locust and the operator's command. compose.yaml starts each by name.
 
 FROM rust:1.95-slim-bookworm AS build
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends build-essential && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-COPY . .
-# Dependencies and everything that did not change come from the cache; only the programs leave it.
-RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/src/target \
-    cargo build --release --locked -p ingest-api -p stream-worker -p millrace \
+
+# Dependencies first, with nothing of ours in the sources: this layer is made again only when a manifest changes.
+COPY Cargo.toml Cargo.lock ./
+COPY shared/Cargo.toml shared/
+COPY ingest-api/Cargo.toml ingest-api/
+COPY stream-worker/Cargo.toml stream-worker/
+COPY millrace/Cargo.toml millrace/
+COPY testkit/Cargo.toml testkit/
+COPY bench/Cargo.toml bench/
+COPY faults/Cargo.toml faults/
+RUN for crate in shared ingest-api stream-worker millrace testkit bench faults; do \
+        mkdir "$crate/src" && touch "$crate/src/lib.rs" && echo 'fn main() {}' >"$crate/src/main.rs" || exit 1; \
+    done \
+    && mkdir faults/tests && touch faults/tests/quick.rs faults/tests/mutants.rs \
+    && cargo build --release --locked -p ingest-api -p stream-worker -p millrace \
+    && rm -r shared/src ingest-api/src stream-worker/src millrace/src
+
+COPY sql sql
+COPY shared shared
+COPY ingest-api ingest-api
+COPY stream-worker stream-worker
+COPY millrace millrace
+# Sources may be older than what was built from nothing, and must not be taken for it.
+RUN find shared ingest-api stream-worker millrace -name '*.rs' -exec touch {} + \
+    && cargo build --release --locked -p ingest-api -p stream-worker -p millrace \
     && install -D -t /out target/release/ingest-api target/release/stream-worker target/release/millrace
 
-FROM debian:bookworm-slim
+FROM python:3.11-slim-bookworm AS load
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin millrace \
+    && install -d -o millrace /load/target/load
+COPY locust/requirements.txt /load/locust/
+RUN pip install --no-cache-dir --disable-pip-version-check -r /load/locust/requirements.txt
+COPY --from=build /out/millrace /usr/local/bin/
+COPY locust /load/locust
+ENV PYTHONPATH=/load/locust PYTHONDONTWRITEBYTECODE=1
+USER 10001
+WORKDIR /load
+CMD ["python", "-m", "load", "--help"]
+
+FROM debian:bookworm-slim AS programs
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin millrace
 COPY --from=build /out/ /usr/local/bin/
-# Health checks without a client in the image: http-ok PORT PATH
-COPY --chmod=755 <<'EOF' /usr/local/bin/http-ok
-#!/bin/bash
-set -e
-exec 3<>"/dev/tcp/127.0.0.1/$1"
-printf 'GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' "$2" >&3
-read -r _ status _ <&3
-[ "$status" = 200 ]
-EOF
-USER millrace
+COPY --chmod=755 compose/welcome compose/http-ok /usr/local/bin/
+USER 10001
 CMD ["millrace", "--help"]
