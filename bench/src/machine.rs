@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::failure::Failure;
 use crate::places;
-use crate::subjects::POSTGRES_SETTINGS;
+use crate::subjects::{POSTGRES_SETTINGS, REDIS_SETTINGS};
 
 const PROGRAMS: [&str; 3] = ["millrace", "ingest-api", "stream-worker"];
 
@@ -29,7 +29,9 @@ pub fn build_programs() -> Result<(), Failure> {
 /// What a reader must know to judge a figure.
 pub fn describe() -> BTreeMap<String, String> {
     let temporary = std::env::temp_dir();
-    let settings: Vec<_> = POSTGRES_SETTINGS.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let listed = |settings: &[(&str, &str)]| {
+        settings.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
+    };
     let command: Vec<_> = std::env::args().skip(1).collect();
     let facts = [
         ("processor", processor()),
@@ -38,7 +40,8 @@ pub fn describe() -> BTreeMap<String, String> {
         ("file system", file_system(&temporary)),
         ("Redis", said("redis-server", &["--version"])),
         ("PostgreSQL", postgres_version()),
-        ("PostgreSQL settings", settings.join(", ")),
+        ("PostgreSQL settings", listed(POSTGRES_SETTINGS)),
+        ("Redis settings", listed(REDIS_SETTINGS)),
         ("Rust", said("rustc", &["--version"])),
         ("Python", said("python3", &["--version"])),
         (

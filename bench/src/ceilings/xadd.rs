@@ -8,13 +8,13 @@ use redis::Script;
 use redis::aio::MultiplexedConnection;
 use shared::entry::Packed;
 use shared::plan::ProjectId;
-use testkit::Redis;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::rows::Rows;
 use crate::failure::Failure;
 use crate::figures::Ceiling;
+use crate::subjects;
 
 /// As ingest-api has by default.
 const CONNECTIONS: usize = 2;
@@ -24,7 +24,7 @@ const CALLERS: usize = 256;
 const APPEND: &str = "return redis.call('XADD', KEYS[1], 'MAXLEN', '~', 100000, '*', unpack(ARGV))";
 
 pub(super) async fn find(events: usize, window: Duration) -> Result<Ceiling, Failure> {
-    let redis = Redis::start().await;
+    let redis = subjects::redis().await;
     let mut rows = Vec::new();
     Rows::new(1, events)?.write(&mut rows)?;
     let count = u32::try_from(events)?;

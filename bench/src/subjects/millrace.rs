@@ -1,8 +1,8 @@
 //! Millrace on its servers: ingest-api and stream-worker as two processes, between them Redis, behind them PostgreSQL.
 
-use testkit::{Program, Redis};
+use testkit::Program;
 
-use super::servers::{postgres, prepared_table};
+use super::servers::{postgres, prepared_table, redis};
 use super::{KEY, Name, Place, Subject, Table, ready};
 use crate::failure::Failure;
 use crate::load::Target;
@@ -10,7 +10,7 @@ use crate::load::Target;
 pub(super) const WORKER: &str = "stream-worker";
 
 pub(super) async fn start(place: Place<'_>) -> Result<Subject, Failure> {
-    let (server, redis) = (postgres(place).await, Redis::start().await);
+    let (server, redis) = (postgres(place).await, redis().await);
     let project = prepared_table(&server).await?;
     let variables = vec![("REDIS_URL", redis.url()), ("DATABASE_URL", server.url())];
     let mut api = launch("ingest-api", &variables);

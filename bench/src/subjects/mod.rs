@@ -15,7 +15,7 @@ use std::path::Path;
 use testkit::{Program, Redis, eventually};
 
 pub use self::copy_in_request::serve as serve_copy;
-pub use self::servers::{POSTGRES_SETTINGS, postgres, prepared_table};
+pub use self::servers::{POSTGRES_SETTINGS, REDIS_SETTINGS, postgres, prepared_table, redis};
 pub use self::table::Table;
 use crate::failure::Failure;
 use crate::figures::process::Process;

@@ -1,24 +1,38 @@
-//! PostgreSQL as every subject gets it: durable, with a little more memory than its defaults give it, and with Millrace's
-//! tables.
+//! The servers as every subject gets them: durable, set up as the README advises, and PostgreSQL with Millrace's tables.
 
 use std::time::Duration;
 
 use shared::store::postgres::{PostgresOptions, PostgresStore};
 use shared::store::{Store, UpkeepPolicy};
-use testkit::{Postgres, ServerOptions};
+use testkit::{Postgres, Redis, ServerOptions};
 
 use super::{KEY, PROJECT, Place};
 use crate::failure::Failure;
 
 /// On top of the defaults, for every subject and ceiling alike; `fsync` and `synchronous_commit` stay on.
-pub const POSTGRES_SETTINGS: &[(&str, &str)] =
-    &[("shared_buffers", "1GB"), ("max_wal_size", "8GB"), ("checkpoint_timeout", "15min")];
+pub const POSTGRES_SETTINGS: &[(&str, &str)] = &[
+    ("shared_buffers", "1GB"),
+    ("max_wal_size", "8GB"),
+    ("checkpoint_timeout", "15min"),
+    // Pages go to the disk as they are written. Otherwise the kernel lets them gather, and whoever syncs next waits for all.
+    ("backend_flush_after", "1MB"),
+];
+
+/// On top of what makes it durable. Nearly all of the file goes within seconds and is compressed already: it need not be
+/// written anew every few seconds, nor compressed.
+pub const REDIS_SETTINGS: &[(&str, &str)] =
+    &[("auto-aof-rewrite-min-size", "256mb"), ("rdbcompression", "no")];
 
 /// Starts a PostgreSQL.
 pub async fn postgres(place: Place<'_>) -> Postgres {
     let options =
         ServerOptions { settings: POSTGRES_SETTINGS, folder: place.folder, ..ServerOptions::default() };
     Postgres::start_options(options).await
+}
+
+/// Starts a Redis.
+pub async fn redis() -> Redis {
+    Redis::start_with(REDIS_SETTINGS).await
 }
 
 /// Makes the tables, today's partitions, and a project whose plan never refuses; returns the project's number. What is

@@ -70,6 +70,7 @@ const MISPRINTS: &[Misprint] = &[
     local project = project_at(project_key)
     project.used = math.max(0, project.used - duplicate - dead)
     settled = settled + 1
+    was_pending[settled] = id
   else",
     },
 ];

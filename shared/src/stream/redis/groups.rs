@@ -1,15 +1,14 @@
 //! Admissions that wait at the same moment go in one call: it costs the server little more than one of them alone, and is
 //! fsynced once.
 //!
-//! There is no timer. A request that finds a call free to be made goes at once, alone; only while every call is under way
-//! do others gather behind it. What this room must never do: keep a request back that could go, or answer one with the
-//! verdict of another.
+//! There is no timer. A request that finds no call under way goes at once, alone; only while one is do others gather
+//! behind it. One call at a time is enough, for the server runs one at a time and syncs before it answers: a second one
+//! under way would wait there, in front of the readers, and take away from the groups what makes them cheap. What this
+//! room must never do: keep a request back that could go, or answer one with the verdict of another.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 
 use super::admit::{Request, call, verdicts};
@@ -17,8 +16,6 @@ use super::connection::{Connections, Script};
 use super::keys::ShardKeys;
 use crate::stream::{StreamError, Verdict};
 
-/// Calls of one shard under way at once. One is being executed and synced, one is on the wire, one is being written.
-const CALLS_MAX: usize = 3;
 /// Batches of one call, at most: the server does nothing else meanwhile.
 const BATCHES_MAX: usize = 64;
 /// Packed bytes of one call, its last batch aside.
@@ -78,22 +75,20 @@ struct Way {
 impl Way {
     async fn run(self, mut waiting: mpsc::Receiver<Waiting>) {
         let mut gathered = VecDeque::new();
-        let mut arrived = Vec::new();
-        let mut calls = FuturesUnordered::new();
         loop {
-            while calls.len() < CALLS_MAX && !gathered.is_empty() {
-                calls.push(self.ask(next_group(&mut gathered)));
+            if gathered.is_empty() {
+                let Some(first) = waiting.recv().await else { return };
+                gathered.push_back(first);
             }
-            tokio::select! {
-                biased;
-                Some(()) = calls.next() => {}
-                count = waiting.recv_many(&mut arrived, BATCHES_MAX), if gathered.len() < BATCHES_MAX => {
-                    if count == 0 {
-                        return;
-                    }
-                    // Who has gone away is not admitted for nothing.
-                    gathered.extend(arrived.drain(..).filter(|waiting| !waiting.answer.is_closed()));
-                }
+            while gathered.len() < BATCHES_MAX
+                && let Ok(next) = waiting.try_recv()
+            {
+                gathered.push_back(next);
+            }
+            // Who has gone away is not admitted for nothing.
+            gathered.retain(|waiting| !waiting.answer.is_closed());
+            if !gathered.is_empty() {
+                self.ask(next_group(&mut gathered)).await;
             }
         }
     }
