@@ -4,6 +4,7 @@ No container engine is asked: the file is read as written, its variables are put
 client is there, it is asked as well.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -122,6 +123,16 @@ def test_every_file_that_is_mounted_is_there() -> None:
     for mount in mounts:
         assert (PROJECT / mount.split(":")[0]).exists(), mount
         assert mount.endswith(":ro"), mount
+
+
+def test_grafana_serves_the_runbook_where_the_dashboards_look_for_it() -> None:
+    mounts = dict(mount.split(":")[:2] for mount in services()["grafana"]["volumes"])
+    dashboards = sorted((PROJECT / "grafana" / "dashboards").glob("*.json"))
+    assert len(dashboards) == 3
+    for dashboard in dashboards:
+        variables = json.loads(dashboard.read_text())["templating"]["list"]
+        (runbook,) = (variable["query"] for variable in variables if variable["name"] == "runbook")
+        assert mounts["./docs/runbook.md"] == f"/usr/share/grafana{runbook}"
 
 
 def test_the_dockerfile_has_every_manifest_and_passes_hadolint() -> None:

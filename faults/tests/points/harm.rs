@@ -244,6 +244,8 @@ async fn limits_checked_before_the_admission_let_more_pass_than_there_may() {
         let quota = "UPDATE plans SET events_per_month = 5 WHERE name = 'enterprise'";
         stage.database.batch_execute(quota).await.unwrap();
         let (_api, address) = stage.api(&[chosen]).await;
+        // Meanwhile standings can be looked at, and nothing can be admitted.
+        stage.tell(&["CLIENT", "PAUSE", "500", "WRITE"]).await;
         join_all((0..100).map(|_| stage.post(address))).await;
         stage.entries().await > 5
     })
