@@ -32,18 +32,20 @@ pub struct Plan {
 /// While nobody drains, little is sent: the file must not be rewritten under the scales.
 const WEIGHED: Duration = Duration::from_millis(400);
 
-/// Runs all of it, and tells of each part when it is done.
+/// Runs all of it, tells of each part when it is done, and has `keep` take what a subject has shown once that is audited.
 ///
 /// # Errors
-/// When a subject fails, loses an event, or counts one twice.
-pub async fn all(plan: &Plan) -> Result<Vec<Measurement>, Failure> {
-    let mut measurements = Vec::new();
+/// When a subject fails, loses an event, or counts one twice; and those of `keep`.
+pub async fn all(
+    plan: &Plan,
+    mut keep: impl FnMut(Vec<Measurement>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     for scenario in &plan.scenarios {
         for name in plan.subjects.iter().filter(|name| scenario.is_for(**name, plan.is_quick)) {
-            measurements.extend(one(plan, *scenario, *name).await?);
+            keep(one(plan, *scenario, *name).await?)?;
         }
     }
-    Ok(measurements)
+    Ok(())
 }
 
 async fn one(plan: &Plan, scenario: Scenario, name: Name) -> Result<Vec<Measurement>, Failure> {
