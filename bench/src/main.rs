@@ -13,6 +13,7 @@ mod figures;
 mod growth;
 mod load;
 mod machine;
+mod memory;
 mod patience;
 mod places;
 mod report;
