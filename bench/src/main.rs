@@ -13,7 +13,6 @@ mod figures;
 mod growth;
 mod load;
 mod machine;
-mod memory;
 mod patience;
 mod places;
 mod report;

@@ -8,7 +8,6 @@ use crate::figures::measure::{Title, measure};
 use crate::figures::pending;
 use crate::growth;
 use crate::load::{Load, Pace};
-use crate::memory::Filling;
 use crate::report;
 use crate::scenarios::{Part, Scenario};
 use crate::subjects::{self, Name, Place, Subject};
@@ -41,16 +40,8 @@ pub async fn all(
     plan: &Plan,
     mut keep: impl FnMut(Vec<Measurement>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    // The short form is over before memory that was never used can matter.
-    let mut filling = if plan.is_quick { None } else { Some(Filling::create()?) };
-    if let Some(filling) = &filling {
-        println!("memory is filled with {} GiB of a file", filling.bytes() >> 30);
-    }
     for scenario in &plan.scenarios {
-        // Its table fills the memory itself, and needs the disk.
-        filling = filling.filter(|_| *scenario != Scenario::Growth);
         for name in plan.subjects.iter().filter(|name| scenario.is_for(**name, plan.is_quick)) {
-            filling.as_mut().map_or(Ok(()), Filling::renew)?;
             keep(one(plan, *scenario, *name).await?)?;
         }
     }
