@@ -109,14 +109,13 @@ impl Way {
     }
 }
 
-/// As many of those that wait as go together, the first of them in any case.
+/// As many of those gathered as go together, the first of them in any case.
 fn next_group(gathered: &mut VecDeque<Waiting>) -> Vec<Waiting> {
     let mut group: Vec<Waiting> = Vec::new();
     let mut bytes = 0;
     while let Some(next) = gathered.front() {
-        let goes_along = group.first().is_none_or(|first| {
-            bytes < BYTES_MAX && group.len() < BATCHES_MAX && first.request.goes_with(&next.request)
-        });
+        let goes_along =
+            group.first().is_none_or(|first| bytes < BYTES_MAX && first.request.goes_with(&next.request));
         if !goes_along {
             break;
         }
