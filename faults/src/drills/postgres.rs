@@ -101,12 +101,14 @@ async fn dies_in_a_transaction(drill: Drill) -> Verdict {
     let mut system = System::start(drill, layout).await;
     let clients = system.load(Load::default());
     clients.acknowledge(50).await;
-    system.workers[0].kill().await;
-    // One after the other, because who was stopped at one point has to begin anew to come to the next.
-    let armed = points.map(|point| format!("{point}=1*return(stop)")).join(";");
-    system.workers[0].start_with(&[("FAILPOINTS", &armed)]).await;
     for (point, death) in points.into_iter().zip(deaths) {
-        system.workers[0].program().wait_for_line(&format!("failpoint {point}: SIGSTOP")).await;
+        let worker = &mut system.workers[0];
+        // A life for each point. In one life with all of them armed, the other lane comes to the next point on an answer
+        // that had arrived before its server died: then nothing is open any more that could be killed there.
+        worker.kill().await;
+        let failed = worker.metric(metric::WRITE_FAILURES).await;
+        worker.start_with(&[("FAILPOINTS", &format!("{point}=1*return(stop)"))]).await;
+        worker.program().wait_for_line(&format!("failpoint {point}: SIGSTOP")).await;
         match death {
             Death::OfSession => system.kill_an_open_transaction().await,
             Death::OfServer => {
@@ -115,7 +117,9 @@ async fn dies_in_a_transaction(drill: Drill) -> Verdict {
             }
         }
         system.saw(Sight::KilledInTransaction, 1);
-        system.workers[0].program().resume();
+        let worker = &mut system.workers[0];
+        worker.program().resume();
+        worker.reaches(metric::WRITE_FAILURES, failed + 1.0).await;
         clients.acknowledge(20).await;
     }
     let needs = [(Sight::Acknowledged, 100), (Sight::KilledInTransaction, 4), (Sight::WriteFailed, 4)];
