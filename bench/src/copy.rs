@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
-use shared::row::COLUMNS;
+use millrace_event::row::COLUMNS;
 use tokio_postgres::Client;
 
 /// Signature, flags (none), length of the header extension (none). Source: PostgreSQL documentation, "COPY".

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::metrics;
 use arc_swap::ArcSwapOption;
-use shared::key::{hash_key, same_hash};
-use shared::metrics;
-use shared::plan::{Account, Plan, ProjectId, Standing, month_of};
-use shared::store::{SharedStore, StoreError};
+use millrace_event::key::{hash_key, same_hash};
+use millrace_event::plan::{Account, LimitState, Plan, ProjectId, month_of};
+use millrace_store::{SharedStore, StoreError};
 use time::OffsetDateTime;
 
 /// The snapshot is read again at least this often, whether or not a change was announced.
@@ -46,7 +46,7 @@ pub struct Project {
 /// The stream's word on a project, and when we heard it.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
-    standing: Standing,
+    limit_state: LimitState,
     at: Instant,
 }
 
@@ -119,7 +119,7 @@ impl Accounts {
     pub async fn refresh(&self, store: &SharedStore) -> Result<usize, StoreError> {
         let read = tokio::time::timeout(REFRESH_TIME_MAX, store.accounts()).await;
         let read = read.map_err(|_| StoreError::Unavailable("no answer in time".to_owned()))?;
-        let accounts = read?.accounts;
+        let accounts = read?;
         let old = self.snapshot.load_full().unwrap_or_default();
         let mut projects: HashMap<ProjectId, Arc<Project>> = HashMap::new();
         for known in old.keys.values() {
@@ -240,21 +240,21 @@ impl Project {
     }
 
     /// Remembers what the stream said. Answers can overtake each other: the later moment wins.
-    pub fn saw(&self, standing: Standing) {
+    pub fn saw(&self, limit_state: LimitState) {
         let mut seen = self.seen.lock().expect("nobody panics with the lock");
-        if seen.is_none_or(|seen| seen.standing.now_us <= standing.now_us) {
-            *seen = Some(Seen { standing, at: Instant::now() });
+        if seen.is_none_or(|seen| seen.limit_state.now_us <= limit_state.now_us) {
+            *seen = Some(Seen { limit_state, at: Instant::now() });
         }
     }
 
     /// The best we know of the project now: the stream's last word, moved on by our clock; a full plan before that.
-    pub fn standing(&self) -> Standing {
+    pub fn limit_state(&self) -> LimitState {
         let seen = *self.seen.lock().expect("nobody panics with the lock");
         match seen {
-            Some(Seen { standing, at }) => advance(standing, at.elapsed()),
+            Some(Seen { limit_state, at }) => advance(limit_state, at.elapsed()),
             None => {
                 let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-                Standing { now_us: as_us(now), tat_us: 0, used: 0 }
+                LimitState { now_us: as_us(now), tat_us: 0, used: 0 }
             }
         }
     }
@@ -278,11 +278,11 @@ impl Project {
     }
 }
 
-/// What a standing becomes when nothing happens for a while.
-fn advance(standing: Standing, by: Duration) -> Standing {
-    let now_us = standing.now_us + as_us(by);
-    let same_month = month_of(now_us) == month_of(standing.now_us);
-    Standing { now_us, tat_us: standing.tat_us, used: if same_month { standing.used } else { 0 } }
+/// What a limit_state becomes when nothing happens for a while.
+fn advance(limit_state: LimitState, by: Duration) -> LimitState {
+    let now_us = limit_state.now_us + as_us(by);
+    let same_month = month_of(now_us) == month_of(limit_state.now_us);
+    LimitState { now_us, tat_us: limit_state.tat_us, used: if same_month { limit_state.used } else { 0 } }
 }
 
 fn as_us(duration: Duration) -> u64 {
@@ -306,9 +306,9 @@ mod tests {
     #[test]
     fn a_standing_forgets_the_months_use_when_the_month_ends() {
         let december_31 = 1_798_761_599_000_000; // 2026-12-31T23:59:59Z
-        let standing = Standing { now_us: december_31, tat_us: 0, used: 70 };
-        assert_eq!(advance(standing, Duration::from_millis(500)).used, 70);
-        assert_eq!(advance(standing, Duration::from_millis(1_500)).used, 0);
+        let limit_state = LimitState { now_us: december_31, tat_us: 0, used: 70 };
+        assert_eq!(advance(limit_state, Duration::from_millis(500)).used, 70);
+        assert_eq!(advance(limit_state, Duration::from_millis(1_500)).used, 0);
     }
 
     #[test]
@@ -335,9 +335,9 @@ mod tests {
     #[test]
     fn an_older_answer_does_not_replace_a_newer_one() {
         let project = Project::new(plan());
-        project.saw(Standing { now_us: 2_000_000, tat_us: 9, used: 2 });
-        project.saw(Standing { now_us: 1_000_000, tat_us: 8, used: 1 });
-        assert_eq!(project.standing().used, 2);
+        project.saw(LimitState { now_us: 2_000_000, tat_us: 9, used: 2 });
+        project.saw(LimitState { now_us: 1_000_000, tat_us: 8, used: 1 });
+        assert_eq!(project.limit_state().used, 2);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! `GET /v1/batches/{id}`: where a batch is.
 
 use hyper::StatusCode;
+use millrace_event::plan::ProjectId;
+use millrace_stream::{BatchId, BatchState, Outcome};
 use serde::Serialize;
-use shared::plan::ProjectId;
-use shared::stream::{BatchId, BatchState, Outcome};
 use uuid::Uuid;
 
 use crate::answer::{self, Answer};

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::metrics;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
 use hyper::body::{Body, Incoming};
 use hyper::header::EXPECT;
-use shared::metrics;
 
 /// What is read and thrown away of a body that nobody wants, before the connection is closed.
 const DISCARD_BYTES_MAX: u64 = 64 << 20;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shared::config::{ConfigError, Policy, PolicyArgs, Servers, ServersArgs, address, number, word};
+use millrace_settings::{ConfigError, Policy, PolicyArgs, Servers, ServersArgs, address, number, word};
 
 use crate::status::StatusPage;
 
@@ -104,7 +104,7 @@ pub struct Limits {
 }
 
 /// The parser makes rows of at most this many bytes from one body, so the decoded body must be well below.
-const BODY_DECODED_BYTES_MAX: usize = shared::entry::ROWS_BYTES_MAX / 4;
+const BODY_DECODED_BYTES_MAX: usize = millrace_event::entry::ROWS_BYTES_MAX / 4;
 
 impl Args {
     /// Checks every setting.

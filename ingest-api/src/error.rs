@@ -5,10 +5,10 @@ use std::borrow::Cow;
 
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use millrace_event::dialect::BodyError;
+use millrace_event::event::Rejection;
+use millrace_store::StoreError;
 use serde::Serialize;
-use shared::dialect::BodyError;
-use shared::event::Rejection;
-use shared::store::StoreError;
 
 use crate::accounts::LookupError;
 use crate::answer::{self, Answer};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use shared::dialect::Dialect;
-use shared::event::IDEMPOTENCY_KEY_BYTES_MAX;
+use millrace_event::dialect::Dialect;
+use millrace_event::event::IDEMPOTENCY_KEY_BYTES_MAX;
 
 use crate::encoding::Encoding;
 

@@ -13,17 +13,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::metrics;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, StatusCode};
+use millrace_event::dialect::{self, BodyError, Dialect};
+use millrace_event::entry::PackedBatch;
+use millrace_event::event::{Origin, Rejection, batch_id_of_key};
+use millrace_event::plan::Plan;
+use millrace_failpoint::mutant::{self, Mutant};
+use millrace_failpoint::{self as failpoint, Point};
+use millrace_stream::{Admission, BatchId, Decision, Outcome, StreamError};
 use sha2::{Digest, Sha256};
-use shared::dialect::{self, BodyError, Dialect};
-use shared::entry::Packed;
-use shared::event::{Origin, Rejection, batch_id_of_key};
-use shared::failpoint::{self, Point};
-use shared::metrics;
-use shared::mutant::{self, Mutant};
-use shared::plan::Plan;
-use shared::stream::{Admission, BatchId, Outcome, StreamError, Verdict};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -47,7 +47,7 @@ struct Terms<'a> {
 
 /// A batch on its way to the stream.
 struct Prepared {
-    packed: Packed,
+    packed: PackedBatch,
     digest: Option<[u8; 16]>,
     rejected: Vec<Rejection>,
 }
@@ -230,7 +230,7 @@ fn prepare(
     keyed: bool,
 ) -> Result<Prepared, BodyError> {
     let batch = dialect::read(dialect, body, origin, events_max)?;
-    let packed = Packed::pack(origin.batch_id, origin.project, batch.count, &batch.rows);
+    let packed = PackedBatch::pack(origin.batch_id, origin.project, batch.count, &batch.rows);
     let digest = keyed.then(|| digest(dialect, body));
     Ok(Prepared { packed, digest, rejected: batch.rejected })
 }
@@ -263,7 +263,7 @@ async fn admit(service: &Service, known: &Known, prepared: &Prepared, awaited: b
         first_answer_lost = true;
         asked_at = Instant::now();
         let renamed = mutant::is(Mutant::NewBatchIdOnRetry)
-            .then(|| Packed { batch_id: Uuid::now_v7(), ..prepared.packed.clone() });
+            .then(|| PackedBatch { batch_id: Uuid::now_v7(), ..prepared.packed.clone() });
         let packed = renamed.as_ref().unwrap_or(&prepared.packed);
         answer = service.stream.admit(&Admission { packed, ..admission }).await;
     }
@@ -271,7 +271,7 @@ async fn admit(service: &Service, known: &Known, prepared: &Prepared, awaited: b
     let verdict = answer.map_err(|error| stream_problem(service, &error))?;
     let is_refused = matches!(
         verdict,
-        Verdict::RateLimited { .. } | Verdict::QuotaExceeded { .. } | Verdict::BacklogFull { .. }
+        Decision::RateLimited { .. } | Decision::QuotaExceeded { .. } | Decision::BacklogFull { .. }
     );
     if first_answer_lost && is_refused {
         // The first call may wait in a connection that was given up, and pass where the second did not; nobody may be
@@ -281,7 +281,8 @@ async fn admit(service: &Service, known: &Known, prepared: &Prepared, awaited: b
         ));
     }
     let ours = prepared.digest.is_none() && first_answer_lost;
-    if matches!(verdict, Verdict::Admitted { .. }) || (ours && matches!(verdict, Verdict::Repeated { .. })) {
+    if matches!(verdict, Decision::Admitted { .. }) || (ours && matches!(verdict, Decision::Repeated { .. }))
+    {
         metrics::batch_admitted(prepared.packed.count, prepared.packed.data.len());
         failpoint::reach(Point::AfterAdmission);
     }
@@ -289,32 +290,32 @@ async fn admit(service: &Service, known: &Known, prepared: &Prepared, awaited: b
 }
 
 /// What a verdict means for the request, and for the next ones of its project.
-fn judge(service: &Service, known: &Known, verdict: Verdict, asked_at: Instant) -> Result<(), Problem> {
+fn judge(service: &Service, known: &Known, verdict: Decision, asked_at: Instant) -> Result<(), Problem> {
     match verdict {
-        Verdict::Admitted { standing, .. } | Verdict::Repeated { standing, .. } => {
-            known.project.saw(standing);
+        Decision::Admitted { limit_state, .. } | Decision::Repeated { limit_state, .. } => {
+            known.project.saw(limit_state);
             Ok(())
         }
-        Verdict::Conflict { standing } => {
-            known.project.saw(standing);
+        Decision::Conflict { limit_state } => {
+            known.project.saw(limit_state);
             Err(Problem::IdempotencyConflict)
         }
-        Verdict::BacklogFull { standing } => {
-            known.project.saw(standing);
+        Decision::BacklogFull { limit_state } => {
+            known.project.saw(limit_state);
             Err(Problem::BacklogFull)
         }
-        Verdict::RateLimited { wait_us, standing } => {
-            known.project.saw(standing);
+        Decision::RateLimited { wait_us, limit_state } => {
+            known.project.saw(limit_state);
             // The stream began to count its wait after we asked, so counting ours from there refuses nothing that
             // could pass.
             known.project.block_until(asked_at + Duration::from_micros(wait_us));
             Err(Problem::RateLimited { wait_us })
         }
-        Verdict::QuotaExceeded { standing } => {
-            known.project.saw(standing);
-            Err(Problem::QuotaExceeded { reset_s: standing.quota_reset_s() })
+        Decision::QuotaExceeded { limit_state } => {
+            known.project.saw(limit_state);
+            Err(Problem::QuotaExceeded { reset_s: limit_state.quota_reset_s() })
         }
-        Verdict::EpochChanged => {
+        Decision::EpochChanged => {
             service.trust.doubt_epoch();
             Err(Problem::StreamUnavailable("the stream's counters are being rebuilt"))
         }
@@ -343,15 +344,15 @@ pub fn stream_problem(service: &Service, error: &StreamError) -> Problem {
     }
 }
 
-fn verdict_name(answer: &Result<Verdict, StreamError>) -> &'static str {
+fn verdict_name(answer: &Result<Decision, StreamError>) -> &'static str {
     match answer {
-        Ok(Verdict::Admitted { .. }) => "admitted",
-        Ok(Verdict::Repeated { .. }) => "repeated",
-        Ok(Verdict::Conflict { .. }) => "conflict",
-        Ok(Verdict::BacklogFull { .. }) => "backlog_full",
-        Ok(Verdict::RateLimited { .. }) => "rate_limited",
-        Ok(Verdict::QuotaExceeded { .. }) => "quota_exceeded",
-        Ok(Verdict::EpochChanged) | Err(StreamError::EpochChanged) => "epoch_changed",
+        Ok(Decision::Admitted { .. }) => "admitted",
+        Ok(Decision::Repeated { .. }) => "repeated",
+        Ok(Decision::Conflict { .. }) => "conflict",
+        Ok(Decision::BacklogFull { .. }) => "backlog_full",
+        Ok(Decision::RateLimited { .. }) => "rate_limited",
+        Ok(Decision::QuotaExceeded { .. }) => "quota_exceeded",
+        Ok(Decision::EpochChanged) | Err(StreamError::EpochChanged) => "epoch_changed",
         Err(StreamError::Full(_)) => "stream_full",
         Err(StreamError::Unavailable(_)) => "unavailable",
         Err(StreamError::Unknown(_)) => "unknown",

@@ -1,4 +1,4 @@
-//! HTTP only: a socket on one side, [`shared::stream::Stream::admit`] on the other.
+//! HTTP only: a socket on one side, [`millrace_stream::Stream::admit`] on the other.
 //!
 //! [`server`] accepts connections, [`routes`] finds the handler of each request, [`ingest`] is the path of a batch, and
 //! [`error`] is the one place where reasons become answers; [`status`] is a page for people. In the background [`accounts`] keeps keys and plans fresh
@@ -21,6 +21,7 @@ pub mod headers;
 pub mod health;
 pub mod ingest;
 pub mod limits;
+pub mod metrics;
 pub mod openapi;
 pub mod parameters;
 pub mod ratelimit;
@@ -52,7 +53,7 @@ const LAST_FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 pub struct Scrape {
     /// Its own listener.
     pub listener: TcpListener,
-    /// From [`shared::metrics::install`].
+    /// From [`crate::metrics::install`].
     pub handle: PrometheusHandle,
 }
 
@@ -73,7 +74,7 @@ pub async fn run(
     let scraping = async {
         match scrape {
             Some(Scrape { listener, handle }) => {
-                shared::scrape::serve(listener, handle, std::future::pending()).await;
+                millrace_telemetry::scrape::serve(listener, handle, std::future::pending()).await;
             }
             None => std::future::pending().await,
         }

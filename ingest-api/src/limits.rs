@@ -46,9 +46,9 @@ struct Batch {
 /// # Errors
 /// 503 when the stream cannot be asked.
 pub async fn show(service: &Service, known: &Known) -> Result<Answer, Problem> {
-    let standing = service.stream.standing(known.account.project).await;
-    let standing = standing.map_err(|error| stream_problem(service, &error))?;
-    known.project.saw(standing);
+    let limit_state = service.stream.limit_state(known.account.project).await;
+    let limit_state = limit_state.map_err(|error| stream_problem(service, &error))?;
+    known.project.saw(limit_state);
     let plan = known.plan();
     let report = Report {
         project: &known.account.project_name,
@@ -56,14 +56,14 @@ pub async fn show(service: &Service, known: &Known) -> Result<Answer, Problem> {
         requests: Requests {
             per_minute: plan.requests_per_minute,
             burst: plan.burst,
-            left: standing.requests_left(plan),
-            reset_s: standing.rate_reset_s(),
+            left: limit_state.requests_left(plan),
+            reset_s: limit_state.rate_reset_s(),
         },
         events: Events {
             per_month: plan.events_per_month,
-            used: standing.used,
-            left: standing.events_left(plan),
-            reset_s: standing.quota_reset_s(),
+            used: limit_state.used,
+            left: limit_state.events_left(plan),
+            reset_s: limit_state.quota_reset_s(),
         },
         batch: Batch {
             events_max: plan.batch_events_max(),

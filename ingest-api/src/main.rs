@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ingest_api::config::{Args, Config};
+use ingest_api::metrics::TABLES;
 use ingest_api::{Deps, Scrape, routes, run};
-use shared::metrics;
-use shared::process::{start_logging, stop_requested};
-use shared::store::postgres::{PostgresOptions, PostgresStore};
-use shared::stream::redis::{RedisOptions, RedisStream};
+use millrace_store::postgres::{PostgresOptions, PostgresStore};
+use millrace_stream::redis::{RedisOptions, RedisStream};
+use millrace_telemetry::metrics::{self, Program};
+use millrace_telemetry::process::{start_logging, stop_requested};
 use tokio::net::TcpListener;
 
 /// Connections to PostgreSQL: accounts, epoch and reports share them; no batch ever waits for one.
@@ -38,7 +39,7 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let Config { servers, policy, .. } = config;
     let listener = bind("LISTEN_ADDR", config.listen).await?;
     let scrape_listener = bind("METRICS_ADDR", config.metrics).await?;
-    let handle = metrics::install(&[metrics::Process::Api], &routes::names())?;
+    let handle = metrics::install(TABLES, &[Program::Api], &routes::names())?;
     tracing::info!("metrics on http://{}/metrics", scrape_listener.local_addr()?);
     let stream = RedisStream::new(RedisOptions {
         url: servers.redis_url,

@@ -1,6 +1,6 @@
 //! The parameters of `GET /v1/usage`. Pure: the time is an argument.
 
-use shared::store::UsageWindow;
+use millrace_store::UsageWindow;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{Date, Duration, OffsetDateTime, Time};

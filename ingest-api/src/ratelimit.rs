@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use hyper::header::HeaderValue;
-use shared::plan::{Plan, Standing, next_month_us, this_month_us};
+use millrace_event::plan::{LimitState, Plan, next_month_us, this_month_us};
 
 /// The name of the limit on requests.
 pub const MINUTE: &str = "minute";
@@ -23,17 +23,17 @@ pub struct Fields {
 
 impl Fields {
     /// Writes them.
-    pub fn new(plan: &Plan, standing: &Standing) -> Self {
+    pub fn new(plan: &Plan, limit_state: &LimitState) -> Self {
         let mut policy = String::with_capacity(64);
         let mut state = String::with_capacity(64);
         let infallible = "writing to a String does not fail";
         write!(policy, "\"{MINUTE}\";q={};w=60", plan.requests_per_minute).expect(infallible);
-        let (left, reset_s) = (standing.requests_left(plan), standing.rate_reset_s());
+        let (left, reset_s) = (limit_state.requests_left(plan), limit_state.rate_reset_s());
         write!(state, "\"{MINUTE}\";r={left};t={reset_s}").expect(infallible);
-        if let (Some(quota), Some(left)) = (plan.events_per_month, standing.events_left(plan)) {
-            let month_us = next_month_us(standing.now_us) - this_month_us(standing.now_us);
+        if let (Some(quota), Some(left)) = (plan.events_per_month, limit_state.events_left(plan)) {
+            let month_us = next_month_us(limit_state.now_us) - this_month_us(limit_state.now_us);
             write!(policy, ", \"{MONTH}\";q={quota};w={}", month_us / 1_000_000).expect(infallible);
-            write!(state, ", \"{MONTH}\";r={left};t={}", standing.quota_reset_s()).expect(infallible);
+            write!(state, ", \"{MONTH}\";r={left};t={}", limit_state.quota_reset_s()).expect(infallible);
         }
         let value = |text: String| HeaderValue::try_from(text).expect("digits and quotes are valid");
         Self { policy: value(policy), state: value(state) }
@@ -52,15 +52,15 @@ mod tests {
     #[test]
     fn a_limited_plan_shows_both_limits() {
         let now_us = 1_795_219_200_000_000; // 2026-11-21T00:00:00Z
-        let standing = Standing { now_us, tat_us: now_us + 1_200_000, used: 40 };
-        let fields = Fields::new(&plan(Some(1_000)), &standing);
+        let limit_state = LimitState { now_us, tat_us: now_us + 1_200_000, used: 40 };
+        let fields = Fields::new(&plan(Some(1_000)), &limit_state);
         assert_eq!(fields.policy, r#""minute";q=100;w=60, "month";q=1000;w=2592000"#);
         assert_eq!(fields.state, r#""minute";r=98;t=2, "month";r=960;t=864000"#);
     }
 
     #[test]
     fn an_unlimited_plan_leaves_the_month_out() {
-        let fields = Fields::new(&plan(None), &Standing { now_us: 5, tat_us: 0, used: 9 });
+        let fields = Fields::new(&plan(None), &LimitState { now_us: 5, tat_us: 0, used: 9 });
         assert_eq!(fields.policy, r#""minute";q=100;w=60"#);
         assert_eq!(fields.state, r#""minute";r=100;t=0"#);
     }

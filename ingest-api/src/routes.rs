@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::metrics::{self, InFlight};
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
-use shared::dialect::Dialect;
-use shared::metrics::{self, InFlight};
+use millrace_event::dialect::Dialect;
 
 use crate::accounts::Known;
 use crate::answer::Answer;
@@ -249,7 +249,7 @@ fn for_caller(service: &Service, served: Result<Answer, Problem>, known: &Known)
     let mut answer = served.unwrap_or_else(|problem| refuse(service, Some(known), &problem));
     // The key was right and the signature was not: that is nobody we know.
     if answer.status() != StatusCode::UNAUTHORIZED {
-        let fields = Fields::new(known.plan(), &known.project.standing());
+        let fields = Fields::new(known.plan(), &known.project.limit_state());
         answer.headers_mut().insert("ratelimit-policy", fields.policy);
         answer.headers_mut().insert("ratelimit", fields.state);
     }

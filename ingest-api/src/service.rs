@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::HeaderMap;
-use shared::config::Durability;
-use shared::store::SharedStore;
-use shared::stream::SharedStream;
+use millrace_settings::Durability;
+use millrace_store::SharedStore;
+use millrace_stream::SharedStream;
 use time::OffsetDateTime;
 use tokio::sync::{Semaphore, watch};
 
@@ -21,8 +21,8 @@ use crate::error::Problem;
 use crate::status::{Status, StatusPage};
 use crate::trust::Trust;
 
-/// Work on up to this many bytes is done where it stands: it takes less time than handing it over would disturb.
-/// Work on more goes to a thread of its own, so that it delays no other connection.
+/// WriteRequest on up to this many bytes is done where it stands: it takes less time than handing it over would disturb.
+/// WriteRequest on more goes to a thread of its own, so that it delays no other connection.
 const INLINE_BYTES_MAX: usize = 256 << 10;
 /// Clients that may wait for the outcome of their batch at once; one more is answered without waiting.
 const WAITERS_MAX: usize = 1_000;
@@ -189,7 +189,7 @@ impl Service {
     /// [`Problem::StoreUnavailable`] when it fails or takes too long, [`Problem::Overloaded`] when too many ask.
     pub async fn report<T>(
         &self,
-        question: impl Future<Output = Result<T, shared::store::StoreError>>,
+        question: impl Future<Output = Result<T, millrace_store::StoreError>>,
     ) -> Result<T, Problem> {
         let _turn = self
             .reports

@@ -6,15 +6,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use hyper::HeaderMap;
+use millrace_event::plan::Account;
 use sha2::Sha256;
-use shared::plan::Account;
 use subtle::{Choice, ConstantTimeEq};
 use time::OffsetDateTime;
 
 /// How far the client's clock may be from ours, in seconds, either way.
 pub const CLOCK_TOLERANCE_S: i64 = 300;
 /// Longest `webhook-id`, in bytes; it serves as idempotency key.
-const ID_BYTES_MAX: usize = shared::event::IDEMPOTENCY_KEY_BYTES_MAX;
+const ID_BYTES_MAX: usize = millrace_event::event::IDEMPOTENCY_KEY_BYTES_MAX;
 /// A shorter secret is a mistake in the table, and an empty one would let everybody sign.
 const SECRET_BYTES_MIN: usize = 16;
 /// Signatures that are looked at; more than one or two live secrets are never in use.

@@ -6,11 +6,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use shared::config::Durability;
-use shared::epoch::{self, EpochError};
-use shared::metrics;
-use shared::store::SharedStore;
-use shared::stream::SharedStream;
+use millrace_reconcile::epoch::{self, EpochError};
+use millrace_settings::Durability;
+use millrace_store::SharedStore;
+use millrace_stream::SharedStream;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -78,7 +77,7 @@ impl Trust {
     /// The stream said that its epoch is another one.
     pub fn doubt_epoch(&self) {
         self.epoch.store(false, Ordering::Relaxed);
-        metrics::epoch_trusted(false);
+        millrace_reconcile::metrics::epoch_trusted(false);
         self.doubt();
     }
 
@@ -113,7 +112,7 @@ impl Trust {
         let doubt = self.doubts.load(Ordering::Relaxed);
         let faults = stream.durability_faults().await.ok()?;
         let durable = faults.is_empty();
-        metrics::durability_checked(durable);
+        millrace_reconcile::metrics::durability_checked(durable);
         self.dispelled.store(if durable { doubt } else { 0 }, Ordering::Relaxed);
         let mut told = self.durability_told.lock().expect("nobody panics with the lock");
         if told.replace(durable) == Some(durable) {
@@ -140,7 +139,7 @@ impl Trust {
         match reconciled {
             Ok(_) => {
                 self.epoch.store(true, Ordering::Relaxed);
-                metrics::epoch_trusted(true);
+                millrace_reconcile::metrics::epoch_trusted(true);
                 true
             }
             // Without the store nothing can be compared; what was trusted goes on being trusted, because the stream

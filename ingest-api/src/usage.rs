@@ -1,9 +1,9 @@
 //! `GET /v1/usage`: what a project has used, from the hourly metering.
 
 use hyper::StatusCode;
+use millrace_event::plan::ProjectId;
+use millrace_store::{UsageRow, UsageWindow};
 use serde::Serialize;
-use shared::plan::ProjectId;
-use shared::store::{UsageRow, UsageWindow};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 

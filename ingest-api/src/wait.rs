@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use shared::plan::ProjectId;
-use shared::stream::{BatchId, BatchState, Outcome};
+use millrace_event::plan::ProjectId;
+use millrace_stream::{BatchId, BatchState, Outcome};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::service::{Service, Stage, reached};

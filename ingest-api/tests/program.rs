@@ -46,8 +46,8 @@ async fn a_taken_address_is_named() {
 
 #[tokio::test]
 async fn it_starts_before_its_servers_serves_when_they_come_and_ends_with_0() {
-    use shared::store::Store;
-    use shared::store::postgres::{PostgresOptions, PostgresStore};
+    use millrace_store::Operators;
+    use millrace_store::postgres::{PostgresOptions, PostgresStore};
 
     let (mut redis, postgres) = tokio::join!(Redis::start(), Postgres::start());
     redis.kill().await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ingest_api::{Deps, StatusPage};
-use shared::config::Durability;
+use millrace_settings::Durability;
 use stack::{
     BACKLOG_EVENTS_MAX, PATIENCE, Server, Stack, batch, default_limits, gzip, open_stream_at, problem,
 };
@@ -301,7 +301,7 @@ async fn a_redis_that_is_not_durable_is_not_served_unless_asked_for_by_name() {
     use std::sync::Arc;
 
     use ingest_api::Deps;
-    use shared::config::Durability;
+    use millrace_settings::Durability;
     use stack::{Server, default_limits};
 
     let stack = Stack::start().await;

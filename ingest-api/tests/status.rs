@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use ingest_api::StatusPage;
 use ingest_api::status::WATCHERS_MAX;
+use millrace_store::{Payload, WriteRequest};
+use millrace_stream::EntryId;
 use serde_json::Value;
-use shared::store::{Body, Work};
-use shared::stream::EntryId;
 use stack::{PATIENCE, Server, Stack, batch};
 use testkit::eventually;
 use testkit::http::{self, Answer};
@@ -202,13 +202,16 @@ async fn a_watcher_is_told_what_happens() {
     assert_eq!(refused["last"][1]["field"], "name", "{refused}");
     assert!(!told.to_string().contains("nobody"), "keys are not told: {told}");
 
-    let dead = Work {
+    let dead = WriteRequest {
         entry: EntryId { ms: 1, seq: 0 },
         shard: 0,
         batch_id: Uuid::now_v7(),
         project: limited,
         count: 3,
-        body: Body::Dead { reason: "the entry is damaged".to_owned(), raw: Bytes::from_static(b"?") },
+        body: Payload::DeadLetter {
+            reason: "the entry is damaged".to_owned(),
+            raw: Bytes::from_static(b"?"),
+        },
     };
     stack.store.writer("test").await.unwrap().write(&[dated_now(dead)]).await.unwrap();
     let told = watcher.state_with("the letter", |state| state["letters"][0]["events"] == 3).await;
@@ -220,9 +223,9 @@ async fn a_watcher_is_told_what_happens() {
     watcher.state_with("usage and quota", |state| rows(state).iter().any(is_told)).await;
 }
 
-fn dated_now(work: Work) -> Work {
+fn dated_now(work: WriteRequest) -> WriteRequest {
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
-    Work { entry: EntryId { ms: u64::try_from(now).unwrap(), seq: 0 }, ..work }
+    WriteRequest { entry: EntryId { ms: u64::try_from(now).unwrap(), seq: 0 }, ..work }
 }
 
 #[tokio::test]

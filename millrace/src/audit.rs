@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use clap::Args;
+use millrace_event::plan::ProjectId;
+use millrace_reconcile::audit::{Balance, Violation, audit};
+use millrace_store::{Store, StoreError};
+use millrace_stream::Stream;
 use serde_json::{Value, json};
-use shared::audit::{Balance, Violation, audit};
-use shared::plan::ProjectId;
-use shared::store::{Store, StoreError};
-use shared::stream::Stream;
 
 use crate::failure::Failure;
 use crate::output::{Output, grouped, table};

@@ -2,15 +2,12 @@
 
 use std::process::ExitCode;
 
-use shared::audit::AuditError;
-use shared::config::ConfigError;
-use shared::store::StoreError;
-use shared::stream::StreamError;
+use millrace_reconcile::audit::AuditError;
+use millrace_settings::ConfigError;
+use millrace_store::StoreError;
+use millrace_stream::StreamError;
 
 use crate::place::Place;
-
-/// A table or a column that is not there: nobody has migrated.
-const UNDEFINED: &[&str] = &["42P01", "42703"];
 
 /// Why a command ends with another code than 0.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +44,7 @@ impl Failure {
         match self {
             Self::Store(StoreError::Unavailable(_))
             | Self::Stream(StreamError::Unavailable(_) | StreamError::Unknown(_)) => Advice::LookAtPlace,
-            Self::Store(StoreError::Refused { sqlstate, .. }) if UNDEFINED.contains(&sqlstate.as_str()) => {
-                Advice::Migrate
-            }
+            Self::Store(StoreError::SchemaOutdated(_)) => Advice::Migrate,
             _ => Advice::Nothing,
         }
     }

@@ -1,7 +1,7 @@
 //! Finds what an operator has named, or says what was probably meant.
 
-use shared::plan::Plan;
-use shared::store::{ProjectInfo, Store};
+use millrace_event::plan::Plan;
+use millrace_store::{ProjectInfo, Store};
 
 use crate::failure::Failure;
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use millrace_event::key::check_chosen_key;
+use millrace_store::{KeyInfo, NewKey, Store};
 use serde_json::{Value, json};
-use shared::key::check_chosen_key;
-use shared::store::{KeyInfo, NewKey, Store};
 
 use crate::failure::Failure;
 use crate::find;

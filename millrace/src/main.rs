@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use shared::config::{PolicyArgs, ServersArgs};
+use millrace_settings::{PolicyArgs, ServersArgs};
 
 use crate::audit::AuditArgs;
 use crate::completions::CompletionsArgs;

@@ -1,7 +1,7 @@
 //! `millrace migrate`: the schema.
 
+use millrace_store::Store;
 use serde_json::json;
-use shared::store::Store;
 
 use crate::failure::Failure;
 use crate::output::Output;

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use shared::config::{Policy, Servers};
-use shared::store::SharedStore;
-use shared::store::postgres::{PostgresOptions, PostgresStore};
-use shared::store::sqlite::{FILE_NAME as STORE_FILE, SqliteStore};
-use shared::stream::embedded::{EmbeddedOptions, EmbeddedStream};
-use shared::stream::redis::{RedisOptions, RedisStream};
-use shared::stream::{SharedStream, Stream, StreamError};
+use millrace_settings::{Policy, Servers};
+use millrace_store::SharedStore;
+use millrace_store::postgres::{PostgresOptions, PostgresStore};
+use millrace_store::sqlite::{FILE_NAME as STORE_FILE, SqliteStore};
+use millrace_stream::embedded::{EmbeddedOptions, EmbeddedStream};
+use millrace_stream::redis::{RedisOptions, RedisStream};
+use millrace_stream::{SharedStream, Stream, StreamError};
 
 use crate::failure::Failure;
 

@@ -1,9 +1,9 @@
 //! `millrace plan`: what projects may do.
 
 use clap::{Args, Subcommand, value_parser};
+use millrace_event::plan::{EVENTS_PER_BATCH_MAX, EVENTS_PER_MONTH_MAX, Plan, REQUESTS_MAX};
+use millrace_store::{PlanChange, Store};
 use serde_json::{Value, json};
-use shared::plan::{EVENTS_PER_BATCH_MAX, EVENTS_PER_MONTH_MAX, Plan, REQUESTS_MAX};
-use shared::store::{PlanChange, Store};
 
 use crate::failure::Failure;
 use crate::output::{Output, grouped, table};

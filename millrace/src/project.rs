@@ -1,8 +1,8 @@
 //! `millrace project`: who is metered and limited.
 
 use clap::Subcommand;
+use millrace_store::{ProjectInfo, Store};
 use serde_json::{Value, json};
-use shared::store::{ProjectInfo, Store};
 
 use crate::failure::Failure;
 use crate::find;

@@ -1,18 +1,18 @@
 //! Dead letters of an installation in files, as an operator sees them. (With servers: the pipeline's own tests.)
 
+use millrace_event::entry::{EntryId, PackedBatch};
+use millrace_event::plan::ProjectId;
+use millrace_event::row::{EventTime, Row};
+use millrace_store::sqlite::SqliteStore;
+use millrace_store::{Ledger, Operators, Payload, WriteRequest};
 use serde_json::{Value, json};
-use shared::entry::{EntryId, Packed};
-use shared::plan::ProjectId;
-use shared::row::{EventTime, Row};
-use shared::store::sqlite::SqliteStore;
-use shared::store::{Body, Store, Work};
 use testkit::Program;
 use uuid::Uuid;
 
 const RECEIVED_MS: u64 = 1_795_219_200_000;
 
 /// An entry that was given up unread, with so many events in it, or torn.
-fn dead_entry(project: ProjectId, seq: u64, events: u32, is_torn: bool) -> Work {
+fn dead_entry(project: ProjectId, seq: u64, events: u32, is_torn: bool) -> WriteRequest {
     let mut rows = Vec::new();
     for number in 0..events {
         let row = Row {
@@ -31,17 +31,17 @@ fn dead_entry(project: ProjectId, seq: u64, events: u32, is_torn: bool) -> Work 
     let raw = if is_torn {
         b"\x1b[31mtorn".as_slice().into()
     } else {
-        Packed::pack(batch_id, project, events, &rows).data
+        PackedBatch::pack(batch_id, project, events, &rows).data
     };
     let reason =
         if is_torn { "the rows do not decompress" } else { "handling this entry ended the worker 5 times" };
-    Work {
+    WriteRequest {
         entry: EntryId { ms: RECEIVED_MS, seq },
         shard: 0,
         batch_id,
         project,
         count: events,
-        body: Body::Dead { reason: reason.to_owned(), raw },
+        body: Payload::DeadLetter { reason: reason.to_owned(), raw },
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shared::config::{ConfigError, Durability, Policy, PolicyArgs, Servers, ServersArgs, address, number};
+use millrace_settings::{ConfigError, Durability, Policy, PolicyArgs, Servers, ServersArgs, address, number};
 
 /// Settings as text: from flags, or from the environment.
 #[derive(clap::Parser, Clone, Debug)]
@@ -74,13 +74,13 @@ pub struct Settings {
     /// A lane begins no sooner than this after it has begun a small transaction. On a disk that it shares with admission,
     /// many small commits cost more than they gain; an event after a silence is written at once all the same.
     pub transaction_pace: Duration,
-    /// See [`shared::stream::Reader::take_over`].
+    /// See [`millrace_stream::Reader::take_over`].
     pub takeover_idle: Duration,
-    /// See [`shared::store::UpkeepPolicy::transaction_age_max`].
+    /// See [`millrace_store::UpkeepPolicy::transaction_age_max`].
     pub transaction_age_max: Duration,
-    /// See [`shared::store::UpkeepPolicy::retention_days`].
+    /// See [`millrace_store::UpkeepPolicy::retention_days`].
     pub retention_days: Option<u32>,
-    /// See [`shared::store::UpkeepPolicy::ledger_days`].
+    /// See [`millrace_store::UpkeepPolicy::ledger_days`].
     pub ledger_days: u32,
     /// Between two rounds of upkeep.
     pub upkeep_interval: Duration,

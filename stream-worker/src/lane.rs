@@ -9,11 +9,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use shared::failpoint::{self, Point};
-use shared::metrics::{self, Phase};
-use shared::mutant::{self, Mutant};
-use shared::store::{SharedStore, Work, WriteError, Writer, Written};
-use shared::stream::{Delivery, EntryId, Outcome, Reader, Settlement, SharedStream, StreamError};
+use crate::metrics;
+use millrace_failpoint::mutant::{self, Mutant};
+use millrace_failpoint::{self as failpoint, Point};
+use millrace_store::metrics::Phase;
+use millrace_store::{SharedStore, WriteError, WriteOutcome, WriteRequest, Writer};
+use millrace_stream::{Delivery, EntryId, Outcome, Reader, Settlement, SharedStream, StreamError};
 use tokio::sync::watch;
 
 use crate::backoff::{Backoff, stopped};
@@ -22,11 +23,11 @@ use crate::load::{Loaded, Loader};
 
 /// How long a read waits for the first entry; also how soon an idle lane notices that it should stop.
 const READ_WAIT: Duration = Duration::from_millis(500);
-/// Packed bytes that one read should bring, to bound a reply of the stream.
+/// PackedBatch bytes that one read should bring, to bound a reply of the stream.
 const READ_BYTES_GOAL: usize = 4 << 20;
 /// Entries of one read, at most: what a read can bring when small entries are suddenly followed by large ones.
 const READ_ENTRIES_MAX: usize = 128;
-/// Packed bytes with which the hands are full, a single read aside.
+/// PackedBatch bytes with which the hands are full, a single read aside.
 const HELD_BYTES_MAX: usize = 16 << 20;
 /// What an entry is taken for before one was seen.
 const ENTRY_BYTES_AT_FIRST: usize = 256 << 10;
@@ -47,7 +48,7 @@ pub struct Lane {
     writer: Option<Box<dyn Writer>>,
     /// A writer was lost: the next one is a reconnection.
     writer_was_lost: bool,
-    /// Packed bytes an entry is expected to have, to size the next read.
+    /// PackedBatch bytes an entry is expected to have, to size the next read.
     entry_bytes: usize,
 }
 
@@ -134,7 +135,7 @@ impl Lane {
 
     async fn take_over(&mut self, reader: &mut dyn Reader) -> Result<(), StreamError> {
         let taken = reader.take_over(self.settings.takeover_idle, self.read_entries()).await?;
-        metrics::taken_over(taken.deliveries.len(), taken.vanished.len());
+        millrace_stream::metrics::taken_over(taken.deliveries.len(), taken.vanished.len());
         for id in &taken.vanished {
             tracing::error!(%id, shard = self.shard, "entry {id} was deleted from the stream before it was stored");
         }
@@ -163,7 +164,7 @@ impl Lane {
         }
         // Time spent waiting for somebody to post is not time spent reading.
         if !waited {
-            metrics::lane_phase(Phase::Read, started.elapsed());
+            millrace_store::metrics::lane_phase(Phase::Read, started.elapsed());
         }
         Ok(())
     }
@@ -212,7 +213,7 @@ impl Lane {
         let mut backoff = Backoff::new("the store");
         while !self.held.is_empty() {
             let loaded = self.loader.load(&self.held).await?;
-            let works: Vec<Work> = loaded.iter().map(|loaded| loaded.work.clone()).collect();
+            let works: Vec<WriteRequest> = loaded.iter().map(|loaded| loaded.work.clone()).collect();
             if mutant::is(Mutant::AckBeforeCommit) {
                 let hoped = |loaded: &Loaded| settlement(loaded, &as_hoped(&loaded.work));
                 self.settle(&loaded.iter().map(hoped).collect::<Vec<_>>()).await?;
@@ -224,7 +225,7 @@ impl Lane {
                     metrics::write_failed();
                     self.loader.take_less(&works);
                     self.loader.acquit(self.held.front()).await;
-                    if error.is_too_late() {
+                    if matches!(error, WriteError::LedgerRetired) {
                         return Err(StreamError::Refused(format!(
                             "what is held may not be ours any more: {error}"
                         )));
@@ -247,11 +248,11 @@ impl Lane {
         Ok(())
     }
 
-    async fn write(&mut self, works: &[Work]) -> Result<Vec<Written>, WriteError> {
+    async fn write(&mut self, works: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
         if self.writer.is_none() {
             self.writer = Some(self.store.writer(&self.name).await?);
             if std::mem::take(&mut self.writer_was_lost) {
-                metrics::store_reconnected("lane");
+                millrace_store::metrics::store_reconnected("lane");
             }
         }
         self.writer.as_mut().expect("opened above").write(works).await
@@ -266,7 +267,7 @@ impl Lane {
                 Ok(settled) => {
                     backoff.recovered();
                     metrics::entries_settled(settled, settlements.len() as u64 - settled);
-                    metrics::lane_phase(Phase::Settle, started.elapsed());
+                    millrace_store::metrics::lane_phase(Phase::Settle, started.elapsed());
                     return Ok(());
                 }
                 Err(error) => {
@@ -279,17 +280,17 @@ impl Lane {
     }
 }
 
-fn settlement(loaded: &Loaded, written: &Written) -> Settlement {
-    let Work { entry, batch_id, project, count, .. } = loaded.work;
+fn settlement(loaded: &Loaded, written: &WriteOutcome) -> Settlement {
+    let WriteRequest { entry, batch_id, project, count, .. } = loaded.work;
     Settlement { id: entry, batch_id, project, count, bytes: loaded.packed_bytes, outcome: written.outcome }
 }
 
 /// What becomes of an entry of which nothing repeats and nothing is refused.
-fn as_hoped(work: &Work) -> Written {
-    Written { outcome: Outcome { stored: work.count, ..Outcome::default() }, redelivered: false }
+fn as_hoped(work: &WriteRequest) -> WriteOutcome {
+    WriteOutcome { outcome: Outcome { stored: work.count, ..Outcome::default() }, redelivered: false }
 }
 
-fn report(works: &[Work], written: &[Written]) {
+fn report(works: &[WriteRequest], written: &[WriteOutcome]) {
     let oldest_ms = works.iter().map(|work| work.entry.ms).min().unwrap_or_default();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let events = works.iter().map(|work| u64::from(work.count)).sum();

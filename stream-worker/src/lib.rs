@@ -8,15 +8,16 @@ pub mod backoff;
 pub mod config;
 pub mod lane;
 pub mod load;
+pub mod metrics;
 pub mod poison;
 pub mod upkeep;
 
 use std::sync::Arc;
 
+use crate::metrics::Task;
 use futures_util::future::join_all;
-use shared::metrics::{self, Task};
-use shared::store::SharedStore;
-use shared::stream::SharedStream;
+use millrace_store::SharedStore;
+use millrace_stream::SharedStream;
 use tokio::sync::watch;
 use uuid::Uuid;
 

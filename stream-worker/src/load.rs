@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use shared::entry::{Damage, id_of_damaged};
-use shared::mutant::{self, Mutant};
-use shared::plan::ProjectId;
-use shared::store::{Body, Work};
-use shared::stream::{Delivery, EntryId, SharedStream, StreamError};
+use millrace_event::entry::{Damage, id_of_damaged};
+use millrace_event::plan::ProjectId;
+use millrace_failpoint::mutant::{self, Mutant};
+use millrace_store::{Payload, WriteRequest};
+use millrace_stream::{Delivery, EntryId, SharedStream, StreamError};
 
 use crate::poison;
 
@@ -16,7 +16,7 @@ const TRANSACTION_BYTES_MAX: usize = 32 << 20;
 /// An entry on its way through a transaction.
 pub struct Loaded {
     /// What the store gets.
-    pub work: Work,
+    pub work: WriteRequest,
     /// What the stream counts.
     pub packed_bytes: u32,
 }
@@ -39,7 +39,7 @@ impl Loader {
 
     /// A transaction of these failed: the next one shall be half as large. One that takes longer than it may, for all the
     /// poison in it or for a slow disk, would otherwise fail for ever.
-    pub fn take_less(&mut self, failed: &[Work]) {
+    pub fn take_less(&mut self, failed: &[WriteRequest]) {
         let events: u64 = failed.iter().map(|work| u64::from(work.count)).sum();
         self.events_goal = (events / 2).max(1);
     }
@@ -69,8 +69,8 @@ impl Loader {
             let next = self.unpack(delivery);
             events += u64::from(next.work.count);
             bytes += match &next.work.body {
-                Body::Rows(rows) => rows.len(),
-                Body::Dead { raw, .. } => raw.len(),
+                Payload::Rows(rows) => rows.len(),
+                Payload::DeadLetter { raw, .. } => raw.len(),
             };
             loaded.push(next);
         }
@@ -115,13 +115,13 @@ impl Loader {
         };
         match packed.unpack() {
             Ok(rows) => Loaded {
-                work: Work {
+                work: WriteRequest {
                     entry: delivery.id,
                     shard: self.shard,
                     batch_id: packed.batch_id,
                     project: packed.project,
                     count: packed.count,
-                    body: Body::Rows(rows),
+                    body: Payload::Rows(rows),
                 },
                 packed_bytes: size(packed.data.len()),
             },
@@ -134,13 +134,13 @@ impl Loader {
         tracing::error!(%id, shard = self.shard, reason, "entry {id} goes to the dead letters: {reason}");
         Loaded {
             packed_bytes: size(damage.raw.len()),
-            work: Work {
+            work: WriteRequest {
                 entry: id,
                 shard: self.shard,
                 batch_id: damage.batch_id.unwrap_or_else(|| id_of_damaged(self.shard, id)),
                 project: damage.project.unwrap_or(ProjectId(0)),
                 count: damage.count.unwrap_or(1),
-                body: Body::Dead { reason: damage.reason, raw: damage.raw },
+                body: Payload::DeadLetter { reason: damage.reason, raw: damage.raw },
             },
         }
     }

@@ -4,10 +4,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use shared::store::postgres::{PostgresOptions, PostgresStore};
-use shared::stream::redis::{RedisOptions, RedisStream};
-use shared::{metrics, process, scrape};
+use millrace_store::postgres::{PostgresOptions, PostgresStore};
+use millrace_stream::redis::{RedisOptions, RedisStream};
+use millrace_telemetry::metrics::{self, Program};
+use millrace_telemetry::{process, scrape};
 use stream_worker::config::{Args, Config};
+use stream_worker::metrics::TABLES;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -39,7 +41,7 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let scraper = TcpListener::bind(config.metrics)
         .await
         .map_err(|error| format!("METRICS_ADDR={}: {error}", config.metrics))?;
-    let handle = metrics::install(&[metrics::Process::Worker], &[])?;
+    let handle = metrics::install(TABLES, &[Program::Worker], &[])?;
     tracing::info!("metrics on http://{}/metrics", scraper.local_addr()?);
 
     let stream = RedisStream::new(RedisOptions {

@@ -5,8 +5,8 @@
 //! delivered often is first written alone, and each attempt is noted before and forgotten after it; only attempts
 //! that never came back convict.
 
-use shared::mutant::{self, Mutant};
-use shared::stream::Delivery;
+use millrace_failpoint::mutant::{self, Mutant};
+use millrace_stream::Delivery;
 
 /// From this delivery on, an entry is written in a transaction of its own.
 pub const ALONE_FROM_DELIVERY: u32 = 3;

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use shared::audit::{self, Balance};
-use shared::config::Durability;
-use shared::epoch::{self, EpochError};
-use shared::metrics::{self, Conservation};
-use shared::quota;
-use shared::store::{SharedStore, UpkeepPolicy};
-use shared::stream::{Backlog, SharedStream};
+use crate::metrics::{self, Conservation};
+use millrace_reconcile::audit::{self, Balance};
+use millrace_reconcile::epoch::{self, EpochError};
+use millrace_reconcile::quota;
+use millrace_settings::Durability;
+use millrace_store::{SharedStore, UpkeepPolicy};
+use millrace_stream::{Backlog, SharedStream};
 use tokio::sync::watch;
 
 use crate::backoff::stopped;
@@ -124,7 +124,7 @@ impl Upkeep {
 
     async fn check_durability(&self) {
         let Ok(faults) = self.stream.durability_faults().await else { return };
-        metrics::durability_checked(faults.is_empty());
+        millrace_reconcile::metrics::durability_checked(faults.is_empty());
         let strict = self.settings.durability == Durability::Strict;
         for fault in faults.iter().filter(|_| strict) {
             tracing::error!(fault, "acknowledged events may be lost: {fault}");
@@ -240,7 +240,7 @@ impl EpochKeeper {
         match epoch::reconcile(self.stream.as_ref(), self.store.as_ref()).await {
             Ok(_) => {
                 self.known.send_replace(true);
-                metrics::epoch_trusted(true);
+                millrace_reconcile::metrics::epoch_trusted(true);
                 self.trusted = true;
             }
             Err(error) => {
@@ -249,7 +249,7 @@ impl EpochKeeper {
                 }
                 // While one of them is away nothing is known to have changed.
                 if matches!(error, EpochError::Moved { .. }) {
-                    metrics::epoch_trusted(false);
+                    millrace_reconcile::metrics::epoch_trusted(false);
                 }
             }
         }

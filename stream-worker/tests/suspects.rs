@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use shared::entry::Packed;
-use shared::epoch;
-use shared::plan::{Plan, ProjectId};
-use shared::row::{EventTime, Row};
-use shared::store::SharedStore;
-use shared::store::postgres::{PostgresOptions, PostgresStore};
-use shared::stream::redis::{RedisOptions, RedisStream};
-use shared::stream::{Admission, EntryId, SharedStream, Verdict};
+use millrace_event::entry::PackedBatch;
+use millrace_event::plan::{Plan, ProjectId};
+use millrace_event::row::{EventTime, Row};
+use millrace_reconcile::epoch;
+use millrace_store::SharedStore;
+use millrace_store::postgres::{PostgresOptions, PostgresStore};
+use millrace_stream::redis::{RedisOptions, RedisStream};
+use millrace_stream::{Admission, Decision, EntryId, SharedStream};
 use stream_worker::config::Args;
 use stream_worker::poison::{ALONE_FROM_DELIVERY, LOST_ATTEMPTS_MAX};
 use testkit::{Postgres, Redis, eventually};
@@ -62,7 +62,7 @@ impl Rig {
             context: None,
         };
         row.write(&mut rows);
-        let packed = Packed::pack(Uuid::now_v7(), self.project, 1, &rows);
+        let packed = PackedBatch::pack(Uuid::now_v7(), self.project, 1, &rows);
         let plan = Plan {
             name: "any".to_owned(),
             requests_per_minute: 1_000,
@@ -72,7 +72,7 @@ impl Rig {
         };
         let admission = Admission { packed: &packed, plan: &plan, digest: None, awaited: false };
         let verdict = self.stream.admit(&admission).await.unwrap();
-        assert!(matches!(verdict, Verdict::Admitted { .. }), "{verdict:?}");
+        assert!(matches!(verdict, Decision::Admitted { .. }), "{verdict:?}");
         // Nothing else is in the stream that is as new.
         self.stream.pending_batches(0).await.unwrap().last().unwrap().id
     }

@@ -2,12 +2,12 @@
 
 use std::io;
 
+use millrace_event::dialect::{self, Dialect};
+use millrace_event::event::Origin;
+use millrace_event::plan::ProjectId;
+use millrace_event::row::{self, EventTime, Row};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use shared::dialect::{self, Dialect};
-use shared::event::Origin;
-use shared::plan::ProjectId;
-use shared::row::{self, EventTime, Row};
 use uuid::Uuid;
 
 use crate::failure::Failure;

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use millrace_event::entry::PackedBatch;
+use millrace_event::plan::ProjectId;
 use redis::Script;
 use redis::aio::MultiplexedConnection;
-use shared::entry::Packed;
-use shared::plan::ProjectId;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -28,7 +28,7 @@ pub(super) async fn find(events: usize, window: Duration) -> Result<Ceiling, Fai
     let mut rows = Vec::new();
     Rows::new(1, events)?.write(&mut rows)?;
     let count = u32::try_from(events)?;
-    let packed = Arc::new(Packed::pack(Uuid::now_v7(), ProjectId(1), count, &rows));
+    let packed = Arc::new(PackedBatch::pack(Uuid::now_v7(), ProjectId(1), count, &rows));
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         connections.push(redis.connect().await);
@@ -50,7 +50,7 @@ pub(super) async fn find(events: usize, window: Duration) -> Result<Ceiling, Fai
 
 async fn call(
     mut connection: MultiplexedConnection,
-    packed: Arc<Packed>,
+    packed: Arc<PackedBatch>,
     until: Instant,
 ) -> Result<u64, redis::RedisError> {
     let script = Script::new(APPEND);

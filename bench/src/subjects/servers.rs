@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use shared::store::postgres::{PostgresOptions, PostgresStore};
-use shared::store::{Store, UpkeepPolicy};
+use millrace_store::postgres::{PostgresOptions, PostgresStore};
+use millrace_store::{Ledger, Operators, UpkeepPolicy};
 use testkit::{Postgres, Redis, ServerOptions};
 
 use super::{KEY, PROJECT, Place};

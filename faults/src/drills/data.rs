@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
+use millrace_event::entry::PackedBatch;
+use millrace_event::plan::ProjectId;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
-use shared::entry::Packed;
-use shared::plan::ProjectId;
 use testkit::eventually;
 use testkit::http::HttpClient;
 use testkit::oracle::{History, Invariant, Limits, Load, Project, Source};
@@ -159,7 +159,7 @@ pub(crate) async fn force_poison(system: &System, round: usize, rng: &mut StdRng
         rows.insert(rng.random_range(0..=rows.len()), poisons[(round + at) % poisons.len()].clone());
     }
     let count = u32::try_from(rows.len()).expect("a handful");
-    let packed = Packed::pack(Uuid::now_v7(), ProjectId(project.id), count, &rows.concat());
+    let packed = PackedBatch::pack(Uuid::now_v7(), ProjectId(project.id), count, &rows.concat());
     project.history.forced(&good, bad as u64);
     system.force(system.shard_of(project), &packed.fields()).await;
     bad as u64

@@ -2,9 +2,9 @@
 //! a number in its properties, so that the oracle never takes it for an event of its own.
 
 use bytes::Bytes;
-use shared::entry::Packed;
-use shared::plan::ProjectId;
-use shared::row::{EventTime, Row};
+use millrace_event::entry::PackedBatch;
+use millrace_event::plan::ProjectId;
+use millrace_event::row::{EventTime, Row};
 use testkit::oracle::{Event, Kind};
 use uuid::Uuid;
 
@@ -105,8 +105,8 @@ const COUNT: u32 = 3;
 /// Entries that cannot be read, each for another reason.
 pub(super) fn damaged_entries(project: ProjectId) -> Vec<Damaged> {
     let rows = written(&plain(project)).repeat(COUNT as usize);
-    let whole = || Packed::pack(Uuid::now_v7(), project, COUNT, &rows).fields().to_vec();
-    let packed = |rows: &[u8]| Packed::pack(Uuid::now_v7(), project, COUNT, rows).fields().to_vec();
+    let whole = || PackedBatch::pack(Uuid::now_v7(), project, COUNT, &rows).fields().to_vec();
+    let packed = |rows: &[u8]| PackedBatch::pack(Uuid::now_v7(), project, COUNT, rows).fields().to_vec();
     let with = |name: &str, value: &[u8]| {
         let mut fields = whole();
         let field =

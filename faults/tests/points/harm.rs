@@ -3,10 +3,10 @@
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use shared::entry::Packed;
-use shared::mutant::Mutant;
-use shared::plan::ProjectId;
-use shared::row::{EventTime, Row};
+use millrace_event::entry::PackedBatch;
+use millrace_event::plan::ProjectId;
+use millrace_event::row::{EventTime, Row};
+use millrace_failpoint::mutant::Mutant;
 use testkit::{Program, eventually};
 use uuid::Uuid;
 
@@ -136,7 +136,7 @@ async fn an_entry_of_another_life_with_the_same_id_is_lost() {
     .await;
 }
 
-fn entry_with(name: &str) -> Packed {
+fn entry_with(name: &str) -> PackedBatch {
     let mut rows = Vec::new();
     Row {
         project: ProjectId(1),
@@ -149,7 +149,7 @@ fn entry_with(name: &str) -> Packed {
         context: None,
     }
     .write(&mut rows);
-    Packed::pack(Uuid::now_v7(), ProjectId(1), 1, &Bytes::from(rows))
+    PackedBatch::pack(Uuid::now_v7(), ProjectId(1), 1, &Bytes::from(rows))
 }
 
 #[tokio::test(flavor = "multi_thread")]

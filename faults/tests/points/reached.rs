@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
-use shared::failpoint::Point;
+use millrace_failpoint::Point;
 use testkit::{Launch, Program, drill_build};
 use tokio_postgres::Client;
 

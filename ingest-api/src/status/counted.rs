@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use shared::plan::ProjectId;
-use shared::stream::ProjectCounters;
+use millrace_event::plan::ProjectId;
+use millrace_stream::ProjectCounters;
 
 /// The counters of every project at one moment.
 pub type Counters = HashMap<ProjectId, ProjectCounters>;

@@ -20,7 +20,7 @@ mod today;
 use std::sync::Arc;
 
 use hyper::http::request::Parts;
-use shared::event::Rejection;
+use millrace_event::event::Rejection;
 use tokio::sync::watch;
 
 pub use access::{Audience, StatusPage};

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use hyper::StatusCode;
+use millrace_event::event::Rejection;
 use serde::{Serialize, Serializer};
-use shared::event::Rejection;
 
 use super::snapshot::clip;
 use crate::error::Problem;

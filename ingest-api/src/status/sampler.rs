@@ -6,9 +6,9 @@ use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use shared::plan::month_of;
-use shared::store::{LetterFilter, UsageWindow};
-use shared::stream::Backlog;
+use millrace_event::plan::month_of;
+use millrace_store::{LetterFilter, UsageWindow};
+use millrace_stream::Backlog;
 use time::{OffsetDateTime, Time};
 use tokio::time::{sleep, timeout};
 

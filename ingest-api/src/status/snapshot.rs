@@ -1,7 +1,7 @@
 //! What the page is told once a second, as JSON. Every list in it is bounded, every name clipped.
 
+use millrace_store::DeadLetter;
 use serde::Serialize;
-use shared::store::DeadLetter;
 
 use super::refusals::Refused;
 use super::today::Today;

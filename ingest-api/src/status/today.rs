@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use millrace_event::plan::{Plan, ProjectId};
+use millrace_store::UsageRow;
 use serde::Serialize;
-use shared::plan::{Plan, ProjectId};
-use shared::store::UsageRow;
 use time::Date;
 
 use super::counted::Counters;
@@ -119,7 +119,7 @@ impl Usage {
 
 #[cfg(test)]
 mod tests {
-    use shared::stream::ProjectCounters;
+    use millrace_stream::ProjectCounters;
     use time::OffsetDateTime;
     use time::macros::date;
 

@@ -1,7 +1,7 @@
 //! Which letters: the arguments, the store's filter, and the words that the audit row keeps.
 
 use clap::Args;
-use shared::store::{LetterFilter, Store};
+use millrace_store::{LetterFilter, Store};
 use time::OffsetDateTime;
 
 use crate::failure::Failure;

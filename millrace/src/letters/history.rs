@@ -1,7 +1,7 @@
 //! `millrace dead-letters history`
 
+use millrace_store::{RedriveRecord, Store};
 use serde_json::{Value, json};
-use shared::store::{RedriveRecord, Store};
 
 use super::text::{cut_table, printable};
 use crate::failure::Failure;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use millrace_store::{DeadLetter, LetterFilter, Store};
 use serde_json::json;
-use shared::store::{DeadLetter, LetterFilter, Store};
 
 use super::text::{as_json, cut_table, printable, project};
 use super::{ListArgs, each_page};

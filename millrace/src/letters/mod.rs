@@ -11,7 +11,7 @@ mod show;
 mod text;
 
 use clap::{Args, Subcommand};
-use shared::store::{DeadLetter, LetterFilter, Store};
+use millrace_store::{DeadLetter, LetterFilter, Store};
 
 use self::filter::FilterArgs;
 use crate::failure::Failure;

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use millrace_store::{
+    DeadLetter, LetterFilter, RedriveOrder, RedriveResult, Store, StoreError, rows_of_letter,
+};
 use serde_json::{Value, json};
-use shared::store::{DeadLetter, LetterFilter, RedriveOrder, Redriven, Store, StoreError, rows_of_letter};
 use uuid::Uuid;
 
 use super::text::{printable, project};
@@ -62,8 +64,8 @@ async fn drive(
     order: &RedriveOrder,
     filter: &LetterFilter,
     limit: usize,
-) -> Result<Redriven, Failure> {
-    let mut redriven = Redriven::default();
+) -> Result<RedriveResult, Failure> {
+    let mut redriven = RedriveResult::default();
     each_lot(store, filter, limit, async |lot| {
         let more = store.redrive(order, &ids(lot)).await.map_err(|error| stopped(error, redriven))?;
         redriven += more;
@@ -104,14 +106,14 @@ fn ids(lot: &[DeadLetter]) -> Vec<i64> {
 }
 
 /// What was done before stays done.
-fn stopped(error: StoreError, redriven: Redriven) -> Failure {
+fn stopped(error: StoreError, redriven: RedriveResult) -> Failure {
     let done = format!("{} letters were driven before that and stay so", grouped(redriven.letters.into()));
     Failure::Store(match error {
         StoreError::Unavailable(said) => {
             StoreError::Unavailable(format!("{said}; {done}; repeat the command for the rest"))
         }
         StoreError::Invalid(said) => StoreError::Invalid(format!("{said}; {done}")),
-        refused @ StoreError::Refused { .. } => refused,
+        other @ (StoreError::Refused { .. } | StoreError::SchemaOutdated(_)) => other,
     })
 }
 
@@ -140,7 +142,7 @@ fn progress(letters: usize) -> ProgressBar {
     ProgressBar::new(letters as u64).with_style(style)
 }
 
-fn text(redriven: Redriven) -> String {
+fn text(redriven: RedriveResult) -> String {
     if redriven.letters == 0 {
         return "There was nothing to redrive.".to_owned();
     }
@@ -153,7 +155,7 @@ fn text(redriven: Redriven) -> String {
 }
 
 /// Adds what became of letters to a document.
-pub(super) fn put_counts(document: &mut Value, redriven: Redriven) {
+pub(super) fn put_counts(document: &mut Value, redriven: RedriveResult) {
     document["letters"] = json!(redriven.letters);
     document["stored"] = json!(redriven.stored);
     document["duplicate"] = json!(redriven.duplicate);
@@ -227,7 +229,7 @@ impl Rehearsal {
 
 #[cfg(test)]
 mod tests {
-    use shared::plan::ProjectId;
+    use millrace_event::plan::ProjectId;
     use time::OffsetDateTime;
 
     use super::*;

@@ -1,8 +1,8 @@
 //! `millrace dead-letters show`
 
+use millrace_event::row::{self, EventTime, Row};
+use millrace_store::{DeadLetter, LetterFilter, Store, rows_of_letter};
 use serde_json::{Value, json};
-use shared::row::{self, EventTime, Row};
-use shared::store::{DeadLetter, LetterFilter, Store, rows_of_letter};
 use time::OffsetDateTime;
 
 use super::text::{as_json, printable, project};

@@ -3,9 +3,9 @@
 use std::io::{IsTerminal, stdout};
 
 use console::truncate_str;
+use millrace_event::plan::ProjectId;
+use millrace_store::DeadLetter;
 use serde_json::{Value, json};
-use shared::plan::ProjectId;
-use shared::store::DeadLetter;
 
 use crate::moment::shown;
 use crate::output::table;

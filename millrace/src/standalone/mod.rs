@@ -13,9 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ingest_api::{Audience, Deps, Scrape, routes};
-use shared::config::Policy;
-use shared::stream::SharedStream;
-use shared::{metrics, process};
+use millrace_settings::Policy;
+use millrace_stream::SharedStream;
+use millrace_telemetry::metrics::{self, Program, Table};
+use millrace_telemetry::process;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -25,6 +26,16 @@ use self::status_line::StatusLine;
 use self::welcome::Welcome;
 use crate::failure::Failure;
 use crate::place::{Connections, Place};
+
+/// The tables of every crate that this program is made of.
+const TABLES: &[Table] = &[
+    ingest_api::metrics::METRICS,
+    stream_worker::metrics::METRICS,
+    millrace_reconcile::metrics::METRICS,
+    millrace_stream::metrics::METRICS,
+    millrace_store::metrics::METRICS,
+    metrics::METRICS,
+];
 
 /// Connections to PostgreSQL that API and upkeep share; each lane has one of its own.
 const POSTGRES_CONNECTIONS: usize = 6;
@@ -43,7 +54,7 @@ pub(crate) async fn run(place: &Place, policy: Policy, args: &ServeArgs) -> Resu
     process::start_logging_to(line.log_writer(), policy.log_format, "warn");
     let listener = bind("LISTEN_ADDR", listen).await?;
     let scraper = bind("METRICS_ADDR", metrics_addr).await?;
-    let handle = metrics::install(&[metrics::Process::Api, metrics::Process::Worker], &routes::names())
+    let handle = metrics::install(TABLES, &[Program::Api, Program::Worker], &routes::names())
         .map_err(|error| Failure::Refused(error.to_string()))?;
     let connections = Connections { redis: redis_connections, postgres: POSTGRES_CONNECTIONS };
     let (stream, store) = place.open(&policy, connections)?;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use ingest_api::StatusPage;
 use ingest_api::config::{LimitArgs, Limits, status_page};
-use shared::config::{ConfigError, Durability, address, number};
+use millrace_settings::{ConfigError, Durability, address, number};
 use stream_worker::config::{Settings, WorkArgs};
 
 use crate::place::Place;

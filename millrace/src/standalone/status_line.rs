@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use shared::store::SharedStore;
-use shared::stream::SharedStream;
+use millrace_store::SharedStore;
+use millrace_stream::SharedStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing_subscriber::fmt::MakeWriter;
@@ -46,7 +46,7 @@ impl StatusLine {
         LogWriter(self.clone())
     }
 
-    /// Keeps the line until `stopped` is true, and leaves the last one standing.
+    /// Keeps the line until `stopped` is true, and leaves the last one limit_state.
     pub(super) async fn keep(
         self,
         stream: SharedStream,

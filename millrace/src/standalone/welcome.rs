@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use shared::store::{NewKey, Store, StoreError};
+use millrace_store::{NewKey, Store, StoreError};
 
 use crate::output::grouped;
 

@@ -4,8 +4,8 @@ mod chart;
 mod period;
 
 use clap::{Args, ValueEnum};
+use millrace_store::{Store, UsageRow, UsageWindow};
 use serde_json::{Value, json};
-use shared::store::{Store, UsageRow, UsageWindow};
 use time::OffsetDateTime;
 
 use self::chart::Bars;

@@ -3,4 +3,6 @@
 mod installation;
 mod page;
 mod shown;
+#[path = "../observability/tables.rs"]
+mod tables;
 mod true_figures;

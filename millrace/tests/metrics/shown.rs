@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use ingest_api::routes;
-use shared::metrics::{Kind, METRICS, Metric, Place, Process, Values};
+use millrace_telemetry::metrics::{self, Descriptor, Installation, Kind, Values};
 use tempfile::TempDir;
 use testkit::{Program, eventually};
 
 use crate::installation::{FREE_PORTS, PATIENCE, Servers, use_everything};
 use crate::page::{Page, Sample};
+use crate::tables;
 
 #[tokio::test]
 async fn on_servers_each_program_shows_its_metrics_and_no_others() {
@@ -19,8 +20,8 @@ async fn on_servers_each_program_shows_its_metrics_and_no_others() {
     let key = servers.project("shop", "pro").await;
     let (mut api, mut worker) = (servers.program("ingest-api"), servers.program("stream-worker"));
     use_everything(api.address().await, &key).await;
-    shows_exactly(api.metrics_address().await, &[Process::Api], Place::Servers).await;
-    shows_exactly(worker.metrics_address().await, &[Process::Worker], Place::Servers).await;
+    shows_exactly(api.metrics_address().await, &[metrics::Program::Api], Installation::Servers).await;
+    shows_exactly(worker.metrics_address().await, &[metrics::Program::Worker], Installation::Servers).await;
 }
 
 #[tokio::test]
@@ -35,7 +36,7 @@ async fn on_files_the_one_process_shows_the_metrics_of_both() {
     let log = program.log();
     let key = log.split_whitespace().find(|word| word.starts_with("mk_")).unwrap();
     use_everything(address, key).await;
-    shows_exactly(metrics, &[Process::Api, Process::Worker], Place::Files).await;
+    shows_exactly(metrics, &[metrics::Program::Api, metrics::Program::Worker], Installation::Files).await;
 }
 
 #[tokio::test]
@@ -58,12 +59,14 @@ async fn every_command_of_the_runbook_is_one() {
 }
 
 /// Waits until every metric is there that these processes have in such a place, and holds each series to the table.
-async fn shows_exactly(address: SocketAddr, processes: &[Process], place: Place) {
-    let expected: BTreeSet<&str> = METRICS
-        .iter()
-        .filter(|metric| metric.process == Process::Any || processes.contains(&metric.process))
+async fn shows_exactly(address: SocketAddr, processes: &[metrics::Program], installation: Installation) {
+    let expected: BTreeSet<&str> = tables::metrics()
+        .into_iter()
+        .filter(|metric| metric.program == metrics::Program::Any || processes.contains(&metric.program))
         .filter(|metric| {
-            metric.place == Place::Either || metric.place == place || metric.kind == Kind::Counter
+            metric.installation == Installation::Either
+                || metric.installation == installation
+                || metric.kind == Kind::Counter
         })
         .map(|metric| metric.name)
         .collect();
@@ -89,7 +92,7 @@ async fn shows_exactly(address: SocketAddr, processes: &[Process], place: Place)
     assert_eq!(promtool_says(&page.text), "", "promtool check metrics");
 }
 
-fn is_as_described(metric: &Metric, sample: &Sample) {
+fn is_as_described(metric: &Descriptor, sample: &Sample) {
     let Sample { series, labels, value } = sample;
     let names: Vec<_> = labels.keys().map(String::as_str).filter(|name| *name != "le").collect();
     let described: BTreeSet<_> = metric.labels.iter().map(|label| label.name).collect();
@@ -107,14 +110,14 @@ fn is_as_described(metric: &Metric, sample: &Sample) {
 }
 
 /// The metric that a series belongs to: a histogram has several.
-fn metric_of(series: &str) -> &'static Metric {
+fn metric_of(series: &str) -> &'static Descriptor {
     let ends = ["_bucket", "_sum", "_count"];
     let of_histogram = ends.iter().filter_map(|end| series.strip_suffix(end)).next();
-    let is_it = |metric: &&&Metric| match metric.kind {
+    let is_it = |metric: &&Descriptor| match metric.kind {
         Kind::Histogram(_) => Some(metric.name) == of_histogram,
         _ => metric.name == series,
     };
-    METRICS.iter().find(is_it).unwrap_or_else(|| panic!("{series} is not in the table"))
+    tables::metrics().into_iter().find(is_it).unwrap_or_else(|| panic!("{series} is not in the table"))
 }
 
 /// What Prometheus' own tool finds wrong with a page.

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use millrace_store::sqlite::SqliteStore;
+use millrace_store::{Accounts, Ledger, Payload, WriteRequest};
+use millrace_stream::EntryId;
 use serde_json::{Value, json};
-use shared::store::sqlite::SqliteStore;
-use shared::store::{Body, Store, Work};
-use shared::stream::EntryId;
 use tempfile::TempDir;
 use testkit::Program;
 use testkit::http::HttpClient;
@@ -66,16 +66,16 @@ impl Served {
     /// Puts an entry that cannot be read into the dead letters of a project, as a lane does.
     pub async fn bury(&self, project: &str, reason: &str) {
         let store = SqliteStore::open(&PathBuf::from(data(&self.home))).unwrap();
-        let accounts = store.accounts().await.unwrap().accounts;
+        let accounts = store.accounts().await.unwrap();
         let account = accounts.iter().find(|account| &*account.project_name == project).unwrap();
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
-        let work = Work {
+        let work = WriteRequest {
             entry: EntryId { ms: u64::try_from(now).unwrap(), seq: 0 },
             shard: 0,
             batch_id: uuid::Uuid::now_v7(),
             project: account.project,
             count: 1,
-            body: Body::Dead { reason: reason.to_owned(), raw: Bytes::from_static(b"?") },
+            body: Payload::DeadLetter { reason: reason.to_owned(), raw: Bytes::from_static(b"?") },
         };
         store.writer("test").await.unwrap().write(&[work]).await.unwrap();
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::join_all;
+use millrace_event::plan::{LimitState, Plan, Refusal};
 use serde_json::Value;
-use shared::plan::{Plan, Refusal, Standing};
 use testkit::http::HttpClient;
 
 use crate::stack::{SOON, Stack, body, event};
@@ -107,7 +107,7 @@ async fn sixty_four_clients_of_four_processes_get_exactly_what_the_plan_allows()
                   JOIN projects USING (project_id) WHERE name = 'small' ORDER BY received_at, entry_seq";
     let rows = stack.database.query(ledger, &[]).await.unwrap();
     assert_eq!(rows.len() as u64, batches);
-    let mut standing = Standing::default();
+    let mut standing = LimitState::default();
     let mut charged = 0;
     for row in &rows {
         // The ledger knows milliseconds; the rate is decided on microseconds within them, so the model gets the last.

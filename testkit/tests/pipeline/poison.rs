@@ -1,9 +1,9 @@
 //! What was never accepted as it stands: put into the stream by hand, past the validator.
 
 use bytes::Bytes;
-use shared::entry::Packed;
-use shared::plan::ProjectId;
-use shared::row::{EventTime, Row};
+use millrace_event::entry::PackedBatch;
+use millrace_event::plan::ProjectId;
+use millrace_event::row::{EventTime, Row};
 use testkit::eventually;
 use testkit::http::HttpClient;
 use uuid::Uuid;
@@ -47,7 +47,7 @@ async fn poison_is_dead_lettered_once_with_reason_and_payload_and_its_neighbours
     row("good two", "{}", &mut rows);
     row("not JSON", "{", &mut rows);
     row("too large", r#"{"a":1e400000}"#, &mut rows);
-    let packed = Packed::pack(Uuid::now_v7(), ProjectId(1), 6, &rows);
+    let packed = PackedBatch::pack(Uuid::now_v7(), ProjectId(1), 6, &rows);
     force(&stack, &packed.fields()).await;
 
     let mut torn = packed.fields();

@@ -1,0 +1,233 @@
+//! The dashboards ask in PromQL, for metrics that exist, in the way that Grafana's own linter of dashboards demands.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::tables::metrics;
+use millrace_telemetry::metrics::Kind;
+use promql_parser::label::MatchOp;
+use promql_parser::parser::{self, Expr, VectorSelector};
+use promql_parser::util::{ExprVisitor, walk_expr};
+use testkit::grafana::{Dashboard, Panel, Question, View, dashboards};
+
+/// Functions that make a rate or a growth of a counter.
+const OF_COUNTERS: &[&str] = &["rate", "irate", "increase"];
+/// What Prometheus itself records of each scrape.
+const OF_PROMETHEUS: &[&str] = &["up"];
+
+/// A metric's name that an expression asks for, and the function it is asked under, the innermost one.
+type Selected = (VectorSelector, Option<String>);
+
+#[test]
+fn every_panel_says_what_it_shows_and_in_which_unit() {
+    each_panel(|_, panel| {
+        for field in ["title", "description"] {
+            assert!(
+                panel.json[field].as_str().is_some_and(|text| text.len() > 3),
+                "{} has no {field}",
+                panel.name()
+            );
+        }
+        let unit = panel.json["fieldConfig"]["defaults"]["unit"].as_str();
+        assert!(unit.is_some_and(|unit| !unit.is_empty()), "{} has no unit", panel.name());
+    });
+}
+
+#[test]
+fn titles_and_ids_are_used_once_in_a_dashboard() {
+    for dashboard in dashboards() {
+        let mut seen = BTreeMap::new();
+        for panel in dashboard.panels() {
+            assert_eq!(seen.insert(panel.title().to_owned(), ()), None, "{} is there twice", panel.name());
+            assert_eq!(
+                seen.insert(panel.json["id"].to_string(), ()),
+                None,
+                "the id of {} is there twice",
+                panel.name()
+            );
+        }
+    }
+}
+
+#[test]
+fn every_panel_asks_the_data_source_that_was_chosen_above() {
+    each_panel(|dashboard, panel| {
+        let list = dashboard.json["templating"]["list"].as_array().unwrap();
+        for target in panel.json["targets"].as_array().unwrap() {
+            let source = target["datasource"]["uid"].as_str().unwrap();
+            let name = source.trim_start_matches("${").trim_end_matches('}');
+            let variable = list.iter().find(|variable| variable["name"] == name);
+            assert!(
+                variable.is_some_and(|variable| variable["type"] == "datasource"),
+                "{}: {source}",
+                panel.name()
+            );
+        }
+    });
+}
+
+#[test]
+fn every_metric_a_panel_asks_for_is_one_we_have() {
+    each_selector(|panel, selector, _| {
+        let name = selector.name.as_deref().unwrap();
+        assert!(OF_PROMETHEUS.contains(&name) || kind_of(name).is_some(), "{} asks for {name}", panel.name());
+    });
+}
+
+#[test]
+fn every_label_a_panel_asks_for_is_one_the_metric_has() {
+    each_selector(|panel, selector, _| {
+        let name = selector.name.as_deref().unwrap();
+        let metric = metrics().into_iter().find(|metric| metric.name == base_name(name));
+        let known: Vec<_> =
+            metric.into_iter().flat_map(|metric| metric.labels).map(|label| label.name).collect();
+        for matcher in &selector.matchers.matchers {
+            let is_known = ["instance", "job"].contains(&matcher.name.as_str())
+                || known.contains(&matcher.name.as_str());
+            assert!(is_known, "{}: {name} has no label {}", panel.name(), matcher.name);
+        }
+    });
+}
+
+#[test]
+fn counters_are_asked_for_their_growth_and_gauges_are_not() {
+    each_selector(|panel, selector, function| {
+        let name = selector.name.as_deref().unwrap();
+        let is_counted = matches!(kind_of(name), Some(Kind::Counter | Kind::Histogram(_)));
+        let is_growth = function.is_some_and(|function| OF_COUNTERS.contains(&function));
+        assert_eq!(is_counted, is_growth, "{}: {name} under {function:?}", panel.name());
+    });
+}
+
+#[test]
+fn every_selector_is_held_to_the_instances_that_were_chosen() {
+    each_selector(|panel, selector, _| {
+        let is_held = selector.matchers.matchers.iter().any(|matcher| {
+            matcher.name == "instance" && matches!(matcher.op, MatchOp::Re(_)) && matcher.value == ".*"
+        });
+        assert!(is_held, "{}: {selector}", panel.name());
+    });
+}
+
+#[test]
+fn rates_follow_the_width_of_the_picture() {
+    each_question(|panel, question| {
+        let (Question::Range(expression) | Question::Instant(expression)) = question else { return };
+        for part in expression.split("rate(").skip(1) {
+            let window =
+                part.split_once("}[").and_then(|(_, rest)| rest.split_once(']')).map(|(window, _)| window);
+            assert_eq!(window, Some("$__rate_interval"), "{}: {expression}", panel.name());
+        }
+    });
+}
+
+#[test]
+fn every_link_to_the_runbook_leads_to_an_entry() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("docs").join("runbook.md");
+    let runbook =
+        std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let anchors: Vec<_> = runbook.lines().filter_map(|line| line.strip_prefix("## ")).map(anchor).collect();
+    let mut links = 0;
+    each_panel(|_, panel| {
+        for link in panel.json["links"].as_array().into_iter().flatten() {
+            let (page, anchor) = link["url"].as_str().unwrap().split_once('#').unwrap();
+            assert_eq!(page, "${runbook}");
+            assert!(
+                anchors.iter().any(|known| known == anchor),
+                "{}: no entry {anchor} in {anchors:?}",
+                panel.name()
+            );
+            links += 1;
+        }
+    });
+    assert!(links > 30, "the links were not found");
+}
+
+/// A heading as GitHub makes an anchor of it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase();
+    kept.chars()
+        .filter(|c| c.is_alphanumeric() || "-_ ".contains(*c))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+fn each_panel(mut look: impl FnMut(&Dashboard, Panel<'_>)) {
+    let dashboards = dashboards();
+    let names: Vec<_> = dashboards.iter().map(|dashboard| dashboard.name.as_str()).collect();
+    assert_eq!(names, ["overview", "pipeline", "projects"]);
+    for dashboard in &dashboards {
+        for panel in dashboard.panels() {
+            look(dashboard, panel);
+        }
+    }
+}
+
+fn each_question(mut look: impl FnMut(Panel<'_>, Question<'_>)) {
+    each_panel(|_, panel| panel.questions().for_each(|question| look(panel, question)));
+}
+
+/// Parses every PromQL as Prometheus gets it, and looks at each series it asks for.
+fn each_selector(mut look: impl FnMut(Panel<'_>, &VectorSelector, Option<&str>)) {
+    let view = View {
+        from: 0.0,
+        to: 3_600.0,
+        step: Duration::from_secs(15),
+        scraped_every: Duration::from_secs(5),
+        variables: &[("instance", ".*"), ("interval", "15s")],
+    };
+    let mut seen = 0;
+    each_question(|panel, question| {
+        let (Question::Range(expression) | Question::Instant(expression)) = question else { return };
+        let expression = view.promql(expression);
+        assert!(!expression.contains('$'), "{}: nothing stands for a variable in {expression}", panel.name());
+        let parsed = parser::parse(&expression)
+            .unwrap_or_else(|error| panic!("{}: {expression}: {error}", panel.name()));
+        for (selector, function) in selected(&parsed) {
+            seen += 1;
+            look(panel, &selector, function.as_deref());
+        }
+    });
+    assert!(seen > 80, "the dashboards were not found");
+}
+
+/// Collects selectors; the parser tells of a call before of what is in it, so the last one seen is the innermost.
+#[derive(Default)]
+struct Selectors(Vec<Selected>);
+
+impl ExprVisitor for Selectors {
+    type Error = String;
+
+    fn pre_visit(&mut self, expression: &Expr) -> Result<bool, String> {
+        match expression {
+            Expr::VectorSelector(selector) => self.0.push((selector.clone(), None)),
+            Expr::Call(call) => {
+                for argument in &call.args.args {
+                    if let Expr::MatrixSelector(matrix) = argument.as_ref() {
+                        self.0.push((matrix.vs.clone(), Some(call.func.name.to_owned())));
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+}
+
+fn selected(expression: &Expr) -> Vec<Selected> {
+    let mut selectors = Selectors::default();
+    walk_expr(&mut selectors, expression).unwrap();
+    selectors.0
+}
+
+/// The metric a series belongs to: a histogram is asked for by the names of its series.
+fn base_name(series: &str) -> &str {
+    let ends = ["_bucket", "_sum", "_count"].iter().filter_map(|end| series.strip_suffix(end));
+    let mut names = std::iter::once(series).chain(ends);
+    names.find(|name| metrics().into_iter().any(|metric| metric.name == *name)).unwrap_or(series)
+}
+
+fn kind_of(series: &str) -> Option<Kind> {
+    metrics().into_iter().find(|metric| metric.name == base_name(series)).map(|metric| metric.kind)
+}

@@ -1,0 +1,20 @@
+//! A setting of a drill that names something that does not exist.
+
+use std::fmt;
+
+/// An environment variable of a drill build that cannot be used.
+#[derive(Debug)]
+pub struct UnknownSetting {
+    pub variable: &'static str,
+    pub value: String,
+    /// What is wrong, and which values there are.
+    pub reason: String,
+}
+
+impl fmt::Display for UnknownSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={:?}: {}", self.variable, self.value, self.reason)
+    }
+}
+
+impl std::error::Error for UnknownSetting {}

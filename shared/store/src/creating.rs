@@ -1,0 +1,75 @@
+//! What a new project and a new key must look like, whatever store they go into, and what is said to an operator whose
+//! wish cannot be. Pure; nothing here may print a key.
+
+use crate::admin::NewKey;
+use crate::error::StoreError;
+use millrace_event::key;
+
+/// Longest name of a project, in characters.
+const NAME_CHARS_MAX: usize = 200;
+
+/// # Errors
+/// What a name must be like, when it is not.
+pub(super) fn check_project_name(name: &str) -> Result<(), StoreError> {
+    let chars = name.chars().count();
+    if chars == 0 || chars > NAME_CHARS_MAX || name.chars().any(char::is_control) {
+        let message = format!("a project's name has 1 to {NAME_CHARS_MAX} visible characters");
+        return Err(StoreError::Invalid(message));
+    }
+    Ok(())
+}
+
+pub(super) fn project_is_taken(name: &str) -> StoreError {
+    StoreError::Invalid(format!("there is a project named {name:?} already"))
+}
+
+pub(super) fn no_such_project(name: &str) -> StoreError {
+    StoreError::Invalid(format!("there is no project named {name:?}; create it first"))
+}
+
+pub(super) fn no_such_plan(plan: &str) -> StoreError {
+    StoreError::Invalid(format!(
+        "there is no plan named {plan:?}; free, pro and enterprise come with Millrace"
+    ))
+}
+
+pub(super) fn key_is_taken() -> StoreError {
+    StoreError::Invalid("this key exists already; choose another one".to_owned())
+}
+
+/// A key that is not stored yet. No `Debug`: it must not be printed by accident.
+pub(super) struct FreshKey {
+    key: String,
+    secret: Option<[u8; 32]>,
+}
+
+impl FreshKey {
+    /// The operator's own choice, or a random one; with a signing secret when it is to demand signatures.
+    ///
+    /// # Errors
+    /// What is wrong with the choice.
+    pub(super) fn make(chosen: Option<&str>, signed: bool) -> Result<Self, StoreError> {
+        let key = match chosen {
+            Some(chosen) => {
+                key::check_chosen_key(chosen).map_err(StoreError::Invalid)?;
+                chosen.to_owned()
+            }
+            None => key::random_key(),
+        };
+        Ok(Self { key, secret: signed.then(key::random_secret) })
+    }
+
+    /// What is stored of the key.
+    pub(super) fn hash(&self) -> [u8; 32] {
+        key::hash_key(&self.key)
+    }
+
+    pub(super) fn secret(&self) -> Option<&[u8]> {
+        self.secret.as_ref().map(<[u8; 32]>::as_slice)
+    }
+
+    /// The key as its owner is shown it, once, under the number it was stored with.
+    pub(super) fn shown(self, key_id: i64) -> NewKey {
+        NewKey { key_id, key: self.key, signing_secret: self.secret.map(|secret| key::show_secret(&secret)) }
+    }
+}

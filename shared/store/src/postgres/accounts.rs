@@ -1,0 +1,141 @@
+//! Keys, projects and plans: what the request path reads, and what operators change.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use deadpool_postgres::Client;
+use time::OffsetDateTime;
+use tokio_postgres::error::SqlState;
+
+use super::copy::Instant;
+use crate::creating::{
+    FreshKey, check_project_name, key_is_taken, no_such_plan, no_such_project, project_is_taken,
+};
+use crate::{NewKey, StoreError};
+use millrace_event::plan::{Account, Plan, ProjectId};
+
+pub(super) const PLAN_COLUMNS: &str = "requests_per_minute, burst, events_per_month, events_per_batch";
+
+pub(super) async fn accounts(client: &Client) -> Result<Vec<Account>, StoreError> {
+    let live_keys = format!(
+        "SELECT k.key_id, k.key_hash, k.expires_at, k.signing_secrets, p.project_id, p.name AS project_name, l.name, {PLAN_COLUMNS}
+           FROM api_keys k JOIN projects p USING (project_id) JOIN plans l ON l.name = p.plan
+          WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) ORDER BY k.key_id"
+    );
+    let statement = client.prepare_cached(&live_keys).await?;
+    let mut plans: HashMap<String, Arc<Plan>> = HashMap::new();
+    let mut names: HashMap<i64, Arc<str>> = HashMap::new();
+    let mut accounts = Vec::new();
+    for row in client.query(&statement, &[]).await? {
+        let plan = plans.entry(row.get("name")).or_insert_with(|| Arc::new(plan(&row)));
+        let project: i64 = row.get("project_id");
+        let name = names.entry(project).or_insert_with(|| row.get::<_, &str>("project_name").into());
+        let hash: &[u8] = row.get("key_hash");
+        accounts.push(Account {
+            project: ProjectId(project),
+            project_name: Arc::clone(name),
+            key_id: row.get("key_id"),
+            key_hash: hash.try_into().expect("a check keeps the hash at 32 bytes"),
+            plan: Arc::clone(plan),
+            expires_at: row.get::<_, Option<Instant>>("expires_at").map(OffsetDateTime::from),
+            signing_secrets: row.get("signing_secrets"),
+        });
+    }
+    Ok(accounts)
+}
+
+pub(super) fn plan(row: &tokio_postgres::Row) -> Plan {
+    let positive = |column| u32::try_from(row.get::<_, i32>(column)).expect("a check keeps it positive");
+    let quota: Option<i64> = row.get("events_per_month");
+    Plan {
+        name: row.get("name"),
+        requests_per_minute: positive("requests_per_minute"),
+        burst: positive("burst"),
+        events_per_month: quota.map(i64::unsigned_abs),
+        events_per_batch: positive("events_per_batch"),
+    }
+}
+
+pub(super) async fn plans(client: &Client) -> Result<Vec<Plan>, StoreError> {
+    let all = format!("SELECT name, {PLAN_COLUMNS} FROM plans ORDER BY requests_per_minute, name");
+    Ok(client.query(&all, &[]).await?.iter().map(plan).collect())
+}
+
+pub(super) async fn touch_keys(client: &Client, used: &[(i64, OffsetDateTime)]) -> Result<(), StoreError> {
+    // Locked in the order of their numbers, so that two processes which saw the same keys do not deadlock.
+    let touch = "
+        WITH used AS (
+            SELECT key_id, max(at) AS at FROM unnest($1::bigint[], $2::timestamptz[]) u (key_id, at) GROUP BY key_id),
+        locked AS (
+            SELECT k.key_id, used.at FROM api_keys k JOIN used USING (key_id)
+             WHERE k.last_used_at IS NULL OR k.last_used_at < used.at ORDER BY k.key_id FOR UPDATE OF k)
+        UPDATE api_keys k SET last_used_at = locked.at FROM locked WHERE k.key_id = locked.key_id";
+    let keys: Vec<_> = used.iter().map(|(key, _)| *key).collect();
+    let times: Vec<_> = used.iter().map(|(_, at)| Instant::from(*at)).collect();
+    client.execute(touch, &[&keys, &times]).await?;
+    Ok(())
+}
+
+pub(super) async fn create_project(
+    client: &mut Client,
+    name: &str,
+    plan: &str,
+    chosen_key: Option<&str>,
+    signed: bool,
+) -> Result<(ProjectId, NewKey), StoreError> {
+    check_project_name(name)?;
+    let new_key = FreshKey::make(chosen_key, signed)?;
+    let transaction = client.transaction().await?;
+    let insert = "INSERT INTO projects (name, plan) VALUES ($1, $2) RETURNING project_id";
+    let project: i64 = match transaction.query_one(insert, &[&name, &plan]).await {
+        Ok(row) => row.get(0),
+        Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+            return Err(project_is_taken(name));
+        }
+        Err(error) if error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION) => {
+            return Err(no_such_plan(plan));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let shown = store_key(new_key, &transaction, project).await?;
+    transaction.commit().await?;
+    Ok((ProjectId(project), shown))
+}
+
+pub(super) async fn create_key(
+    client: &mut Client,
+    project: &str,
+    chosen_key: Option<&str>,
+    signed: bool,
+) -> Result<NewKey, StoreError> {
+    let new_key = FreshKey::make(chosen_key, signed)?;
+    let transaction = client.transaction().await?;
+    let find = "SELECT project_id FROM projects WHERE name = $1";
+    let Some(row) = transaction.query_opt(find, &[&project]).await? else {
+        return Err(no_such_project(project));
+    };
+    let shown = store_key(new_key, &transaction, row.get(0)).await?;
+    transaction.commit().await?;
+    Ok(shown)
+}
+
+pub(super) async fn revoke_key(client: &Client, key_id: i64) -> Result<bool, StoreError> {
+    let revoke = "UPDATE api_keys SET revoked_at = now() WHERE key_id = $1 AND revoked_at IS NULL";
+    Ok(client.execute(revoke, &[&key_id]).await? == 1)
+}
+
+/// Stores a new key; what comes back is the only place where its text stands.
+pub(super) async fn store_key(
+    new_key: FreshKey,
+    transaction: &deadpool_postgres::Transaction<'_>,
+    project: i64,
+) -> Result<NewKey, StoreError> {
+    let insert = "INSERT INTO api_keys (project_id, key_hash, signing_secrets) VALUES ($1, $2, $3)
+                  RETURNING key_id";
+    let secrets: Vec<&[u8]> = new_key.secret().into_iter().collect();
+    match transaction.query_one(insert, &[&project, &new_key.hash().as_slice(), &secrets]).await {
+        Ok(row) => Ok(new_key.shown(row.get(0))),
+        Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => Err(key_is_taken()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,39 @@
+//! The epoch on record for each shard of the stream.
+
+use deadpool_postgres::Client;
+
+use crate::StoreError;
+use millrace_event::Epoch;
+
+pub(super) async fn epoch(client: &Client, shard: u16) -> Result<Option<Epoch>, StoreError> {
+    let recorded = "SELECT epoch FROM stream_epochs WHERE shard = $1";
+    Ok(client.query_opt(recorded, &[&i32::from(shard)]).await?.map(|row| row.get(0)))
+}
+
+pub(super) async fn shards_recorded(client: &Client) -> Result<u16, StoreError> {
+    let shards = "SELECT coalesce(max(shard) + 1, 0) FROM stream_epochs";
+    let shards: i32 = client.query_one(shards, &[]).await?.get(0);
+    Ok(u16::try_from(shards).unwrap_or(u16::MAX))
+}
+
+/// Compare and set: two processes that both saw `old` cannot both succeed.
+pub(super) async fn replace(
+    client: &Client,
+    shard: u16,
+    old: Option<Epoch>,
+    new: Epoch,
+) -> Result<bool, StoreError> {
+    let shard = i32::from(shard);
+    let changed = match old {
+        None => {
+            let first = "INSERT INTO stream_epochs (shard, epoch) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+            client.execute(first, &[&shard, &new]).await?
+        }
+        Some(old) => {
+            let next =
+                "UPDATE stream_epochs SET epoch = $2, changed_at = now() WHERE shard = $1 AND epoch = $3";
+            client.execute(next, &[&shard, &new, &old]).await?
+        }
+    };
+    Ok(changed == 1)
+}

@@ -1,0 +1,332 @@
+//! Dead letters driven again, in one transaction: the events, their letters, ledger, usage, and the audit row.
+//!
+//! Workers go on beside it. The letters are locked, so two redrives do not meet in one; an event that a worker is writing at
+//! the same time is waited for, and is a duplicate when it has committed. As in `write`, the meters come last.
+
+use deadpool_postgres::{Client, Transaction};
+use tokio_postgres::{Error, Statement};
+
+use super::copy::Instant;
+use super::error::{Cause, Failure, Refusal, cause_in_copy};
+use super::write::Setback;
+use crate::redrive::{Books, Fate, Letter, Refused, Verdict, books_differ};
+use crate::{RedriveOrder, RedriveRecord, RedriveResult, StoreError};
+use millrace_event::plan::ProjectId;
+use millrace_event::row::{self, EventTime, Row};
+
+/// Attempts at a transaction that loses against others.
+const ATTEMPTS_MAX: u32 = 5;
+/// A text that is none.
+const NOT_TEXT: &str = "22021";
+/// Longer than those of the pool: a worker may be writing what we wait for.
+const SETTINGS: &str =
+    "SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = '60s'; SET LOCAL enable_seqscan = off";
+
+const BEGIN_ORDER: &str = "
+    INSERT INTO redrives (redrive_id, os_user, host, filter) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+const ADD_TO_ORDER: &str = "
+    UPDATE redrives SET letters = letters + $2, stored = stored + $3, duplicate = duplicate + $4, refused = refused + $5
+     WHERE redrive_id = $1";
+const LOCK_LETTERS: &str = "
+    SELECT dead_letter_id, project_id, batch_id, received_at, event_index, event_count, payload
+      FROM dead_letters WHERE dead_letter_id = ANY ($1) AND redriven_at IS NULL ORDER BY dead_letter_id FOR UPDATE";
+const ADD_EVENT: &str = "
+    INSERT INTO events (project_id, timestamp, event_id, received_at, name, subject, client_id, properties, context)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb) ON CONFLICT DO NOTHING";
+/// Remembered from now on, not from the time of receipt: what else was sent with this id may be driven again soon.
+const CLAIM_UNDATED: &str = "
+    INSERT INTO undated_ids (project_id, event_id, timestamp) VALUES ($1, $2, now()) ON CONFLICT DO NOTHING";
+const MARK_REDRIVEN: &str =
+    "UPDATE dead_letters SET redriven_at = now(), redrive_id = $2 WHERE dead_letter_id = $1";
+const MARK_REFUSED: &str = "
+    UPDATE dead_letters SET attempted_at = now(), sqlstate = $2, reason = $3 WHERE dead_letter_id = $1";
+const MARK_UNREADABLE: &str = "UPDATE dead_letters SET attempted_at = now() WHERE dead_letter_id = $1";
+const ADD_LETTER: &str = "
+    INSERT INTO dead_letters (project_id, batch_id, received_at, event_index, event_count, sqlstate, reason, payload,
+                              worker_version, attempted_at)
+    SELECT project_id, batch_id, received_at, $2, 1, $3, $4, $5, worker_version, now()
+      FROM dead_letters WHERE dead_letter_id = $1";
+/// The ledger row of the batch. Should an id that nobody's key stands behind have come twice, one that has as many dead.
+const CORRECT_LEDGER: &str = "
+    UPDATE batches SET stored = stored + $4, redriven = redriven + $4, duplicate = duplicate + $5, dead = dead - $4 - $5
+     WHERE (batch_id, received_at, entry_seq, shard) = (
+               SELECT batch_id, received_at, entry_seq, shard FROM batches
+                WHERE batch_id = $1 AND received_at = $2 AND project_id = $3 AND dead >= $4::bigint + $5::bigint
+                ORDER BY entry_seq, shard LIMIT 1)";
+const IS_RETIRED: &str = "SELECT $1 < first_day::timestamp AT TIME ZONE 'UTC' FROM ledger_watermark";
+const CORRECT_USAGE: &str = "
+    UPDATE usage_hourly
+       SET events = events + $3, redriven = redriven + $3, duplicates = duplicates + $4, dead = dead - $3 - $4,
+           bytes = bytes + $5
+     WHERE project_id = $1 AND hour = $2";
+const REDRIVES: &str = "
+    SELECT redrive_id, os_user, host, filter, started_at, letters, stored, duplicate, refused
+      FROM redrives ORDER BY started_at DESC, redrive_id DESC LIMIT $1";
+
+/// Why nothing was changed.
+enum Stop {
+    Setback(Setback),
+    Books(StoreError),
+}
+
+impl<T: Into<Setback>> From<T> for Stop {
+    fn from(setback: T) -> Self {
+        Self::Setback(setback.into())
+    }
+}
+
+/// Drives those of these letters that are still dead.
+pub(super) async fn redrive(
+    client: &mut Client,
+    order: &RedriveOrder,
+    ids: &[i64],
+) -> Result<RedriveResult, StoreError> {
+    let mut last_race = None;
+    for _ in 0..ATTEMPTS_MAX {
+        match attempt(client, order, ids).await {
+            Ok(redriven) => return Ok(redriven),
+            Err(Stop::Setback(Setback::Race(failure))) => last_race = Some(failure),
+            Err(Stop::Setback(setback)) => return Err(unavailable(setback)),
+            Err(Stop::Books(error)) => return Err(error),
+        }
+    }
+    Err(unavailable(Setback::Race(last_race.unwrap_or_else(|| Failure::new("40001", "no attempt was made")))))
+}
+
+/// Whatever is not the data's fault may pass: the same again can succeed later.
+fn unavailable(setback: Setback) -> StoreError {
+    match setback {
+        Setback::Environment(failure) | Setback::Race(failure) | Setback::NoPartition(failure) => {
+            StoreError::Unavailable(format!("{} ({})", failure.message, failure.sqlstate))
+        }
+        other => StoreError::Unavailable(format!("unexpected: {other:?}")),
+    }
+}
+
+async fn attempt(client: &mut Client, order: &RedriveOrder, ids: &[i64]) -> Result<RedriveResult, Stop> {
+    let transaction = client.transaction().await?;
+    transaction.batch_execute(SETTINGS).await?;
+    let letters = lock(&transaction, ids).await?;
+    if letters.is_empty() {
+        return Ok(RedriveResult::default());
+    }
+    let begin: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+        [&order.id, &order.os_user, &order.host, &order.filter];
+    transaction.execute(BEGIN_ORDER, &begin).await?;
+    let page = Page::prepare(&transaction, order).await?;
+    let mut books = Books::default();
+    for letter in &letters {
+        page.drive(letter, &mut books).await?;
+    }
+    page.correct(&books).await?;
+    transaction.commit().await?;
+    Ok(books.redriven)
+}
+
+async fn lock(transaction: &Transaction<'_>, ids: &[i64]) -> Result<Vec<Letter>, Error> {
+    let rows = transaction.query(LOCK_LETTERS, &[&ids]).await?;
+    let letter = |row: &tokio_postgres::Row| Letter {
+        id: row.get(0),
+        project: ProjectId(row.get(1)),
+        batch_id: row.get(2),
+        received_us: row.get::<_, Instant>(3).0,
+        event_index: row.get::<_, Option<i32>>(4).map(i32::cast_unsigned),
+        event_count: row.get::<_, i64>(5).unsigned_abs(),
+        payload: row.get(6),
+    };
+    Ok(rows.iter().map(letter).collect())
+}
+
+/// A transaction that is being filled.
+struct Page<'t> {
+    transaction: &'t Transaction<'t>,
+    order: &'t RedriveOrder,
+    add_event: Statement,
+    claim_undated: Statement,
+}
+
+impl<'t> Page<'t> {
+    async fn prepare(transaction: &'t Transaction<'t>, order: &'t RedriveOrder) -> Result<Self, Error> {
+        Ok(Self {
+            transaction,
+            order,
+            add_event: transaction.prepare_cached(ADD_EVENT).await?,
+            claim_undated: transaction.prepare_cached(CLAIM_UNDATED).await?,
+        })
+    }
+
+    async fn drive(&self, letter: &Letter, books: &mut Books) -> Result<(), Setback> {
+        let Ok(payload) = letter.rows() else {
+            books.unreadable(letter);
+            self.transaction.execute(MARK_UNREADABLE, &[&letter.id]).await?;
+            return Ok(());
+        };
+        let rows: Vec<&[u8]> = row::split(&payload).map_while(Result::ok).collect();
+        let fates = self.store(&rows, letter.received_us).await?;
+        match books.enter(letter, &rows, &fates) {
+            Verdict::StillDead(why) => {
+                self.transaction.execute(MARK_REFUSED, &[&letter.id, &why.sqlstate, &why.reason]).await?;
+            }
+            Verdict::Redriven(refused) => {
+                for (place, why) in refused {
+                    let index = i32::try_from(place).expect("rows of one entry fit 31 bits");
+                    let (sqlstate, reason) = (&why.sqlstate, &why.reason);
+                    self.transaction
+                        .execute(ADD_LETTER, &[&letter.id, &index, sqlstate, reason, &rows[place]])
+                        .await?;
+                }
+                self.transaction.execute(MARK_REDRIVEN, &[&letter.id, &self.order.id]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores the rows of a letter together, or, when one of them is refused, each by itself.
+    async fn store(&self, rows: &[&[u8]], received_us: i64) -> Result<Vec<Fate>, Setback> {
+        if let Ok(fates) = self.store_together(rows, received_us).await? {
+            return Ok(fates);
+        }
+        let mut fates = Vec::with_capacity(rows.len());
+        for row in rows {
+            match self.store_together(&[row], received_us).await? {
+                Ok(fate) => fates.extend(fate),
+                Err(refused) => fates.push(Fate::Refused(refused)),
+            }
+        }
+        Ok(fates)
+    }
+
+    /// Stores these rows, or none of them, and leaves the transaction usable.
+    async fn store_together(
+        &self,
+        rows: &[&[u8]],
+        received_us: i64,
+    ) -> Result<Result<Vec<Fate>, Refused>, Setback> {
+        self.transaction.batch_execute("SAVEPOINT letter").await?;
+        let mut fates = Vec::with_capacity(rows.len());
+        for row in rows {
+            match self.add_event(row, received_us).await? {
+                Fate::Refused(refused) => {
+                    let undo = "ROLLBACK TO SAVEPOINT letter; RELEASE SAVEPOINT letter";
+                    self.transaction.batch_execute(undo).await?;
+                    return Ok(Err(refused));
+                }
+                fate => fates.push(fate),
+            }
+        }
+        self.transaction.batch_execute("RELEASE SAVEPOINT letter").await?;
+        Ok(Ok(fates))
+    }
+
+    async fn add_event(&self, row: &[u8], received_us: i64) -> Result<Fate, Setback> {
+        let event = match Row::read(row) {
+            Ok(event) => event,
+            Err(not_text) => {
+                let reason = not_text.to_string();
+                return Ok(Fate::Refused(Refused { sqlstate: NOT_TEXT.to_owned(), reason }));
+            }
+        };
+        match self.insert(&event, received_us).await {
+            Ok(true) => Ok(Fate::Stored),
+            Ok(false) => Ok(Fate::Duplicate),
+            Err(error) => match cause_in_copy(&error) {
+                Cause::Data(Refusal { sqlstate, reason, .. }) => {
+                    Ok(Fate::Refused(Refused { sqlstate, reason }))
+                }
+                other => Err(other.into()),
+            },
+        }
+    }
+
+    /// Returns whether it is new.
+    async fn insert(&self, event: &Row<'_>, received_us: i64) -> Result<bool, Error> {
+        let (project, received_at) = (event.project.0, Instant(received_us));
+        let timestamp = match event.time {
+            EventTime::At(us) => Instant(us),
+            EventTime::Anonymous => received_at,
+            EventTime::Undated => {
+                let claim = &self.claim_undated;
+                if self.transaction.execute(claim, &[&project, &event.event_id]).await? == 0 {
+                    return Ok(false);
+                }
+                received_at
+            }
+        };
+        let text = |json: Option<&[u8]>| json.map(|json| String::from_utf8_lossy(json).into_owned());
+        let (properties, context) = (text(event.properties), text(event.context));
+        let added = self
+            .transaction
+            .execute(
+                &self.add_event,
+                &[
+                    &project,
+                    &timestamp,
+                    &event.event_id,
+                    &received_at,
+                    &event.name,
+                    &event.subject,
+                    &event.client_id,
+                    &properties,
+                    &context,
+                ],
+            )
+            .await?;
+        Ok(added == 1)
+    }
+
+    /// Corrects the books: the audit row and the ledger, and last the meters, which every lane wants.
+    async fn correct(&self, books: &Books) -> Result<(), Stop> {
+        let RedriveResult { letters, stored, duplicate, refused } = books.redriven;
+        let [letters, stored, duplicate, refused] =
+            [letters, stored, duplicate, refused].map(u64::cast_signed);
+        self.transaction
+            .execute(ADD_TO_ORDER, &[&self.order.id, &letters, &stored, &duplicate, &refused])
+            .await?;
+        for ((batch_id, received_us, project), change) in &books.ledger {
+            let received_at = Instant(*received_us);
+            let corrected = self
+                .transaction
+                .execute(
+                    CORRECT_LEDGER,
+                    &[batch_id, &received_at, project, &change.stored, &change.duplicate],
+                )
+                .await?;
+            // Asked afterwards: a day may be retired while we wait.
+            if corrected == 0
+                && !self.transaction.query_one(IS_RETIRED, &[&received_at]).await?.get::<_, bool>(0)
+            {
+                return Err(Stop::Books(books_differ("the ledger")));
+            }
+        }
+        for ((project, hour_us), change) in &books.usage {
+            let hour = Instant(*hour_us);
+            let corrected = self
+                .transaction
+                .execute(CORRECT_USAGE, &[project, &hour, &change.stored, &change.duplicate, &change.bytes])
+                .await?;
+            if corrected == 0 {
+                return Err(Stop::Books(books_differ("usage")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The latest redrives, newest first.
+pub(super) async fn redrives(client: &Client, limit: u32) -> Result<Vec<RedriveRecord>, StoreError> {
+    let rows = client.query(REDRIVES, &[&i64::from(limit)]).await?;
+    let record = |row: &tokio_postgres::Row| {
+        let count = |column| row.get::<_, i64>(column).unsigned_abs();
+        RedriveRecord {
+            order: RedriveOrder { id: row.get(0), os_user: row.get(1), host: row.get(2), filter: row.get(3) },
+            started_at: row.get::<_, Instant>(4).into(),
+            redriven: RedriveResult {
+                letters: count(5),
+                stored: count(6),
+                duplicate: count(7),
+                refused: count(8),
+            },
+        }
+    };
+    Ok(rows.iter().map(record).collect())
+}

@@ -1,0 +1,288 @@
+//! The store itself: opens connections and hands each question to the file that answers it.
+
+use super::{
+    accounts, admin, epochs, letters, listen, migrate, recent, redrive, session, upkeep, usage, write,
+};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
+};
+use time::OffsetDateTime;
+use tokio_postgres::{Config, NoTls};
+
+use crate::metrics::{self, STORE_RECONNECTS};
+use crate::{
+    Accounts, DeadLetter, KeyInfo, KeyRotation, Ledger, LetterFilter, NewKey, Operators, PlanChange,
+    ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, StoreError,
+    UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+};
+use millrace_event::plan::{Account, Plan, ProjectId};
+use millrace_event::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
+use millrace_telemetry::metrics::{PoolUse, at_scrape};
+
+/// For a read or a small change, waiting for a connection included.
+const SHORT: Duration = Duration::from_secs(10);
+/// For what looks at whole tables.
+const LONG: Duration = Duration::from_secs(30 * 60);
+/// How long to wait for a connection of the pool.
+const POOL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeouts of the server for sessions of the pool.
+const POOL_SETTINGS: &str = "SET lock_timeout = '2s'; SET statement_timeout = '5s';
+    SET idle_in_transaction_session_timeout = '15s';";
+
+/// How to reach the database.
+#[derive(Clone, Debug)]
+pub struct PostgresOptions {
+    /// Where it is and who we are.
+    pub config: Config,
+    /// Connections for everything but writers, upkeep and listening. At least 1.
+    pub pool_size: usize,
+    /// What our sessions are called in the list of sessions; those of writers are called `millrace-worker:<name>`.
+    pub application: &'static str,
+}
+
+/// The [`Store`] on PostgreSQL 14 or newer. Connects when it is first asked for something.
+pub struct PostgresStore {
+    config: Config,
+    application: &'static str,
+    pool: Pool,
+    listener: OnceLock<listen::Listener>,
+    recent: Arc<recent::Recent>,
+}
+
+impl PostgresStore {
+    /// Connects to nothing yet.
+    pub fn new(options: PostgresOptions) -> Arc<Self> {
+        let ours = session::configure(&options.config, options.application);
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let made = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&made);
+        let settle_in = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Box::pin(
+                async move { session::settle_in(client, POOL_SETTINGS).await.map_err(HookError::Backend) },
+            )
+        });
+        let pool = Pool::builder(Manager::from_config(ours, NoTls, recycling))
+            .max_size(options.pool_size.max(1))
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(POOL_TIMEOUT))
+            .create_timeout(Some(POOL_TIMEOUT))
+            .recycle_timeout(Some(POOL_TIMEOUT))
+            .post_create(settle_in)
+            .build()
+            .expect("a pool with a runtime can have timeouts");
+        watch(&pool, made);
+        Arc::new(Self {
+            config: options.config,
+            application: options.application,
+            pool,
+            listener: OnceLock::new(),
+            recent: Arc::new(recent::Recent::new()),
+        })
+    }
+
+    async fn client(&self) -> Result<deadpool_postgres::Client, StoreError> {
+        session::refuse_tls(&self.config)?;
+        let lent = self.pool.get().await;
+        if matches!(lent, Err(ref error) if !matches!(error, PoolError::Timeout(TimeoutType::Wait))) {
+            metrics::store_connect_failed();
+        }
+        Ok(lent?)
+    }
+}
+
+/// Has the pool looked at by whoever scrapes, for as long as it lives. `made` is how many connections it has ever made: those
+/// that are not there any more were lost.
+fn watch(pool: &Pool, made: Arc<AtomicU64>) {
+    let pool = pool.weak();
+    at_scrape(move || {
+        let Some(pool) = pool.upgrade() else { return false };
+        let made = made.load(Ordering::Relaxed);
+        let now = pool.status();
+        PoolUse {
+            pool: "postgres",
+            max: now.max_size,
+            used: now.size.saturating_sub(now.available),
+            idle: now.available,
+            waiting: Some(now.waiting),
+        }
+        .record();
+        STORE_RECONNECTS.set_total(&["pool"], made.saturating_sub(now.size as u64));
+        true
+    });
+}
+
+/// Bounds what the timeouts of the server cannot: a server that does not answer at all.
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => done,
+        Err(_) => Err(StoreError::Unavailable(format!("no answer within {} s", limit.as_secs()))),
+    }
+}
+
+#[async_trait]
+impl Accounts for PostgresStore {
+    async fn accounts(&self) -> Result<Vec<Account>, StoreError> {
+        within(SHORT, async { accounts::accounts(&self.client().await?).await }).await
+    }
+
+    async fn accounts_changed(&self, at_most: Duration) {
+        let listener = self.listener.get_or_init(|| listen::Listener::start(&self.config, self.application));
+        tokio::select! {
+            () = listener.changed() => {}
+            () = tokio::time::sleep(at_most) => {}
+        }
+    }
+
+    async fn touch_keys(&self, used: &[(i64, OffsetDateTime)]) -> Result<(), StoreError> {
+        within(SHORT, async { accounts::touch_keys(&self.client().await?, used).await }).await
+    }
+
+    async fn batch(&self, project: ProjectId, batch_id: BatchId) -> Result<Option<Outcome>, StoreError> {
+        within(SHORT, async { usage::batch(&self.client().await?, project, batch_id).await }).await
+    }
+
+    async fn usage(
+        &self,
+        project: ProjectId,
+        from: OffsetDateTime,
+        to: OffsetDateTime,
+        window: UsageWindow,
+    ) -> Result<Vec<UsageRow>, StoreError> {
+        within(SHORT, async { usage::usage(&self.client().await?, project, from, to, window).await }).await
+    }
+}
+
+#[async_trait]
+impl Ledger for PostgresStore {
+    async fn writer(&self, name: &str) -> Result<Box<dyn Writer>, WriteError> {
+        Ok(Box::new(write::PostgresWriter::open(&self.config, name, Arc::clone(&self.recent)).await?))
+    }
+
+    async fn totals(&self, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError> {
+        let limit = if count_rows { LONG } else { SHORT };
+        within(limit, async { usage::totals(&mut self.client().await?, count_rows).await }).await
+    }
+
+    async fn epoch(&self, shard: u16) -> Result<Option<Epoch>, StoreError> {
+        within(SHORT, async { epochs::epoch(&self.client().await?, shard).await }).await
+    }
+
+    async fn shards_recorded(&self) -> Result<u16, StoreError> {
+        within(SHORT, async { epochs::shards_recorded(&self.client().await?).await }).await
+    }
+
+    async fn replace_epoch(&self, shard: u16, old: Option<Epoch>, new: Epoch) -> Result<bool, StoreError> {
+        within(SHORT, async { epochs::replace(&self.client().await?, shard, old, new).await }).await
+    }
+
+    async fn counters_for_rebuild(
+        &self,
+        shard: u16,
+        shards: u16,
+        pending: &[PendingBatch],
+    ) -> Result<Vec<ProjectCounters>, StoreError> {
+        let rebuild =
+            async { usage::counters_for_rebuild(&mut self.client().await?, shard, shards, pending).await };
+        within(LONG, rebuild).await
+    }
+
+    async fn upkeep(&self, policy: &UpkeepPolicy) -> Result<Option<UpkeepReport>, StoreError> {
+        within(LONG, upkeep::round(&self.config, self.application, policy)).await
+    }
+}
+
+#[async_trait]
+impl Operators for PostgresStore {
+    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        within(LONG, migrate::migrate(&self.config, self.application)).await
+    }
+
+    async fn create_project(
+        &self,
+        name: &str,
+        plan: &str,
+        key: Option<&str>,
+        signed: bool,
+    ) -> Result<(ProjectId, NewKey), StoreError> {
+        let create =
+            async { accounts::create_project(&mut self.client().await?, name, plan, key, signed).await };
+        within(SHORT, create).await
+    }
+
+    async fn create_key(&self, project: &str, key: Option<&str>, signed: bool) -> Result<NewKey, StoreError> {
+        let create = async { accounts::create_key(&mut self.client().await?, project, key, signed).await };
+        within(SHORT, create).await
+    }
+
+    async fn revoke_key(&self, key_id: i64) -> Result<bool, StoreError> {
+        within(SHORT, async { accounts::revoke_key(&self.client().await?, key_id).await }).await
+    }
+
+    async fn rotate_key(
+        &self,
+        key_id: i64,
+        overlap: Duration,
+        key: Option<&str>,
+    ) -> Result<KeyRotation, StoreError> {
+        let rotate = async { admin::rotate_key(&mut self.client().await?, key_id, overlap, key).await };
+        within(SHORT, rotate).await
+    }
+
+    async fn keys(&self, project: Option<ProjectId>) -> Result<Vec<KeyInfo>, StoreError> {
+        within(SHORT, async { admin::keys(&self.client().await?, project).await }).await
+    }
+
+    async fn projects(&self) -> Result<Vec<ProjectInfo>, StoreError> {
+        within(SHORT, async { admin::projects(&self.client().await?).await }).await
+    }
+
+    async fn move_project(&self, project: ProjectId, plan: &str) -> Result<(), StoreError> {
+        within(SHORT, async { admin::move_project(&self.client().await?, project, plan).await }).await
+    }
+
+    async fn dead_letters(
+        &self,
+        filter: &LetterFilter,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        within(SHORT, async { letters::letters(&self.client().await?, filter, before, limit).await }).await
+    }
+
+    async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+        within(SHORT, async { letters::payloads(&self.client().await?, ids).await }).await
+    }
+
+    async fn redrive(&self, order: &RedriveOrder, ids: &[i64]) -> Result<RedriveResult, StoreError> {
+        within(LONG, async { redrive::redrive(&mut self.client().await?, order, ids).await }).await
+    }
+
+    async fn redrives(&self, limit: u32) -> Result<Vec<RedriveRecord>, StoreError> {
+        within(SHORT, async { redrive::redrives(&self.client().await?, limit).await }).await
+    }
+
+    async fn plans(&self) -> Result<Vec<Plan>, StoreError> {
+        within(SHORT, async { accounts::plans(&self.client().await?).await }).await
+    }
+
+    async fn set_plan(&self, name: &str, change: &PlanChange) -> Result<(Option<Plan>, Plan), StoreError> {
+        within(SHORT, async { admin::set_plan(&mut self.client().await?, name, change).await }).await
+    }
+
+    async fn usage_of_all(
+        &self,
+        from: OffsetDateTime,
+        to: OffsetDateTime,
+    ) -> Result<Vec<ProjectUsage>, StoreError> {
+        within(SHORT, async { admin::usage_of_all(&self.client().await?, from, to).await }).await
+    }
+}

@@ -1,0 +1,245 @@
+//! What keeps the store bounded: partitions ahead, retention, pruning of the ledger, the end of zombies.
+//!
+//! One process at a time. Every step is a short transaction of its own that gives up rather than keep a COPY waiting;
+//! what was left undone is done in the next round.
+
+use tokio_postgres::{Config, Error};
+
+use super::copy::Instant;
+use super::partitions::{self, Day, Made};
+use super::session::Session;
+use super::write::APPLICATION_PREFIX;
+use crate::metrics;
+use crate::{StoreError, UpkeepPolicy, UpkeepReport};
+use millrace_failpoint::{self as failpoint, Point};
+
+/// The process that holds this advisory lock does the upkeep ("keep").
+const TURN: i64 = 0x6b65_6570;
+/// Partitions are made from so many days back…
+const DAYS_BACK: i32 = 7;
+/// …to so many days ahead.
+const DAYS_AHEAD: i32 = 3;
+/// Rows deleted by one statement.
+const CHUNK_ROWS: i64 = 20_000;
+/// Chunks deleted from one table in one round.
+const CHUNKS_MAX: u32 = 200;
+/// How long the id of an undated event is remembered: twice the 24 hours that are promised.
+const UNDATED_US: i64 = 2 * DAY_US;
+const DAY_US: i64 = 86_400_000_000;
+/// The least the ledger keeps: an `Idempotency-Key` is forgotten a day after its batch was settled.
+const LEDGER_DAYS_MIN: u32 = 2;
+/// Between two statements upkeep takes no time, unless its process has been stopped: the session is ended then, for it may
+/// hold the turn, or a partition locked, and nobody could write or take its place until that process is back.
+const SETTINGS: &str = "SET lock_timeout = '2s'; SET statement_timeout = '10min';
+    SET idle_in_transaction_session_timeout = '10s'; SET idle_session_timeout = '60s';";
+
+/// One round.
+pub(super) async fn round(
+    config: &Config,
+    application: &str,
+    policy: &UpkeepPolicy,
+) -> Result<Option<UpkeepReport>, StoreError> {
+    let mut session = Session::open(config, application, SETTINGS).await?;
+    // Before anybody's turn: whoever holds the turn may be the one that is stuck.
+    terminate_zombies(&session, policy).await?;
+    // Held until the session ends, which is when this function returns.
+    let turn = session.query_one("SELECT pg_try_advisory_lock($1)", &[&TURN]).await?;
+    if !turn.get::<_, bool>(0) {
+        return Ok(None);
+    }
+    let now_us = now_us(&session).await?;
+    let partitions_made = make_partitions(&mut session, policy, now_us).await?;
+    let mut partitions_retired = 0;
+    if let Some(days) = policy.retention_days {
+        partitions_retired += retire_events(&mut session, Day::of(now_us).plus(-days_i32(days))).await?;
+        let oldest_kept_us = Day::of(now_us).plus(-days_i32(days)).start_us();
+        retire_rows(&session, RETIRE_DEFAULT, oldest_kept_us).await?;
+        retire_rows(&session, RETIRE_LETTERS, oldest_kept_us).await?;
+    }
+    partitions_retired += retire_ledger(&mut session, policy, now_us).await?;
+    forget_undated(&session, policy, now_us).await?;
+    let days_ahead = days_ahead(&session, Day::of(now_us)).await?;
+    Ok(Some(UpkeepReport { partitions_made, partitions_retired, days_ahead }))
+}
+
+/// Makes the partitions that are missing around today. Also called when the schema has just been made.
+pub(super) async fn make_partitions(
+    session: &mut Session,
+    policy: &UpkeepPolicy,
+    now_us: i64,
+) -> Result<u64, Error> {
+    let today = Day::of(now_us);
+    let events_back = policy.retention_days.map_or(DAYS_BACK, |days| DAYS_BACK.min(days_i32(days)));
+    let events_there = partitions::days(session, "events").await?;
+    let ledger_there = partitions::days(session, "batches").await?;
+    let mut made = 0;
+    for offset in -DAYS_BACK..=DAYS_AHEAD {
+        let day = today.plus(offset);
+        if offset >= -events_back && !events_there.contains(&day) {
+            let result = partitions::make_events_day(session.client_mut(), day).await?;
+            made += u64::from(result == Made::New);
+        }
+        if !ledger_there.contains(&day) {
+            let result = partitions::make_ledger_day(session.client_mut(), day).await?;
+            made += u64::from(result == Made::New);
+        }
+    }
+    Ok(made)
+}
+
+pub(super) async fn now_us(session: &Session) -> Result<i64, Error> {
+    let row = session.query_one("SELECT clock_timestamp()", &[]).await?;
+    Ok(row.get::<_, Instant>(0).0)
+}
+
+fn days_i32(days: u32) -> i32 {
+    i32::try_from(days).unwrap_or(i32::MAX).min(1_000_000)
+}
+
+/// A worker that falls silent inside a COPY keeps its locks for ever: no timeout of the server reaches it there.
+async fn terminate_zombies(session: &Session, policy: &UpkeepPolicy) -> Result<(), Error> {
+    let zombies = "
+        SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+         WHERE starts_with(application_name, $1) AND datname = current_database() AND usename = current_user
+           AND pid <> pg_backend_pid() AND xact_start < clock_timestamp() - $2 * interval '1 microsecond'";
+    let age_us = i64::try_from(policy.transaction_age_max.as_micros()).unwrap_or(i64::MAX) as f64;
+    let row = session.query_one(zombies, &[&APPLICATION_PREFIX, &age_us]).await?;
+    let terminated: i64 = row.get(0);
+    if terminated > 0 {
+        tracing::warn!(
+            terminated,
+            "terminated {terminated} worker sessions with a transaction that was too old"
+        );
+    }
+    // Counted here and not in the report: the round may be somebody else's.
+    metrics::zombies_terminated(terminated.unsigned_abs());
+    Ok(())
+}
+
+/// Retires the partitions of days before `oldest_kept`, in two transactions each: one that detaches, which stops every
+/// COPY for a moment, and one that counts and drops, which takes long and stops nobody.
+async fn retire_events(session: &mut Session, oldest_kept: Day) -> Result<u64, Error> {
+    for day in partitions::days(session, "events").await? {
+        if day >= oldest_kept {
+            continue;
+        }
+        let partition = partitions::name("events", day);
+        let detach = format!("ALTER TABLE events DETACH PARTITION {partition}");
+        let transaction = session.client_mut().transaction().await?;
+        let note = "INSERT INTO retiring (partition, day) VALUES ($1, $2::text::date)";
+        transaction.execute(note, &[&partition, &day.to_string()]).await?;
+        transaction.batch_execute(&detach).await?;
+        transaction.commit().await?;
+        failpoint::reach(Point::PartitionDetached);
+    }
+    let mut retired = 0;
+    for row in session.query("SELECT partition, day::text FROM retiring", &[]).await? {
+        let (partition, day): (String, String) = (row.get(0), row.get(1));
+        let transaction = session.client_mut().transaction().await?;
+        transaction.execute("DELETE FROM retiring WHERE partition = $1", &[&partition]).await?;
+        // An earlier partition of that day may have been retired before: then the counts add up.
+        let count_and_drop = format!(
+            "INSERT INTO retired AS r (project_id, what, day, count)
+             SELECT project_id, 'events', '{day}', count(*) FROM {partition} GROUP BY project_id
+             ON CONFLICT (project_id, what, day) DO UPDATE SET count = r.count + excluded.count;
+             DROP TABLE {partition}"
+        );
+        transaction.batch_execute(&count_and_drop).await?;
+        transaction.commit().await?;
+        retired += 1;
+    }
+    Ok(retired)
+}
+
+/// What lies in the default partition goes by the time it was received, for its own time may be anything.
+const RETIRE_DEFAULT: &str = "
+    WITH gone AS (
+        DELETE FROM events_default WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM events_default WHERE received_at < $1 ORDER BY received_at LIMIT $2))
+        RETURNING project_id, (received_at AT TIME ZONE 'UTC')::date AS day),
+    counted AS (
+        INSERT INTO retired AS r (project_id, what, day, count)
+        SELECT project_id, 'events', day, count(*) FROM gone GROUP BY project_id, day
+        ON CONFLICT (project_id, what, day) DO UPDATE SET count = r.count + excluded.count)
+    SELECT count(*) FROM gone";
+/// A letter that was redriven counts nothing: its events are counted where they are stored.
+const RETIRE_LETTERS: &str = "
+    WITH gone AS (
+        DELETE FROM dead_letters WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM dead_letters WHERE received_at < $1 ORDER BY received_at LIMIT $2))
+        RETURNING project_id, CASE WHEN redriven_at IS NULL THEN event_count ELSE 0 END AS event_count,
+                  (received_at AT TIME ZONE 'UTC')::date AS day),
+    counted AS (
+        INSERT INTO retired AS r (project_id, what, day, count)
+        SELECT project_id, 'dead_letters', day, sum(event_count) FROM gone GROUP BY project_id, day
+        ON CONFLICT (project_id, what, day) DO UPDATE SET count = r.count + excluded.count)
+    SELECT count(*) FROM gone";
+const FORGET_UNDATED: &str = "
+    WITH gone AS (
+        DELETE FROM undated_ids WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM undated_ids WHERE timestamp < $1 ORDER BY timestamp LIMIT $2))
+        RETURNING 1)
+    SELECT count(*) FROM gone";
+
+/// Runs a deletion of rows older than `before_us` chunk by chunk until there is nothing left or the round is long
+/// enough.
+async fn retire_rows(session: &Session, deletion: &str, before_us: i64) -> Result<(), Error> {
+    for _ in 0..CHUNKS_MAX {
+        let row = session.query_one(deletion, &[&Instant(before_us), &CHUNK_ROWS]).await?;
+        if row.get::<_, i64>(0) < CHUNK_ROWS {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets undated ids, counted back from the oldest entry that is still to be written: until that one is in, the ids
+/// that it could repeat must be known.
+async fn forget_undated(session: &Session, policy: &UpkeepPolicy, now_us: i64) -> Result<(), Error> {
+    let oldest_us = oldest_pending_us(policy).unwrap_or(i64::MAX).min(now_us);
+    retire_rows(session, FORGET_UNDATED, oldest_us - UNDATED_US).await
+}
+
+fn oldest_pending_us(policy: &UpkeepPolicy) -> Option<i64> {
+    policy.oldest_pending_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000))
+}
+
+/// Drops the days of the ledger that no entry can come back to, and moves the watermark first, so that none can be made
+/// anew: an entry of such a day, written by somebody who was asleep, is refused for ever.
+async fn retire_ledger(session: &mut Session, policy: &UpkeepPolicy, now_us: i64) -> Result<u64, Error> {
+    let days = i64::from(policy.ledger_days.max(LEDGER_DAYS_MIN));
+    let oldest_us = oldest_pending_us(policy).unwrap_or(i64::MAX);
+    let cutoff_us = (now_us - days * DAY_US).min(oldest_us.saturating_sub(DAY_US));
+    let first_kept = Day::of(cutoff_us);
+    let mut retired = 0;
+    for day in partitions::days(session, "batches").await? {
+        if day >= first_kept {
+            continue;
+        }
+        let transaction = session.client_mut().transaction().await?;
+        let retire = format!(
+            "LOCK TABLE retiring IN ROW EXCLUSIVE MODE;
+             UPDATE ledger_watermark SET first_day = greatest(first_day, date '{}');
+             ALTER TABLE batches DETACH PARTITION {partition};
+             DROP TABLE {partition}",
+            day.plus(1),
+            partition = partitions::name("batches", day),
+        );
+        transaction.batch_execute(&retire).await?;
+        transaction.commit().await?;
+        retired += 1;
+    }
+    Ok(retired)
+}
+
+/// Days from tomorrow on, without a gap, for which both tables have partitions.
+async fn days_ahead(session: &Session, today: Day) -> Result<u32, Error> {
+    let events = partitions::days(session, "events").await?;
+    let ledger = partitions::days(session, "batches").await?;
+    let is_there = |ahead: &u32| {
+        let day = today.plus(days_i32(*ahead));
+        events.contains(&day) && ledger.contains(&day)
+    };
+    let ahead = (1..=366).take_while(is_there).count();
+    Ok(u32::try_from(ahead).unwrap_or(366))
+}

@@ -1,0 +1,140 @@
+//! Keys, projects and plans: what the request path reads, and what operators change.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{Connection, Error, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use time::OffsetDateTime;
+
+use super::clock::{micros, moment, now_us};
+use super::error::{is_foreign_key_violation, is_unique_violation};
+use crate::creating::{
+    FreshKey, check_project_name, key_is_taken, no_such_plan, no_such_project, project_is_taken,
+};
+use crate::{NewKey, StoreError};
+use millrace_event::plan::{Account, Plan, ProjectId};
+
+/// Of one signing secret.
+const SECRET_BYTES: usize = 32;
+
+pub(super) const PLAN_COLUMNS: &str = "requests_per_minute, burst, events_per_month, events_per_batch";
+
+pub(super) fn accounts(connection: &Connection) -> Result<Vec<Account>, StoreError> {
+    let live_keys = format!(
+        "SELECT k.key_id, k.key_hash, k.expires_at, k.signing_secrets, p.project_id, p.name AS project_name, l.name, {PLAN_COLUMNS}
+           FROM api_keys k JOIN projects p USING (project_id) JOIN plans l ON l.name = p.plan
+          WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > ?1) ORDER BY k.key_id"
+    );
+    let mut plans: HashMap<String, Arc<Plan>> = HashMap::new();
+    let mut names: HashMap<i64, Arc<str>> = HashMap::new();
+    let mut accounts = Vec::new();
+    let mut statement = connection.prepare_cached(&live_keys)?;
+    let mut rows = statement.query([now_us()])?;
+    while let Some(row) = rows.next()? {
+        let name: String = row.get("name")?;
+        let plan = match plans.get(&name) {
+            Some(plan) => plan,
+            None => &*plans.entry(name).or_insert(Arc::new(plan(row)?)),
+        };
+        let project: i64 = row.get("project_id")?;
+        let project_name: String = row.get("project_name")?;
+        let secrets: Vec<u8> = row.get("signing_secrets")?;
+        accounts.push(Account {
+            project: ProjectId(project),
+            project_name: Arc::clone(names.entry(project).or_insert_with(|| project_name.into())),
+            key_id: row.get("key_id")?,
+            key_hash: row.get("key_hash")?,
+            plan: Arc::clone(plan),
+            expires_at: row.get::<_, Option<i64>>("expires_at")?.map(moment),
+            signing_secrets: secrets.chunks(SECRET_BYTES).map(<[u8]>::to_vec).collect(),
+        });
+    }
+    Ok(accounts)
+}
+
+pub(super) fn plan(row: &Row<'_>) -> Result<Plan, Error> {
+    Ok(Plan {
+        name: row.get("name")?,
+        requests_per_minute: row.get("requests_per_minute")?,
+        burst: row.get("burst")?,
+        events_per_month: row.get::<_, Option<i64>>("events_per_month")?.map(i64::unsigned_abs),
+        events_per_batch: row.get("events_per_batch")?,
+    })
+}
+
+pub(super) fn plans(connection: &Connection) -> Result<Vec<Plan>, StoreError> {
+    let all = format!("SELECT name, {PLAN_COLUMNS} FROM plans ORDER BY requests_per_minute, name");
+    Ok(connection.prepare_cached(&all)?.query_map([], plan)?.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn touch_keys(
+    connection: &mut Connection,
+    used: &[(i64, OffsetDateTime)],
+) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let touch = "UPDATE api_keys SET last_used_at = ?2
+                  WHERE key_id = ?1 AND (last_used_at IS NULL OR last_used_at < ?2)";
+    for (key_id, at) in used {
+        transaction.prepare_cached(touch)?.execute(params![key_id, micros(*at)])?;
+    }
+    Ok(transaction.commit()?)
+}
+
+pub(super) fn create_project(
+    connection: &mut Connection,
+    name: &str,
+    plan: &str,
+    chosen_key: Option<&str>,
+    signed: bool,
+) -> Result<(ProjectId, NewKey), StoreError> {
+    check_project_name(name)?;
+    let new_key = FreshKey::make(chosen_key, signed)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let insert = "INSERT INTO projects (name, plan) VALUES (?1, ?2) RETURNING project_id";
+    let project: i64 = match transaction.query_row(insert, [name, plan], |row| row.get(0)) {
+        Ok(project) => project,
+        Err(error) if is_unique_violation(&error) => return Err(project_is_taken(name)),
+        Err(error) if is_foreign_key_violation(&error) => return Err(no_such_plan(plan)),
+        Err(error) => return Err(error.into()),
+    };
+    let shown = store_key(new_key, &transaction, project)?;
+    transaction.commit()?;
+    Ok((ProjectId(project), shown))
+}
+
+pub(super) fn create_key(
+    connection: &mut Connection,
+    project: &str,
+    chosen_key: Option<&str>,
+    signed: bool,
+) -> Result<NewKey, StoreError> {
+    let new_key = FreshKey::make(chosen_key, signed)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let find = "SELECT project_id FROM projects WHERE name = ?1";
+    let found = transaction.query_row(find, [project], |row| row.get(0)).optional()?;
+    let shown = store_key(new_key, &transaction, found.ok_or_else(|| no_such_project(project))?)?;
+    transaction.commit()?;
+    Ok(shown)
+}
+
+pub(super) fn revoke_key(connection: &mut Connection, key_id: i64) -> Result<bool, StoreError> {
+    let revoke = "UPDATE api_keys SET revoked_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER)
+                   WHERE key_id = ?1 AND revoked_at IS NULL";
+    Ok(connection.execute(revoke, [key_id])? == 1)
+}
+
+/// Stores a new key; what comes back is the only place where its text stands.
+pub(super) fn store_key(
+    new_key: FreshKey,
+    transaction: &Transaction<'_>,
+    project: i64,
+) -> Result<NewKey, StoreError> {
+    let insert =
+        "INSERT INTO api_keys (project_id, key_hash, signing_secrets) VALUES (?1, ?2, ?3) RETURNING key_id";
+    let secrets = new_key.secret().unwrap_or_default();
+    match transaction.query_row(insert, params![project, new_key.hash(), secrets], |row| row.get(0)) {
+        Ok(key_id) => Ok(new_key.shown(key_id)),
+        Err(error) if is_unique_violation(&error) => Err(key_is_taken()),
+        Err(error) => Err(error.into()),
+    }
+}

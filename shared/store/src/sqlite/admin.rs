@@ -1,0 +1,155 @@
+//! What operators see and change of projects, keys and plans. The request path never comes here.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, Error, OptionalExtension, Row, TransactionBehavior, params};
+use time::OffsetDateTime;
+
+use super::accounts::{self, PLAN_COLUMNS};
+use super::clock::{micros, moment, now_us};
+use super::error::is_foreign_key_violation;
+use super::usage::count;
+use crate::admin::{Rotatable, no_such_key};
+use crate::creating::{FreshKey, no_such_plan, no_such_project};
+use crate::{KeyInfo, KeyRotation, PlanChange, ProjectInfo, ProjectUsage, StoreError, UsageRow};
+use millrace_event::plan::{Plan, ProjectId};
+
+pub(super) fn projects(connection: &Connection) -> Result<Vec<ProjectInfo>, StoreError> {
+    let all = "
+        SELECT p.project_id, p.name, p.plan, p.created_at, max(k.last_used_at) AS last_used_at,
+               count(k.key_id) FILTER (WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > ?1))
+                   AS live_keys
+          FROM projects p LEFT JOIN api_keys k ON k.project_id = p.project_id GROUP BY p.project_id ORDER BY p.name";
+    let project = |row: &Row<'_>| {
+        Ok(ProjectInfo {
+            project: ProjectId(row.get("project_id")?),
+            name: row.get("name")?,
+            plan: row.get("plan")?,
+            live_keys: row.get("live_keys")?,
+            created_at: moment(row.get("created_at")?),
+            last_used_at: perhaps_moment(row, "last_used_at")?,
+        })
+    };
+    Ok(connection.prepare(all)?.query_map([now_us()], project)?.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn keys(connection: &Connection, project: Option<ProjectId>) -> Result<Vec<KeyInfo>, StoreError> {
+    let keys = "
+        SELECT k.key_id, p.name AS project, k.signing_secrets <> x'' AS signed, k.created_at, k.last_used_at,
+               k.expires_at, k.revoked_at
+          FROM api_keys k JOIN projects p ON p.project_id = k.project_id
+         WHERE ?1 IS NULL OR k.project_id = ?1 ORDER BY k.key_id";
+    let key = |row: &Row<'_>| {
+        Ok(KeyInfo {
+            key_id: row.get("key_id")?,
+            project: row.get("project")?,
+            signed: row.get("signed")?,
+            created_at: moment(row.get("created_at")?),
+            last_used_at: perhaps_moment(row, "last_used_at")?,
+            expires_at: perhaps_moment(row, "expires_at")?,
+            revoked_at: perhaps_moment(row, "revoked_at")?,
+        })
+    };
+    let project = project.map(|project| project.0);
+    Ok(connection.prepare(keys)?.query_map([project], key)?.collect::<Result<_, _>>()?)
+}
+
+fn perhaps_moment(row: &Row<'_>, column: &str) -> Result<Option<OffsetDateTime>, Error> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(moment))
+}
+
+pub(super) fn rotate_key(
+    connection: &mut Connection,
+    key_id: i64,
+    overlap: Duration,
+    chosen_key: Option<&str>,
+) -> Result<KeyRotation, StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let now_us = now_us();
+    let old = "
+        SELECT k.project_id, p.name, k.signing_secrets <> x'', k.expires_at, k.revoked_at IS NOT NULL
+          FROM api_keys k JOIN projects p ON p.project_id = k.project_id WHERE k.key_id = ?1";
+    let read = |row: &Row<'_>| {
+        let expires_us: Option<i64> = row.get(3)?;
+        let rotatable = Rotatable {
+            is_revoked: row.get(4)?,
+            expires_at: expires_us.map(moment),
+            is_expired: expires_us.is_some_and(|expires_us| expires_us <= now_us),
+        };
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, rotatable))
+    };
+    let old = transaction.query_row(old, [key_id], read).optional()?;
+    let (project_id, project, signed, rotatable) = old.ok_or_else(|| no_such_key(key_id))?;
+    rotatable.check(key_id)?;
+    let new = accounts::store_key(FreshKey::make(chosen_key, signed)?, &transaction, project_id)?;
+    let expires_us = now_us.saturating_add(i64::try_from(overlap.as_micros()).unwrap_or(i64::MAX));
+    transaction.execute("UPDATE api_keys SET expires_at = ?2 WHERE key_id = ?1", [key_id, expires_us])?;
+    transaction.commit()?;
+    Ok(KeyRotation { project, new, old_expires_at: moment(expires_us) })
+}
+
+pub(super) fn move_project(
+    connection: &Connection,
+    project: ProjectId,
+    plan: &str,
+) -> Result<(), StoreError> {
+    let update = "UPDATE projects SET plan = ?2 WHERE project_id = ?1";
+    match connection.execute(update, params![project.0, plan]) {
+        Ok(1) => Ok(()),
+        Ok(_) => Err(no_such_project(&project.to_string())),
+        Err(error) if is_foreign_key_violation(&error) => Err(no_such_plan(plan)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(super) fn set_plan(
+    connection: &mut Connection,
+    name: &str,
+    change: &PlanChange,
+) -> Result<(Option<Plan>, Plan), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let old = format!("SELECT name, {PLAN_COLUMNS} FROM plans WHERE name = ?1");
+    let old = transaction.query_row(&old, [name], accounts::plan).optional()?;
+    let new = change.apply(name, old.clone())?;
+    let upsert = format!(
+        "INSERT INTO plans (name, {PLAN_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (name) DO UPDATE
+            SET requests_per_minute = excluded.requests_per_minute, burst = excluded.burst,
+                events_per_month = excluded.events_per_month, events_per_batch = excluded.events_per_batch"
+    );
+    let events_per_month = new.events_per_month.map(u64::cast_signed);
+    transaction.execute(
+        &upsert,
+        params![name, new.requests_per_minute, new.burst, events_per_month, new.events_per_batch],
+    )?;
+    transaction.commit()?;
+    Ok((old, new))
+}
+
+pub(super) fn usage_of_all(
+    connection: &Connection,
+    from: OffsetDateTime,
+    to: OffsetDateTime,
+) -> Result<Vec<ProjectUsage>, StoreError> {
+    let sums = "
+        SELECT p.project_id, p.name, coalesce(sum(events), 0), coalesce(sum(bytes), 0),
+               coalesce(sum(duplicates), 0), coalesce(sum(dead), 0)
+          FROM projects p LEFT JOIN usage_hourly u
+               ON u.project_id = p.project_id AND u.hour >= ?1 AND u.hour < ?2
+         GROUP BY p.project_id ORDER BY p.name";
+    let usage = |row: &Row<'_>| {
+        Ok(ProjectUsage {
+            project: ProjectId(row.get(0)?),
+            name: row.get(1)?,
+            usage: UsageRow {
+                start: from,
+                events: count(row, 2)?,
+                bytes: count(row, 3)?,
+                duplicates: count(row, 4)?,
+                dead: count(row, 5)?,
+            },
+        })
+    };
+    let mut statement = connection.prepare(sums)?;
+    let rows = statement.query_map([micros(from), micros(to)], usage)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,183 @@
+//! The file, and who may use it when: one connection that writes, lent to one piece of work after the other in the order
+//! in which they asked, and a few that only read, each seeing one state of the file while its work lasts.
+//!
+//! Other processes use the same file; SQLite keeps them apart with locks, for which we wait up to [`LOCK_TIMEOUT`].
+//! What this room must never do: let SQLite block a thread of the runtime, or answer a write before the disk has it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
+
+use rusqlite::{Connection, Error, OpenFlags};
+use tokio::sync::{Mutex, Semaphore};
+
+use super::error;
+use millrace_telemetry::metrics::{PoolUse, at_scrape};
+
+/// The name of the file in its folder.
+pub const FILE_NAME: &str = "events.db";
+/// Reads at the same time.
+const READERS: usize = 4;
+/// For another process that is writing.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Statements kept prepared on one connection.
+const STATEMENTS: usize = 64;
+
+/// What a file is made with. Pages of 8 KiB, so that most events stay on one; the space of what retention has deleted can
+/// be given back.
+const FOUNDATION: &str =
+    "PRAGMA page_size = 8192; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;";
+/// A commit is on disk when it returns. The journal is written back every 32 MiB, and never stays larger than twice that.
+const WRITER: &str = "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536;
+    PRAGMA wal_autocheckpoint = 4096; PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;";
+const READER: &str = "PRAGMA query_only = ON; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;";
+
+type IdleReaders = Arc<std::sync::Mutex<Vec<Connection>>>;
+
+/// A file with events in it.
+pub(super) struct Database {
+    file: PathBuf,
+    /// `None` after a failure: in what state the connection was left need not be known, it is opened anew.
+    writer: Arc<Mutex<Option<Connection>>>,
+    idle_readers: IdleReaders,
+    reader_turns: Arc<Semaphore>,
+}
+
+impl Database {
+    /// Opens the file in this folder; makes both when they are not there.
+    pub(super) fn open(folder: &Path) -> Result<Self, Error> {
+        let file = folder.join(FILE_NAME);
+        let writer = open_writer(&file)?;
+        let (idle_readers, reader_turns) = (IdleReaders::default(), Arc::new(Semaphore::new(READERS)));
+        watch(Arc::downgrade(&idle_readers), &reader_turns);
+        Ok(Self { file, writer: Arc::new(Mutex::new(Some(writer))), idle_readers, reader_turns })
+    }
+
+    /// Does work that writes, when it is its turn. The work goes on even when nobody waits for it any more; a transaction
+    /// that it leaves open is rolled back.
+    pub(super) async fn write<T, E>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let mut turn = Arc::clone(&self.writer).lock_owned().await;
+        let file = self.file.clone();
+        blocking(move || {
+            let mut connection = match turn.take() {
+                Some(connection) => connection,
+                None => open_writer(&file)?,
+            };
+            let done = work(&mut connection)?;
+            *turn = Some(connection);
+            Ok(done)
+        })
+        .await
+    }
+
+    /// Does work that reads, all of it from one state of the file.
+    pub(super) async fn read<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let turns = Arc::clone(&self.reader_turns);
+        let turn = turns.acquire_owned().await.expect("nobody closes it");
+        let (file, idle) = (self.file.clone(), Arc::clone(&self.idle_readers));
+        blocking(move || {
+            let lent = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = match lent {
+                Some(connection) => connection,
+                None => open_reader(&file)?,
+            };
+            let snapshot = connection.unchecked_transaction()?;
+            let done = work(&snapshot)?;
+            snapshot.commit()?;
+            idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            drop(turn);
+            Ok(done)
+        })
+        .await
+    }
+}
+
+/// Has the readers looked at by whoever scrapes, for as long as the file is open.
+fn watch(idle: Weak<std::sync::Mutex<Vec<Connection>>>, turns: &Arc<Semaphore>) {
+    let turns = Arc::clone(turns);
+    at_scrape(move || {
+        let Some(idle) = idle.upgrade() else { return false };
+        let idle = idle.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let used = READERS - turns.available_permits();
+        PoolUse { pool: "sqlite", max: READERS, used, idle, waiting: None }.record();
+        true
+    });
+}
+
+async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<Error> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(lost) => match lost.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(error::stopping().into()),
+        },
+    }
+}
+
+fn open_writer(file: &Path) -> Result<Connection, Error> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags)?;
+    connection.busy_timeout(LOCK_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    let journal: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    if journal != "wal" {
+        // Only of a new file: even to say what is so already, SQLite would write, and wait for whoever writes.
+        connection.execute_batch(FOUNDATION)?;
+    }
+    connection.execute_batch(WRITER)?;
+    Ok(connection)
+}
+
+fn open_reader(file: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags)?;
+    connection.busy_timeout(LOCK_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.execute_batch(READER)?;
+    Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_on_disk_when_it_returns_and_a_reader_cannot_write() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join(FILE_NAME);
+        // Made, and opened again as after a failure: settings of the connection are not kept in the file.
+        for _ in 0..2 {
+            let writer = open_writer(&file).expect("a connection");
+            let setting = |name: &str| -> String {
+                let value = writer
+                    .query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, rusqlite::types::Value>(0));
+                format!("{:?}", value.expect("a setting"))
+            };
+            assert_eq!(setting("journal_mode"), r#"Text("wal")"#);
+            assert_eq!(setting("synchronous"), "Integer(2)");
+            assert_eq!(setting("auto_vacuum"), "Integer(2)");
+            assert_eq!(setting("page_size"), "Integer(8192)");
+        }
+        let reader = open_reader(&file).expect("a connection");
+        reader.execute_batch("CREATE TABLE t (c)").expect_err("a reader");
+    }
+}

@@ -1,0 +1,39 @@
+//! The epoch on record for each shard of the stream.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use uuid::Uuid;
+
+use crate::StoreError;
+use millrace_event::Epoch;
+
+pub(super) fn epoch(connection: &Connection, shard: u16) -> Result<Option<Epoch>, StoreError> {
+    let recorded = "SELECT epoch FROM stream_epochs WHERE shard = ?1";
+    let epoch: Option<[u8; 16]> = connection.query_row(recorded, [shard], |row| row.get(0)).optional()?;
+    Ok(epoch.map(Uuid::from_bytes))
+}
+
+pub(super) fn shards_recorded(connection: &Connection) -> Result<u16, StoreError> {
+    let shards = "SELECT coalesce(max(shard) + 1, 0) FROM stream_epochs";
+    Ok(connection.query_row(shards, [], |row| row.get(0))?)
+}
+
+/// Compare and set: two processes that both saw `old` cannot both succeed.
+pub(super) fn replace(
+    connection: &mut Connection,
+    shard: u16,
+    old: Option<Epoch>,
+    new: Epoch,
+) -> Result<bool, StoreError> {
+    let changed = match old {
+        None => {
+            let first = "INSERT INTO stream_epochs (shard, epoch) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+            connection.execute(first, params![shard, new.as_bytes()])?
+        }
+        Some(old) => {
+            let next = "UPDATE stream_epochs SET epoch = ?2, changed_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER)
+                         WHERE shard = ?1 AND epoch = ?3";
+            connection.execute(next, params![shard, new.as_bytes(), old.as_bytes()])?
+        }
+    };
+    Ok(changed == 1)
+}

@@ -1,0 +1,178 @@
+//! What keeps the file bounded: retention, pruning of the ledger, and giving back the space.
+//!
+//! Every step is a short transaction of its own, between which writers have their turns. What was deleted is counted in
+//! the transaction that deletes it, so several processes may do this at once, and one that dies leaves nothing undone that
+//! the next round does not do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::{Connection, Error, TransactionBehavior, params};
+
+use super::clock::{DAY_US, day_start, now_us};
+use super::database::Database;
+use crate::{StoreError, UpkeepPolicy, UpkeepReport};
+
+/// Rows deleted in one transaction: some hundredths of a second.
+const CHUNK_ROWS: i64 = 5_000;
+/// Chunks deleted from one table in one round.
+const CHUNKS_MAX: u32 = 2_000;
+/// How long the id of an undated event is remembered: twice the 24 hours that are promised.
+const UNDATED_US: i64 = 2 * DAY_US;
+/// The least the ledger keeps: an `Idempotency-Key` is forgotten a day after its batch was settled.
+const LEDGER_DAYS_MIN: u32 = 2;
+/// Free pages that are kept for what comes next instead of being given back: 16 MiB.
+const PAGES_KEPT: i64 = 2_048;
+/// Pages given back in one transaction.
+const CHUNK_PAGES: i64 = 1_024;
+/// More than this is for ever.
+const DAYS_MAX: u32 = 1_000_000;
+/// There are no partitions to be made ahead: as many days as anybody asks for are there.
+const DAYS_AHEAD: u32 = 366;
+
+/// A table of which what was received long ago is deleted.
+#[derive(Clone, Copy)]
+struct Ageing {
+    /// Deletes at most ?2 rows older than ?1 and tells of each whose it was, when it was received and what it counts.
+    delete: &'static str,
+    /// Under which name what is deleted goes on being counted.
+    retired_as: Option<&'static str>,
+}
+
+const EVENTS: Ageing = Ageing {
+    delete: "DELETE FROM events WHERE (project_id, timestamp, event_id) IN (
+                 SELECT project_id, timestamp, event_id FROM events
+                  WHERE received_at < ?1 ORDER BY received_at LIMIT ?2)
+             RETURNING project_id, received_at, 1",
+    retired_as: Some("events"),
+};
+/// A letter that was redriven counts nothing: its events are counted where they are stored.
+const DEAD_LETTERS: Ageing = Ageing {
+    delete: "DELETE FROM dead_letters WHERE dead_letter_id IN (
+                 SELECT dead_letter_id FROM dead_letters WHERE received_at < ?1 ORDER BY received_at LIMIT ?2)
+             RETURNING project_id, received_at, iif(redriven_at IS NULL, event_count, 0)",
+    retired_as: Some("dead_letters"),
+};
+const LEDGER: Ageing = Ageing {
+    delete: "DELETE FROM batches WHERE (batch_id, received_at, entry_seq, shard) IN (
+                 SELECT batch_id, received_at, entry_seq, shard FROM batches
+                  WHERE received_at < ?1 ORDER BY received_at LIMIT ?2)
+             RETURNING project_id, received_at, 1",
+    retired_as: None,
+};
+const UNDATED_IDS: Ageing = Ageing {
+    delete: "DELETE FROM undated_ids WHERE (project_id, event_id) IN (
+                 SELECT project_id, event_id FROM undated_ids WHERE timestamp < ?1 ORDER BY timestamp LIMIT ?2)
+             RETURNING project_id, timestamp, 1",
+    retired_as: None,
+};
+
+/// One round.
+pub(super) async fn round(database: &Database, policy: &UpkeepPolicy) -> Result<UpkeepReport, StoreError> {
+    let now_us = now_us();
+    let mut partitions_retired = 0;
+    if let Some(days) = policy.retention_days {
+        let oldest_kept_us = day_start(now_us) - days_us(days);
+        partitions_retired += retire(database, EVENTS, oldest_kept_us).await?;
+        retire(database, DEAD_LETTERS, oldest_kept_us).await?;
+    }
+    partitions_retired += retire_ledger(database, policy, now_us).await?;
+    // Counted back from the oldest entry that is still to be written: until that one is in, the ids that it could repeat
+    // must be known.
+    let oldest_us = oldest_pending_us(policy).min(now_us);
+    retire(database, UNDATED_IDS, oldest_us - UNDATED_US).await?;
+    give_back_space(database).await?;
+    Ok(UpkeepReport { partitions_made: 0, partitions_retired, days_ahead: DAYS_AHEAD })
+}
+
+fn days_us(days: u32) -> i64 {
+    i64::from(days.min(DAYS_MAX)) * DAY_US
+}
+
+fn oldest_pending_us(policy: &UpkeepPolicy) -> i64 {
+    policy
+        .oldest_pending_ms
+        .map_or(i64::MAX, |ms| i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000))
+}
+
+/// Deletes the days of the ledger that no entry can come back to, and moves the watermark first, so that an entry of such
+/// a day, written by somebody who was asleep, is refused for ever.
+async fn retire_ledger(database: &Database, policy: &UpkeepPolicy, now_us: i64) -> Result<u64, StoreError> {
+    let kept_us = days_us(policy.ledger_days.max(LEDGER_DAYS_MIN));
+    let cutoff_us = (now_us - kept_us).min(oldest_pending_us(policy).saturating_sub(DAY_US));
+    let first_kept_us = day_start(cutoff_us);
+    let first_kept_us = database
+        .write(move |connection| {
+            let move_up = "UPDATE ledger_watermark SET first_time = max(first_time, ?1) RETURNING first_time";
+            connection.query_row(move_up, [first_kept_us], |row| row.get(0))
+        })
+        .await?;
+    retire(database, LEDGER, first_kept_us).await
+}
+
+/// Deletes what was received before `before_us`, chunk by chunk, until there is nothing left or the round is long enough.
+/// Returns of how many days something was deleted.
+async fn retire(database: &Database, ageing: Ageing, before_us: i64) -> Result<u64, StoreError> {
+    let mut days = BTreeSet::new();
+    for _ in 0..CHUNKS_MAX {
+        let chunk = database.write(move |connection| retire_chunk(connection, ageing, before_us)).await?;
+        days.extend(chunk.days);
+        if chunk.rows < CHUNK_ROWS {
+            break;
+        }
+    }
+    Ok(days.len() as u64)
+}
+
+struct Chunk {
+    rows: i64,
+    days: BTreeSet<i64>,
+}
+
+fn retire_chunk(connection: &mut Connection, ageing: Ageing, before_us: i64) -> Result<Chunk, Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut rows = 0;
+    let mut counts: BTreeMap<(i64, i64), i64> = BTreeMap::new();
+    {
+        let mut delete = transaction.prepare_cached(ageing.delete)?;
+        let mut gone = delete.query(params![before_us, CHUNK_ROWS])?;
+        while let Some(row) = gone.next()? {
+            rows += 1;
+            *counts.entry((row.get(0)?, day_start(row.get(1)?))).or_default() += row.get::<_, i64>(2)?;
+        }
+    }
+    if let Some(what) = ageing.retired_as {
+        let count = "
+            INSERT INTO retired AS r (project_id, what, day, count)
+            VALUES (?1, ?2, strftime('%Y-%m-%d', ?3 / 1000000, 'unixepoch'), ?4)
+            ON CONFLICT (project_id, what, day) DO UPDATE SET count = r.count + excluded.count";
+        for ((project, day_us), gone) in &counts {
+            transaction.prepare_cached(count)?.execute(params![project, what, day_us, gone])?;
+        }
+    }
+    transaction.commit()?;
+    Ok(Chunk { rows, days: counts.into_keys().map(|(_, day_us)| day_us).collect() })
+}
+
+/// Shrinks the file by the pages that nothing stands on, but for those that the next hours will want again.
+async fn give_back_space(database: &Database) -> Result<(), StoreError> {
+    while database.write(give_back_some).await? > 0 {}
+    Ok(())
+}
+
+/// Returns how many pages were given back.
+fn give_back_some(connection: &mut Connection) -> Result<i64, Error> {
+    let free_pages = |connection: &Connection| -> Result<i64, Error> {
+        connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))
+    };
+    let before = free_pages(connection)?;
+    let pages = (before - PAGES_KEPT).min(CHUNK_PAGES);
+    if pages <= 0 {
+        return Ok(0);
+    }
+    {
+        let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+        let mut steps = vacuum.query([])?;
+        while steps.next()?.is_some() {}
+    }
+    Ok(before - free_pages(connection)?)
+}

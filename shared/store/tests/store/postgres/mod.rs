@@ -1,0 +1,120 @@
+//! The suite's harness on a real PostgreSQL, and what only PostgreSQL can be put to.
+
+mod environment;
+mod kills;
+mod lookups;
+mod poison;
+mod redrive;
+mod rooms;
+mod speed;
+
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use millrace_event::plan::ProjectId;
+use millrace_store::SharedStore;
+use millrace_store::postgres::{PostgresOptions, PostgresStore};
+use testkit::{Database, Postgres};
+use tokio::sync::Mutex;
+use tokio_postgres::{Client, Config};
+
+use crate::suite::{Harness, StoredEvent, StoredLetter};
+
+/// One server serves the tests that run at the same time; it goes when the last of them does.
+static SERVER: Mutex<Weak<Postgres>> = Mutex::const_new(Weak::new());
+
+/// A database with an empty store in it.
+pub struct PostgresHarness {
+    _server: Arc<Postgres>,
+    database: Database,
+    store: SharedStore,
+}
+
+pub async fn harness() -> PostgresHarness {
+    let mut shared = SERVER.lock().await;
+    let server = match shared.upgrade() {
+        Some(server) => server,
+        None => {
+            let server = Arc::new(Postgres::start().await);
+            *shared = Arc::downgrade(&server);
+            server
+        }
+    };
+    drop(shared);
+    let database = server.create_database().await;
+    let store = store(database.config());
+    let applied = store.migrate().await.expect("an empty database can be migrated");
+    assert_eq!(applied.first().map(String::as_str), Some("0001_foundation"));
+    PostgresHarness { _server: server, database, store }
+}
+
+/// A store as one process has it.
+pub fn store(config: Config) -> SharedStore {
+    PostgresStore::new(PostgresOptions { config, pool_size: 4, application: "millrace-test" })
+}
+
+impl PostgresHarness {
+    /// A connection for what the store's interface does not show.
+    pub async fn connect(&self) -> Client {
+        self.database.connect().await
+    }
+}
+
+const EVENTS: &str = "
+    SELECT (extract(epoch FROM timestamp) * 1000000)::bigint, event_id,
+           (extract(epoch FROM received_at) * 1000000)::bigint, name, subject, client_id, properties, context
+      FROM events WHERE project_id = $1 ORDER BY timestamp, event_id";
+const LETTERS: &str = "
+    SELECT batch_id, event_index, event_count, sqlstate, reason, payload
+      FROM dead_letters WHERE project_id = $1 ORDER BY dead_letter_id";
+const LAST_USED: &str =
+    "SELECT (extract(epoch FROM last_used_at) * 1000000)::bigint FROM api_keys WHERE key_id = $1";
+
+#[async_trait]
+impl Harness for PostgresHarness {
+    fn store(&self) -> SharedStore {
+        Arc::clone(&self.store)
+    }
+
+    fn another(&self) -> SharedStore {
+        store(self.database.config())
+    }
+
+    async fn events(&self, project: ProjectId) -> Vec<StoredEvent> {
+        let rows = self.connect().await.query(EVENTS, &[&project.0]).await.expect("events can be read");
+        let event = |row: tokio_postgres::Row| StoredEvent {
+            timestamp_us: row.get(0),
+            event_id: row.get(1),
+            received_us: row.get(2),
+            name: row.get(3),
+            subject: row.get(4),
+            client_id: row.get(5),
+            properties: row.get(6),
+            context: row.get(7),
+        };
+        rows.into_iter().map(event).collect()
+    }
+
+    async fn letters(&self, project: ProjectId) -> Vec<StoredLetter> {
+        let rows = self.connect().await.query(LETTERS, &[&project.0]).await.expect("letters can be read");
+        let letter = |row: tokio_postgres::Row| StoredLetter {
+            batch_id: row.get(0),
+            event_index: row.get(1),
+            event_count: row.get(2),
+            sqlstate: row.get(3),
+            reason: row.get(4),
+            payload: row.get(5),
+        };
+        rows.into_iter().map(letter).collect()
+    }
+
+    async fn mend_letter(&self, id: i64, payload: &[u8]) {
+        let mend = "UPDATE dead_letters SET payload = $2 WHERE dead_letter_id = $1";
+        let mended = self.connect().await.execute(mend, &[&id, &payload]).await.expect("mended");
+        assert_eq!(mended, 1);
+    }
+
+    async fn last_used_us(&self, key_id: i64) -> Option<i64> {
+        self.connect().await.query_one(LAST_USED, &[&key_id]).await.expect("keys can be read").get(0)
+    }
+}

@@ -1,0 +1,103 @@
+//! How fast one writer is. Not a test: `cargo test --release -p shared --test store -- --ignored --nocapture speed`.
+
+use std::time::{Duration, Instant};
+
+use futures_util::SinkExt;
+use uuid::Uuid;
+
+use super::harness;
+use crate::suite::*;
+
+const EVENTS_PER_WRITE: u64 = 10_000;
+const TAKES: Duration = Duration::from_secs(4);
+const PROPERTIES: &str = r#"{"url":"https://shop.example/products/4711?ref=mail","price":49.9,"currency":"EUR",
+    "category":"shoes","quantity":2,"tags":["sale","spring"],"variant":{"size":42,"colour":"dark green"},
+    "session":"f1d2d2f924e986ac86fdf7b36c94bcdf32beec15","position":17,"list":"search results"}"#;
+
+/// Rows a second of `lanes` writers, with so many events of a thousand sent a second time.
+async fn rows_per_second(batch_events: u64, duplicates_per_mille: u64, lanes: u64) -> f64 {
+    let harness = harness().await;
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for lane in 0..lanes {
+        let (mut writer, now) = (writer(&store).await, now_ms());
+        tasks.spawn(async move {
+            let (mut next_id, mut seq) = (u128::from(lane) << 64, lane << 32);
+            let (mut rows, mut busy) = (0_u64, Duration::ZERO);
+            while busy < TAKES {
+                let mut works = Vec::new();
+                for _ in 0..EVENTS_PER_WRITE / batch_events {
+                    let batch: Vec<_> = (0..batch_events)
+                        .map(|at| {
+                            next_id += 1;
+                            let repeats = (next_id as u64 * 7_919 + at) % 1_000 < duplicates_per_mille;
+                            let id = if repeats { next_id.saturating_sub(20_000).max(1) } else { next_id };
+                            let spread =
+                                Uuid::from_u128(id.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835));
+                            let time = at_ms(now + (id as u64 & 0xFFFF_FFFF) / 100);
+                            Event { id: spread, properties: Some(PROPERTIES.to_owned()), ..event(time, 0) }
+                        })
+                        .collect();
+                    works.push(work(project, Uuid::now_v7(), entry(now, seq), &batch));
+                    seq += 1;
+                }
+                let started = Instant::now();
+                writer.write(&works).await.expect("written");
+                busy += started.elapsed();
+                rows += EVENTS_PER_WRITE;
+            }
+            rows as f64 / busy.as_secs_f64()
+        });
+    }
+    let total = tasks.join_all().await.iter().sum();
+    balanced(&store, project).await;
+    total
+}
+
+/// Rows a second of one bare COPY after the other into the same table: what there is to reach.
+async fn ceiling() -> f64 {
+    let harness = harness().await;
+    let project = project(&harness.store(), "p").await;
+    let client = harness.connect().await;
+    let now = now_ms();
+    let (mut next_id, mut rows, mut busy) = (0_u64, 0_u64, Duration::ZERO);
+    while busy < TAKES {
+        let mut data = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
+        for _ in 0..EVENTS_PER_WRITE {
+            next_id += 1;
+            let time = at_ms(now + next_id / 100);
+            let spread = u128::from(next_id).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+            data.extend(row(
+                project,
+                &Event { properties: Some(PROPERTIES.to_owned()), ..event(time, spread) },
+            ));
+        }
+        data.extend((-1_i16).to_be_bytes());
+        let started = Instant::now();
+        let copy = format!("COPY events ({}) FROM STDIN BINARY", millrace_event::row::COLUMNS);
+        let mut sink = Box::pin(client.copy_in(&copy).await.expect("a COPY"));
+        sink.send(bytes::Bytes::from(data)).await.expect("sent");
+        sink.as_mut().finish().await.expect("copied");
+        busy += started.elapsed();
+        rows += EVENTS_PER_WRITE;
+    }
+    rows as f64 / busy.as_secs_f64()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn speed() {
+    println!("a bare COPY, 1 connection: {:.0} rows/s", ceiling().await);
+    for lanes in [1, 2] {
+        for batch_events in [10, 200] {
+            for duplicates_per_mille in [0, 6, 100] {
+                let rate = rows_per_second(batch_events, duplicates_per_mille, lanes).await;
+                let percent = duplicates_per_mille as f64 / 10.0;
+                println!(
+                    "{lanes} lanes, batches of {batch_events}, {percent} % duplicates: {rate:.0} rows/s"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The suite's harness on a file, and what only a file can be put to.
+
+mod environment;
+mod kills;
+mod redrive;
+mod rooms;
+mod speed;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use millrace_event::plan::ProjectId;
+use millrace_store::SharedStore;
+use millrace_store::sqlite::SqliteStore;
+use rusqlite::{Connection, Row};
+use serde_json::Value;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::suite::{Harness, StoredEvent, StoredLetter};
+
+/// A folder with an empty store in it.
+pub struct SqliteHarness {
+    folder: TempDir,
+    store: SharedStore,
+}
+
+pub async fn harness() -> SqliteHarness {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let store = store(folder.path());
+    let applied = store.migrate().await.expect("an empty file can be migrated");
+    assert_eq!(applied.first().map(String::as_str), Some("0001_foundation"));
+    SqliteHarness { folder, store }
+}
+
+/// A store as one process has it.
+pub fn store(folder: &Path) -> SharedStore {
+    SqliteStore::open(folder).expect("the file can be opened")
+}
+
+/// A connection as `sqlite3` would have it.
+pub fn connect(folder: &Path) -> Connection {
+    Connection::open(folder.join("events.db")).expect("the file can be opened")
+}
+
+impl SqliteHarness {
+    /// A connection for what the store's interface does not show.
+    pub fn connect(&self) -> Connection {
+        connect(self.folder.path())
+    }
+
+    fn all<T>(&self, sql: &str, project: ProjectId, read: fn(&Row<'_>) -> rusqlite::Result<T>) -> Vec<T> {
+        let connection = self.connect();
+        let mut statement = connection.prepare(sql).expect("a statement");
+        let rows = statement.query_map([project.0], read).expect("rows");
+        rows.collect::<Result<_, _>>().expect("rows can be read")
+    }
+}
+
+const EVENTS: &str = "
+    SELECT timestamp, event_id, received_at, name, subject, client_id, properties, context
+      FROM events WHERE project_id = ?1 ORDER BY timestamp, event_id";
+const LETTERS: &str = "
+    SELECT batch_id, event_index, event_count, sqlstate, reason, payload
+      FROM dead_letters WHERE project_id = ?1 ORDER BY dead_letter_id";
+
+fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
+    Ok(StoredEvent {
+        timestamp_us: row.get(0)?,
+        event_id: Uuid::from_bytes(row.get(1)?),
+        received_us: row.get(2)?,
+        name: row.get(3)?,
+        subject: row.get(4)?,
+        client_id: row.get(5)?,
+        properties: row.get::<_, Option<String>>(6)?.map(|text| json(&text)),
+        context: row.get::<_, Option<String>>(7)?.map(|text| json(&text)),
+    })
+}
+
+fn letter(row: &Row<'_>) -> rusqlite::Result<StoredLetter> {
+    Ok(StoredLetter {
+        batch_id: Uuid::from_bytes(row.get(0)?),
+        event_index: row.get(1)?,
+        event_count: row.get(2)?,
+        sqlstate: row.get(3)?,
+        reason: row.get(4)?,
+        payload: row.get(5)?,
+    })
+}
+
+/// Reads JSON as jsonb does, to which `-3e10` and `-30000000000` are the same number.
+fn json(text: &str) -> Value {
+    fn settle(value: Value) -> Value {
+        match value {
+            Value::Number(number) => match number.as_f64() {
+                Some(float) if number.is_f64() && float.fract() == 0.0 => Value::from(float as i64),
+                _ => Value::Number(number),
+            },
+            Value::Array(items) => items.into_iter().map(settle).collect(),
+            Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, settle(value))).collect(),
+            other => other,
+        }
+    }
+    settle(serde_json::from_str(text).expect("what is stored is JSON"))
+}
+
+#[async_trait]
+impl Harness for SqliteHarness {
+    fn store(&self) -> SharedStore {
+        Arc::clone(&self.store)
+    }
+
+    fn another(&self) -> SharedStore {
+        store(self.folder.path())
+    }
+
+    async fn events(&self, project: ProjectId) -> Vec<StoredEvent> {
+        self.all(EVENTS, project, event)
+    }
+
+    async fn mend_letter(&self, id: i64, payload: &[u8]) {
+        let mend = "UPDATE dead_letters SET payload = ?2 WHERE dead_letter_id = ?1";
+        assert_eq!(self.connect().execute(mend, rusqlite::params![id, payload]).expect("mended"), 1);
+    }
+
+    async fn last_used_us(&self, key_id: i64) -> Option<i64> {
+        let last_used = "SELECT last_used_at FROM api_keys WHERE key_id = ?1";
+        self.connect().query_row(last_used, [key_id], |row| row.get(0)).expect("keys can be read")
+    }
+
+    async fn letters(&self, project: ProjectId) -> Vec<StoredLetter> {
+        self.all(LETTERS, project, letter)
+    }
+}

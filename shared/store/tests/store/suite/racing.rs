@@ -1,0 +1,86 @@
+//! Several writers at once, as lanes of several processes.
+
+use millrace_event::row::EventTime;
+use rand::seq::IndexedRandom;
+use rand::{Rng, RngExt, SeedableRng};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::*;
+
+const LANES: usize = 3;
+const ROUNDS: u64 = 25;
+
+/// What a lane may meet beside others: an entry is given to one lane or, as after a take-over, to two.
+struct Deal {
+    lanes: Vec<Vec<WriteRequest>>,
+    accepted: u64,
+}
+
+fn deal(random: &mut impl Rng, project: ProjectId, round: u64, time: EventTime) -> Deal {
+    let mut deal = Deal { lanes: vec![Vec::new(); LANES], accepted: 0 };
+    let pool: Vec<u128> = (0..60).map(|id| u128::from(round / 2) << 32 | id).collect();
+    for seq in 0..random.random_range(2..9) {
+        let ids: Vec<_> = pool.sample(random, 20).copied().collect();
+        let batch: Vec<_> = ids.iter().map(|&id| event(time, id)).collect();
+        // Undated events are received on both sides of a midnight.
+        let midnight = now_ms() / DAY_MS * DAY_MS;
+        let work = work(project, Uuid::now_v7(), entry(midnight - 4 + seq, round), &batch);
+        deal.accepted += u64::from(work.count);
+        let lane = random.random_range(0..LANES);
+        deal.lanes[lane].push(work.clone());
+        if random.random_bool(0.3) {
+            deal.lanes[(lane + 1) % LANES].push(work);
+        }
+    }
+    deal
+}
+
+async fn race(harness: &dyn Harness, time: impl Fn() -> EventTime) {
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let seed = rand::random::<u64>();
+    println!("seed {seed}");
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    let mut writers = Vec::new();
+    for lane in 0..LANES {
+        let store = if lane == 0 { harness.store() } else { harness.another() };
+        writers.push(writer(&store).await);
+    }
+    let (mut accepted, mut distinct) = (0, std::collections::HashSet::new());
+    for round in 0..ROUNDS {
+        let deal = deal(&mut random, project, round, time());
+        accepted += deal.accepted;
+        let rows = |work: &WriteRequest| match &work.body {
+            Payload::Rows(rows) => rows.clone(),
+            Payload::DeadLetter { .. } => unreachable!("nothing is dealt dead"),
+        };
+        for work in deal.lanes.iter().flatten() {
+            distinct.extend(
+                millrace_event::row::split(&rows(work))
+                    .map(|row| millrace_event::row::event_id(row.expect("a row"))),
+            );
+        }
+        let mut lanes = JoinSet::new();
+        for (mut writer, works) in writers.drain(..).zip(deal.lanes) {
+            lanes.spawn(async move {
+                writer.write(&works).await.expect("written");
+                writer
+            });
+        }
+        writers = lanes.join_all().await;
+    }
+    let totals = balanced(&store, project).await;
+    assert_eq!(totals.stored, distinct.len() as u64, "seed {seed}");
+    assert_eq!(totals.stored + totals.duplicate, accepted, "seed {seed}");
+    assert!(totals.duplicate > totals.stored, "the lanes hardly met: seed {seed}");
+}
+
+pub async fn racing_writers_with_overlapping_batches_end_exact(harness: &dyn Harness) {
+    let now = now_ms();
+    race(harness, || at_ms(now)).await;
+}
+
+pub async fn racing_writers_of_undated_events_end_exact(harness: &dyn Harness) {
+    race(harness, || EventTime::Undated).await;
+}

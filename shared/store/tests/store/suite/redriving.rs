@@ -1,0 +1,305 @@
+//! Dead letters, driven again.
+
+use millrace_event::PendingBatch;
+use millrace_event::entry::PackedBatch;
+use millrace_store::{DeadLetter, LetterFilter, RedriveOrder, RedriveResult, UsageWindow};
+use uuid::Uuid;
+
+use super::letters::dead_entry;
+use super::*;
+
+/// Not UTF-8, wherever it stands.
+const NOT_TEXT: u8 = 0xff;
+
+pub fn order() -> RedriveOrder {
+    RedriveOrder {
+        id: Uuid::now_v7(),
+        os_user: "operator".to_owned(),
+        host: "desk".to_owned(),
+        filter: "all".to_owned(),
+    }
+}
+
+/// An entry that is dead though there is nothing wrong with its rows, as one that was given up unread.
+pub fn given_up(project: ProjectId, seq: u64, events: &[Event]) -> WriteRequest {
+    let rows: Vec<u8> = events.iter().flat_map(|event| row(project, event)).collect();
+    packed(project, seq, u32::try_from(events.len()).expect("few"), &rows)
+}
+
+fn packed(project: ProjectId, seq: u64, count: u32, rows: &[u8]) -> WriteRequest {
+    let raw = PackedBatch::pack(Uuid::now_v7(), project, count, rows).data;
+    dead_entry(project, seq, count, "given up", &raw)
+}
+
+/// Spoils the name of the event in a row.
+fn spoiled(mut row: Vec<u8>) -> Vec<u8> {
+    let name = row.windows(10).position(|part| part == b"thing_done").expect("every event has this name");
+    row[name] = NOT_TEXT;
+    row
+}
+
+/// The letters that are still dead, oldest first.
+pub async fn dead(store: &SharedStore) -> Vec<DeadLetter> {
+    let mut letters = store.dead_letters(&LetterFilter::default(), None, 1_000).await.expect("letters");
+    letters.reverse();
+    letters
+}
+
+pub async fn ids(store: &SharedStore) -> Vec<i64> {
+    dead(store).await.iter().map(|letter| letter.id).collect()
+}
+
+/// Drives everything that is dead.
+pub async fn redrive(store: &SharedStore) -> RedriveResult {
+    store.redrive(&order(), &ids(store).await).await.expect("redriven")
+}
+
+fn redriven(letters: u64, stored: u64, duplicate: u64, refused: u64) -> RedriveResult {
+    RedriveResult { letters, stored, duplicate, refused }
+}
+
+pub async fn a_redriven_entry_is_stored_and_counted_once(harness: &dyn Harness) {
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let now = now_ms();
+    let work = given_up(project, 0, &events(now - 5, 1..=3));
+    writer(&store).await.write(std::slice::from_ref(&work)).await.expect("written");
+    let letter = dead(&store).await.remove(0);
+    let order = order();
+    assert_eq!(store.redrive(&order, &[letter.id, 999]).await.expect("redriven"), redriven(1, 3, 0, 0));
+
+    let stored_events = harness.events(project).await;
+    assert_eq!(stored_events.len(), 3);
+    let received_us = work.entry.ms.cast_signed() * 1_000;
+    assert!(stored_events.iter().all(|event| event.received_us == received_us), "{stored_events:?}");
+    let totals = balanced(&store, project).await;
+    assert_eq!((totals.stored, totals.dead, totals.dead_rows), (3, 0, 0));
+    assert_eq!(totals.stored_this_month, 0, "what had died was given back, and is not charged again");
+    assert_eq!(store.batch(project, work.batch_id).await.expect("an answer"), Some(stored(3)));
+    let hour = Duration::from_secs(3_600);
+    let (from, to) = (letter.received_at - hour, letter.received_at + hour);
+    let usage = store.usage(project, from, to, UsageWindow::Month).await.expect("usage");
+    let bytes: usize = events(now - 5, 1..=3).iter().map(|event| row(project, event).len()).sum();
+    assert_eq!((usage[0].events, usage[0].bytes, usage[0].dead), (3, bytes as u64, 0));
+
+    // A repeat finds nothing to do, and leaves no trace.
+    for again in [order.clone(), self::order()] {
+        assert_eq!(
+            harness.another().redrive(&again, &[letter.id]).await.expect("nothing"),
+            RedriveResult::default()
+        );
+    }
+    assert_eq!(balanced(&store, project).await, totals);
+    let history = store.redrives(10).await.expect("history");
+    assert_eq!(history.len(), 1);
+    assert_eq!((&history[0].order, history[0].redriven), (&order, redriven(1, 3, 0, 0)));
+    let any = LetterFilter { also_redriven: true, ..LetterFilter::default() };
+    let kept = store.dead_letters(&any, None, 10).await.expect("letters").remove(0);
+    assert_eq!((kept.id, kept.redrive_id), (letter.id, Some(order.id)));
+    assert!(kept.redriven_at.is_some() && dead(&store).await.is_empty());
+}
+
+pub async fn a_refused_row_stays_dead_until_it_can_be_stored(harness: &dyn Harness) {
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let now = now_ms();
+    let healthy = row(project, &event(at_ms(now), 2));
+    let rows = [row(project, &event(at_ms(now), 1)), spoiled(healthy.clone())].concat();
+    let work = WriteRequest {
+        count: 2,
+        body: Payload::Rows(rows.into()),
+        ..work(project, Uuid::now_v7(), entry(now, 0), &[])
+    };
+    let written = writer(&store).await.write(&[work]).await.expect("written");
+    assert_eq!(written.map_outcomes(), [Outcome { stored: 1, duplicate: 0, dead: 1 }]);
+
+    assert_eq!(redrive(&store).await, redriven(1, 0, 0, 1));
+    let letter = dead(&store).await.remove(0);
+    assert_eq!((letter.event_index, letter.sqlstate.as_deref()), (Some(1), Some("22021")));
+    assert!(letter.attempted_at.is_some() && letter.redriven_at.is_none(), "{letter:?}");
+    let totals = balanced(&store, project).await;
+    assert_eq!((totals.stored, totals.dead, totals.stored_this_month), (1, 1, 1));
+
+    harness.mend_letter(letter.id, &healthy).await;
+    assert_eq!(redrive(&store).await, redriven(1, 1, 0, 0));
+    let totals = balanced(&store, project).await;
+    assert_eq!((totals.stored, totals.dead, totals.stored_this_month), (2, 0, 1));
+    let history = store.redrives(10).await.expect("history");
+    let outcomes: Vec<_> = history.iter().map(|record| record.redriven).collect();
+    assert_eq!(outcomes, [redriven(1, 1, 0, 0), redriven(1, 0, 0, 1)], "newest first");
+}
+
+pub async fn an_event_that_was_stored_meanwhile_is_a_duplicate(harness: &dyn Harness) {
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let now = now_ms();
+    let works = [
+        given_up(project, 0, &events(now, 1..=4)),
+        work(project, Uuid::now_v7(), entry(now, 1), &events(now, 3..=6)),
+    ];
+    writer(&store).await.write(&works).await.expect("written");
+    assert_eq!(redrive(&store).await, redriven(1, 2, 2, 0));
+    let totals = balanced(&store, project).await;
+    assert_eq!((totals.stored, totals.duplicate, totals.dead, totals.stored_this_month), (6, 2, 0, 4));
+    let outcome = Outcome { stored: 2, duplicate: 2, dead: 0 };
+    assert_eq!(store.batch(project, works[0].batch_id).await.expect("an answer"), Some(outcome));
+    // And the other way round: what a redrive has stored is known to whoever writes.
+    let late = work(project, Uuid::now_v7(), entry(now, 2), &events(now, 1..=2));
+    assert_eq!(writer(&store).await.write(&[late]).await.expect("written").map_outcomes(), [duplicate(2)]);
+    balanced(&store, project).await;
+}
+
+pub async fn an_undated_event_is_redriven_once(harness: &dyn Harness) {
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let now = now_ms();
+    let undated = |ids: &[u128]| ids.iter().map(|&id| event(EventTime::Undated, id)).collect::<Vec<_>>();
+    let works = [
+        given_up(project, 0, &undated(&[1, 2])),
+        given_up(project, 1, &undated(&[2, 3])),
+        work(project, Uuid::now_v7(), entry(now, 2), &undated(&[3, 4])),
+    ];
+    writer(&store).await.write(&works).await.expect("written");
+    assert_eq!(redrive(&store).await, redriven(2, 2, 2, 0));
+    let late = work(project, Uuid::now_v7(), entry(now + 1, 3), &undated(&[1, 2, 3, 4]));
+    assert_eq!(writer(&store).await.write(&[late]).await.expect("written").map_outcomes(), [duplicate(4)]);
+    assert_eq!(harness.events(project).await.len(), 4);
+    balanced(&store, project).await;
+}
+
+pub async fn what_cannot_be_read_stays_dead(harness: &dyn Harness) {
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let two = [row(project, &event(at_ms(now_ms()), 1)), row(project, &event(at_ms(now_ms()), 2))].concat();
+    let foreign = row(ProjectId(project.0 + 1), &event(at_ms(now_ms()), 3));
+    let works = [
+        dead_entry(project, 0, 1, "torn", b"these are no rows"),
+        packed(project, 1, 3, &two),
+        packed(project, 2, 1, &foreign),
+        dead_entry(ProjectId(0), 3, 1, "from the future", b"v=99\n"),
+        dead_entry(project, 4, u32::MAX, "absurd", b""),
+    ];
+    writer(&store).await.write(&works).await.expect("written");
+    let before = dead(&store).await;
+    let refused = 1 + 3 + 1 + 1 + u64::from(u32::MAX);
+    assert_eq!(redrive(&store).await, redriven(5, 0, 0, refused));
+    for (was, is) in before.iter().zip(dead(&store).await) {
+        assert!(is.attempted_at.is_some(), "{is:?}");
+        assert_eq!(is.reason, was.reason, "the reason it died of says more");
+    }
+    balanced(&store, project).await;
+    assert!(harness.events(project).await.is_empty());
+}
+
+pub async fn of_an_entry_only_the_refused_rows_stay_dead(harness: &dyn Harness) {
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let batch: Vec<_> = events(now_ms(), 1..=3).iter().map(|event| row(project, event)).collect();
+    let bad = spoiled(batch[1].clone());
+    let work = packed(project, 0, 3, &[&batch[0][..], &bad, &batch[2]].concat());
+    writer(&store).await.write(std::slice::from_ref(&work)).await.expect("written");
+    assert_eq!(redrive(&store).await, redriven(1, 2, 0, 1));
+    let left = dead(&store).await;
+    assert_eq!(left.len(), 1);
+    assert_eq!((left[0].batch_id, left[0].event_index, left[0].event_count), (work.batch_id, Some(1), 1));
+    let totals = balanced(&store, project).await;
+    assert_eq!((totals.stored, totals.dead), (2, 1));
+
+    harness.mend_letter(left[0].id, &batch[1]).await;
+    assert_eq!(redrive(&store).await, redriven(1, 1, 0, 0));
+    assert_eq!(store.batch(project, work.batch_id).await.expect("an answer"), Some(stored(3)));
+    balanced(&store, project).await;
+}
+
+pub async fn redrives_at_once_beside_a_writer_end_exact(harness: &dyn Harness) {
+    let (store, other) = (harness.store(), harness.another());
+    let project = project(&store, "p").await;
+    let now = now_ms();
+    let dead: Vec<_> = (0..30_u128)
+        .map(|seq| given_up(project, seq as u64, &events(now, seq * 10..seq * 10 + 12)))
+        .collect();
+    writer(&store).await.write(&dead).await.expect("written");
+    let ids = ids(&store).await;
+    let mut lane = writer(&other).await;
+    let writing = async {
+        for seq in 0..10_u128 {
+            let again = events(now, seq * 30..seq * 30 + 10);
+            lane.write(&[work(project, Uuid::now_v7(), entry(now, 100 + seq as u64), &again)])
+                .await
+                .expect("written");
+        }
+    };
+    let driving = async |store: &SharedStore| {
+        let (order, mut sum) = (order(), RedriveResult::default());
+        for some in ids.chunks(7) {
+            sum += store.redrive(&order, some).await.expect("redriven");
+        }
+        sum
+    };
+    let (mine, theirs, ()) = tokio::join!(driving(&store), driving(&other), writing);
+    assert_eq!((mine.letters + theirs.letters, mine.refused + theirs.refused), (30, 0));
+    let totals = balanced(&store, project).await;
+    assert_eq!((totals.stored, totals.dead), (302, 0));
+    assert_eq!(totals.stored + totals.duplicate, 30 * 12 + 10 * 10);
+}
+
+pub async fn who_settles_after_a_redrive_refunds_what_had_died(harness: &dyn Harness) {
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let now = now_ms();
+    let works = [
+        work(project, Uuid::now_v7(), entry(now, 0), &events(now, [1])),
+        given_up(project, 1, &events(now, 1..=5)),
+    ];
+    let mut lane = writer(&store).await;
+    lane.write(&works).await.expect("written");
+    assert_eq!(redrive(&store).await, redriven(1, 4, 1, 0));
+    let again = lane.write(&works[1..]).await.expect("known");
+    assert!(again[0].redelivered);
+    let Outcome { stored, duplicate, dead } = again[0].outcome;
+    assert_eq!((stored, duplicate + dead), (0, 5), "all five were charged, and none is to be");
+}
+
+pub async fn a_redrive_uses_up_no_quota_when_counters_are_rebuilt(harness: &dyn Harness) {
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let now = now_ms();
+    let works = [
+        work(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=3)),
+        given_up(project, 1, &events(now, 4..=8)),
+    ];
+    writer(&store).await.write(&works).await.expect("written");
+    redrive(&store).await;
+    let counters = async |pending: &[PendingBatch]| {
+        store.counters_for_rebuild(0, 1, pending).await.expect("counters").remove(0)
+    };
+    let settled = counters(&[]).await;
+    assert_eq!((settled.accepted, settled.pending, settled.used), (8, 0, 3));
+    let WriteRequest { entry: id, batch_id, project, count, .. } = works[1];
+    let pending = counters(&[PendingBatch { id, batch_id, project, count, bytes: 1 }]).await;
+    assert_eq!((pending.accepted, pending.pending, pending.used), (8, 5, 8), "five are still to be refunded");
+}
+
+pub async fn retention_counts_what_was_redriven_once(harness: &dyn Harness) {
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let old = now_ms() - 5 * DAY_MS;
+    let works: Vec<_> = (0..2)
+        .map(|seq| WriteRequest {
+            entry: entry(old, seq),
+            ..given_up(project, seq, &events(old, [seq.into()]))
+        })
+        .collect();
+    writer(&store).await.write(&works).await.expect("written");
+    let ids = ids(&store).await;
+    store.redrive(&order(), &ids[..1]).await.expect("redriven");
+    // The ledger of that day goes first; a letter can still be driven again.
+    store.upkeep(&UpkeepPolicy { ledger_days: 2, ..keep_all() }).await.expect("upkeep").expect("our turn");
+    assert_eq!(store.redrive(&order(), &ids).await.expect("redriven"), redriven(1, 1, 0, 0));
+    assert_eq!(balanced(&store, project).await.stored, 2);
+    let policy = UpkeepPolicy { retention_days: Some(2), ledger_days: 2, ..keep_all() };
+    store.upkeep(&policy).await.expect("upkeep").expect("our turn");
+    let totals = balanced(&store, project).await;
+    assert_eq!((totals.stored, totals.dead), (2, 0));
+    assert!(harness.events(project).await.is_empty() && harness.letters(project).await.is_empty());
+}

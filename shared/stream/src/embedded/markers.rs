@@ -1,0 +1,112 @@
+//! What is remembered of a batch id: while the batch is pending, and for as long after it as somebody may ask.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::{Admission, BatchId, BatchState, Outcome};
+use millrace_event::plan::ProjectId;
+
+const KEEP_KEYED_MS: u64 = 86_400_000;
+const KEEP_AWAITED_MS: u64 = 60_000;
+const KEEP_MS: u64 = 15_000;
+
+/// A batch id that was admitted.
+pub(super) struct Marker {
+    pub(super) received_ms: u64,
+    pub(super) digest: Option<[u8; 16]>,
+}
+
+/// How long a batch is remembered after it was settled.
+pub(super) fn keep_ms(admission: &Admission<'_>) -> u64 {
+    match (admission.digest, admission.awaited) {
+        (Some(_), _) => KEEP_KEYED_MS,
+        (None, true) => KEEP_AWAITED_MS,
+        (None, false) => KEEP_MS,
+    }
+}
+
+/// Finds one. One that has expired is deleted and was never there.
+pub(super) fn find(
+    connection: &Connection,
+    batch_id: BatchId,
+    now_ms: u64,
+) -> rusqlite::Result<Option<Marker>> {
+    let mut select = connection
+        .prepare_cached("SELECT received_ms, digest, expires_ms FROM markers WHERE batch_id = ?1")?;
+    let found = select.query_row([batch_id.as_bytes()], |row| {
+        let marker = Marker { received_ms: row.get(0)?, digest: row.get(1)? };
+        Ok((marker, row.get::<_, Option<u64>>(2)?))
+    });
+    match found.optional()? {
+        Some((_, Some(expires_ms))) if expires_ms <= now_ms => {
+            let mut delete = connection.prepare_cached("DELETE FROM markers WHERE batch_id = ?1")?;
+            delete.execute([batch_id.as_bytes()])?;
+            Ok(None)
+        }
+        found => Ok(found.map(|(marker, _)| marker)),
+    }
+}
+
+/// Remembers a batch that is admitted now.
+pub(super) fn insert(
+    connection: &Connection,
+    admission: &Admission<'_>,
+    received_ms: u64,
+) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO markers (batch_id, project, count, received_ms, keep_ms, digest)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    let packed = admission.packed;
+    let (batch_id, project) = (packed.batch_id.as_bytes(), packed.project.0);
+    insert
+        .execute((batch_id, project, packed.count, received_ms, keep_ms(admission), admission.digest))
+        .map(drop)
+}
+
+/// Keeps how a batch ended, for its time.
+pub(super) fn settle(
+    connection: &Connection,
+    batch_id: BatchId,
+    outcome: Outcome,
+    now_ms: u64,
+) -> rusqlite::Result<()> {
+    let mut update = connection.prepare_cached(
+        "UPDATE markers SET expires_ms = ?2 + keep_ms, stored = ?3, duplicate = ?4, dead = ?5 WHERE batch_id = ?1",
+    )?;
+    update.execute((batch_id.as_bytes(), now_ms, outcome.stored, outcome.duplicate, outcome.dead)).map(drop)
+}
+
+/// Deletes at most so many that have expired. Returns how many.
+pub(super) fn expire(connection: &Connection, now_ms: u64, markers_max: usize) -> rusqlite::Result<usize> {
+    let mut delete = connection.prepare_cached(
+        "DELETE FROM markers WHERE batch_id IN
+            (SELECT batch_id FROM markers WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2)",
+    )?;
+    delete.execute((now_ms, markers_max))
+}
+
+/// Whether there will be some to delete by then.
+pub(super) fn any_expires_before(connection: &Connection, ms: u64) -> rusqlite::Result<bool> {
+    let mut select =
+        connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM markers WHERE expires_ms < ?1)")?;
+    select.query_row([ms], |row| row.get(0))
+}
+
+/// Where a batch is.
+pub(super) fn state(connection: &Connection, batch_id: BatchId, now_ms: u64) -> rusqlite::Result<BatchState> {
+    let mut select = connection.prepare_cached(
+        "SELECT project, count, stored, duplicate, dead FROM markers
+         WHERE batch_id = ?1 AND (expires_ms IS NULL OR expires_ms > ?2)",
+    )?;
+    let state = select.query_row((batch_id.as_bytes(), now_ms), |row| {
+        let project = ProjectId(row.get(0)?);
+        Ok(match row.get(2)? {
+            None => BatchState::Pending { project, count: row.get(1)? },
+            Some(stored) => {
+                let outcome = Outcome { stored, duplicate: row.get(3)?, dead: row.get(4)? };
+                BatchState::Settled { project, outcome }
+            }
+        })
+    });
+    state.optional().map(|state| state.unwrap_or(BatchState::Unknown))
+}

@@ -1,0 +1,187 @@
+//! The file: its tables, how it is opened, and when it is refused.
+//!
+//! Never overwrite what is not ours or not whole: it may be all that is left of acknowledged events.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{FlockOperation, flock};
+
+use super::error;
+use crate::StreamError;
+
+const FILE: &str = "stream.db";
+const LOCK: &str = "stream.lock";
+/// "Mill", so that a database of somebody else's is known.
+const APPLICATION_ID: i32 = 0x4D69_6C6C;
+/// The version of the tables below; their rows hold entries of version 1.
+const VERSION: i32 = 1;
+/// How long another process, such as `sqlite3` in an operator's hands, may stand in our way.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pages of the log (4 KiB each) after which they are copied into the file and the log begins anew. Copying costs two
+/// fsyncs, and most pages are written many times before it.
+const LOG_PAGES_MAX: u32 = 16_000;
+/// In KiB, negative as SQLite wants it: what is being admitted and settled is found in memory.
+const CACHE_KIB: i32 = -32_768;
+
+/// `shard` is one row. A marker that is pending has no `expires_ms`; `digest` only when the batch has a key.
+const TABLES: &str = "
+    CREATE TABLE shard (
+        id INTEGER PRIMARY KEY CHECK (id = 0),
+        epoch BLOB, fence BLOB,
+        last_position INTEGER NOT NULL,
+        backlog_entries INTEGER NOT NULL, backlog_events INTEGER NOT NULL, backlog_bytes INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO shard VALUES (0, NULL, NULL, 0, 0, 0, 0);
+    CREATE TABLE projects (
+        project INTEGER PRIMARY KEY,
+        tat_us INTEGER NOT NULL, month INTEGER NOT NULL, used INTEGER NOT NULL,
+        accepted INTEGER NOT NULL, pending INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE entries (
+        position INTEGER PRIMARY KEY,
+        batch_id BLOB NOT NULL CHECK (length(batch_id) = 16),
+        project INTEGER NOT NULL, count INTEGER NOT NULL, rows_bytes INTEGER NOT NULL,
+        attempts INTEGER NOT NULL, data BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE markers (
+        batch_id BLOB PRIMARY KEY,
+        project INTEGER NOT NULL, count INTEGER NOT NULL, received_ms INTEGER NOT NULL,
+        keep_ms INTEGER NOT NULL, digest BLOB,
+        expires_ms INTEGER, stored INTEGER, duplicate INTEGER, dead INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX markers_expiring ON markers (expires_ms) WHERE expires_ms IS NOT NULL;
+";
+
+/// Held for as long as the folder is ours.
+pub(super) struct Lock(#[expect(dead_code, reason = "closing the file lets the lock go")] File);
+
+/// Makes the folder, which then nobody but us can enter, and takes it for this process alone.
+pub(super) fn lock(folder: &Path) -> Result<Lock, StreamError> {
+    let shown = folder.display();
+    let cannot = |error: std::io::Error| StreamError::Refused(format!("{shown} cannot be used: {error}"));
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
+    let path = folder.join(LOCK);
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(cannot)?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut owner = String::new();
+        // Whoever holds the lock may not have written its number yet.
+        file.read_to_string(&mut owner).ok();
+        return Err(StreamError::Refused(format!(
+            "{shown} is used by another process already ({}): stop that one, or choose another folder",
+            owner.trim()
+        )));
+    }
+    // The number only helps whoever is refused; a full disk must not keep us from draining.
+    let noted = file.set_len(0).and_then(|()| file.rewind());
+    noted.and_then(|()| write!(file, "process {}", std::process::id())).ok();
+    Ok(Lock(file))
+}
+
+/// Opens the file for the writer; makes it when there is none.
+pub(super) fn open(folder: &Path) -> Result<Connection, StreamError> {
+    let path = folder.join(FILE);
+    let is_new = is_empty(&path);
+    if is_new && !is_empty(&folder.join(format!("{FILE}-wal"))) {
+        return Err(StreamError::Refused(format!(
+            "{} is missing or empty, but its log is not: it was cut off or moved; restore it, or move {FILE}-wal away",
+            path.display()
+        )));
+    }
+    let connection = Connection::open(&path).map_err(|error| error::harmless(&error))?;
+    if is_new {
+        create(&connection, folder).map_err(|error| error::harmless(&error))?;
+    } else {
+        check(&connection, &path)?;
+        let whole = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+        match whole {
+            Ok(answer) if answer == "ok" => {}
+            Ok(fault) => return Err(damaged(&path, &fault)),
+            Err(error) => return Err(damaged(&path, &error.to_string())),
+        }
+    }
+    durable(&connection).map_err(|error| error::harmless(&error))?;
+    Ok(connection)
+}
+
+/// Opens the file for reading, in any process.
+pub(super) fn open_read_only(folder: &Path) -> Result<Connection, StreamError> {
+    let path = folder.join(FILE);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(&path, flags)
+        .map_err(|error| StreamError::Unavailable(format!("{}: {error}", path.display())))?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| error::harmless(&error))?;
+    check(&connection, &path)?;
+    Ok(connection)
+}
+
+fn is_empty(path: &Path) -> bool {
+    fs::metadata(path).map_or(true, |metadata| metadata.len() == 0)
+}
+
+/// All tables or none, and the name of the file on disk before anything is acknowledged.
+fn create(connection: &Connection, folder: &Path) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+         BEGIN IMMEDIATE; {TABLES}
+         PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
+    ))?;
+    for folder in [Some(folder), folder.parent()].into_iter().flatten() {
+        // Not every file system lets a folder be synced; those that do not need it refuse.
+        if let Ok(folder) = File::open(folder) {
+            folder.sync_all().ok();
+        }
+    }
+    Ok(())
+}
+
+fn check(connection: &Connection, path: &Path) -> Result<(), StreamError> {
+    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let (application_id, version) = match (number("application_id"), number("user_version")) {
+        (Ok(application_id), Ok(version)) => (application_id, version),
+        (Err(error), _) | (_, Err(error)) => return Err(damaged(path, &error.to_string())),
+    };
+    if application_id != APPLICATION_ID {
+        return Err(damaged(path, "it is another program's database"));
+    }
+    if version != VERSION {
+        return Err(damaged(path, &format!("its version is {version}, this program knows {VERSION}")));
+    }
+    Ok(())
+}
+
+fn damaged(path: &Path, fault: &str) -> StreamError {
+    StreamError::Refused(format!(
+        "{} is not a stream that can be used: {fault}. Nothing was changed in it; restore it, or move it away",
+        path.display()
+    ))
+}
+
+/// Every commit is synced before it returns.
+fn durable(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    connection.execute_batch(&format!(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;
+         PRAGMA cache_size = {CACHE_KIB}; PRAGMA wal_autocheckpoint = {LOG_PAGES_MAX};"
+    ))
+}
+
+/// What keeps a commit from being on disk when it returns; empty when nothing does.
+pub(super) fn durability_faults(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut faults = Vec::new();
+    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    if mode != "wal" {
+        faults.push(format!("journal_mode is {mode:?}, not \"wal\""));
+    }
+    let synchronous: i32 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+    if synchronous < 2 {
+        faults.push(format!("synchronous is {synchronous}, not 2 (FULL)"));
+    }
+    Ok(faults)
+}
