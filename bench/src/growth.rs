@@ -1,7 +1,8 @@
-//! A table that already holds many rows, made once and kept from run to run.
+//! A PostgreSQL table with many rows, created once and kept between runs.
 //!
-//! The rows lie in one day's partition, where new events then go too: an index of many rows in many small partitions would
-//! show nothing. They are in the ledger and in the usage counters like everything else, so that the audit holds.
+//! All rows are in the partition of one day, and new events are sent with times of that day: many rows in
+//! many small partitions would not show the cost of a large index. The rows are also in the ledger and in the
+//! usage counters, so that the audit passes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,76 +10,80 @@ use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 use tokio_postgres::Client;
 
-use crate::failure::Failure;
-use crate::places;
-use crate::subjects::{Place, postgres, prepared_table};
+use crate::error::BenchError;
+use crate::paths;
+use crate::subjects::{postgres, prepare_database};
 
-/// Rows that one statement makes.
+/// Rows inserted per statement.
 const STEP: u64 = 1_000_000;
-/// Those of rows made here; events of a load come at the time of day they are sent.
+/// The time of day of the first row. The load's events have the time of day at which they are sent.
 const FIRST_TIME: &str = "00:00:00";
 
-/// Which day the rows are of, and how many are made.
-const NOTES: &str = "SET TIME ZONE 'UTC';
+/// Records the day of the rows, and how many were inserted.
+const CREATE_PROGRESS_TABLE: &str = "SET TIME ZONE 'UTC';
     CREATE TABLE IF NOT EXISTS bench_growth (day date PRIMARY KEY, made bigint NOT NULL);
     INSERT INTO bench_growth SELECT now()::date, 0 WHERE NOT EXISTS (SELECT FROM bench_growth)";
 const DAYS_AGO: &str = "SELECT now()::date - day FROM bench_growth";
 
-/// A table with old rows in it.
 #[derive(Debug)]
-pub struct Grown {
-    /// Where its data are kept.
+pub struct GrowthTable {
+    /// The data folder of its PostgreSQL server.
     pub folder: PathBuf,
-    /// Whole days between today and the day of its rows.
+    /// Whole days between the day of its rows and today.
     pub days_ago: u32,
 }
 
-/// Finds the table, or makes it. One that has grown by more than half in earlier runs is made anew.
+/// Returns the kept table with at least `rows` rows, and creates it if it does not exist. A table that
+/// earlier runs have made more than half as large again is deleted and created again.
 ///
 /// # Errors
-/// When PostgreSQL refuses; when its disk is full, say.
-pub async fn table(rows: u64) -> Result<Grown, Failure> {
-    let folder = places::kept(&format!("growth-{rows}"))?;
-    let (found, days_ago) = found(&folder, rows).await?;
+/// When PostgreSQL fails, for example because the disk is full.
+pub async fn prepare(rows: u64) -> Result<GrowthTable, BenchError> {
+    let folder = paths::kept_folder(&format!("growth-{rows}"))?;
+    let (found, days_ago) = fill_up_to(&folder, rows).await?;
     if found <= rows + rows / 2 {
-        return Ok(Grown { folder, days_ago });
+        return Ok(GrowthTable { folder, days_ago });
     }
     fs::remove_dir_all(folder.join("postgres-data"))?;
-    let (_, days_ago) = self::found(&folder, rows).await?;
-    Ok(Grown { folder, days_ago })
+    let (_, days_ago) = fill_up_to(&folder, rows).await?;
+    Ok(GrowthTable { folder, days_ago })
 }
 
-/// Starts the server on these data, makes what is missing, and tells how many rows there are and how old their day is.
-async fn found(folder: &Path, rows: u64) -> Result<(u64, u32), Failure> {
-    let mut server = postgres(Place { folder: Some(folder) }).await;
-    let project = prepared_table(&server).await?;
+/// Starts a server on the folder and inserts missing rows. Returns the number of rows, and how many days old
+/// they are.
+async fn fill_up_to(folder: &Path, rows: u64) -> Result<(u64, u32), BenchError> {
+    let mut server = postgres(Some(folder)).await;
+    let project = prepare_database(&server).await?;
     let client = server.connect().await;
-    client.batch_execute(NOTES).await?;
-    fill(&client, project, rows).await?;
+    client.batch_execute(CREATE_PROGRESS_TABLE).await?;
+    insert_missing(&client, project, rows).await?;
     let day: i32 = client.query_one(DAYS_AGO, &[]).await?.get(0);
     let rows: i64 = client.query_one("SELECT count(*) FROM events", &[]).await?.get(0);
     drop(client);
-    // In good order, so that the next start has nothing to recover.
+    // A clean stop leaves the next start nothing to recover.
     server.stop_fast().await;
     Ok((rows.unsigned_abs(), u32::try_from(day)?))
 }
 
-/// Makes what is missing, a step a transaction, so that it can be broken off.
-async fn fill(client: &Client, project: i64, rows: u64) -> Result<(), Failure> {
+/// Inserts one step per transaction, so that an interrupted run continues where it stopped.
+async fn insert_missing(client: &Client, project: i64, wanted: u64) -> Result<(), BenchError> {
     loop {
         let made: i64 = client.query_one("SELECT made FROM bench_growth", &[]).await?.get(0);
-        let (made, wanted) = (made.unsigned_abs(), rows);
+        let made = made.unsigned_abs();
         if made >= wanted {
             return Ok(());
         }
         let until = (made + STEP).min(wanted);
-        eprintln!("making a table of {wanted} rows: {until} at {}", OffsetDateTime::now_utc().time());
-        client.batch_execute(&statement(project, made, until)).await?;
+        eprintln!(
+            "inserting rows {made} to {until} of {wanted} for the growth scenario at {} UTC",
+            OffsetDateTime::now_utc().time()
+        );
+        client.batch_execute(&insert_statement(project, made, until)).await?;
     }
 }
 
-/// Two hours of the day hold all rows, 100 to the microsecond at most.
-fn statement(project: i64, made: u64, until: u64) -> String {
+/// Inserts the rows after `made` up to `until`, 50 microseconds apart: 50 million rows span 42 minutes.
+fn insert_statement(project: i64, made: u64, until: u64) -> String {
     let count = until - made;
     let first = made + 1;
     format!(

@@ -1,4 +1,4 @@
-//! The machine, its programs and their versions: without them no figure means anything.
+//! The machine, the programs and their versions. Results can be judged only with these facts.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,49 +7,52 @@ use std::process::{Command, Stdio};
 
 use time::OffsetDateTime;
 
-use crate::failure::Failure;
-use crate::places;
+use crate::error::BenchError;
+use crate::paths;
 use crate::subjects::{POSTGRES_SETTINGS, REDIS_SETTINGS};
 
 const PROGRAMS: [&str; 3] = ["millrace", "ingest-api", "stream-worker"];
+const UNKNOWN: &str = "unknown";
 
-/// Builds the programs that are measured, as this one was built.
+/// Builds the programs to measure, with the profile that this program was built with.
 ///
 /// # Errors
-/// What the compiler says.
-pub fn build_programs() -> Result<(), Failure> {
+/// When the build fails. The compiler's output goes to standard error.
+pub fn build_programs() -> Result<(), BenchError> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--locked", "--profile", &places::profile()?]);
+    command.args(["build", "--locked", "--profile", &paths::build_profile()?]);
     command.args(PROGRAMS.iter().flat_map(|program| ["--package", program]));
-    let status = command.current_dir(places::project()).stdin(Stdio::null()).status()?;
-    if status.success() { Ok(()) } else { Err(Failure::new("the programs cannot be built")) }
+    let status = command.current_dir(paths::repository()).stdin(Stdio::null()).status()?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(BenchError::new(
+        "cannot build the programs to measure; see the compiler's output above, or build them yourself and pass --no-build",
+    ))
 }
 
-/// What a reader must know to judge a figure.
+/// Returns the facts about the machine and the run, by name. A fact that cannot be found is "unknown".
 pub fn describe() -> BTreeMap<String, String> {
-    let temporary = std::env::temp_dir();
-    let listed = |settings: &[(&str, &str)]| {
+    let list = |settings: &[(&str, &str)]| {
         settings.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
     };
-    let command: Vec<_> = std::env::args().skip(1).collect();
+    let repository = paths::repository().to_string_lossy();
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
     let facts = [
         ("processor", processor()),
         ("memory", memory()),
-        ("kernel", said("uname", &["-sr"])),
-        ("file system", file_system(&temporary)),
-        ("Redis", said("redis-server", &["--version"])),
+        ("kernel", first_output_line("uname", &["-sr"])),
+        ("file system", file_system(&std::env::temp_dir())),
+        ("Redis", first_output_line("redis-server", &["--version"])),
         ("PostgreSQL", postgres_version()),
-        ("PostgreSQL settings", listed(POSTGRES_SETTINGS)),
-        ("Redis settings", listed(REDIS_SETTINGS)),
-        ("Rust", said("rustc", &["--version"])),
-        ("Python", said("python3", &["--version"])),
-        (
-            "Millrace",
-            said("git", &["-C", &places::project().to_string_lossy(), "describe", "--always", "--dirty"]),
-        ),
-        ("profile", places::profile().unwrap_or_default()),
-        ("command", format!("cargo run --release -p bench -- {}", command.join(" ")).trim().to_owned()),
+        ("PostgreSQL settings", list(POSTGRES_SETTINGS)),
+        ("Redis settings", list(REDIS_SETTINGS)),
+        ("Rust", first_output_line("rustc", &["--version"])),
+        ("Python", first_output_line("python3", &["--version"])),
+        ("Millrace", first_output_line("git", &["-C", &repository, "describe", "--always", "--dirty"])),
+        ("profile", paths::build_profile().unwrap_or_else(|_| UNKNOWN.to_owned())),
+        ("command", format!("cargo run --release -p bench -- {}", arguments.join(" ")).trim().to_owned()),
         ("day", OffsetDateTime::now_utc().date().to_string()),
     ];
     facts.into_iter().map(|(name, fact)| (name.to_owned(), fact)).collect()
@@ -58,7 +61,7 @@ pub fn describe() -> BTreeMap<String, String> {
 fn processor() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let models: Vec<_> = cpuinfo.lines().filter_map(|line| line.strip_prefix("model name\t: ")).collect();
-    format!("{} x {}", models.len(), models.first().unwrap_or(&"unknown"))
+    format!("{} x {}", models.len(), models.first().unwrap_or(&UNKNOWN))
 }
 
 fn memory() -> String {
@@ -68,29 +71,28 @@ fn memory() -> String {
     format!("{} GB", kib * 1_024 / 1_000_000_000)
 }
 
-/// The mount that a path lies on: the longest one that is a beginning of it.
+/// The type and device of the mount that holds `path`: the mount point that is the longest prefix of it.
 fn file_system(path: &Path) -> String {
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
     let mounts = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ');
-        let (device, place, kind) = (fields.next()?, fields.next()?, fields.next()?);
-        path.starts_with(place).then(|| (place.len(), format!("{kind} on {device}")))
+        let (device, mount_point, kind) = (fields.next()?, fields.next()?, fields.next()?);
+        path.starts_with(mount_point).then(|| (mount_point.len(), format!("{kind} on {device}")))
     });
-    mounts.max_by_key(|(length, _)| *length).map_or_else(|| "unknown".to_owned(), |(_, words)| words)
+    mounts
+        .max_by_key(|(length, _)| *length)
+        .map_or_else(|| UNKNOWN.to_owned(), |(_, description)| description)
 }
 
-/// Debian keeps the server's programs off the path.
+/// The version of `psql` where `postgres` is not on the path, as on Debian.
 fn postgres_version() -> String {
-    let version = said("postgres", &["--version"]);
-    if version == UNKNOWN { said("psql", &["--version"]) } else { version }
+    let version = first_output_line("postgres", &["--version"]);
+    if version == UNKNOWN { first_output_line("psql", &["--version"]) } else { version }
 }
 
-const UNKNOWN: &str = "unknown";
-
-/// The first line that a program writes.
-fn said(program: &str, arguments: &[&str]) -> String {
+fn first_output_line(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
     let output = output.ok().filter(|output| output.status.success());
-    let words = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    words.and_then(|words| words.lines().next().map(str::to_owned)).unwrap_or_else(|| UNKNOWN.to_owned())
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    text.and_then(|text| text.lines().next().map(str::to_owned)).unwrap_or_else(|| UNKNOWN.to_owned())
 }

@@ -1,110 +1,116 @@
-//! Runs scenarios: each subject by itself, on servers of its own, until everything it has accepted is stored and audited.
+//! Runs the scenarios, one subject at a time. Each subject has its own servers, and is audited after its last
+//! part.
 
 use std::time::Duration;
 
-use crate::failure::Failure;
-use crate::figures::Measurement;
-use crate::figures::measure::{Title, measure};
-use crate::figures::pending;
+use crate::error::BenchError;
 use crate::growth;
-use crate::load::{Load, Pace};
+use crate::load::{Load, Pacing};
+use crate::measure::{Title, measure_part, measure_pending};
 use crate::report;
+use crate::results::Measurement;
 use crate::scenarios::{Part, Scenario};
-use crate::subjects::{self, Name, Place, Subject};
+use crate::subjects::{self, Subject, SubjectName};
 
-/// How much is run.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    /// What.
+pub struct RunOptions {
     pub scenarios: Vec<Scenario>,
-    /// By whom.
-    pub subjects: Vec<Name>,
-    /// Seconds that are measured in each part.
+    pub subjects: Vec<SubjectName>,
+    /// Measured time of each part.
     pub window: Duration,
-    /// Seconds before.
+    /// Time before the window.
     pub warm_up: Duration,
-    /// See [`crate::figures::Results::is_quick`].
+    /// Runs fewer parts, on fewer subjects.
     pub is_quick: bool,
-    /// Rows that are there before `growth`.
+    /// Rows in the table before the `growth` scenario.
     pub growth_rows: u64,
 }
 
-/// While nobody drains, little is sent: the file must not be rewritten under the scales.
-const WEIGHED: Duration = Duration::from_millis(400);
+/// How long events are sent to measure their cost while they wait. Short, so that Redis does not rewrite its
+/// append-only file in the meantime.
+const PENDING_WINDOW: Duration = Duration::from_millis(400);
 
-/// Runs all of it, tells of each part when it is done, and has `keep` take what a subject has shown once that is audited.
+/// Runs all scenarios on all subjects, and prints a line per part. `keep` receives the measurements of a
+/// scenario on a subject after their audit.
 ///
 /// # Errors
-/// When a subject fails, loses an event, or counts one twice; and those of `keep`.
-pub async fn all(
-    plan: &Plan,
-    mut keep: impl FnMut(Vec<Measurement>) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    for scenario in &plan.scenarios {
-        for name in plan.subjects.iter().filter(|name| scenario.is_for(**name, plan.is_quick)) {
-            keep(one(plan, *scenario, *name).await?)?;
+/// When a subject fails, loses an event or stores one twice; and those of `keep`.
+pub async fn run_all(
+    options: &RunOptions,
+    mut keep: impl FnMut(Vec<Measurement>) -> Result<(), BenchError>,
+) -> Result<(), BenchError> {
+    for scenario in &options.scenarios {
+        for name in options.subjects.iter().filter(|name| scenario.is_for(**name, options.is_quick)) {
+            keep(run_scenario(options, *scenario, *name).await?)?;
         }
     }
     Ok(())
 }
 
-async fn one(plan: &Plan, scenario: Scenario, name: Name) -> Result<Vec<Measurement>, Failure> {
+async fn run_scenario(
+    options: &RunOptions,
+    scenario: Scenario,
+    name: SubjectName,
+) -> Result<Vec<Measurement>, BenchError> {
     let grown = match scenario {
-        Scenario::Growth => Some(growth::table(plan.growth_rows).await?),
+        Scenario::Growth => Some(growth::prepare(options.growth_rows).await?),
         _ => None,
     };
-    let place = Place { folder: grown.as_ref().map(|grown| grown.folder.as_path()) };
-    let mut subject = subjects::start(name, place).await?;
+    let mut subject = subjects::start(name, grown.as_ref().map(|grown| grown.folder.as_path())).await?;
     subject.target.days_ago = grown.as_ref().map_or(0, |grown| grown.days_ago);
-    let rows_before = subject.table.rows().await?;
-    let parts = scenario.parts(plan.is_quick);
+    let rows_before = subject.table.row_count().await?;
+    let parts = scenario.parts(options.is_quick);
     let (pending, mut fresh) = match parts.first() {
         Some(part) => {
-            let load = weighed(&subject, part);
-            pending::weigh(&mut subject, &load).await?
+            let load = pending_load(&subject, part);
+            measure_pending(&mut subject, &load).await?
         }
         None => (None, 0),
     };
     let mut measurements: Vec<Measurement> = Vec::new();
     let mut unsure = 0;
     for part in &parts {
-        let load = load(plan, &subject, part, measurements.first());
-        let title = Title { scenario: scenario.word(), part: part.name };
-        let measured = Measurement { pending, rows_before, ..measure(&subject, title, &load).await? };
-        println!("{}", report::line(&measured));
+        let load = part_load(options, &subject, part, measurements.first());
+        let title = Title { scenario: scenario.name(), part: part.name };
+        let measured = measure_part(&subject, title, &load).await?;
+        let measured = Measurement { pending, rows_before, ..measured };
+        println!("{}", report::measurement_line(&measured));
         fresh += measured.accepted - measured.repeated;
         unsure += measured.unanswered_events;
         measurements.push(measured);
     }
-    let rows = subject.table.rows().await? - rows_before;
+    let rows = subject.table.row_count().await? - rows_before;
     if !(fresh..=fresh + unsure).contains(&rows) {
-        let who = name.word();
-        return Err(Failure::new(format!("{who} has accepted {fresh} different events and stored {rows}")));
+        let (scenario, subject) = (scenario.name(), name.as_str());
+        return Err(BenchError::new(format!(
+            "{scenario}: {subject} accepted {fresh} distinct events and stored {rows} rows; its measurements are \
+             discarded because events were lost or stored twice"
+        )));
     }
     subject.audit().await?;
     Ok(measurements)
 }
 
-fn load(plan: &Plan, subject: &Subject, part: &Part, first: Option<&Measurement>) -> Load {
+fn part_load(options: &RunOptions, subject: &Subject, part: &Part, first: Option<&Measurement>) -> Load {
     // Requests, not events: later parts send batches of the same size.
     let first_per_s = first.map_or(0.0, |first| first.stored_per_s / first.events_per_request.max(1.0));
     Load {
         target: subject.target.clone(),
         shape: part.shape.clone(),
         connections: part.connections,
-        pace: part.send.pace(first_per_s),
-        warm_up: plan.warm_up,
-        window: plan.window,
+        pacing: part.rate.pacing(first_per_s),
+        warm_up: options.warm_up,
+        window: options.window,
     }
 }
 
-fn weighed(subject: &Subject, part: &Part) -> Load {
+fn pending_load(subject: &Subject, part: &Part) -> Load {
     Load {
         target: subject.target.clone(),
         shape: part.shape.clone(),
         connections: part.connections,
-        pace: Pace::Closed,
+        pacing: Pacing::ClosedLoop,
         warm_up: Duration::ZERO,
-        window: WEIGHED,
+        window: PENDING_WINDOW,
     }
 }

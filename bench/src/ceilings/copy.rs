@@ -1,28 +1,29 @@
-//! One connection that COPYs, transaction after transaction, with nothing beside it: no ledger, no metering, nobody who asks.
+//! The rate of one connection that runs COPY transactions in a row, without a ledger, metering or concurrent
+//! queries.
 
 use std::time::{Duration, Instant};
 
 use super::rows::Rows;
-use crate::copy;
-use crate::failure::Failure;
-use crate::figures::Ceiling;
-use crate::subjects::{Place, postgres, prepared_table};
+use crate::binary_copy;
+use crate::error::BenchError;
+use crate::results::Ceiling;
+use crate::subjects::{postgres, prepare_database};
 
-/// As many as a lane of the worker writes in one transaction.
+/// The maximum that a lane of stream-worker writes in one transaction.
 const EVENTS: usize = 20_000;
-/// Transactions that are not counted.
+/// Transactions before the measurement.
 const WARM_UP: usize = 3;
 
-pub(super) async fn find(window: Duration) -> Result<Ceiling, Failure> {
-    let server = postgres(Place::default()).await;
-    let mut rows = Rows::new(prepared_table(&server).await?, EVENTS)?;
+pub(super) async fn measure(window: Duration) -> Result<Ceiling, BenchError> {
+    let server = postgres(None).await;
+    let mut rows = Rows::new(prepare_database(&server).await?, EVENTS)?;
     let client = server.connect().await;
     let (mut transactions, mut busy) = (0_usize, Duration::ZERO);
     while busy < window {
-        let data = copy::framed(rows.bytes(), |data| rows.write(data))?;
-        // Making rows is not what is measured.
+        let data = binary_copy::framed(rows.bytes(), |data| rows.write(data))?;
+        // The time to create rows is not measured.
         let started = Instant::now();
-        copy::send(&client, "events", data).await?;
+        binary_copy::send(&client, "events", data).await?;
         transactions += 1;
         if transactions > WARM_UP {
             busy += started.elapsed();

@@ -1,7 +1,8 @@
-//! What the parts can do alone: nothing that is built of them can do more.
+//! The ceilings: the rates of single components that have the machine to themselves. A service built from
+//! them cannot be faster.
 //!
-//! The same rows through one connection's binary COPY into the same table; a server that answers and does nothing; a
-//! script that only appends.
+//! One connection that copies the generator's events into the same table; an HTTP server that ignores its
+//! requests; a Redis script that only appends.
 
 mod copy;
 mod empty;
@@ -11,23 +12,26 @@ mod xadd;
 use std::time::Duration;
 
 pub use self::empty::serve as serve_empty;
-use crate::failure::Failure;
-use crate::figures::Ceiling;
+use crate::error::BenchError;
+use crate::results::Ceiling;
 
-/// Sizes of batches for which requests and scripts are counted: those of the scenarios.
-const BATCHES: [usize; 3] = [1, 10, 200];
+/// The batch sizes of the scenarios, for which the server and the script are measured.
+const BATCH_EVENTS: [usize; 3] = [1, 10, 200];
+/// Longer windows do not change the result.
+const WINDOW_MAX: Duration = Duration::from_secs(10);
 
-/// Finds all of them, each in this time.
+/// Measures all ceilings, each for `window` at most.
 ///
 /// # Errors
-/// When a server does not do its part.
-pub async fn find(window: Duration) -> Result<Vec<Ceiling>, Failure> {
-    let mut found = vec![copy::find(window).await?];
-    for events in BATCHES {
-        found.push(empty::find(events, window).await?);
+/// When a server cannot be started, or fails.
+pub async fn measure_all(window: Duration) -> Result<Vec<Ceiling>, BenchError> {
+    let window = window.min(WINDOW_MAX);
+    let mut ceilings = vec![copy::measure(window).await?];
+    for events in BATCH_EVENTS {
+        ceilings.push(empty::measure(events, window).await?);
     }
-    for events in BATCHES {
-        found.push(xadd::find(events, window).await?);
+    for events in BATCH_EVENTS {
+        ceilings.push(xadd::measure(events, window).await?);
     }
-    Ok(found)
+    Ok(ceilings)
 }

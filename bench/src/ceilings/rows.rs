@@ -1,4 +1,5 @@
-//! The generator's events as rows, made by the product's own reader, and renewed as the generator renews its requests.
+//! The load generator's events as rows, created by the product's parser. As in the generator, ids and times
+//! are replaced each time.
 
 use std::io;
 
@@ -10,56 +11,55 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use uuid::Uuid;
 
-use crate::failure::Failure;
-use crate::load::{Identities, batch_json, now_us};
+use crate::error::BenchError;
+use crate::load::{IdGenerator, batch_json, now_us};
 
 const SEED: u64 = 7;
 const BATCH_EVENTS_MAX: usize = 1_000;
 
-/// Rows that come again and again, each time as other events.
+/// Rows that are written repeatedly, each time as new events.
 pub struct Rows {
     rows: Vec<Vec<u8>>,
-    ids: Identities,
+    ids: IdGenerator,
 }
 
 impl Rows {
-    /// So many.
-    pub fn new(project: i64, events: usize) -> Result<Self, Failure> {
+    pub fn new(project: i64, events: usize) -> Result<Self, BenchError> {
         let mut random = StdRng::seed_from_u64(SEED);
         let origin = Origin { project: ProjectId(project), batch_id: Uuid::now_v7() };
         let mut rows = Vec::with_capacity(events);
         while rows.len() < events {
             let batch = (events - rows.len()).min(BATCH_EVENTS_MAX);
             let body = batch_json(batch, &mut random);
-            let batch = dialect::read(Dialect::Native, body.as_bytes(), origin, BATCH_EVENTS_MAX)
-                .map_err(|error| Failure::new(format!("an event of ours is refused: {error:?}")))?;
+            let batch = dialect::read(Dialect::Native, body.as_bytes(), origin, BATCH_EVENTS_MAX).map_err(
+                |error| BenchError::new(format!("the product rejects a generated event: {error:?}")),
+            )?;
             for row in row::split(&batch.rows) {
                 rows.push(row?.to_vec());
             }
         }
-        Ok(Self { rows, ids: Identities::new() })
+        Ok(Self { rows, ids: IdGenerator::new() })
     }
 
-    /// Writes all of them as new events, in the order of their times.
+    /// Appends all rows as new events, in the order of their times.
     pub fn write(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
-        let (now, mut one) = (now_us(), Vec::new());
-        for (place, row) in self.rows.iter().enumerate() {
+        let (now, mut unstamped) = (now_us(), Vec::new());
+        for (index, row) in self.rows.iter().enumerate() {
             let event_id = Uuid::from_u128(self.ids.next_id());
-            let read = Row::read(row).map_err(io::Error::other)?;
-            let time = EventTime::At(now + i64::try_from(place).map_err(io::Error::other)?);
-            one.clear();
-            Row { event_id, time, ..read }.write(&mut one);
-            row::write_stamped(&one, now, out);
+            let parsed = Row::read(row).map_err(io::Error::other)?;
+            let time = EventTime::At(now + i64::try_from(index).map_err(io::Error::other)?);
+            unstamped.clear();
+            Row { event_id, time, ..parsed }.write(&mut unstamped);
+            row::write_stamped(&unstamped, now, out);
         }
         Ok(())
     }
 
-    /// How many.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Bytes of all of them.
+    /// Total size of all rows.
     pub fn bytes(&self) -> usize {
         self.rows.iter().map(Vec::len).sum()
     }

@@ -1,5 +1,4 @@
-//! A script that appends and does nothing else, called as often at once as ingest-api does, on a Redis that fsyncs before it
-//! answers.
+//! The rate of a Redis script that only appends, on a Redis that calls fsync before it answers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,18 +11,18 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::rows::Rows;
-use crate::failure::Failure;
-use crate::figures::Ceiling;
+use crate::error::BenchError;
+use crate::results::Ceiling;
 use crate::subjects;
 
-/// As ingest-api has by default.
+/// ingest-api's default.
 const CONNECTIONS: usize = 2;
-/// Scripts under way at once.
+/// Scripts in flight.
 const CALLERS: usize = 256;
-/// What appended entries are cut to, so that the machine's memory is none of the question.
+/// The stream is trimmed, so that the machine's memory does not limit the rate.
 const APPEND: &str = "return redis.call('XADD', KEYS[1], 'MAXLEN', '~', 100000, '*', unpack(ARGV))";
 
-pub(super) async fn find(events: usize, window: Duration) -> Result<Ceiling, Failure> {
+pub(super) async fn measure(events: usize, window: Duration) -> Result<Ceiling, BenchError> {
     let redis = subjects::redis().await;
     let mut rows = Vec::new();
     Rows::new(1, events)?.write(&mut rows)?;

@@ -1,22 +1,22 @@
-//! Times as events carry them: RFC 3339 in UTC with microseconds, always of the same length, so that a new one can be
-//! written over an old one.
+//! Event times as text: RFC 3339 in UTC with microseconds. The length is constant, so a new time can
+//! overwrite an old one in place.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 
-/// Bytes of a time: `2026-11-21T08:00:00.000001Z`.
+/// Length of a time: `2026-11-21T08:00:00.000001Z`.
 pub const TIME_BYTES: usize = 27;
 const DAY_US: i64 = 86_400_000_000;
 const DATE_BYTES: usize = "2026-11-21T".len();
 
 /// Microseconds since 1970.
 pub fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
-    i64::try_from(since.as_micros()).expect("it is not the year 294247")
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970");
+    i64::try_from(since.as_micros()).expect("the clock is before the year 294247")
 }
 
-/// Writes times; remembers the day, which seldom changes.
+/// Formats times. It keeps the date of the last one, because the day seldom changes.
 #[derive(Debug)]
 pub struct TimeWriter {
     day: i64,
@@ -32,7 +32,7 @@ impl TimeWriter {
     pub fn write(&mut self, us: i64, out: &mut [u8]) {
         let (day, of_day) = (us.div_euclid(DAY_US), us.rem_euclid(DAY_US));
         if day != self.day {
-            self.turn_to(day);
+            self.set_day(day);
         }
         out[..DATE_BYTES].copy_from_slice(&self.date);
         let seconds = of_day / 1_000_000;
@@ -46,15 +46,17 @@ impl TimeWriter {
         out[26] = b'Z';
     }
 
-    fn turn_to(&mut self, day: i64) {
-        let date = OffsetDateTime::from_unix_timestamp(day * 86_400).expect("a day of this century").date();
+    fn set_day(&mut self, day: i64) {
+        let date = OffsetDateTime::from_unix_timestamp(day * 86_400)
+            .expect("the day is within the supported years")
+            .date();
         let text = format!("{:04}-{:02}-{:02}T", date.year(), u8::from(date.month()), date.day());
         self.date.copy_from_slice(text.as_bytes());
         self.day = day;
     }
 }
 
-/// Writes a number with as many digits as there is room for.
+/// Writes the number in decimal, with leading zeros, into all of `out`.
 fn digits(mut number: i64, out: &mut [u8]) {
     for digit in out.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
@@ -69,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_reads_back_as_the_microsecond_it_was_written_from() {
+    fn a_written_time_parses_to_the_same_microsecond() {
         let mut writer = TimeWriter::new();
         for us in [0, 951_782_399_999_999, 1_795_687_840_123_456, 1_795_737_600_000_000] {
             let mut out = [0; TIME_BYTES];

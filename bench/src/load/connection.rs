@@ -1,4 +1,4 @@
-//! One connection to the server: raw, kept open, one request at a time.
+//! One TCP connection to the server. It stays open and carries one request at a time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,12 +6,11 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::answer::{self, Answer};
+use super::response::{self, Response};
 
-/// Answers are small; a longer one is read in more pieces.
+/// Enough for a usual response. A longer one takes several reads.
 const READ_BYTES: usize = 4 << 10;
 
-/// A connection.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
@@ -19,15 +18,15 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Opens one.
     pub async fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, received: Vec::with_capacity(READ_BYTES) })
     }
 
-    /// Sends a request and waits for its whole answer. After an error the connection is of no more use.
-    pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Answer> {
+    /// Sends a request and waits for its whole response. After an error the connection must not be used
+    /// again.
+    pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Response> {
         self.stream.write_all(request).await?;
         self.received.clear();
         loop {
@@ -35,8 +34,8 @@ impl Connection {
             if self.stream.read_buf(&mut self.received).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            if let Some(answer) = answer::read(&self.received)? {
-                return Ok(answer);
+            if let Some(response) = response::read(&self.received)? {
+                return Ok(response);
             }
         }
     }

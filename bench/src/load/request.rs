@@ -1,62 +1,62 @@
-//! Requests that are written once, and renewed by writing new ids and times over the old ones.
+//! Request templates: each request is written once, and sent again with new ids and times in place of the old
+//! ones.
 
 use std::ops::RangeInclusive;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use uuid::Uuid;
+use super::clock::{TIME_BYTES, TimeWriter};
+use super::identity::{ID_BYTES, Identity, write_id};
+use super::spec::{Shape, Target};
 
-use super::clock::{TIME_BYTES, TimeWriter, now_us};
-use super::identity::{ID_BYTES, Identities, Identity, write_id};
-use super::{Shape, Target};
-
-/// What visitors of a shop do, in the order in which they do it.
+/// The steps of a shop's visitors, in order.
 const FUNNEL: [&str; 5] = ["page_view", "product_viewed", "add_to_cart", "checkout", "purchase"];
-/// How many of those who reached a step go on to the next.
-const GOES_ON: f64 = 0.6;
-/// Events of which all requests of a thread are made: enough that no two batches in a row are alike.
+/// Share of the visitors at one step who take the next.
+const CONTINUES: f64 = 0.6;
+/// Minimum number of different events in a thread's templates: enough that batches in a row differ.
 const DISTINCT_EVENTS: usize = 2_000;
-/// Times are spread over the moment in which a client collects a batch.
+/// The times of a batch's events span this much, as if a client had collected them.
 const SPREAD_US: i64 = 250_000;
-/// What an event's id and its time stand behind.
-const ID: &str = "\"id\":\"";
-const TIME: &str = "\"timestamp\":\"";
-/// Every run sends the same events, but for ids and times.
+/// The text before an event's id, and before its time.
+pub(super) const ID: &str = "\"id\":\"";
+pub(super) const TIME: &str = "\"timestamp\":\"";
+/// Constant, so that every run sends the same events except for ids and times.
 const SEED: u64 = 7;
 
-/// A whole request, head and body, and where in it the events' ids and times stand.
+/// A whole request, and the offsets of its events' ids and times.
 #[derive(Debug)]
-pub struct Template {
+pub struct RequestTemplate {
     bytes: Vec<u8>,
-    events: Vec<Places>,
+    events: Vec<EventOffsets>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Places {
+struct EventOffsets {
     id_at: usize,
     time_at: usize,
 }
 
-/// Writes the templates of one thread.
-pub fn templates(target: &Target, shape: &Shape) -> Vec<Template> {
+/// Creates the templates that one thread sends in turn.
+pub fn templates(target: &Target, shape: &Shape) -> Vec<RequestTemplate> {
     let mut random = StdRng::seed_from_u64(SEED);
     let mut templates = Vec::new();
     let mut events = 0;
     while events < DISTINCT_EVENTS || templates.len() < 2 {
         let batch = random.random_range(RangeInclusive::clone(&shape.events));
-        templates.push(Template::new(target, batch, &mut random));
+        templates.push(RequestTemplate::new(target, batch, &mut random));
         events += batch;
     }
     templates
 }
 
-impl Template {
+impl RequestTemplate {
     fn new(target: &Target, events: usize, random: &mut StdRng) -> Self {
         let body = batch_json(events, random);
         let ids = body.match_indices(ID).map(|(at, _)| at + ID.len());
         let times = body.match_indices(TIME).map(|(at, _)| at + TIME.len());
-        let mut places: Vec<_> = ids.zip(times).map(|(id_at, time_at)| Places { id_at, time_at }).collect();
+        let mut events: Vec<_> =
+            ids.zip(times).map(|(id_at, time_at)| EventOffsets { id_at, time_at }).collect();
         let mut bytes = format!(
             "POST /v1/events HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n",
@@ -65,38 +65,38 @@ impl Template {
             body.len()
         )
         .into_bytes();
-        for place in &mut places {
-            place.id_at += bytes.len();
-            place.time_at += bytes.len();
+        for event in &mut events {
+            event.id_at += bytes.len();
+            event.time_at += bytes.len();
         }
         bytes.extend_from_slice(body.as_bytes());
-        Self { bytes, events: places }
+        Self { bytes, events }
     }
 
-    /// Events in it.
+    /// Events per request.
     pub fn events(&self) -> usize {
         self.events.len()
     }
 
-    /// Writes the request with these identities into `out`, instead of what was there.
+    /// Writes the request with these identities into `out`, and replaces its previous content.
     pub fn render(&self, identities: &[Identity], times: &mut TimeWriter, out: &mut Vec<u8>) {
         out.clear();
         out.extend_from_slice(&self.bytes);
-        for (place, identity) in self.events.iter().zip(identities) {
-            write_id(identity.id, &mut out[place.id_at..place.id_at + ID_BYTES]);
-            times.write(identity.time_us, &mut out[place.time_at..place.time_at + TIME_BYTES]);
+        for (event, identity) in self.events.iter().zip(identities) {
+            write_id(identity.id, &mut out[event.id_at..event.id_at + ID_BYTES]);
+            times.write(identity.time_us, &mut out[event.time_at..event.time_at + TIME_BYTES]);
         }
     }
 }
 
-/// When the event at this place of a batch of so many has happened, for a batch that is sent now.
-pub fn happened_us(sent_us: i64, place: usize, events: usize) -> i64 {
-    let to_come = i64::try_from(events - place).expect("a batch is small");
+/// The time of the event at `index` in a batch of `events` that is sent at `sent_us`.
+pub fn event_time_us(sent_us: i64, index: usize, events: usize) -> i64 {
+    let remaining = i64::try_from(events - index).expect("a batch is small");
     let step = SPREAD_US / i64::try_from(events).expect("a batch is small");
-    sent_us - to_come * step
+    sent_us - remaining * step
 }
 
-/// A batch of so many events, without identity: its ids and times are to be written over.
+/// The JSON of a batch. All its ids and times are placeholders.
 pub fn batch_json(events: usize, random: &mut StdRng) -> String {
     let events: Vec<_> = (0..events).map(|_| event_json(random)).collect();
     format!("{{\"events\":[{}]}}", events.join(","))
@@ -105,7 +105,7 @@ pub fn batch_json(events: usize, random: &mut StdRng) -> String {
 /// An event of a shop's visitor, about 350 bytes.
 fn event_json(random: &mut StdRng) -> String {
     let mut step = 0;
-    while step + 1 < FUNNEL.len() && random.random_bool(GOES_ON) {
+    while step + 1 < FUNNEL.len() && random.random_bool(CONTINUES) {
         step += 1;
     }
     let name = FUNNEL[step];
@@ -124,33 +124,6 @@ fn event_json(random: &mut StdRng) -> String {
     )
 }
 
-/// One event that is looked for afterwards.
-#[derive(Clone, Debug)]
-pub struct Marked {
-    /// A batch of it alone.
-    pub body: String,
-    /// Its id.
-    pub id: Uuid,
-    /// Its time as it was sent.
-    pub time: String,
-    /// The same, in microseconds since 1970.
-    pub time_us: i64,
-}
-
-impl Marked {
-    /// A new one, for this target.
-    pub fn new(target: &Target, ids: &mut Identities) -> Self {
-        let (id, time_us) = (Uuid::from_u128(ids.next_id()), now_us() - target.days_ago_us());
-        let mut text = [0; TIME_BYTES];
-        TimeWriter::new().write(time_us, &mut text);
-        let time = String::from_utf8_lossy(&text).into_owned();
-        let body = format!(
-            "{{\"events\":[{{{ID}{id}\",\"name\":\"probe\",{TIME}{time}\",\"subject\":\"probe\"}}]}}"
-        );
-        Self { body, id, time, time_us }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
@@ -158,12 +131,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rendered_request_carries_the_identities_it_was_given() {
+    fn a_rendered_request_has_the_given_ids_and_times() {
         let target = Target { address: ([127, 0, 0, 1], 80).into(), key: "a-key".to_owned(), days_ago: 0 };
         let shape = Shape { events: 5..=15, duplicates: 0.0 };
         let (mut times, mut out) = (TimeWriter::new(), Vec::new());
         for template in templates(&target, &shape) {
-            let identity = |place| Identity { id: 1 << 100 | place as u128, time_us: 1_795_687_840_123_456 };
+            let identity = |index| Identity { id: 1 << 100 | index as u128, time_us: 1_795_687_840_123_456 };
             let identities: Vec<_> = (0..template.events()).map(identity).collect();
             template.render(&identities, &mut times, &mut out);
             let text = std::str::from_utf8(&out).unwrap();

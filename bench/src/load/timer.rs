@@ -1,4 +1,4 @@
-//! A timer that keeps microseconds. Tokio's own keeps milliseconds, which is as long as what is measured here takes.
+//! A timer with microsecond resolution. Tokio's timer has milliseconds, which is as long as a request takes.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,15 +10,14 @@ use rustix::time::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// A timer of the kernel's.
+/// A timer of the Linux kernel (timerfd).
 #[derive(Debug)]
 pub struct Timer(AsyncFd<OwnedFd>);
 
 impl Timer {
-    /// One that is not set.
     #[expect(
         deprecated,
-        reason = "its successor is unsafe; of a descriptor that is ours alone, this one is sound"
+        reason = "the replacement is unsafe; this constructor is sound for a descriptor that nothing else owns"
     )]
     pub fn new() -> io::Result<Self> {
         let timer =
@@ -26,7 +25,6 @@ impl Timer {
         Ok(Self(AsyncFd::with_interest(timer, Interest::READABLE)?))
     }
 
-    /// Returns when this much time has passed.
     pub async fn sleep(&self, duration: Duration) -> io::Result<()> {
         let never = Timespec { tv_sec: 0, tv_nsec: 0 };
         // Zero would disarm it.

@@ -1,4 +1,4 @@
-//! Charts, as SVG: bars in groups, and lines over time.
+//! Draws bar charts and line charts as SVG.
 
 use std::error::Error;
 use std::path::Path;
@@ -6,59 +6,52 @@ use std::path::Path;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::failure::Failure;
+use crate::error::BenchError;
 
-/// Room above the highest bar, for the names of the colours.
+/// The end of the axis, relative to the highest bar. Leaves space for the legend.
 const HEADROOM: f64 = 1.5;
 const HEADROOM_LOG: f64 = 40.0;
 const SIZE: (u32, u32) = (900, 420);
 const FONT: &str = "sans-serif";
-/// Colours that people tell apart who do not see all of them.
+/// Colors that people with color blindness can distinguish.
 /// (Source: M. Okabe and K. Ito, "Color Universal Design", 2008.)
-const COLOURS: [RGBColor; 5] = [
+const COLORS: [RGBColor; 5] = [
     RGBColor(0, 114, 178),
     RGBColor(86, 180, 233),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
 ];
-/// A bar is drawn from here when the axis is logarithmic.
+/// The start of a logarithmic axis, which cannot start at zero.
 const LOG_FLOOR: f64 = 0.05;
 
-/// A chart of bars.
+/// Bars in groups.
 #[derive(Clone, Debug)]
-pub struct Bars<'a> {
-    /// What it shows.
+pub struct BarChart<'a> {
     pub title: &'a str,
-    /// What stands below each group.
+    /// The label of each group.
     pub groups: &'a [String],
-    /// For each colour its name, and a value for each group; `None` where there is none.
+    /// For each color its label and a value per group; `None` leaves the bar out.
     pub series: &'a [(String, Vec<Option<f64>>)],
-    /// What the values are.
     pub unit: &'a str,
-    /// Whether ten times as much is one step more.
     pub is_logarithmic: bool,
 }
 
-/// A chart of lines over seconds.
+/// Lines over time in seconds.
 #[derive(Clone, Debug)]
-pub struct Lines<'a> {
-    /// What it shows.
+pub struct LineChart<'a> {
     pub title: &'a str,
-    /// For each line its name and its points.
+    /// For each line its label and its points.
     pub series: &'a [(String, Vec<(f64, f64)>)],
-    /// What the values are.
     pub unit: &'a str,
 }
 
-type Drawn = Result<(), Box<dyn Error + Send + Sync>>;
+type DrawResult = Result<(), Box<dyn Error + Send + Sync>>;
 
-impl Bars<'_> {
-    /// Writes it to a file.
-    ///
+impl BarChart<'_> {
     /// # Errors
-    /// When it cannot be written.
-    pub fn write(&self, file: &Path) -> Result<(), Failure> {
+    /// When the file cannot be written.
+    pub fn write(&self, file: &Path) -> Result<(), BenchError> {
         let area = SVGBackend::new(file, SIZE).into_drawing_area();
         let values = self.series.iter().flat_map(|(_, values)| values.iter().flatten());
         let most = values.copied().fold(0.0, f64::max);
@@ -67,10 +60,10 @@ impl Bars<'_> {
         } else {
             self.draw(&area, 0.0..(most * HEADROOM).max(1.0), 0.0)
         };
-        drawn.map_err(|error| Failure::new(format!("{}: {error}", file.display())))
+        drawn.map_err(|error| BenchError::new(format!("cannot write the chart {}: {error}", file.display())))
     }
 
-    fn draw<'b, Y>(&self, area: &DrawingArea<SVGBackend<'b>, Shift>, axis: Y, floor: f64) -> Drawn
+    fn draw<'b, Y>(&self, area: &DrawingArea<SVGBackend<'b>, Shift>, axis: Y, floor: f64) -> DrawResult
     where
         Y: plotters::coord::ranged1d::AsRangedCoord<Value = f64>,
         Y::CoordDescType: plotters::coord::ranged1d::ValueFormatter<f64>,
@@ -84,8 +77,8 @@ impl Bars<'_> {
             .y_label_area_size(80)
             .build_cartesian_2d(0.0..groups as f64, axis)
             .map_err(|error| error.to_string())?;
-        // The name stands in the middle of its group, which is where a label can be: at halves.
-        let name = |x: &f64| {
+        // Labels are possible at halves, so each group is one unit wide and has its label in the middle.
+        let label = |x: &f64| {
             let is_middle = (x.fract() - 0.5).abs() < 0.01;
             self.groups.get(*x as usize).filter(|_| is_middle).cloned().unwrap_or_default()
         };
@@ -93,25 +86,25 @@ impl Bars<'_> {
             .configure_mesh()
             .disable_x_mesh()
             .x_labels(2 * groups + 1)
-            .x_label_formatter(&name)
+            .x_label_formatter(&label)
             .y_desc(self.unit)
-            .y_label_formatter(&amount)
+            .y_label_formatter(&axis_label)
             .label_style((FONT, 13))
             .light_line_style(WHITE)
             .draw()
             .map_err(|error| error.to_string())?;
         let width = 0.8 / self.series.len() as f64;
-        for (place, (name, values)) in self.series.iter().enumerate() {
-            let colour = COLOURS[place % COLOURS.len()];
+        for (index, (label, values)) in self.series.iter().enumerate() {
+            let color = COLORS[index % COLORS.len()];
             let bars = values.iter().enumerate().filter_map(|(group, value)| {
-                let left = group as f64 + 0.1 + place as f64 * width;
-                Some(Rectangle::new([(left, floor), (left + width * 0.92, (*value)?)], colour.filled()))
+                let left = group as f64 + 0.1 + index as f64 * width;
+                Some(Rectangle::new([(left, floor), (left + width * 0.92, (*value)?)], color.filled()))
             });
             chart
                 .draw_series(bars)
                 .map_err(|error| error.to_string())?
-                .label(name)
-                .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], colour.filled()));
+                .label(label)
+                .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], color.filled()));
         }
         chart
             .configure_series_labels()
@@ -124,16 +117,15 @@ impl Bars<'_> {
     }
 }
 
-impl Lines<'_> {
-    /// Writes it to a file.
-    ///
+impl LineChart<'_> {
     /// # Errors
-    /// When it cannot be written.
-    pub fn write(&self, file: &Path) -> Result<(), Failure> {
-        self.draw(file).map_err(|error| Failure::new(format!("{}: {error}", file.display())))
+    /// When the file cannot be written.
+    pub fn write(&self, file: &Path) -> Result<(), BenchError> {
+        self.draw(file)
+            .map_err(|error| BenchError::new(format!("cannot write the chart {}: {error}", file.display())))
     }
 
-    fn draw(&self, file: &Path) -> Drawn {
+    fn draw(&self, file: &Path) -> DrawResult {
         let points = || self.series.iter().flat_map(|(_, points)| points);
         let (last, most) =
             points().fold((1.0, 1.0), |(x, y), point| (f64::max(x, point.0), f64::max(y, point.1)));
@@ -150,16 +142,16 @@ impl Lines<'_> {
             .disable_x_mesh()
             .x_desc("seconds")
             .y_desc(self.unit)
-            .y_label_formatter(&amount)
+            .y_label_formatter(&axis_label)
             .label_style((FONT, 13))
             .light_line_style(WHITE)
             .draw()?;
-        for (place, (name, points)) in self.series.iter().enumerate() {
-            let colour = COLOURS[(2 * place) % COLOURS.len()];
+        for (index, (label, points)) in self.series.iter().enumerate() {
+            let color = COLORS[(2 * index) % COLORS.len()];
             chart
-                .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(2)));
+                .draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?
+                .label(label)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], color.stroke_width(2)));
         }
         chart
             .configure_series_labels()
@@ -171,8 +163,8 @@ impl Lines<'_> {
     }
 }
 
-/// A value on an axis.
-fn amount(value: &f64) -> String {
+/// The label of a value on an axis.
+fn axis_label(value: &f64) -> String {
     match *value {
         value if value >= 1_000_000.0 => format!("{} M", value / 1e6),
         value if value >= 1_000.0 => format!("{} k", value / 1e3),

@@ -1,150 +1,165 @@
-//! What was set out to be reached, and whether it was.
+//! The goals, and whether a run reached them.
 
-use crate::figures::{Measurement, Results};
-use crate::subjects::Name;
+use crate::results::{Measurement, Results};
+use crate::subjects::SubjectName;
 
-/// A goal, held against figures of one run.
+/// A goal, and the measured value of one run.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Goal {
-    /// What is looked at.
-    pub what: String,
-    /// What it should be.
-    pub wanted: Bound,
-    /// What it is; `None` when it was not measured this time.
-    pub seen: Option<f64>,
-    /// What both are counted in.
+    pub name: String,
+    pub target: Bound,
+    /// `None` when the run did not measure it.
+    pub measured: Option<f64>,
+    /// Unit of the target and of the measured value.
     pub unit: &'static str,
 }
 
-/// What a figure should be.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Bound {
-    /// This or more.
     AtLeast(f64),
-    /// Less than this.
     Below(f64),
 }
 
-/// What became of a goal.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Verdict {
-    /// It was reached.
+pub enum Outcome {
     Reached,
-    /// It was not: what was seen is this share of what was wanted.
+    /// The measured value, divided by the target.
     Missed(f64),
-    /// Nothing was measured that could tell.
     NotMeasured,
 }
 
 impl Goal {
-    /// Whether it was reached.
-    pub fn verdict(&self) -> Verdict {
-        match (self.wanted, self.seen) {
-            (_, None) => Verdict::NotMeasured,
-            (Bound::AtLeast(wanted), Some(seen)) if seen >= wanted => Verdict::Reached,
-            (Bound::Below(wanted), Some(seen)) if seen < wanted => Verdict::Reached,
-            (Bound::AtLeast(wanted) | Bound::Below(wanted), Some(seen)) => Verdict::Missed(seen / wanted),
+    pub fn outcome(&self) -> Outcome {
+        match (self.target, self.measured) {
+            (_, None) => Outcome::NotMeasured,
+            (Bound::AtLeast(target), Some(measured)) if measured >= target => Outcome::Reached,
+            (Bound::Below(target), Some(measured)) if measured < target => Outcome::Reached,
+            (Bound::AtLeast(target) | Bound::Below(target), Some(measured)) => {
+                Outcome::Missed(measured / target)
+            }
         }
     }
 }
 
-/// Every goal, in the order in which scenarios are told.
+/// All goals, in the order of the scenarios.
 pub fn goals(results: &Results) -> Vec<Goal> {
-    let look = Look(results);
-    [stress(look), realistic(look), steady(look), variations(look), memory(look), embedded(look)].concat()
+    let values = Values(results);
+    [stress(values), realistic(values), steady(values), variations(values), memory(values), embedded(values)]
+        .concat()
 }
 
-fn goal(what: impl Into<String>, wanted: Bound, seen: Option<f64>, unit: &'static str) -> Goal {
-    Goal { what: what.into(), wanted, seen, unit }
+fn goal(name: impl Into<String>, target: Bound, measured: Option<f64>, unit: &'static str) -> Goal {
+    Goal { name: name.into(), target, measured, unit }
 }
 
-fn stress(look: Look<'_>) -> Vec<Goal> {
-    let stored = look.stored("stress", "saturated", Name::Millrace);
-    let direct = look.stored("stress", "saturated", Name::DirectInsert);
-    let ceiling = look.ceiling("binary COPY, one connection");
-    let p99 = look.of("stress", "nine tenths", Name::Millrace, |seen| seen.latency.p99_ms);
+fn stress(values: Values<'_>) -> Vec<Goal> {
+    let stored = values.stored_per_s("stress", "saturated", SubjectName::Millrace);
+    let direct = values.stored_per_s("stress", "saturated", SubjectName::DirectInsert);
+    let copy = values.ceiling("binary COPY, one connection");
+    let p99 =
+        values.get("stress", "nine tenths", SubjectName::Millrace, |measurement| measurement.latency.p99_ms);
     vec![
-        goal("stress: stored", Bound::AtLeast(300_000.0), stored, "events/s"),
-        goal("stress: stored, to direct_insert's", Bound::AtLeast(7.0), ratio(stored, direct), "x"),
-        goal("stress: stored, to one COPY connection's", Bound::AtLeast(1.0), ratio(stored, ceiling), "x"),
-        goal("stress at nine tenths of that: p99", Bound::Below(30.0), p99, "ms"),
+        goal("stress: events stored", Bound::AtLeast(300_000.0), stored, "events/s"),
+        goal(
+            "stress: events stored, relative to direct_insert",
+            Bound::AtLeast(7.0),
+            ratio(stored, direct),
+            "x",
+        ),
+        goal(
+            "stress: events stored, relative to one COPY connection",
+            Bound::AtLeast(1.0),
+            ratio(stored, copy),
+            "x",
+        ),
+        goal("stress, nine tenths: latency p99", Bound::Below(30.0), p99, "ms"),
     ]
 }
 
-fn realistic(look: Look<'_>) -> Vec<Goal> {
-    let requests = |seen: &Measurement| seen.stored_per_s / seen.events_per_request;
-    let requests = look.of("realistic", "saturated", Name::Millrace, requests);
-    let stored = look.stored("realistic", "saturated", Name::Millrace);
-    let direct = look.stored("realistic", "saturated", Name::DirectInsert);
-    let p99 = look.of("realistic", "nine tenths", Name::Millrace, |seen| seen.latency.p99_ms);
+fn realistic(values: Values<'_>) -> Vec<Goal> {
+    let requests = |measurement: &Measurement| measurement.stored_per_s / measurement.events_per_request;
+    let requests = values.get("realistic", "saturated", SubjectName::Millrace, requests);
+    let stored = values.stored_per_s("realistic", "saturated", SubjectName::Millrace);
+    let direct = values.stored_per_s("realistic", "saturated", SubjectName::DirectInsert);
+    let p99 = values
+        .get("realistic", "nine tenths", SubjectName::Millrace, |measurement| measurement.latency.p99_ms);
     vec![
         goal("realistic: requests stored", Bound::AtLeast(15_000.0), requests, "requests/s"),
-        goal("realistic: stored, to direct_insert's", Bound::AtLeast(5.0), ratio(stored, direct), "x"),
-        goal("realistic at nine tenths of that: p99", Bound::Below(30.0), p99, "ms"),
+        goal(
+            "realistic: events stored, relative to direct_insert",
+            Bound::AtLeast(5.0),
+            ratio(stored, direct),
+            "x",
+        ),
+        goal("realistic, nine tenths: latency p99", Bound::Below(30.0), p99, "ms"),
     ]
 }
 
-fn steady(look: Look<'_>) -> Vec<Goal> {
-    let of = |figure: fn(&Measurement) -> f64| look.of("steady", "481 requests/s", Name::Millrace, figure);
-    let fresh = |scenario| look.of(scenario, "half load", Name::Millrace, |seen| seen.freshness.p99_ms);
+fn steady(values: Values<'_>) -> Vec<Goal> {
+    let latency =
+        |ms: fn(&Measurement) -> f64| values.get("steady", "481 requests/s", SubjectName::Millrace, ms);
+    let freshness = |scenario| {
+        values.get(scenario, "half load", SubjectName::Millrace, |measurement| measurement.freshness.p99_ms)
+    };
     vec![
-        goal("steady: p50", Bound::Below(1.0), of(|seen| seen.latency.p50_ms), "ms"),
-        goal("steady: p95", Bound::Below(2.0), of(|seen| seen.latency.p95_ms), "ms"),
-        goal("steady: p99", Bound::Below(5.0), of(|seen| seen.latency.p99_ms), "ms"),
-        goal("steady: longest", Bound::Below(50.0), of(|seen| seen.latency.max_ms), "ms"),
-        goal("freshness at half load, realistic: p99", Bound::Below(100.0), fresh("realistic"), "ms"),
-        goal("freshness at half load, stress: p99", Bound::Below(100.0), fresh("stress"), "ms"),
+        goal("steady: latency p50", Bound::Below(1.0), latency(|found| found.latency.p50_ms), "ms"),
+        goal("steady: latency p95", Bound::Below(2.0), latency(|found| found.latency.p95_ms), "ms"),
+        goal("steady: latency p99", Bound::Below(5.0), latency(|found| found.latency.p99_ms), "ms"),
+        goal("steady: latency maximum", Bound::Below(50.0), latency(|found| found.latency.max_ms), "ms"),
+        goal("realistic, half load: freshness p99", Bound::Below(100.0), freshness("realistic"), "ms"),
+        goal("stress, half load: freshness p99", Bound::Below(100.0), freshness("stress"), "ms"),
     ]
 }
 
-fn variations(look: Look<'_>) -> Vec<Goal> {
-    let duplicates = |part| look.stored("duplicates", part, Name::Millrace);
+fn variations(values: Values<'_>) -> Vec<Goal> {
+    let duplicates = |part| values.stored_per_s("duplicates", part, SubjectName::Millrace);
     let without = duplicates("none");
-    let grown = look.stored("growth", "saturated", Name::Millrace);
-    let empty = look.stored("stress", "saturated", Name::Millrace);
+    let growth = values.stored_per_s("growth", "saturated", SubjectName::Millrace);
+    let empty = values.stored_per_s("stress", "saturated", SubjectName::Millrace);
     let share = |part| ratio(duplicates(part), without);
     vec![
-        goal("0.6 % duplicates, to none", Bound::AtLeast(0.85), share("0.6 %"), "x"),
-        goal("10 % duplicates, to none", Bound::AtLeast(0.60), share("10 %"), "x"),
-        goal("growth: stored, to an empty table", Bound::AtLeast(0.90), ratio(grown, empty), "x"),
+        goal("0.6 % duplicates: events stored, relative to none", Bound::AtLeast(0.85), share("0.6 %"), "x"),
+        goal("10 % duplicates: events stored, relative to none", Bound::AtLeast(0.60), share("10 %"), "x"),
+        goal(
+            "growth: events stored, relative to an empty table",
+            Bound::AtLeast(0.90),
+            ratio(growth, empty),
+            "x",
+        ),
     ]
 }
 
-fn memory(look: Look<'_>) -> Vec<Goal> {
+fn memory(values: Values<'_>) -> Vec<Goal> {
     let peak = |process: &'static str| {
-        look.of("realistic", "saturated", Name::Millrace, move |seen| {
-            seen.memory.get(process).map_or(f64::NAN, |memory| memory.peak_mb)
+        values.get("realistic", "saturated", SubjectName::Millrace, move |measurement| {
+            measurement.memory.get(process).map_or(f64::NAN, |memory| memory.peak_mb)
         })
     };
     let pending = |scenario| {
-        let found = look.measurement(scenario, "saturated", Name::Millrace)?.pending?;
-        Some(found.redis_bytes_per_event)
+        let measurement = values.0.measurement(scenario, "saturated", SubjectName::Millrace)?;
+        Some(measurement.pending?.redis_bytes_per_event)
     };
     vec![
-        goal("ingest-api at 1,000 connections", Bound::Below(60.0), peak("ingest-api"), "MB"),
-        goal("stream-worker", Bound::Below(120.0), peak("stream-worker"), "MB"),
-        goal("Redis, for an event that waits, stress", Bound::Below(80.0), pending("stress"), "bytes"),
-        goal("Redis, for an event that waits, realistic", Bound::Below(80.0), pending("realistic"), "bytes"),
+        goal("ingest-api: memory at 1,000 connections", Bound::Below(60.0), peak("ingest-api"), "MB"),
+        goal("stream-worker: memory", Bound::Below(120.0), peak("stream-worker"), "MB"),
+        goal("stress: Redis memory per waiting event", Bound::Below(80.0), pending("stress"), "bytes"),
+        goal("realistic: Redis memory per waiting event", Bound::Below(80.0), pending("realistic"), "bytes"),
     ]
 }
 
-fn embedded(look: Look<'_>) -> Vec<Goal> {
-    let fixed =
-        |figure: fn(&Measurement) -> f64| look.of("single", "10,000 requests/s", Name::Embedded, figure);
+fn embedded(values: Values<'_>) -> Vec<Goal> {
+    let latency =
+        |ms: fn(&Measurement) -> f64| values.get("single", "10,000 requests/s", SubjectName::Embedded, ms);
     let saturated = ["64 connections", "256 connections", "1,000 connections"];
-    let requests = saturated
-        .iter()
-        .filter_map(|part| look.of("single", part, Name::Embedded, |seen| seen.requests_per_s));
-    let most = requests.max_by(f64::total_cmp);
+    let requests = saturated.iter().filter_map(|part| {
+        values.get("single", part, SubjectName::Embedded, |measurement| measurement.requests_per_s)
+    });
+    let highest = requests.max_by(f64::total_cmp);
+    let (mean, p99) = (latency(|found| found.latency.mean_ms), latency(|found| found.latency.p99_ms));
     vec![
-        goal(
-            "embedded, 10,000 requests/s: average",
-            Bound::Below(1.0),
-            fixed(|seen| seen.latency.mean_ms),
-            "ms",
-        ),
-        goal("embedded, 10,000 requests/s: p99", Bound::Below(5.0), fixed(|seen| seen.latency.p99_ms), "ms"),
-        goal("embedded, single at saturation", Bound::AtLeast(30_000.0), most, "requests/s"),
+        goal("embedded, 10,000 requests/s: latency mean", Bound::Below(1.0), mean, "ms"),
+        goal("embedded, 10,000 requests/s: latency p99", Bound::Below(5.0), p99, "ms"),
+        goal("embedded, saturated: requests of 1 event", Bound::AtLeast(30_000.0), highest, "requests/s"),
     ]
 }
 
@@ -152,33 +167,27 @@ fn ratio(one: Option<f64>, other: Option<f64>) -> Option<f64> {
     Some(one? / other?)
 }
 
-/// Finds figures.
+/// Looks up single values in the results; `None` when the run did not measure them.
 #[derive(Clone, Copy)]
-struct Look<'a>(&'a Results);
+struct Values<'a>(&'a Results);
 
-impl<'a> Look<'a> {
-    fn measurement(self, scenario: &str, part: &str, subject: Name) -> Option<&'a Measurement> {
-        let is_it =
-            |seen: &&Measurement| seen.scenario == scenario && seen.part == part && seen.subject == subject;
-        self.0.measurements.iter().find(is_it)
-    }
-
-    fn of(
+impl Values<'_> {
+    fn get(
         self,
         scenario: &str,
         part: &str,
-        subject: Name,
-        figure: impl Fn(&Measurement) -> f64,
+        subject: SubjectName,
+        value: impl Fn(&Measurement) -> f64,
     ) -> Option<f64> {
-        self.measurement(scenario, part, subject).map(figure)
+        self.0.measurement(scenario, part, subject).map(value)
     }
 
-    fn stored(self, scenario: &str, part: &str, subject: Name) -> Option<f64> {
-        self.of(scenario, part, subject, |seen| seen.stored_per_s)
+    fn stored_per_s(self, scenario: &str, part: &str, subject: SubjectName) -> Option<f64> {
+        self.get(scenario, part, subject, |measurement| measurement.stored_per_s)
     }
 
     fn ceiling(self, name: &str) -> Option<f64> {
-        self.0.ceilings.iter().find(|ceiling| ceiling.name == name).map(|ceiling| ceiling.events_per_s)
+        self.0.ceiling(name).map(|ceiling| ceiling.events_per_s)
     }
 }
 
@@ -187,14 +196,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_goal_is_reached_at_its_bound_and_otherwise_says_by_how_much_not() {
-        let at_least = |seen| goal("x", Bound::AtLeast(100.0), seen, "").verdict();
-        assert_eq!(at_least(Some(100.0)), Verdict::Reached);
-        assert_eq!(at_least(Some(75.0)), Verdict::Missed(0.75));
-        assert_eq!(at_least(None), Verdict::NotMeasured);
-        let below = |seen| goal("x", Bound::Below(100.0), seen, "").verdict();
-        assert_eq!(below(Some(99.0)), Verdict::Reached);
-        assert_eq!(below(Some(150.0)), Verdict::Missed(1.5));
-        assert!(matches!(at_least(Some(f64::NAN)), Verdict::Missed(_)));
+    fn a_lower_bound_is_reached_at_the_bound_and_an_upper_bound_only_below_it() {
+        let at_least = |measured| goal("x", Bound::AtLeast(100.0), measured, "").outcome();
+        assert_eq!(at_least(Some(100.0)), Outcome::Reached);
+        assert_eq!(at_least(Some(75.0)), Outcome::Missed(0.75));
+        assert_eq!(at_least(None), Outcome::NotMeasured);
+        let below = |measured| goal("x", Bound::Below(100.0), measured, "").outcome();
+        assert_eq!(below(Some(99.0)), Outcome::Reached);
+        assert_eq!(below(Some(100.0)), Outcome::Missed(1.0));
+        assert_eq!(below(Some(150.0)), Outcome::Missed(1.5));
+    }
+
+    #[test]
+    fn a_measured_value_that_is_not_a_number_misses_its_goal() {
+        let outcome = |target| goal("x", target, Some(f64::NAN), "").outcome();
+        assert!(matches!(outcome(Bound::AtLeast(1.0)), Outcome::Missed(_)));
+        assert!(matches!(outcome(Bound::Below(1.0)), Outcome::Missed(_)));
     }
 }

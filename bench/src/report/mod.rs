@@ -1,36 +1,18 @@
-//! What is made of figures: a file for programs, a table for whoever waits, a page with charts for everybody else.
+//! Reports results: as a JSON file, as tables on standard output, and as a Markdown page with charts.
 //!
-//! What this room must never do: round a figure into a goal, or leave out one that was not reached.
+//! Must never: round a number so that a missed goal looks reached, or leave out a missed goal.
 
 mod chart;
+mod charts;
+mod file;
 mod goals;
+mod numbers;
 mod page;
-mod table;
+mod progress;
+mod tables;
+mod text_table;
 
-use std::fs;
-use std::path::Path;
-
-pub use self::page::write;
-pub use self::table::{ceiling_line, line, text};
-use crate::failure::Failure;
-use crate::figures::Results;
-
-/// Reads the figures of an earlier run.
-///
-/// # Errors
-/// When they are not there, or of another version.
-pub fn read(file: &Path) -> Result<Results, Failure> {
-    let text = fs::read(file).map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
-    Ok(serde_json::from_slice(&text)?)
-}
-
-/// Keeps figures for later.
-///
-/// # Errors
-/// When they cannot be written.
-pub fn keep(file: &Path, results: &Results) -> Result<(), Failure> {
-    if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    Ok(fs::write(file, serde_json::to_vec_pretty(results)?)?)
-}
+pub use self::file::{read, save};
+pub use self::page::write_page;
+pub use self::progress::{ceiling_line, measurement_line};
+pub use self::tables::summary;

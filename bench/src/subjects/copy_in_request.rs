@@ -1,10 +1,11 @@
-//! The strongest simple alternative: no queue, no ledger, no metering; Millrace's own validator, and a binary COPY inside
-//! the request.
+//! The strongest simple alternative to a queue: a service with Millrace's validator that runs a binary COPY
+//! inside the request. It has no queue, no ledger and no metering.
 //!
-//! A process of its own, started as a hidden command of this program. A batch in which an event is a duplicate is copied
-//! again, into a temporary table, and what is not there yet is inserted from it.
+//! It runs in a separate process, as a hidden command of this program. A batch that contains a duplicate is
+//! copied a second time, into a temporary table, and its new events are inserted from there.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -27,42 +28,44 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
-use super::servers::{postgres, prepared_table};
-use super::{KEY, Name, Place, Subject, Table, ready};
-use crate::copy;
-use crate::failure::Failure;
+use super::name::SubjectName;
+use super::servers::{KEY, postgres, prepare_database};
+use super::subject::{Subject, wait_until_ready};
+use super::table::EventsTable;
+use crate::binary_copy;
+use crate::error::BenchError;
 use crate::load::Target;
 
-/// As many as the other service that stores inside the request has.
+/// The size of direct_insert's pool.
 const CONNECTIONS: usize = 10;
-const EVENTS_MAX: usize = 1_000;
+const BATCH_EVENTS_MAX: usize = 1_000;
 const STAGE: &str = "CREATE TEMPORARY TABLE IF NOT EXISTS stage (LIKE events) ON COMMIT DELETE ROWS";
 
-pub(super) async fn start(place: Place<'_>) -> Result<Subject, Failure> {
-    let server = postgres(place).await;
-    let project = prepared_table(&server).await?;
+pub(super) async fn start(data_folder: Option<&Path>) -> Result<Subject, BenchError> {
+    let server = postgres(data_folder).await;
+    let project = prepare_database(&server).await?;
     let (url, number) = (server.url(), project.to_string());
     let arguments = ["serve-copy", "--database-url", &url, "--project", &number];
     let mut program = Program::launch("bench", &Launch { arguments: &arguments, ..Launch::default() });
     let target = Target { address: program.address().await, key: KEY.to_owned(), days_ago: 0 };
-    ready(&target, "/readyz").await;
-    let table = Table::postgres(server, project).await?;
+    wait_until_ready(&target, "/readyz").await;
+    let table = EventsTable::postgres(server, project).await?;
     let programs = vec![("copy_in_request", program)];
-    Ok(Subject { name: Name::CopyInRequest, target, programs, redis: None, table, variables: Vec::new() })
+    let (name, variables) = (SubjectName::CopyInRequest, Vec::new());
+    Ok(Subject { name, target, programs, redis: None, table, variables })
 }
 
-/// What requests need.
 struct Service {
     pool: Pool,
     project: ProjectId,
     authorization: String,
 }
 
-/// Serves until it is killed.
+/// Serves until the process is killed.
 ///
 /// # Errors
-/// When it cannot begin.
-pub async fn serve(database_url: &str, project: i64) -> Result<(), Failure> {
+/// When `database_url` is invalid, or the service cannot listen.
+pub async fn serve(database_url: &str, project: i64) -> Result<(), BenchError> {
     let config = database_url.parse()?;
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(config, NoTls, recycling);
@@ -79,7 +82,7 @@ pub async fn serve(database_url: &str, project: i64) -> Result<(), Failure> {
             let service = Arc::clone(&service);
             async move { service.answer(request).await }
         });
-        // It ends with its client.
+        // The task ends when the client closes the connection.
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
     }
 }
@@ -94,7 +97,7 @@ impl Service {
         }
         let body = request.into_body().collect().await?.to_bytes();
         let origin = Origin { project: self.project, batch_id: Uuid::now_v7() };
-        let Ok(batch) = dialect::read(Dialect::Native, &body, origin, EVENTS_MAX) else {
+        let Ok(batch) = dialect::read(Dialect::Native, &body, origin, BATCH_EVENTS_MAX) else {
             return Ok(status(StatusCode::BAD_REQUEST));
         };
         match self.store(&batch).await {
@@ -104,39 +107,39 @@ impl Service {
                 Ok(answer)
             }
             Err(error) => {
-                eprintln!("not stored: {error}");
+                eprintln!("batch not stored: {error}");
                 Ok(status(StatusCode::SERVICE_UNAVAILABLE))
             }
         }
     }
 
-    async fn store(&self, batch: &Batch) -> Result<(), Failure> {
+    async fn store(&self, batch: &Batch) -> Result<(), BenchError> {
         let client = self.pool.get().await?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         let received_us = i64::try_from(now.as_micros())?;
-        let data = copy::framed(batch.rows.len(), |data| {
+        let data = binary_copy::framed(batch.rows.len(), |data| {
             for row in row::split(&batch.rows) {
                 row::write_stamped(row.map_err(io::Error::other)?, received_us, data);
             }
             Ok(())
         })?;
-        match copy::send(&client, "events", data.clone()).await {
+        match binary_copy::send(&client, "events", data.clone()).await {
             Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
-                insert_the_rest(&client, data).await
+                insert_new_events(&client, data).await
             }
             sent => Ok(sent.map(|_| ())?),
         }
     }
 }
 
-async fn insert_the_rest(client: &Client, data: Bytes) -> Result<(), Failure> {
+async fn insert_new_events(client: &Client, data: Bytes) -> Result<(), BenchError> {
     client.batch_execute(STAGE).await?;
     client.batch_execute("BEGIN").await?;
-    let done = async {
-        copy::send(client, "stage", data).await?;
+    let inserted = async {
+        binary_copy::send(client, "stage", data).await?;
         client.batch_execute("INSERT INTO events SELECT * FROM stage ON CONFLICT DO NOTHING; COMMIT").await
     };
-    if let Err(error) = done.await {
+    if let Err(error) = inserted.await {
         client.batch_execute("ROLLBACK").await?;
         return Err(error.into());
     }

@@ -1,46 +1,53 @@
-//! The servers as every subject gets them: durable, set up as the README advises, and PostgreSQL with Millrace's tables.
+//! The servers of subjects and ceilings: durable, with the settings that the README recommends, and
+//! PostgreSQL with Millrace's schema and a project.
 
+use std::path::Path;
 use std::time::Duration;
 
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_store::{Ledger, Operators, UpkeepPolicy};
 use testkit::{Postgres, Redis, ServerOptions};
 
-use super::{KEY, PROJECT, Place};
-use crate::failure::Failure;
+use crate::error::BenchError;
 
-/// On top of the defaults, for every subject and ceiling alike; `fsync` and `synchronous_commit` stay on.
+/// The key that clients of every subject on PostgreSQL send.
+pub(super) const KEY: &str = "bench-key-of-the-shop-01";
+/// The name of the key's project.
+const PROJECT: &str = "shop";
+
+/// Settings that differ from the defaults, for all subjects and ceilings. `fsync` and `synchronous_commit`
+/// stay on.
 pub const POSTGRES_SETTINGS: &[(&str, &str)] = &[
     ("shared_buffers", "1GB"),
     ("max_wal_size", "8GB"),
     ("checkpoint_timeout", "15min"),
-    // Pages go to the disk as they are written. Otherwise the kernel lets them gather, and whoever syncs next waits for all.
+    // Dirty pages are written out early. Otherwise they accumulate in the kernel, and the next fsync waits
+    // for all of them.
     ("backend_flush_after", "1MB"),
 ];
 
-/// On top of what makes it durable. Nearly all of the file goes within seconds and is compressed already: it need not be
-/// written anew every few seconds, nor compressed.
+/// Settings in addition to those that make Redis durable. Nearly all of the append-only file is obsolete
+/// after seconds, and entries are compressed: frequent rewrites and compression would only cost time.
 pub const REDIS_SETTINGS: &[(&str, &str)] =
     &[("auto-aof-rewrite-min-size", "256mb"), ("rdbcompression", "no")];
 
-/// Starts a PostgreSQL.
-pub async fn postgres(place: Place<'_>) -> Postgres {
+/// Starts PostgreSQL with its data in `data_folder`, or in a temporary folder when it is `None`.
+pub async fn postgres(data_folder: Option<&Path>) -> Postgres {
     let options =
-        ServerOptions { settings: POSTGRES_SETTINGS, folder: place.folder, ..ServerOptions::default() };
+        ServerOptions { settings: POSTGRES_SETTINGS, folder: data_folder, ..ServerOptions::default() };
     Postgres::start_options(options).await
 }
 
-/// Starts a Redis.
 pub async fn redis() -> Redis {
     Redis::start_with(REDIS_SETTINGS).await
 }
 
-/// Makes the tables, today's partitions, and a project whose plan never refuses; returns the project's number. What is
-/// there already stays.
+/// Creates the schema, today's partitions, and a project without limits, and returns the project's id. Keeps
+/// what exists already.
 ///
 /// # Errors
-/// When PostgreSQL refuses.
-pub async fn prepared_table(server: &Postgres) -> Result<i64, Failure> {
+/// When PostgreSQL rejects a statement.
+pub async fn prepare_database(server: &Postgres) -> Result<i64, BenchError> {
     let config = server.config();
     let store = PostgresStore::new(PostgresOptions { config, pool_size: 1, application: "bench" });
     store.migrate().await?;
@@ -60,6 +67,6 @@ pub async fn prepared_table(server: &Postgres) -> Result<i64, Failure> {
 }
 
 const FIND_PROJECT: &str = "SELECT project_id FROM projects WHERE name = $1";
-/// A benchmark measures the machine, not the plan. The rate is checked all the same.
+/// Raises the plan's limits beyond any rate of the benchmark. The product still checks them for each request.
 pub(super) const UNLIMITED: &str =
     "UPDATE plans SET requests_per_minute = 2000000000, burst = 2000000000 WHERE name = 'enterprise'";

@@ -1,4 +1,4 @@
-//! The table in which events end, wherever it is, and what is asked of it while it fills.
+//! The table that a subject stores events in, and the queries that measure it while it fills.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,25 +9,21 @@ use testkit::Postgres;
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
-use crate::failure::Failure;
-use crate::figures::process::Process;
+use crate::error::BenchError;
+use crate::process::Process;
 
-/// A reader waits this long for a lock, which in a write-ahead log it never has to.
-const SQLITE_PATIENCE: Duration = Duration::from_secs(5);
+/// Readers of a database in WAL mode do not wait for writers, so this is not expected to pass.
+const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const SETTLED: &str = "SELECT coalesce(sum(events + duplicates + dead), 0) FROM usage_hourly";
 
-/// The table.
 #[derive(Debug)]
-pub enum Table {
-    /// In PostgreSQL.
-    Postgres(Box<InPostgres>),
-    /// In one SQLite file.
-    Sqlite(InSqlite),
+pub enum EventsTable {
+    Postgres(Box<PostgresTable>),
+    Sqlite(SqliteTable),
 }
 
-/// See [`Table::Postgres`].
 #[derive(Debug)]
-pub struct InPostgres {
+pub struct PostgresTable {
     client: Client,
     is_visible: Statement,
     settled: Statement,
@@ -35,33 +31,32 @@ pub struct InPostgres {
     server: Postgres,
 }
 
-/// See [`Table::Sqlite`].
 #[derive(Debug)]
-pub struct InSqlite {
+pub struct SqliteTable {
     reader: Mutex<Connection>,
-    /// Removed with the table.
+    /// Removes the folder when the table is dropped.
     _folder: TempDir,
 }
 
-impl Table {
-    /// That of a server, for the events of this project.
-    pub(super) async fn postgres(server: Postgres, project: i64) -> Result<Self, Failure> {
+impl EventsTable {
+    /// Takes over the server. Only events of `project` are looked up.
+    pub(super) async fn postgres(server: Postgres, project: i64) -> Result<Self, BenchError> {
         let client = server.connect().await;
         let is_visible = "SELECT EXISTS (SELECT FROM events WHERE project_id = $1 AND timestamp = $2::text::timestamptz AND event_id = $3)";
         let is_visible = client.prepare(is_visible).await?;
         let settled = client.prepare(&format!("SELECT ({SETTLED})::bigint")).await?;
-        Ok(Self::Postgres(Box::new(InPostgres { client, is_visible, settled, project, server })))
+        Ok(Self::Postgres(Box::new(PostgresTable { client, is_visible, settled, project, server })))
     }
 
-    /// That of a folder, which is removed with it.
-    pub(super) fn sqlite(folder: TempDir) -> Result<Self, Failure> {
+    /// Takes over the data folder of an embedded Millrace, and removes it when the table is dropped.
+    pub(super) fn sqlite(folder: TempDir) -> Result<Self, BenchError> {
         let reader =
             Connection::open_with_flags(folder.path().join("events.db"), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        reader.busy_timeout(SQLITE_PATIENCE)?;
-        Ok(Self::Sqlite(InSqlite { reader: Mutex::new(reader), _folder: folder }))
+        reader.busy_timeout(SQLITE_BUSY_TIMEOUT)?;
+        Ok(Self::Sqlite(SqliteTable { reader: Mutex::new(reader), _folder: folder }))
     }
 
-    /// The server it is in, when there is one.
+    /// The server process, if the store has one.
     pub fn process(&self) -> Option<Process> {
         match self {
             Self::Postgres(table) => Some(Process::new("postgres", table.server.pid())),
@@ -69,41 +64,42 @@ impl Table {
         }
     }
 
-    /// Events that were taken from the stream for good, as the metering counts them: stored, duplicate or dead.
+    /// Events that a queued subject has finished with, as its metering counts them: stored, duplicate or
+    /// dead.
     ///
     /// # Errors
-    /// When the store does not answer.
-    pub async fn settled(&self) -> Result<u64, Failure> {
+    /// When the query fails.
+    pub async fn settled(&self) -> Result<u64, BenchError> {
         let settled: i64 = match self {
             Self::Postgres(table) => table.client.query_one(&table.settled, &[]).await?.get(0),
-            Self::Sqlite(table) => table.ask(SETTLED, [])?,
+            Self::Sqlite(table) => table.query(SETTLED, [])?,
         };
         Ok(settled.unsigned_abs())
     }
 
-    /// Rows, counted one by one.
+    /// Counts the rows.
     ///
     /// # Errors
-    /// When the store does not answer.
-    pub async fn rows(&self) -> Result<u64, Failure> {
+    /// When the query fails.
+    pub async fn row_count(&self) -> Result<u64, BenchError> {
         const COUNT: &str = "SELECT count(*) FROM events";
         let rows: i64 = match self {
             Self::Postgres(table) => table.client.query_one(COUNT, &[]).await?.get(0),
-            Self::Sqlite(table) => table.ask(COUNT, [])?,
+            Self::Sqlite(table) => table.query(COUNT, [])?,
         };
         Ok(rows.unsigned_abs())
     }
 
-    /// Whether this event can be read.
+    /// Whether the event can be read.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// When the query fails.
     pub async fn is_visible(
         &self,
         event_id: Uuid,
         timestamp: &str,
         timestamp_us: i64,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, BenchError> {
         match self {
             Self::Postgres(table) => {
                 let row = table
@@ -114,17 +110,17 @@ impl Table {
             }
             Self::Sqlite(table) => {
                 const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM events WHERE project_id = 1 AND timestamp = ?1 AND event_id = ?2)";
-                let found: i64 = table.ask(EXISTS, (timestamp_us, event_id.as_bytes().as_slice()))?;
+                let found: i64 = table.query(EXISTS, (timestamp_us, event_id.as_bytes().as_slice()))?;
                 Ok(found == 1)
             }
         }
     }
 
-    /// Bytes of the log of transactions written so far, when the store tells.
+    /// Bytes written to the write-ahead log so far; `None` for SQLite.
     ///
     /// # Errors
-    /// When the store does not answer.
-    pub async fn log_bytes(&self) -> Result<Option<u64>, Failure> {
+    /// When the query fails.
+    pub async fn wal_bytes(&self) -> Result<Option<u64>, BenchError> {
         const WRITTEN: &str = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint";
         match self {
             Self::Postgres(table) => {
@@ -136,9 +132,9 @@ impl Table {
     }
 }
 
-impl InSqlite {
-    /// Short reads, on the thread that asks.
-    fn ask(&self, statement: &str, parameters: impl rusqlite::Params) -> Result<i64, Failure> {
+impl SqliteTable {
+    /// Blocks the calling thread; the queries are short.
+    fn query(&self, statement: &str, parameters: impl rusqlite::Params) -> Result<i64, BenchError> {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let mut statement = reader.prepare_cached(statement)?;
         Ok(statement.query_row(parameters, |row| row.get(0))?)

@@ -1,34 +1,36 @@
-//! What a server has answered, read from the bytes of the connection with no more understanding than is needed.
+//! Parses a server's responses, as far as the generator needs them.
 
 use std::io;
 
 use memchr::memmem;
 
-/// One whole answer.
+/// A complete HTTP response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Answer {
-    /// The status.
+pub struct Response {
     pub status: u16,
-    /// What stands behind `"accepted":` in the body.
+    /// The number after `"accepted":` in the body.
     pub accepted: Option<u64>,
-    /// Bytes it has in all.
+    /// Size of head and body.
     pub bytes: usize,
 }
 
-/// Reads an answer from the front of what was received; `None` while some of it is missing.
+/// Reads a response from the start of the received bytes; `None` while it is incomplete.
 ///
 /// # Errors
-/// When it is not HTTP/1.1 with a `Content-Length`.
-pub fn read(received: &[u8]) -> io::Result<Option<Answer>> {
+/// When it is not an HTTP/1.1 response with a `Content-Length`.
+pub fn read(received: &[u8]) -> io::Result<Option<Response>> {
     let Some(head_bytes) = memmem::find(received, b"\r\n\r\n").map(|at| at + 4) else { return Ok(None) };
     let head = &received[..head_bytes];
-    let complaint = || io::Error::other(format!("not an answer: {:?}", String::from_utf8_lossy(head)));
+    let invalid = || {
+        let head = String::from_utf8_lossy(head);
+        io::Error::other(format!("not an HTTP/1.1 response with a Content-Length: {head:?}"))
+    };
     let status = head.strip_prefix(b"HTTP/1.1 ").and_then(|rest| number(rest.get(..3)?));
-    let status = status.and_then(|status| u16::try_from(status).ok()).ok_or_else(complaint)?;
-    let body_bytes = content_length(head).ok_or_else(complaint)?;
+    let status = status.and_then(|status| u16::try_from(status).ok()).ok_or_else(invalid)?;
+    let body_bytes = content_length(head).ok_or_else(invalid)?;
     let bytes = head_bytes + body_bytes;
     let Some(body) = received.get(head_bytes..bytes) else { return Ok(None) };
-    Ok(Some(Answer { status, accepted: accepted(body), bytes }))
+    Ok(Some(Response { status, accepted: accepted(body), bytes }))
 }
 
 fn content_length(head: &[u8]) -> Option<usize> {
@@ -54,21 +56,21 @@ fn number(digits: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const ANSWER: &[u8] =
+    const RESPONSE: &[u8] =
         b"HTTP/1.1 202 Accepted\r\nContent-Length: 30\r\n\r\n{\"batch_id\":\"x\",\"accepted\":12}";
 
     #[test]
-    fn an_answer_is_read_once_it_is_whole() {
-        let whole = Answer { status: 202, accepted: Some(12), bytes: ANSWER.len() };
-        for cut in 0..ANSWER.len() {
-            assert_eq!(read(&ANSWER[..cut]).unwrap(), None, "{cut} bytes");
+    fn a_response_is_read_when_it_is_complete() {
+        let complete = Response { status: 202, accepted: Some(12), bytes: RESPONSE.len() };
+        for cut in 0..RESPONSE.len() {
+            assert_eq!(read(&RESPONSE[..cut]).unwrap(), None, "{cut} bytes");
         }
-        assert_eq!(read(ANSWER).unwrap(), Some(whole));
-        assert_eq!(read(&[ANSWER, b"HTTP"].concat()).unwrap(), Some(whole));
+        assert_eq!(read(RESPONSE).unwrap(), Some(complete));
+        assert_eq!(read(&[RESPONSE, b"HTTP"].concat()).unwrap(), Some(complete));
     }
 
     #[test]
-    fn what_is_no_answer_is_refused() {
+    fn bytes_that_are_not_a_response_with_a_length_are_an_error() {
         assert!(read(b"hello\r\n\r\n").is_err());
         assert!(read(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
     }

@@ -1,4 +1,4 @@
-//! One binary COPY: for the ceiling, and for the peer that copies inside its requests.
+//! PostgreSQL's binary COPY, used by the COPY ceiling and by the `copy_in_request` subject.
 
 use std::io;
 
@@ -12,10 +12,11 @@ const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// A field count of -1 ends the data.
 const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
 
-/// Rows with the frame around them.
+/// Returns the rows that `write` appends, between COPY's header and trailer. `bytes` is the expected size of
+/// the rows.
 ///
 /// # Errors
-/// Those of `write`, which appends the rows.
+/// Those of `write`.
 pub fn framed(bytes: usize, write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<Bytes> {
     let mut data = Vec::with_capacity(HEADER.len() + bytes + TRAILER.len());
     data.extend_from_slice(HEADER);
@@ -24,10 +25,10 @@ pub fn framed(bytes: usize, write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) 
     Ok(data.into())
 }
 
-/// Copies framed rows into this table, and returns how many.
+/// Copies data made by [`framed`] into `table`, and returns the number of rows.
 ///
 /// # Errors
-/// PostgreSQL's.
+/// When PostgreSQL rejects a row, or the connection fails.
 pub async fn send(client: &Client, table: &str, data: Bytes) -> Result<u64, tokio_postgres::Error> {
     let statement = format!("COPY {table} ({COLUMNS}) FROM STDIN BINARY");
     let sink = client.copy_in(&statement).await?;

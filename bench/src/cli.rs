@@ -1,0 +1,104 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::run::RunOptions;
+use crate::scenarios::Scenario;
+use crate::subjects::SubjectName;
+
+/// Compare Millrace with services that store events inside the request, and with the ceilings of this machine
+///
+/// Everything runs on this machine. Servers are started for the run and removed afterwards, and all of them
+/// are durable: Redis with appendfsync always, PostgreSQL with fsync, and their files in the temporary folder
+/// (TMPDIR). Run it on a machine that does nothing else.
+#[derive(Parser, Debug)]
+#[command(name = "bench", version, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Check in less than three minutes that everything works; the numbers are too short to compare
+    #[arg(long)]
+    pub quick: bool,
+    /// Run only these scenarios, separated by commas [default: all]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SCENARIO")]
+    only: Vec<Scenario>,
+    /// Measure only these subjects, separated by commas [default: all]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SUBJECT")]
+    against: Vec<SubjectName>,
+    /// Seconds to measure in each part, after a warm-up [default: 60; with --quick 1]
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Rows in the table before the growth scenario [default: 50,000,000; with --quick 500,000]
+    #[arg(long)]
+    growth_rows: Option<u64>,
+    /// Do not build the programs to measure; use those in the folder of this program
+    #[arg(long)]
+    pub no_build: bool,
+    /// Do not measure the ceilings
+    #[arg(long)]
+    pub no_ceilings: bool,
+    /// File that the results are written to, or read from with --only-report
+    #[arg(long, value_name = "FILE", default_value = "bench/results/latest.json")]
+    pub results: PathBuf,
+    /// Replace the tables between the markers of this Markdown file, and write the charts to the folder
+    /// `images` next to it
+    #[arg(long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// Measure nothing; report the results in the file given with --results
+    #[arg(long)]
+    pub only_report: bool,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Processes to measure that are part of this program. The benchmark starts them itself.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Serve HTTP and do nothing with the requests
+    #[command(hide = true)]
+    ServeEmpty,
+    /// Serve the service that runs COPY inside the request
+    #[command(hide = true)]
+    ServeCopy {
+        #[arg(long)]
+        database_url: String,
+        #[arg(long)]
+        project: i64,
+    },
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo run --release -p bench -- --quick
+      check that everything works
+  cargo run --release -p bench -- --only stress --against millrace,copy_in_request
+      compare two subjects in one scenario
+  cargo run --release -p bench -- --write docs/benchmarks.md
+      run everything, and update the page
+  cargo run -p bench -- --only-report --results bench/results/published.json --write docs/benchmarks.md
+      update the page from the published results, without measuring";
+
+const SECONDS: u64 = 60;
+const SECONDS_QUICK: u64 = 1;
+const GROWTH_ROWS: u64 = 50_000_000;
+const GROWTH_ROWS_QUICK: u64 = 500_000;
+const WARM_UP: Duration = Duration::from_secs(5);
+const WARM_UP_QUICK: Duration = Duration::from_millis(500);
+
+impl Cli {
+    pub fn run_options(&self) -> RunOptions {
+        let [seconds, growth_rows] =
+            if self.quick { [SECONDS_QUICK, GROWTH_ROWS_QUICK] } else { [SECONDS, GROWTH_ROWS] };
+        let is_chosen = |scenario: &Scenario| self.only.is_empty() || self.only.contains(scenario);
+        let subjects = if self.against.is_empty() { SubjectName::ALL.to_vec() } else { self.against.clone() };
+        RunOptions {
+            scenarios: Scenario::ALL.into_iter().filter(is_chosen).collect(),
+            subjects,
+            window: Duration::from_secs(self.seconds.unwrap_or(seconds)),
+            warm_up: if self.quick { WARM_UP_QUICK } else { WARM_UP },
+            is_quick: self.quick,
+            growth_rows: self.growth_rows.unwrap_or(growth_rows),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The description of a load.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+const DAY_US: i64 = 86_400_000_000;
+
+/// What is sent, where to, how fast, and for how long.
+#[derive(Clone, Debug)]
+pub struct Load {
+    pub target: Target,
+    pub shape: Shape,
+    /// Connections open concurrently, each with one request in flight at most.
+    pub connections: usize,
+    pub pacing: Pacing,
+    /// Time before the measured window.
+    pub warm_up: Duration,
+    /// Measured time.
+    pub window: Duration,
+}
+
+/// The server that receives the batches.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub address: SocketAddr,
+    /// Sent as bearer token.
+    pub key: String,
+    /// Events carry times of the day that was this many whole days ago.
+    pub days_ago: u32,
+}
+
+impl Target {
+    pub(super) fn days_ago_us(&self) -> i64 {
+        i64::from(self.days_ago) * DAY_US
+    }
+}
+
+/// The content of the batches.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Shape {
+    /// Events per batch.
+    pub events: RangeInclusive<usize>,
+    /// Share of events, from 0 to 1, that were accepted before in another batch.
+    pub duplicates: f64,
+}
+
+/// When requests are sent.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Pacing {
+    /// Each connection sends the next request when the previous one is answered. Measures throughput.
+    ClosedLoop,
+    /// Requests are due at fixed times, whether or not earlier ones are answered. Measures latency: clients
+    /// do not slow down when a server does, so the time that a request waits for a free connection counts.
+    FixedRate {
+        /// Over all connections.
+        requests_per_s: f64,
+    },
+}
