@@ -20,7 +20,6 @@ use millrace_event::dialect::{self, BodyError, Dialect};
 use millrace_event::entry::PackedBatch;
 use millrace_event::event::{Origin, Rejection, batch_id_of_key};
 use millrace_event::plan::Plan;
-use millrace_failpoint::mutant::{self, Mutant};
 use millrace_failpoint::{self as failpoint, Point};
 use millrace_stream::{Admission, BatchId, Decision, Outcome, StreamError};
 use sha2::{Digest, Sha256};
@@ -262,10 +261,7 @@ async fn admit(service: &Service, known: &Known, prepared: &Prepared, awaited: b
         // Whether it happened, nobody knows; the batch id makes the second call change nothing if it did.
         first_answer_lost = true;
         asked_at = Instant::now();
-        let renamed = mutant::is(Mutant::NewBatchIdOnRetry)
-            .then(|| PackedBatch { batch_id: Uuid::now_v7(), ..prepared.packed.clone() });
-        let packed = renamed.as_ref().unwrap_or(&prepared.packed);
-        answer = service.stream.admit(&Admission { packed, ..admission }).await;
+        answer = service.stream.admit(&admission).await;
     }
     metrics::admission(verdict_name(&answer), asked_at.elapsed());
     let verdict = answer.map_err(|error| stream_problem(service, &error))?;

@@ -10,11 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::metrics;
-use millrace_failpoint::mutant::{self, Mutant};
 use millrace_failpoint::{self as failpoint, Point};
 use millrace_store::metrics::Phase;
 use millrace_store::{SharedStore, WriteError, WriteOutcome, WriteRequest, Writer};
-use millrace_stream::{Delivery, EntryId, Outcome, Reader, Settlement, SharedStream, StreamError};
+use millrace_stream::{Delivery, EntryId, Reader, Settlement, SharedStream, StreamError};
 use tokio::sync::watch;
 
 use crate::backoff::{Backoff, stopped};
@@ -214,10 +213,6 @@ impl Lane {
         while !self.held.is_empty() {
             let loaded = self.loader.load(&self.held).await?;
             let works: Vec<WriteRequest> = loaded.iter().map(|loaded| loaded.work.clone()).collect();
-            if mutant::is(Mutant::AckBeforeCommit) {
-                let hoped = |loaded: &Loaded| settlement(loaded, &as_hoped(&loaded.work));
-                self.settle(&loaded.iter().map(hoped).collect::<Vec<_>>()).await?;
-            }
             let written = match self.write(&works).await {
                 Ok(written) => written,
                 Err(error) => {
@@ -283,11 +278,6 @@ impl Lane {
 fn settlement(loaded: &Loaded, written: &WriteOutcome) -> Settlement {
     let WriteRequest { entry, batch_id, project, count, .. } = loaded.work;
     Settlement { id: entry, batch_id, project, count, bytes: loaded.packed_bytes, outcome: written.outcome }
-}
-
-/// What becomes of an entry of which nothing repeats and nothing is refused.
-fn as_hoped(work: &WriteRequest) -> WriteOutcome {
-    WriteOutcome { outcome: Outcome { stored: work.count, ..Outcome::default() }, redelivered: false }
 }
 
 fn report(works: &[WriteRequest], written: &[WriteOutcome]) {

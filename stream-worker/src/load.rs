@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use millrace_event::entry::{Damage, id_of_damaged};
 use millrace_event::plan::ProjectId;
-use millrace_failpoint::mutant::{self, Mutant};
 use millrace_store::{Payload, WriteRequest};
 use millrace_stream::{Delivery, EntryId, SharedStream, StreamError};
 
@@ -98,9 +97,6 @@ impl Loader {
 
     /// An attempt that came back, with whatever error, has not ended the process: it is not held against the entry.
     pub async fn acquit(&self, first: Option<&Delivery>) {
-        if mutant::is(Mutant::PoisonConvictsInnocents) {
-            return;
-        }
         let Some(suspect) = first.filter(|delivery| poison::must_be_alone(delivery)) else { return };
         if let Err(error) = self.stream.forget_attempts(self.shard, suspect.id).await {
             let id = suspect.id;

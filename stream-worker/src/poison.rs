@@ -5,7 +5,6 @@
 //! delivered often is first written alone, and each attempt is noted before and forgotten after it; only attempts
 //! that never came back convict.
 
-use millrace_failpoint::mutant::{self, Mutant};
 use millrace_stream::Delivery;
 
 /// From this delivery on, an entry is written in a transaction of its own.
@@ -15,7 +14,7 @@ pub const LOST_ATTEMPTS_MAX: u32 = 5;
 
 /// Whether this entry has to be written alone.
 pub fn must_be_alone(delivery: &Delivery) -> bool {
-    delivery.delivered >= ALONE_FROM_DELIVERY || mutant::is(Mutant::PoisonConvictsInnocents)
+    delivery.delivered >= ALONE_FROM_DELIVERY
 }
 
 /// What is said of an entry convicted by `attempts`, this one included, of which none came back; `None` while in doubt.

@@ -30,7 +30,7 @@ fn build() {
     let target = target.parent().expect("a profile's folder lies in the build's");
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("testkit lies in the project");
     let mut command = Command::new(cargo);
-    command.args(["build", "--locked", "--quiet", "--profile", PROFILE, "--features", "failpoints,mutants"]);
+    command.args(["build", "--locked", "--quiet", "--profile", PROFILE, "--features", "failpoints"]);
     command.args(PROGRAMS.iter().flat_map(|program| ["--package", program]));
     command.arg("--target-dir").arg(target).current_dir(project).stdin(Stdio::null());
     let output = command.output().expect("cargo, which runs the tests, can be run again");

@@ -8,7 +8,6 @@
 //!
 //! This room must never change what an ordinary build does, nor the order in which it does it.
 
-pub mod mutant;
 mod setting;
 
 #[cfg(feature = "failpoints")]

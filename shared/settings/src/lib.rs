@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use millrace_failpoint::{self as failpoint, UnknownSetting, mutant};
+use millrace_failpoint::{self as failpoint, UnknownSetting};
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -189,7 +189,6 @@ impl PolicyArgs {
     pub fn check(&self) -> Result<Policy, ConfigError> {
         use millrace_telemetry::process::LogFormat;
         failpoint::arm()?;
-        mutant::choose()?;
         Ok(Policy {
             backlog_events_max: number("BACKLOG_EVENTS_MAX", &self.backlog_events_max, 1..=1 << 50)?,
             durability: word(

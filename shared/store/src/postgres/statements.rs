@@ -13,7 +13,6 @@ use crate::WriteOutcome;
 use crate::ledger::LedgerKey;
 use millrace_event::Outcome;
 use millrace_event::row::COLUMNS;
-use millrace_failpoint::mutant;
 
 // What is looked up is looked up key by key, each through the index: LATERAL with LIMIT leaves the planner no other way. Plans
 // are made once, and a partition is empty when it is new: a join would be planned to walk through the "few" rows that
@@ -93,8 +92,8 @@ impl Statements {
             known_undated: client.prepare(KNOWN_UNDATED).await?,
             add_undated: client.prepare(ADD_UNDATED).await?,
             admitted_before: client.prepare(ADMITTED_BEFORE).await?,
-            written_before: client.prepare(&mutant::text("WRITTEN_BEFORE", WRITTEN_BEFORE)).await?,
-            add_ledger: client.prepare(&mutant::text("ADD_LEDGER", ADD_LEDGER)).await?,
+            written_before: client.prepare(WRITTEN_BEFORE).await?,
+            add_ledger: client.prepare(ADD_LEDGER).await?,
             add_dead_letters: client.prepare(ADD_DEAD_LETTERS).await?,
             add_usage: client.prepare(ADD_USAGE).await?,
         })

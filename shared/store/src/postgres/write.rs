@@ -28,7 +28,6 @@ use super::session::Session;
 use super::statements::Statements;
 use crate::metrics::{self, Phase};
 use crate::{WriteError, WriteOutcome, WriteRequest, Writer};
-use millrace_failpoint::mutant::{self, Mutant};
 use millrace_failpoint::{self as failpoint, Point};
 
 /// What a session of a writer is called in the list of sessions, followed by its name. The janitor goes by it.
@@ -109,9 +108,6 @@ impl PostgresWriter {
         let mut row_setbacks = 0;
         let mut asked_for_partitions = false;
         let mut last_race = None;
-        if mutant::is(Mutant::DedupeByStreamId) {
-            self.recall(&mut draft).await?;
-        }
         for _ in 0..ATTEMPTS_MAX {
             if draft.live_entries().next().is_none() {
                 return Ok(draft.outcomes(&[]));
@@ -247,11 +243,6 @@ impl PostgresWriter {
     /// The end of a transaction. Its last two statements are on their way together.
     async fn meter_and_commit(&self, usage: &BTreeMap<(i64, i64), Usage>) -> Result<(), Setback> {
         let client: &tokio_postgres::Client = &self.session;
-        if mutant::is(Mutant::CounterOutsideTransaction) {
-            client.batch_execute("COMMIT").await?;
-            failpoint::reach(Point::AfterCommit);
-            return Ok(self.statements.add_usage(client, usage).await?);
-        }
         let metered = self.statements.add_usage(client, usage);
         let metered = failpoint::reach_after(Point::BeforeCommit, metered).await;
         // Should the first fail, the second rolls back, whatever it is called.

@@ -21,7 +21,6 @@ use crate::metrics::{self, Phase};
 use crate::{Payload, WriteError, WriteOutcome, WriteRequest, Writer};
 use millrace_event::Outcome;
 use millrace_event::row::{self, EventTime, Row};
-use millrace_failpoint::mutant::{self, Mutant};
 use millrace_failpoint::{self as failpoint, Point};
 
 const ADD_EVENT: &str = "
@@ -85,13 +84,6 @@ fn write(
     }
     let usage = std::mem::take(&mut page.usage);
     drop(page);
-    if mutant::is(Mutant::CounterOutsideTransaction) {
-        failpoint::reach(Point::BeforeCommit);
-        transaction.commit()?;
-        failpoint::reach(Point::AfterCommit);
-        add_usage(connection, &usage)?;
-        return Ok(written);
-    }
     add_usage(&transaction, &usage)?;
     failpoint::reach(Point::BeforeCommit);
     let ready = Instant::now();

@@ -13,7 +13,6 @@ use super::keys::GROUP;
 use super::{RedisStream, reply};
 use crate::{Backlog, EntryId, Epoch, PendingBatch, ProjectCounters, StreamError};
 use millrace_event::plan::ProjectId;
-use millrace_failpoint::mutant;
 use millrace_telemetry::metrics::{PoolUse, at_scrape};
 
 const BACKLOG: &str =
@@ -66,7 +65,7 @@ pub(super) fn watch(pool: &Pool) {
 /// `EVAL` of retire.lua for consumers of this stream that are idle for so long: the one named, or all when it is empty.
 pub(super) fn retire_command(events: &str, idle: Duration, consumer: &str) -> Cmd {
     let mut command = redis::cmd("EVAL");
-    command.arg(&*mutant::text("retire.lua", RETIRE)).arg(1).arg(events).arg(GROUP);
+    command.arg(RETIRE).arg(1).arg(events).arg(GROUP);
     command.arg(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)).arg(consumer);
     command
 }

@@ -9,8 +9,7 @@ use super::keys::ShardKeys;
 use super::{RedisStream, error, reply};
 use crate::{Admission, BatchId, BatchState, Decision, Outcome, StreamError};
 use millrace_event::entry::PackedBatch;
-use millrace_event::plan::{LimitState, ProjectId, Refusal};
-use millrace_failpoint::mutant::{self, Mutant};
+use millrace_event::plan::{LimitState, ProjectId};
 
 const ADMIT: &str = concat!("#!lua", include_str!("clock.lua"), include_str!("admit.lua"));
 const STANDING: &str =
@@ -25,7 +24,7 @@ const ENTRY_WORDS: usize = 12;
 
 /// The script that admits.
 pub(super) fn script() -> Script {
-    Script::new(&mutant::text("admit.lua", ADMIT))
+    Script::new(ADMIT)
 }
 
 /// The script that tells a limit_state.
@@ -106,16 +105,8 @@ impl RedisStream {
         let Some(epoch) = self.trusted(shard) else {
             return Ok(Decision::EpochChanged);
         };
-        let mut quota = plan.events_per_month.map_or(-1, |quota| quota.min(EXACT_MAX).cast_signed());
-        let mut tolerance_us = plan.tolerance_us().min(EXACT_MAX);
-        if mutant::is(Mutant::LimitsCheckedBefore) {
-            let limit_state = self.standing_of(packed.project).await?;
-            match limit_state.charge(plan, packed.count.into()) {
-                Err(Refusal::Rate { wait_us }) => return Ok(Decision::RateLimited { wait_us, limit_state }),
-                Err(Refusal::Quota) => return Ok(Decision::QuotaExceeded { limit_state }),
-                Ok(_) => (quota, tolerance_us) = (-1, EXACT_MAX),
-            }
-        }
+        let quota = plan.events_per_month.map_or(-1, |quota| quota.min(EXACT_MAX).cast_signed());
+        let tolerance_us = plan.tolerance_us().min(EXACT_MAX);
         let flags = match (digest.is_some(), awaited) {
             (true, true) => "kw",
             (true, false) => "k",

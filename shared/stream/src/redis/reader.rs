@@ -12,7 +12,6 @@ use super::keys::GROUP;
 use super::{admin, reply};
 use crate::metrics;
 use crate::{Delivery, EntryId, Reader, StreamError, TakeOver};
-use millrace_failpoint::mutant::{self, Mutant};
 
 /// The longest wait in one read. Never for ever: a socket that is half open would never be noticed.
 const BLOCK_MAX: Duration = Duration::from_secs(5);
@@ -48,8 +47,7 @@ impl RedisReader {
             Err(error) if is_no_group(&error) => {
                 tracing::info!("{} has no group {GROUP}; it is made, from the beginning", self.events);
                 let mut create = redis::cmd("XGROUP");
-                let from = if mutant::is(Mutant::GroupAtTheEnd) { "$" } else { "0" };
-                create.arg("CREATE").arg(&self.events).arg(GROUP).arg(from).arg("MKSTREAM");
+                create.arg("CREATE").arg(&self.events).arg(GROUP).arg("0").arg("MKSTREAM");
                 match create.query_async::<Value>(&mut self.connection).await {
                     Err(error) if error.code() != Some("BUSYGROUP") => Err(counted(meaning(&error))),
                     _ => command

@@ -3,7 +3,6 @@
 use super::keys::{GROUP, fence, rebuilt_marker};
 use super::{RedisStream, admin, reply};
 use crate::{Epoch, PendingBatch, ProjectCounters, StreamError};
-use millrace_failpoint::mutant;
 
 const REBUILD: &str =
     concat!("#!lua flags=allow-oom", include_str!("clock.lua"), include_str!("rebuild.lua"));
@@ -28,7 +27,7 @@ impl RedisStream {
         let keys = self.keys(shard)?;
         let named: Vec<&PendingBatch> = expected.iter().filter(|batch| !batch.batch_id.is_nil()).collect();
         let mut command = redis::cmd("EVAL");
-        command.arg(&*mutant::text("rebuild.lua", REBUILD)).arg(4 + counters.len() + named.len());
+        command.arg(REBUILD).arg(4 + counters.len() + named.len());
         command.arg(&keys.events).arg(&keys.epoch).arg(&keys.shard_hash).arg(&keys.attempts);
         for project in counters {
             command.arg(keys.project(project.project));

@@ -4,7 +4,6 @@ use super::connection::Script;
 use super::keys::GROUP;
 use super::{RedisStream, error, reply};
 use crate::{EntryId, Settlement, StreamError};
-use millrace_failpoint::mutant;
 
 const SETTLE: &str = concat!("#!lua flags=allow-oom", include_str!("clock.lua"), include_str!("settle.lua"));
 /// A full server must still be able to isolate poison, so that it can drain.
@@ -20,10 +19,7 @@ pub(super) struct Scripts {
 
 impl Scripts {
     pub(super) fn new() -> Self {
-        Self {
-            settle: Script::new(&mutant::text("settle.lua", SETTLE)),
-            note_attempt: Script::new(NOTE_ATTEMPT),
-        }
+        Self { settle: Script::new(SETTLE), note_attempt: Script::new(NOTE_ATTEMPT) }
     }
 }
 
