@@ -57,7 +57,7 @@ def send(url, key, events, compress=False):
     if compress:
         body = gzip.compress(body)
         headers["Content-Encoding"] = "gzip"
-    reason = "no attempt was made"
+    reason, wait_s = "no attempt was made", 0.0
     for attempt in range(ATTEMPTS):
         if attempt > 0:
             print(f"attempt {attempt} failed: {reason}; retrying in {wait_s:.1f} s", file=sys.stderr)

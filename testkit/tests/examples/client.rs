@@ -13,6 +13,7 @@ use tokio::process::Command;
 pub struct Client {
     program: PathBuf,
     arguments: Vec<OsString>,
+    signing_secret: Option<String>,
 }
 
 impl Client {
@@ -59,10 +60,15 @@ impl Client {
     }
 
     fn new(program: PathBuf, arguments: impl IntoIterator<Item = OsString>) -> Self {
-        Self { program, arguments: arguments.into_iter().collect() }
+        Self { program, arguments: arguments.into_iter().collect(), signing_secret: None }
     }
 
-    /// Runs it to its end, with no other environment than the address and the key.
+    /// The same with `MILLRACE_SECRET` in its environment.
+    pub fn signing_with(self, secret: &str) -> Self {
+        Self { signing_secret: Some(secret.to_owned()), ..self }
+    }
+
+    /// Runs it to its end, with nothing else in its environment than the address, the key and the secret.
     pub async fn run(&self, server: SocketAddr, key: &str) -> Finished {
         let output = Command::new(&self.program)
             .args(&self.arguments)
@@ -70,6 +76,7 @@ impl Client {
             .env("PATH", std::env::var_os("PATH").expect("there is a PATH"))
             .env("MILLRACE_URL", format!("http://{server}"))
             .env("MILLRACE_KEY", key)
+            .envs(self.signing_secret.iter().map(|secret| ("MILLRACE_SECRET", secret)))
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output()

@@ -1,5 +1,5 @@
-//! The clients in `examples/` and the snippets of the README, each run against a real server. Between them stands a
-//! proxy that loses an answer and refuses a request, because a client is only right when it repeats itself correctly.
+//! The clients in `examples/` and the snippets of the documentation, each run against a real server. A proxy in front
+//! of the server loses an answer and refuses a request, because a client is only right when it retries correctly.
 
 mod client;
 mod served;
@@ -69,6 +69,23 @@ async fn the_readmes_first_events_are_stored() {
         assert_eq!(finished.code, Some(0), "the {language} snippet: {finished:?}");
         served.reaches(1, 0).await;
     }
+}
+
+#[tokio::test]
+async fn the_documented_signature_is_what_its_calculation_prints() {
+    let served = Served::start().await;
+    let (client, promised) = snippets::known_signature();
+    let finished = client.run(served.address(), "").await;
+    assert_eq!(finished.stdout.trim(), promised, "{finished:?}");
+}
+
+#[tokio::test]
+async fn the_documented_signed_request_is_stored() {
+    let served = Served::start().await;
+    let (key, secret) = served.signed_key().await;
+    let finished = snippets::signed_request().signing_with(&secret).run(served.address(), &key).await;
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    served.reaches(1, 0).await;
 }
 
 /// The first answer is lost after its events were accepted, the second request is refused; then the example runs again.

@@ -13,7 +13,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub struct Served {
     program: Program,
     address: SocketAddr,
-    _home: TempDir,
+    home: TempDir,
 }
 
 /// The totals of `GET /v1/usage`.
@@ -34,7 +34,7 @@ impl Served {
         let events = program.wait_for_line("/v1/events").await;
         let address = events.split("http://").nth(1).unwrap().trim_end_matches("/v1/events");
         program.wait_for_line("Ctrl-C stops it").await;
-        Self { address: address.parse().unwrap(), program, _home: home }
+        Self { address: address.parse().unwrap(), program, home }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -46,6 +46,28 @@ impl Served {
         let log = self.program.log();
         let key = log.split_whitespace().find(|word| word.starts_with("mk_"));
         key.unwrap_or_else(|| panic!("no key was printed:\n{log}")).to_owned()
+    }
+
+    /// A new key of the first project that demands signatures, and its signing secret.
+    pub async fn signed_key(&self) -> (String, String) {
+        let data = self.home.path().join("data").display().to_string();
+        let arguments = ["key", "create", "default", "--signed", "--json"];
+        let finished = Program::run("millrace", &arguments, &[("DATA_DIR", &data)]).await;
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        let created: Value = serde_json::from_str(&finished.stdout).unwrap();
+        let text = |name: &str| {
+            created[name].as_str().unwrap_or_else(|| panic!("no {name} in {created}")).to_owned()
+        };
+        let key = text("key");
+        let bearer = format!("Bearer {key}");
+        // Once the key is known, what is missing is the signature.
+        eventually(DEADLINE, "the new key to be known", async || {
+            let answer = http::get(self.address, "/v1/limits", &[("authorization", &bearer)]).await;
+            let message = answer.json()["message"].to_string();
+            if message.contains("webhook-signature") { Ok(()) } else { Err(message) }
+        })
+        .await;
+        (key, text("signing_secret"))
     }
 
     pub async fn usage(&self) -> Usage {
