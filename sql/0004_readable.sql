@@ -127,7 +127,7 @@ COMMENT ON COLUMN api_keys.last_used_at IS 'When a request last used the key, wi
 COMMENT ON COLUMN api_keys.expires_at IS 'The key is refused from this moment on; NULL never expires';
 
 COMMENT ON TABLE batches IS 'Bookkeeping, the ledger: one row for each stream entry, written in the transaction that stored its events. Partitioned by day of received_at, UTC; kept for LEDGER_DAYS';
-COMMENT ON COLUMN batches.batch_id IS 'The batch_id of the answer to the client';
+COMMENT ON COLUMN batches.batch_id IS 'The batch_id of the answer to the client; a UUID derived from it when the same batch was accepted again';
 COMMENT ON COLUMN batches.received_at IS 'When the batch was accepted: the milliseconds of the stream entry''s id';
 COMMENT ON COLUMN batches.entry_seq IS 'Sequence number of the stream entry''s id';
 COMMENT ON COLUMN batches.project_id IS 'Number of the project, see projects';
