@@ -30,6 +30,7 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../../../sql/0002_key_rotation.sql"),
     },
     Migration { version: 3, name: "0003_redrive", sql: include_str!("../../../../sql/0003_redrive.sql") },
+    Migration { version: 4, name: "0004_readable", sql: include_str!("../../../../sql/0004_readable.sql") },
 ];
 
 /// Applies what is missing, all or nothing, and makes the first partitions.

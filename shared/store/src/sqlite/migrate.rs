@@ -28,6 +28,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "0003_redrive",
         sql: include_str!("../../../../sql/sqlite/0003_redrive.sql"),
     },
+    Migration {
+        version: 4,
+        name: "0004_readable",
+        sql: include_str!("../../../../sql/sqlite/0004_readable.sql"),
+    },
 ];
 
 const APPLIED: &str = "
