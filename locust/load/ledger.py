@@ -1,7 +1,7 @@
 """The load generator's own record of the batches that it sent and the answers that it received. No I/O.
 
-A ledger contains only sums, so the ledgers of several processes are merged by addition. A project is identified
-by the index of its key in the list of keys. The keys themselves must never be written to a file.
+A ledger contains only sums, so the ledgers of several processes are merged by addition. A project is
+identified by the index of its key in the list of keys. The keys themselves must never be written to a file.
 """
 
 import dataclasses

@@ -42,7 +42,7 @@ class Usage:
 
 
 class UsagePeriod:
-    """Yesterday to five days from now. Fixed when the run starts, so that all readings cover the same days."""
+    """Yesterday to five days from now, fixed when the run starts: all readings must cover the same days."""
 
     def __init__(self) -> None:
         today = datetime.now(UTC).date()

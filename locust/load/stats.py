@@ -27,8 +27,8 @@ def percentile(counts: Mapping[int, int], share: float) -> float | None:
 def growth_mb_per_hour(samples: Sequence[tuple[float, float]]) -> float | None:
     """Memory growth from samples of (seconds, bytes); None when there are too few samples.
 
-    Ignores the first quarter, which is warm-up, and compares the median of the second quarter with that of the
-    last, so that single peaks and dips do not matter.
+    Ignores the first quarter, which is warm-up, and compares the median of the second quarter with that of
+    the last, so that single peaks and dips do not matter.
     """
     if len(samples) < 8 or samples[-1][0] - samples[0][0] < GROWTH_SECONDS_MIN:
         return None

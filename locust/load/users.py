@@ -1,7 +1,7 @@
 """The users that Locust runs, and the ledger of their requests.
 
-This module runs inside Locust's processes. With several processes, each worker process sends its ledger to the
-master process when the load ends. The master process adds the ledgers up and writes them to one file.
+This module runs inside Locust's processes. With several processes, each worker process sends its ledger to
+the master process when the load ends. The master process adds the ledgers up and writes them to one file.
 """
 
 import json
