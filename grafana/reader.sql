@@ -1,5 +1,6 @@
--- Creates the database role of the dashboards. It can read the data that the dashboards show, but no keys, no signing
--- secrets and no events. Run it after `millrace migrate`, as the owner of the tables. It can be run repeatedly:
+-- Creates the database role of the dashboards. It can read the data that the dashboards show, but no keys, no
+-- signing secrets and no events. Run it after `millrace migrate`, as the owner of the tables. Running it
+-- again is safe:
 --
 --     psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -v password="$DASHBOARDS_PASSWORD" -f grafana/reader.sql
 

@@ -1,4 +1,4 @@
-// Draws every section of every dashboard into docs/images, from the query results that the dashboards test wrote.
+// Draws every section of every dashboard into docs/images, from the results of the dashboards test.
 
 import { mkdirSync, readFileSync } from 'node:fs';
 import { chromium } from 'playwright-core';

@@ -1,5 +1,5 @@
-// Converts query results to the data frames that Grafana's components draw. Implements the part of Grafana's data
-// sources and field overrides that these dashboards use.
+// Converts query results to the data frames that Grafana's components draw. Implements the part of Grafana's
+// data sources and field overrides that these dashboards use.
 
 import { FieldType, createDataFrame, getDisplayProcessor } from '@grafana/data';
 

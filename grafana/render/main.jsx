@@ -1,4 +1,4 @@
-// Draws one dashboard on Grafana's grid, section by section. `window.drawing` has the dashboard and its query results.
+// Draws one dashboard on Grafana's grid, section by section. `window.drawing` has its JSON and query results.
 
 import { createTheme, ThemeContext } from '@grafana/data';
 import { GlobalStyles } from '@grafana/ui';

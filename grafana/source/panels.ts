@@ -1,5 +1,5 @@
-// Builds dashboards: one function for each kind of panel, and the layout. Colors, legends, thresholds and other
-// settings that all panels share must be set here and nowhere else.
+// Builds dashboards: one function for each kind of panel, and the layout. Colors, legends, thresholds and
+// other settings that all panels share must be set here and nowhere else.
 
 import type {
   AnyPanel, BarGaugePanel, Link, Mappings, MillraceDashboard, PrometheusQuery, Query, Row, SqlQuery, StatPanel, TablePanel,
@@ -84,7 +84,7 @@ export const sqlTable = (rawSql: string): SqlQuery => ({
 // An SQL query for values over time. Its columns must be time, metric and value.
 export const sqlTimeSeries = (rawSql: string): SqlQuery => ({ ...sqlTable(rawSql), format: 'time_series' });
 
-// The options of every panel. `runbook` is an anchor in docs/runbook.md; `w` and `h` are in cells of the grid.
+// The options of every panel. `runbook` is an anchor in docs/runbook.md; `w` and `h` are in grid cells.
 interface PanelOptions {
   title: string;
   description: string;

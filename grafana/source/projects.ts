@@ -1,5 +1,5 @@
-// Shows usage, quotas, and events that were not stored, by project. The data comes from PostgreSQL, through a role
-// that can read nothing secret, because no metric has the project as a label.
+// Shows usage, quotas, and events that were not stored, by project. The data comes from PostgreSQL, through a
+// role that can read nothing secret, because no metric has the project as a label.
 
 import {
   bargauge, dashboard, instantQuery, levels, rangeQuery, sqlTable, sqlTimeSeries, stat, table, timeseries, zeroAs,
@@ -17,8 +17,8 @@ const QUOTA_USED = 'sum(events - redriven)';
 const SHOWN_HOURS = "hour BETWEEN $__timeFrom()::timestamptz - interval '1 hour' AND $__timeTo()";
 const QUOTA_LEVELS = levels(0.8, 1);
 
-// `month` has the start and the end of this month. `quota_use` has each selected project with its plan, its usage of
-// this month, and the usage that is projected for the whole month.
+// `month` has the start and the end of this month. `quota_use` has each selected project with its plan, its
+// usage of this month, and the usage that is projected for the whole month.
 const QUOTA_USE = `
 WITH month AS (
   SELECT ${MONTH} AS start, ${NEXT_MONTH} AS finish

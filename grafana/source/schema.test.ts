@@ -1,4 +1,4 @@
-// Checks the JSON files against Grafana's types, and proves with a list of mistakes that the check finds errors.
+// Checks the JSON files against Grafana's types, and proves with a list of mistakes that it finds errors.
 
 import assert from 'node:assert/strict';
 import { readFileSync, readdirSync } from 'node:fs';

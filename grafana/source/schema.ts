@@ -1,5 +1,6 @@
-// The types of a dashboard, from the types that Grafana publishes. `@grafana/schema` accepts any options for a panel,
-// because plugins can add panels. The types here accept four kinds of panels, each with the options of its plugin.
+// The types of a dashboard, from the types that Grafana publishes. `@grafana/schema` accepts any options for
+// a panel, because plugins can add panels. The types here accept four kinds of panels, each with the options
+// of its plugin.
 
 import type { Dashboard, FieldConfig, Panel, RowPanel } from '@grafana/schema/dist/types/raw/dashboard/x/dashboard_types.gen.js';
 import type { Options as BarGaugeOptions } from '@grafana/schema/dist/types/raw/composable/bargauge/panelcfg/x/BarGaugePanelCfg_types.gen.js';

@@ -117,7 +117,7 @@ def test_an_exceeded_threshold_fails_the_run_and_is_named(stack: Stack, tmp_path
     finished = run_on(stack, tmp_path, "smoke", "--minutes", "0.1", "--p95-ms", "0.001")
     assert finished.code == 1, finished.output
     assert finished.check("p95")["passed"] is False
-    assert "| p95 | **FAILED** |" in finished.output and "# smoke: FAILED" in finished.says
+    assert "| p95 | **FAILED** |" in finished.output and "# smoke: FAILED" in finished.output
 
 
 def test_one_lost_event_fails_the_run(stack: Stack, tmp_path: Path) -> None:
