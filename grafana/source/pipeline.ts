@@ -362,7 +362,7 @@ export const pipeline = dashboard({
           ],
         }),
         timeseries({
-          title: 'CPU',
+          title: 'CPU usage',
           description: 'Cores in use by each process, averaged over one minute.',
           unit: 'short',
           w: 8,
