@@ -1,5 +1,6 @@
--- The role that Grafana asks as: it reads what the dashboards show, and no key, no signing secret and no event. Safe to repeat;
--- run it after `millrace migrate`, as the owner of the tables:
+-- Creates the database role of the dashboards. It can read the data that the dashboards show, but no keys, no
+-- signing secrets and no events. Run it after `millrace migrate`, as the owner of the tables. Running it
+-- again is safe:
 --
 --     psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -v password="$DASHBOARDS_PASSWORD" -f grafana/reader.sql
 
@@ -8,7 +9,7 @@ SELECT 'CREATE ROLE millrace_dashboards'
 
 ALTER ROLE millrace_dashboards LOGIN PASSWORD :'password' NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION
     CONNECTION LIMIT 10;
--- A dashboard that asks too much is ended; nothing of it can hold anybody up.
+-- Queries of the dashboards must not delay Millrace: long queries and long waits for locks are canceled.
 ALTER ROLE millrace_dashboards SET default_transaction_read_only = on;
 ALTER ROLE millrace_dashboards SET statement_timeout = '15s';
 ALTER ROLE millrace_dashboards SET lock_timeout = '1s';
@@ -16,7 +17,7 @@ ALTER ROLE millrace_dashboards SET idle_in_transaction_session_timeout = '30s';
 
 GRANT USAGE ON SCHEMA public TO millrace_dashboards;
 GRANT SELECT ON plans, projects, usage_hourly, batches, redrives TO millrace_dashboards;
--- Of a dead letter everything but the event.
+-- All columns of a dead letter except the event.
 GRANT SELECT (dead_letter_id, project_id, batch_id, received_at, event_index, event_count, sqlstate, reason, created_at,
               attempted_at, redriven_at, redrive_id)
     ON dead_letters TO millrace_dashboards;

@@ -1,6 +1,6 @@
-"""For Locust itself; `locust/run PROFILE` starts it with everything set, and gives a verdict afterwards.
+"""The file that Locust loads. `locust/run PROFILE` starts Locust with it and checks the result.
 
-By hand, with Locust's own pages:
+To use Locust's own web page instead:
 
     MILLRACE_KEYS=mk_... locust -f locust/locustfile.py --host http://127.0.0.1:8080
 """

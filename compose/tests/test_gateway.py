@@ -1,4 +1,4 @@
-"""The gateway, as replicas of ingest-api come and go: it finds them by name, as in the compose network."""
+"""The gateway finds replicas of ingest-api by DNS and loses no request when one of them stops."""
 
 import json
 import re
@@ -12,26 +12,26 @@ from pathlib import Path
 import pytest
 from dnslib import RR, A, DNSRecord
 from dnslib.server import BaseResolver, DNSHandler, DNSServer
-from load.operator import find_program
-from load.service import Project
-from load.stack import MORTAL, Stack, answers, free_port, need, wait_until
+from load.millrace_cli import find_program
+from load.service import ProjectClient
+from load.stack import KILL_WITH_PARENT, Stack, free_port, require_program, responds_ok, wait_until
 
-from started import Program
-from written import PROJECT
+from compose_file import ROOT
+from service_process import ServiceProcess
 
 EVENT = b'{"events":[{"name":"signed_up","subject":"user-1"}]}'
-# All of them are this machine.
+# Loopback addresses, one for each replica.
 FIRST, SECOND = "127.0.0.2", "127.0.0.3"
 
 
-class Names(BaseResolver):
-    """The name server of a network in which only ingest-api has addresses."""
+class ApiResolver(BaseResolver):
+    """A DNS resolver that only knows the addresses of ingest-api."""
 
     def __init__(self) -> None:
         self.addresses: list[str] = []
 
     def resolve(self, request: DNSRecord, handler: DNSHandler) -> DNSRecord:
-        """Every address there is."""
+        """Answers with all addresses of ingest-api."""
         reply = request.reply()
         if str(request.q.qname) == "ingest-api.":
             for address in self.addresses:
@@ -40,9 +40,9 @@ class Names(BaseResolver):
 
 
 @pytest.fixture
-def names() -> Iterator[tuple[Names, int]]:
-    """A name server, and its port."""
-    resolver, port = Names(), free_port()
+def dns() -> Iterator[tuple[ApiResolver, int]]:
+    """A running DNS server: its resolver and its port."""
+    resolver, port = ApiResolver(), free_port()
     server = DNSServer(resolver, address="127.0.0.1", port=port)
     server.start_thread()
     yield resolver, port
@@ -52,89 +52,89 @@ def names() -> Iterator[tuple[Names, int]]:
 
 @pytest.fixture
 def stack() -> Iterator[Stack]:
-    """What the replicas run on."""
+    """The Redis and the PostgreSQL that the replicas use."""
     with Stack() as running:
         yield running
 
 
 class Gateway:
-    """HAProxy with our file, in which only ports are others."""
+    """HAProxy with compose/haproxy.cfg, in which only addresses and limits are replaced."""
 
     def __init__(self, folder: Path, dns_port: int, api_port: int) -> None:
         port = free_port()
         self.host = f"http://127.0.0.1:{port}"
-        config = (PROJECT / "compose" / "haproxy.cfg").read_text()
-        changes = {
+        config = (ROOT / "compose" / "haproxy.cfg").read_text()
+        replacements = {
             "127.0.0.11:53": f"127.0.0.1:{dns_port}",
             "bind :8080": f"bind 127.0.0.1:{port}",
             "ingest-api:8080": f"ingest-api:{api_port}",
-            # Whoever tests may have fewer files open than the container.
+            # The limit of open files may be lower here than in the container.
             "maxconn 20000": "maxconn 100",
         }
-        for ours, here in changes.items():
-            assert ours in config
-            config = config.replace(ours, here)
+        for original, replacement in replacements.items():
+            assert original in config
+            config = config.replace(original, replacement)
         file = folder / "haproxy.cfg"
         file.write_text(config)
         with (folder / "haproxy.log").open("w") as output:
-            command = [*MORTAL, need("haproxy", "haproxy"), "-f", str(file)]
+            command = [*KILL_WITH_PARENT, require_program("haproxy", "haproxy"), "-f", str(file)]
             self.child = subprocess.Popen(command, stdout=output, stderr=output)
 
-    def end(self) -> None:
-        """Kills it."""
+    def kill(self) -> None:
+        """Kills HAProxy and waits for its end."""
         self.child.kill()
         self.child.wait()
 
 
-def test_replicas_come_and_go_and_no_client_notices(stack: Stack, names: tuple[Names, int], tmp_path: Path) -> None:
-    resolver, dns_port = names
+def test_replicas_start_and_stop_without_a_failed_request(stack: Stack, dns: tuple[ApiResolver, int], tmp_path: Path) -> None:
+    resolver, dns_port = dns
     api_port = free_port()
     gateway = Gateway(tmp_path, dns_port, api_port)
-    first = Program("ingest-api", stack, tmp_path, f"{FIRST}:{api_port}")
-    second = Program("ingest-api", stack, tmp_path, f"{SECOND}:{api_port}")
+    first = ServiceProcess("ingest-api", stack, tmp_path, f"{FIRST}:{api_port}")
+    second = ServiceProcess("ingest-api", stack, tmp_path, f"{SECOND}:{api_port}")
     try:
         key = new_key(stack)
         for replica in (first, second):
-            Project(f"http://{replica.address('listening on')}", key).limits_when_known()
-        assert not answers(gateway.host + "/readyz"), "nobody has a name yet"
+            ProjectClient(f"http://{replica.address('listening on')}", key).wait_for_plan()
+        assert not responds_ok(gateway.host + "/readyz"), "DNS has no addresses yet"
         resolver.addresses = [FIRST]
-        wait_until("the gateway to find the first replica", lambda: answers(gateway.host + "/readyz"))
-        assert [posted(gateway.host, key) for _ in range(10)] == [202] * 10
-        assert answers(gateway.host + "/"), "the demo's page is shown through the gateway"
+        wait_until("the gateway to find the first replica", lambda: responds_ok(gateway.host + "/readyz"))
+        assert [post_event(gateway.host, key) for _ in range(10)] == [202] * 10
+        assert responds_ok(gateway.host + "/"), "the gateway shows the status page of the demo"
         resolver.addresses = [FIRST, SECOND]
-        wait_until("the gateway to find the second replica", lambda: takes_part(gateway.host, key, second))
+        wait_until("the gateway to find the second replica", lambda: receives_events(gateway.host, key, second))
         first.child.send_signal(signal.SIGTERM)
-        seen = []
+        statuses = []
         while first.child.poll() is None:
-            seen.append(posted(gateway.host, key))
-        seen += [posted(gateway.host, key) for _ in range(10)]
-        assert set(seen) == {202}
+            statuses.append(post_event(gateway.host, key))
+        statuses += [post_event(gateway.host, key) for _ in range(10)]
+        assert set(statuses) == {202}
     finally:
         for process in (gateway, first, second):
-            process.end()
+            process.kill()
 
 
-def takes_part(host: str, key: str, replica: Program) -> bool:
-    """Whether something posted at the gateway was answered by this replica."""
+def receives_events(host: str, key: str, replica: ServiceProcess) -> bool:
+    """Posts an event to the gateway and tells whether this replica has admitted any event."""
     metrics = f"http://{replica.address('metrics on')}/metrics"
-    posted(host, key)
+    post_event(host, key)
     with urllib.request.urlopen(metrics, timeout=5) as answer:
         return re.search(r"^millrace_admitted_events_total [1-9]", answer.read().decode(), re.MULTILINE) is not None
 
 
 def new_key(stack: Stack) -> str:
-    """The key of a new project."""
+    """Creates a project and returns its key."""
     create = [str(find_program("millrace", None)), "project", "create", "gateway", "--plan", "enterprise", "--json"]
-    made = subprocess.run(create, env=stack.variables, check=True, capture_output=True, text=True)
-    return json.loads(made.stdout)["key"]
+    created = subprocess.run(create, env=stack.variables, check=True, capture_output=True, text=True)
+    return json.loads(created.stdout)["key"]
 
 
-def posted(host: str, key: str) -> int:
-    """The status of an answer to one event."""
+def post_event(host: str, key: str) -> int:
+    """Posts one event and returns the status of the answer."""
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     request = urllib.request.Request(host + "/v1/events", data=EVENT, headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status
-    except urllib.error.HTTPError as refusal:
-        return refusal.code
+    except urllib.error.HTTPError as error:
+        return error.code

@@ -1,61 +1,61 @@
-// From what was answered to the frames that Grafana's components draw: what its data sources and its field overrides do, for
-// as much of it as our dashboards use.
+// Converts query results to the data frames that Grafana's components draw. Implements the part of Grafana's
+// data sources and field overrides that these dashboards use.
 
 import { FieldType, createDataFrame, getDisplayProcessor } from '@grafana/data';
 
 const NUMBERS = ['int2', 'int4', 'int8', 'numeric', 'float4', 'float8'];
 
-const named = (name, type, values, labels) => ({ name, type, values, config: {}, ...(labels ? { labels } : {}) });
+const makeField = (name, type, values, labels) => ({ name, type, values, config: {}, ...(labels ? { labels } : {}) });
 
-// `{{label}}` in a legend is the label's value.
-const legend = (format, labels) => format.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, label) => labels[label] ?? '');
+// Replaces `{{label}}` in a legend format by the value of the label.
+const formatLegend = (format, labels) => format.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, label) => labels[label] ?? '');
 
-function courses(target, series) {
+function prometheusSeries(target, series) {
   return series.map(({ labels, samples }) => {
-    const value = named('Value', FieldType.number, samples.map(([, value]) => (value === 'NaN' ? null : Number(value))), labels);
-    value.config.displayNameFromDS = legend(target.legendFormat, labels);
-    return createDataFrame({ refId: target.refId, fields: [named('Time', FieldType.time, samples.map(([time]) => time * 1000)), value] });
+    const value = makeField('Value', FieldType.number, samples.map(([, value]) => (value === 'NaN' ? null : Number(value))), labels);
+    value.config.displayNameFromDS = formatLegend(target.legendFormat, labels);
+    return createDataFrame({ refId: target.refId, fields: [makeField('Time', FieldType.time, samples.map(([time]) => time * 1000)), value] });
   });
 }
 
-// One row for each series, as Prometheus' source makes a table.
-function table(series) {
+// One row for each series, like the table format of Grafana's Prometheus data source.
+function prometheusTable(series) {
   const names = [...new Set(series.flatMap(({ labels }) => Object.keys(labels)))].sort();
-  return [createDataFrame({ fields: names.map((name) => named(name, FieldType.string, series.map(({ labels }) => labels[name] ?? ''))) })];
+  return [createDataFrame({ fields: names.map((name) => makeField(name, FieldType.string, series.map(({ labels }) => labels[name] ?? ''))) })];
 }
 
-function cell(type, text) {
+function parseCell(type, text) {
   if (text === null) return null;
   if (NUMBERS.includes(type)) return Number(text);
   return type.startsWith('timestamp') ? Date.parse(text.replace(' ', 'T').replace(/\+00$/, 'Z')) : text;
 }
 
-function rows({ columns, rows }) {
+function sqlTable({ columns, rows }) {
   const fieldType = (type) =>
     NUMBERS.includes(type) ? FieldType.number : type.startsWith('timestamp') ? FieldType.time : FieldType.string;
   return [createDataFrame({
-    fields: columns.map(({ name, type }, at) => named(name, fieldType(type), rows.map((row) => cell(type, row[at])))),
+    fields: columns.map(({ name, type }, index) => makeField(name, fieldType(type), rows.map((row) => parseCell(type, row[index])))),
   })];
 }
 
-// Columns time, metric and value become a series for each metric.
-function sqlCourses(answer) {
-  const at = Object.fromEntries(answer.columns.map(({ name }, at) => [name, at]));
-  const timeType = answer.columns[at.time].type;
-  const time = (text) => (NUMBERS.includes(timeType) ? Number(text) * 1000 : cell(timeType, text));
-  const metrics = Map.groupBy ? Map.groupBy(answer.rows, (row) => row[at.metric]) : new Map();
+// Rows with the columns time, metric and value become one series for each metric.
+function sqlSeries(answer) {
+  const column = Object.fromEntries(answer.columns.map(({ name }, index) => [name, index]));
+  const timeType = answer.columns[column.time].type;
+  const time = (text) => (NUMBERS.includes(timeType) ? Number(text) * 1000 : parseCell(timeType, text));
+  const metrics = Map.groupBy ? Map.groupBy(answer.rows, (row) => row[column.metric]) : new Map();
   return [...metrics].map(([metric, rows]) => {
-    const value = named(metric, FieldType.number, rows.map((row) => Number(row[at.value])));
+    const value = makeField(metric, FieldType.number, rows.map((row) => Number(row[column.value])));
     value.config.displayNameFromDS = metric;
-    return createDataFrame({ fields: [named('Time', FieldType.time, rows.map((row) => time(row[at.time]))), value] });
+    return createDataFrame({ fields: [makeField('Time', FieldType.time, rows.map((row) => time(row[column.time]))), value] });
   });
 }
 
 export function framesOf(panel, answers) {
-  return panel.targets.flatMap((target, at) => {
-    const answer = answers[at];
-    if (answer.series) return target.format === 'table' ? table(answer.series) : courses(target, answer.series);
-    return target.format === 'time_series' ? sqlCourses(answer) : rows(answer);
+  return panel.targets.flatMap((target, index) => {
+    const answer = answers[index];
+    if (answer.series) return target.format === 'table' ? prometheusTable(answer.series) : prometheusSeries(target, answer.series);
+    return target.format === 'time_series' ? sqlSeries(answer) : sqlTable(answer);
   });
 }
 
@@ -64,8 +64,8 @@ const matches = ({ id, options }, name) => {
   return id === 'byRegexp' ? new RegExp(pattern, flags).test(name) : options === name;
 };
 
-// The panel's defaults and overrides on every field, and how its values are written.
-export function dress(panel, frames, theme) {
+// Applies the panel's defaults and overrides to every field, and adds the formatting of its values.
+export function applyFieldConfig(panel, frames, theme) {
   const numbers = frames.flatMap(({ fields }) => fields).filter(({ type }) => type === FieldType.number);
   const all = numbers.flatMap(({ values }) => values).filter((value) => Number.isFinite(value));
   let seriesIndex = 0;

@@ -1,4 +1,4 @@
-// One dashboard on Grafana's grid, a section at a time. `window.drawing` holds it and what its questions were answered with.
+// Draws one dashboard on Grafana's grid, section by section. `window.drawing` has its JSON and query results.
 
 import { createTheme, ThemeContext } from '@grafana/data';
 import { GlobalStyles } from '@grafana/ui';
@@ -10,7 +10,7 @@ const COLUMN = WIDTH / 24;
 const ROW = 38;
 const GAP = 8;
 
-// A heading and what stands below it, until the next one.
+// Groups the panels by the row title above them.
 function sectionsOf(panels) {
   const sections = [];
   for (const panel of panels) {

@@ -1,8 +1,8 @@
-// One panel, drawn with Grafana's own component for its kind.
+// Draws one panel with Grafana's component for its kind.
 
 import { FieldType, dateTime, getDisplayValueAlignmentFactors, getFieldDisplayValues } from '@grafana/data';
 import { BarGauge, BigValue, PanelChrome, Table, TimeSeries, useTheme2 } from '@grafana/ui';
-import { dress, framesOf } from './frames.js';
+import { applyFieldConfig, framesOf } from './frames.js';
 
 const GAP = 8;
 const SIX_HOURS_S = 6 * 60 * 60;
@@ -12,8 +12,8 @@ function timeRange({ from, to }) {
   return { ...range, raw: range };
 }
 
-// What PostgreSQL tells by the hour is shown from its first point to its last, six hours at least.
-function shown(frames, range, isSql) {
+// Hourly data from PostgreSQL is drawn from its first to its last point, and at least six hours.
+function drawnRange(frames, range, isSql) {
   if (!isSql) return timeRange(range);
   const times = frames.flatMap(({ fields }) => fields.filter(({ type }) => type === FieldType.time)).flatMap(({ values }) => values);
   const [first, last] = [Math.min(...times) / 1000, Math.max(...times) / 1000];
@@ -21,7 +21,7 @@ function shown(frames, range, isSql) {
   return timeRange({ from: first - margin, to: last + margin });
 }
 
-const displayed = (panel, frames, theme, sparkline) =>
+const displayValues = (panel, frames, theme, sparkline) =>
   getFieldDisplayValues({
     data: frames,
     fieldConfig: panel.fieldConfig,
@@ -34,15 +34,15 @@ const displayed = (panel, frames, theme, sparkline) =>
 
 function Stat({ panel, frames, range, width, height }) {
   const theme = useTheme2();
-  const [value] = displayed(panel, frames, theme, panel.options.graphMode !== 'none');
+  const [value] = displayValues(panel, frames, theme, panel.options.graphMode !== 'none');
   if (value?.sparkline) value.sparkline.timeRange = timeRange(range);
   const { colorMode, graphMode, justifyMode, textMode } = panel.options;
-  const none = { text: panel.fieldConfig.defaults.noValue, numeric: NaN };
+  const noValue = { text: panel.fieldConfig.defaults.noValue, numeric: NaN };
   return (
     <BigValue
       {...{ theme, width, height, colorMode, graphMode, justifyMode }}
       textMode={textMode === 'auto' ? 'value' : textMode}
-      value={value?.display ?? none}
+      value={value?.display ?? noValue}
       sparkline={value?.sparkline}
     />
   );
@@ -50,14 +50,14 @@ function Stat({ panel, frames, range, width, height }) {
 
 function Bars({ panel, frames, width, height }) {
   const theme = useTheme2();
-  const values = displayed(panel, frames, theme, false);
+  const values = displayValues(panel, frames, theme, false);
   const { maxVizHeight, minVizHeight, displayMode, orientation, showUnfilled, valueMode, namePlacement } = panel.options;
-  const each = Math.max(minVizHeight, Math.min(maxVizHeight, height / values.length - GAP));
-  return values.map(({ display, field, view, colIndex }, at) => (
-    <div key={at} style={{ marginBottom: GAP }}>
+  const barHeight = Math.max(minVizHeight, Math.min(maxVizHeight, height / values.length - GAP));
+  return values.map(({ display, field, view, colIndex }, index) => (
+    <div key={index} style={{ marginBottom: GAP }}>
       <BarGauge
         {...{ theme, width, displayMode, orientation, showUnfilled, namePlacement }}
-        height={each}
+        height={barHeight}
         value={display}
         field={field}
         display={view?.getFieldDisplayProcessor(colIndex)}
@@ -70,9 +70,9 @@ function Bars({ panel, frames, width, height }) {
   ));
 }
 
-function Inside({ panel, answers, range, width, height }) {
+function PanelContent({ panel, answers, range, width, height }) {
   const theme = useTheme2();
-  const frames = dress(panel, framesOf(panel, answers), theme);
+  const frames = applyFieldConfig(panel, framesOf(panel, answers), theme);
   if (frames.every(({ length }) => length === 0)) {
     return <div style={{ textAlign: 'center', paddingTop: height / 3 }}>{panel.fieldConfig.defaults.noValue || 'No data'}</div>;
   }
@@ -93,7 +93,7 @@ function Inside({ panel, answers, range, width, height }) {
       return (
         <TimeSeries
           {...{ frames, width, height }}
-          timeRange={shown(frames, range, panel.targets[0].rawSql !== undefined)}
+          timeRange={drawnRange(frames, range, panel.targets[0].rawSql !== undefined)}
           timeZone="utc"
           legend={panel.options.legend}
           options={panel.options}
@@ -102,14 +102,14 @@ function Inside({ panel, answers, range, width, height }) {
       );
     }
     default:
-      throw new Error(`nobody draws a ${panel.type}`);
+      throw new Error(`cannot draw a panel of type ${panel.type}`);
   }
 }
 
 export function Panel({ panel, answers, range, width, height }) {
   return (
     <PanelChrome title={panel.title} description={panel.description} width={width} height={height}>
-      {(innerWidth, innerHeight) => <Inside {...{ panel, answers, range }} width={innerWidth} height={innerHeight} />}
+      {(innerWidth, innerHeight) => <PanelContent {...{ panel, answers, range }} width={innerWidth} height={innerHeight} />}
     </PanelChrome>
   );
 }

@@ -1,7 +1,7 @@
 import { defineConfig } from 'vite';
 
 export default defineConfig({
-  // Grafana's components are old enough to ask which environment this is.
+  // Grafana's components read `process.env.NODE_ENV`, which browsers do not have.
   define: { 'process.env.NODE_ENV': '"production"', global: 'globalThis' },
   build: { outDir: '.build', chunkSizeWarningLimit: 10_000, minify: false },
   esbuild: { jsx: 'automatic' },

@@ -1,4 +1,4 @@
-// Writes the dashboards as the JSON that Grafana reads; with --check only says whether they are what stands there.
+// Writes the dashboards as JSON for Grafana. With --check, writes nothing and fails if a file is out of date.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { overview } from './overview.js';
@@ -15,7 +15,7 @@ for (const [name, dashboard] of Object.entries(dashboards)) {
   if (!process.argv.includes('--check')) {
     writeFileSync(file, text);
   } else if (readFileSync(file, 'utf8') !== text) {
-    console.error(`grafana/dashboards/${name}.json is not what its source says: npm run build in grafana/source`);
+    console.error(`grafana/dashboards/${name}.json is out of date; run npm run build in grafana/source`);
     process.exitCode = 1;
   }
 }

@@ -1,5 +1,4 @@
-// What Grafana reads is held to Grafana's own types, as it stands in the files; and so that this is known to find something,
-// each of a list of mistakes must be found.
+// Checks the JSON files against Grafana's types, and proves with a list of mistakes that it finds errors.
 
 import assert from 'node:assert/strict';
 import { readFileSync, readdirSync } from 'node:fs';
@@ -13,22 +12,22 @@ const texts = new Map(readdirSync(FOLDER).map((name) => [name, readFileSync(FOLD
 const overview = texts.get('overview.json')!;
 
 const MISTAKES: [string, string, string][] = [
-  ['a field no dashboard has', '"uid": "millrace-overview"', '"uuid": "millrace-overview"'],
-  ['a kind of panel we hold to nothing', '"type": "stat"', '"type": "statt"'],
-  ['a panel without a description', '"description": "Events answered', '"descriptio": "Events answered'],
-  ['an option no stat has', '"graphMode": "area"', '"graphmode": "area"'],
-  ['a value that option cannot have', '"graphMode": "area"', '"graphMode": "aria"'],
+  ['a field that a dashboard does not have', '"uid": "millrace-overview"', '"uuid": "millrace-overview"'],
+  ['an unsupported kind of panel', '"type": "stat"', '"type": "statt"'],
+  ['a panel without a description', '"description": "Events accepted', '"descriptio": "Events accepted'],
+  ['an option that a stat does not have', '"graphMode": "area"', '"graphmode": "area"'],
+  ['an invalid value of an option', '"graphMode": "area"', '"graphMode": "aria"'],
   ['an option of another kind of panel', '"textMode": "auto"', '"textMode": "auto", "displayMode": "gradient"'],
   ['a number written as text', '"lineWidth": 2', '"lineWidth": "2"'],
-  ['a field of a graph that is none', '"showPoints": "auto"', '"showPoint": "auto"'],
-  ['an unknown way to colour', '"mode": "palette-classic"', '"mode": "palette-classical"'],
-  ['a level without a colour', '"color": "orange",', ''],
+  ['a misspelled field of a time series', '"showPoints": "auto"', '"showPoint": "auto"'],
+  ['an unknown color mode', '"mode": "palette-classic"', '"mode": "palette-classical"'],
+  ['a threshold without a color', '"color": "orange",', ''],
   ['an unknown kind of variable', '"type": "constant"', '"type": "constants"'],
-  ['a query to no data source of ours', '"uid": "${prometheus}"', '"uid": "prometheus"'],
+  ['a query to an unknown data source', '"uid": "${prometheus}"', '"uid": "prometheus"'],
 ];
 
-// What the compiler says of each of these texts, all judged in one go.
-function complaints(candidates: Map<string, string>): Map<string, string[]> {
+// The compiler errors of each text. One compilation checks all texts.
+function compilerErrors(candidates: Map<string, string>): Map<string, string[]> {
   const options: ts.CompilerOptions = {
     target: ts.ScriptTarget.ES2023,
     module: ts.ModuleKind.NodeNext,
@@ -54,23 +53,23 @@ function complaints(candidates: Map<string, string>): Map<string, string[]> {
   const program = ts.createProgram([...files.keys()], options, host);
   return new Map([...files].map(([path, { name }]) => [
     name,
-    ts.getPreEmitDiagnostics(program, program.getSourceFile(path)).map((found) => ts.flattenDiagnosticMessageText(found.messageText, '\n')),
+    ts.getPreEmitDiagnostics(program, program.getSourceFile(path)).map((error) => ts.flattenDiagnosticMessageText(error.messageText, '\n')),
   ]));
 }
 
-test('every dashboard is what Grafana publishes a dashboard to be', () => {
-  assert.ok(texts.size >= 3, 'the dashboards were not found');
-  for (const [name, found] of complaints(texts)) {
-    assert.deepEqual(found, [], name);
+test('every dashboard has the type that Grafana publishes', () => {
+  assert.ok(texts.size >= 3, 'no dashboards found');
+  for (const [name, errors] of compilerErrors(texts)) {
+    assert.deepEqual(errors, [], name);
   }
 });
 
-test('mistakes are found', () => {
-  const spoilt = new Map(MISTAKES.map(([what, right, wrong]) => {
+test('every mistake in the list is found', () => {
+  const broken = new Map(MISTAKES.map(([mistake, right, wrong]) => {
     assert.ok(overview.includes(right), `${right} is not in overview.json`);
-    return [what, overview.replace(right, () => wrong)];
+    return [mistake, overview.replace(right, () => wrong)];
   }));
-  for (const [what, found] of complaints(spoilt)) {
-    assert.notEqual(found.length, 0, `nobody noticed ${what}`);
+  for (const [mistake, errors] of compilerErrors(broken)) {
+    assert.notEqual(errors.length, 0, `not found: ${mistake}`);
   }
 });

@@ -1,5 +1,6 @@
-// What a dashboard may be, from Grafana's own published types. `@grafana/schema` leaves the options of a panel open, because
-// any plugin may draw it; here each kind of panel is held to the options of its own plugin, and nothing else passes.
+// The types of a dashboard, from the types that Grafana publishes. `@grafana/schema` accepts any options for
+// a panel, because plugins can add panels. The types here accept four kinds of panels, each with the options
+// of its plugin.
 
 import type { Dashboard, FieldConfig, Panel, RowPanel } from '@grafana/schema/dist/types/raw/dashboard/x/dashboard_types.gen.js';
 import type { Options as BarGaugeOptions } from '@grafana/schema/dist/types/raw/composable/bargauge/panelcfg/x/BarGaugePanelCfg_types.gen.js';
@@ -7,7 +8,7 @@ import type { Options as StatOptions } from '@grafana/schema/dist/types/raw/comp
 import type { FieldConfig as TableField, Options as TableOptions } from '@grafana/schema/dist/types/raw/composable/table/panelcfg/x/TablePanelCfg_types.gen.js';
 import type { FieldConfig as TimeSeriesField, Options as TimeSeriesOptions } from '@grafana/schema/dist/types/raw/composable/timeseries/panelcfg/x/TimeSeriesPanelCfg_types.gen.js';
 
-// A type as JSON can spell it: an enumeration is one of its values, written out.
+// The JSON form of a type: an enum becomes a union of its values.
 export type Json<T> = T extends string
   ? `${T}`
   : T extends number
@@ -22,19 +23,19 @@ export type Json<T> = T extends string
 
 type Source = { type: 'prometheus'; uid: '${prometheus}' } | { type: 'grafana-postgresql-datasource'; uid: '${postgres}' };
 
-// The fields of the two data sources' queries that we use. Grafana publishes these types with the plugins, not here.
+// The fields of queries that these dashboards use. `@grafana/schema` does not contain the types of queries.
 export interface PrometheusQuery {
   refId: string;
   datasource: { type: 'prometheus'; uid: '${prometheus}' };
   editorMode: 'code';
   expr: string;
-  // The least step between two points.
+  // Minimum time between two points.
   interval?: string;
   legendFormat: string;
-  // A range for a course, an instant for a figure.
+  // Exactly one of `range` (values over time) and `instant` (one value) is true.
   range: boolean;
   instant: boolean;
-  // A table takes one row for each series.
+  // A table has one row for each series.
   format?: 'time_series' | 'table';
 }
 
@@ -53,8 +54,8 @@ type Field<Custom> = Omit<Json<FieldConfig>, 'custom'> & { custom?: Partial<Json
 
 type Override = { matcher: { id: 'byName' | 'byRegexp'; options: string }; properties: { id: string; value: unknown }[] };
 
-// Whatever we draw says what it is, of what unit, and where to read on.
-type Drawn<Type extends string, Options, Custom> = Omit<
+// A panel of one kind. Title, description and data source are required.
+type PanelOf<Type extends string, Options, Custom> = Omit<
   Json<Panel>,
   'type' | 'title' | 'description' | 'datasource' | 'options' | 'fieldConfig' | 'targets' | 'id' | 'gridPos'
 > & {
@@ -69,10 +70,10 @@ type Drawn<Type extends string, Options, Custom> = Omit<
   targets: Query[];
 };
 
-export type StatPanel = Drawn<'stat', StatOptions, Record<never, never>>;
-export type TimeSeriesPanel = Drawn<'timeseries', TimeSeriesOptions, TimeSeriesField>;
-export type BarGaugePanel = Drawn<'bargauge', BarGaugeOptions, Record<never, never>>;
-export type TablePanel = Drawn<'table', TableOptions, TableField>;
+export type StatPanel = PanelOf<'stat', StatOptions, Record<never, never>>;
+export type TimeSeriesPanel = PanelOf<'timeseries', TimeSeriesOptions, TimeSeriesField>;
+export type BarGaugePanel = PanelOf<'bargauge', BarGaugeOptions, Record<never, never>>;
+export type TablePanel = PanelOf<'table', TableOptions, TableField>;
 export type AnyPanel = StatPanel | TimeSeriesPanel | BarGaugePanel | TablePanel;
 
 export type Row = Omit<Json<RowPanel>, 'panels'> & { panels: [] };

@@ -1,4 +1,4 @@
-// What can be chosen above the panels, and the two data sources, which are chosen there, too.
+// The variables of the dashboards, including the two data sources.
 
 import type { Variable } from './schema.js';
 
@@ -15,7 +15,7 @@ const dataSource = (name: string, label: string, query: string, uid: string): Va
   includeAll: false,
 });
 
-// What every dashboard lets choose.
+// The variables of every dashboard.
 export const COMMON: Variable[] = [
   dataSource('prometheus', 'Prometheus', PROMETHEUS.type, 'millrace-prometheus'),
   dataSource('postgres', 'PostgreSQL', POSTGRES.type, 'millrace-postgres'),
@@ -23,13 +23,13 @@ export const COMMON: Variable[] = [
     type: 'constant',
     name: 'runbook',
     label: 'Runbook',
-    description: 'Where docs/runbook.md can be read',
+    description: 'Address of docs/runbook.md',
     hide: 2,
     query: '/public/millrace/runbook.md',
   },
 ];
 
-// Of the processes that show our metrics, those that are looked at.
+// The processes whose metrics are shown.
 export const INSTANCE: Variable = {
   type: 'query',
   name: 'instance',
@@ -44,7 +44,7 @@ export const INSTANCE: Variable = {
   current: { text: ['All'], value: ['$__all'] },
 };
 
-// All of them are told as a query, not as a list: there may be many.
+// "All" is a subquery instead of a list, because there may be many projects.
 export const PROJECT: Variable = {
   type: 'query',
   name: 'project',

@@ -1,8 +1,10 @@
-"""Realistic load on a running Millrace, and a verdict: a gate for CI.
+"""A load generator for a running Millrace installation, with pass/fail checks that a CI job can rely on.
 
-`__main__` is the command, `profiles` what can be run. `users` runs inside Locust and writes down in a `ledger` what was sent and
-answered; everything else runs beside it: `projects` has the keys, `stack` a throw-away installation, `watch` looks at
-memory and backlog, `books` asks the service what it has, `checks` judges, `summary` and `plots` tell.
+`__main__` is the command and `profiles` defines the loads. `users` runs inside Locust and records every
+request and its answer in a `ledger`. The other modules run outside Locust: `service` calls the HTTP API with
+a project's key, `millrace_cli` runs the `millrace` command, `stack` starts a temporary installation,
+`monitor` samples memory and backlog, `conservation` compares the ledger with the metered usage, `checks`
+decides pass or fail, and `summary`, `plots` and `page` write the results.
 
-What this room must never do: call something passed that was not looked at.
+This package must never report a check as passed when the check was not made.
 """

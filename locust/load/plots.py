@@ -1,4 +1,4 @@
-"""The course of a run as pictures, from the files that it has left."""
+"""Draws the plots of a run from the files in its result folder."""
 
 import csv
 import json
@@ -25,29 +25,29 @@ STYLE = Style(
     legend_font_size=13,
     title_font_size=15,
 )
-# More points than this a picture cannot show.
+# Longer lines are averaged down to this many points.
 POINTS_MAX = 240
 
 
 def draw(folder: Path) -> list[Path]:
-    """Draws what there is; the files, which lie beside the data."""
+    """Draws every plot that has data, writes them into `folder` and returns the files."""
     history = read_history(folder / "locust_stats_history.csv")
     latency = {name: [(at, row[name]) for at, row in history if name in row] for name in ("p50", "p95", "p99")}
-    pictures = {
-        "latency": ("latency of the last ten seconds, ms", latency),
-        "rate": ("events accepted a second, and users", rates(folder, history)),
+    plots = {
+        "latency": ("latency over the last 10 s, ms", latency),
+        "rate": ("accepted events per second, and users", rates(folder, history)),
         "memory": ("resident memory, MB", read_samples(folder / "samples.csv", "resident bytes", 1e6)),
-        "backlog": ("events waiting", read_samples(folder / "samples.csv", "backlog events", 1)),
+        "backlog": ("backlog, events", read_samples(folder / "samples.csv", "backlog events", 1)),
     }
     return [
         write(folder / f"{name}.svg", f"{folder.name}: {title}", lines)
-        for name, (title, lines) in pictures.items()
+        for name, (title, lines) in plots.items()
         if any(lines.values())
     ]
 
 
 def rates(folder: Path, history: Sequence[tuple[float, Mapping[str, float]]]) -> dict[str, Line]:
-    """Events a second by the ledger, and how many users there were."""
+    """Accepted events per second from the ledger, and the number of users."""
     accepted = Ledger.from_json(json.loads((folder / "ledger.json").read_text())).total().accepted_by_second
     if not accepted:
         return {}
@@ -57,7 +57,7 @@ def rates(folder: Path, history: Sequence[tuple[float, Mapping[str, float]]]) ->
 
 
 def read_history(file: Path) -> list[tuple[float, dict[str, float]]]:
-    """Seconds, and Locust's figures of that moment for accepted batches; users, from its total."""
+    """Rows of (seconds, values): the latency percentiles of accepted batches, and the number of users."""
     columns = {"50%": "p50", "95%": "p95", "99%": "p99"}
     rows: dict[int, dict[str, float]] = {}
     with file.open(newline="") as lines:
@@ -69,19 +69,19 @@ def read_history(file: Path) -> list[tuple[float, dict[str, float]]]:
     return [(float(at - first), rows[at]) for at in sorted(rows)]
 
 
-def read_samples(file: Path, what: str, unit: float) -> dict[str, Line]:
-    """What was watched, by program."""
+def read_samples(file: Path, kind: str, unit: float) -> dict[str, Line]:
+    """The samples of one kind, by program."""
     found: dict[str, list[tuple[float, float]]] = {}
     with file.open(newline="") as lines:
         for line in csv.DictReader(lines):
-            if line["what"].endswith(what):
-                name = line["what"].removesuffix(what).strip() or what
+            if line["what"].endswith(kind):
+                name = line["what"].removesuffix(kind).strip() or kind
                 found.setdefault(name, []).append((float(line["seconds"]), float(line["value"]) / unit))
     return found
 
 
 def write(file: Path, title: str, lines: Mapping[str, Line]) -> Path:
-    """One picture, without scripts and without anything from elsewhere."""
+    """Writes one SVG file without scripts and without external resources."""
     chart = pygal.XY(
         title=title,
         style=STYLE,
@@ -98,13 +98,13 @@ def write(file: Path, title: str, lines: Mapping[str, Line]) -> Path:
         max_scale=8,
     )
     for name, points in lines.items():
-        chart.add(name, thinned(points))
+        chart.add(name, downsample(points))
     file.write_text(chart.render(is_unicode=True) + "\n", encoding="utf-8")
     return file
 
 
-def thinned(points: Line) -> Line:
-    """The means of neighbours, when there are too many."""
-    together = -(-len(points) // POINTS_MAX)
-    groups = (points[place : place + together] for place in range(0, len(points), together or 1))
+def downsample(points: Line) -> Line:
+    """Averages neighboring points when there are more than `POINTS_MAX`."""
+    size = -(-len(points) // POINTS_MAX)
+    groups = (points[start : start + size] for start in range(0, len(points), size or 1))
     return [tuple(round(sum(column) / len(group), 2) for column in zip(*group, strict=True)) for group in groups]

@@ -1,4 +1,4 @@
-"""The named loads."""
+"""The load profiles."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ PRO_AND_FIVE_ENTERPRISE = ("pro", *["enterprise"] * 5)
 
 @dataclass(frozen=True)
 class Stage:
-    """So many users for so long."""
+    """A number of users for a number of seconds. `spawn_rate` is in users per second."""
 
     seconds: float
     users: int
@@ -17,59 +17,59 @@ class Stage:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What a run is held to."""
+    """The limits that a run must stay below."""
 
     p95_ms: float = 100.0
     errors_percent: float = 0.1
-    # Only where a run is long enough to tell growth from warming up.
+    # None unless the run is long enough to tell a memory leak from warm-up.
     memory_mb_per_hour: float | None = None
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A load, and what it is held to."""
+    """A load, the projects that it needs and its thresholds. `user` is a class of `load.users`."""
 
     name: str
-    says: str
+    description: str
     stages: tuple[Stage, ...]
     user: str = "RealisticUser"
-    # The plans of the projects that are made for it.
+    # One project is created for each of these plans.
     plans: tuple[str, ...] = PRO_AND_FIVE_ENTERPRISE
     thresholds: Thresholds = Thresholds()
 
     @property
     def seconds(self) -> float:
-        """How long it loads."""
+        """The duration of all stages."""
         return sum(stage.seconds for stage in self.stages)
 
-    def lasting(self, seconds: float) -> "Profile":
-        """The same, with every stage stretched or shortened so that all of them last this long."""
+    def with_duration(self, seconds: float) -> "Profile":
+        """A copy whose stages are stretched or shortened to last `seconds` together."""
         factor = seconds / self.seconds
         stages = (dataclasses.replace(stage, seconds=stage.seconds * factor) for stage in self.stages)
         return dataclasses.replace(self, stages=tuple(stages))
 
-    def held_to(self, p95_ms: float) -> "Profile":
-        """The same, with another threshold."""
+    def with_p95_threshold(self, p95_ms: float) -> "Profile":
+        """A copy with another threshold for p95."""
         return dataclasses.replace(self, thresholds=dataclasses.replace(self.thresholds, p95_ms=p95_ms))
 
 
-def _steady(name: str, says: str, users: int, seconds: float, **special: object) -> Profile:
-    # Ten seconds, or a fifth of a short run, until everybody is there.
+def _constant(name: str, description: str, users: int, seconds: float, **options: object) -> Profile:
+    # All users start within ten seconds, or within a fifth of a short run.
     spawn_rate = users / min(10.0, seconds / 5)
-    return Profile(name, says, (Stage(seconds, users, spawn_rate),), **special)
+    return Profile(name, description, (Stage(seconds, users, spawn_rate),), **options)
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        _steady("smoke", "a few visitors for a moment, to see whether it works at all", 10, 20),
-        _steady("load-50-users", "an ordinary day", 50, 90),
-        _steady("load-100-users", "a good day", 100, 90),
-        _steady("sustained-10m", "an ordinary day for ten minutes", 50, 600),
-        _steady("realistic-1000-users", "more than the pro project's plan allows", 1000, 180),
-        _steady(
+        _constant("smoke", "a few visitors for a short time: a quick check that everything works", 10, 20),
+        _constant("load-50-users", "normal traffic", 50, 90),
+        _constant("load-100-users", "busy traffic", 100, 90),
+        _constant("sustained-10m", "normal traffic for ten minutes", 50, 600),
+        _constant("realistic-1000-users", "more traffic than the plan of the pro project allows", 1000, 180),
+        _constant(
             "stress",
-            "batches of 200 events from ten senders that never wait",
+            "batches of 200 events from ten senders without pauses",
             10,
             60,
             user="StressUser",
@@ -77,12 +77,12 @@ PROFILES = {
         ),
         Profile(
             "spike",
-            "from 10 visitors to 200 at once, and back",
+            "a sudden rise from 10 to 200 visitors, and back to 10",
             (Stage(30, 10, 10), Stage(60, 200, 200), Stage(30, 10, 200)),
         ),
-        _steady(
+        _constant(
             "soak",
-            "few visitors for a long time, to see whether memory grows",
+            "a few visitors for a long time, to find memory leaks",
             20,
             3600,
             thresholds=Thresholds(memory_mb_per_hour=10.0),

@@ -1,20 +1,21 @@
-"""A run, told in Markdown."""
+"""Formats the result of a run as Markdown."""
 
-from load.checks import Check, verdict
-from load.result import Result
+from load.checks import Check, none_failed
+from load.result import RunResult
 
 
-def markdown(result: Result) -> str:
-    """The whole of summary.md."""
-    passed = "PASSED" if verdict(result.checks) else "FAILED"
+def markdown(result: RunResult) -> str:
+    """The text of `summary.md`."""
+    outcome = "PASSED" if none_failed(result.checks) else "FAILED"
     parts = [
-        f"# {result.profile}: {passed}",
-        f"{result.says.capitalize()}. Up to {result.users} {result.user}s, {result.seconds:g} s, began {result.began}. "
-        f"On {result.machine}.",
+        f"# {result.profile}: {outcome}",
+        f"{result.says[:1].upper()}{result.says[1:]}. Up to {result.users} {result.user}s for {result.seconds:g} s, "
+        f"started {result.began}. On {result.machine}.",
         checks_table(result.checks),
-        figures_table([result]),
+        metrics_table([result]),
         plans_table(result),
-        "429 is the plan at work, and no failure. Latency is that of accepted batches, as Locust sees it.",
+        "A 429 answer means that a plan is at its limit; it does not count as a failure. Latency is that of accepted batches, "
+        "measured by Locust.",
     ]
     if result.memory:
         parts.append(memory_table(result))
@@ -22,13 +23,13 @@ def markdown(result: Result) -> str:
 
 
 def checks_table(checks: list[Check]) -> str:
-    """What was judged."""
+    """One row for each check."""
     words = {True: "passed", False: "**FAILED**", None: "not made"}
-    return table(["check", "", "seen"], [[check.name, words[check.passed], check.says] for check in checks])
+    return table(["check", "result", "details"], [[check.name, words[check.passed], check.says] for check in checks])
 
 
-def figures_table(results: list[Result]) -> str:
-    """Requests, latency and events."""
+def metrics_table(results: list[RunResult]) -> str:
+    """Requests, latency and events, one row for each run."""
     head = ["profile", "requests", "429", "failures", "p50 ms", "p95 ms", "p99 ms", "events/s", "events", "drained"]
     rows = [
         [
@@ -36,7 +37,7 @@ def figures_table(results: list[Result]) -> str:
             f"{result.requests:,}",
             f"{result.over_plan:,}",
             f"{result.failures:,}",
-            *(shown(value) for value in (result.p50_ms, result.p95_ms, result.p99_ms)),
+            *(format_ms(value) for value in (result.p50_ms, result.p95_ms, result.p99_ms)),
             f"{result.events_per_s:,.0f}",
             f"{result.events:,}",
             "never" if result.drained_s is None else f"in {result.drained_s:.1f} s",
@@ -46,8 +47,8 @@ def figures_table(results: list[Result]) -> str:
     return table(head, rows)
 
 
-def plans_table(result: Result) -> str:
-    """The rate seen, beside the one that the plan predicts."""
+def plans_table(result: RunResult) -> str:
+    """Actual and predicted rates, one row for each project."""
     head = ["project", "plan", "accepted", "429", "429 predicted", "accepted/min", "predicted"]
     rows = [
         [
@@ -64,23 +65,23 @@ def plans_table(result: Result) -> str:
     return table(head, rows)
 
 
-def memory_table(result: Result) -> str:
-    """Resident memory of the programs."""
+def memory_table(result: RunResult) -> str:
+    """Resident memory, one row for each program."""
     rows = [
         [name, f"{first:.1f} MB", f"{last:.1f} MB", "" if growth is None else f"{growth:+.1f} MB/h"]
         for name, (first, last, growth) in result.memory.items()
     ]
-    return table(["program", "resident at first", "at last", "growth after warming up"], rows)
+    return table(["program", "resident memory at start", "at end", "growth after warm-up"], rows)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """A table of Markdown."""
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines)
 
 
-def shown(milliseconds: float | None) -> str:
-    """With the digits that mean something."""
+def format_ms(milliseconds: float | None) -> str:
+    """One decimal below 100 ms, none above; "-" without a value."""
     if milliseconds is None:
         return "-"
     return f"{milliseconds:.1f}" if milliseconds < 100 else f"{milliseconds:.0f}"

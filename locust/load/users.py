@@ -1,7 +1,7 @@
-"""Who loads: users as Locust runs them, and the ledger they keep.
+"""The users that Locust runs, and the ledger of their requests.
 
-Runs inside Locust's processes, of which there may be several: when the load is over, those that send report their ledgers to the
-one that leads, which adds them up and writes them down.
+This module runs inside Locust's processes. With several processes, each worker process sends its ledger to
+the master process when the load ends. The master process adds the ledgers up and writes them to one file.
 """
 
 import json
@@ -23,9 +23,9 @@ from load.ledger import ACCEPTED, OVER_PLAN, Ledger
 
 PATH = "/v1/events"
 STRESS_EVENTS = 200
-# Messages between the processes of Locust.
-OVER, REPORTED = "millrace_over", "millrace_ledger"
-# Beyond the time that users have to finish.
+# Messages between Locust processes: "the load has ended" to the workers, and their ledgers to the master.
+LOAD_ENDED, LEDGER = "millrace_load_ended", "millrace_ledger"
+# How long the master waits for ledgers, in addition to the time that users have to finish.
 COLLECT_GRACE_S = 30
 
 KEYS = [key.strip() for key in os.environ.get("MILLRACE_KEYS", "").split(",") if key.strip()]
@@ -33,38 +33,38 @@ STAGES = json.loads(os.environ.get("LOAD_STAGES", "[]"))
 LEDGER_FILE = os.environ.get("LOAD_LEDGER")
 
 ledger = Ledger()
-_reported: set[str] = set()
-_turn = count(random.randrange(1_000))
+_reported_workers: set[str] = set()
+_next_key = count(random.randrange(1_000))
 
 
-class Sender(FastHttpUser):
-    """What all users do: post a batch, and write down what became of it."""
+class BatchUser(FastHttpUser):
+    """The base of all users: posts batches and records the answers in the ledger."""
 
     abstract = True
-    # A request that Locust repeated by itself would stand in nobody's ledger.
+    # The ledger would not contain requests that Locust repeats by itself.
     max_retries = 0
     connection_timeout = 10.0
     network_timeout = 30.0
 
     def on_start(self) -> None:
-        """Takes a key, in turn."""
+        """Takes the next key; users share the keys in turn."""
         if not KEYS:
-            raise SystemExit("MILLRACE_KEYS is not set: make one with `millrace project create shop --plan pro`")
-        self.project = next(_turn) % len(KEYS)
+            raise SystemExit("MILLRACE_KEYS is not set; create a key with `millrace project create shop --plan pro`")
+        self.project = next(_next_key) % len(KEYS)
         self.headers = {"Authorization": f"Bearer {KEYS[self.project]}", "Content-Type": "application/json"}
-        self.chance = random.Random()
-        self.subject = f"visitor-{self.chance.randrange(100_000)}"
-        self.repeater = Repeater(self.chance)
+        self.rng = random.Random()
+        self.subject = f"visitor-{self.rng.randrange(100_000)}"
+        self.repeater = Repeater(self.rng)
 
     def stop(self, force: bool = False) -> bool:
-        """Lets a wait end before the user does: one that is killed while it wakes up is killed inside its next request."""
+        """Lets a waiting user end after its wait. Locust would kill it, possibly inside its next request."""
         if self._state == LOCUST_STATE_WAITING and not force:
             self._state = LOCUST_STATE_RUNNING
         return super().stop(force)
 
     def post_batch(self, batch: list[Event]) -> None:
-        """Sends it, a few of its events replaced by such as were accepted before."""
-        duplicates = self.repeater.spoil(batch)
+        """Posts a batch, with a few events replaced by events that were accepted before."""
+        duplicates = self.repeater.insert_duplicates(batch)
         sent_s = time.time()
         ledger.sent(self.project, len(batch))
         with self.client.post(PATH, data=body(batch), headers=self.headers, catch_response=True) as answer:
@@ -83,76 +83,76 @@ class Sender(FastHttpUser):
                 answer.failure(reason)
 
 
-class RealisticUser(Sender):
-    """A visitor: 5 to 15 events of the funnel at a time, as an SDK that collects for a moment posts them."""
+class RealisticUser(BatchUser):
+    """A visitor whose SDK posts 5 to 15 events of the funnel at a time, with pauses of 1 to 3 seconds."""
 
     wait_time = between(1, 3)
 
     @task
     def visit(self) -> None:
-        """A part of a visit."""
-        self.post_batch(visit(self.subject, self.chance.randint(5, 15), self.chance))
+        """Posts the next events of the visit."""
+        self.post_batch(visit(self.subject, self.rng.randint(5, 15), self.rng))
 
 
-class StressUser(Sender):
-    """A server that collects for many visitors: 200 events at a time, and the next as soon as there is an answer."""
+class StressUser(BatchUser):
+    """A server that posts the events of many visitors: 200 at a time, without pauses."""
 
     wait_time = constant(0)
 
     @task
     def flush(self) -> None:
-        """A full batch."""
-        batch = [event(self.chance.choice(FUNNEL), self.subject, self.chance) for _ in range(STRESS_EVENTS)]
+        """Posts a full batch."""
+        batch = [event(self.rng.choice(FUNNEL), self.subject, self.rng) for _ in range(STRESS_EVENTS)]
         self.post_batch(batch)
 
 
 if STAGES:
 
     class Stages(LoadTestShape):
-        """The stages of a profile, one after the other."""
+        """Runs the stages of the profile one after the other."""
 
         def tick(self) -> tuple[int, float] | None:
-            """How many users there are now; None is the end."""
-            left = self.get_run_time()
+            """The number of users and the spawn rate at this time; None ends the load."""
+            elapsed = self.get_run_time()
             for stage in STAGES:
-                if left < stage["seconds"]:
+                if elapsed < stage["seconds"]:
                     return stage["users"], stage["spawn_rate"]
-                left -= stage["seconds"]
+                elapsed -= stage["seconds"]
             if isinstance(self.runner, MasterRunner):
-                _collect(self.runner)
+                _collect_ledgers(self.runner)
             return None
 
 
-def _end_and_report(environment: Environment, **_: object) -> None:
-    """In a process that sends: everybody finishes, and the ledger goes to the one that leads."""
+def _stop_and_send_ledger(environment: Environment, **_: object) -> None:
+    """In a worker process: lets the users finish, then sends the ledger to the master."""
     environment.runner.stop()
-    environment.runner.send_message(REPORTED, ledger.take())
+    environment.runner.send_message(LEDGER, ledger.take())
 
 
-def _take_up(msg: Message, **_: object) -> None:
+def _add_worker_ledger(msg: Message, **_: object) -> None:
     ledger.add(Ledger.from_json(msg.data))
-    _reported.add(msg.node_id)
+    _reported_workers.add(msg.node_id)
 
 
-def _collect(runner: MasterRunner) -> None:
-    """Locust waits half a second for last reports, and users may need longer to finish what they have begun."""
-    wanted = runner.worker_count
-    runner.send_message(OVER)
+def _collect_ledgers(runner: MasterRunner) -> None:
+    """In the master process: waits for all ledgers, because Locust itself waits only half a second."""
+    workers = runner.worker_count
+    runner.send_message(LOAD_ENDED)
     with gevent.Timeout(runner.environment.stop_timeout + COLLECT_GRACE_S, False):
-        while len(_reported) < wanted:
+        while len(_reported_workers) < workers:
             gevent.sleep(0.05)
 
 
 @events.init.add_listener
-def _keep_one_ledger(environment: Environment, **_: object) -> None:
+def _set_up_ledger(environment: Environment, **_: object) -> None:
     runner = environment.runner
     if isinstance(runner, WorkerRunner):
-        runner.register_message(OVER, _end_and_report, concurrent=True)
+        runner.register_message(LOAD_ENDED, _stop_and_send_ledger, concurrent=True)
         return
     if isinstance(runner, MasterRunner):
-        runner.register_message(REPORTED, _take_up)
+        runner.register_message(LEDGER, _add_worker_ledger)
 
     @environment.events.quit.add_listener
-    def _write(exit_code: int, **_: object) -> None:
+    def _write_ledger(exit_code: int, **_: object) -> None:
         if LEDGER_FILE is not None:
             Path(LEDGER_FILE).write_text(json.dumps(ledger.to_json()), encoding="utf-8")

@@ -1,6 +1,6 @@
-"""The gate itself, against the real programs: it passes what is well, and fails what is not, with the reason.
+"""`locust/run` against the real programs: a healthy run passes, and a broken run fails with the reason.
 
-Nothing here judges latency, except where it is meant to fail: the machine of a test is shared.
+Only the test in which it must fail judges latency, because other programs use the machine during tests.
 """
 
 import json
@@ -15,45 +15,45 @@ from pathlib import Path
 
 import pytest
 
-from load.operator import PROJECT, Operator, find_program
+from load.millrace_cli import ROOT, MillraceCli, find_program
 from load.stack import Stack, postgres_program
 
-RUN = PROJECT / "locust" / "run"
+RUN = ROOT / "locust" / "run"
 SHORT = ("--minutes", "0.1", "--no-latency")
 DEADLINE_S = 120.0
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A run of the command."""
+class FinishedRun:
+    """A finished run of the command."""
 
     code: int
-    says: str
+    output: str
     folder: Path
 
     @property
     def result(self) -> dict:
-        """What it has found."""
+        """The content of result.json."""
         return json.loads((self.folder / "result.json").read_text())
 
     def check(self, name: str) -> dict:
-        """One of its checks."""
+        """One check of the result."""
         return next(check for check in self.result["checks"] if check["name"] == name)
 
 
 @pytest.fixture
 def stack() -> Iterator[Stack]:
-    """A throw-away installation, which the test may spoil."""
+    """A temporary installation, which the test may damage."""
     with Stack() as running:
         yield running
 
 
-def run(folder: Path, *arguments: str, variables: Mapping[str, str] | None = None) -> Ended:
-    """The command as people give it."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+def run(folder: Path, *arguments: str, variables: Mapping[str, str] | None = None) -> FinishedRun:
+    """Runs the command, with only the given variables."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     finished = subprocess.run(
         [str(RUN), *arguments, "--out", str(folder)],
-        env=kept | dict(variables or {}),
+        env=inherited | dict(variables or {}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -61,29 +61,29 @@ def run(folder: Path, *arguments: str, variables: Mapping[str, str] | None = Non
         timeout=600,
         check=False,
     )
-    return Ended(finished.returncode, finished.stdout, folder)
+    return FinishedRun(finished.returncode, finished.stdout, folder)
 
 
-def run_on(stack: Stack, folder: Path, *arguments: str) -> Ended:
-    """Against an installation that is there, with projects made for the run."""
+def run_on(stack: Stack, folder: Path, *arguments: str) -> FinishedRun:
+    """Runs the command against a running installation, in which it creates projects."""
     return run(folder, *arguments, "--host", stack.host, variables=stack.variables)
 
 
 def sql(stack: Stack, statement: str) -> str:
-    """What the database says."""
+    """The output of one SQL statement."""
     command = [postgres_program("psql"), stack.variables["DATABASE_URL"], "-XAtqc", statement]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def when(is_so: Callable[[], bool], then: Callable[[], object]) -> threading.Thread:
-    """Does something as soon as something is so, beside the run."""
+def when(condition: Callable[[], bool], action: Callable[[], object]) -> threading.Thread:
+    """Waits in a thread until the condition is true, then runs the action."""
 
     def wait() -> None:
         deadline = time.monotonic() + DEADLINE_S
-        while not is_so():
-            assert time.monotonic() < deadline, "what was waited for never came"
+        while not condition():
+            assert time.monotonic() < deadline, "timed out waiting for the condition"
             time.sleep(0.05)
-        then()
+        action()
 
     thread = threading.Thread(target=wait)
     thread.start()
@@ -91,95 +91,95 @@ def when(is_so: Callable[[], bool], then: Callable[[], object]) -> threading.Thr
 
 
 def has_events(stack: Stack) -> bool:
-    """Whether the run has begun to store."""
+    """Whether the run has stored some events."""
     return int(sql(stack, "SELECT count(*) FROM events")) > 20
 
 
-def test_the_smoke_profile_passes_with_one_command_and_leaves_everything_that_was_promised(tmp_path: Path) -> None:
-    ended = run(tmp_path, "smoke", "--stack", "--no-latency")
-    assert ended.code == 0, ended.says
-    result = ended.result
-    verdicts = {check["name"]: check["passed"] for check in result["checks"]}
+def test_the_smoke_profile_passes_and_writes_all_result_files(tmp_path: Path) -> None:
+    finished = run(tmp_path, "smoke", "--stack", "--no-latency")
+    assert finished.code == 0, finished.output
+    result = finished.result
+    outcomes = {check["name"]: check["passed"] for check in result["checks"]}
     passed = dict.fromkeys(("locust", "errors", "plans", "conservation", "audit"), True)
-    assert verdicts == passed | {"p95": None}, "everything was looked at, and latency is not called passed"
+    assert outcomes == passed | {"p95": None}, "every check except latency is made and passes"
     assert result["requests"] > 20 and result["failures"] == 0 and result["over_plan"] == 0
     assert result["p50_ms"] <= result["p95_ms"] <= result["p99_ms"]
     assert [project["plan"] for project in result["projects"]] == ["pro", *["enterprise"] * 5]
     assert set(result["memory"]) == {"ingest-api", "stream-worker"}
     summary = (tmp_path / "summary.md").read_text()
     assert summary.startswith("# smoke: PASSED") and "429 predicted" in summary
-    left = {file.name for file in tmp_path.iterdir()}
-    pictures = {"latency.svg", "rate.svg", "memory.svg", "backlog.svg"}
-    assert left >= {"locust_stats.csv", "locust_stats_history.csv", "samples.csv", "report.html"} | pictures
+    files = {file.name for file in tmp_path.iterdir()}
+    plots = {"latency.svg", "rate.svg", "memory.svg", "backlog.svg"}
+    assert files >= {"locust_stats.csv", "locust_stats_history.csv", "samples.csv", "report.html"} | plots
 
 
-def test_a_broken_threshold_fails_the_run_by_its_name(stack: Stack, tmp_path: Path) -> None:
-    ended = run_on(stack, tmp_path, "smoke", "--minutes", "0.1", "--p95-ms", "0.001")
-    assert ended.code == 1, ended.says
-    assert ended.check("p95")["passed"] is False
-    assert "| p95 | **FAILED** |" in ended.says and "# smoke: FAILED" in ended.says
+def test_an_exceeded_threshold_fails_the_run_and_is_named(stack: Stack, tmp_path: Path) -> None:
+    finished = run_on(stack, tmp_path, "smoke", "--minutes", "0.1", "--p95-ms", "0.001")
+    assert finished.code == 1, finished.output
+    assert finished.check("p95")["passed"] is False
+    assert "| p95 | **FAILED** |" in finished.output and "# smoke: FAILED" in finished.output
 
 
 def test_one_lost_event_fails_the_run(stack: Stack, tmp_path: Path) -> None:
-    one = "SELECT project_id, timestamp, event_id FROM events LIMIT 1"
-    lose = f"DELETE FROM events WHERE (project_id, timestamp, event_id) IN ({one})"
-    losing = when(lambda: has_events(stack), lambda: sql(stack, lose))
-    ended = run_on(stack, tmp_path, "smoke", *SHORT)
-    losing.join()
-    assert ended.code == 1, ended.says
-    assert ended.check("audit")["passed"] is False
-    assert "1 missing" in ended.check("audit")["says"]
+    one_event = "SELECT project_id, timestamp, event_id FROM events LIMIT 1"
+    delete = f"DELETE FROM events WHERE (project_id, timestamp, event_id) IN ({one_event})"
+    deleting = when(lambda: has_events(stack), lambda: sql(stack, delete))
+    finished = run_on(stack, tmp_path, "smoke", *SHORT)
+    deleting.join()
+    assert finished.code == 1, finished.output
+    assert finished.check("audit")["passed"] is False
+    assert "1 missing" in finished.check("audit")["says"]
 
 
-def test_events_that_are_never_stored_fail_the_run_by_its_own_ledger(stack: Stack, tmp_path: Path) -> None:
+def test_a_stopped_worker_fails_conservation(stack: Stack, tmp_path: Path) -> None:
     worker = stack.processes["stream-worker"]
     stopping = when(lambda: has_events(stack), lambda: worker.send_signal(signal.SIGSTOP))
     try:
-        ended = run_on(stack, tmp_path, "smoke", *SHORT, "--patience", "3")
+        finished = run_on(stack, tmp_path, "smoke", *SHORT, "--patience", "3")
     finally:
         stopping.join()
         worker.send_signal(signal.SIGCONT)
-    assert ended.code == 1, ended.says
-    assert ended.check("conservation")["passed"] is False
-    assert "missing" in ended.check("conservation")["says"]
+    assert finished.code == 1, finished.output
+    assert finished.check("conservation")["passed"] is False
+    assert "missing" in finished.check("conservation")["says"]
 
 
 def test_a_stopped_api_fails_the_run(stack: Stack, tmp_path: Path) -> None:
     stopping = when(lambda: has_events(stack), stack.processes["ingest-api"].kill)
-    ended = run_on(stack, tmp_path, "smoke", *SHORT)
+    finished = run_on(stack, tmp_path, "smoke", *SHORT)
     stopping.join()
-    assert ended.code == 1, ended.says
-    assert ended.check("errors")["passed"] is False
-    assert "the service cannot be asked" in ended.check("conservation")["says"]
+    assert finished.code == 1, finished.output
+    assert finished.check("errors")["passed"] is False
+    assert "usage cannot be read" in finished.check("conservation")["says"]
 
 
-def test_429s_are_no_failures_and_as_many_as_the_plan_predicts(stack: Stack, tmp_path: Path) -> None:
+def test_429_answers_are_not_failures_and_match_the_prediction(stack: Stack, tmp_path: Path) -> None:
     program = find_program("millrace", None)
     assert program is not None
     plan = ["plan", "set", "tiny", "--requests-per-minute", "60", "--burst", "3"]
     subprocess.run([str(program), *plan], env=stack.variables, check=True, capture_output=True)
-    key = Operator(program, stack.variables).create_project("crowded", "tiny")
-    ended = run(tmp_path, "smoke", *SHORT, "--host", stack.host, variables=stack.variables | {"MILLRACE_KEYS": key})
-    assert ended.code == 0, ended.says
-    assert ended.result["over_plan"] > 0, "ten visitors are more than one request a second"
-    assert ended.result["failures"] == 0
-    assert ended.check("plans")["passed"] is True
+    key = MillraceCli(program, stack.variables).create_project("crowded", "tiny")
+    finished = run(tmp_path, "smoke", *SHORT, "--host", stack.host, variables=stack.variables | {"MILLRACE_KEYS": key})
+    assert finished.code == 0, finished.output
+    assert finished.result["over_plan"] > 0, "ten visitors send more than one request per second"
+    assert finished.result["failures"] == 0
+    assert finished.check("plans")["passed"] is True
 
 
-def test_several_processes_of_locust_keep_one_ledger(stack: Stack, tmp_path: Path) -> None:
-    ended = run_on(stack, tmp_path, "smoke", *SHORT, "--processes", "2")
-    assert ended.code == 0, ended.says
-    assert ended.result["events"] > 0
-    assert ended.check("conservation")["passed"] is True
+def test_several_locust_processes_share_one_ledger(stack: Stack, tmp_path: Path) -> None:
+    finished = run_on(stack, tmp_path, "smoke", *SHORT, "--processes", "2")
+    assert finished.code == 0, finished.output
+    assert finished.result["events"] > 0
+    assert finished.check("conservation")["passed"] is True
 
 
-def test_whoever_has_no_key_is_told_what_to_set(tmp_path: Path) -> None:
-    ended = run(tmp_path, "smoke", "--host", "http://127.0.0.1:9")
-    assert ended.code == 2
-    assert "MILLRACE_KEYS" in ended.says
+def test_a_run_without_keys_names_the_variable_to_set(tmp_path: Path) -> None:
+    finished = run(tmp_path, "smoke", "--host", "http://127.0.0.1:9")
+    assert finished.code == 2
+    assert "MILLRACE_KEYS" in finished.output
 
 
-def test_a_service_that_is_not_there_is_no_pass(tmp_path: Path) -> None:
-    ended = run(tmp_path, "smoke", "--host", "http://127.0.0.1:9", variables={"MILLRACE_KEYS": "mk_none"})
-    assert ended.code == 2
-    assert "127.0.0.1:9" in ended.says
+def test_a_service_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
+    finished = run(tmp_path, "smoke", "--host", "http://127.0.0.1:9", variables={"MILLRACE_KEYS": "mk_none"})
+    assert finished.code == 2
+    assert "127.0.0.1:9" in finished.output

@@ -1,4 +1,4 @@
-"""What is written down while sending."""
+"""The ledger of the load generator, and the events that it sends."""
 
 import json
 import random
@@ -9,7 +9,7 @@ from load.events import FUNNEL, Repeater, body, visit
 from load.ledger import Ledger, round_us
 
 
-def test_the_ledgers_of_two_processes_are_one_when_added_up() -> None:
+def test_the_ledgers_of_two_processes_add_up_to_one() -> None:
     together, first, second = Ledger(), Ledger(), Ledger()
     for ledger in (together, first):
         ledger.sent(0, 10)
@@ -23,13 +23,13 @@ def test_the_ledgers_of_two_processes_are_one_when_added_up() -> None:
         ledger.failed(0, 6, 400, "400: invalid_json")
     received = Ledger()
     for part in (first, second):
-        # As it goes over the wire between processes.
+        # The format in which Locust processes send it.
         received.add(Ledger.from_json(json.loads(json.dumps(part.take()))))
     assert received.to_json() == together.to_json()
-    assert first.to_json() == {}, "what was reported once is not reported again"
+    assert first.to_json() == {}, "sums are sent only once"
 
 
-def test_what_had_no_answer_may_be_stored_and_what_was_refused_may_not() -> None:
+def test_unanswered_and_5xx_events_are_unknown_and_4xx_events_are_not() -> None:
     ledger = Ledger()
     for project in range(4):
         ledger.sent(project, 10)
@@ -40,13 +40,13 @@ def test_what_had_no_answer_may_be_stored_and_what_was_refused_may_not() -> None
     assert ledger.total().batches_failed == 4
 
 
-def test_latency_is_kept_with_three_digits() -> None:
+def test_latency_is_rounded_to_three_digits() -> None:
     assert [round_us(value) for value in (0.2, 7, 123, 1_234, 98_765, 1_234_567)] == [1, 7, 123, 1_230, 98_800, 1_230_000]
 
 
-def test_a_visit_begins_at_the_head_of_the_funnel_and_follows_it() -> None:
+def test_a_visit_starts_at_the_first_step_of_the_funnel_and_follows_it() -> None:
     sent = json.loads(body(visit("visitor-1", 200, random.Random(1))))
-    assert len({uuid.UUID(event["id"]) for event in sent["events"]}) == 200, "every one has an id of its own"
+    assert len({uuid.UUID(event["id"]) for event in sent["events"]}) == 200, "every id is unique"
     names = [event["name"] for event in sent["events"]]
     assert names[0] == FUNNEL[0]
     steps = [FUNNEL.index(after) - FUNNEL.index(before) for before, after in pairwise(names)]
@@ -54,13 +54,13 @@ def test_a_visit_begins_at_the_head_of_the_funnel_and_follows_it() -> None:
     assert set(names) == set(FUNNEL)
 
 
-def test_only_what_was_accepted_before_is_sent_again_and_every_one_is_counted() -> None:
-    chance = random.Random(1)
-    repeater = Repeater(chance, share=0.2)
-    first = visit("visitor-1", 10, chance)
-    assert repeater.spoil(first) == 0
+def test_only_accepted_events_are_sent_again_and_they_are_counted() -> None:
+    rng = random.Random(1)
+    repeater = Repeater(rng, share=0.2)
+    first = visit("visitor-1", 10, rng)
+    assert repeater.insert_duplicates(first) == 0
     repeater.remember(first)
-    second = visit("visitor-1", 100, chance)
-    replaced = repeater.spoil(second)
+    second = visit("visitor-1", 100, rng)
+    replaced = repeater.insert_duplicates(second)
     assert replaced > 0
     assert replaced == sum(event in first for event in second)

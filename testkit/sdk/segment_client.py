@@ -1,10 +1,10 @@
-"""Sends 1,000 mixed calls with the official Segment SDK, and writes down what the SDK was told.
+"""Makes 1,000 different calls of the official Segment SDK and writes the events that the database must contain.
 
-usage: segment_client.py HOST WRITE_KEY TOLD_FILE
+usage: segment_client.py HOST WRITE_KEY EXPECTED_FILE
 
-TOLD_FILE becomes a JSON array with one object for each call: the id, name, subject, timestamp, properties and the
-part of the context that must be found in the database. What is expected is worked out here, from the arguments of
-the call, never from what the SDK made of them.
+EXPECTED_FILE becomes a JSON array with one object for each call: id, name, subject, timestamp, properties and the
+expected part of the context. The expected values are derived from the arguments of the call, never from the
+request that the SDK sends.
 """
 
 import json
@@ -16,10 +16,10 @@ from decimal import Decimal
 from segment.analytics.client import Client
 
 CALLS = 1_000
-# The SDK sends whole milliseconds, so that is what it is told.
+# In whole milliseconds, because the SDK sends no smaller units.
 START = datetime.now(timezone.utc).replace(microsecond=123_000) - timedelta(hours=20)
 
-# Property values of every kind a caller may have, each with what must be in the database.
+# Property values of every supported kind, each with the value that the database must contain.
 VALUES = [
     ("plain", "plain"),
     ("", ""),
@@ -41,22 +41,22 @@ VALUES = [
 ]
 
 
-def fill(index):
-    """Properties of one call, and what is expected of them; some calls have none at all."""
+def make_properties(index):
+    """The properties of one call, and the expected stored properties. Some calls have no properties."""
     if index % 40 == 0:
         return {}, {}
-    told, expected = {"index": index}, {"index": index}
-    for place in range(index % 4 + 1):
-        value, stored = VALUES[(index + place * 5) % len(VALUES)]
-        told[f"p{place}"], expected[f"p{place}"] = value, stored
-    return told, expected
+    properties, expected = {"index": index}, {"index": index}
+    for offset in range(index % 4 + 1):
+        value, stored = VALUES[(index + offset * 5) % len(VALUES)]
+        properties[f"p{offset}"], expected[f"p{offset}"] = value, stored
+    return properties, expected
 
 
 def call(client, index):
-    """Makes one call and returns what must come of it."""
+    """Makes one call and returns the event that must be stored."""
     kind = ("track", "identify", "page", "screen", "group", "alias")[index % 6]
-    told, expected = fill(index)
-    # Ids are UUIDs, or what other SDKs of the family make.
+    properties, expected = make_properties(index)
+    # Most ids are UUIDs; the others have the format of other Segment SDKs.
     message_id = str(uuid.uuid4()) if index % 5 else f"node-next-{index}-{uuid.uuid4()}"
     common = {"message_id": message_id, "integrations": {"All": index % 2 == 0}}
     if index % 10:
@@ -64,7 +64,7 @@ def call(client, index):
     context = {"ip": f"10.0.0.{index % 256}", "campaign": {"name": "été"}} if index % 3 == 0 else {}
     common["context"] = dict(context)
     user, anonymous = (f"user-{index % 50}", None) if index % 7 else (None, f"anonymous-{index % 50}")
-    rest = {"type": kind, "integrations": common["integrations"]}
+    segment = {"type": kind, "integrations": common["integrations"]}
     name = f"${kind}"
     if kind == "alias":
         user = f"user-{index}"
@@ -74,16 +74,16 @@ def call(client, index):
         common.update(user_id=user, anonymous_id=anonymous)
         if kind == "track":
             name = ("Order Completed", "Seite geöffnet", "購入")[index % 3]
-            client.track(event=name, properties=told, **common)
+            client.track(event=name, properties=properties, **common)
         elif kind == "identify":
-            client.identify(traits=told, **common)
+            client.identify(traits=properties, **common)
         elif kind == "group":
-            rest["groupId"] = f"group-{index % 9}"
-            client.group(group_id=rest["groupId"], traits=told, **common)
+            segment["groupId"] = f"group-{index % 9}"
+            client.group(group_id=segment["groupId"], traits=properties, **common)
         else:
-            rest["name"], rest["category"] = f"Page {index % 11}", "docs"
+            segment["name"], segment["category"] = f"Page {index % 11}", "docs"
             send = client.page if kind == "page" else client.screen
-            send(name=rest["name"], category=rest["category"], properties=told, **common)
+            send(name=segment["name"], category=segment["category"], properties=properties, **common)
     timestamp = common.get("timestamp")
     return {
         "message_id": message_id,
@@ -91,20 +91,20 @@ def call(client, index):
         "subject": user or anonymous,
         "timestamp": timestamp and timestamp.isoformat(),
         "properties": expected,
-        "context": {**context, "library": {"name": "analytics-python", "version": "2.4.0"}, "segment": rest},
+        "context": {**context, "library": {"name": "analytics-python", "version": "2.4.0"}, "segment": segment},
     }
 
 
-def main(host, write_key, told_file):
+def main(host, write_key, expected_file):
     errors = []
-    client = Client(write_key, host=host, on_error=lambda error, items: errors.append(f"{len(items)} lost: {error}"))
-    told = [call(client, index) for index in range(CALLS)]
+    client = Client(write_key, host=host, on_error=lambda error, items: errors.append(f"{len(items)} events: {error}"))
+    expected = [call(client, index) for index in range(CALLS)]
     client.flush()
     client.shutdown()
-    with open(told_file, "w", encoding="utf-8") as file:
-        json.dump(told, file)
+    with open(expected_file, "w", encoding="utf-8") as file:
+        json.dump(expected, file)
     if errors:
-        sys.exit(f"the SDK gave up on events: {errors}")
+        sys.exit(f"error: the SDK did not deliver events: {errors}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""The service that is replaced: every request INSERTs its events, and answers when they are committed.
+"""A benchmark peer without a queue: each request INSERTs its events and is answered when they are committed.
 
-Written as its maintainers would: pydantic validates, asyncpg sends the whole batch as one prepared INSERT over arrays, which
-is faster than one statement an event, from a pool of 5 to 10 connections. It checks the key; it keeps no plans, no metering
-and no answer for a batch that comes twice, which spares it work that Millrace does.
+Written as such a service usually is: pydantic validates the events, and asyncpg sends a whole batch as one prepared
+INSERT over arrays, which is faster than one statement for each event. It has a pool of 5 to 10 connections. It does
+less work than Millrace: it checks the key, but it has no plans, no metering and no idempotent retries of a batch.
 
-Run by the benchmark: DATABASE_URL, API_KEY and PROJECT_ID tell it where and who.
+The benchmark starts it with DATABASE_URL, API_KEY and PROJECT_ID.
 """
 
 import json
@@ -76,5 +76,5 @@ async def post_events(batch: Batch, authorization: Annotated[str, Header()] = ""
 
 
 @app.get("/readyz")
-async def ready():
+async def readyz():
     return {"ready": True}

@@ -1,4 +1,4 @@
-"""Looks at the programs once a second while they are loaded: their memory, and how much waits."""
+"""Samples the memory of the programs and the backlog once a second while the load runs."""
 
 import csv
 import threading
@@ -16,48 +16,51 @@ BACKLOG = "millrace_backlog_events"
 
 @dataclass
 class Samples:
-    """What was seen, as (seconds since the beginning, value)."""
+    """Samples as (seconds since the start, value). Memory is in bytes, by program."""
 
     memory: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     backlog: list[tuple[float, float]] = field(default_factory=list)
 
 
-class Watch:
-    """Looking from `with` to its end. Programs are named by the address of their metrics, or also by their process."""
+class Monitor:
+    """Samples in a thread between the start and the end of a `with` block.
 
-    def __init__(self, metrics: Mapping[str, str], processes: Mapping[str, int]) -> None:
+    `metrics` are the URLs of metrics and `pids` the process ids on this machine, both by program.
+    """
+
+    def __init__(self, metrics: Mapping[str, str], pids: Mapping[str, int]) -> None:
         self._metrics = dict(metrics)
-        self._processes = dict(processes)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look_again_and_again, daemon=True)
+        self._pids = dict(pids)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample_until_stopped, daemon=True)
         self.samples = Samples()
 
     def __enter__(self) -> Self:
-        self._begun = time.monotonic()
+        self._started = time.monotonic()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stop.set()
         self._thread.join()
 
-    def _look_again_and_again(self) -> None:
-        while not self._over.wait(INTERVAL_S):
-            self._look()
+    def _sample_until_stopped(self) -> None:
+        while not self._stop.wait(INTERVAL_S):
+            self._sample()
 
-    def _look(self) -> None:
-        at = round(time.monotonic() - self._begun, 1)
-        for name in self._metrics | self._processes:
-            seen = scrape(self._metrics.get(name))
-            memory = resident_bytes(self._processes[name]) if name in self._processes else seen.get(RESIDENT)
+    def _sample(self) -> None:
+        at = round(time.monotonic() - self._started, 1)
+        for name in self._metrics | self._pids:
+            values = scrape(self._metrics.get(name))
+            memory = resident_bytes(self._pids[name]) if name in self._pids else values.get(RESIDENT)
             if memory is not None:
                 self.samples.memory.setdefault(name, []).append((at, memory))
-            if BACKLOG in seen:
-                self.samples.backlog.append((at, seen[BACKLOG]))
+            if BACKLOG in values:
+                self.samples.backlog.append((at, values[BACKLOG]))
 
 
 def scrape(url: str | None) -> dict[str, float]:
-    """The values without labels, or with one set of them, that matter here. A program that does not answer shows as a gap."""
+    """Reads the two sampled metrics, summed over their labels; empty when the program does not answer."""
     if url is None:
         return {}
     try:
@@ -74,7 +77,7 @@ def scrape(url: str | None) -> dict[str, float]:
 
 
 def resident_bytes(pid: int) -> float | None:
-    """Memory of a process of this machine."""
+    """The resident memory of a process on this machine; None when it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -84,7 +87,7 @@ def resident_bytes(pid: int) -> float | None:
 
 
 def write_csv(samples: Samples, file: Path) -> None:
-    """One line for each value seen."""
+    """Writes one line for each sample."""
     with file.open("w", newline="") as output:
         writer = csv.writer(output)
         writer.writerow(["seconds", "what", "value"])

@@ -1,31 +1,34 @@
-"""Percentiles and growth. No I/O."""
+"""Percentiles and memory growth. No I/O."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-MB = 1_000_000
-# Of less than this nobody can say what an hour would bring.
+BYTES_PER_MB = 1_000_000
+# A shorter run is too short to extrapolate its growth to an hour.
 GROWTH_SECONDS_MIN = 300
 
 
 def percentile(counts: Mapping[int, int], share: float) -> float | None:
-    """The smallest value that at least this share of all values does not exceed; None of nothing."""
+    """The smallest value that at least `share` of all values do not exceed; None without values.
+
+    `counts` maps each value to the number of times that it occurs.
+    """
     total = sum(counts.values())
     if total == 0:
         return None
-    seen = 0
+    counted = 0
     for value in sorted(counts):
-        seen += counts[value]
-        if seen >= share * total:
+        counted += counts[value]
+        if counted >= share * total:
             return float(value)
-    raise AssertionError("all values together are all values")
+    raise AssertionError("the share is greater than 1")
 
 
 def growth_mb_per_hour(samples: Sequence[tuple[float, float]]) -> float | None:
-    """How memory grows, of (seconds, bytes); None when there is too little to tell.
+    """Memory growth from samples of (seconds, bytes); None when there are too few samples.
 
-    The first quarter is warming up. The median of the second is compared with that of the last, so that neither a
-    peak nor a dip decides.
+    Ignores the first quarter, which is warm-up, and compares the median of the second quarter with that of
+    the last, so that single peaks and dips do not matter.
     """
     if len(samples) < 8 or samples[-1][0] - samples[0][0] < GROWTH_SECONDS_MIN:
         return None
@@ -36,4 +39,4 @@ def growth_mb_per_hour(samples: Sequence[tuple[float, float]]) -> float | None:
     if not early or not late:
         return None
     hours = 2 * quarter / 3600
-    return (median(late) - median(early)) / MB / hours
+    return (median(late) - median(early)) / BYTES_PER_MB / hours

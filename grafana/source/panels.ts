@@ -1,5 +1,5 @@
-// The parts that dashboards are put together from: one function for each kind of panel, and the layout. What a person sees of
-// all panels alike, such as colours, legends and levels, is decided here and nowhere else.
+// Builds dashboards: one function for each kind of panel, and the layout. Colors, legends, thresholds and
+// other settings that all panels share must be set here and nowhere else.
 
 import type {
   AnyPanel, BarGaugePanel, Link, Mappings, MillraceDashboard, PrometheusQuery, Query, Row, SqlQuery, StatPanel, TablePanel,
@@ -9,7 +9,7 @@ import { COMMON, POSTGRES, PROMETHEUS } from './variables.js';
 
 const GRID_WIDTH = 24;
 
-// Green, orange for a warning, red for what must not wait.
+// Green; orange from the warning level; red from the critical level.
 export const levels = (warning: number, critical: number): Thresholds => ({
   mode: 'absolute',
   steps: [
@@ -18,7 +18,7 @@ export const levels = (warning: number, critical: number): Thresholds => ({
     { color: 'red', value: critical },
   ],
 });
-// Red below, green from here on.
+// Red below the value, green from the value on.
 export const atLeast = (good: number): Thresholds => ({
   mode: 'absolute',
   steps: [
@@ -26,20 +26,20 @@ export const atLeast = (good: number): Thresholds => ({
     { color: 'green', value: good },
   ],
 });
-// A figure that is neither good nor bad.
-export const plain: Thresholds = { mode: 'absolute', steps: [{ color: 'blue', value: null }] };
+// For a value that is neither good nor bad.
+export const neutral: Thresholds = { mode: 'absolute', steps: [{ color: 'blue', value: null }] };
 
-// The levels of the alert rules.
+// The same levels as in the alert rules.
 export const LATENCY_LEVELS = levels(0.1, 0.5);
 export const ERROR_LEVELS = levels(0.01, 0.05);
 export const AGE_LEVELS = levels(1, 10);
 
-// A state of 1 or 0 in words.
+// Shows 1 and 0 as words.
 export const states = (one: string, zero: string): Mappings => [
   { type: 'value', options: { '1': { text: one, color: 'green', index: 0 }, '0': { text: zero, color: 'red', index: 1 } } },
 ];
-// A count that should be 0, in words.
-export const none = (good: string): Mappings => [{ type: 'value', options: { '0': { text: good, color: 'green', index: 0 } } }];
+// Shows a count of 0, which is good, as a word.
+export const zeroAs = (text: string): Mappings => [{ type: 'value', options: { '0': { text, color: 'green', index: 0 } } }];
 
 const runbookLink = (anchor: string): Link[] => [
   {
@@ -47,7 +47,7 @@ const runbookLink = (anchor: string): Link[] => [
     type: 'link',
     url: `\${runbook}#${anchor}`,
     icon: 'external link',
-    tooltip: 'What it means and what to do',
+    tooltip: 'Meaning, causes and actions',
     targetBlank: true,
     asDropdown: false,
     includeVars: false,
@@ -56,8 +56,8 @@ const runbookLink = (anchor: string): Link[] => [
   },
 ];
 
-// A course over time, asked of Prometheus.
-export const series = (legendFormat: string, expr: string): PrometheusQuery => ({
+// A PromQL query for values over time.
+export const rangeQuery = (legendFormat: string, expr: string): PrometheusQuery => ({
   refId: '',
   datasource: PROMETHEUS,
   editorMode: 'code',
@@ -67,13 +67,13 @@ export const series = (legendFormat: string, expr: string): PrometheusQuery => (
   range: true,
   instant: false,
 });
-// The figure of this moment, asked of Prometheus.
-export const instant = (legendFormat: string, expr: string): PrometheusQuery => {
-  const { interval: _, ...query } = series(legendFormat, expr);
+// A PromQL query for the current value.
+export const instantQuery = (legendFormat: string, expr: string): PrometheusQuery => {
+  const { interval: _, ...query } = rangeQuery(legendFormat, expr);
   return { ...query, range: false, instant: true };
 };
-// Rows, asked of PostgreSQL.
-export const rows = (rawSql: string): SqlQuery => ({
+// An SQL query for rows.
+export const sqlTable = (rawSql: string): SqlQuery => ({
   refId: '',
   datasource: POSTGRES,
   editorMode: 'code',
@@ -81,11 +81,11 @@ export const rows = (rawSql: string): SqlQuery => ({
   rawQuery: true,
   rawSql: rawSql.trim(),
 });
-// A course over time, asked of PostgreSQL: columns time, metric and value.
-export const course = (rawSql: string): SqlQuery => ({ ...rows(rawSql), format: 'time_series' });
+// An SQL query for values over time. Its columns must be time, metric and value.
+export const sqlTimeSeries = (rawSql: string): SqlQuery => ({ ...sqlTable(rawSql), format: 'time_series' });
 
-// What every panel says. `runbook` is an anchor of docs/runbook.md.
-interface Said {
+// The options of every panel. `runbook` is an anchor in docs/runbook.md; `w` and `h` are in grid cells.
+interface PanelOptions {
   title: string;
   description: string;
   unit: string;
@@ -95,37 +95,37 @@ interface Said {
   h?: number;
 }
 
-// Ids and places are given by `dashboard`.
-const base = (said: Said, w: number, h: number) => ({
+// `dashboard` assigns ids and positions.
+const base = (panel: PanelOptions, w: number, h: number) => ({
   id: 0,
-  title: said.title,
-  description: said.description,
-  datasource: said.targets[0]!.datasource,
-  gridPos: { x: 0, y: 0, w: said.w ?? w, h: said.h ?? h },
-  targets: said.targets.map((target, index) => ({ ...target, refId: String.fromCharCode(65 + index) })),
-  ...(said.runbook === undefined ? {} : { links: runbookLink(said.runbook) }),
+  title: panel.title,
+  description: panel.description,
+  datasource: panel.targets[0]!.datasource,
+  gridPos: { x: 0, y: 0, w: panel.w ?? w, h: panel.h ?? h },
+  targets: panel.targets.map((target, index) => ({ ...target, refId: String.fromCharCode(65 + index) })),
+  ...(panel.runbook === undefined ? {} : { links: runbookLink(panel.runbook) }),
 });
 
 export const stat = (
-  said: Said & { thresholds?: Thresholds; mappings?: Mappings; decimals?: number; noValue?: string; max?: number; sparkline?: boolean },
+  panel: PanelOptions & { thresholds?: Thresholds; mappings?: Mappings; decimals?: number; noValue?: string; max?: number; sparkline?: boolean },
 ): StatPanel => ({
-  ...base(said, 4, 4),
+  ...base(panel, 4, 4),
   type: 'stat',
   fieldConfig: {
     defaults: {
-      unit: said.unit,
+      unit: panel.unit,
       color: { mode: 'thresholds' },
-      thresholds: said.thresholds ?? plain,
-      mappings: said.mappings ?? [],
-      noValue: said.noValue ?? 'no data',
-      ...(said.decimals === undefined ? {} : { decimals: said.decimals }),
-      ...(said.max === undefined ? {} : { max: said.max }),
+      thresholds: panel.thresholds ?? neutral,
+      mappings: panel.mappings ?? [],
+      noValue: panel.noValue ?? 'no data',
+      ...(panel.decimals === undefined ? {} : { decimals: panel.decimals }),
+      ...(panel.max === undefined ? {} : { max: panel.max }),
     },
     overrides: [],
   },
   options: {
-    colorMode: said.thresholds === undefined ? 'value' : 'background',
-    graphMode: said.sparkline === false ? 'none' : 'area',
+    colorMode: panel.thresholds === undefined ? 'value' : 'background',
+    graphMode: panel.sparkline === false ? 'none' : 'area',
     justifyMode: 'auto',
     orientation: 'auto',
     percentChangeColorMode: 'standard',
@@ -137,62 +137,62 @@ export const stat = (
 });
 
 export const timeseries = (
-  said: Said & {
-    // Levels drawn as dashed lines.
+  panel: PanelOptions & {
+    // Drawn as dashed lines.
     thresholds?: Thresholds;
     stacked?: boolean;
     bars?: boolean;
     steps?: boolean;
     logarithmic?: boolean;
     max?: number;
-    // Series whose colour says something.
+    // Colors by the name of the series.
     colors?: Record<string, string>;
-    // Series drawn dashed, such as a limit or a projection.
+    // A regular expression for series to draw dashed, such as a limit or a projection.
     dashed?: string;
     mappings?: Mappings;
   },
 ): TimeSeriesPanel => ({
-  ...base(said, 12, 8),
+  ...base(panel, 12, 8),
   type: 'timeseries',
   fieldConfig: {
     defaults: {
-      unit: said.unit,
+      unit: panel.unit,
       min: 0,
       color: { mode: 'palette-classic' },
-      mappings: said.mappings ?? [],
-      ...(said.max === undefined ? {} : { max: said.max }),
-      ...(said.thresholds === undefined ? {} : { thresholds: said.thresholds }),
+      mappings: panel.mappings ?? [],
+      ...(panel.max === undefined ? {} : { max: panel.max }),
+      ...(panel.thresholds === undefined ? {} : { thresholds: panel.thresholds }),
       custom: {
-        drawStyle: said.bars ? 'bars' : 'line',
-        lineInterpolation: said.steps ? 'stepAfter' : 'linear',
-        lineWidth: said.bars ? 0 : 2,
-        fillOpacity: said.bars ? 80 : said.stacked ? 40 : 8,
-        gradientMode: said.stacked || said.bars ? 'none' : 'opacity',
-        // So that a course of one point is seen, too.
+        drawStyle: panel.bars ? 'bars' : 'line',
+        lineInterpolation: panel.steps ? 'stepAfter' : 'linear',
+        lineWidth: panel.bars ? 0 : 2,
+        fillOpacity: panel.bars ? 80 : panel.stacked ? 40 : 8,
+        gradientMode: panel.stacked || panel.bars ? 'none' : 'opacity',
+        // Without points, a series of one value would be invisible.
         showPoints: 'auto',
         spanNulls: false,
         axisPlacement: 'auto',
         axisLabel: '',
         axisBorderShow: false,
-        stacking: { group: 'A', mode: said.stacked ? 'normal' : 'none' },
-        thresholdsStyle: { mode: said.thresholds === undefined ? 'off' : 'dashed' },
-        ...(said.logarithmic ? { scaleDistribution: { type: 'log' as const, log: 10 } } : {}),
+        stacking: { group: 'A', mode: panel.stacked ? 'normal' : 'none' },
+        thresholdsStyle: { mode: panel.thresholds === undefined ? 'off' : 'dashed' },
+        ...(panel.logarithmic ? { scaleDistribution: { type: 'log' as const, log: 10 } } : {}),
       },
     },
     overrides: [
-      ...Object.entries(said.colors ?? {}).map(([name, color]) => ({
+      ...Object.entries(panel.colors ?? {}).map(([name, color]) => ({
         matcher: { id: 'byName' as const, options: name },
         properties: [{ id: 'color', value: { mode: 'fixed', fixedColor: color } }],
       })),
-      ...(said.dashed === undefined
+      ...(panel.dashed === undefined
         ? []
         : [
             {
-              matcher: { id: 'byRegexp' as const, options: said.dashed },
+              matcher: { id: 'byRegexp' as const, options: panel.dashed },
               properties: [
                 { id: 'custom.lineStyle', value: { fill: 'dash', dash: [8, 8] } },
                 { id: 'custom.fillOpacity', value: 0 },
-                // A limit stands where it is, whatever is stacked below it.
+                // A limit must not be stacked on the other series.
                 { id: 'custom.stacking', value: { group: 'A', mode: 'none' } },
               ],
             },
@@ -205,16 +205,16 @@ export const timeseries = (
   },
 });
 
-export const bargauge = (said: Said & { thresholds?: Thresholds; max?: number; fields?: boolean }): BarGaugePanel => ({
-  ...base(said, 12, 8),
+export const bargauge = (panel: PanelOptions & { thresholds?: Thresholds; max?: number; fields?: boolean }): BarGaugePanel => ({
+  ...base(panel, 12, 8),
   type: 'bargauge',
   fieldConfig: {
     defaults: {
-      unit: said.unit,
+      unit: panel.unit,
       min: 0,
-      ...(said.max === undefined ? {} : { max: said.max }),
-      color: said.thresholds === undefined ? { mode: 'fixed', fixedColor: 'semi-dark-blue' } : { mode: 'thresholds' },
-      thresholds: said.thresholds ?? plain,
+      ...(panel.max === undefined ? {} : { max: panel.max }),
+      color: panel.thresholds === undefined ? { mode: 'fixed', fixedColor: 'semi-dark-blue' } : { mode: 'thresholds' },
+      thresholds: panel.thresholds ?? neutral,
     },
     overrides: [],
   },
@@ -226,20 +226,20 @@ export const bargauge = (said: Said & { thresholds?: Thresholds; max?: number; f
     minVizWidth: 8,
     namePlacement: 'auto',
     orientation: 'horizontal',
-    reduceOptions: { calcs: ['lastNotNull'], fields: '', values: said.fields === true },
+    reduceOptions: { calcs: ['lastNotNull'], fields: '', values: panel.fields === true },
     showUnfilled: true,
     sizing: 'manual',
     valueMode: 'color',
   },
 });
 
-// How a column of a table is shown.
+// The format of a table column.
 export interface Column {
   unit?: string;
   width?: number;
   decimals?: number;
-  // As a bar against `max`, or coloured by its level.
-  cell?: 'bar' | 'coloured';
+  // A bar up to `max`, or text colored by the thresholds.
+  cell?: 'bar' | 'colored';
   thresholds?: Thresholds;
   max?: number;
   hidden?: boolean;
@@ -252,22 +252,22 @@ const columnProperties = (column: Column): { id: string; value: unknown }[] => [
   ...(column.max === undefined ? [] : [{ id: 'min', value: 0 }, { id: 'max', value: column.max }]),
   ...(column.thresholds === undefined ? [] : [{ id: 'thresholds', value: column.thresholds }]),
   ...(column.cell === 'bar' ? [{ id: 'custom.cellOptions', value: { type: 'gauge', mode: 'basic', valueDisplayMode: 'text' } }] : []),
-  ...(column.cell === 'coloured' ? [{ id: 'custom.cellOptions', value: { type: 'color-text' } }] : []),
+  ...(column.cell === 'colored' ? [{ id: 'custom.cellOptions', value: { type: 'color-text' } }] : []),
   ...(column.hidden ? [{ id: 'custom.hidden', value: true }] : []),
 ];
 
-export const table = (said: Said & { columns?: Record<string, Column>; noValue?: string }): TablePanel => ({
-  ...base(said, 24, 8),
+export const table = (panel: PanelOptions & { columns?: Record<string, Column>; noValue?: string }): TablePanel => ({
+  ...base(panel, 24, 8),
   type: 'table',
   fieldConfig: {
     defaults: {
-      unit: said.unit,
+      unit: panel.unit,
       color: { mode: 'thresholds' },
       thresholds: { mode: 'absolute', steps: [{ color: 'green', value: null }] },
-      noValue: said.noValue ?? '',
+      noValue: panel.noValue ?? '',
       custom: { align: 'auto', cellOptions: { type: 'auto' }, filterable: false },
     },
-    overrides: Object.entries(said.columns ?? {}).map(([name, column]) => ({
+    overrides: Object.entries(panel.columns ?? {}).map(([name, column]) => ({
       matcher: { id: 'byName' as const, options: name },
       properties: columnProperties(column),
     })),
@@ -275,18 +275,18 @@ export const table = (said: Said & { columns?: Record<string, Column>; noValue?:
   options: { cellHeight: 'sm', frameIndex: 0, showHeader: true },
 });
 
-// A heading and the panels below it.
+// A row title and its panels.
 export interface Section {
   title: string;
   panels: AnyPanel[];
 }
 
-// Panels stand side by side until the row is full, and get their ids in that order.
-function place(sections: Section[]): (AnyPanel | Row)[] {
-  const placed: (AnyPanel | Row)[] = [];
+// Places panels from left to right until a line is full, and assigns ids in this order.
+function layOut(sections: Section[]): (AnyPanel | Row)[] {
+  const positioned: (AnyPanel | Row)[] = [];
   let y = 0;
   for (const { title, panels } of sections) {
-    placed.push({ id: placed.length + 1, type: 'row', title, collapsed: false, gridPos: { x: 0, y, w: GRID_WIDTH, h: 1 }, panels: [] });
+    positioned.push({ id: positioned.length + 1, type: 'row', title, collapsed: false, gridPos: { x: 0, y, w: GRID_WIDTH, h: 1 }, panels: [] });
     y += 1;
     let x = 0;
     let height = 0;
@@ -295,17 +295,17 @@ function place(sections: Section[]): (AnyPanel | Row)[] {
       if (x + w > GRID_WIDTH) {
         [x, y, height] = [0, y + height, 0];
       }
-      placed.push({ ...panel, id: placed.length + 1, gridPos: { x, y, w, h } });
+      positioned.push({ ...panel, id: positioned.length + 1, gridPos: { x, y, w, h } });
       x += w;
       height = Math.max(height, h);
     }
     y += height;
   }
-  return placed;
+  return positioned;
 }
 
-// One dashboard, from top to bottom.
-export const dashboard = (told: {
+// A dashboard with its sections from top to bottom.
+export const dashboard = (options: {
   uid: string;
   title: string;
   description: string;
@@ -315,17 +315,17 @@ export const dashboard = (told: {
   variables: Variable[];
   sections: Section[];
 }): MillraceDashboard => ({
-  uid: told.uid,
-  title: told.title,
-  description: told.description,
+  uid: options.uid,
+  title: options.title,
+  description: options.description,
   tags: ['millrace'],
   timezone: 'utc',
   schemaVersion: 41,
   version: 1,
   editable: false,
   graphTooltip: 1,
-  refresh: told.refresh,
-  time: { from: told.from, to: told.to },
+  refresh: options.refresh,
+  time: { from: options.from, to: options.to },
   links: [
     {
       title: 'Millrace',
@@ -339,7 +339,7 @@ export const dashboard = (told: {
       targetBlank: false,
     },
   ],
-  templating: { list: [...COMMON, ...told.variables] },
+  templating: { list: [...COMMON, ...options.variables] },
   annotations: { list: [] },
-  panels: place(told.sections),
+  panels: layOut(options.sections),
 });
