@@ -1,0 +1,81 @@
+//! `ingest-api` and `stream-worker` on Redis and PostgreSQL.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use clap::Parser;
+use ingest_api::{Deps, Scrape, routes};
+use millrace_settings::{Policy, Servers};
+use millrace_store::SharedStore;
+use millrace_store::postgres::{PostgresOptions, PostgresStore};
+use millrace_stream::SharedStream;
+use millrace_stream::redis::{RedisOptions, RedisStream};
+use millrace_telemetry::metrics::{self, Program};
+use millrace_telemetry::{process, scrape};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::mutant::Mutant;
+use crate::redis::Redis;
+use crate::wrap::{Direct, wrap};
+
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Connections to Redis and PostgreSQL besides those of lanes.
+const CONNECTIONS: usize = 2;
+
+pub async fn serve_api(mutant: Option<Mutant>) -> Result<(), Failure> {
+    let config = ingest_api::config::Args::try_parse_from(["ingest-api"])?.check()?;
+    process::start_logging(config.policy.log_format);
+    let (stream, store) = open(config.servers, &config.policy, "millrace-ingest-api", mutant)?;
+    let listener = TcpListener::bind(config.listen).await?;
+    let scraper = bind_metrics(config.metrics).await?;
+    let handle = metrics::install(ingest_api::metrics::TABLES, &[Program::Api], &routes::names())?;
+    let deps = Deps {
+        stream,
+        store,
+        durability: config.policy.durability,
+        status_page: config.status_page,
+        limits: config.limits,
+    };
+    let scrape = Scrape { listener: scraper, handle };
+    Ok(ingest_api::run(listener, Some(scrape), deps, process::stop_requested()).await?)
+}
+
+pub async fn drain(mutant: Option<Mutant>) -> Result<(), Failure> {
+    let config = stream_worker::config::Args::try_parse_from(["stream-worker"])?.check()?;
+    process::start_logging(config.policy.log_format);
+    let (stream, store) = open(config.servers, &config.policy, "millrace-worker", mutant)?;
+    let scraper = bind_metrics(config.metrics).await?;
+    let handle = metrics::install(stream_worker::metrics::TABLES, &[Program::Worker], &[])?;
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(scrape::serve(scraper, handle, std::future::pending()));
+    let work = tokio::spawn(stream_worker::run(stream, store, Arc::new(config.settings), stopped));
+    process::stop_requested().await;
+    stop.send_replace(true);
+    Ok(work.await?)
+}
+
+fn open(
+    servers: Servers,
+    policy: &Policy,
+    application: &'static str,
+    mutant: Option<Mutant>,
+) -> Result<(SharedStream, SharedStore), Failure> {
+    let redis = Arc::new(Redis::new(&servers.redis_url)?);
+    let direct = Direct { redis: Some(redis), database: Some(servers.database.clone()) };
+    let stream = RedisStream::new(RedisOptions {
+        url: servers.redis_url,
+        shards: servers.stream_shards,
+        backlog_events_max: policy.backlog_events_max,
+        connections: CONNECTIONS,
+    })?;
+    let options = PostgresOptions { config: servers.database, pool_size: CONNECTIONS, application };
+    Ok(wrap(stream, PostgresStore::new(options), mutant, direct))
+}
+
+pub async fn bind_metrics(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let listener = TcpListener::bind(address).await?;
+    tracing::info!("metrics on http://{}/metrics", listener.local_addr()?);
+    Ok(listener)
+}

@@ -1,0 +1,95 @@
+//! The store of the product, whose writers may have a bug around them. Everything else is passed on.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use millrace_event::plan::{Account, Plan, ProjectId};
+use millrace_event::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
+use millrace_store::{
+    Accounts, DeadLetter, KeyInfo, KeyRotation, Ledger, LetterFilter, NewKey, Operators, PlanChange,
+    ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, SharedStore,
+    StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+};
+use millrace_stream::SharedStream;
+use time::OffsetDateTime;
+use tokio_postgres::Config;
+
+use crate::mutant::Mutant;
+use crate::writer::{EarlySettler, IdRecognizer};
+
+pub struct MutantStore {
+    pub inner: SharedStore,
+    pub mutant: Mutant,
+    pub stream: SharedStream,
+    /// `None` when the store is a file.
+    pub database: Option<Config>,
+}
+
+/// Implements a trait: some methods as written, the others by calling the same method of the product's store.
+macro_rules! implement {
+    ($trait:ident { $($own:item)* } $(async fn $name:ident(&self $(, $arg:ident: $type:ty)*) $(-> $result:ty)?;)*) => {
+        #[async_trait]
+        impl $trait for MutantStore {
+            $($own)*
+            $(async fn $name(&self $(, $arg: $type)*) $(-> $result)? { self.inner.$name($($arg),*).await })*
+        }
+    };
+}
+
+implement! { Accounts {}
+    async fn accounts(&self) -> Result<Vec<Account>, StoreError>;
+    async fn accounts_changed(&self, at_most: Duration);
+    async fn touch_keys(&self, used: &[(i64, OffsetDateTime)]) -> Result<(), StoreError>;
+    async fn batch(&self, project: ProjectId, batch_id: BatchId) -> Result<Option<Outcome>, StoreError>;
+    async fn usage(
+        &self, project: ProjectId, from: OffsetDateTime, to: OffsetDateTime, window: UsageWindow
+    ) -> Result<Vec<UsageRow>, StoreError>;
+}
+
+implement! { Ledger {
+    async fn writer(&self, name: &str) -> Result<Box<dyn Writer>, WriteError> {
+        let inner = self.inner.writer(name).await?;
+        Ok(match (self.mutant, &self.database) {
+            (Mutant::AckBeforeCommit, _) => {
+                Box::new(EarlySettler { inner, stream: SharedStream::clone(&self.stream) })
+            }
+            (Mutant::DedupeByStreamId, Some(database)) => Box::new(IdRecognizer::open(inner, database).await?),
+            _ => inner,
+        })
+    }
+}
+    async fn totals(&self, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError>;
+    async fn epoch(&self, shard: u16) -> Result<Option<Epoch>, StoreError>;
+    async fn shards_recorded(&self) -> Result<u16, StoreError>;
+    async fn replace_epoch(&self, shard: u16, old: Option<Epoch>, new: Epoch) -> Result<bool, StoreError>;
+    async fn counters_for_rebuild(
+        &self, shard: u16, shards: u16, pending: &[PendingBatch]
+    ) -> Result<Vec<ProjectCounters>, StoreError>;
+    async fn upkeep(&self, policy: &UpkeepPolicy) -> Result<Option<UpkeepReport>, StoreError>;
+}
+
+implement! { Operators {}
+    async fn migrate(&self) -> Result<Vec<String>, StoreError>;
+    async fn create_project(
+        &self, name: &str, plan: &str, key: Option<&str>, signed: bool
+    ) -> Result<(ProjectId, NewKey), StoreError>;
+    async fn create_key(&self, project: &str, key: Option<&str>, signed: bool) -> Result<NewKey, StoreError>;
+    async fn revoke_key(&self, key_id: i64) -> Result<bool, StoreError>;
+    async fn rotate_key(
+        &self, key_id: i64, overlap: Duration, key: Option<&str>
+    ) -> Result<KeyRotation, StoreError>;
+    async fn keys(&self, project: Option<ProjectId>) -> Result<Vec<KeyInfo>, StoreError>;
+    async fn projects(&self) -> Result<Vec<ProjectInfo>, StoreError>;
+    async fn move_project(&self, project: ProjectId, plan: &str) -> Result<(), StoreError>;
+    async fn dead_letters(
+        &self, filter: &LetterFilter, before: Option<i64>, limit: u32
+    ) -> Result<Vec<DeadLetter>, StoreError>;
+    async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<(i64, Vec<u8>)>, StoreError>;
+    async fn redrive(&self, order: &RedriveOrder, ids: &[i64]) -> Result<RedriveResult, StoreError>;
+    async fn redrives(&self, limit: u32) -> Result<Vec<RedriveRecord>, StoreError>;
+    async fn plans(&self) -> Result<Vec<Plan>, StoreError>;
+    async fn set_plan(&self, name: &str, change: &PlanChange) -> Result<(Option<Plan>, Plan), StoreError>;
+    async fn usage_of_all(
+        &self, from: OffsetDateTime, to: OffsetDateTime
+    ) -> Result<Vec<ProjectUsage>, StoreError>;
+}

@@ -1,0 +1,167 @@
+//! The stream of the product with a bug around it.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use millrace_event::entry::PackedBatch;
+use millrace_event::plan::{LimitState, Plan, ProjectId, Refusal};
+use millrace_event::{BatchId, EntryId, Epoch, PendingBatch, ProjectCounters};
+use millrace_stream::{
+    Admission, Backlog, BatchState, Decision, Reader, Settlement, SharedStream, Stream, StreamError,
+};
+use uuid::Uuid;
+
+use crate::mutant::Mutant;
+use crate::reader::MutantReader;
+use crate::redis::Redis;
+
+pub struct MutantStream {
+    inner: SharedStream,
+    mutant: Mutant,
+    /// `None` when the stream is a file.
+    redis: Option<Arc<Redis>>,
+    /// Batches whose admission got no answer and that were not asked for again yet.
+    unanswered: Mutex<HashSet<BatchId>>,
+}
+
+impl MutantStream {
+    pub fn new(inner: SharedStream, mutant: Mutant, redis: Option<Arc<Redis>>) -> Self {
+        Self { inner, mutant, redis, unanswered: Mutex::default() }
+    }
+
+    fn redis_of(&self, mutant: Mutant) -> Option<&Arc<Redis>> {
+        self.redis.as_ref().filter(|_| self.mutant == mutant)
+    }
+
+    async fn admit_under_new_id(&self, admission: &Admission<'_>) -> Result<Decision, StreamError> {
+        let batch_id = admission.packed.batch_id;
+        let is_retry = self.unanswered.lock().expect("it is not poisoned").remove(&batch_id);
+        if is_retry {
+            let packed = PackedBatch { batch_id: Uuid::now_v7(), ..admission.packed.clone() };
+            return self.inner.admit(&Admission { packed: &packed, ..admission.clone() }).await;
+        }
+        let answer = self.inner.admit(admission).await;
+        if matches!(answer, Err(StreamError::Unknown(_))) {
+            self.unanswered.lock().expect("it is not poisoned").insert(batch_id);
+        }
+        answer
+    }
+
+    async fn admit_after_a_check(&self, admission: &Admission<'_>) -> Result<Decision, StreamError> {
+        let Admission { packed, plan, .. } = *admission;
+        let limit_state = self.inner.limit_state(packed.project).await?;
+        match limit_state.charge(plan, packed.count.into()) {
+            Err(Refusal::Rate { wait_us }) => return Ok(Decision::RateLimited { wait_us, limit_state }),
+            Err(Refusal::Quota) => return Ok(Decision::QuotaExceeded { limit_state }),
+            Ok(_) => {}
+        }
+        let unlimited = Plan { burst: u32::MAX, events_per_month: None, ..plan.clone() };
+        self.inner.admit(&Admission { plan: &unlimited, ..admission.clone() }).await
+    }
+}
+
+#[async_trait]
+impl Stream for MutantStream {
+    fn shards(&self) -> u16 {
+        self.inner.shards()
+    }
+
+    async fn admit(&self, admission: &Admission<'_>) -> Result<Decision, StreamError> {
+        let answer = match self.mutant {
+            Mutant::NewBatchIdOnRetry => self.admit_under_new_id(admission).await,
+            Mutant::LimitsCheckedBefore => self.admit_after_a_check(admission).await,
+            _ => self.inner.admit(admission).await,
+        };
+        if let (Some(redis), Ok(Decision::Admitted { .. })) = (self.redis_of(Mutant::Maxlen), &answer) {
+            redis.trim(admission.packed.project.shard(self.shards())).await;
+        }
+        answer
+    }
+
+    async fn batch_state(&self, project: ProjectId, batch_id: BatchId) -> Result<BatchState, StreamError> {
+        self.inner.batch_state(project, batch_id).await
+    }
+
+    async fn limit_state(&self, project: ProjectId) -> Result<LimitState, StreamError> {
+        self.inner.limit_state(project).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StreamError> {
+        self.inner.backlog().await
+    }
+
+    async fn durability_faults(&self) -> Result<Vec<String>, StreamError> {
+        let mut faults = self.inner.durability_faults().await?;
+        if self.mutant == Mutant::Everysec {
+            faults.retain(|fault| !fault.contains("everysec"));
+        }
+        Ok(faults)
+    }
+
+    async fn reader(&self, shard: u16, consumer: &str) -> Result<Box<dyn Reader>, StreamError> {
+        if let Some(redis) = self.redis_of(Mutant::GroupAtTheEnd) {
+            redis.create_group_at_the_end(shard).await;
+        }
+        let inner = self.inner.reader(shard, consumer).await?;
+        let redis = self.redis.clone();
+        Ok(Box::new(MutantReader { inner, mutant: self.mutant, redis, shard, consumer: consumer.to_owned() }))
+    }
+
+    async fn settle(&self, shard: u16, settlements: &[Settlement]) -> Result<u64, StreamError> {
+        let settled = self.inner.settle(shard, settlements).await?;
+        if let Some(redis) = self.redis_of(Mutant::MarkerForgottenAtSettle) {
+            redis.forget_batches(shard, settlements.iter().map(|settlement| settlement.batch_id)).await;
+        }
+        Ok(settled)
+    }
+
+    async fn note_attempt(&self, shard: u16, id: EntryId) -> Result<u32, StreamError> {
+        self.inner.note_attempt(shard, id).await
+    }
+
+    async fn forget_attempts(&self, shard: u16, id: EntryId) -> Result<(), StreamError> {
+        if self.mutant == Mutant::FailureCountsAsPoison {
+            return Ok(());
+        }
+        self.inner.forget_attempts(shard, id).await
+    }
+
+    async fn retire_consumers(&self, shard: u16, idle: Duration) -> Result<u64, StreamError> {
+        self.inner.retire_consumers(shard, idle).await
+    }
+
+    async fn epoch(&self, shard: u16) -> Result<Option<Epoch>, StreamError> {
+        self.inner.epoch(shard).await
+    }
+
+    fn trust_epoch(&self, shard: u16, epoch: Epoch) {
+        self.inner.trust_epoch(shard, epoch);
+    }
+
+    async fn pending_batches(&self, shard: u16) -> Result<Vec<PendingBatch>, StreamError> {
+        self.inner.pending_batches(shard).await
+    }
+
+    async fn fence(&self, shard: u16, epoch: Epoch) -> Result<(), StreamError> {
+        self.inner.fence(shard, epoch).await
+    }
+
+    async fn rebuild(
+        &self,
+        shard: u16,
+        epoch: Epoch,
+        counters: &[ProjectCounters],
+        expected: &[PendingBatch],
+    ) -> Result<bool, StreamError> {
+        if let Some(redis) = self.redis_of(Mutant::GroupAtTheEnd) {
+            redis.create_group_at_the_end(shard).await;
+        }
+        self.inner.rebuild(shard, epoch, counters, expected).await
+    }
+
+    async fn counters(&self, projects: &[ProjectId]) -> Result<Vec<ProjectCounters>, StreamError> {
+        self.inner.counters(projects).await
+    }
+}
