@@ -33,12 +33,12 @@ pub struct Launch<'a> {
     /// Its environment.
     pub variables: &'a [(&'a str, &'a str)],
     /// What it may have of the machine.
-    pub limits: Limits,
+    pub limits: ResourceLimits,
 }
 
 /// What a program may have of the machine; `None` is what we may have.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Limits {
+pub struct ResourceLimits {
     /// Files and sockets open at once.
     pub open_files: Option<u64>,
     /// Bytes of its address space.
@@ -47,7 +47,7 @@ pub struct Limits {
 
 /// What a program that was waited for has left behind.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Finished {
+pub struct ProgramOutput {
     /// Its exit code; `None` when a signal ended it.
     pub code: Option<i32>,
     /// Its standard output.
@@ -82,7 +82,7 @@ impl Program {
     ///
     /// # Panics
     /// When it is not built.
-    pub async fn run(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
+    pub async fn run(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> ProgramOutput {
         Self::run_to_end(name, &Launch { arguments, variables, ..Launch::default() }).await
     }
 
@@ -90,12 +90,16 @@ impl Program {
     ///
     /// # Panics
     /// When it is not built.
-    pub async fn run_to_end(name: &str, launch: &Launch<'_>) -> Finished {
+    pub async fn run_to_end(name: &str, launch: &Launch<'_>) -> ProgramOutput {
         let child = spawn(launch.command(name)).expect("a program of ours can be run");
         let waiting = tokio::task::spawn_blocking(|| child.wait_with_output());
         let output = waiting.await.expect("waiting does not panic").expect("a child can be waited for");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Finished { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+        ProgramOutput {
+            code: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
     }
 
     /// Everything it has written so far, line by line.
@@ -223,7 +227,7 @@ impl Drop for Program {
 
 impl Launch<'_> {
     fn command(&self, name: &str) -> Command {
-        let Limits { open_files, address_space_bytes } = self.limits;
+        let ResourceLimits { open_files, address_space_bytes } = self.limits;
         let mut command = mortal(Path::new("prlimit"));
         command.args(open_files.map(|files| format!("--nofile={files}")));
         command.args(address_space_bytes.map(|bytes| format!("--as={bytes}")));

@@ -28,7 +28,7 @@ pub struct Prometheus {
 
 /// At which moment a question is asked, in seconds since 1970.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Asked {
+pub enum QueryTime {
     /// One.
     At(f64),
     /// Every `step_s` from the first to the last.
@@ -105,10 +105,10 @@ impl Prometheus {
     ///
     /// # Panics
     /// When it does not answer at all.
-    pub async fn ask(&self, expression: &str, asked: Asked) -> Result<Vec<Series>, String> {
+    pub async fn ask(&self, expression: &str, asked: QueryTime) -> Result<Vec<Series>, String> {
         let (path, moments) = match asked {
-            Asked::At(time) => ("/api/v1/query", vec![("time", time)]),
-            Asked::Range { from, to, step_s } => {
+            QueryTime::At(time) => ("/api/v1/query", vec![("time", time)]),
+            QueryTime::Range { from, to, step_s } => {
                 ("/api/v1/query_range", vec![("start", from), ("end", to), ("step", step_s)])
             }
         };

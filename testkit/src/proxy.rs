@@ -19,7 +19,7 @@ use crate::http::{NoAnswer, connect};
 
 /// What to do to a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Spoil {
+pub enum RequestFault {
     /// Pass it on, wait for the answer, and close the connection instead of delivering it.
     DropAnswer,
     /// Do not pass it on; answer 429 with this `Retry-After`, in seconds.
@@ -28,7 +28,7 @@ pub enum Spoil {
 
 /// What a proxy has done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Done {
+pub struct HttpProxyCounts {
     /// Requests it received.
     pub received: u64,
     /// Answers it delivered.
@@ -50,7 +50,7 @@ pub struct HttpProxy {
 #[derive(Debug)]
 struct Shared {
     upstream: SocketAddr,
-    spoils: HashMap<u64, Spoil>,
+    spoils: HashMap<u64, RequestFault>,
     received: AtomicU64,
     delivered: AtomicU64,
     dropped: AtomicU64,
@@ -62,7 +62,7 @@ impl HttpProxy {
     ///
     /// # Panics
     /// When no port is free.
-    pub async fn start(upstream: SocketAddr, spoils: &[(u64, Spoil)]) -> Self {
+    pub async fn start(upstream: SocketAddr, spoils: &[(u64, RequestFault)]) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
         let address = listener.local_addr().expect("a bound listener has an address");
         let shared = Arc::new(Shared {
@@ -83,9 +83,9 @@ impl HttpProxy {
     }
 
     /// What it has done so far.
-    pub fn done(&self) -> Done {
+    pub fn counts(&self) -> HttpProxyCounts {
         let read = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
-        Done {
+        HttpProxyCounts {
             received: read(&self.shared.received),
             delivered: read(&self.shared.delivered),
             dropped: read(&self.shared.dropped),
@@ -121,12 +121,12 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
     let spoil = shared.spoils.get(&number).copied();
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(crate::http::no_answer)?.to_bytes();
-    if let Some(Spoil::TooManyRequests(seconds)) = spoil {
+    if let Some(RequestFault::TooManyRequests(seconds)) = spoil {
         shared.refused.fetch_add(1, Ordering::SeqCst);
         return Ok(too_many_requests(seconds));
     }
     let answered = pass_on(shared.upstream, Request::from_parts(head, Full::new(body))).await?;
-    if spoil == Some(Spoil::DropAnswer) {
+    if spoil == Some(RequestFault::DropAnswer) {
         shared.dropped.fetch_add(1, Ordering::SeqCst);
         return Err(crate::http::no_answer("dropped on purpose"));
     }

@@ -22,28 +22,28 @@ pub struct Tmpfs {
 
 /// Why there is none: mounting needs root, and containers often forbid even that.
 #[derive(Debug)]
-pub struct NotAllowed(String);
+pub struct MountError(String);
 
-impl fmt::Display for NotAllowed {
+impl fmt::Display for MountError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
     }
 }
 
-impl std::error::Error for NotAllowed {}
+impl std::error::Error for MountError {}
 
 impl Tmpfs {
     /// Mounts one that holds this many bytes; every user can enter it.
     ///
     /// # Errors
     /// When this machine does not allow it.
-    pub fn mount(bytes: u64) -> Result<Self, NotAllowed> {
+    pub fn mount(bytes: u64) -> Result<Self, MountError> {
         let folder = Folder::create_open();
         let place = mount_point(folder.path());
         std::fs::create_dir(&place).expect("a folder can be made in our own");
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
         mount("tmpfs", &place, "tmpfs", flags, options(bytes).as_c_str()).map_err(|error| {
-            NotAllowed(format!("a tmpfs cannot be mounted here ({error}): run as root, with CAP_SYS_ADMIN"))
+            MountError(format!("a tmpfs cannot be mounted here ({error}): run as root, with CAP_SYS_ADMIN"))
         })?;
         Ok(Self { folder })
     }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
-use testkit::{DiskError, Launch, Limits, Postgres, Program, Redis, ServerOptions, Shim, Tmpfs, eventually};
+use testkit::{
+    DiskError, Launch, Postgres, Program, Redis, ResourceLimits, ServerOptions, Shim, Tmpfs, eventually,
+};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Longer than any test runs: what takes this long has not happened.
@@ -230,7 +232,7 @@ async fn a_program_has_the_files_it_was_limited_to_and_the_clock_it_was_given() 
     let mut variables = servers.to_vec();
     variables.extend([("LISTEN_ADDR", "127.0.0.1:0"), ("METRICS_ADDR", "127.0.0.1:0")]);
     variables.extend(shim.variables());
-    let limits = Limits { open_files: Some(64), address_space_bytes: None };
+    let limits = ResourceLimits { open_files: Some(64), address_space_bytes: None };
     let mut program =
         Program::launch("ingest-api", &Launch { variables: &variables, limits, ..Launch::default() });
     let address = program.address().await;

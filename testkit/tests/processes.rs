@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::{HttpProxy, Redis, Spoil, eventually, http};
+use testkit::{HttpProxy, Redis, RequestFault, eventually, http};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -59,7 +59,7 @@ async fn a_proxy_spoils_the_requests_it_was_told_to_and_no_others() {
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
     });
-    let spoils = [(2, Spoil::DropAnswer), (3, Spoil::TooManyRequests(7))];
+    let spoils = [(2, RequestFault::DropAnswer), (3, RequestFault::TooManyRequests(7))];
     let proxy = HttpProxy::start(upstream, &spoils).await;
     let mut client = http::HttpClient::new(proxy.address());
     let first = client.post("/a", &[], "x").await.unwrap();
@@ -69,7 +69,7 @@ async fn a_proxy_spoils_the_requests_it_was_told_to_and_no_others() {
     assert_eq!((third.status, third.header("retry-after")), (429, Some("7")));
     let fourth = client.post("/a", &[], "x").await.unwrap();
     assert_eq!(&fourth.body[..], b"3", "the second reached the server, the third did not");
-    let done = proxy.done();
+    let done = proxy.counts();
     assert_eq!((done.received, done.delivered, done.dropped, done.refused), (4, 2, 1, 1));
     serving.abort();
 }

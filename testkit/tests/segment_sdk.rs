@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use testkit::{HttpProxy, Postgres, Program, Redis, Spoil, eventually, http};
+use testkit::{HttpProxy, Postgres, Program, Redis, RequestFault, eventually, http};
 use tokio_postgres::Client;
 
 const CALLS: i64 = 1_000;
@@ -35,10 +35,10 @@ async fn a_thousand_calls_of_the_real_sdk_are_a_thousand_rows() {
     })
     .await;
 
-    let spoils = [(3, Spoil::DropAnswer), (6, Spoil::TooManyRequests(1))];
+    let spoils = [(3, RequestFault::DropAnswer), (6, RequestFault::TooManyRequests(1))];
     let proxy = HttpProxy::start(server, &spoils).await;
     let told = run_sdk(proxy.address(), &key).await;
-    let done = proxy.done();
+    let done = proxy.counts();
     assert_eq!((done.dropped, done.refused), (1, 1), "{done:?}");
     assert_eq!(done.received, done.delivered + 2, "every other request was answered: {done:?}");
 

@@ -6,7 +6,7 @@ use super::weather::Direction;
 
 /// What a proxy has seen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Seen {
+pub struct ProxyCounts {
     /// Connections that were accepted.
     pub accepted: u64,
     /// Connections that were not, because the weather or the server refused.
@@ -58,9 +58,9 @@ impl Counts {
         self.bytes_lost.fetch_add(bytes as u64, Ordering::SeqCst);
     }
 
-    pub(super) fn seen(&self, sprung: u64) -> Seen {
+    pub(super) fn seen(&self, sprung: u64) -> ProxyCounts {
         let read = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
-        Seen {
+        ProxyCounts {
             accepted: read(&self.accepted),
             refused: read(&self.refused),
             reset: read(&self.reset),

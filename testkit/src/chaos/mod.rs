@@ -22,8 +22,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use counts::Seen;
-pub use trap::{Act, Armed, Call, Moment, Transaction, Trap};
+pub use counts::ProxyCounts;
+pub use trap::{Act, ArmedTrap, Call, Moment, Transaction, Trap};
 pub use weather::Weather;
 
 use counts::Counts;
@@ -107,7 +107,7 @@ impl ChaosProxy {
     ///
     /// # Panics
     /// When it counts from 0, or its moment is none of this proxy's protocol.
-    pub fn arm(&self, trap: Trap) -> Armed {
+    pub fn arm(&self, trap: Trap) -> ArmedTrap {
         let wire = self.shared.wire;
         assert_eq!(trap.moment.wire(), wire, "a proxy for {wire:?} never sees {:?}", trap.moment);
         self.shared.traps.arm(trap)
@@ -124,7 +124,7 @@ impl ChaosProxy {
     }
 
     /// What it has seen so far.
-    pub fn seen(&self) -> Seen {
+    pub fn counts(&self) -> ProxyCounts {
         self.shared.counts.seen(self.shared.traps.sprung())
     }
 }

@@ -113,9 +113,9 @@ pub enum Act {
 
 /// A trap that was armed. It stays armed when this is dropped.
 #[derive(Clone, Debug)]
-pub struct Armed(Arc<State>);
+pub struct ArmedTrap(Arc<State>);
 
-impl Armed {
+impl ArmedTrap {
     /// Whether it has sprung.
     pub fn sprung(&self) -> bool {
         self.times() > 0
@@ -178,11 +178,11 @@ pub(super) struct Traps {
 }
 
 impl Traps {
-    pub(super) fn arm(&self, trap: Trap) -> Armed {
+    pub(super) fn arm(&self, trap: Trap) -> ArmedTrap {
         assert!(trap.nth > 0, "a trap counts from 1");
         let state = Arc::new(State { trap, met: AtomicU64::new(0), times: AtomicU64::new(0) });
         self.armed().push(Arc::clone(&state));
-        Armed(state)
+        ArmedTrap(state)
     }
 
     pub(super) fn disarm_all(&self) {

@@ -11,7 +11,7 @@ use super::rates;
 
 /// What a project's plan promises.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
+pub struct PlanLimits {
     /// Requests a minute.
     pub requests_per_minute: u64,
     /// Requests at once.
@@ -39,7 +39,7 @@ pub(super) async fn compare(
     ];
     for (claim, left, right) in claims {
         if left != right {
-            findings.add(Invariant::BooksAgree, format!("{}: {claim}: {left} and {right}", project.name));
+            findings.add(Invariant::TotalsAgree, format!("{}: {claim}: {left} and {right}", project.name));
         }
     }
     let mut ledger = Ledger { accepted, stored, received_ms: Vec::new() };
@@ -69,7 +69,7 @@ fn compare_batches(project: &Project, entries: &BTreeMap<Uuid, Vec<u64>>, findin
                 "{}: batch {batch} of {accepted} events is in the ledger as {written:?}",
                 project.name
             );
-            findings.add(Invariant::BooksAgree, said);
+            findings.add(Invariant::TotalsAgree, said);
         }
     }
 }
@@ -78,7 +78,7 @@ fn compare_batches(project: &Project, entries: &BTreeMap<Uuid, Vec<u64>>, findin
 pub(super) async fn compare_stream(
     evidence: &dyn Evidence,
     project: &Project,
-    limits: Limits,
+    limits: PlanLimits,
     rebuilt: bool,
     ledger: &Ledger,
     findings: &mut Findings,
@@ -86,7 +86,7 @@ pub(super) async fn compare_stream(
     let counters = evidence.counters(project.id).await;
     let in_month = evidence.stored_in_month(project.id, Some(counters.month)).await;
     let claims = [
-        (Invariant::BooksAgree, "the stream's accepted = the ledger's", counters.accepted, ledger.accepted),
+        (Invariant::TotalsAgree, "the stream's accepted = the ledger's", counters.accepted, ledger.accepted),
         (Invariant::Quiet, "pending = 0", counters.pending.unsigned_abs(), 0),
         (Invariant::PlansExact, "events charged = events stored", counters.used, in_month),
     ];

@@ -13,7 +13,7 @@ const DAY_US: i64 = 24 * 60 * MINUTE_US;
 
 /// How an event says what it is and when it happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum EventKind {
     /// A UUID and a timestamp.
     Dated,
     /// An id that is no UUID, and a timestamp.
@@ -28,7 +28,7 @@ pub enum Kind {
     Anonymous,
 }
 
-impl Kind {
+impl EventKind {
     /// Whether the event is recognised whatever batch brings it. The others are repeatable only as part of a batch
     /// with an `Idempotency-Key`.
     pub fn has_identity(self) -> bool {
@@ -42,7 +42,7 @@ pub struct Event {
     /// Its number in its source, also in its properties as `n`.
     pub number: u64,
     /// What it says of itself.
-    pub kind: Kind,
+    pub kind: EventKind,
     /// The id as it is sent.
     pub id: Option<String>,
     /// The UUID of `id` when it is one.
@@ -61,13 +61,13 @@ pub struct Event {
 
 /// All the events of one project of one run.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct EventSource {
     seed: u64,
     /// Around which the timestamps lie, in milliseconds since 1970.
     around_ms: i64,
 }
 
-impl Source {
+impl EventSource {
     /// A source whose timestamps lie around `around_ms`, in milliseconds since 1970.
     pub fn new(seed: u64, around_ms: i64) -> Self {
         Self { seed, around_ms }
@@ -77,29 +77,30 @@ impl Source {
     pub fn event(&self, number: u64) -> Event {
         let mut rng = StdRng::seed_from_u64(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let kind = match rng.random_range(0..100) {
-            0..50 => Kind::Dated,
-            50..70 => Kind::Named,
-            70..80 => Kind::Ordered,
-            80..92 => Kind::Undated,
-            92..96 => Kind::TimeOnly,
-            _ => Kind::Anonymous,
+            0..50 => EventKind::Dated,
+            50..70 => EventKind::Named,
+            70..80 => EventKind::Ordered,
+            80..92 => EventKind::Undated,
+            92..96 => EventKind::TimeOnly,
+            _ => EventKind::Anonymous,
         };
-        let time_us = matches!(kind, Kind::Dated | Kind::Named | Kind::TimeOnly).then(|| self.time(&mut rng));
+        let time_us = matches!(kind, EventKind::Dated | EventKind::Named | EventKind::TimeOnly)
+            .then(|| self.time(&mut rng));
         let ordered_ms = self.around_ms - rng.random_range(0..600_000);
         let uuid = match kind {
-            Kind::Dated => Some(uuid::Builder::from_random_bytes(rng.random()).into_uuid()),
-            Kind::Undated => {
+            EventKind::Dated => Some(uuid::Builder::from_random_bytes(rng.random()).into_uuid()),
+            EventKind::Undated => {
                 let uuid = uuid::Builder::from_random_bytes(rng.random()).into_uuid();
                 rng.random_bool(0.5).then_some(uuid)
             }
-            Kind::Ordered => {
+            EventKind::Ordered => {
                 let ms = u64::try_from(ordered_ms).expect("drills are not held before 1970");
                 Some(uuid::Builder::from_unix_timestamp_millis(ms, &rng.random()).into_uuid())
             }
             _ => None,
         };
         let id = match kind {
-            Kind::TimeOnly | Kind::Anonymous => None,
+            EventKind::TimeOnly | EventKind::Anonymous => None,
             // Without the seed: projects use each other's ids, and must not meet.
             _ => Some(uuid.map_or_else(|| format!("commande n\u{b0} {number}"), |uuid| uuid.to_string())),
         };
@@ -108,7 +109,7 @@ impl Source {
             kind,
             id,
             uuid,
-            time_us: if kind == Kind::Ordered { Some(ordered_ms * 1_000) } else { time_us },
+            time_us: if kind == EventKind::Ordered { Some(ordered_ms * 1_000) } else { time_us },
             name: ["page_view", "product_viewed", "add_to_cart", "checkout", "achat \u{2713}"]
                 [rng.random_range(0..5)]
             .to_owned(),
@@ -134,7 +135,7 @@ impl Event {
     /// As it is posted.
     pub fn json(&self) -> Value {
         let mut event = Map::new();
-        let timestamp = if self.kind == Kind::Ordered { None } else { self.time_us.map(rfc3339) };
+        let timestamp = if self.kind == EventKind::Ordered { None } else { self.time_us.map(rfc3339) };
         let fields = [
             ("id", self.id.clone().map(Value::from)),
             ("name", Some(self.name.clone().into())),
@@ -181,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_number_is_always_the_same_event_and_no_other() {
-        let source = Source::new(7, 1_795_000_000_000);
+        let source = EventSource::new(7, 1_795_000_000_000);
         let texts: HashSet<_> = (0..2_000).map(|n| source.event(n).json().to_string()).collect();
         assert_eq!(texts.len(), 2_000);
         assert!((0..2_000).all(|n| texts.contains(&source.event(n).json().to_string())));
@@ -189,9 +190,15 @@ mod tests {
 
     #[test]
     fn a_source_has_events_of_every_kind() {
-        let source = Source::new(7, 1_795_000_000_000);
-        for kind in [Kind::Dated, Kind::Named, Kind::Ordered, Kind::Undated, Kind::TimeOnly, Kind::Anonymous]
-        {
+        let source = EventSource::new(7, 1_795_000_000_000);
+        for kind in [
+            EventKind::Dated,
+            EventKind::Named,
+            EventKind::Ordered,
+            EventKind::Undated,
+            EventKind::TimeOnly,
+            EventKind::Anonymous,
+        ] {
             assert!((0..500).any(|n| source.event(n).kind == kind), "{kind:?}");
         }
     }

@@ -5,11 +5,11 @@ use std::sync::{Mutex, MutexGuard};
 
 use uuid::Uuid;
 
-use super::events::Source;
+use super::events::EventSource;
 
 /// What is known of an event from the answers to all the requests that carried it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Fate {
+pub struct EventOutcome {
     /// A request with it was answered 2xx: it must be stored, once.
     pub acknowledged: bool,
     /// A request with it was answered 5xx or not at all: it may be stored, once.
@@ -20,7 +20,7 @@ pub struct Fate {
     pub forced: bool,
 }
 
-impl Fate {
+impl EventOutcome {
     /// It must be in the store.
     pub fn is_owed(self) -> bool {
         self.acknowledged || self.forced
@@ -69,13 +69,13 @@ impl Tally {
 #[derive(Debug)]
 pub struct History {
     /// What its events are.
-    pub source: Source,
+    pub source: EventSource,
     inner: Mutex<Inner>,
 }
 
 #[derive(Default, Debug)]
 struct Inner {
-    fates: Vec<Fate>,
+    fates: Vec<EventOutcome>,
     /// Batches answered 2xx, and how many events the answer said were accepted.
     batches: BTreeMap<Uuid, u64>,
     /// What must never be, seen by a client.
@@ -86,7 +86,7 @@ struct Inner {
 
 impl History {
     /// One in which nothing has happened.
-    pub fn new(source: Source) -> Self {
+    pub fn new(source: EventSource) -> Self {
         Self { source, inner: Mutex::default() }
     }
 
@@ -94,7 +94,7 @@ impl History {
     pub fn take_numbers(&self, count: u64) -> Vec<u64> {
         let mut inner = self.lock();
         let first = inner.fates.len() as u64;
-        inner.fates.resize(index(first + count), Fate::default());
+        inner.fates.resize(index(first + count), EventOutcome::default());
         (first..first + count).collect()
     }
 
@@ -160,7 +160,7 @@ impl History {
     }
 
     /// What is known of event `number`; `None` when there is no such event.
-    pub fn fate(&self, number: u64) -> Option<Fate> {
+    pub fn fate(&self, number: u64) -> Option<EventOutcome> {
         self.lock().fates.get(index(number)).copied()
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::books::{self, Limits};
+use super::books::{self, PlanLimits};
 use super::client::Project;
 use super::evidence::Evidence;
 use super::rows;
@@ -28,7 +28,7 @@ pub enum Invariant {
     /// I4: an event that was only ever answered 4xx is not stored.
     RefusedStaysOut,
     /// I5: ledger = usage = rows = what clients were told, by project.
-    BooksAgree,
+    TotalsAgree,
     /// I6: rates and quotas are neither exceeded nor charged for nothing.
     PlansExact,
     /// I7: an event is stored as it was sent.
@@ -97,11 +97,11 @@ impl Findings {
 }
 
 /// What is judged.
-pub struct Subject<'a> {
+pub struct JudgeInput<'a> {
     /// Store and stream.
     pub evidence: &'a dyn Evidence,
     /// Whose events were posted, and what their plans promise.
-    pub projects: &'a [(Arc<Project>, Limits)],
+    pub projects: &'a [(Arc<Project>, PlanLimits)],
     /// The epochs of the stream before the faults, by shard; empty when the stream was wiped on purpose, after which
     /// rates start afresh.
     pub epochs: Vec<String>,
@@ -113,13 +113,13 @@ pub struct Subject<'a> {
 ///
 /// # Panics
 /// When store or stream cannot be asked: they must run again.
-pub async fn judge(subject: Subject<'_>) -> (Duration, Vec<Violation>) {
+pub async fn judge(subject: JudgeInput<'_>) -> (Duration, Vec<Violation>) {
     let mut findings = Findings::default();
     let quiet_after = wait_until_quiet(&subject, &mut findings).await;
     let evidence = subject.evidence;
     for (project, limits) in subject.projects {
         for said in project.history.contradictions() {
-            findings.add(Invariant::BooksAgree, format!("{}: {said}", project.name));
+            findings.add(Invariant::TotalsAgree, format!("{}: {said}", project.name));
         }
         let rows = rows::compare(evidence, project, &mut findings).await;
         let ledger = books::compare(evidence, project, rows, &mut findings).await;
@@ -130,7 +130,7 @@ pub async fn judge(subject: Subject<'_>) -> (Duration, Vec<Violation>) {
     (quiet_after, findings.into_violations())
 }
 
-async fn wait_until_quiet(subject: &Subject<'_>, findings: &mut Findings) -> Duration {
+async fn wait_until_quiet(subject: &JudgeInput<'_>, findings: &mut Findings) -> Duration {
     let started = Instant::now();
     loop {
         let left = subject.evidence.left().await;
@@ -145,7 +145,7 @@ async fn wait_until_quiet(subject: &Subject<'_>, findings: &mut Findings) -> Dur
     }
 }
 
-async fn compare_epochs(subject: &Subject<'_>, findings: &mut Findings) {
+async fn compare_epochs(subject: &JudgeInput<'_>, findings: &mut Findings) {
     for (shard, (in_stream, recorded)) in subject.evidence.epochs().await.into_iter().enumerate() {
         if in_stream != recorded {
             let said =

@@ -1,7 +1,7 @@
 //! The oracle: it posts events that can be told apart, writes down what was answered, and knows from the answers alone
 //! what the store must hold.
 //!
-//! - [`Source`] makes the events, [`Clients`] post them, or a drill does with a [`Post`]; a [`History`] keeps what was
+//! - [`EventSource`] makes the events, [`Clients`] post them, or a drill does with a [`Post`]; a [`History`] keeps what was
 //!   answered.
 //! - [`judge`] compares a history with the store and the stream when all is quiet again: invariants I1 to I12.
 //! - An [`Evidence`] is what store and stream hold: on [`Servers`] or in [`Files`].
@@ -22,12 +22,12 @@ mod rates;
 mod rows;
 mod watch;
 
-pub use books::Limits;
+pub use books::PlanLimits;
 pub use client::{Clients, Load, Project, Targets};
-pub use events::{Event, Kind, Source};
+pub use events::{Event, EventKind, EventSource};
 pub use evidence::{Evidence, Files, Servers};
-pub use history::{Fate, History, Tally};
-pub use judge::{Findings, Invariant, QUIET_DEADLINE, Subject, Violation, judge};
+pub use history::{EventOutcome, History, Tally};
+pub use judge::{Findings, Invariant, JudgeInput, QUIET_DEADLINE, Violation, judge};
 pub use post::{Decision, Post};
 pub use probe::{fill, probe};
 pub use watch::{Meters, Watch};

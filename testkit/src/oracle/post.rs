@@ -113,7 +113,7 @@ impl Post {
     }
 
     /// It was sent, and nobody listened for the answer.
-    pub fn note_unheard(&mut self, project: &Project) {
+    pub fn note_unanswered(&mut self, project: &Project) {
         self.note(project, &Err(no_answer("nobody listened")));
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::books::Limits;
+use super::books::PlanLimits;
 use super::client::Project;
 use super::evidence::Evidence;
 use super::judge::{Findings, Invariant};
@@ -55,7 +55,7 @@ pub async fn probe(api: SocketAddr, project: &Project, evidence: &dyn Evidence, 
 pub async fn fill(
     api: SocketAddr,
     project: &Project,
-    limits: Limits,
+    limits: PlanLimits,
     evidence: &dyn Evidence,
     findings: &mut Findings,
 ) {

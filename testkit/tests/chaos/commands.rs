@@ -155,7 +155,7 @@ async fn one_connection_falls_into_a_black_hole_and_the_others_do_not() {
     assert!(lost.await.unwrap().is_err());
     assert_eq!(increment(&two).await.unwrap(), 4);
     assert_eq!(counter(&redis).await, 4);
-    let seen = proxy.seen();
+    let seen = proxy.counts();
     assert_eq!((seen.accepted, seen.reset, seen.sprung), (2, 1, 1));
     assert!(seen.bytes_lost > ":2\r\n".len() as u64);
 }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
-use testkit::chaos::{Act, Armed, ChaosProxy, Moment, Transaction, Trap, Wire};
+use testkit::chaos::{Act, ArmedTrap, ChaosProxy, Moment, Transaction, Trap, Wire};
 use testkit::{Postgres, eventually};
 use tokio_postgres::{Client, Config, CopyInSink, NoTls};
 
@@ -56,7 +56,7 @@ impl Server {
         eventually(DEADLINE, "the other sessions to end", look).await;
     }
 
-    fn arm(&self, moment: Moment, act: Act) -> Armed {
+    fn arm(&self, moment: Moment, act: Act) -> ArmedTrap {
         self.proxy.arm(Trap::first(moment, act))
     }
 }

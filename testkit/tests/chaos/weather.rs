@@ -32,7 +32,7 @@ async fn in_fair_weather_everything_passes_and_is_counted() {
     let (_redis, proxy) = redis_behind_proxy().await;
     let mut stream = ping(&proxy).await;
     assert!(is_ponged(&mut stream).await);
-    let seen = proxy.seen();
+    let seen = proxy.counts();
     assert_eq!((seen.accepted, seen.refused, seen.reset), (1, 0, 0));
     assert_eq!((seen.bytes_up, seen.bytes_down, seen.bytes_lost), (6, 7, 0));
 }
@@ -77,7 +77,7 @@ async fn into_a_black_hole_things_fall_for_ever() {
     assert!(answer.await.unwrap().is_err());
     assert_eq!(how_it_ends(new).await, ErrorKind::ConnectionReset);
     assert_eq!(increment(&connect_to(&proxy).await).await.unwrap(), 1, "nothing was delivered late");
-    assert!(proxy.seen().bytes_lost > 6);
+    assert!(proxy.counts().bytes_lost > 6);
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn refusal_resets_open_connections_and_new_ones() {
     assert_eq!(how_it_ends(new).await, ErrorKind::ConnectionReset);
     proxy.heal();
     assert!(is_ponged(&mut ping(&proxy).await).await);
-    let seen = proxy.seen();
+    let seen = proxy.counts();
     assert_eq!((seen.accepted, seen.refused, seen.reset), (2, 1, 1));
 }
 
@@ -172,10 +172,10 @@ async fn a_flapping_network_comes_and_goes() {
     let (_redis, proxy) = redis_behind_proxy().await;
     proxy.set(Weather::Flap { up_ms: 50, down_ms: 50 });
     for _ in 0..2 {
-        let refused = proxy.seen().refused;
+        let refused = proxy.counts().refused;
         eventually(DEADLINE, "a connection to be refused", async || {
             drop(TcpStream::connect(proxy.address()).await);
-            proxy.seen().refused > refused
+            proxy.counts().refused > refused
         })
         .await;
         eventually(DEADLINE, "an answer", async || match TcpStream::connect(proxy.address()).await {

@@ -47,7 +47,7 @@ impl Stack {
         finished.stdout
     }
 
-    pub async fn try_millrace(&self, arguments: &[&str]) -> testkit::Finished {
+    pub async fn try_millrace(&self, arguments: &[&str]) -> testkit::ProgramOutput {
         let (redis, database) = (self.redis.url(), self.postgres.url());
         Program::run("millrace", arguments, &[("REDIS_URL", &redis), ("DATABASE_URL", &database)]).await
     }
