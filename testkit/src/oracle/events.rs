@@ -1,5 +1,5 @@
-//! Events that can be told apart, made from a seed: number `n` of a source is the same event whenever it is asked for.
-//! So nobody has to remember what was posted, and what the store holds can be compared with what it should hold.
+//! Distinguishable events, generated from a seed. Event `n` of a source is always the same, so that the store can be
+//! compared with the posted events without keeping them.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -11,69 +11,63 @@ use uuid::Uuid;
 const MINUTE_US: i64 = 60_000_000;
 const DAY_US: i64 = 24 * 60 * MINUTE_US;
 
-/// How an event says what it is and when it happened.
+/// Which of the fields for identity and time an event has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EventKind {
     /// A UUID and a timestamp.
     Dated,
-    /// An id that is no UUID, and a timestamp.
+    /// An id that is not a UUID, and a timestamp.
     Named,
-    /// A UUIDv7 and no timestamp: the time is in the id.
+    /// A UUIDv7, which contains the time, and no timestamp.
     Ordered,
-    /// An id that holds no time, and no timestamp.
+    /// An id without a time, and no timestamp.
     Undated,
     /// A timestamp and no id.
     TimeOnly,
-    /// Neither.
+    /// Neither an id nor a timestamp.
     Anonymous,
 }
 
 impl EventKind {
-    /// Whether the event is recognised whatever batch brings it. The others are repeatable only as part of a batch
-    /// with an `Idempotency-Key`.
+    /// Whether the event is recognized as a duplicate in any batch. An event of another kind can be repeated only in a
+    /// batch with an `Idempotency-Key`.
     pub fn has_identity(self) -> bool {
         !matches!(self, Self::TimeOnly | Self::Anonymous)
     }
 }
 
-/// One event.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Its number in its source, also in its properties as `n`.
+    /// The number in the source, which is also the property `n`.
     pub number: u64,
-    /// What it says of itself.
     pub kind: EventKind,
-    /// The id as it is sent.
+    /// The id in the request.
     pub id: Option<String>,
-    /// The UUID of `id` when it is one.
+    /// The id, if it is a UUID.
     pub uuid: Option<Uuid>,
-    /// The time it must be stored under, in microseconds since 1970; `None` is the receive time.
+    /// The timestamp that must be stored, in microseconds since 1970. `None` is the receive time.
     pub time_us: Option<i64>,
-    /// Its name.
     pub name: String,
-    /// Its subject.
     pub subject: Option<String>,
-    /// Its properties.
     pub properties: Value,
-    /// Its context.
     pub context: Option<Value>,
 }
 
-/// All the events of one project of one run.
+/// The events of one project of one run.
 #[derive(Clone, Debug)]
 pub struct EventSource {
     seed: u64,
-    /// Around which the timestamps lie, in milliseconds since 1970.
+    /// The center of the timestamps, in milliseconds since 1970.
     around_ms: i64,
 }
 
 impl EventSource {
-    /// A source whose timestamps lie around `around_ms`, in milliseconds since 1970.
+    /// Creates a source whose timestamps are around `around_ms`, in milliseconds since 1970.
     pub fn new(seed: u64, around_ms: i64) -> Self {
         Self { seed, around_ms }
     }
 
-    /// Event number `n`.
+    /// Generates event `number`.
     pub fn event(&self, number: u64) -> Event {
         let mut rng = StdRng::seed_from_u64(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let kind = match rng.random_range(0..100) {
@@ -94,14 +88,14 @@ impl EventSource {
                 rng.random_bool(0.5).then_some(uuid)
             }
             EventKind::Ordered => {
-                let ms = u64::try_from(ordered_ms).expect("drills are not held before 1970");
+                let ms = u64::try_from(ordered_ms).expect("the time is after 1970");
                 Some(uuid::Builder::from_unix_timestamp_millis(ms, &rng.random()).into_uuid())
             }
             _ => None,
         };
         let id = match kind {
             EventKind::TimeOnly | EventKind::Anonymous => None,
-            // Without the seed: projects use each other's ids, and must not meet.
+            // Without the seed: projects use the same ids, which must not collide.
             _ => Some(uuid.map_or_else(|| format!("commande n\u{b0} {number}"), |uuid| uuid.to_string())),
         };
         Event {
@@ -119,7 +113,7 @@ impl EventSource {
         }
     }
 
-    /// Mostly of the last ten minutes; now and then from outside of every partition.
+    /// Mostly within the last ten minutes; rarely outside of every partition.
     fn time(&self, rng: &mut StdRng) -> i64 {
         let now_us = self.around_ms * 1_000;
         match rng.random_range(0..200) {
@@ -132,7 +126,7 @@ impl EventSource {
 }
 
 impl Event {
-    /// As it is posted.
+    /// The event as it is posted.
     pub fn json(&self) -> Value {
         let mut event = Map::new();
         let timestamp = if self.kind == EventKind::Ordered { None } else { self.time_us.map(rfc3339) };
@@ -157,7 +151,7 @@ fn properties(number: u64, rng: &mut StdRng) -> Value {
     let words = ["caf\u{e9}", "\u{65e5}\u{672c}", "a\tb", "\"quoted\"", "plain", "\u{1f980}"];
     let note =
         (0..rng.random_range(0..12)).map(|_| words[rng.random_range(0..words.len())]).collect::<Vec<_>>();
-    // Now and then one that fills a good part of a request.
+    // Rarely a large value, which fills a good part of a request.
     let bulk = if rng.random_range(0..500) == 0 { "x".repeat(64 << 10) } else { String::new() };
     json!({
         "n": number,
@@ -171,7 +165,7 @@ fn properties(number: u64, rng: &mut StdRng) -> Value {
 
 fn rfc3339(us: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000);
-    time.expect("the years of a drill exist").format(&Rfc3339).expect("such times can be written")
+    time.expect("the time is in range").format(&Rfc3339).expect("the year has four digits")
 }
 
 #[cfg(test)]
@@ -181,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_always_the_same_event_and_no_other() {
+    fn a_number_always_yields_the_same_event_and_no_other() {
         let source = EventSource::new(7, 1_795_000_000_000);
         let texts: HashSet<_> = (0..2_000).map(|n| source.event(n).json().to_string()).collect();
         assert_eq!(texts.len(), 2_000);
