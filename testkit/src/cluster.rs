@@ -1,7 +1,7 @@
 //! The data directory of a PostgreSQL server: created once by initdb and copied for every server.
 //!
-//! initdb takes 1.5 s on two cores, a copy a tenth of that. PostgreSQL refuses to run as root, so root runs it as
-//! another user, who must own the files.
+//! initdb takes 1.5 s on two cores, a copy a tenth of that. PostgreSQL refuses to run as root, so root runs
+//! it as another user, who must own the files.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -25,8 +25,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("log_lock_waits", "on"),
 ];
 
-/// Creates the data directory `data` of a server whose socket and log are in `folder`. Existing data, left by a stopped
-/// server, are kept and configured for the new port.
+/// Creates the data directory `data` of a server whose socket and log are in `folder`. Existing data, left by
+/// a stopped server, are kept and configured for the new port.
 pub(crate) fn create(folder: &Path, data: &Path, port: u16, settings: &[(&str, &str)]) {
     if !data.join("PG_VERSION").exists() {
         copy_tree(&template(), data);
@@ -127,7 +127,8 @@ fn template() -> PathBuf {
 
 fn run_initdb(data: &Path) {
     let mut initdb = command("initdb");
-    // The template needs no fsync: only copies of it run, and after a crash of the machine it is created again.
+    // The template needs no fsync: only copies of it run, and after a crash of the machine it is created
+    // again.
     initdb.args([
         "--auth=trust",
         "--username=postgres",

@@ -15,8 +15,8 @@ use crate::process::Process;
 /// Ports are chosen at random. Losing this many races for a free port in a row has another cause.
 const START_ATTEMPTS: usize = 5;
 const START_DEADLINE: Duration = Duration::from_secs(120);
-/// The range of ports to choose from. It is below the ephemeral range, so that no outgoing connection takes the port
-/// of a server between its death and its restart.
+/// The range of ports to choose from. It is below the ephemeral range, so that no outgoing connection takes
+/// the port of a server between its death and its restart.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
 /// How to start a `Redis` or a `Postgres`.
@@ -26,9 +26,9 @@ pub struct ServerOptions<'a> {
     pub settings: &'a [(&'a str, &'a str)],
     /// Environment variables, such as `Shim::variables`.
     pub variables: &'a [(&'a str, &'a str)],
-    /// Where the data directory is created, such as on a `Tmpfs`, instead of in the server's temporary folder. The log
-    /// stays in the temporary folder, so that a server whose disk is full can still write it. PostgreSQL data that are
-    /// in this folder already are used.
+    /// Where the data directory is created, such as on a `Tmpfs`, instead of in the server's temporary
+    /// folder. The log stays in the temporary folder, so that a server whose disk is full can still write it.
+    /// PostgreSQL data that are in this folder already are used.
     pub folder: Option<&'a Path>,
 }
 
@@ -42,8 +42,8 @@ pub(crate) trait Server {
     /// The command that starts the server.
     fn command(&self, daemon: &Endpoint) -> Command;
 
-    /// Whether the server answers; the error says why not yet. It must detect another server on the same port, because
-    /// a free port can be lost to a process of another test.
+    /// Whether the server answers; the error says why not yet. It must detect another server on the same
+    /// port, because a free port can be lost to a process of another test.
     async fn answers(&self, daemon: &Endpoint, pid: i32) -> Result<(), String>;
 }
 
@@ -76,8 +76,8 @@ pub(crate) struct Daemon<S> {
 }
 
 impl<S: Server> Daemon<S> {
-    /// Starts a server on a free port and waits until it answers. `prepare` creates its files and describes it; it is
-    /// called again when the port is lost to another process.
+    /// Starts a server on a free port and waits until it answers. `prepare` creates its files and describes
+    /// it; it is called again when the port is lost to another process.
     ///
     /// # Panics
     /// When the server does not start; the message contains its log.
@@ -137,7 +137,8 @@ impl<S: Server> Daemon<S> {
         }
     }
 
-    /// Starts the server again, on the same port, after it has ended. False when it ended instead of answering.
+    /// Starts the server again, on the same port, after it has ended. False when it ended instead of
+    /// answering.
     pub(crate) async fn start_again(&mut self) -> bool {
         self.process = Process::start(self.server.command(&self.endpoint));
         self.answers().await

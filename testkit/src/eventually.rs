@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 /// Pause between two checks.
 const POLL: Duration = Duration::from_millis(10);
 
-/// The result of a check: `Some`, `Ok` and `true` mean that the condition holds, all other values that it does not yet.
+/// The result of a check: `Some`, `Ok` and `true` mean that the condition holds, all other values that it
+/// does not yet.
 pub trait Condition {
     /// The value that a fulfilled condition yields.
     type Value;
@@ -41,7 +42,8 @@ impl<T, E: Display> Condition for Result<T, E> {
 /// Repeats `check` until the condition holds, and returns its value.
 ///
 /// # Panics
-/// When the condition does not hold at the deadline. The message contains `what` and the result of the last check.
+/// When the condition does not hold at the deadline. The message contains `what` and the result of the last
+/// check.
 pub async fn eventually<C: Condition>(
     deadline: Duration,
     what: &str,

@@ -1,5 +1,5 @@
-//! The dashboards of the repository and the query of each panel. Variables and macros are replaced as Grafana's data
-//! sources replace them. This module never renders a panel and never evaluates a result.
+//! The dashboards of the repository and the query of each panel. Variables and macros are replaced as
+//! Grafana's data sources replace them. This module never renders a panel and never evaluates a result.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

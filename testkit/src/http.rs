@@ -53,7 +53,8 @@ impl Answer {
     }
 }
 
-/// A client of one server. It opens a connection for the first request and reuses it as long as the server allows.
+/// A client of one server. It opens a connection for the first request and reuses it as long as the server
+/// allows.
 #[derive(Debug)]
 pub struct HttpClient {
     server: SocketAddr,
@@ -149,8 +150,8 @@ pub async fn get(server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> An
     HttpClient::new(server).get(path, headers).await.unwrap_or_else(|error| panic!("GET {path}: {error}"))
 }
 
-/// Sends `bytes` unchanged and returns everything received until the server closes the connection or `at_most` has
-/// passed.
+/// Sends `bytes` unchanged and returns everything received until the server closes the connection or
+/// `at_most` has passed.
 ///
 /// # Panics
 /// When the server does not accept the connection.

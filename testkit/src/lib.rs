@@ -1,24 +1,29 @@
-//! For tests and benchmarks only: real servers and real processes on free ports, which end when they are dropped.
+//! For tests and benchmarks only: real servers and real processes on free ports, which end when they are
+//! dropped.
 //!
-//! - [`Redis`] and [`Postgres`] are real servers in temporary folders. They can be killed, paused and restarted.
-//! - [`Program`] is one of Millrace's programs as a process. [`drill_build`] builds the programs with failpoints and
-//!   mutants.
+//! - [`Redis`] and [`Postgres`] are real servers in temporary folders. They can be killed, paused and
+//!   restarted.
+//! - A [`Deployment`] is both of them with the tables of Millrace and the programs that a test starts.
+//! - [`Program`] is one of Millrace's programs as a process. [`drill_build`] builds the programs with
+//!   failpoints and mutants.
 //! - [`chaos::ChaosProxy`] is a bad network between any two of them.
 //! - [`Shim`] controls the disk and the clock of a process; [`Tmpfs`] is a disk that can run full.
-//! - [`Prometheus`] is a real Prometheus. [`grafana`] reads the dashboards and builds the query of each panel.
+//! - [`Prometheus`] is a real Prometheus. [`grafana`] reads the dashboards and builds the query of each
+//!   panel.
 //! - [`http`] sends well-formed and malformed requests, an [`Upload`] can stop in the middle of one, and an
 //!   [`HttpProxy`] applies faults to chosen requests.
 //! - [`oracle`] posts distinguishable events and computes what the store must contain afterwards.
 //! - [`eventually`] waits for a condition.
 //!
-//! Everything here panics with a message that says what to do, because a test cannot handle the error. This crate must
-//! never imitate a server and never leave one running: every process ends with the test process, even when that is
-//! killed.
+//! Everything here panics with a message that says what to do, because a test cannot handle the error. This
+//! crate must never imitate a server and never leave one running: every process ends with the test process,
+//! even when that is killed.
 
 pub mod chaos;
 mod cluster;
 mod daemon;
 mod database;
+mod deployment;
 mod drills;
 mod eventually;
 mod folder;
@@ -40,6 +45,7 @@ mod upload;
 
 pub use daemon::ServerOptions;
 pub use database::Database;
+pub use deployment::Deployment;
 pub use drills::drill_build;
 pub use eventually::{Condition, eventually};
 pub use postgres::Postgres;

@@ -19,8 +19,8 @@ const KILL_DEADLINE: Duration = Duration::from_secs(120);
 /// The database that every new cluster has.
 const FIRST_DATABASE: &str = "postgres";
 
-/// A durable PostgreSQL on a free port of 127.0.0.1. Its superuser is `postgres`, without a password; root never runs
-/// it. Dropping it stops the server and removes its files.
+/// A durable PostgreSQL on a free port of 127.0.0.1. Its superuser is `postgres`, without a password; root
+/// never runs it. Dropping it stops the server and removes its files.
 #[derive(Debug)]
 pub struct Postgres {
     daemon: Daemon<PostgresServer>,
@@ -152,8 +152,8 @@ impl Postgres {
         self.connect().await.batch_execute(&statement).await.expect("a tablespace can be created");
     }
 
-    /// SIGKILL of one session. PostgreSQL then ends all others and recovers, because the session may have left shared
-    /// memory half written.
+    /// SIGKILL of one session. PostgreSQL then ends all others and recovers, because the session may have
+    /// left shared memory half written.
     ///
     /// # Panics
     /// When `pid` is not a session of this server.
@@ -194,8 +194,8 @@ impl Postgres {
         eventually(KILL_DEADLINE, what, async || !children.iter().any(|child| is_alive(*child))).await;
     }
 
-    /// Starts the server again on the same port and data; kills it first if it runs. Returns when it has recovered and
-    /// accepts connections.
+    /// Starts the server again on the same port and data; kills it first if it runs. Returns when it has
+    /// recovered and accepts connections.
     ///
     /// # Panics
     /// When it does not start.
@@ -203,7 +203,8 @@ impl Postgres {
         assert!(self.try_restart().await, "postgres did not start again; its log:\n{}", self.log());
     }
 
-    /// Like [`Postgres::restart`], but returns false when the server ended instead, as it does while its disk is full.
+    /// Like [`Postgres::restart`], but returns false when the server ended instead, as it does while its disk
+    /// is full.
     pub async fn try_restart(&mut self) -> bool {
         self.kill().await;
         self.daemon.start_again().await
@@ -249,8 +250,8 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // An immediate shutdown also ends the sessions and frees the shared memory. A paused server has to be resumed
-        // to handle it.
+        // An immediate shutdown also ends the sessions and frees the shared memory. A paused server has to be
+        // resumed to handle it.
         self.daemon.signal(Signal::QUIT);
         self.resume();
         self.daemon.wait_blocking();

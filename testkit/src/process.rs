@@ -1,7 +1,7 @@
 //! Child processes that end with the test process.
 //!
-//! `setpriv --pdeathsig` makes the kernel kill a child when the *thread* that started it ends. The threads of tests are
-//! short-lived, so one thread that lives as long as the process starts every child.
+//! `setpriv --pdeathsig` makes the kernel kill a child when the *thread* that started it ends. The threads of
+//! tests are short-lived, so one thread that lives as long as the process starts every child.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,8 @@ pub(crate) fn find_program(name: &str, folders: &[PathBuf], install_hint: &str) 
     found.unwrap_or_else(|| panic!("{name} is not installed: {install_hint}"))
 }
 
-/// The folder of the build profile, such as `target/debug`. Cargo puts programs into it and tests into its `deps`.
+/// The folder of the build profile, such as `target/debug`. Cargo puts programs into it and tests into its
+/// `deps`.
 pub(crate) fn profile_folder() -> PathBuf {
     let executable = std::env::current_exe().expect("a process knows its executable");
     let folder = executable.parent().expect("an executable is in a folder");

@@ -51,8 +51,9 @@ pub struct ProgramOutput {
 }
 
 impl Program {
-    /// Starts `target/PROFILE/NAME` with these environment variables. Of the test's own environment only a few
-    /// variables, such as `PATH`, are inherited, so that settings of the developer's shell cannot change a test.
+    /// Starts `target/PROFILE/NAME` with these environment variables. Of the test's own environment only a
+    /// few variables, such as `PATH`, are inherited, so that settings of the developer's shell cannot change
+    /// a test.
     ///
     /// # Panics
     /// When the program is not built.

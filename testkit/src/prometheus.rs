@@ -13,8 +13,8 @@ use crate::process::{find_program, mortal};
 const CONFIGURATION: &str = "prometheus.yml";
 const INSTALL: &str = "install Prometheus 2.42 or newer (Debian: apt-get install prometheus)";
 
-/// A Prometheus on a free port of 127.0.0.1 that scrapes every second. Dropping it kills the server and removes its
-/// files.
+/// A Prometheus on a free port of 127.0.0.1 that scrapes every second. Dropping it kills the server and
+/// removes its files.
 #[derive(Debug)]
 pub struct Prometheus {
     daemon: Daemon<PrometheusServer>,

@@ -1,4 +1,5 @@
-//! An HTTP proxy for clients that a test does not control. It forwards requests and applies faults to chosen ones.
+//! An HTTP proxy for clients that a test does not control. It forwards requests and applies faults to chosen
+//! ones.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -109,7 +110,8 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
     let service = service_fn(|request| answer(request, Arc::clone(&shared)));
-    // An error is a client that has disconnected or a response dropped on purpose. Both are counted elsewhere.
+    // An error is a client that has disconnected or a response dropped on purpose. Both are counted
+    // elsewhere.
     drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
 }
 

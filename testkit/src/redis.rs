@@ -153,7 +153,8 @@ impl Redis {
         assert!(self.try_restart().await, "redis-server did not start again; its log:\n{}", self.log());
     }
 
-    /// Like [`Redis::restart`], but returns false when the server ended instead, as it does while its disk is full.
+    /// Like [`Redis::restart`], but returns false when the server ended instead, as it does while its disk is
+    /// full.
     pub async fn try_restart(&mut self) -> bool {
         self.kill().await;
         self.daemon.start_again().await
@@ -178,8 +179,8 @@ impl Redis {
         self.restart().await;
     }
 
-    /// Removes the last bytes of the newest append-only file, as a crash of the machine might. Returns the number of
-    /// bytes left in the file.
+    /// Removes the last bytes of the newest append-only file, as a crash of the machine might. Returns the
+    /// number of bytes left in the file.
     ///
     /// # Panics
     /// When the server runs or the file has fewer bytes.

@@ -1,7 +1,7 @@
 //! Faults of the disk and the clock, by a small C library that is preloaded into a process.
 //!
-//! The library maps the control file that this module writes, so a fault starts and ends between two calls of the
-//! process, without a signal or a restart. It must never affect a process that was started without
+//! The library maps the control file that this module writes, so a fault starts and ends between two calls of
+//! the process, without a signal or a restart. It must never affect a process that was started without
 //! [`Shim::variables`].
 
 use std::fs::File;
@@ -74,8 +74,8 @@ impl Shim {
         self.set(DISK_ERRNO_OFFSET, errno.into());
     }
 
-    /// Sets the wall clock this many seconds ahead of the machine's, or behind it when negative. The monotonic clock is
-    /// not affected.
+    /// Sets the wall clock this many seconds ahead of the machine's, or behind it when negative. The
+    /// monotonic clock is not affected.
     pub fn set_clock_ahead(&self, seconds: i64) {
         self.set(CLOCK_OFFSET_S_OFFSET, seconds);
     }

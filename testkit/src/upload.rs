@@ -1,5 +1,5 @@
-//! A POST of which a test sends as many bytes as it likes, when it likes. It must never send a byte without a call to
-//! [`Upload::send`].
+//! A POST of which a test sends as many bytes as it likes, when it likes. It must never send a byte without a
+//! call to [`Upload::send`].
 
 use std::net::SocketAddr;
 
@@ -22,7 +22,8 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Connects without sending anything. The request asks the server to close the connection after the response.
+    /// Connects without sending anything. The request asks the server to close the connection after the
+    /// response.
     ///
     /// # Errors
     /// [`NoAnswer`] when no process listens.

@@ -1,4 +1,5 @@
-//! One connection from its acceptance to its end: two pumps, and how the sockets are closed when the pumps stop.
+//! One connection from its acceptance to its end: two pumps, and how the sockets are closed when the pumps
+//! stop.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -1,5 +1,6 @@
-//! Cuts a stream of bytes into the messages of its protocol, however the bytes arrive. When the stream is not in the
-//! protocol, the framer passes the rest through uncut. It must neither hold bytes back indefinitely nor lose one.
+//! Cuts a stream of bytes into the messages of its protocol, however the bytes arrive. When the stream is not
+//! in the protocol, the framer passes the rest through uncut. It must neither hold bytes back indefinitely
+//! nor lose one.
 
 use bytes::BytesMut;
 

@@ -1,5 +1,5 @@
-//! The PostgreSQL protocol, as far as traps need it: where a message ends, and which messages belong to a COPY or a
-//! COMMIT.
+//! The PostgreSQL protocol, as far as traps need it: where a message ends, and which messages belong to a
+//! COPY or a COMMIT.
 
 use super::plan::MessagePlan;
 use super::scan::Scan;
@@ -19,8 +19,8 @@ const HEAD_BYTES: usize = 5;
 #[derive(Debug)]
 pub(super) struct Scanner {
     direction: Direction,
-    /// Whether the startup is over and messages have a kind. Before that, messages of the client have none, and the
-    /// server answers requests for encryption with a single byte.
+    /// Whether the startup is over and messages have a kind. Before that, messages of the client have none,
+    /// and the server answers requests for encryption with a single byte.
     has_begun: bool,
 }
 

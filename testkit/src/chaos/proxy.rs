@@ -27,8 +27,8 @@ pub struct ChaosProxy {
 }
 
 impl ChaosProxy {
-    /// Starts a proxy in front of `upstream`, in fair weather. `upstream` need not run yet: until it does, clients are
-    /// refused.
+    /// Starts a proxy in front of `upstream`, in fair weather. `upstream` need not run yet: until it does,
+    /// clients are refused.
     ///
     /// # Panics
     /// When no port is free.

@@ -1,5 +1,5 @@
-//! One direction of one connection: reads, asks the traps, and writes as the weather allows. It must never write a
-//! byte after an earlier one was lost.
+//! One direction of one connection: reads, asks the traps, and writes as the weather allows. It must never
+//! write a byte after an earlier one was lost.
 
 use std::io;
 use std::sync::Mutex;
@@ -129,7 +129,8 @@ impl<'a> Pump<'a> {
         loop {
             let read = self.read().await;
             self.update_sky();
-            // An idle connection loses nothing, except in a half close, whose end of stream is sent immediately.
+            // An idle connection loses nothing, except in a half close, whose end of stream is sent
+            // immediately.
             let must_act = read.is_some() || self.current.now == Weather::HalfClose;
             if must_act && self.discards() {
                 return self.discard_rest().await;
@@ -207,8 +208,8 @@ impl<'a> Pump<'a> {
     }
 
     /// Writes the ready bytes and performs the act of a trap. The caller forwards the current message, of
-    /// `message_bytes` bytes, only if this returns `Ok`. `before` is the sky at which the trap has sprung: a healing
-    /// since then cancels the act.
+    /// `message_bytes` bytes, only if this returns `Ok`. `before` is the sky at which the trap has sprung: a
+    /// healing since then cancels the act.
     async fn perform(&mut self, act: Act, before: Sky, message_bytes: usize) -> Result<(), Ending> {
         self.write_ready().await?;
         self.current.heals = before.heals;
@@ -241,8 +242,8 @@ impl<'a> Pump<'a> {
         Err(if act == Act::CutReply { Ending::CutReply } else { Ending::Reset })
     }
 
-    /// Waits until the client has all its replies or the proxy is healed. Returns immediately for protocols whose
-    /// replies are not counted.
+    /// Waits until the client has all its replies or the proxy is healed. Returns immediately for protocols
+    /// whose replies are not counted.
     async fn wait_for_replies(&mut self) {
         let heals = self.current.heals;
         let mut outstanding = self.link.outstanding.subscribe();

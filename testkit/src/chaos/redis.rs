@@ -1,9 +1,9 @@
-//! The Redis protocol (RESP2 and RESP3), as far as traps need it: where a message ends, and which command a reply
-//! belongs to. The scanner does not build values, because a decoder that does would read a large message from its
-//! start for every piece that arrives.
+//! The Redis protocol (RESP2 and RESP3), as far as traps need it: where a message ends, and which command a
+//! reply belongs to. The scanner does not build values, because a decoder that does would read a large
+//! message from its start for every piece that arrives.
 //!
-//! Every command has one reply, and replies keep the order of the commands. Pushes are the exception; they are marked.
-//! Subscriptions and `CLIENT REPLY` break this rule and must not pass through a proxy with traps.
+//! Every command has one reply, and replies keep the order of the commands. Pushes are the exception; they
+//! are marked. Subscriptions and `CLIENT REPLY` break this rule and must not pass through a proxy with traps.
 
 use std::collections::VecDeque;
 
@@ -54,8 +54,8 @@ impl Scanner {
         Scan::Complete(std::mem::take(&mut self.at))
     }
 
-    /// Interprets the first line of a value and returns the number of bytes that follow the line and belong to the
-    /// value. `None` when the line does not start a value.
+    /// Interprets the first line of a value and returns the number of bytes that follow the line and belong
+    /// to the value. `None` when the line does not start a value.
     fn value(&mut self, line: &[u8]) -> Option<usize> {
         let (kind, argument) = line.strip_suffix(b"\r")?.split_first()?;
         let is_attribute = *kind == b'|';

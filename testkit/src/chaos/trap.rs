@@ -1,5 +1,5 @@
-//! Traps: perform an act on the connection on which a moment occurs for the n-th time. Traps count and decide; the pumps
-//! of the connection perform the act.
+//! Traps: perform an act on the connection on which a moment occurs for the n-th time. Traps count and
+//! decide; the pumps of the connection perform the act.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -38,19 +38,20 @@ impl Trap {
 /// A point in the protocol of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Moment {
-    /// Redis: a command is about to be forwarded. Unless the act is a pause, it is not. Earlier commands are answered
-    /// first.
+    /// Redis: a command is about to be forwarded. Unless the act is a pause, it is not. Earlier commands are
+    /// answered first.
     Command(Call),
-    /// Redis: the command was executed; its reply has reached the proxy but not the client. Earlier replies have been
-    /// delivered. While such a trap is armed, commands behind one that it counts wait for that command's reply, so
-    /// that they are not executed. Error replies do not count, because their commands were not executed.
+    /// Redis: the command was executed; its reply has reached the proxy but not the client. Earlier replies
+    /// have been delivered. While such a trap is armed, commands behind one that it counts wait for that
+    /// command's reply, so that they are not executed. Error replies do not count, because their commands
+    /// were not executed.
     Reply(Call),
     /// PostgreSQL: a part of a COPY was forwarded. More parts, or the end, follow.
     CopyData,
     /// PostgreSQL: the end of a COPY is about to be forwarded. Unless the act is a pause, it is not.
     CopyDone,
-    /// PostgreSQL: COMMIT, as a simple query or a statement to parse, is about to be forwarded. Unless the act is a
-    /// pause, it is not. Earlier messages are.
+    /// PostgreSQL: COMMIT, as a simple query or a statement to parse, is about to be forwarded. Unless the
+    /// act is a pause, it is not. Earlier messages are.
     CommitSent(Transaction),
     /// PostgreSQL: COMMIT has succeeded; the answer has reached the proxy but not the client.
     CommitAnswered(Transaction),
@@ -97,13 +98,14 @@ pub enum Transaction {
 pub enum Act {
     /// Resets both sides immediately.
     Cut,
-    /// Resets the client's side. The server receives everything that was forwarded, then a clean close; what it still
-    /// sends is discarded.
+    /// Resets the client's side. The server receives everything that was forwarded, then a clean close; what
+    /// it still sends is discarded.
     CutReply,
-    /// Stops this direction until `ChaosProxy::cut_held` turns the act into a `CutReply`, or until the proxy is healed
-    /// and the direction continues.
+    /// Stops this direction until `ChaosProxy::cut_held` turns the act into a `CutReply`, or until the proxy
+    /// is healed and the direction continues.
     Hold,
-    /// Silently discards everything on this connection until the proxy is healed or all connections are reset.
+    /// Silently discards everything on this connection until the proxy is healed or all connections are
+    /// reset.
     BlackHole,
     /// Stops this direction for `ms` milliseconds, or until the proxy is healed. Then it continues.
     Pause { ms: u64 },
@@ -186,8 +188,8 @@ impl Traps {
         self.armed().clear();
     }
 
-    /// Lets every trap count the event and returns the act to perform. When several traps spring, the one that was
-    /// armed first decides.
+    /// Lets every trap count the event and returns the act to perform. When several traps spring, the one
+    /// that was armed first decides.
     pub(super) fn count(&self, event: ProtocolEvent<'_>) -> Option<Act> {
         let mut act = None;
         self.armed().retain(|state| {

@@ -1,4 +1,5 @@
-//! The weather of a proxy: how much of the received data is forwarded, and when. It never looks into the bytes.
+//! The weather of a proxy: how much of the received data is forwarded, and when. It never looks into the
+//! bytes.
 
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ const THROTTLED_WRITES_PER_S: u64 = 50;
 
 /// The behavior of the network. It applies to all connections of a proxy, open and future.
 ///
-/// A connection that has lost bytes to `BlackHole`, `Mute` or `HalfClose` never carries any again, because the rest of
-/// the stream would make no sense. It stays silent in later weather too, until `ChaosProxy::heal` or
-/// `ChaosProxy::reset_all` ends it. A connection that was idle meanwhile continues unchanged.
+/// A connection that has lost bytes to `BlackHole`, `Mute` or `HalfClose` never carries any again, because
+/// the rest of the stream would make no sense. It stays silent in later weather too, until `ChaosProxy::heal`
+/// or `ChaosProxy::reset_all` ends it. A connection that was idle meanwhile continues unchanged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Weather {
     /// Everything is forwarded immediately.
@@ -30,7 +31,8 @@ pub enum Weather {
     Throttle { bytes_per_s: u64 },
     /// Forwards one byte at a time.
     Slice,
-    /// Accepts everything and discards it. Neither side learns anything, not even that the other side has closed.
+    /// Accepts everything and discards it. Neither side learns anything, not even that the other side has
+    /// closed.
     BlackHole,
     /// Forwards requests and discards the replies.
     Mute,

@@ -1,5 +1,6 @@
-//! Clients that post as an SDK does: in batches, one request at a time, and the same batch again after a 5xx or no
-//! response until it is acknowledged. They record every response and have no other information about the system.
+//! Clients that post as an SDK does: in batches, one request at a time, and the same batch again after a 5xx
+//! or no response until it is acknowledged. They record every response and have no other information about
+//! the system.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -173,7 +174,8 @@ impl Client {
         Post::from_events(events, &made, key)
     }
 
-    /// Sends the batch until it is acknowledged, refused permanently, or refused for longer than the client waits.
+    /// Sends the batch until it is acknowledged, refused permanently, or refused for longer than the client
+    /// waits.
     async fn post_until_decided(&mut self, post: &mut Post) {
         loop {
             match self.attempt(post).await {

@@ -1,5 +1,5 @@
-//! Distinguishable events, generated from a seed. Event `n` of a source is always the same, so that the store can be
-//! compared with the posted events without keeping them.
+//! Distinguishable events, generated from a seed. Event `n` of a source is always the same, so that the store
+//! can be compared with the posted events without keeping them.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -29,8 +29,8 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Whether the event is recognized as a duplicate in any batch. An event of another kind can be repeated only in a
-    /// batch with an `Idempotency-Key`.
+    /// Whether the event is recognized as a duplicate in any batch. An event of another kind can be repeated
+    /// only in a batch with an `Idempotency-Key`.
     pub fn has_identity(self) -> bool {
         !matches!(self, Self::TimeOnly | Self::Anonymous)
     }

@@ -141,8 +141,8 @@ impl History {
         }
     }
 
-    /// Records an entry that a drill wrote directly into the stream: these events in it are valid, and `dead` others
-    /// must become dead letters.
+    /// Records an entry that a drill wrote directly into the stream: these events in it are valid, and `dead`
+    /// others must become dead letters.
     pub fn forced(&self, events: &[u64], dead: u64) {
         let mut inner = self.lock();
         inner.dead += dead;

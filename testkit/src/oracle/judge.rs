@@ -19,8 +19,8 @@ pub struct JudgeInput<'a> {
     pub evidence: &'a dyn Evidence,
     /// The projects for which events were posted, with the limits of their plans.
     pub projects: &'a [(Arc<Project>, PlanLimits)],
-    /// The epochs of the stream before the faults, by shard. Empty when the drill wiped the stream, after which the
-    /// rate limits start from zero.
+    /// The epochs of the stream before the faults, by shard. Empty when the drill wiped the stream, after
+    /// which the rate limits start from zero.
     pub epochs: Vec<String>,
     /// How long it may take until no work is left. Usually [`QUIET_DEADLINE`].
     pub quiet_within: Duration,

@@ -1,14 +1,14 @@
-//! The oracle: it posts distinguishable events, records the responses, and derives from the responses alone what the
-//! store must contain.
+//! The oracle: it posts distinguishable events, records the responses, and derives from the responses alone
+//! what the store must contain.
 //!
-//! - An [`EventSource`] generates the events. [`Clients`], or a drill with a [`Post`], send them. A [`History`] records
-//!   the responses.
+//! - An [`EventSource`] generates the events. [`Clients`], or a drill with a [`Post`], send them. A
+//!   [`History`] records the responses.
 //! - [`judge`] compares the history with the store and the stream when no work is left: invariants I1 to I12.
 //! - An [`Evidence`] reads the contents of store and stream, from [`Servers`] or from [`Files`].
 //! - A [`Watch`] reads the metered usage during the faults, which must never decrease.
 //!
-//! The oracle must never use the product's own code to decide what is right. It reads tables and keys itself, and has
-//! its own computation of identities, sums and rates.
+//! The oracle must never use the product's own code to decide what is right. It reads tables and keys itself,
+//! and has its own computation of identities, sums and rates.
 
 mod client;
 mod events;

@@ -47,8 +47,8 @@ impl Post {
         Self::from_events(numbers, &events, key)
     }
 
-    /// A batch of new events without an idempotency key. It can be sent once, because a retry would store an event
-    /// without identity again.
+    /// A batch of new events without an idempotency key. It can be sent once, because a retry would store an
+    /// event without identity again.
     pub fn once(project: &Project, count: u64) -> Self {
         let (numbers, events) = new_events(project, count);
         Self::from_events(numbers, &events, None)

@@ -1,4 +1,5 @@
-//! Checks after the faults that the system works: events of every size pass (I9) and a quota ends exactly (I6).
+//! Checks after the faults that the system works: events of every size pass (I9) and a quota ends exactly
+//! (I6).
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use super::post::{Post, code};
 use super::project::Project;
 use crate::http::{Answer, HttpClient};
 
-/// Bytes of the `bulk` property of the probes: a small event, a usual large event, and one that almost fills a
-/// request.
+/// Bytes of the `bulk` property of the probes: a small event, a usual large event, and one that almost fills
+/// a request.
 const PROBE_BYTES: [usize; 3] = [1, 64 << 10, (4 << 20) - 1_024];
 /// The response waits up to 30 s until the event is stored. Long, because test machines are shared.
 const WAIT: &str = "wait=30";
@@ -48,8 +49,8 @@ pub async fn probe(api: SocketAddr, project: &Project, evidence: &dyn Evidence, 
     }
 }
 
-/// Uses up the rest of a quota, to the last event, and checks that one more event is refused. A missing charge admits
-/// too many events, a missing refund too few.
+/// Uses up the rest of a quota, to the last event, and checks that one more event is refused. A missing
+/// charge admits too many events, a missing refund too few.
 ///
 /// # Panics
 /// When the store does not answer.

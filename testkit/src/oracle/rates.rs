@@ -1,13 +1,13 @@
 //! The rate limit, recomputed from the receive times in the ledger: I6.
 //!
-//! GCRA (ITU-T I.371, virtual scheduling): a request at `t` moves the theoretical arrival time to `max(tat, t) + interval`
-//! and passes when that is at most `t + burst * interval`. The ledger has milliseconds, so a request passes if it may
-//! pass at any time within its millisecond.
+//! GCRA (ITU-T I.371, virtual scheduling): a request at `t` moves the theoretical arrival time to `max(tat,
+//! t) + interval` and passes when that is at most `t + burst * interval`. The ledger has milliseconds, so a
+//! request passes if it may pass at any time within its millisecond.
 
 const MINUTE_US: u64 = 60_000_000;
 
-/// The number of requests that should not have passed, and the latest theoretical arrival time that these requests can
-/// cause, in microseconds. `received_ms` must be sorted.
+/// The number of requests that should not have passed, and the latest theoretical arrival time that these
+/// requests can cause, in microseconds. `received_ms` must be sorted.
 pub(super) fn replay(received_ms: &[u64], per_minute: u64, burst: u64) -> (usize, u64) {
     let interval = MINUTE_US.div_ceil(per_minute);
     let (mut earliest, mut latest, mut excess) = (0_u64, 0_u64, 0);

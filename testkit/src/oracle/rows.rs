@@ -63,8 +63,8 @@ fn compare_with_history(project: &Project, found: &[u8], findings: &mut Findings
     }
 }
 
-/// Counts dead letters. A dead-lettered event of the oracle is a violation; it counts as stored, so that it is not
-/// also reported as lost.
+/// Counts dead letters. A dead-lettered event of the oracle is a violation; it counts as stored, so that it
+/// is not also reported as lost.
 async fn read_letters(
     evidence: &dyn Evidence,
     project: &Project,

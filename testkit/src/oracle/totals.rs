@@ -64,8 +64,8 @@ fn compare_batches(project: &Project, entries: &BTreeMap<Uuid, Vec<u64>>, findin
     }
 }
 
-/// Compares the stream's counters of a project with the ledger and the plan, when nothing is pending. After a wipe of
-/// the stream, the rate limit is not checked.
+/// Compares the stream's counters of a project with the ledger and the plan, when nothing is pending. After a
+/// wipe of the stream, the rate limit is not checked.
 pub(super) async fn compare_stream(
     evidence: &dyn Evidence,
     project: &Project,

@@ -1,7 +1,7 @@
 //! The contents of a store and a stream: rows, sums and counters.
 //!
-//! There are two implementations, for PostgreSQL with Redis and for the two files of the embedded backend. They must
-//! never use the product's own code and never change what they read.
+//! There are two implementations, for PostgreSQL with Redis and for the two files of the embedded backend.
+//! They must never use the product's own code and never change what they read.
 
 pub(super) mod files;
 pub(super) mod servers;
@@ -90,7 +90,8 @@ pub trait Evidence: Send + Sync {
     /// The ledger of a project, in the order of receipt.
     async fn ledger(&self, project: i64) -> Vec<LedgerEntry>;
 
-    /// The number of stored events that were received in a month, given as year * 100 + month. `None` is this month.
+    /// The number of stored events that were received in a month, given as year * 100 + month. `None` is this
+    /// month.
     async fn stored_in_month(&self, project: i64, month: Option<u64>) -> u64;
 
     /// The length of the property `bulk` of one event, in characters. 0 when the event is not stored.
