@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::future::join_all;
 use serde_json::Value;
 use shared::plan::{Plan, Refusal, Standing};
-use testkit::http::HttpClient;
+use testkit::eventually;
+use testkit::http::{HttpClient, get};
 
 use crate::stack::{SOON, Stack, body, event};
 
@@ -40,11 +41,8 @@ async fn client(address: std::net::SocketAddr, number: u64, counts: Arc<Admissio
     for round in 0..12_u64 {
         let count = 1 + (number + round) % 9;
         let events: Vec<Value> = (0..count)
-            .map(
-                |index| {
-                    if index == 0 { event("common") } else { event(&format!("{number}-{round}-{index}")) }
-                },
-            )
+            .map(|index| if index == 0 { "common".to_owned() } else { format!("{number}-{round}-{index}") })
+            .map(|id| event(&id))
             .collect();
         let key = format!("{number}-{round}");
         let headers = [("authorization", "Bearer pipeline-small-key"), ("idempotency-key", key.as_str())];
@@ -121,28 +119,26 @@ async fn sixty_four_clients_of_four_processes_get_exactly_what_the_plan_allows()
         }
     }
     assert_eq!(charged, events);
-    let sql = "SELECT coalesce(sum(events), 0)::bigint, coalesce(sum(duplicates), 0)::bigint FROM usage_hourly \
-               JOIN projects USING (project_id) WHERE name = 'small'";
-    let usage = stack.database.query_one(sql, &[]).await.unwrap();
-    let (stored, duplicates): (i64, i64) = (usage.get(0), usage.get(1));
-    assert_eq!(u64::try_from(stored + duplicates).unwrap(), events);
-    assert!(duplicates > 0, "clients have sent the common event");
-    assert!(u64::try_from(stored).unwrap() <= QUOTA, "{stored} events exceed the quota");
-    assert_eq!(
-        stack
-            .count(
-                "SELECT count(*) FROM events JOIN projects USING (project_id) WHERE projects.name = 'small'"
-            )
-            .await,
-        stored
-    );
-    testkit::eventually(SOON, "the used quota to equal the stored events", async || {
-        let used =
-            testkit::http::get(apis[0].1, "/v1/limits", &[("authorization", "Bearer pipeline-small-key")])
-                .await;
-        let used = used.json();
+    let stored = assert_usage_adds_up(&stack, events).await;
+    eventually(SOON, "the used quota to equal the stored events", async || {
+        let auth = [("authorization", "Bearer pipeline-small-key")];
+        let used = get(apis[0].1, "/v1/limits", &auth).await.json();
         if used["events"]["used"] == stored { Ok(()) } else { Err(used.to_string()) }
     })
     .await;
     drop(worker);
+}
+
+/// Compares usage and rows with the number of accepted events. Returns the number of stored events.
+async fn assert_usage_adds_up(stack: &Stack, accepted: u64) -> i64 {
+    let sql = "SELECT coalesce(sum(events), 0)::bigint, coalesce(sum(duplicates), 0)::bigint FROM usage_hourly \
+               JOIN projects USING (project_id) WHERE name = 'small'";
+    let usage = stack.database.query_one(sql, &[]).await.unwrap();
+    let (stored, duplicates): (i64, i64) = (usage.get(0), usage.get(1));
+    assert_eq!(u64::try_from(stored + duplicates).unwrap(), accepted);
+    assert!(duplicates > 0, "clients have sent the common event");
+    assert!(u64::try_from(stored).unwrap() <= QUOTA, "{stored} events exceed the quota");
+    let rows = "SELECT count(*) FROM events JOIN projects USING (project_id) WHERE projects.name = 'small'";
+    assert_eq!(stack.count(rows).await, stored);
+    stored
 }
