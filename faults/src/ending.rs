@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use testkit::oracle::{Findings, JudgeInput, Project, Watch, fill, judge, probe};
 
-use crate::verdict::{Sight, Verdict};
+use crate::verdict::{Effect, Verdict};
 
 /// How long clients that are told to stop may go on asking for batches whose fate they do not know.
 pub(crate) const CLIENTS_DEADLINE: Duration = Duration::from_secs(30);
@@ -39,7 +39,7 @@ pub(crate) async fn conclude(ending: Ending<'_>, mut findings: Findings) -> Verd
     let (quiet_after, violations) = judge(subject).await;
     let mut verdict = Verdict { quiet_after, violations, ..Verdict::default() };
     verdict.violations.extend(findings.into_violations());
-    verdict.sights.insert(Sight::Looked, watch.looks());
+    verdict.effects.insert(Effect::Looked, watch.looks());
     verdict.violations.extend(watch.finish(evidence).await);
     for (project, _) in projects {
         verdict.count(&project.history.tally());

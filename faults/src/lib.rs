@@ -1,16 +1,17 @@
-//! Drills: real processes, real faults, and an oracle that knows what must be true afterwards.
+//! Fault drills: real processes, real faults, and an oracle that checks what must be true afterwards.
 //!
-//! - [`System`] is a whole Millrace: Redis, PostgreSQL, API processes and workers, with a proxy on every wire that a
-//!   drill wants to cut.
-//! - [`Standalone`] is the other kind: `millrace` alone, on two files.
-//! - [`matrix`] is the table of the drills: what is broken, when, and what must happen. [`drills`] holds them.
-//! - [`Verdict`] is what a drill found: broken invariants, and whether it has shown anything at all.
-//! - [`report`] writes the table of what was seen.
+//! - [`System`] is a whole Millrace: Redis, PostgreSQL, API processes and workers, with a proxy on every connection that
+//!   a drill wants to break.
+//! - [`Standalone`] is `millrace` alone on two files.
+//! - [`matrix`] is the table of drills.
+//! - [`Verdict`] is the result of a drill: violated invariants, and whether the fault had the effects that the drill needs.
+//! - [`mutants`] are programs with a deliberate bug that a drill must find.
+//! - [`report`] writes the tables of `docs/faults.md`.
 //!
-//! What this room must never do: pass a drill in which nothing went wrong, or look away from one that cannot be held
-//! on this machine. What is skipped says so.
+//! This crate must never pass a drill in which nothing went wrong, or report one as passed that cannot run on this machine.
 
-pub mod drills;
+mod drill;
+mod drills;
 mod ending;
 pub mod matrix;
 mod metric;
@@ -19,12 +20,14 @@ pub mod nemesis;
 mod node;
 mod operator;
 pub mod report;
+pub mod row;
 pub mod runner;
 mod standalone;
 mod system;
 mod verdict;
 
-pub use node::Node;
+pub use drill::Drill;
+pub use node::{MUTANT_PROGRAM, Node};
 pub use standalone::Standalone;
-pub use system::{Drill, Layout, System};
-pub use verdict::{Need, Sight, Verdict};
+pub use system::{Layout, System};
+pub use verdict::{Effect, Need, Verdict};

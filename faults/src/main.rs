@@ -1,64 +1,64 @@
-//! `faults`: holds the drills, hunts the mutants, and writes down what was seen.
+//! `faults`: runs the drills, hunts the mutants and writes the results into a table.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use faults::matrix::{self, Row, Tier};
-use faults::{mutants, nemesis, report, runner};
+use faults::row::{Row, Tier};
+use faults::{matrix, mutants, nemesis, report, runner};
 
-/// Break a whole Millrace on purpose and see that nothing is lost and nothing counted twice
+/// Break a whole Millrace on purpose and check that no event is lost or counted twice
 #[derive(Parser)]
 #[command(name = "faults", version)]
 struct Args {
     #[command(subcommand)]
     command: Command,
-    /// What everything random comes from; printed with every drill, and repeats it
+    /// Seed of everything random; every drill prints its seed [default: random]
     #[arg(long, global = true)]
     seed: Option<u64>,
-    /// A Markdown file with a place for the table of what was seen
+    /// Markdown file whose table receives the results
     #[arg(long, global = true, value_name = "FILE")]
     write: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Name the drills
+    /// List the drills
     List,
-    /// Hold drills
+    /// Run drills
     Run {
-        /// Names of drills, or parts of names; all of the tier when none is given
+        /// Names of drills, or parts of names [default: all drills of the tier]
         names: Vec<String>,
-        /// Which drills
+        /// Which drills to run
         #[arg(long, value_enum, default_value = "all")]
-        tier: Chosen,
-        /// Drills held at the same time
+        tier: TierArg,
+        /// Drills that run at the same time
         #[arg(long, default_value = "2")]
         at_once: usize,
     },
-    /// Put wrong builds through the drills that must catch them
+    /// Run programs with a deliberate bug through the drills that must find it
     Mutants {
-        /// Names of mutants, or parts of names; all when none is given
+        /// Names of mutants, or parts of names [default: all mutants]
         names: Vec<String>,
     },
-    /// Random faults, two or three at once, for as long as you like
+    /// Inject random faults, two or three at the same time
     Nemesis {
-        /// For how long
+        /// How long, in minutes
         #[arg(long, default_value = "10")]
         minutes: u64,
     },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Chosen {
+enum TierArg {
     Quick,
     Nightly,
     All,
 }
 
-impl Chosen {
-    fn takes(self, row: &Row) -> bool {
+impl TierArg {
+    fn contains(self, row: &Row) -> bool {
         self == Self::All || (self == Self::Quick) == (row.tier == Tier::Quick)
     }
 }
@@ -67,55 +67,63 @@ impl Chosen {
 async fn main() -> ExitCode {
     let Args { command, seed, write } = Args::parse();
     let seed = seed.unwrap_or_else(rand::random);
-    let holds = match command {
+    let passed = match command {
         Command::List => {
             matrix::rows().for_each(|row| println!("{:?}\t{}\t{}", row.tier, row.name, row.fault));
             true
         }
         Command::Run { names, tier, at_once } => {
-            let chosen = |row: &&Row| tier.takes(row) && is_named(row.name, &names);
-            let rows: Vec<_> = matrix::rows().filter(chosen).collect();
+            let rows: Vec<_> =
+                matrix::rows().filter(|row| tier.contains(row) && matches_any(row.name, &names)).collect();
             if rows.is_empty() {
-                eprintln!("no drill is called that; `faults list` names them");
+                eprintln!("faults: no drill matches; `faults list` prints their names");
                 return ExitCode::from(2);
             }
-            let held = runner::hold_all(rows, seed, at_once, testkit::drill_build()).await;
-            written(write.map(|file| report::write_drills(&file, &held)));
-            let broken: Vec<_> = held.iter().filter(|held| !held.holds()).map(|held| held.row.name).collect();
-            println!(
-                "{} drills, {} broken{}",
-                held.len(),
-                broken.len(),
-                broken.iter().map(|name| format!("\n  {name}")).collect::<String>()
-            );
-            broken.is_empty()
+            run_drills(rows, seed, at_once, write).await
         }
-        Command::Mutants { names } => {
-            let mut caught = Vec::new();
-            for mutant in mutants::MUTANTS.iter().filter(|mutant| is_named(&mutant.title(), &names)) {
-                let hunted = mutants::hunt(mutant, seed, testkit::drill_build()).await;
-                println!("{}: {}", mutant.title(), hunted.told());
-                caught.push(hunted);
-            }
-            written(write.map(|file| report::write_mutants(&file, &caught)));
-            !caught.is_empty() && caught.iter().all(|hunted| !hunted.by().is_empty())
-        }
+        Command::Mutants { names } => hunt_mutants(&names, seed, write).await,
         Command::Nemesis { minutes } => {
-            let held = nemesis::hold(seed, Duration::from_secs(minutes * 60), testkit::drill_build()).await;
-            println!("{}", held.told());
-            written(write.map(|file| report::write_drills(&file, std::slice::from_ref(&held))));
-            held.holds()
+            let at_least = Duration::from_secs(minutes * 60);
+            let result = nemesis::run(seed, at_least, testkit::drill_build()).await;
+            println!("{}", result.summary());
+            complain(write.map(|file| report::write_drills(&file, std::slice::from_ref(&result))));
+            result.passed()
         }
     };
-    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn is_named(name: &str, names: &[String]) -> bool {
-    names.is_empty() || names.iter().any(|part| name.contains(part.as_str()))
+async fn run_drills(rows: Vec<&'static Row>, seed: u64, at_once: usize, write: Option<PathBuf>) -> bool {
+    let results = runner::run_all(rows, seed, at_once, testkit::drill_build()).await;
+    complain(write.map(|file| report::write_drills(&file, &results)));
+    let failed: Vec<_> =
+        results.iter().filter(|result| !result.passed()).map(|result| result.row.name).collect();
+    println!("{} drills, {} failed", results.len(), failed.len());
+    failed.iter().for_each(|name| println!("  {name}"));
+    failed.is_empty()
 }
 
-fn written(result: Option<std::io::Result<()>>) {
+async fn hunt_mutants(names: &[String], seed: u64, write: Option<PathBuf>) -> bool {
+    let mut hunts = Vec::new();
+    for mutant in mutants::MUTANTS.iter().filter(|mutant| matches_any(&mutant.title(), names)) {
+        let started = Instant::now();
+        let hunt = mutants::hunt(mutant, seed, mutants::build()).await;
+        println!("{} ({} s)", hunt.summary(), started.elapsed().as_secs());
+        hunts.push(hunt);
+    }
+    complain(write.map(|file| report::write_mutants(&file, &hunts)));
+    if hunts.is_empty() {
+        eprintln!("faults: no mutant matches {names:?}");
+    }
+    !hunts.is_empty() && hunts.iter().all(|hunt| !hunt.caught_by().is_empty())
+}
+
+fn matches_any(name: &str, parts: &[String]) -> bool {
+    parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()))
+}
+
+fn complain(result: Option<std::io::Result<()>>) {
     if let Some(Err(error)) = result {
-        eprintln!("the table could not be written: {error}");
+        eprintln!("faults: cannot write the table: {error}");
     }
 }

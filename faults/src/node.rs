@@ -6,6 +6,11 @@ use std::time::Duration;
 use testkit::http::HttpClient;
 use testkit::{Launch, Program, ResourceLimits, eventually};
 
+use crate::drill::Drill;
+
+/// The program of `faults/mutants`. Its first argument is the name of the program that it replaces.
+pub const MUTANT_PROGRAM: &str = "mutant";
+
 /// How long a program may take to start, or to notice that what it needs is back.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// How long its metrics may take before they are given up: it may be stopped.
@@ -25,7 +30,9 @@ const OPEN_FILES_MAX: usize = 128;
 /// An API or a worker.
 #[derive(Debug)]
 pub struct Node {
+    /// The program of the product that it is, or that its mutant replaces.
     name: &'static str,
+    mutant: Option<&'static str>,
     profile: String,
     variables: Vec<(String, String)>,
     /// What it may have of the machine.
@@ -42,11 +49,12 @@ pub struct Node {
 
 impl Node {
     /// A node that does not run yet.
-    pub(crate) fn new(name: &'static str, profile: &str, variables: Vec<(String, String)>) -> Self {
+    pub(crate) fn new(name: &'static str, drill: &Drill, variables: Vec<(String, String)>) -> Self {
         let (past_log, past_metrics) = (String::new(), String::new());
         Self {
             name,
-            profile: profile.to_owned(),
+            mutant: drill.mutant,
+            profile: drill.profile.clone(),
             variables,
             limits: ResourceLimits::default(),
             program: None,
@@ -82,13 +90,17 @@ impl Node {
         }
         self.bury();
         let own = self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let variables: Vec<_> = own.chain(more.iter().copied()).collect();
+        let mutant = self.mutant.map(|mutant| ("MILLRACE_MUTANT", mutant));
+        let variables: Vec<_> = own.chain(mutant).chain(more.iter().copied()).collect();
+        let program = if mutant.is_some() { MUTANT_PROGRAM } else { self.name };
+        let arguments: &[&str] = if mutant.is_some() { &[self.name] } else { &[] };
         self.lives += 1;
         self.rigged = !more.is_empty();
         self.program = Some(Program::launch(
-            self.name,
+            program,
             &Launch {
                 profile: Some(&self.profile),
+                arguments,
                 variables: &variables,
                 limits: self.limits,
                 ..Launch::default()

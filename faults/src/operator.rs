@@ -7,7 +7,7 @@ use serde_json::Value;
 use testkit::oracle::{EventSource, History, PlanLimits, Project};
 use testkit::{Launch, Postgres, Program, Redis};
 
-use crate::system::Drill;
+use crate::drill::Drill;
 
 /// What a project without limits has all the same.
 const UNLIMITED: PlanLimits =

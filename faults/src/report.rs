@@ -1,95 +1,90 @@
-//! The tables of `docs/faults.md`, written by whoever held the drills. What was not held this time keeps what was seen
-//! the last time; the text around the tables is left alone.
+//! Writes the tables of `docs/faults.md`. A drill or mutant that did not run keeps its last result, and the text around the
+//! tables does not change.
 
 use std::fmt::Write;
 use std::io;
 use std::path::Path;
 
-use crate::matrix::{self, Tier};
-use crate::mutants::{self, Caught};
-use crate::runner::Held;
+use crate::matrix;
+use crate::mutants::{Hunt, MUTANTS};
+use crate::row::Tier;
+use crate::runner::DrillResult;
 
-/// Between these, a table is ours.
-const DRILLS: [&str; 2] = ["<!-- drills: begin -->", "<!-- drills: end -->"];
-const MUTANTS: [&str; 2] = ["<!-- mutants: begin -->", "<!-- mutants: end -->"];
-/// What stands in a table for a drill that was never held, or a mutant that was never hunted.
-const NEVER: &str = "not held yet";
+/// The lines around each table.
+const DRILL_MARKERS: [&str; 2] = ["<!-- drills: begin -->", "<!-- drills: end -->"];
+const MUTANT_MARKERS: [&str; 2] = ["<!-- mutants: begin -->", "<!-- mutants: end -->"];
+/// The result of a drill or mutant that has never run.
+const NEVER: &str = "not run yet";
 
-/// Writes what these drills have seen into the table.
-///
 /// # Errors
-/// When the file cannot be read or written, or has no place for the table.
-pub fn write_drills(file: &Path, held: &[Held]) -> io::Result<()> {
+/// When the file cannot be read or written, or contains no markers of the table.
+pub fn write_drills(file: &Path, results: &[DrillResult]) -> io::Result<()> {
     let text = std::fs::read_to_string(file)?;
-    let old = between(&text, DRILLS)?;
+    let old = between(&text, DRILL_MARKERS)?;
     let mut table =
-        String::from("| drill | hits | fault | must | tier | seen |\n|---|---|---|---|---|---|\n");
+        String::from("| drill | breaks | fault | expected | tier | result |\n|---|---|---|---|---|---|\n");
     for row in matrix::rows() {
-        let now = held.iter().find(|held| held.row.name == row.name);
-        let seen = now.map(seen).or_else(|| old_cell(old, row.name)).unwrap_or_else(|| NEVER.to_owned());
-        let tier = match row.tier {
-            Tier::Quick => "quick",
-            Tier::Nightly => "nightly",
-        };
-        let line = [row.name, row.target, row.fault, row.expected, tier, &seen];
+        let new = results.iter().find(|result| result.row.name == row.name).map(drill_cell);
+        let cell = new.or_else(|| last_cell(old, row.name)).unwrap_or_else(|| NEVER.to_owned());
+        let line = [row.name, row.target, row.fault, row.expected, tier_cell(row.tier), &cell];
         writeln!(table, "| {} |", line.join(" | ")).expect("writing to a String does not fail");
     }
-    std::fs::write(file, replaced(&text, DRILLS, &table)?)
+    std::fs::write(file, replaced(&text, DRILL_MARKERS, &table)?)
 }
 
-/// Writes which mutants were caught into the other table.
-///
 /// # Errors
 /// See [`write_drills`].
-pub fn write_mutants(file: &Path, caught: &[Caught]) -> io::Result<()> {
+pub fn write_mutants(file: &Path, hunts: &[Hunt]) -> io::Result<()> {
     let text = std::fs::read_to_string(file)?;
-    let old = between(&text, MUTANTS)?;
-    let mut table = String::from("| mutant | what is wrong | drill | caught by |\n|---|---|---|---|\n");
-    for mutant in mutants::MUTANTS {
-        let now = caught.iter().find(|caught| caught.mutant.title() == mutant.title());
-        let by =
-            now.map(caught_by).or_else(|| old_cell(old, &mutant.title())).unwrap_or_else(|| NEVER.to_owned());
-        let line = [&mutant.title(), mutant.wrong, mutant.drill, &by];
+    let old = between(&text, MUTANT_MARKERS)?;
+    let mut table = String::from("| mutant | bug | drill | tier | caught by |\n|---|---|---|---|---|\n");
+    for mutant in MUTANTS {
+        let title = mutant.title();
+        let new = hunts.iter().find(|hunt| hunt.mutant.title() == title).map(mutant_cell);
+        let cell = new.or_else(|| last_cell(old, &title)).unwrap_or_else(|| NEVER.to_owned());
+        let line = [&title, mutant.bug, mutant.drill, tier_cell(mutant.tier), &cell];
         writeln!(table, "| {} |", line.join(" | ")).expect("writing to a String does not fail");
     }
-    std::fs::write(file, replaced(&text, MUTANTS, &table)?)
+    std::fs::write(file, replaced(&text, MUTANT_MARKERS, &table)?)
 }
 
-fn caught_by(caught: &Caught) -> String {
-    let by: Vec<_> =
-        caught.by().into_iter().map(|invariant| format!("{} {invariant:?}", invariant.number())).collect();
-    if by.is_empty() { "**nothing**".to_owned() } else { by.join(", ") }
-}
-
-fn seen(held: &Held) -> String {
-    match &held.verdict {
-        Ok(verdict) => format!("{} (seed {})", verdict.seen(), held.seed),
-        Err(panic) => format!(
-            "**could not be held to the end**: {} (seed {})",
-            panic.replace(['\n', '|'], " "),
-            held.seed
-        ),
+fn tier_cell(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Quick => "quick",
+        Tier::Nightly => "nightly",
     }
 }
 
-fn old_cell(table: &str, name: &str) -> Option<String> {
+fn mutant_cell(hunt: &Hunt) -> String {
+    let invariants = hunt.caught_by().into_iter();
+    let names: Vec<_> = invariants.map(|invariant| format!("{} {invariant:?}", invariant.number())).collect();
+    if names.is_empty() { "**nothing**".to_owned() } else { names.join(", ") }
+}
+
+fn drill_cell(result: &DrillResult) -> String {
+    let seed = result.seed;
+    match &result.verdict {
+        Ok(verdict) => format!("{} (seed {seed})", verdict.effects_text()),
+        Err(panic) => format!("**panicked**: {} (seed {seed})", panic.replace(['\n', '|'], " ")),
+    }
+}
+
+/// The last cell of the row with this name in its first cell.
+fn last_cell(table: &str, name: &str) -> Option<String> {
     let begin = format!("| {name} | ");
     let line = table.lines().find(|line| line.starts_with(&begin))?;
     line.trim_end_matches(" |").rsplit(" | ").next().map(str::to_owned)
 }
 
 fn between<'a>(text: &'a str, [begin, end]: [&str; 2]) -> io::Result<&'a str> {
-    let place = || Some(text.split_once(begin)?.1.split_once(end)?.0);
-    place().ok_or_else(|| io::Error::other(format!("there is no {begin} with {end} behind it")))
+    let table = || Some(text.split_once(begin)?.1.split_once(end)?.0);
+    table().ok_or_else(|| io::Error::other(format!("the file contains no {begin} with {end} after it")))
 }
 
-fn replaced(text: &str, marks: [&str; 2], table: &str) -> io::Result<String> {
-    let old = between(text, marks)?;
-    Ok(text.replacen(
-        &format!("{}{old}{}", marks[0], marks[1]),
-        &format!("{}\n{table}{}", marks[0], marks[1]),
-        1,
-    ))
+fn replaced(text: &str, markers: [&str; 2], table: &str) -> io::Result<String> {
+    let old = between(text, markers)?;
+    let [begin, end] = markers;
+    Ok(text.replacen(&format!("{begin}{old}{end}"), &format!("{begin}\n{table}{end}"), 1))
 }
 
 #[cfg(test)]
@@ -97,17 +92,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_is_replaced_and_the_text_around_it_is_not() {
-        let text = format!("before\n{}\nold\n{}\nafter", DRILLS[0], DRILLS[1]);
-        let new = replaced(&text, DRILLS, "new\n").unwrap();
-        assert_eq!(new, format!("before\n{}\nnew\n{}\nafter", DRILLS[0], DRILLS[1]));
-        assert!(replaced("no place", DRILLS, "new").is_err());
+    fn a_table_is_replaced_and_the_text_around_it_is_kept() {
+        let [begin, end] = DRILL_MARKERS;
+        let text = format!("before\n{begin}\nold\n{end}\nafter");
+        let new = replaced(&text, DRILL_MARKERS, "new\n").unwrap();
+        assert_eq!(new, format!("before\n{begin}\nnew\n{end}\nafter"));
+        assert!(replaced("no markers", DRILL_MARKERS, "new").is_err());
     }
 
     #[test]
-    fn what_was_seen_the_last_time_is_found_again() {
-        let table = "| a | b | what was seen |\n| c | d | else |\n";
-        assert_eq!(old_cell(table, "a").as_deref(), Some("what was seen"));
-        assert_eq!(old_cell(table, "d"), None);
+    fn the_last_result_of_a_row_is_found_by_its_name() {
+        let table = "| a | b | last result |\n| c | d | other |\n";
+        assert_eq!(last_cell(table, "a").as_deref(), Some("last result"));
+        assert_eq!(last_cell(table, "d"), None);
     }
 }

@@ -1,88 +1,87 @@
-//! Holds drills, a few at a time, each from its own seed.
+//! Runs drills, several at a time, each from its own seed.
 
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
-use crate::matrix::{Holding, Row};
-use crate::system::Drill;
+use crate::drill::Drill;
+use crate::row::{DrillRun, Row};
 use crate::verdict::Verdict;
 
-/// What became of a drill.
-pub struct Held {
-    /// Which.
+/// The result of one run of a drill.
+pub struct DrillResult {
     pub row: &'static Row,
-    /// From what.
     pub seed: u64,
-    /// What it found; what the panic said when it could not be held to the end.
+    /// The message of the panic when the drill did not run to its end.
     pub verdict: Result<Verdict, String>,
 }
 
-impl Held {
-    /// Whether every promise was kept, and put to the test, or the drill said why it could not be held.
-    pub fn holds(&self) -> bool {
-        self.verdict.as_ref().is_ok_and(Verdict::holds)
+impl DrillResult {
+    /// Whether every promise was kept and was tested, or the drill cannot run on this machine and says so.
+    pub fn passed(&self) -> bool {
+        self.verdict.as_ref().is_ok_and(Verdict::passed)
     }
 
-    /// What it found, in words.
-    pub fn told(&self) -> String {
+    /// A few lines for the log.
+    pub fn summary(&self) -> String {
         match &self.verdict {
             Ok(verdict) => format!("{}: {verdict}", self.row.name),
-            Err(panic) => format!("{}: could not be held to the end: {panic}", self.row.name),
+            Err(panic) => format!("{}: panicked: {panic}", self.row.name),
         }
     }
 }
 
-/// Holds one drill.
-pub async fn hold(row: &'static Row, seed: u64, mutant: Option<&str>, profile: &str) -> Held {
-    observe(row, seed, mutant, profile, row.hold).await
+pub async fn run(row: &'static Row, seed: u64, mutant: Option<&'static str>, profile: &str) -> DrillResult {
+    run_as(row, seed, mutant, profile, row.run).await
 }
 
-/// Holds one drill in the way given. What it prints first is enough to repeat it.
-pub(crate) async fn observe(
+/// Runs a drill under the name of a row. It first prints what is needed to repeat it.
+pub(crate) async fn run_as(
     row: &'static Row,
     seed: u64,
-    mutant: Option<&str>,
+    mutant: Option<&'static str>,
     profile: &str,
-    hold: impl FnOnce(Drill) -> Holding + Send + 'static,
-) -> Held {
-    let shown = mutant.map(|name| format!(" MUTANT={name}")).unwrap_or_default();
-    eprintln!("SEED={seed} DRILL={:?}{shown}", row.name);
-    let drill = Drill {
-        name: mutant.map_or_else(|| row.name.to_owned(), |mutant| format!("{} {mutant}", row.name)),
-        seed,
-        mutant: mutant.map(str::to_owned),
-        profile: profile.to_owned(),
+    start: impl FnOnce(Drill) -> DrillRun + Send + 'static,
+) -> DrillResult {
+    let suffix = mutant.map(|name| format!(" MUTANT={name}")).unwrap_or_default();
+    eprintln!("SEED={seed} DRILL={:?}{suffix}", row.name);
+    let name = mutant.map_or_else(|| row.name.to_owned(), |mutant| format!("{} {mutant}", row.name));
+    let drill = Drill { name, seed, mutant, profile: profile.to_owned() };
+    // The end of the runtime ends every task that the drill started.
+    let in_own_runtime = move || {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime can be created");
+        runtime.block_on(start(drill))
     };
-    // On a runtime of its own, which takes everything that the drill started with it when it ends.
-    let on_its_own = move || {
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
-        runtime.block_on(hold(drill))
-    };
-    let verdict = match tokio::task::spawn_blocking(on_its_own).await {
+    let verdict = match tokio::task::spawn_blocking(in_own_runtime).await {
         Ok(verdict) => Ok(verdict),
         Err(error) if error.is_panic() => Err(panic_text(error.into_panic().as_ref())),
         Err(error) => Err(error.to_string()),
     };
-    Held { row, seed, verdict }
+    DrillResult { row, seed, verdict }
 }
 
-/// Holds many, `at_once` of them at a time, in order, and tells of each as it ends.
-pub async fn hold_all(rows: Vec<&'static Row>, seed: u64, at_once: usize, profile: &str) -> Vec<Held> {
+/// Runs drills, at most `concurrency` at a time. The results are in the order of the rows; each is printed when its drill
+/// ends.
+pub async fn run_all(
+    rows: Vec<&'static Row>,
+    seed: u64,
+    concurrency: usize,
+    profile: &str,
+) -> Vec<DrillResult> {
     let profile: Arc<str> = profile.into();
-    let holdings = rows.into_iter().map(|row| {
+    let runs = rows.into_iter().map(|row| {
         let profile = Arc::clone(&profile);
         async move {
-            let held = hold(row, seed, None, &profile).await;
-            eprintln!("{}", held.told());
-            held
+            let result = run(row, seed, None, &profile).await;
+            eprintln!("{}", result.summary());
+            result
         }
     });
-    stream::iter(holdings).buffered(at_once).collect().await
+    stream::iter(runs).buffered(concurrency).collect().await
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text =
         panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("a panic without words").to_owned()
+    text.unwrap_or("a panic without a message").to_owned()
 }

@@ -10,19 +10,20 @@ use testkit::oracle::{
     QUIET_DEADLINE, Targets, Watch,
 };
 
+use crate::drill::Drill;
 use crate::ending::{CLIENTS_DEADLINE, Ending, conclude};
 use crate::metric;
 use crate::node::{Node, SOON};
 use crate::operator::Operator;
-use crate::system::{Drill, LIMITED};
-use crate::verdict::{Need, Sight, Verdict};
+use crate::system::LIMITED;
+use crate::verdict::{Effect, Need, Verdict};
 
 /// What the process counts that tells what happened.
-const SIGHTS: &[(Sight, &str)] = &[
-    (Sight::Redelivered, metric::REDELIVERED),
-    (Sight::TakenOver, metric::TAKEN_OVER),
-    (Sight::WriteFailed, metric::WRITE_FAILURES),
-    (Sight::Rebuilt, metric::REBUILDS),
+const EFFECTS: &[(Effect, &str)] = &[
+    (Effect::Redelivered, metric::REDELIVERED),
+    (Effect::TakenOver, metric::TAKEN_OVER),
+    (Effect::WriteFailed, metric::WRITE_FAILURES),
+    (Effect::Rebuilt, metric::REBUILDS),
 ];
 
 /// A running `millrace`.
@@ -38,7 +39,7 @@ pub struct Standalone {
     epochs: Vec<String>,
     files: Files,
     folder: PathBuf,
-    sights: BTreeMap<Sight, u64>,
+    effects: BTreeMap<Effect, u64>,
     findings: Findings,
     watch: Watch,
 }
@@ -55,10 +56,9 @@ impl Standalone {
             ("RUST_LOG", "info"),
             ("UPKEEP_INTERVAL_MS", "500"),
         ];
-        variables.extend(drill.mutant.as_deref().map(|mutant| ("MILLRACE_MUTANT", mutant)));
         variables.extend(more);
         let owned = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let mut node = Node::new("millrace", &drill.profile, owned.collect());
+        let mut node = Node::new("millrace", &drill, owned.collect());
         node.start().await;
         let operator = Operator::new(&drill, &[("DATA_DIR", &data)]);
         let (projects, probes) = operator.projects(LIMITED, 1).await;
@@ -68,7 +68,7 @@ impl Standalone {
         targets.set(vec![node.address().await]);
         Self {
             watch: Watch::start(Meters::Files(files.clone())),
-            sights: BTreeMap::new(),
+            effects: BTreeMap::new(),
             findings: Findings::default(),
             drill,
             node,
@@ -107,8 +107,8 @@ impl Standalone {
     }
 
     /// Notes that something happened which no counter tells.
-    pub fn saw(&mut self, sight: Sight, count: u64) {
-        *self.sights.entry(sight).or_default() += count;
+    pub fn note(&mut self, effect: Effect, count: u64) {
+        *self.effects.entry(effect).or_default() += count;
     }
 
     /// Ends the drill and tells what it has shown. `needs` is what must have happened for it to have shown anything.
@@ -131,17 +131,17 @@ impl Standalone {
         }
         let (findings, watch) = (std::mem::take(&mut self.findings), self.watch);
         let mut verdict = conclude(Ending { api, subject, probes: &self.probes, watch }, findings).await;
-        verdict.count_metrics(&mut self.node, SIGHTS).await;
+        verdict.count_metrics(&mut self.node, EFFECTS).await;
         for project in &self.projects {
             let sums = self.files.sums(project.0.id).await;
-            *verdict.sights.entry(Sight::Duplicate).or_default() += sums.ledger[2];
-            *verdict.sights.entry(Sight::DeadLettered).or_default() += sums.ledger[3];
+            *verdict.effects.entry(Effect::Duplicate).or_default() += sums.ledger[2];
+            *verdict.effects.entry(Effect::DeadLettered).or_default() += sums.ledger[3];
         }
-        for (sight, count) in &self.sights {
-            *verdict.sights.entry(*sight).or_default() += count;
+        for (effect, count) in &self.effects {
+            *verdict.effects.entry(*effect).or_default() += count;
         }
         verdict.demand(needs);
-        if !verdict.holds() {
+        if !verdict.passed() {
             verdict.keep_evidence(
                 &self.drill,
                 [("millrace.log".to_owned(), self.node.log())],

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use testkit::oracle::{Tally, Violation};
 
+use crate::drill::Drill;
 use crate::node::Node;
-use crate::system::Drill;
 
 /// Something that has to have happened for a drill to have shown anything.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Sight {
+pub enum Effect {
     /// Requests acknowledged.
     Acknowledged,
     /// Requests whose outcome the client could not know.
@@ -77,8 +77,8 @@ pub enum Sight {
     Looked,
 }
 
-/// So many of a [`Sight`], at least.
-pub type Need = (Sight, u64);
+/// So many of a [`Effect`], at least.
+pub type Need = (Effect, u64);
 
 /// What a drill found.
 #[derive(Clone, Default, Debug)]
@@ -90,7 +90,7 @@ pub struct Verdict {
     /// What did not happen, without which the drill has shown nothing.
     pub vacuous: Vec<String>,
     /// What did happen.
-    pub sights: BTreeMap<Sight, u64>,
+    pub effects: BTreeMap<Effect, u64>,
     /// From the last fault's end until nothing was left to do.
     pub quiet_after: Duration,
 }
@@ -101,17 +101,17 @@ impl Verdict {
         Self { skipped: Some(reason.to_string()), ..Self::default() }
     }
 
-    /// Whether every promise was kept, and put to the test.
-    pub fn holds(&self) -> bool {
+    /// Whether every promise was kept and was tested.
+    pub fn passed(&self) -> bool {
         self.violations.is_empty() && self.vacuous.is_empty()
     }
 
     /// Notes what was needed and not seen.
     pub(crate) fn demand(&mut self, needs: &[Need]) {
-        for (sight, at_least) in needs {
-            let seen = self.sights.get(sight).copied().unwrap_or(0);
+        for (effect, at_least) in needs {
+            let seen = self.effects.get(effect).copied().unwrap_or(0);
             if seen < *at_least {
-                self.vacuous.push(format!("{sight:?}: {at_least} needed, {seen} seen"));
+                self.vacuous.push(format!("{effect:?}: {at_least} needed, {seen} seen"));
             }
         }
     }
@@ -120,27 +120,27 @@ impl Verdict {
     pub(crate) fn count(&mut self, tally: &Tally) {
         let refused = |code: &str| tally.refused.get(code).copied().unwrap_or(0);
         let seen = [
-            (Sight::Acknowledged, tally.acknowledged),
-            (Sight::Unknown, tally.unknown),
-            (Sight::Retried, tally.retried),
-            (Sight::Copied, tally.copies),
-            (Sight::RateLimited, refused("rate_limited")),
-            (Sight::QuotaExceeded, refused("quota_exceeded")),
-            (Sight::BrokenOff, refused("broken off")),
-            (Sight::BacklogFull, tally.unavailable.get("backlog_full").copied().unwrap_or(0)),
-            (Sight::Shed, tally.unavailable.get("overloaded").copied().unwrap_or(0)),
+            (Effect::Acknowledged, tally.acknowledged),
+            (Effect::Unknown, tally.unknown),
+            (Effect::Retried, tally.retried),
+            (Effect::Copied, tally.copies),
+            (Effect::RateLimited, refused("rate_limited")),
+            (Effect::QuotaExceeded, refused("quota_exceeded")),
+            (Effect::BrokenOff, refused("broken off")),
+            (Effect::BacklogFull, tally.unavailable.get("backlog_full").copied().unwrap_or(0)),
+            (Effect::Shed, tally.unavailable.get("overloaded").copied().unwrap_or(0)),
         ];
-        for (sight, count) in seen {
-            *self.sights.entry(sight).or_default() += count;
+        for (effect, count) in seen {
+            *self.effects.entry(effect).or_default() += count;
         }
     }
 
     /// Adds what a program has counted in all its lives.
-    pub(crate) async fn count_metrics(&mut self, node: &mut Node, metrics: &[(Sight, &str)]) {
-        for (sight, metric) in metrics {
+    pub(crate) async fn count_metrics(&mut self, node: &mut Node, metrics: &[(Effect, &str)]) {
+        for (effect, metric) in metrics {
             // Counters are whole numbers.
             let count = format!("{:.0}", node.metric(metric).await).parse().unwrap_or(0_u64);
-            *self.sights.entry(*sight).or_default() += count;
+            *self.effects.entry(*effect).or_default() += count;
         }
     }
 
@@ -172,24 +172,24 @@ impl Verdict {
     }
 
     /// One line for a table: what happened, and how it ended.
-    pub fn seen(&self) -> String {
+    pub fn effects_text(&self) -> String {
         if let Some(reason) = &self.skipped {
             return format!("**not run**: {reason}");
         }
         let told: Vec<_> = self
-            .sights
+            .effects
             .iter()
-            .filter(|(sight, count)| **count > 0 && **sight != Sight::Looked)
-            .map(|(sight, count)| format!("{count} {}", words(*sight)))
+            .filter(|(effect, count)| **count > 0 && **effect != Effect::Looked)
+            .map(|(effect, count)| format!("{count} {}", words(*effect)))
             .collect();
-        let end = if self.holds() { "all invariants hold" } else { "**broken**" };
+        let end = if self.passed() { "all invariants hold" } else { "**broken**" };
         format!("{}; {end}, quiet after {:.1} s", told.join(", "), self.quiet_after.as_secs_f64())
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.seen())?;
+        write!(f, "{}", self.effects_text())?;
         for violation in &self.violations {
             write!(f, "\n  broken: {violation}")?;
         }
@@ -200,38 +200,38 @@ impl fmt::Display for Verdict {
     }
 }
 
-fn words(sight: Sight) -> &'static str {
-    match sight {
-        Sight::Acknowledged => "requests acknowledged",
-        Sight::Unknown => "outcomes unknown",
-        Sight::Retried => "retried to the end",
-        Sight::RateLimited => "over the rate",
-        Sight::QuotaExceeded => "over the quota",
-        Sight::Copied => "events posted twice",
-        Sight::Duplicate => "duplicates found",
-        Sight::Redelivered => "redelivered",
-        Sight::TakenOver => "taken over",
-        Sight::SettledLate => "settled late",
-        Sight::WriteFailed => "writes failed",
-        Sight::DeadLettered => "dead-lettered",
-        Sight::BacklogFull => "refused by the full backlog",
-        Sight::KilledInTransaction => "killed in a transaction",
-        Sight::Killed => "killed",
-        Sight::ReplyCut => "replies cut",
-        Sight::DeliveryLost => "deliveries lost",
-        Sight::Panicked => "panics",
-        Sight::Weathered => "weathers lived through",
-        Sight::BodyRefused => "bodies refused",
-        Sight::Reconnected => "reconnects",
-        Sight::Rebuilt => "shards rebuilt",
-        Sight::StuckEnded => "stuck sessions ended",
-        Sight::RaceLost => "races lost",
-        Sight::DiskFull => "writes to a full disk",
-        Sight::ScriptForgotten => "scripts forgotten",
-        Sight::IdRepeated => "entry ids repeated",
-        Sight::Drained => "answered while stopping",
-        Sight::BrokenOff => "broken off by the client",
-        Sight::Shed => "turned away for want of memory or files",
-        Sight::Looked => "looks at the meters",
+fn words(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Acknowledged => "requests acknowledged",
+        Effect::Unknown => "outcomes unknown",
+        Effect::Retried => "retried to the end",
+        Effect::RateLimited => "over the rate",
+        Effect::QuotaExceeded => "over the quota",
+        Effect::Copied => "events posted twice",
+        Effect::Duplicate => "duplicates found",
+        Effect::Redelivered => "redelivered",
+        Effect::TakenOver => "taken over",
+        Effect::SettledLate => "settled late",
+        Effect::WriteFailed => "writes failed",
+        Effect::DeadLettered => "dead-lettered",
+        Effect::BacklogFull => "refused by the full backlog",
+        Effect::KilledInTransaction => "killed in a transaction",
+        Effect::Killed => "killed",
+        Effect::ReplyCut => "replies cut",
+        Effect::DeliveryLost => "deliveries lost",
+        Effect::Panicked => "panics",
+        Effect::Weathered => "weathers lived through",
+        Effect::BodyRefused => "bodies refused",
+        Effect::Reconnected => "reconnects",
+        Effect::Rebuilt => "shards rebuilt",
+        Effect::StuckEnded => "stuck sessions ended",
+        Effect::RaceLost => "races lost",
+        Effect::DiskFull => "writes to a full disk",
+        Effect::ScriptForgotten => "scripts forgotten",
+        Effect::IdRepeated => "entry ids repeated",
+        Effect::Drained => "answered while stopping",
+        Effect::BrokenOff => "broken off by the client",
+        Effect::Shed => "turned away for want of memory or files",
+        Effect::Looked => "looks at the meters",
     }
 }

@@ -1,9 +1,9 @@
-//! Builds the programs with failpoints and mutants, for drills.
+//! Builds the programs with failpoints, for drills.
 //!
 //! They are built into a separate folder, so that no test uses them in place of the product.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -20,20 +20,31 @@ const PROGRAMS: [&str; 3] = ["ingest-api", "stream-worker", "millrace"];
 /// When the build fails; the message contains the compiler's output.
 pub fn drill_build() -> &'static str {
     static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(build);
+    BUILT.get_or_init(|| {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("testkit is in the workspace");
+        build_for_drills(workspace, &PROGRAMS, &[]);
+    });
     PROFILE
 }
 
-fn build() {
+/// Builds packages of a workspace as [`drill_build`] does, with these environment variables. The workspace can be a copy of
+/// the project: the programs go to the same folder, and dependencies are compiled once.
+///
+/// # Panics
+/// When the build fails; the message contains the compiler's output.
+pub fn build_for_drills(workspace: &Path, packages: &[&str], variables: &[(&str, &str)]) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let target = profile_folder();
-    let target = target.parent().expect("a profile's folder is in the target folder");
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("testkit is in the workspace");
     let mut command = Command::new(cargo);
     command.args(["build", "--locked", "--quiet", "--profile", PROFILE, "--features", "failpoints"]);
-    command.args(PROGRAMS.iter().flat_map(|program| ["--package", program]));
-    command.arg("--target-dir").arg(target).current_dir(workspace).stdin(Stdio::null());
-    let output = command.output().expect("cargo can be run");
+    command.args(packages.iter().flat_map(|package| ["--package", package]));
+    command.arg("--target-dir").arg(target_folder()).envs(variables.iter().copied());
+    let output =
+        command.current_dir(workspace).stdin(Stdio::null()).output().expect("cargo can be run");
     let compiler_output = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "the build of the programs for drills failed:\n{compiler_output}");
+    assert!(output.status.success(), "the build of {packages:?} for drills failed:\n{compiler_output}");
+}
+
+/// The folder of Cargo's output, such as `target`.
+pub fn target_folder() -> PathBuf {
+    profile_folder().parent().expect("a profile's folder is in the target folder").to_owned()
 }

@@ -46,7 +46,7 @@ mod upload;
 pub use daemon::ServerOptions;
 pub use database::Database;
 pub use deployment::Deployment;
-pub use drills::drill_build;
+pub use drills::{build_for_drills, drill_build, target_folder};
 pub use eventually::{Condition, eventually};
 pub use postgres::Postgres;
 pub use program::{Launch, Program, ProgramOutput, ResourceLimits};

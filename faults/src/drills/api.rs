@@ -7,15 +7,16 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use rand::RngExt;
 use rand::rngs::StdRng;
-use testkit::chaos::{Act, Call, ChaosProxy, Moment, Trap, Weather};
+use testkit::chaos::{Act, ChaosProxy, Moment, Trap, Weather};
 use testkit::http::HttpClient;
 use testkit::oracle::{Decision, Invariant, Load, Post, Project};
 use testkit::{Upload, eventually};
 use tokio_postgres::Client;
 
-use crate::matrix::{Row, Tier};
+use super::scripts::ADMISSION;
 use crate::node::SOON;
-use crate::{Drill, Layout, Sight, System, Verdict};
+use crate::row::{Row, Tier};
+use crate::{Drill, Effect, Layout, System, Verdict};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -24,7 +25,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGKILL with a batch packed and not yet sent to the stream; another at any moment; four times",
         expected: "acknowledged stored; no batch twice when clients ask the other API",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(killed_at(drill, &["api::before_admission"])),
+        run: |drill| Box::pin(killed_at(drill, &["api::before_admission"])),
     },
     Row {
         name: "api killed after admission",
@@ -32,53 +33,51 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGKILL with a batch in the stream and no answer sent; another at any moment; four times",
         expected: "no batch twice when clients ask the other API; nothing charged twice",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(killed_at(drill, &["api::after_admission"])),
+        run: |drill| Box::pin(killed_at(drill, &["api::after_admission"])),
     },
     Row {
-        name: "api killed on the way to admission",
+        name: "api killed during validation",
         target: "API",
         fault: "SIGKILL before the body is read, and with a batch packed",
         expected: "no part of a batch is stored",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(killed_at(drill, &["api::after_auth", "api::after_validation"])),
+        run: |drill| Box::pin(killed_at(drill, &["api::after_auth", "api::after_validation"])),
     },
     Row {
-        name: "api told to stop under load",
+        name: "api terminated under load",
         target: "API",
         fault: "SIGTERM with whole and half requests under way on a slow wire, four times",
         expected: "every one is answered; the process ends by itself",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(told_to_stop(drill)),
+        run: |drill| Box::pin(told_to_stop(drill)),
     },
     Row {
-        name: "api stopped after admission",
+        name: "api paused after admission",
         target: "API",
         fault: "SIGSTOP for 6 to 15 s with a batch in the stream and no answer sent, then SIGCONT",
         expected: "late answers do no harm; no batch twice",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(stopped(drill)),
+        run: |drill| Box::pin(stopped(drill)),
     },
     Row {
-        name: "answers of admissions lost",
+        name: "replies to admissions lost",
         target: "API to Redis",
         fault: "replies to admissions cut, one now and then, later every one",
         expected: "asked again under the same batch id: one entry each",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(answers_lost(drill)),
+        run: |drill| Box::pin(answers_lost(drill)),
     },
     Row {
-        name: "admission settled before it is asked for again",
+        name: "batch settled before its admission is retried",
         target: "API to Redis",
         fault: "the reply to an admission held until the batch is stored and settled, then cut",
         expected: "asked again, answered as before: one entry, charged once",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(settled_meanwhile(drill)),
+        run: |drill| Box::pin(settled_meanwhile(drill)),
     },
 ];
 
 const ROUNDS: usize = 4;
-/// What admits a batch, told from other scripts by a key that no other of the APIs has.
-const ADMISSION: Call = Call::named("EVALSHA").containing(":batch:");
 
 /// In each round one API dies at the point and the other one, which its clients fled from, at any moment.
 async fn killed_at(drill: Drill, points: &[&str]) -> Verdict {
@@ -100,14 +99,14 @@ async fn killed_at(drill: Drill, points: &[&str]) -> Verdict {
             system.apis[api].start().await;
         }
         system.aim().await;
-        system.saw(Sight::Killed, 3);
+        system.note(Effect::Killed, 3);
         clients.acknowledge(30).await;
     }
     let needs = [
-        (Sight::Acknowledged, 150),
-        (Sight::Killed, 3 * ROUNDS as u64),
-        (Sight::Unknown, ROUNDS as u64),
-        (Sight::Retried, 1),
+        (Effect::Acknowledged, 150),
+        (Effect::Killed, 3 * ROUNDS as u64),
+        (Effect::Unknown, ROUNDS as u64),
+        (Effect::Retried, 1),
     ];
     system.finish(clients, &needs).await
 }
@@ -132,22 +131,22 @@ async fn told_to_stop(drill: Drill) -> Verdict {
         system.apis[api].program().terminate();
         for (name, answered) in join_all(under_way.into_iter().map(finish)).await {
             match answered {
-                Ok(Decision::Acknowledged) => system.saw(Sight::Drained, 1),
+                Ok(Decision::Acknowledged) => system.note(Effect::Drained, 1),
                 unanswered => {
                     let said = format!("{name}: accepted before SIGTERM, and then {unanswered:?}");
-                    system.found(Invariant::TotalsAgree, said);
+                    system.violated(Invariant::TotalsAgree, said);
                 }
             }
         }
         let code = system.apis[api].program().wait_exit().await.code();
         if code != Some(0) || system.apis[api].log().contains("did not end in time") {
             let said = format!("API {api} was told to stop and did not come to a good end: {code:?}");
-            system.found(Invariant::Bounded, said);
+            system.violated(Invariant::Bounded, said);
         }
         system.apis[api].start().await;
         system.aim().await;
     }
-    let needs = [(Sight::Acknowledged, 100), (Sight::Drained, (ROUNDS * UNDER_WAY) as u64)];
+    let needs = [(Effect::Acknowledged, 100), (Effect::Drained, (ROUNDS * UNDER_WAY) as u64)];
     system.finish(clients, &needs).await
 }
 
@@ -198,7 +197,7 @@ async fn stopped(drill: Drill) -> Verdict {
         clients.acknowledge(30).await;
         system.apis[victim].program().resume();
     }
-    system.finish(clients, &[(Sight::Acknowledged, 100), (Sight::Unknown, 2), (Sight::Retried, 1)]).await
+    system.finish(clients, &[(Effect::Acknowledged, 100), (Effect::Unknown, 2), (Effect::Retried, 1)]).await
 }
 
 /// Answers lost one by one, and answers lost while all are.
@@ -219,14 +218,14 @@ async fn answers_lost(drill: Drill) -> Verdict {
     let armed = api_wire(&system).arm(Trap::every(1, Moment::Reply(ADMISSION), Act::CutReply));
     eventually(SOON, "every answer to be cut", async || armed.times() >= LOST_TOGETHER).await;
     api_wire(&system).heal();
-    system.saw(Sight::ReplyCut, LOST_ONE_BY_ONE + armed.times());
+    system.note(Effect::ReplyCut, LOST_ONE_BY_ONE + armed.times());
     clients.acknowledge(30).await;
     let needs = [
-        (Sight::Acknowledged, 100),
-        (Sight::ReplyCut, LOST_ONE_BY_ONE + LOST_TOGETHER),
-        (Sight::Unknown, 5),
-        (Sight::Retried, 5),
-        (Sight::Reconnected, 10),
+        (Effect::Acknowledged, 100),
+        (Effect::ReplyCut, LOST_ONE_BY_ONE + LOST_TOGETHER),
+        (Effect::Unknown, 5),
+        (Effect::Retried, 5),
+        (Effect::Reconnected, 10),
     ];
     system.finish(clients, &needs).await
 }
@@ -253,12 +252,14 @@ async fn settled_meanwhile(drill: Drill) -> Verdict {
         api_wire(&system).cut_held();
         // On a machine so busy that the API had lost its patience it is unknown, and nothing was shown.
         if posting.await.expect("a post does not panic") == Decision::Acknowledged {
-            system.saw(Sight::ReplyCut, 1);
+            system.note(Effect::ReplyCut, 1);
         }
     }
     let clients = system.load(Load::default());
     clients.acknowledge(20).await;
-    system.finish(clients, &[(Sight::Acknowledged, 10), (Sight::ReplyCut, 5), (Sight::Reconnected, 5)]).await
+    system
+        .finish(clients, &[(Effect::Acknowledged, 10), (Effect::ReplyCut, 5), (Effect::Reconnected, 5)])
+        .await
 }
 
 async fn ledger_entries(database: &Client) -> i64 {

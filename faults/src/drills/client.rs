@@ -12,17 +12,17 @@ use testkit::http::{HttpClient, NoAnswer};
 use testkit::oracle::{Decision, Load, Post, Project};
 use testkit::{Upload, eventually};
 
-use crate::matrix::{Row, Tier};
 use crate::node::SOON;
-use crate::{Drill, Layout, Sight, System, Verdict};
+use crate::row::{Row, Tier};
+use crate::{Drill, Effect, Layout, System, Verdict};
 
 pub(super) const ROWS: &[Row] = &[Row {
-    name: "client gone in the middle",
+    name: "clients disconnect mid-request",
     target: "client to API",
     fault: "requests broken off in the head, in the body and behind it; bodies that come drop by drop",
     expected: "no part of a batch is stored; nothing is charged without an entry",
     tier: Tier::Quick,
-    hold: |drill| Box::pin(client_gone(drill)),
+    run: |drill| Box::pin(client_gone(drill)),
 }];
 
 /// How a client misbehaves.
@@ -83,11 +83,11 @@ async fn client_gone(drill: Drill) -> Verdict {
         join_all(misbehaving).await;
     }
     let needs = [
-        (Sight::Acknowledged, 100),
-        (Sight::BrokenOff, 50),
-        (Sight::Unknown, 20),
-        (Sight::Retried, 10),
-        (Sight::RateLimited, 1),
+        (Effect::Acknowledged, 100),
+        (Effect::BrokenOff, 50),
+        (Effect::Unknown, 20),
+        (Effect::Retried, 10),
+        (Effect::RateLimited, 1),
     ];
     system.finish(clients, &needs).await
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use testkit::oracle::{Invariant, Load, PlanLimits};
 use testkit::{ServerOptions, Shim};
 
-use crate::matrix::{Row, Tier};
-use crate::{Drill, Layout, Sight, System, Verdict};
+use crate::row::{Row, Tier};
+use crate::{Drill, Effect, Layout, System, Verdict};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -15,23 +15,23 @@ pub(super) const ROWS: &[Row] = &[
         fault: "its clock an hour back, right again, and forward three times by an hour, under load",
         expected: "rates and quotas are never exceeded, receive times never go back, entries taken over are stored once",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(clock_jumps(drill)),
+        run: |drill| Box::pin(clock_jumps(drill)),
     },
     Row {
-        name: "redis wiped and living through the same time again",
+        name: "redis wiped and its clock set back",
         target: "redis",
         fault: "an empty folder, and a clock that begins once more where the first life began: entry ids repeat",
         expected: "an entry is known by its batch, not by its id: everything is stored",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(same_time_again(drill)),
+        run: |drill| Box::pin(same_time_again(drill)),
     },
     Row {
-        name: "clocks of our programs wrong by a day",
+        name: "program clocks wrong by a day",
         target: "api, worker",
         fault: "one API and one worker a day ahead, the others a day behind",
         expected: "receive times, billing hours and rates are those of Redis's clock",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(programs_wrong_by_a_day(drill)),
+        run: |drill| Box::pin(programs_wrong_by_a_day(drill)),
     },
 ];
 
@@ -57,10 +57,10 @@ async fn clock_jumps(drill: Drill) -> Verdict {
         .finish(
             clients,
             &[
-                (Sight::Acknowledged, 300),
-                (Sight::RateLimited, 1),
-                (Sight::TakenOver, 1),
-                (Sight::Redelivered, 1),
+                (Effect::Acknowledged, 300),
+                (Effect::RateLimited, 1),
+                (Effect::TakenOver, 1),
+                (Effect::Redelivered, 1),
             ],
         )
         .await
@@ -84,8 +84,10 @@ async fn same_time_again(drill: Drill) -> Verdict {
     let clients = system.load(busy);
     clients.acknowledge(400).await;
     let repeated = repeated_ids(&system).await;
-    system.saw(Sight::IdRepeated, repeated);
-    system.finish(clients, &[(Sight::Acknowledged, 800), (Sight::Rebuilt, 2), (Sight::IdRepeated, 1)]).await
+    system.note(Effect::IdRepeated, repeated);
+    system
+        .finish(clients, &[(Effect::Acknowledged, 800), (Effect::Rebuilt, 2), (Effect::IdRepeated, 1)])
+        .await
 }
 
 /// Entries in the ledger that have the id of another one.
@@ -114,7 +116,7 @@ async fn programs_wrong_by_a_day(drill: Drill) -> Verdict {
     let clients = system.load(Load::default());
     clients.acknowledge(300).await;
     look_for_other_days(&mut system).await;
-    system.finish(clients, &[(Sight::Acknowledged, 300), (Sight::RateLimited, 1)]).await
+    system.finish(clients, &[(Effect::Acknowledged, 300), (Effect::RateLimited, 1)]).await
 }
 
 /// Everything of this drill was received within the last hour and is billed in that hour or the one before.
@@ -128,7 +130,7 @@ async fn look_for_other_days(system: &mut System) {
     let (entries, hours): (i64, i64) = (row.get(0), row.get(1));
     if entries > 0 || hours > 0 {
         let said = format!("{entries} entries and {hours} billing hours are of another time than Redis's");
-        system.found(Invariant::TotalsAgree, said);
+        system.violated(Invariant::TotalsAgree, said);
     }
 }
 

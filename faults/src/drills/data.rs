@@ -16,18 +16,18 @@ use testkit::oracle::{EventSource, History, Invariant, Load, PlanLimits, Project
 use uuid::Uuid;
 
 use super::poison;
-use crate::matrix::{Row, Tier};
 use crate::node::SOON;
-use crate::{Drill, Layout, Sight, System, Verdict};
+use crate::row::{Row, Tier};
+use crate::{Drill, Effect, Layout, System, Verdict};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
-        name: "poison at the door",
+        name: "hostile events posted",
         target: "API",
         fault: "surrogates, numbers without end, 10,000 levels, bad UTF-8, days that are none, among good events",
         expected: "4xx for the batch or for the event; whatever is answered 202 is stored",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(poison_at_the_door(drill)),
+        run: |drill| Box::pin(poison_at_the_door(drill)),
     },
     Row {
         name: "poison in the stream",
@@ -35,7 +35,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "entries put into the stream by hand with rows that PostgreSQL refuses; killed at the first dead letter",
         expected: "each poisonous row dead-lettered once, its neighbours stored",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(poison_in_the_stream(drill)),
+        run: |drill| Box::pin(poison_in_the_stream(drill)),
     },
     Row {
         name: "damaged entries in the stream",
@@ -43,7 +43,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "entries of another version, torn, flipped, lying about their size, without fields, with rows of nobody",
         expected: "each dead-lettered whole, once; no worker falls over; the entries around them are stored",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(damaged_entries(drill)),
+        run: |drill| Box::pin(damaged_entries(drill)),
     },
     Row {
         name: "panics in the only worker",
@@ -51,7 +51,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "ten panics after reading and four after COMMIT, in a worker that nobody restarts",
         expected: "the lane goes on under its name with what it held; nothing is convicted",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(panics(drill)),
+        run: |drill| Box::pin(panics(drill)),
     },
 ];
 
@@ -71,12 +71,12 @@ async fn poison_at_the_door(drill: Drill) -> Verdict {
         let numbers = project.history.take_numbers(rng.random_range(0..4));
         match post_among(&mut HttpClient::new(api), project, &numbers, poison).await {
             Ok(was_refused) => refused += u64::from(was_refused),
-            Err(said) => system.found(Invariant::RefusedStaysOut, format!("{what}: {said}")),
+            Err(said) => system.violated(Invariant::RefusedStaysOut, format!("{what}: {said}")),
         }
     }
     clients.acknowledge(20).await;
-    system.saw(Sight::BodyRefused, refused);
-    let needs = [(Sight::Acknowledged, 50), (Sight::BodyRefused, ENTRIES as u64)];
+    system.note(Effect::BodyRefused, refused);
+    let needs = [(Effect::Acknowledged, 50), (Effect::BodyRefused, ENTRIES as u64)];
     system.finish(clients, &needs).await
 }
 
@@ -134,13 +134,13 @@ async fn poison_in_the_stream(drill: Drill) -> Verdict {
         dead += force_poison(&system, round, &mut rng).await;
     }
     system.workers[0].died().await;
-    system.saw(Sight::KilledInTransaction, 1);
+    system.note(Effect::KilledInTransaction, 1);
     clients.acknowledge(20).await;
     let needs = [
-        (Sight::Acknowledged, 40),
-        (Sight::DeadLettered, dead),
-        (Sight::KilledInTransaction, 1),
-        (Sight::TakenOver, 1),
+        (Effect::Acknowledged, 40),
+        (Effect::DeadLettered, dead),
+        (Effect::KilledInTransaction, 1),
+        (Effect::TakenOver, 1),
     ];
     system.finish(clients, &needs).await
 }
@@ -189,14 +189,14 @@ async fn damaged_entries(drill: Drill) -> Verdict {
     for at in 0..system.workers.len() {
         let worker = &mut system.workers[at];
         if !worker.is_running() || worker.log().contains("panicked") {
-            system.found(Invariant::PoisonSetAside, format!("worker {at} fell over"));
+            system.violated(Invariant::PoisonSetAside, format!("worker {at} fell over"));
         }
     }
     system
         .projects
         .push((nobody, PlanLimits { events_per_month: None, requests_per_minute: 600_000, burst: 600_000 }));
     clients.acknowledge(20).await;
-    let needs = [(Sight::Acknowledged, 40), (Sight::DeadLettered, dead)];
+    let needs = [(Effect::Acknowledged, 40), (Effect::DeadLettered, dead)];
     system.finish(clients, &needs).await
 }
 
@@ -212,12 +212,12 @@ async fn panics(drill: Drill) -> Verdict {
         if panics >= 14 { Ok(()) } else { Err(panics.to_string()) }
     })
     .await;
-    system.saw(Sight::Panicked, 14);
+    system.note(Effect::Panicked, 14);
     clients.acknowledge(50).await;
     if system.workers[0].lives() > 1 || !system.workers[0].is_running() {
-        system.found(Invariant::Quiet, "the worker ended".to_owned());
+        system.violated(Invariant::Quiet, "the worker ended".to_owned());
     }
-    let needs = [(Sight::Acknowledged, 50), (Sight::Panicked, 14), (Sight::Redelivered, 1)];
+    let needs = [(Effect::Acknowledged, 50), (Effect::Panicked, 14), (Effect::Redelivered, 1)];
     system.finish(clients, &needs).await
 }
 

@@ -7,10 +7,10 @@ use std::path::Path;
 use testkit::oracle::Load;
 use testkit::{ServerOptions, Tmpfs, eventually};
 
-use crate::matrix::{Row, Tier};
 use crate::metric;
 use crate::node::SOON;
-use crate::{Drill, Layout, Sight, System, Verdict};
+use crate::row::{Row, Tier};
+use crate::{Drill, Effect, Layout, System, Verdict};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -19,7 +19,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "the tablespace of events has no room, then has",
         expected: "writers wait; nothing is dead-lettered; it drains alone",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(tables_full(drill)),
+        run: |drill| Box::pin(tables_full(drill)),
     },
     Row {
         name: "disk of postgres full",
@@ -27,7 +27,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "no room for the log of transactions: the server dies; then room, and a restart",
         expected: "requests are answered meanwhile; nothing is dead-lettered; exact",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(everything_full(drill)),
+        run: |drill| Box::pin(everything_full(drill)),
     },
 ];
 
@@ -64,8 +64,8 @@ async fn tables_full(drill: Drill) -> Verdict {
     make_room(&disk.path());
     clients.acknowledge(50).await;
     let full = system.postgres.log().matches(FULL).count() as u64;
-    system.saw(Sight::DiskFull, full);
-    let needs = [(Sight::Acknowledged, 150), (Sight::DiskFull, 8), (Sight::WriteFailed, 16)];
+    system.note(Effect::DiskFull, full);
+    let needs = [(Effect::Acknowledged, 150), (Effect::DiskFull, 8), (Effect::WriteFailed, 16)];
     let verdict = system.finish(clients, &needs).await;
     // It must not go before the server that uses it.
     drop(disk);
@@ -94,8 +94,8 @@ async fn everything_full(drill: Drill) -> Verdict {
     system.postgres.restart().await;
     clients.acknowledge(50).await;
     let full = system.postgres.log().matches(FULL).count() as u64;
-    system.saw(Sight::DiskFull, full);
-    let needs = [(Sight::Acknowledged, 150), (Sight::DiskFull, 1), (Sight::WriteFailed, 8)];
+    system.note(Effect::DiskFull, full);
+    let needs = [(Effect::Acknowledged, 150), (Effect::DiskFull, 1), (Effect::WriteFailed, 8)];
     let verdict = system.finish(clients, &needs).await;
     drop(disk);
     verdict

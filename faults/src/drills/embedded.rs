@@ -7,8 +7,8 @@ use testkit::oracle::Load;
 use testkit::{DiskError, Shim, Tmpfs};
 
 use super::disk::{fill, make_room};
-use crate::matrix::{Row, Tier};
-use crate::{Drill, Need, Sight, Standalone, Verdict};
+use crate::row::{Row, Tier};
+use crate::{Drill, Effect, Need, Standalone, Verdict};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -17,7 +17,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGKILL under load at random moments, six times, once while it starts",
         expected: "acknowledged is on disk; nothing twice; what was pending is stored by the next life",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(killed_at_any_moment(drill)),
+        run: |drill| Box::pin(killed_at_any_moment(drill)),
     },
     Row {
         name: "embedded killed around admission",
@@ -25,11 +25,11 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGKILL with a batch packed and not on disk, then with one on disk and no answer sent, twice each",
         expected: "no batch twice when clients ask the next life",
         tier: Tier::Quick,
-        hold: |drill| {
+        run: |drill| {
             Box::pin(killed_at(
                 drill,
                 &["api::before_admission", "api::after_admission"],
-                &[(Sight::Retried, 1)],
+                &[(Effect::Retried, 1)],
             ))
         },
     },
@@ -39,11 +39,11 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGKILL inside the transaction, then between COMMIT and settling, twice each",
         expected: "rolled back and written again; known to the ledger and settled once",
         tier: Tier::Quick,
-        hold: |drill| {
+        run: |drill| {
             Box::pin(killed_at(
                 drill,
                 &["store::before_commit", "store::after_commit"],
-                &[(Sight::Redelivered, 1)],
+                &[(Effect::Redelivered, 1)],
             ))
         },
     },
@@ -53,7 +53,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGKILL with entries read and not written, after the ledger, and after settling, twice each",
         expected: "all invariants",
         tier: Tier::Nightly,
-        hold: |drill| {
+        run: |drill| {
             Box::pin(killed_at(
                 drill,
                 &["lane::after_read", "store::after_ledger", "lane::after_settle"],
@@ -62,12 +62,12 @@ pub(super) const ROWS: &[Row] = &[
         },
     },
     Row {
-        name: "embedded told to stop under load",
+        name: "embedded interrupted under load",
         target: "millrace alone",
         fault: "SIGINT under load, four times",
         expected: "requests under way are answered; the process ends by itself; the next life goes on",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(told_to_stop(drill)),
+        run: |drill| Box::pin(told_to_stop(drill)),
     },
     Row {
         name: "embedded on a full disk",
@@ -75,7 +75,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "no room for either file under load; SIGKILL; room again",
         expected: "503 and nothing acknowledged that is not on disk; it goes on alone",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(full_disk(drill)),
+        run: |drill| Box::pin(full_disk(drill)),
     },
     Row {
         name: "embedded on a broken disk",
@@ -83,7 +83,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "writes and fsyncs fail with EIO under load; SIGKILL; a sound disk",
         expected: "nothing acknowledged that is not on disk",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(broken_disk(drill)),
+        run: |drill| Box::pin(broken_disk(drill)),
     },
     Row {
         name: "embedded on a slow disk",
@@ -91,15 +91,15 @@ pub(super) const ROWS: &[Row] = &[
         fault: "every fsync takes 300 ms longer; SIGKILL while one is under way, three times",
         expected: "slow and exact: nobody is answered before the fsync has returned",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(slow_disk(drill)),
+        run: |drill| Box::pin(slow_disk(drill)),
     },
     Row {
-        name: "embedded stands still",
+        name: "embedded paused",
         target: "millrace alone",
         fault: "SIGSTOP for some seconds, twice",
         expected: "late answers do no harm; no batch twice",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(stands_still(drill)),
+        run: |drill| Box::pin(stands_still(drill)),
     },
 ];
 
@@ -124,8 +124,8 @@ async fn killed_at_any_moment(drill: Drill) -> Verdict {
         alone.start_again(&[]).await;
     }
     clients.acknowledge(30).await;
-    alone.saw(Sight::Killed, KILLS + 1);
-    let needs = [(Sight::Acknowledged, 60), (Sight::Killed, KILLS + 1), (Sight::Unknown, 1)];
+    alone.note(Effect::Killed, KILLS + 1);
+    let needs = [(Effect::Acknowledged, 60), (Effect::Killed, KILLS + 1), (Effect::Unknown, 1)];
     alone.finish(clients, &needs).await
 }
 
@@ -146,8 +146,8 @@ async fn killed_at(drill: Drill, points: &[&str], needs: &[Need]) -> Verdict {
         killed += 2;
     }
     clients.acknowledge(30).await;
-    alone.saw(Sight::Killed, killed);
-    let usual = [(Sight::Acknowledged, 80), (Sight::Killed, killed)];
+    alone.note(Effect::Killed, killed);
+    let usual = [(Effect::Acknowledged, 80), (Effect::Killed, killed)];
     alone.finish(clients, &[&usual, needs].concat()).await
 }
 
@@ -164,7 +164,7 @@ async fn told_to_stop(drill: Drill) -> Verdict {
         alone.start_again(&[]).await;
     }
     clients.acknowledge(30).await;
-    alone.finish(clients, &[(Sight::Acknowledged, 70)]).await
+    alone.finish(clients, &[(Effect::Acknowledged, 70)]).await
 }
 
 async fn full_disk(drill: Drill) -> Verdict {
@@ -177,7 +177,7 @@ async fn full_disk(drill: Drill) -> Verdict {
     clients.acknowledge(60).await;
     fill(&disk.path());
     alone.more_unanswered(20).await;
-    alone.saw(Sight::DiskFull, 1);
+    alone.note(Effect::DiskFull, 1);
     alone.node.kill().await;
     make_room(&disk.path());
     alone.start_again(&[]).await;
@@ -185,10 +185,10 @@ async fn full_disk(drill: Drill) -> Verdict {
     // And once more without a restart: it must find by itself that there is room.
     fill(&disk.path());
     alone.more_unanswered(20).await;
-    alone.saw(Sight::DiskFull, 1);
+    alone.note(Effect::DiskFull, 1);
     make_room(&disk.path());
     clients.acknowledge(60).await;
-    let needs = [(Sight::Acknowledged, 150), (Sight::DiskFull, 2), (Sight::Unknown, 40)];
+    let needs = [(Effect::Acknowledged, 150), (Effect::DiskFull, 2), (Effect::Unknown, 40)];
     let verdict = alone.finish(clients, &needs).await;
     // It must not go before the process that uses it.
     drop(disk);
@@ -208,8 +208,8 @@ async fn broken_disk(drill: Drill) -> Verdict {
         alone.start_again(&[]).await;
         clients.acknowledge(30).await;
     }
-    alone.saw(Sight::Killed, 3);
-    let needs = [(Sight::Acknowledged, 150), (Sight::Killed, 3), (Sight::Unknown, 60)];
+    alone.note(Effect::Killed, 3);
+    let needs = [(Effect::Acknowledged, 150), (Effect::Killed, 3), (Effect::Unknown, 60)];
     alone.finish(clients, &needs).await
 }
 
@@ -228,8 +228,9 @@ async fn slow_disk(drill: Drill) -> Verdict {
         alone.start_again(&[]).await;
     }
     clients.acknowledge(30).await;
-    alone.saw(Sight::Killed, 3);
-    let needs = [(Sight::Acknowledged, 150), (Sight::Killed, 3), (Sight::Unknown, 3), (Sight::Retried, 1)];
+    alone.note(Effect::Killed, 3);
+    let needs =
+        [(Effect::Acknowledged, 150), (Effect::Killed, 3), (Effect::Unknown, 3), (Effect::Retried, 1)];
     alone.finish(clients, &needs).await
 }
 
@@ -245,5 +246,5 @@ async fn stands_still(drill: Drill) -> Verdict {
         alone.node.program().resume();
     }
     clients.acknowledge(60).await;
-    alone.finish(clients, &[(Sight::Acknowledged, 180)]).await
+    alone.finish(clients, &[(Effect::Acknowledged, 180)]).await
 }

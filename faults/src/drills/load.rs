@@ -7,9 +7,9 @@ use testkit::http::HttpClient;
 use testkit::oracle::{Decision, Invariant, Load, PlanLimits, Post};
 use tokio::net::TcpStream;
 
-use crate::matrix::{Row, Tier};
 use crate::node::SOON;
-use crate::{Drill, Layout, Sight, System, Verdict};
+use crate::row::{Row, Tier};
+use crate::{Drill, Effect, Layout, System, Verdict};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -18,7 +18,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "workers on a wire of 20 kB/s, later on none, under more load than they can store",
         expected: "503 backlog_full with Retry-After; the stream stays below its limit and drains by itself",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(backlog_full(drill)),
+        run: |drill| Box::pin(backlog_full(drill)),
     },
     Row {
         name: "plan exact on four apis",
@@ -26,7 +26,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "16 clients of one project on four APIs far from Redis, over rate and quota; answers lost",
         expected: "rate and quota used to the last request and event, and not exceeded by one",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(plan_exact(drill)),
+        run: |drill| Box::pin(plan_exact(drill)),
     },
     Row {
         name: "out of file descriptors",
@@ -34,7 +34,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "64 open files allowed, 120 idle connections",
         expected: "who is connected is served; who is not waits; all are when the others have gone",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(out_of_files(drill)),
+        run: |drill| Box::pin(out_of_files(drill)),
     },
     Row {
         name: "out of memory for bodies",
@@ -42,7 +42,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "40 bodies of half a megabyte at once, with room for a few",
         expected: "503 overloaded for the others; the process lives; all pass in the end",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(out_of_memory(drill)),
+        run: |drill| Box::pin(out_of_memory(drill)),
     },
 ];
 
@@ -86,7 +86,7 @@ async fn backlog_full(drill: Drill) -> Verdict {
     }
     set_worker_wire(&system, Weather::Fair);
     clients.acknowledge(50).await;
-    system.finish(clients, &[(Sight::Acknowledged, 150), (Sight::BacklogFull, 20)]).await
+    system.finish(clients, &[(Effect::Acknowledged, 150), (Effect::BacklogFull, 20)]).await
 }
 
 fn set_worker_wire(system: &System, weather: Weather) {
@@ -108,7 +108,7 @@ async fn is_refused_as_promised(system: &mut System) -> bool {
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => {
-            system.found(Invariant::TotalsAgree, format!("a batch beyond the backlog got {error}"));
+            system.violated(Invariant::TotalsAgree, format!("a batch beyond the backlog got {error}"));
             return true;
         }
     };
@@ -119,7 +119,7 @@ async fn is_refused_as_promised(system: &mut System) -> bool {
     {
         let said =
             format!("a batch beyond the backlog was answered {} {code}, after {after_s:?}", answer.status);
-        system.found(Invariant::TotalsAgree, said);
+        system.violated(Invariant::TotalsAgree, said);
     }
     true
 }
@@ -141,7 +141,7 @@ async fn look_at_backlog(system: &mut System) {
         if length > BACKLOG_EVENTS_MAX || events.is_some_and(|events| events > BACKLOG_EVENTS_MAX) {
             let said =
                 format!("shard {shard}: {length} entries, {events:?} events, {BACKLOG_EVENTS_MAX} allowed");
-            system.found(Invariant::Bounded, said);
+            system.violated(Invariant::Bounded, said);
         }
     }
 }
@@ -161,12 +161,12 @@ async fn plan_exact(drill: Drill) -> Verdict {
         project.history.tally().refused.get("quota_exceeded").is_some_and(|refused| *refused >= 50)
     })
     .await;
-    system.saw(Sight::ReplyCut, lost.times());
+    system.note(Effect::ReplyCut, lost.times());
     let needs = [
-        (Sight::Acknowledged, 60),
-        (Sight::RateLimited, 20),
-        (Sight::QuotaExceeded, 50),
-        (Sight::ReplyCut, 3),
+        (Effect::Acknowledged, 60),
+        (Effect::RateLimited, 20),
+        (Effect::QuotaExceeded, 50),
+        (Effect::ReplyCut, 3),
     ];
     system.finish(clients, &needs).await
 }
@@ -195,10 +195,10 @@ async fn out_of_files(drill: Drill) -> Verdict {
                 == Decision::Acknowledged
         })
         .await;
-        system.saw(Sight::Shed, 1);
+        system.note(Effect::Shed, 1);
     }
     stayed_alive(&mut system);
-    system.finish(clients, &[(Sight::Acknowledged, 150), (Sight::Shed, 3)]).await
+    system.finish(clients, &[(Effect::Acknowledged, 150), (Effect::Shed, 3)]).await
 }
 
 /// Bodies at once, and the events that make each of them large.
@@ -240,13 +240,13 @@ async fn out_of_memory(drill: Drill) -> Verdict {
         }
     }
     stayed_alive(&mut system);
-    system.finish(clients, &[(Sight::Acknowledged, 100 + LARGE_BODIES as u64), (Sight::Shed, 10)]).await
+    system.finish(clients, &[(Effect::Acknowledged, 100 + LARGE_BODIES as u64), (Effect::Shed, 10)]).await
 }
 
 /// The API that is short of something, the first one, was started twice by the drill and never ended by itself.
 fn stayed_alive(system: &mut System) {
     let lives = system.apis[0].lives();
     if lives != 2 || !system.apis[0].is_running() {
-        system.found(Invariant::Bounded, format!("the API died of want, in life {lives}"));
+        system.violated(Invariant::Bounded, format!("the API died of want, in life {lives}"));
     }
 }

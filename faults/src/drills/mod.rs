@@ -1,24 +1,25 @@
-//! The drills, by what they hit.
+//! The drills, by the part that they break.
 
 mod api;
 mod client;
 mod clock;
-mod combined;
-pub(crate) mod data;
+mod data;
 mod disk;
 mod embedded;
 mod load;
+pub(crate) mod nemesis;
 mod operations;
 mod poison;
 mod postgres;
 mod redis;
 mod redis_disk;
+mod scripts;
 mod wires;
 mod worker;
 
-use crate::matrix::Row;
+use crate::row::Row;
 
-/// All of them, in the order of the table.
+/// In the order of the table.
 pub(crate) const ALL: &[&[Row]] = &[
     client::ROWS,
     api::ROWS,
@@ -33,5 +34,5 @@ pub(crate) const ALL: &[&[Row]] = &[
     data::ROWS,
     operations::ROWS,
     embedded::ROWS,
-    combined::ROWS,
+    nemesis::ROWS,
 ];

@@ -5,9 +5,9 @@ use testkit::http::HttpClient;
 use testkit::oracle::{Invariant, Load};
 use tokio_postgres::Client;
 
-use crate::matrix::{Row, Tier};
 use crate::node::SOON;
-use crate::{Drill, Layout, Sight, System, Verdict};
+use crate::row::{Row, Tier};
+use crate::{Drill, Effect, Layout, System, Verdict};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -16,7 +16,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "partitions made, detached and dropped, ledger pruned, schema migrated, quota raised, key revoked",
         expected: "exact; the new quota holds to the event; the revoked key opens nothing",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(operations(drill)),
+        run: |drill| Box::pin(operations(drill)),
     },
     Row {
         name: "worker killed making a partition",
@@ -24,7 +24,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGKILL with a partition made, rows moved into it, and the transaction open, three times",
         expected: "rolled back, made by the next, every row kept",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(killed_making_a_partition(drill)),
+        run: |drill| Box::pin(killed_making_a_partition(drill)),
     },
     Row {
         name: "worker killed retiring a partition",
@@ -32,15 +32,15 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGKILL between detaching a partition and dropping it, three times",
         expected: "counted and dropped by the next",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(killed_retiring_a_partition(drill)),
+        run: |drill| Box::pin(killed_retiring_a_partition(drill)),
     },
     Row {
-        name: "worker stopped making a partition",
+        name: "worker paused making a partition",
         target: "worker",
         fault: "SIGSTOP with the default partition locked, until others have drained what came meanwhile",
         expected: "its session is ended, the lock is given back, and others write on",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(stopped_making_a_partition(drill)),
+        run: |drill| Box::pin(stopped_making_a_partition(drill)),
     },
 ];
 
@@ -70,7 +70,7 @@ async fn operations(drill: Drill) -> Verdict {
     raise_the_quota(&mut system, &database).await;
     revoke_a_key(&mut system, &database).await;
     clients.acknowledge(50).await;
-    system.finish(clients, &[(Sight::Acknowledged, 200), (Sight::QuotaExceeded, 1)]).await
+    system.finish(clients, &[(Effect::Acknowledged, 200), (Effect::QuotaExceeded, 1)]).await
 }
 
 async fn killed_making_a_partition(drill: Drill) -> Verdict {
@@ -87,8 +87,8 @@ async fn killed_making_a_partition(drill: Drill) -> Verdict {
         eventually(SOON, "the partition to be made again", async || is_partitioned(&database).await).await;
         clients.acknowledge(20).await;
     }
-    system.saw(Sight::KilledInTransaction, 3);
-    system.finish(clients, &[(Sight::Acknowledged, 100), (Sight::KilledInTransaction, 3)]).await
+    system.note(Effect::KilledInTransaction, 3);
+    system.finish(clients, &[(Effect::Acknowledged, 100), (Effect::KilledInTransaction, 3)]).await
 }
 
 async fn killed_retiring_a_partition(drill: Drill) -> Verdict {
@@ -109,8 +109,8 @@ async fn killed_retiring_a_partition(drill: Drill) -> Verdict {
     })
     .await;
     clients.acknowledge(50).await;
-    system.saw(Sight::Killed, 3);
-    system.finish(clients, &[(Sight::Acknowledged, 100), (Sight::Killed, 3)]).await
+    system.note(Effect::Killed, 3);
+    system.finish(clients, &[(Effect::Acknowledged, 100), (Effect::Killed, 3)]).await
 }
 
 async fn stopped_making_a_partition(drill: Drill) -> Verdict {
@@ -129,7 +129,7 @@ async fn stopped_making_a_partition(drill: Drill) -> Verdict {
     system.workers[0].program().resume();
     let database = system.postgres.connect().await;
     eventually(SOON, "the partition to be made again", async || is_partitioned(&database).await).await;
-    let needs = [(Sight::Acknowledged, 300), (Sight::WriteFailed, 1)];
+    let needs = [(Effect::Acknowledged, 300), (Effect::WriteFailed, 1)];
     system.finish(clients, &needs).await
 }
 
@@ -186,7 +186,7 @@ async fn revoke_a_key(system: &mut System, database: &Client) {
         eventually(SOON, "the revoked key not to open any more", async || status(api, &headers).await == 401)
             .await;
         if status(api, &headers).await != 401 {
-            system.found(Invariant::RefusedStaysOut, "a revoked key opens again".to_owned());
+            system.violated(Invariant::RefusedStaysOut, "a revoked key opens again".to_owned());
         }
     }
 }

@@ -6,10 +6,10 @@ use testkit::chaos::{Act, Moment, Transaction, Trap};
 use testkit::eventually;
 use testkit::oracle::{Invariant, Load};
 
-use crate::matrix::{Row, Tier};
 use crate::metric;
 use crate::node::SOON;
-use crate::{Drill, Layout, Sight, System, Verdict};
+use crate::row::{Row, Tier};
+use crate::{Drill, Effect, Layout, System, Verdict};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -18,23 +18,23 @@ pub(super) const ROWS: &[Row] = &[
         fault: "inside the COPY, after it, after the ledger and before COMMIT: SIGKILL of a session, or an immediate stop",
         expected: "recovered, rolled back, written again",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(dies_in_a_transaction(drill)),
+        run: |drill| Box::pin(dies_in_a_transaction(drill)),
     },
     Row {
-        name: "postgres away",
+        name: "postgres down",
         target: "PostgreSQL",
         fault: "stopped under load until the backlog is full",
         expected: "requests are answered until the backlog is full, then 503 by name; nobody is convicted; it drains",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(away(drill)),
+        run: |drill| Box::pin(away(drill)),
     },
     Row {
-        name: "meters and events locked",
+        name: "usage and events locked",
         target: "PostgreSQL",
         fault: "ACCESS EXCLUSIVE on one table after the other, for longer than writers wait for a lock",
         expected: "writers give up and try again; no worker ends; requests are answered",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(locked(drill, &["usage_hourly", "events"])),
+        run: |drill| Box::pin(locked(drill, &["usage_hourly", "events"])),
     },
     Row {
         name: "every other table locked",
@@ -42,7 +42,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "the same for the ledger, undated ids and the default partition",
         expected: "writers give up and try again; no worker ends; requests are answered",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(locked(drill, &["batches", "undated_ids", "events_default"])),
+        run: |drill| Box::pin(locked(drill, &["batches", "undated_ids", "events_default"])),
     },
     Row {
         name: "deadlocks",
@@ -50,7 +50,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "somebody locks the meters and then wants the ledger, five times",
         expected: "the writers lose and write again",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(deadlocks(drill)),
+        run: |drill| Box::pin(deadlocks(drill)),
     },
     Row {
         name: "transactions that cannot be serialized",
@@ -58,7 +58,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "a server whose transactions are repeatable reads unless they say otherwise",
         expected: "exact",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(repeatable_reads(drill)),
+        run: |drill| Box::pin(repeatable_reads(drill)),
     },
     Row {
         name: "connection to postgres cut around commit",
@@ -66,7 +66,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "reset before the end of the COPY, before COMMIT, before its answer, and after it, three times each",
         expected: "what was committed is recognised, what was not is written again",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(cut_around_commit(drill)),
+        run: |drill| Box::pin(cut_around_commit(drill)),
     },
     Row {
         name: "copy into a black hole",
@@ -74,7 +74,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "inside a COPY everything vanishes and nobody is told, twice",
         expected: "the stuck session is ended, others take over and drain while it lasts",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(copy_into_a_black_hole(drill)),
+        run: |drill| Box::pin(copy_into_a_black_hole(drill)),
     },
 ];
 
@@ -116,13 +116,13 @@ async fn dies_in_a_transaction(drill: Drill) -> Verdict {
                 system.postgres.restart().await;
             }
         }
-        system.saw(Sight::KilledInTransaction, 1);
+        system.note(Effect::KilledInTransaction, 1);
         let worker = &mut system.workers[0];
         worker.program().resume();
         worker.reaches(metric::WRITE_FAILURES, failed + 1.0).await;
         clients.acknowledge(20).await;
     }
-    let needs = [(Sight::Acknowledged, 100), (Sight::KilledInTransaction, 4), (Sight::WriteFailed, 4)];
+    let needs = [(Effect::Acknowledged, 100), (Effect::KilledInTransaction, 4), (Effect::WriteFailed, 4)];
     system.finish(clients, &needs).await
 }
 
@@ -137,9 +137,9 @@ async fn away(drill: Drill) -> Verdict {
     clients.acknowledge(100).await;
     let answer = system.refusal_by_full_backlog().await;
     if answer.header("retry-after").is_none() {
-        system.found(Invariant::Bounded, "a full backlog does not say when to come again".to_owned());
+        system.violated(Invariant::Bounded, "a full backlog does not say when to come again".to_owned());
     }
-    system.saw(Sight::BacklogFull, 1);
+    system.note(Effect::BacklogFull, 1);
     for worker in &mut system.workers {
         let failed = worker.metric(metric::WRITE_FAILURES).await;
         worker.reaches(metric::WRITE_FAILURES, failed.max(CONVICTING_FAILURES)).await;
@@ -147,8 +147,12 @@ async fn away(drill: Drill) -> Verdict {
     system.postgres.restart().await;
     clients.acknowledge(50).await;
     look_for_the_dead(&mut system);
-    let needs =
-        [(Sight::Acknowledged, 200), (Sight::BacklogFull, 1), (Sight::WriteFailed, 28), (Sight::Unknown, 1)];
+    let needs = [
+        (Effect::Acknowledged, 200),
+        (Effect::BacklogFull, 1),
+        (Effect::WriteFailed, 28),
+        (Effect::Unknown, 1),
+    ];
     system.finish(clients, &needs).await
 }
 
@@ -169,7 +173,7 @@ async fn locked(drill: Drill, tables: &[&str]) -> Verdict {
     }
     look_for_the_dead(&mut system);
     let failures = system.workers.len() as u64 * tables.len() as u64;
-    let needs = [(Sight::Acknowledged, 100), (Sight::WriteFailed, failures)];
+    let needs = [(Effect::Acknowledged, 100), (Effect::WriteFailed, failures)];
     system.finish(clients, &needs).await
 }
 
@@ -178,7 +182,7 @@ fn look_for_the_dead(system: &mut System) {
     for at in 0..system.workers.len() {
         let worker = &mut system.workers[at];
         if !worker.is_running() || worker.lives() != 1 {
-            system.found(Invariant::Bounded, format!("worker {at} has ended"));
+            system.violated(Invariant::Bounded, format!("worker {at} has ended"));
         }
     }
 }
@@ -206,8 +210,8 @@ async fn deadlocks(drill: Drill) -> Verdict {
         clients.acknowledge(20).await;
     }
     let lost = system.postgres.log().matches("deadlock detected").count() as u64;
-    system.saw(Sight::RaceLost, lost);
-    system.finish(clients, &[(Sight::Acknowledged, 100), (Sight::RaceLost, 5)]).await
+    system.note(Effect::RaceLost, lost);
+    system.finish(clients, &[(Effect::Acknowledged, 100), (Effect::RaceLost, 5)]).await
 }
 
 async fn repeatable_reads(drill: Drill) -> Verdict {
@@ -218,8 +222,8 @@ async fn repeatable_reads(drill: Drill) -> Verdict {
     let clients = system.load(Load::default());
     clients.acknowledge(500).await;
     let lost = system.postgres.log().matches("could not serialize access").count() as u64;
-    system.saw(Sight::RaceLost, lost);
-    system.finish(clients, &[(Sight::Acknowledged, 500), (Sight::RaceLost, 5)]).await
+    system.note(Effect::RaceLost, lost);
+    system.finish(clients, &[(Effect::Acknowledged, 500), (Effect::RaceLost, 5)]).await
 }
 
 async fn cut_around_commit(drill: Drill) -> Verdict {
@@ -240,12 +244,16 @@ async fn cut_around_commit(drill: Drill) -> Verdict {
             let wire = system.wire_worker_postgres.as_ref().expect("the layout has it");
             let armed = wire.arm(Trap::first(moment, act));
             eventually(SOON, "a connection to be cut", async || armed.sprung()).await;
-            system.saw(Sight::ReplyCut, u64::from(matches!(moment, Moment::CommitAnswered(_))));
+            system.note(Effect::ReplyCut, u64::from(matches!(moment, Moment::CommitAnswered(_))));
             clients.acknowledge(5).await;
         }
     }
-    let needs =
-        [(Sight::Acknowledged, 100), (Sight::ReplyCut, 6), (Sight::WriteFailed, 12), (Sight::Redelivered, 6)];
+    let needs = [
+        (Effect::Acknowledged, 100),
+        (Effect::ReplyCut, 6),
+        (Effect::WriteFailed, 12),
+        (Effect::Redelivered, 6),
+    ];
     system.finish(clients, &needs).await
 }
 
@@ -269,7 +277,11 @@ async fn copy_into_a_black_hole(drill: Drill) -> Verdict {
         clients.acknowledge(20).await;
         system.wire_worker_postgres.as_ref().expect("the layout has it").heal();
     }
-    let needs =
-        [(Sight::Acknowledged, 100), (Sight::StuckEnded, 2), (Sight::TakenOver, 2), (Sight::SettledLate, 2)];
+    let needs = [
+        (Effect::Acknowledged, 100),
+        (Effect::StuckEnded, 2),
+        (Effect::TakenOver, 2),
+        (Effect::SettledLate, 2),
+    ];
     system.finish(clients, &needs).await
 }

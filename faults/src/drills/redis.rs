@@ -6,8 +6,8 @@ use rand::seq::IndexedRandom;
 use testkit::eventually;
 use testkit::oracle::{Clients, Invariant, Load, PlanLimits};
 
-use crate::matrix::{Row, Tier};
-use crate::{Drill, Layout, Sight, System, Verdict};
+use crate::row::{Row, Tier};
+use crate::{Drill, Effect, Layout, System, Verdict};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -16,7 +16,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGKILL, SHUTDOWN and SIGKILL again under load, restarted on its data once clients are refused",
         expected: "503 meanwhile; nothing acknowledged is lost",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(killed(drill)),
+        run: |drill| Box::pin(killed(drill)),
     },
     Row {
         name: "redis wiped",
@@ -24,15 +24,15 @@ pub(super) const ROWS: &[Row] = &[
         fault: "FLUSHALL, then an empty folder, each with the month's quota used up and PostgreSQL silent at first",
         expected: "503 until the counters are rebuilt; the month does not begin anew",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(wiped(drill)),
+        run: |drill| Box::pin(wiped(drill)),
     },
     Row {
-        name: "redis forgets all but its entries",
+        name: "redis loses all keys but its entries",
         target: "redis",
         fault: "epoch, counters and consumer group deleted, twice, while entries wait for workers that stand still",
         expected: "what waits is delivered and counted; nothing is skipped",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(forgets_counters(drill)),
+        run: |drill| Box::pin(forgets_counters(drill)),
     },
     Row {
         name: "redis out of memory",
@@ -40,31 +40,31 @@ pub(super) const ROWS: &[Row] = &[
         fault: "maxmemory reached while workers stand still with hundreds of entries in the stream",
         expected: "503 backlog_full; the full server is drained, and admits again by itself",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(out_of_memory(drill)),
+        run: |drill| Box::pin(out_of_memory(drill)),
     },
     Row {
-        name: "redis stands still",
+        name: "redis paused",
         target: "redis",
         fault: "SIGSTOP until clients of every project are left without an answer, three times",
         expected: "timeouts are unknown outcomes; connections are made anew, nothing stays pending",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(stands_still(drill, 3, Still::ForClients)),
+        run: |drill| Box::pin(stands_still(drill, 3, Still::ForClients)),
     },
     Row {
-        name: "redis stands still for long",
+        name: "redis paused for long",
         target: "redis",
         fault: "SIGSTOP until every lane of every worker has given up its call",
         expected: "the same; what was handed out to connections that are gone is read again",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(stands_still(drill, 1, Still::ForWorkers)),
+        run: |drill| Box::pin(stands_still(drill, 1, Still::ForWorkers)),
     },
     Row {
-        name: "redis forgets scripts and drops clients",
+        name: "redis drops scripts and clients",
         target: "redis",
         fault: "SCRIPT FLUSH, CLIENT KILL, CLIENT PAUSE, idle connections closed and BGREWRITEAOF, at random",
         expected: "scripts are loaded again, connections are made anew",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(disturbed(drill)),
+        run: |drill| Box::pin(disturbed(drill)),
     },
 ];
 
@@ -94,14 +94,14 @@ async fn killed(drill: Drill) -> Verdict {
             system.redis.wait_exit().await;
         } else {
             system.redis.kill().await;
-            system.saw(Sight::Killed, 1);
+            system.note(Effect::Killed, 1);
         }
         system.more_unanswered(20).await;
         system.redis.restart().await;
     }
     clients.acknowledge(50).await;
     let needs =
-        [(Sight::Acknowledged, 200), (Sight::Unknown, 60), (Sight::Retried, 1), (Sight::Reconnected, 12)];
+        [(Effect::Acknowledged, 200), (Effect::Unknown, 60), (Effect::Retried, 1), (Effect::Reconnected, 12)];
     system.finish(clients, &needs).await
 }
 
@@ -141,8 +141,12 @@ async fn wiped(drill: Drill) -> Verdict {
     }
     let clients = system.load(Load::default());
     clients.acknowledge(20).await;
-    let needs =
-        [(Sight::Rebuilt, 4), (Sight::Unknown, 100), (Sight::QuotaExceeded, 2), (Sight::Acknowledged, 60)];
+    let needs = [
+        (Effect::Rebuilt, 4),
+        (Effect::Unknown, 100),
+        (Effect::QuotaExceeded, 2),
+        (Effect::Acknowledged, 60),
+    ];
     system.finish(clients, &needs).await
 }
 
@@ -176,7 +180,7 @@ async fn forgets_counters(drill: Drill) -> Verdict {
         system.resume_workers();
         clients.acknowledge(30).await;
     }
-    system.finish(clients, &[(Sight::Acknowledged, 200), (Sight::Rebuilt, 4), (Sight::Unknown, 1)]).await
+    system.finish(clients, &[(Effect::Acknowledged, 200), (Effect::Rebuilt, 4), (Effect::Unknown, 1)]).await
 }
 
 async fn out_of_memory(drill: Drill) -> Verdict {
@@ -191,15 +195,15 @@ async fn out_of_memory(drill: Drill) -> Verdict {
 
     let refusal = system.refusal_by_full_backlog().await;
     if refusal.header("retry-after").is_none() {
-        system.found(Invariant::Bounded, "503 backlog_full does not say when to come back".to_owned());
+        system.violated(Invariant::Bounded, "503 backlog_full does not say when to come back".to_owned());
     }
-    system.saw(Sight::BacklogFull, 1);
+    system.note(Effect::BacklogFull, 1);
     system.more_unanswered(20).await;
     system.resume_workers();
     clients.acknowledge(50).await;
     system.tell_redis(&["CONFIG", "SET", "maxmemory", "0"]).await;
     let needs =
-        [(Sight::Acknowledged, 300), (Sight::BacklogFull, 1), (Sight::Unknown, 20), (Sight::Retried, 1)];
+        [(Effect::Acknowledged, 300), (Effect::BacklogFull, 1), (Effect::Unknown, 20), (Effect::Retried, 1)];
     system.finish(clients, &needs).await
 }
 
@@ -230,10 +234,10 @@ async fn stands_still(drill: Drill, rounds: u64, still: Still) -> Verdict {
     }
     clients.acknowledge(50).await;
     let needs = [
-        (Sight::Acknowledged, 100),
-        (Sight::Unknown, 9 * rounds),
-        (Sight::Retried, rounds),
-        (Sight::Reconnected, rounds),
+        (Effect::Acknowledged, 100),
+        (Effect::Unknown, 9 * rounds),
+        (Effect::Retried, rounds),
+        (Effect::Reconnected, rounds),
     ];
     system.finish(clients, &needs).await
 }
@@ -257,7 +261,7 @@ async fn disturbed(drill: Drill) -> Verdict {
     // The oracle's own connections may be idle.
     system.tell_redis(&["CONFIG", "SET", "timeout", "0"]).await;
     let forgotten = system.info("errorstats", "errorstat_NOSCRIPT").await;
-    system.saw(Sight::ScriptForgotten, forgotten);
-    let needs = [(Sight::Acknowledged, 200), (Sight::ScriptForgotten, 1), (Sight::Reconnected, 4)];
+    system.note(Effect::ScriptForgotten, forgotten);
+    let needs = [(Effect::Acknowledged, 200), (Effect::ScriptForgotten, 1), (Effect::Reconnected, 4)];
     system.finish(clients, &needs).await
 }

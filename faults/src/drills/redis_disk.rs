@@ -8,8 +8,8 @@ use rand::RngExt;
 use testkit::oracle::{Invariant, Load};
 use testkit::{DiskError, ServerOptions, Shim, Tmpfs, eventually};
 
-use crate::matrix::{Row, Tier};
-use crate::{Drill, Layout, Sight, System, Verdict};
+use crate::row::{Row, Tier};
+use crate::{Drill, Effect, Layout, System, Verdict};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -18,7 +18,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGKILL while every fsync takes 100 ms, three times under load",
         expected: "what was not on disk was not acknowledged",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(killed_on_a_slow_disk(drill)),
+        run: |drill| Box::pin(killed_on_a_slow_disk(drill)),
     },
     Row {
         name: "redis restarted without fsync",
@@ -26,7 +26,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "appendfsync everysec on a disk that stalls, then SIGKILL",
         expected: "nothing is accepted from the first request on, so nothing is lost",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(restarted_without_fsync(drill)),
+        run: |drill| Box::pin(restarted_without_fsync(drill)),
     },
     Row {
         name: "redis disk full",
@@ -34,7 +34,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "its file system full under load, twice; space again after a start in vain",
         expected: "it ends before it answers; 503 meanwhile, nothing acknowledged is lost",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(disk_full(drill)),
+        run: |drill| Box::pin(disk_full(drill)),
     },
     Row {
         name: "redis disk broken",
@@ -42,7 +42,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "every write and fsync fails with EIO, three times under load",
         expected: "it ends before it answers; nothing acknowledged is lost",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(disk_broken(drill)),
+        run: |drill| Box::pin(disk_broken(drill)),
     },
     Row {
         name: "redis loses the end of its file",
@@ -50,7 +50,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGKILL inside an fsync, and a random cut into what was written and not yet synced, five times; the file written anew after each start",
         expected: "only what was never acknowledged is missing, and is admitted once when it is repeated",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(torn(drill)),
+        run: |drill| Box::pin(torn(drill)),
     },
 ];
 
@@ -75,7 +75,7 @@ async fn killed_on_a_slow_disk(drill: Drill) -> Verdict {
         shim.slow_fsync(SLOW);
         clients.acknowledge(20).await;
         system.redis.kill().await;
-        system.saw(Sight::Killed, 1);
+        system.note(Effect::Killed, 1);
         shim.slow_fsync(Duration::ZERO);
         system.redis.restart().await;
     }
@@ -83,7 +83,7 @@ async fn killed_on_a_slow_disk(drill: Drill) -> Verdict {
     system
         .finish(
             clients,
-            &[(Sight::Acknowledged, 200), (Sight::Killed, 3), (Sight::Unknown, 3), (Sight::Retried, 1)],
+            &[(Effect::Acknowledged, 200), (Effect::Killed, 3), (Effect::Unknown, 3), (Effect::Retried, 1)],
         )
         .await
 }
@@ -109,7 +109,7 @@ async fn restarted_without_fsync(drill: Drill) -> Verdict {
     .await;
     let careless = clients.acknowledged() - acknowledged;
     system.redis.kill().await;
-    system.saw(Sight::Killed, 2);
+    system.note(Effect::Killed, 2);
     shim.slow_fsync(Duration::ZERO);
     system.redis.restart_with(&[]).await;
     system.resume_workers();
@@ -118,9 +118,9 @@ async fn restarted_without_fsync(drill: Drill) -> Verdict {
     if careless > 0 {
         let said =
             format!("{careless} requests were acknowledged by a Redis that does not wait for its disk");
-        system.found(Invariant::NothingLost, said);
+        system.violated(Invariant::NothingLost, said);
     }
-    system.finish(clients, &[(Sight::Acknowledged, 100), (Sight::Unknown, 200), (Sight::Killed, 2)]).await
+    system.finish(clients, &[(Effect::Acknowledged, 100), (Effect::Unknown, 200), (Effect::Killed, 2)]).await
 }
 
 async fn disk_full(drill: Drill) -> Verdict {
@@ -137,7 +137,7 @@ async fn disk_full(drill: Drill) -> Verdict {
         let filler = place.join("filler");
         fill(&filler);
         system.redis.wait_exit().await;
-        system.saw(Sight::Killed, 1);
+        system.note(Effect::Killed, 1);
         // It may come up, to end again at the next append.
         if system.redis.try_restart().await {
             system.redis.wait_exit().await;
@@ -150,7 +150,7 @@ async fn disk_full(drill: Drill) -> Verdict {
     system
         .finish(
             clients,
-            &[(Sight::Acknowledged, 150), (Sight::Killed, 2), (Sight::Unknown, 40), (Sight::Retried, 1)],
+            &[(Effect::Acknowledged, 150), (Effect::Killed, 2), (Effect::Unknown, 40), (Effect::Retried, 1)],
         )
         .await
 }
@@ -169,7 +169,7 @@ async fn disk_broken(drill: Drill) -> Verdict {
         clients.acknowledge(50).await;
         shim.fail_disk(Some(DiskError::Broken));
         system.redis.wait_exit().await;
-        system.saw(Sight::Killed, 1);
+        system.note(Effect::Killed, 1);
         system.more_unanswered(20).await;
         shim.fail_disk(None);
         system.redis.restart().await;
@@ -178,7 +178,7 @@ async fn disk_broken(drill: Drill) -> Verdict {
     system
         .finish(
             clients,
-            &[(Sight::Acknowledged, 200), (Sight::Killed, 3), (Sight::Unknown, 60), (Sight::Retried, 1)],
+            &[(Effect::Acknowledged, 200), (Effect::Killed, 3), (Effect::Unknown, 60), (Effect::Retried, 1)],
         )
         .await
 }
@@ -199,7 +199,7 @@ async fn torn(drill: Drill) -> Verdict {
         let clients = system.load(Load::default());
         eventually(Duration::from_secs(60), "Redis to write", async || bytes_in(&place) > synced).await;
         system.redis.kill().await;
-        system.saw(Sight::Killed, 1);
+        system.note(Effect::Killed, 1);
         let unsynced = bytes_in(&place) - synced;
         system.redis.truncate_aof_tail(rng.random_range(1..=unsynced));
         shim.slow_fsync(Duration::ZERO);
@@ -212,7 +212,7 @@ async fn torn(drill: Drill) -> Verdict {
     let clients = system.load(Load::default());
     clients.acknowledge(20).await;
     system
-        .finish(clients, &[(Sight::Acknowledged, 200), (Sight::Killed, TEARS), (Sight::Retried, TEARS)])
+        .finish(clients, &[(Effect::Acknowledged, 200), (Effect::Killed, TEARS), (Effect::Retried, TEARS)])
         .await
 }
 

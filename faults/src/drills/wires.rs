@@ -6,10 +6,10 @@ use testkit::oracle::{Clients, Load};
 
 use rand::seq::SliceRandom;
 
-use crate::matrix::{Row, Tier};
-use crate::nemesis::SETTLE;
+use super::scripts::SETTLE;
 use crate::node::SOON;
-use crate::{Drill, Layout, Sight, System, Verdict};
+use crate::row::{Row, Tier};
+use crate::{Drill, Effect, Layout, System, Verdict};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -18,15 +18,15 @@ pub(super) const ROWS: &[Row] = &[
         fault: "every reply to XREADGROUP cut until entries were handed out twice and three times; four times over",
         expected: "lanes read what is pending under their own names first; nothing is skipped, nothing is poison",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(deliveries_lost(drill)),
+        run: |drill| Box::pin(deliveries_lost(drill)),
     },
     Row {
-        name: "settled and not told",
+        name: "replies to settling lost",
         target: "worker to Redis",
         fault: "every second reply to settling cut, while one event in three is a duplicate",
         expected: "settled again to no effect: what duplicates had cost is given back once",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(settled_and_not_told(drill)),
+        run: |drill| Box::pin(settled_and_not_told(drill)),
     },
     Row {
         name: "bad weather on every wire",
@@ -34,7 +34,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "200 ms late, one byte at a time, resets, half-closed, muted, black hole, up and down each second",
         expected: "slow or 503, and exact",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(bad_weather(drill)),
+        run: |drill| Box::pin(bad_weather(drill)),
     },
 ];
 
@@ -57,12 +57,12 @@ async fn deliveries_lost(drill: Drill) -> Verdict {
         })
         .await;
         system.heal().await;
-        system.saw(Sight::ReplyCut, cut.times());
-        system.saw(Sight::DeliveryLost, 1);
+        system.note(Effect::ReplyCut, cut.times());
+        system.note(Effect::DeliveryLost, 1);
         clients.acknowledge(20).await;
     }
     system
-        .finish(clients, &[(Sight::Acknowledged, 100), (Sight::ReplyCut, 8), (Sight::DeliveryLost, 4)])
+        .finish(clients, &[(Effect::Acknowledged, 100), (Effect::ReplyCut, 8), (Effect::DeliveryLost, 4)])
         .await
 }
 
@@ -78,13 +78,13 @@ async fn settled_and_not_told(drill: Drill) -> Verdict {
     .await;
     clients.acknowledge(100).await;
     system.heal().await;
-    system.saw(Sight::ReplyCut, cut.times());
+    system.note(Effect::ReplyCut, cut.times());
     let needs = [
-        (Sight::Acknowledged, 100),
-        (Sight::ReplyCut, 12),
-        (Sight::SettledLate, 12),
-        (Sight::Duplicate, 50),
-        (Sight::Reconnected, 1),
+        (Effect::Acknowledged, 100),
+        (Effect::ReplyCut, 12),
+        (Effect::SettledLate, 12),
+        (Effect::Duplicate, 50),
+        (Effect::Reconnected, 1),
     ];
     system.finish(clients, &needs).await
 }
@@ -120,15 +120,15 @@ async fn bad_weather(drill: Drill) -> Verdict {
         clients.acknowledge(20).await;
         live_through(wires(&system)[wire], weather).await;
         system.heal().await;
-        system.saw(Sight::Weathered, 1);
+        system.note(Effect::Weathered, 1);
         storm_of_resets(wires(&system)[wire], &clients).await;
     }
     let needs = [
-        (Sight::Acknowledged, 500),
-        (Sight::Unknown, 1),
-        (Sight::Retried, 1),
-        (Sight::Reconnected, 10),
-        (Sight::Weathered, turns.len() as u64),
+        (Effect::Acknowledged, 500),
+        (Effect::Unknown, 1),
+        (Effect::Retried, 1),
+        (Effect::Reconnected, 10),
+        (Effect::Weathered, turns.len() as u64),
     ];
     system.finish(clients, &needs).await
 }

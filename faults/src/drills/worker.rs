@@ -3,9 +3,9 @@
 use rand::RngExt;
 use testkit::oracle::{Invariant, Load};
 
-use crate::matrix::{Row, Tier};
 use crate::metric;
-use crate::{Drill, Layout, Need, Sight, System, Verdict};
+use crate::row::{Row, Tier};
+use crate::{Drill, Effect, Layout, Need, System, Verdict};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -14,7 +14,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGKILL when entries are pending under its name and nothing is written, three times",
         expected: "taken over and written by others",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(killed_at(drill, "lane::after_read", Sight::Killed, TAKEN_OVER)),
+        run: |drill| Box::pin(killed_at(drill, "lane::after_read", Effect::Killed, TAKEN_OVER)),
     },
     Row {
         name: "worker killed inside copy",
@@ -22,8 +22,8 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGKILL when the rows are sent and the end of the COPY is not, three times",
         expected: "rolled back, taken over and written by others",
         tier: Tier::Nightly,
-        hold: |drill| {
-            Box::pin(killed_at(drill, "store::inside_copy", Sight::KilledInTransaction, TAKEN_OVER))
+        run: |drill| {
+            Box::pin(killed_at(drill, "store::inside_copy", Effect::KilledInTransaction, TAKEN_OVER))
         },
     },
     Row {
@@ -32,7 +32,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGKILL between the COPY and the ledger, three times",
         expected: "rolled back, taken over and written by others",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(killed_at(drill, "store::after_copy", Sight::KilledInTransaction, TAKEN_OVER)),
+        run: |drill| Box::pin(killed_at(drill, "store::after_copy", Effect::KilledInTransaction, TAKEN_OVER)),
     },
     Row {
         name: "worker killed after ledger",
@@ -40,8 +40,8 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGKILL between the ledger and the meters, three times",
         expected: "rolled back, taken over and written by others",
         tier: Tier::Nightly,
-        hold: |drill| {
-            Box::pin(killed_at(drill, "store::after_ledger", Sight::KilledInTransaction, TAKEN_OVER))
+        run: |drill| {
+            Box::pin(killed_at(drill, "store::after_ledger", Effect::KilledInTransaction, TAKEN_OVER))
         },
     },
     Row {
@@ -50,8 +50,8 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGKILL when all is written and COMMIT is not sent, three times",
         expected: "rolled back, taken over and written by others",
         tier: Tier::Quick,
-        hold: |drill| {
-            Box::pin(killed_at(drill, "store::before_commit", Sight::KilledInTransaction, TAKEN_OVER))
+        run: |drill| {
+            Box::pin(killed_at(drill, "store::before_commit", Effect::KilledInTransaction, TAKEN_OVER))
         },
     },
     Row {
@@ -60,7 +60,7 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGKILL between COMMIT and settling, three times",
         expected: "redelivered, known to the ledger, settled once",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(killed_at(drill, "store::after_commit", Sight::Killed, REDELIVERED)),
+        run: |drill| Box::pin(killed_at(drill, "store::after_commit", Effect::Killed, REDELIVERED)),
     },
     Row {
         name: "worker killed after settling",
@@ -68,47 +68,47 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGKILL when the entries have left the stream, three times",
         expected: "nothing is left to do twice",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(killed_at(drill, "lane::after_settle", Sight::Killed, &[])),
+        run: |drill| Box::pin(killed_at(drill, "lane::after_settle", Effect::Killed, &[])),
     },
     Row {
-        name: "worker stopped after copy",
+        name: "worker paused after copy",
         target: "worker",
         fault: "SIGSTOP between the COPY and the ledger until others have done its work, twice, then SIGCONT",
         expected: "its session is ended, its entries are taken over, and when it wakes up it changes nothing",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(stopped_at(drill, "store::after_copy", &[(Sight::StuckEnded, 2)])),
+        run: |drill| Box::pin(stopped_at(drill, "store::after_copy", &[(Effect::StuckEnded, 2)])),
     },
     Row {
-        name: "worker stopped inside copy",
+        name: "worker paused inside copy",
         target: "worker",
         fault: "SIGSTOP before the end of the COPY until others have done its work, twice, then SIGCONT",
         expected: "its session is ended, its entries are taken over, and when it wakes up it changes nothing",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(stopped_at(drill, "store::inside_copy", &[(Sight::StuckEnded, 2)])),
+        run: |drill| Box::pin(stopped_at(drill, "store::inside_copy", &[(Effect::StuckEnded, 2)])),
     },
     Row {
-        name: "worker stopped before commit",
+        name: "worker paused before commit",
         target: "worker",
         fault: "SIGSTOP with the meters locked until others have done its work, twice, then SIGCONT",
         expected: "its session is ended, its entries are taken over, and when it wakes up it changes nothing",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(stopped_at(drill, "store::before_commit", &[(Sight::StuckEnded, 2)])),
+        run: |drill| Box::pin(stopped_at(drill, "store::before_commit", &[(Effect::StuckEnded, 2)])),
     },
     Row {
-        name: "worker stopped after read",
+        name: "worker paused after read",
         target: "worker",
         fault: "SIGSTOP before anything is written until others have done its work, twice, then SIGCONT",
         expected: "its entries are taken over, and when it wakes up the ledger knows them",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(stopped_at(drill, "lane::after_read", &[(Sight::Redelivered, 2)])),
+        run: |drill| Box::pin(stopped_at(drill, "lane::after_read", &[(Effect::Redelivered, 2)])),
     },
     Row {
-        name: "worker stopped after commit",
+        name: "worker paused after commit",
         target: "worker",
         fault: "SIGSTOP between COMMIT and settling until others have settled, twice, then SIGCONT",
         expected: "settled once, by the others",
         tier: Tier::Nightly,
-        hold: |drill| Box::pin(stopped_at(drill, "store::after_commit", &[(Sight::Redelivered, 2)])),
+        run: |drill| Box::pin(stopped_at(drill, "store::after_commit", &[(Effect::Redelivered, 2)])),
     },
     Row {
         name: "workers restarted in turn",
@@ -116,24 +116,24 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGTERM under load, ten times",
         expected: "each ends by itself and leaves neither entries nor consumers behind",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(restarted_in_turn(drill)),
+        run: |drill| Box::pin(restarted_in_turn(drill)),
     },
     Row {
-        name: "workers told to stop without postgres",
+        name: "workers terminated without postgres",
         target: "worker",
         fault: "SIGTERM while their hands are full and PostgreSQL is away",
         expected: "what they held is taken over by their successors",
         tier: Tier::Quick,
-        hold: |drill| Box::pin(stopped_without_postgres(drill)),
+        run: |drill| Box::pin(stopped_without_postgres(drill)),
     },
 ];
 
 /// Kills of one drill.
 const KILLS: u64 = 3;
 /// What a worker held that died before COMMIT.
-const TAKEN_OVER: &[Need] = &[(Sight::TakenOver, 1)];
+const TAKEN_OVER: &[Need] = &[(Effect::TakenOver, 1)];
 /// What a worker held that died after it.
-const REDELIVERED: &[Need] = &[(Sight::Redelivered, 1)];
+const REDELIVERED: &[Need] = &[(Effect::Redelivered, 1)];
 /// Restarts of one drill.
 const RESTARTS: usize = 10;
 /// Lanes of one worker on one shard, when nobody says otherwise.
@@ -141,8 +141,8 @@ const LANES: usize = 2;
 /// Long enough that no lane is taken for silent because the machine is busy.
 const TAKEOVER_IDLE: (&str, &str) = ("TAKEOVER_IDLE_MS", "2000");
 
-/// Workers die at a point by turns, which is a `sight` each time.
-async fn killed_at(drill: Drill, point: &str, sight: Sight, needs: &[Need]) -> Verdict {
+/// Workers die at a point by turns, which is a `effect` each time.
+async fn killed_at(drill: Drill, point: &str, effect: Effect, needs: &[Need]) -> Verdict {
     let mut system = System::start(drill, Layout::default()).await;
     let clients = system.load(Load::default());
     clients.acknowledge(50).await;
@@ -154,8 +154,8 @@ async fn killed_at(drill: Drill, point: &str, sight: Sight, needs: &[Need]) -> V
         victim.start().await;
         clients.acknowledge(20).await;
     }
-    system.saw(sight, KILLS);
-    system.finish(clients, &[&[(Sight::Acknowledged, 100), (sight, KILLS)], needs].concat()).await
+    system.note(effect, KILLS);
+    system.finish(clients, &[&[(Effect::Acknowledged, 100), (effect, KILLS)], needs].concat()).await
 }
 
 /// Each worker stands still once, until nothing is left that it held, and wakes up.
@@ -173,14 +173,14 @@ async fn stopped_at(drill: Drill, point: &str, needs: &[Need]) -> Verdict {
         system.workers[zombie].program().wait_for_line(&format!("failpoint {point}: SIGSTOP")).await;
         system.workers[heir].reaches(metric::TAKEN_OVER, taken_over + 1.0).await;
         system.what_stands_now_is_drained().await;
-        if needs.iter().any(|(sight, _)| *sight == Sight::StuckEnded) {
+        if needs.iter().any(|(effect, _)| *effect == Effect::StuckEnded) {
             // Those who drained it need not have waited for that: a COPY that stands still may not hold anybody up.
             system.workers[heir].reaches(metric::STUCK_ENDED, stuck_ended + 1.0).await;
         }
         system.workers[zombie].program().resume();
         system.workers[zombie].reaches(metric::SETTLED_LATE, late + 1.0).await;
     }
-    let usual = [(Sight::Acknowledged, 100), (Sight::TakenOver, 2), (Sight::SettledLate, 2)];
+    let usual = [(Effect::Acknowledged, 100), (Effect::TakenOver, 2), (Effect::SettledLate, 2)];
     system.finish(clients, &[&usual, needs].concat()).await
 }
 
@@ -200,10 +200,10 @@ async fn restarted_in_turn(drill: Drill) -> Verdict {
         let living = system.workers.len() * LANES;
         if consumers > living {
             let said = format!("shard {shard} has {consumers} consumers, {living} lanes live");
-            system.found(Invariant::Bounded, said);
+            system.violated(Invariant::Bounded, said);
         }
     }
-    system.finish(clients, &[(Sight::Acknowledged, 100)]).await
+    system.finish(clients, &[(Effect::Acknowledged, 100)]).await
 }
 
 async fn stopped_without_postgres(drill: Drill) -> Verdict {
@@ -220,6 +220,6 @@ async fn stopped_without_postgres(drill: Drill) -> Verdict {
         assert_eq!(code, Some(0), "a worker that is told to stop ends by itself, and well");
     }
     clients.acknowledge(50).await;
-    let needs = [(Sight::Acknowledged, 100), (Sight::WriteFailed, 2), (Sight::TakenOver, 1)];
+    let needs = [(Effect::Acknowledged, 100), (Effect::WriteFailed, 2), (Effect::TakenOver, 1)];
     system.finish(clients, &needs).await
 }

@@ -7,15 +7,14 @@ use testkit::chaos::{ChaosProxy, Wire};
 use testkit::oracle::{Findings, Meters, Targets, Watch};
 use testkit::{Postgres, Redis, eventually};
 
-use super::{Drill, Layout, System};
+use super::{Layout, System};
+use crate::drill::Drill;
 use crate::node::{Node, SOON};
 use crate::operator::Operator;
 
 /// Settings that make the product's slow watches quick enough for a drill.
 const QUICK: &[(&str, &str)] =
     &[("TAKEOVER_IDLE_MS", "500"), ("UPKEEP_INTERVAL_MS", "500"), ("TRANSACTION_AGE_MAX_MS", "5000")];
-/// Where a layout's variables name the mutant.
-const MUTANT: &str = "MILLRACE_MUTANT";
 
 type Variables = Vec<(String, String)>;
 
@@ -39,11 +38,11 @@ impl System {
             Some(proxy) => format!("postgres://postgres@{}/postgres", proxy.address()),
             None => postgres.url(),
         };
-        let mut api = common(&drill, &layout, &redis_url(&wire_api_redis), &postgres.url());
+        let mut api = common(&layout, &redis_url(&wire_api_redis), &postgres.url());
         api.extend(owned(&[("LISTEN_ADDR", "127.0.0.1:0")]).into_iter().chain(owned(layout.api)));
-        let mut worker = common(&drill, &layout, &redis_url(&wire_worker_redis), &database_url);
+        let mut worker = common(&layout, &redis_url(&wire_worker_redis), &database_url);
         worker.extend(owned(QUICK).into_iter().chain(owned(layout.worker)));
-        let node = |name, variables: &Variables| Node::new(name, &drill.profile, variables.clone());
+        let node = |name, variables: &Variables| Node::new(name, &drill, variables.clone());
         let mut system = Self {
             apis: (0..layout.apis).map(|_| node("ingest-api", &api)).collect(),
             workers: (0..layout.workers).map(|_| node("stream-worker", &worker)).collect(),
@@ -53,7 +52,7 @@ impl System {
             shards: layout.shards,
             epochs: Vec::new(),
             wiped: false,
-            sights: BTreeMap::new(),
+            effects: BTreeMap::new(),
             findings: Findings::default(),
             drill,
             redis,
@@ -152,14 +151,12 @@ fn owned(variables: &[(&str, &str)]) -> Variables {
     variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-fn common(drill: &Drill, layout: &Layout<'_>, redis_url: &str, database_url: &str) -> Variables {
+fn common(layout: &Layout<'_>, redis_url: &str, database_url: &str) -> Variables {
     let shards = layout.shards.to_string();
-    let mut variables = owned(&[
+    owned(&[
         ("REDIS_URL", redis_url),
         ("DATABASE_URL", database_url),
         ("METRICS_ADDR", "127.0.0.1:0"),
         ("STREAM_SHARDS", &shards),
-    ]);
-    variables.extend(drill.mutant.iter().map(|mutant| (MUTANT.to_owned(), mutant.clone())));
-    variables
+    ])
 }

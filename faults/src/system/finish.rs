@@ -10,25 +10,25 @@ use super::build::wait_until_ready;
 use crate::ending::{CLIENTS_DEADLINE, Ending, conclude};
 use crate::metric;
 use crate::node::Node;
-use crate::verdict::{Need, Sight, Verdict};
+use crate::verdict::{Effect, Need, Verdict};
 
 /// Sessions with PostgreSQL of one program, at most.
 const SESSIONS_MAX: i64 = 16;
 /// Lanes of one worker on one shard, at most.
 const LANES_MAX: usize = 4;
 /// Metrics of workers that tell what happened.
-pub(crate) const WORKER_SIGHTS: &[(Sight, &str)] = &[
-    (Sight::Redelivered, metric::REDELIVERED),
-    (Sight::TakenOver, metric::TAKEN_OVER),
-    (Sight::SettledLate, metric::SETTLED_LATE),
-    (Sight::WriteFailed, metric::WRITE_FAILURES),
-    (Sight::Reconnected, metric::RECONNECTS),
-    (Sight::Rebuilt, metric::REBUILDS),
-    (Sight::StuckEnded, metric::STUCK_ENDED),
+pub(crate) const WORKER_EFFECTS: &[(Effect, &str)] = &[
+    (Effect::Redelivered, metric::REDELIVERED),
+    (Effect::TakenOver, metric::TAKEN_OVER),
+    (Effect::SettledLate, metric::SETTLED_LATE),
+    (Effect::WriteFailed, metric::WRITE_FAILURES),
+    (Effect::Reconnected, metric::RECONNECTS),
+    (Effect::Rebuilt, metric::REBUILDS),
+    (Effect::StuckEnded, metric::STUCK_ENDED),
 ];
 /// The same of APIs.
-const API_SIGHTS: &[(Sight, &str)] =
-    &[(Sight::Reconnected, metric::RECONNECTS), (Sight::Rebuilt, metric::REBUILDS)];
+const API_EFFECTS: &[(Effect, &str)] =
+    &[(Effect::Reconnected, metric::RECONNECTS), (Effect::Rebuilt, metric::REBUILDS)];
 
 impl System {
     /// Ends the faults: proxies let everything pass, what stands still goes on, what is dead is started again.
@@ -69,9 +69,9 @@ impl System {
         let subject = self.subject(&evidence, QUIET_DEADLINE);
         let mut verdict = conclude(Ending { api, subject, probes: &self.probes, watch }, findings).await;
         verdict.violations.extend(self.look_at_bounds(&database).await.into_violations());
-        self.count_sights(&database, &mut verdict).await;
+        self.count_effects(&database, &mut verdict).await;
         verdict.demand(needs);
-        if !verdict.holds() {
+        if !verdict.passed() {
             let nodes = [("ingest-api", &self.apis), ("stream-worker", &self.workers)];
             let logs = nodes.into_iter().flat_map(|(name, nodes)| {
                 nodes.iter().enumerate().map(move |(at, node)| (format!("{name}-{at}.log"), node.log()))
@@ -121,20 +121,20 @@ impl System {
         findings
     }
 
-    async fn count_sights(&mut self, database: &Client, verdict: &mut Verdict) {
-        for (nodes, metrics) in [(&mut self.workers, WORKER_SIGHTS), (&mut self.apis, API_SIGHTS)] {
+    async fn count_effects(&mut self, database: &Client, verdict: &mut Verdict) {
+        for (nodes, metrics) in [(&mut self.workers, WORKER_EFFECTS), (&mut self.apis, API_EFFECTS)] {
             for node in nodes {
                 verdict.count_metrics(node, metrics).await;
             }
         }
         let sums = "SELECT coalesce(sum(duplicate), 0)::bigint, coalesce(sum(dead), 0)::bigint FROM batches";
         let row = database.query_one(sums, &[]).await.expect("PostgreSQL answers the oracle");
-        for (at, sight) in [(0, Sight::Duplicate), (1, Sight::DeadLettered)] {
+        for (at, effect) in [(0, Effect::Duplicate), (1, Effect::DeadLettered)] {
             let count = u64::try_from(row.get::<_, i64>(at)).unwrap_or_default();
-            *verdict.sights.entry(sight).or_default() += count;
+            *verdict.effects.entry(effect).or_default() += count;
         }
-        for (sight, count) in &self.sights {
-            *verdict.sights.entry(*sight).or_default() += count;
+        for (effect, count) in &self.effects {
+            *verdict.effects.entry(*effect).or_default() += count;
         }
     }
 }

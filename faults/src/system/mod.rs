@@ -8,38 +8,17 @@ mod tools;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use testkit::chaos::ChaosProxy;
 use testkit::oracle::{Clients, Findings, Invariant, Load, PlanLimits, Project, Targets, Watch};
 use testkit::{Postgres, Redis, ServerOptions};
 
+use crate::drill::Drill;
 use crate::node::Node;
-use crate::verdict::Sight;
+use crate::verdict::Effect;
 
 /// The plan of the project `limited`, when nobody says otherwise.
 pub(crate) const LIMITED: PlanLimits =
     PlanLimits { requests_per_minute: 1_200, burst: 20, events_per_month: Some(2_000) };
-
-/// One drill about to be held.
-#[derive(Clone, Debug)]
-pub struct Drill {
-    /// Its name: of a row of the matrix.
-    pub name: String,
-    /// What everything random in it comes from.
-    pub seed: u64,
-    /// The mutant to put in the product's place, by name.
-    pub mutant: Option<String>,
-    /// The profile whose programs are drilled.
-    pub profile: String,
-}
-
-impl Drill {
-    /// Randomness of its own for one purpose of this drill.
-    pub fn rng(&self, purpose: u64) -> StdRng {
-        StdRng::seed_from_u64(self.seed ^ purpose.rotate_left(32))
-    }
-}
 
 /// What a system is made of.
 #[derive(Clone, Debug)]
@@ -118,7 +97,7 @@ pub struct System {
     probes: Vec<Project>,
     epochs: Vec<String>,
     wiped: bool,
-    sights: BTreeMap<Sight, u64>,
+    effects: BTreeMap<Effect, u64>,
     findings: Findings,
     /// Until the drill ends.
     watch: Option<Watch>,
@@ -146,13 +125,13 @@ impl System {
     }
 
     /// Notes what must never be, and the oracle cannot see.
-    pub fn found(&mut self, invariant: Invariant, said: String) {
-        self.findings.add(invariant, said);
+    pub fn violated(&mut self, invariant: Invariant, text: String) {
+        self.findings.add(invariant, text);
     }
 
     /// Notes that something happened which no counter tells.
-    pub fn saw(&mut self, sight: Sight, count: u64) {
-        *self.sights.entry(sight).or_default() += count;
+    pub fn note(&mut self, effect: Effect, count: u64) {
+        *self.effects.entry(effect).or_default() += count;
     }
 
     /// The stream is wiped on purpose: its epoch may change, and rates start afresh.

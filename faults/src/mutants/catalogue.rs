@@ -1,0 +1,143 @@
+//! The table of mutants, and the drill that must find each.
+
+use testkit::oracle::Invariant;
+
+use crate::row::Tier;
+
+pub struct Mutant {
+    /// The value of `MILLRACE_MUTANT`.
+    pub name: &'static str,
+    /// The deliberate bug.
+    pub bug: &'static str,
+    /// The name of the drill that must find it.
+    pub drill: &'static str,
+    /// The drill must report one of these invariants as violated.
+    pub violates: &'static [Invariant],
+    pub tier: Tier,
+}
+
+pub const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "ack-before-commit",
+        bug: "a lane settles before it writes",
+        drill: "worker killed after copy",
+        violates: &[Invariant::NothingLost],
+        tier: Tier::Nightly,
+    },
+    Mutant {
+        name: "counter-outside-the-transaction",
+        bug: "usage is added after COMMIT, on its own",
+        drill: "worker killed after commit",
+        violates: &[Invariant::TotalsAgree],
+        tier: Tier::Nightly,
+    },
+    Mutant {
+        name: "no-ledger",
+        bug: "an entry that is in the ledger is written again",
+        drill: "worker killed after commit",
+        violates: &[Invariant::TotalsAgree],
+        tier: Tier::Quick,
+    },
+    Mutant {
+        name: "consumer-deleted-with-pending",
+        bug: "a lane that stops deletes its consumer while entries are pending for it",
+        drill: "workers terminated without postgres",
+        violates: &[Invariant::NothingLost, Invariant::Quiet],
+        tier: Tier::Nightly,
+    },
+    Mutant {
+        name: "failure-counts-as-poison",
+        bug: "every failed write counts against its first entry",
+        drill: "postgres down",
+        violates: &[Invariant::PoisonSetAside],
+        tier: Tier::Nightly,
+    },
+    Mutant {
+        name: "refund-not-gated",
+        bug: "duplicates are refunded again when their entry is settled again",
+        drill: "replies to settling lost",
+        violates: &[Invariant::PlansExact],
+        tier: Tier::Nightly,
+    },
+    Mutant {
+        name: "everysec",
+        bug: "appendfsync everysec counts as durable",
+        drill: "redis restarted without fsync",
+        violates: &[Invariant::NothingLost],
+        tier: Tier::Nightly,
+    },
+    Mutant {
+        name: "no-epoch-check",
+        bug: "batches are admitted to a stream that was wiped",
+        drill: "redis wiped",
+        violates: &[Invariant::PlansExact],
+        tier: Tier::Nightly,
+    },
+    Mutant {
+        name: "maxlen",
+        bug: "the stream is trimmed as it grows",
+        drill: "redis loses all keys but its entries",
+        violates: &[Invariant::NothingLost],
+        tier: Tier::Nightly,
+    },
+    Mutant {
+        name: "group-at-the-end",
+        bug: "the consumer group begins at the end of the stream",
+        drill: "redis loses all keys but its entries",
+        violates: &[Invariant::NothingLost],
+        tier: Tier::Nightly,
+    },
+    Mutant {
+        name: "dedupe-by-stream-id",
+        bug: "an entry is recognized by its stream id alone",
+        drill: "redis wiped and its clock set back",
+        violates: &[Invariant::NothingLost],
+        tier: Tier::Nightly,
+    },
+    Mutant {
+        name: "new-batch-id-on-retry",
+        bug: "after a lost reply, admission is retried under another batch id",
+        drill: "replies to admissions lost",
+        violates: &[Invariant::NothingTwice, Invariant::TotalsAgree],
+        tier: Tier::Quick,
+    },
+    Mutant {
+        name: "marker-forgotten-at-settle",
+        bug: "a batch is forgotten when it is settled",
+        drill: "batch settled before its admission is retried",
+        violates: &[Invariant::NothingTwice, Invariant::TotalsAgree],
+        tier: Tier::Nightly,
+    },
+    Mutant {
+        name: "limits-checked-before",
+        bug: "rate and quota are checked before the admission instead of in it",
+        drill: "plan exact on four apis",
+        violates: &[Invariant::PlansExact],
+        tier: Tier::Nightly,
+    },
+    Mutant {
+        name: "ack-before-commit",
+        bug: "a lane settles before it writes",
+        drill: "embedded killed around the drain",
+        violates: &[Invariant::NothingLost],
+        tier: Tier::Nightly,
+    },
+    Mutant {
+        name: "counter-outside-the-transaction",
+        bug: "usage is added after COMMIT, on its own",
+        drill: "embedded killed around commit",
+        violates: &[Invariant::TotalsAgree],
+        tier: Tier::Quick,
+    },
+];
+
+impl Mutant {
+    /// Its name, marked when it is hunted on an embedded installation. Unique.
+    pub fn title(&self) -> String {
+        if self.drill.starts_with("embedded") {
+            format!("{}, embedded", self.name)
+        } else {
+            self.name.to_owned()
+        }
+    }
+}
