@@ -1,29 +1,32 @@
-//! A harness that passes a wrong build would pass a bug, too: every mutant is caught, by an invariant it must break.
+//! Each mutant is found by its drill, through an invariant that the bug must violate. The quick mutants prove in every run
+//! that wrappers and patches work; the others run on request (`-- --ignored`).
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use faults::mutants::{self, MUTANTS, Mutant};
+use faults::row::Tier;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-/// See the drills themselves.
-const AT_ONCE: usize = 3;
+/// Hunts that run at the same time, at most. Each starts half a dozen processes.
+const CONCURRENCY: usize = 3;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let runtime = Arc::new(Runtime::new().expect("a runtime can be made"));
-    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    let runtime = Arc::new(Runtime::new().expect("a runtime can be created"));
+    let permits = Arc::new(Semaphore::new(CONCURRENCY));
     let trial = |mutant: &'static Mutant| {
-        let (runtime, turns) = (Arc::clone(&runtime), Arc::clone(&turns));
-        Trial::test(format!("{} is caught", mutant.title()), move || runtime.block_on(hunt(mutant, &turns)))
+        let (runtime, permits) = (Arc::clone(&runtime), Arc::clone(&permits));
+        Trial::test(format!("{} is caught", mutant.title()), move || runtime.block_on(hunt(mutant, &permits)))
+            .with_ignored_flag(mutant.tier == Tier::Nightly)
     };
     libtest_mimic::run(&arguments, MUTANTS.iter().map(trial).collect()).exit_code()
 }
 
-async fn hunt(mutant: &'static Mutant, turns: &Semaphore) -> Result<(), Failed> {
-    let _turn = turns.acquire().await.expect("it is never closed");
-    let caught = mutants::hunt(mutant, rand::random(), testkit::drill_build()).await;
-    if caught.by().is_empty() { Err(caught.told().into()) } else { Ok(()) }
+async fn hunt(mutant: &'static Mutant, permits: &Semaphore) -> Result<(), Failed> {
+    let _permit = permits.acquire().await.expect("the semaphore is never closed");
+    let hunt = mutants::hunt(mutant, rand::random(), mutants::build()).await;
+    if hunt.caught_by().is_empty() { Err(hunt.summary().into()) } else { Ok(()) }
 }

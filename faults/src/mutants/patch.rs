@@ -50,6 +50,16 @@ impl Patch {
         Ok(Self { name, file, hunks })
     }
 
+    /// The files that it changes, relative to the root of the project.
+    pub fn targets(&self) -> impl Iterator<Item = &Path> {
+        self.hunks.iter().map(|hunk| hunk.target.as_path())
+    }
+
+    /// The new lines of all hunks.
+    pub fn added(&self) -> String {
+        self.hunks.iter().map(|hunk| hunk.new.as_str()).collect()
+    }
+
     /// Changes the files below `root`.
     ///
     /// # Errors

@@ -1,29 +1,35 @@
-//! Every mutant passes for right while nothing goes wrong, and does its harm in the smallest scene that brings it out. The
-//! same scene does none to the right build. Whether harm is noticed from outside is the drills' affair.
+//! Every mutant behaves correctly while nothing fails, and does its harm in the smallest scene that needs the correct code.
+//! The same program without its bug does no harm there. Whether the oracle notices the harm is tested by the drills.
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use faults::mutants::MUTANTS;
 use futures_util::future::join_all;
 use millrace_event::entry::PackedBatch;
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{EventTime, Row};
-use millrace_failpoint::mutant::Mutant;
 use testkit::{Program, eventually};
 use uuid::Uuid;
 
 use crate::stage::{SOON, Stage};
 
-/// The setting that chooses a mutant, or none.
-type Chosen = (&'static str, &'static str);
+/// The environment variable that chooses a mutant. With an empty value the program is correct.
+type MutantVariable = (&'static str, &'static str);
 
-/// Plays the scene, which tells whether there was harm, with the right build and with the mutant.
-async fn does_harm(mutant: Mutant, scene: impl AsyncFn(Stage, Chosen) -> bool) {
-    for (name, harm) in [("", false), (mutant.name(), true)] {
-        assert_eq!(scene(Stage::set().await, ("MILLRACE_MUTANT", name)).await, harm, "harm by {name:?}");
+/// Runs a scene, which returns whether there was harm, with the correct program and with the mutant.
+async fn does_harm(mutant: &'static str, scene: impl AsyncFn(Stage, MutantVariable) -> bool) {
+    for (name, harm) in [("", false), (mutant, true)] {
+        assert_eq!(
+            scene(Stage::of_mutants().await, ("MILLRACE_MUTANT", name)).await,
+            harm,
+            "harm by {name:?}"
+        );
     }
 }
 
-/// Posts an event and lets a worker die at a point of its way; another one drains what is left.
-async fn death_at(stage: &Stage, chosen: Chosen, point: &str) {
+/// Posts an event and kills a worker at a failpoint. Then another worker drains the stream.
+async fn death_at(stage: &Stage, chosen: MutantVariable, point: &str) {
     let (_api, address) = stage.api(&[]).await;
     assert_eq!(stage.post(address).await, Some(202));
     let mut worker =
@@ -37,34 +43,34 @@ async fn is_out_of_balance(stage: &Stage) -> bool {
 }
 
 async fn used(stage: &Stage) -> i64 {
-    stage.ask(redis::cmd("HGET").arg("{s0}:project:1").arg("used")).await
+    stage.query(redis::cmd("HGET").arg("{s0}:project:1").arg("used")).await
 }
 
-/// While `events` has another name nothing can be written, and every attempt fails at once.
-async fn take_the_table_away(stage: &Stage) {
+/// While `events` has another name, every write fails immediately.
+async fn rename_the_table(stage: &Stage) {
     stage.database.batch_execute("ALTER TABLE events RENAME TO events_away").await.unwrap();
 }
 
-async fn bring_the_table_back(stage: &Stage) {
+async fn restore_the_table(stage: &Stage) {
     stage.database.batch_execute("ALTER TABLE events_away RENAME TO events").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_mutant_passes_for_right_while_nothing_goes_wrong() {
-    let stage = Stage::set().await;
-    for (mutant, stored) in Mutant::ALL.into_iter().zip(1..) {
-        // Without an epoch the counters are rebuilt, so that every script has its turn.
-        stage.tell(&["DEL", "{s0}:epoch"]).await;
-        let chosen = [("MILLRACE_MUTANT", mutant.name())];
-        let (mut api, address) = stage.api(&chosen).await;
-        api.wait_for_line("built for drills").await;
+async fn every_mutant_behaves_correctly_while_nothing_fails() {
+    let stage = Stage::of_mutants().await;
+    let names: BTreeSet<_> = MUTANTS.iter().map(|mutant| mutant.name).collect();
+    for (name, stored) in names.into_iter().zip(1..) {
+        // Without an epoch the counters are rebuilt, so that every script runs.
+        stage.command(&["DEL", "{s0}:epoch"]).await;
+        let chosen = [("MILLRACE_MUTANT", name)];
+        let (api, address) = stage.api(&chosen).await;
         let mut worker = stage.worker(&chosen).await;
-        assert_eq!(stage.post(address).await, Some(202), "{}", mutant.name());
+        assert_eq!(stage.post(address).await, Some(202), "{}", name);
         eventually(SOON, "an event", async || stage.count("events").await == stored).await;
         eventually(SOON, "the backlog to drain", async || stage.entries().await == 0).await;
         end(&mut worker).await;
         let logs = [api.log(), worker.log()].concat();
-        assert!(!logs.contains("panicked"), "{}: {logs}", mutant.name());
+        assert!(!logs.contains("panicked"), "{}: {logs}", name);
     }
     stage.millrace(&["audit"]).await;
 }
@@ -75,8 +81,8 @@ async fn end(worker: &mut Program) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn acknowledged_before_it_is_committed_an_event_is_lost() {
-    does_harm(Mutant::AckBeforeCommit, async |stage, chosen| {
+async fn an_event_acknowledged_before_its_commit_is_lost() {
+    does_harm("ack-before-commit", async |stage, chosen| {
         death_at(&stage, chosen, "store::inside_copy").await;
         stage.count("events").await == 0
     })
@@ -84,8 +90,8 @@ async fn acknowledged_before_it_is_committed_an_event_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_counter_outside_the_transaction_is_off_when_a_worker_dies() {
-    does_harm(Mutant::CounterOutsideTransaction, async |stage, chosen| {
+async fn a_counter_outside_the_transaction_is_wrong_after_a_crash() {
+    does_harm("counter-outside-the-transaction", async |stage, chosen| {
         death_at(&stage, chosen, "store::after_commit").await;
         is_out_of_balance(&stage).await
     })
@@ -94,7 +100,7 @@ async fn a_counter_outside_the_transaction_is_off_when_a_worker_dies() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_ledger_a_redelivered_entry_is_metered_twice() {
-    does_harm(Mutant::NoLedger, async |stage, chosen| {
+    does_harm("no-ledger", async |stage, chosen| {
         death_at(&stage, chosen, "store::after_commit").await;
         is_out_of_balance(&stage).await
     })
@@ -102,13 +108,13 @@ async fn without_a_ledger_a_redelivered_entry_is_metered_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_undurable_redis_is_accepted() {
-    does_harm(Mutant::Everysec, async |stage, chosen| {
-        stage.tell(&["CONFIG", "SET", "appendfsync", "everysec"]).await;
+async fn a_redis_that_does_not_sync_every_write_is_accepted() {
+    does_harm("everysec", async |stage, chosen| {
+        stage.command(&["CONFIG", "SET", "appendfsync", "everysec"]).await;
         let (api, address) = stage.start_api(&[chosen]).await;
-        let is_accepted = eventually(SOON, "the API to have looked at Redis", async || {
+        let is_accepted = eventually(SOON, "the API to check the settings of Redis", async || {
             let is_ready = testkit::http::get(address, "/readyz", &[]).await.status == 200;
-            let is_refused = api.log().contains("nothing is accepted, because it could be lost");
+            let is_refused = api.log().contains("appendfsync");
             (is_ready || is_refused).then_some(is_ready)
         })
         .await;
@@ -118,17 +124,17 @@ async fn an_undurable_redis_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_of_another_life_with_the_same_id_is_lost() {
-    does_harm(Mutant::DedupeByStreamId, async |stage, chosen| {
+async fn an_entry_with_the_id_of_an_earlier_one_is_lost() {
+    does_harm("dedupe-by-stream-id", async |stage, chosen| {
         let mut id = String::new();
-        for life in ["first", "second"] {
-            stage.tell(&["DEL", "{s0}:events"]).await;
+        for name in ["first", "second"] {
+            stage.command(&["DEL", "{s0}:events"]).await;
             let mut append = redis::cmd("XADD");
             append.arg("{s0}:events").arg(if id.is_empty() { "*" } else { &*id });
-            for (name, value) in entry_with(life).fields() {
+            for (name, value) in entry_with(name).fields() {
                 append.arg(name).arg(&value[..]);
             }
-            id = stage.ask(&append).await;
+            id = stage.query(&append).await;
             stage.drain_with(&[chosen]).await;
         }
         stage.count("events").await == 1
@@ -153,16 +159,15 @@ fn entry_with(name: &str) -> PackedBatch {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_made_at_the_end_passes_over_what_stands_in_the_stream() {
-    does_harm(Mutant::GroupAtTheEnd, async |stage, chosen| {
+async fn a_group_at_the_end_of_the_stream_skips_the_entries_before_it() {
+    does_harm("group-at-the-end", async |stage, chosen| {
         let (_api, address) = stage.api(&[]).await;
         assert_eq!(stage.post(address).await, Some(202));
-        stage.tell(&["XGROUP", "DESTROY", "{s0}:events", "workers"]).await;
-        let mut worker = stage.worker(&[chosen]).await;
-        worker.wait_for_line("has no group").await;
-        eventually(SOON, "the group to be made", async || stage.groups().await == 1).await;
+        stage.command(&["XGROUP", "DESTROY", "{s0}:events", "workers"]).await;
+        let _worker = stage.worker(&[chosen]).await;
+        eventually(SOON, "the group to be created", async || stage.groups().await == 1).await;
         assert_eq!(stage.post(address).await, Some(202));
-        // They are delivered in order, so with the second stored the first is, or never will be.
+        // Entries are delivered in order: once the second is stored, the first is too, or never will be.
         let second = "events WHERE client_id = 'event-2'";
         eventually(SOON, "the second event", async || stage.count(second).await == 1).await;
         stage.count("events").await == 1
@@ -171,13 +176,16 @@ async fn a_group_made_at_the_end_passes_over_what_stands_in_the_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lane_that_leaves_with_its_hands_full_forgets_what_it_holds() {
-    does_harm(Mutant::ConsumerDeletedWithPending, async |stage, chosen| {
+async fn a_lane_that_deletes_its_consumer_forgets_its_pending_entries() {
+    does_harm("consumer-deleted-with-pending", async |stage, chosen| {
         let (_api, address) = stage.api(&[]).await;
-        take_the_table_away(&stage).await;
+        rename_the_table(&stage).await;
         let mut worker = stage.worker(&[chosen]).await;
         assert_eq!(stage.post(address).await, Some(202));
-        worker.wait_for_line("the store:").await;
+        eventually(SOON, "a failed write", async || {
+            metric(&mut worker, "millrace_write_failures_total").await >= 1.0
+        })
+        .await;
         end(&mut worker).await;
         assert_eq!(stage.entries().await, 1);
         stage.pending().await == 0
@@ -186,8 +194,8 @@ async fn a_lane_that_leaves_with_its_hands_full_forgets_what_it_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trimmed_stream_forgets() {
-    does_harm(Mutant::Maxlen, async |stage, chosen| {
+async fn a_trimmed_stream_loses_entries() {
+    does_harm("maxlen", async |stage, chosen| {
         let (_api, address) = stage.api(&[chosen]).await;
         for _ in 0..60 {
             assert_eq!(stage.post(address).await, Some(202));
@@ -198,8 +206,8 @@ async fn a_trimmed_stream_forgets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refund_that_is_not_gated_is_made_twice() {
-    does_harm(Mutant::RefundNotGated, async |stage, chosen| {
+async fn duplicates_of_an_entry_settled_twice_are_refunded_twice() {
+    does_harm("refund-not-gated", async |stage, chosen| {
         let (_api, address) = stage.api(&[]).await;
         assert_eq!(stage.post_again(address, "once", &[]).await, Some(202));
         stage.drain().await;
@@ -215,8 +223,8 @@ async fn a_refund_that_is_not_gated_is_made_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_forgotten_at_settle_is_charged_when_it_is_repeated() {
-    does_harm(Mutant::MarkerForgottenAtSettle, async |stage, chosen| {
+async fn a_batch_forgotten_when_it_is_settled_is_charged_again() {
+    does_harm("marker-forgotten-at-settle", async |stage, chosen| {
         let (_api, address) = stage.api(&[]).await;
         let key = [("idempotency-key", "one-key")];
         assert_eq!(stage.post_again(address, "once", &key).await, Some(202));
@@ -228,24 +236,24 @@ async fn a_batch_forgotten_at_settle_is_charged_when_it_is_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wiped_redis_goes_on_as_if_nothing_had_happened() {
-    does_harm(Mutant::NoEpochCheck, async |stage, chosen| {
+async fn a_wiped_redis_accepts_batches_immediately() {
+    does_harm("no-epoch-check", async |stage, chosen| {
         let (_api, address) = stage.api(&[chosen]).await;
         assert_eq!(stage.post(address).await, Some(202));
-        stage.tell(&["FLUSHALL"]).await;
+        stage.command(&["FLUSHALL"]).await;
         stage.post(address).await == Some(202)
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_checked_before_the_admission_let_more_pass_than_there_may() {
-    does_harm(Mutant::LimitsCheckedBefore, async |stage, chosen| {
+async fn limits_checked_before_the_admission_admit_too_many_events() {
+    does_harm("limits-checked-before", async |stage, chosen| {
         let quota = "UPDATE plans SET events_per_month = 5 WHERE name = 'enterprise'";
         stage.database.batch_execute(quota).await.unwrap();
         let (_api, address) = stage.api(&[chosen]).await;
-        // Meanwhile standings can be looked at, and nothing can be admitted.
-        stage.tell(&["CLIENT", "PAUSE", "500", "WRITE"]).await;
+        // During the pause the state of the limits can be read, and no batch can be admitted.
+        stage.command(&["CLIENT", "PAUSE", "500", "WRITE"]).await;
         join_all((0..100).map(|_| stage.post(address))).await;
         stage.entries().await > 5
     })
@@ -253,24 +261,24 @@ async fn limits_checked_before_the_admission_let_more_pass_than_there_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_of_the_database_sends_a_good_event_to_the_dead_letters() {
-    does_harm(Mutant::PoisonConvictsInnocents, async |stage, chosen| {
+async fn an_outage_of_the_database_dead_letters_a_good_event() {
+    does_harm("failure-counts-as-poison", async |stage, chosen| {
         let (_api, address) = stage.api(&[]).await;
-        take_the_table_away(&stage).await;
+        rename_the_table(&stage).await;
         let mut worker = stage.worker(&[chosen]).await;
         assert_eq!(stage.post(address).await, Some(202));
         eventually(SOON, "seven attempts", async || {
             metric(&mut worker, "millrace_write_failures_total").await >= 7.0
         })
         .await;
-        bring_the_table_back(&stage).await;
+        restore_the_table(&stage).await;
         eventually(SOON, "the backlog to drain", async || stage.entries().await == 0).await;
         stage.count("dead_letters").await == 1
     })
     .await;
 }
 
-/// A sample of a metric without labels.
+/// The value of a metric without labels.
 async fn metric(program: &mut Program, name: &str) -> f64 {
     let answer = testkit::http::get(program.metrics_address().await, "/metrics", &[]).await;
     let text = String::from_utf8(answer.body.to_vec()).unwrap();

@@ -1,4 +1,6 @@
-//! Programs built for drills die where they are told to, and are wrong as they are told to; ordinary ones know nothing of it.
+//! Programs built for drills stop at the failpoints that a test names. Mutants do the harm of their bug. Ordinary programs
+//! contain neither.
 
+mod harm;
 mod reached;
 mod stage;

@@ -1,4 +1,4 @@
-//! The points at which a process can be made to die lie where they say, and an ordinary build knows nothing of them.
+//! Each failpoint is where its description says, and an ordinary build contains none.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -11,13 +11,13 @@ use crate::stage::{QUICK, Stage};
 
 const SIGKILL: i32 = 9;
 
-/// The tables that open transactions of workers have written to.
+/// The tables to which open transactions of workers have written.
 const WRITTEN_TO: &str = "
     SELECT coalesce(array_agg(relation::regclass::text), '{}') AS t
       FROM pg_locks JOIN pg_stat_activity USING (pid)
      WHERE mode = 'RowExclusiveLock' AND starts_with(application_name, 'millrace-worker:')
        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-/// What another session can see of a transaction while the worker is stopped in it.
+// What another session sees of a transaction while the worker is stopped in it.
 const ROWS_ARRIVED: &str = "exists(SELECT FROM pg_stat_progress_copy WHERE bytes_processed > 0)";
 const ROWS_ALONE: &str = "'events' = ANY (t) AND NOT t && '{batches,usage_hourly}'";
 const LEDGER_TOO: &str = "t @> '{events,batches}' AND NOT t && '{usage_hourly}'";
@@ -35,8 +35,8 @@ fn armed(point: Point, action: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_stopped_at_a_point_has_done_what_the_point_says_and_no_more() {
-    let stage = Stage::set().await;
+async fn a_worker_stopped_at_a_point_has_done_what_the_point_says_and_no_more() {
+    let stage = Stage::of_products().await;
     let (_api, address) = stage.api(&[]).await;
     for (point, fact, entries, committed) in [
         (Point::AfterRead, NO_TRANSACTION, 1, 0),
@@ -67,8 +67,8 @@ async fn a_worker_that_is_stopped_at_a_point_has_done_what_the_point_says_and_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_every_point_of_the_api_a_process_dies_when_it_is_told_to_and_leaves_no_answer() {
-    let stage = Stage::set().await;
+async fn an_api_killed_at_any_of_its_points_sends_no_answer() {
+    let stage = Stage::of_products().await;
     let points = [Point::AfterAuth, Point::AfterValidation, Point::BeforeAdmission, Point::AfterAdmission];
     for point in points {
         let (mut api, address) = stage.api(&[("FAILPOINTS", &armed(point, "return(kill)"))]).await;
@@ -80,8 +80,8 @@ async fn at_every_point_of_the_api_a_process_dies_when_it_is_told_to_and_leaves_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_every_point_of_a_worker_it_dies_when_it_is_told_to_and_nothing_is_lost() {
-    let stage = Stage::set().await;
+async fn a_worker_killed_at_any_of_its_points_loses_nothing() {
+    let stage = Stage::of_products().await;
     let (_api, address) = stage.api(&[]).await;
     let points = Point::ALL.into_iter().filter(|point| !point.name().starts_with("api::"));
     for (point, stored) in points.zip(1..) {
@@ -116,11 +116,15 @@ async fn drop_latest_ledger_day(database: &Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_point_can_act_later_and_ask_for_an_orderly_end() {
-    let stage = Stage::set().await;
+async fn a_point_can_act_at_a_later_pass_and_request_a_graceful_stop() {
+    let stage = Stage::of_products().await;
     let (mut api, address) = stage.api(&[("FAILPOINTS", "api::after_admission=2*off->1*return(term)")]).await;
     for _ in 0..3 {
-        assert_eq!(stage.post(address).await, Some(202), "who is asked to end answers what it has begun");
+        assert_eq!(
+            stage.post(address).await,
+            Some(202),
+            "a stopping API answers the requests that it has begun"
+        );
     }
     assert_eq!(api.wait_exit().await.code(), Some(0));
     assert_eq!(api.log().matches("failpoint api::after_admission: SIGTERM").count(), 1);
@@ -128,7 +132,7 @@ async fn a_point_can_act_later_and_ask_for_an_orderly_end() {
 }
 
 #[tokio::test]
-async fn a_drill_that_is_misspelt_does_not_start() {
+async fn a_program_with_a_misspelt_failpoint_does_not_start() {
     let profile = drill_build();
     for program in ["ingest-api", "stream-worker"] {
         for (variable, value) in [
@@ -136,7 +140,6 @@ async fn a_drill_that_is_misspelt_does_not_start() {
             ("FAILPOINTS", "store::after_copy"),
             ("FAILPOINTS", "store::after_copy=return(explode)"),
             ("FAILPOINTS", "store::after_copy=explode"),
-            ("MILLRACE_MUTANT", "unheard-of"),
         ] {
             let variables = [(variable, value)];
             let launch = Launch { profile: Some(profile), variables: &variables, ..Launch::default() };
@@ -149,18 +152,19 @@ async fn a_drill_that_is_misspelt_does_not_start() {
 }
 
 #[test]
-fn an_ordinary_build_knows_no_points_and_no_mutants() {
+fn an_ordinary_build_contains_no_failpoints_and_no_build_contains_mutants() {
     let tests = std::env::current_exe().unwrap();
     let folder = tests.parent().and_then(Path::parent).expect("tests lie in deps, in the profile's folder");
     let names = Point::ALL.map(Point::name);
-    let words = ["MILLRACE_MUTANT", "FAILPOINTS", "counter-outside-the-transaction"];
-    for (folder, knows) in [(folder, false), (&folder.with_file_name(drill_build()), true)] {
+    for (folder, is_for_drills) in [(folder, false), (&folder.with_file_name(drill_build()), true)] {
         for program in ["ingest-api", "stream-worker", "millrace"] {
             let bytes = std::fs::read(folder.join(program)).expect("run `cargo build --workspace` first");
-            for word in names.iter().chain(&words) {
-                let is_there = memchr::memmem::find(&bytes, word.as_bytes()).is_some();
-                assert_eq!(is_there, knows, "{word:?} in {program} of {}", folder.display());
+            let contains = |word: &str| memchr::memmem::find(&bytes, word.as_bytes()).is_some();
+            let place = format!("{program} in {}", folder.display());
+            for word in names.iter().chain(&["FAILPOINTS"]) {
+                assert_eq!(contains(word), is_for_drills, "{word:?} in {place}");
             }
+            assert!(!contains("MILLRACE_MUTANT"), "mutants in {place}");
         }
     }
 }

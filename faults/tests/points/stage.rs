@@ -1,9 +1,10 @@
-//! Servers, and programs built for drills on them, for one small scene at a time.
+//! Servers with one project, and programs built for drills.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use faults::MUTANT_PROGRAM;
 use redis::{Cmd, FromRedisValue, Value};
 use serde_json::json;
 use testkit::http::HttpClient;
@@ -11,25 +12,35 @@ use testkit::{Launch, Postgres, Program, ProgramOutput, Redis, drill_build, even
 use tokio_postgres::Client;
 
 pub const SOON: Duration = Duration::from_secs(60);
-/// Settings of workers that take over and keep house soon, so that nobody has to wait for it.
+/// Settings of a worker whose take-over and upkeep come soon.
 pub const QUICK: [(&str, &str); 2] = [("TAKEOVER_IDLE_MS", "300"), ("UPKEEP_INTERVAL_MS", "300")];
 const KEY: &str = "points-test-key-1";
 
-/// Servers with one project, and programs built for drills.
 pub struct Stage {
     pub redis: Redis,
     pub postgres: Postgres,
     pub database: Client,
     profile: &'static str,
+    /// Whether the program `mutant` takes the place of API and worker.
+    is_of_mutants: bool,
     posted: Cell<u32>,
 }
 
 impl Stage {
-    pub async fn set() -> Self {
-        let profile = drill_build();
+    /// API and worker are those of the product.
+    pub async fn of_products() -> Self {
+        Self::new(drill_build(), false).await
+    }
+
+    /// API and worker are mutants, which are correct without `MILLRACE_MUTANT`.
+    pub async fn of_mutants() -> Self {
+        Self::new(faults::mutants::build(), true).await
+    }
+
+    async fn new(profile: &'static str, is_of_mutants: bool) -> Self {
         let (redis, postgres) = tokio::join!(Redis::start(), Postgres::start());
         let database = postgres.connect().await;
-        let stage = Self { redis, postgres, database, profile, posted: Cell::default() };
+        let stage = Self { redis, postgres, database, profile, is_of_mutants, posted: Cell::default() };
         stage.millrace(&["migrate"]).await;
         stage.millrace(&["project", "create", "shop", "--plan", "enterprise", "--key", KEY]).await;
         stage
@@ -55,8 +66,13 @@ impl Stage {
             ("WORKER_LANES", "1"),
         ];
         let variables = [&usual, more].concat();
-        let launch = Launch { profile: Some(self.profile), variables: &variables, ..Launch::default() };
-        Program::launch(name, &launch)
+        let mut launch = Launch { profile: Some(self.profile), variables: &variables, ..Launch::default() };
+        if !self.is_of_mutants {
+            return Program::launch(name, &launch);
+        }
+        let arguments = [name];
+        launch.arguments = &arguments;
+        Program::launch(MUTANT_PROGRAM, &launch)
     }
 
     /// An API process that listens, ready or not.
@@ -82,14 +98,14 @@ impl Stage {
         program
     }
 
-    /// Posts one event of its own. `None` when no answer comes.
+    /// Posts a new event and returns the status of the answer, or `None` without an answer.
     pub async fn post(&self, api: SocketAddr) -> Option<u16> {
         self.posted.set(self.posted.get() + 1);
         let id = format!("event-{}", self.posted.get());
         self.post_again(api, &id, &[]).await
     }
 
-    /// Posts the event of this id, as often as it is called.
+    /// Posts an event with this id.
     pub async fn post_again(&self, api: SocketAddr, id: &str, more: &[(&str, &str)]) -> Option<u16> {
         let event = json!({"id": id, "name": "tested", "timestamp": "2026-11-21T08:00:00Z"});
         let body = json!({"events": [event]}).to_string();
@@ -100,46 +116,45 @@ impl Stage {
         posted.ok().map(|answer| answer.status)
     }
 
-    /// Puts an entry into the stream that can only become a dead letter.
+    /// Appends an entry to the stream that becomes a dead letter.
     pub async fn force_damaged_entry(&self) {
-        self.tell(&["XADD", "{s0}:events", "*", "v", "from the future"]).await;
+        self.command(&["XADD", "{s0}:events", "*", "v", "from the future"]).await;
     }
 
-    /// Entries in the stream.
+    /// Number of entries in the stream.
     pub async fn entries(&self) -> u64 {
-        self.ask(redis::cmd("XLEN").arg("{s0}:events")).await
+        self.query(redis::cmd("XLEN").arg("{s0}:events")).await
     }
 
-    /// Entries that were handed to a consumer who has them still.
+    /// Number of entries that are pending for a consumer.
     pub async fn pending(&self) -> u64 {
         let pending: (u64, Value, Value, Value) =
-            self.ask(redis::cmd("XPENDING").arg("{s0}:events").arg("workers")).await;
+            self.query(redis::cmd("XPENDING").arg("{s0}:events").arg("workers")).await;
         pending.0
     }
 
-    /// Consumer groups of the stream.
+    /// Number of consumer groups of the stream.
     pub async fn groups(&self) -> usize {
-        let groups: Vec<Value> = self.ask(redis::cmd("XINFO").arg("GROUPS").arg("{s0}:events")).await;
+        let groups: Vec<Value> = self.query(redis::cmd("XINFO").arg("GROUPS").arg("{s0}:events")).await;
         groups.len()
     }
 
-    /// Tells Redis to do something.
-    pub async fn tell(&self, words: &[&str]) {
+    /// Sends Redis a command.
+    pub async fn command(&self, words: &[&str]) {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]).exec_async(&mut self.redis.connect().await).await.unwrap();
     }
 
-    /// Asks Redis.
-    pub async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> T {
+    pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> T {
         command.query_async(&mut self.redis.connect().await).await.unwrap()
     }
 
-    /// Rows of a table, or of what else can stand behind FROM.
+    /// Number of rows of a table or another FROM item.
     pub async fn count(&self, from: &str) -> i64 {
         self.database.query_one(&format!("SELECT count(*) FROM {from}"), &[]).await.unwrap().get(0)
     }
 
-    /// Lets a worker to which nothing happens finish what others left.
+    /// Runs a worker until the stream is empty.
     pub async fn drain(&self) {
         self.drain_with(&[]).await;
     }
