@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::drills::nemesis::{NAME, torment};
+use crate::drills::nemesis::{NAME, run_for};
 use crate::matrix;
 use crate::runner::{self, DrillResult};
 
@@ -12,5 +12,5 @@ use crate::runner::{self, DrillResult};
 /// When the table has no row for the nemesis.
 pub async fn run(seed: u64, at_least: Duration, profile: &str) -> DrillResult {
     let row = matrix::row(NAME).expect("the nemesis has a row");
-    runner::run_as(row, seed, None, profile, move |drill| Box::pin(torment(drill, at_least))).await
+    runner::run_as(row, seed, None, profile, move |drill| Box::pin(run_for(drill, at_least))).await
 }

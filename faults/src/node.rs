@@ -1,4 +1,4 @@
-//! One of our programs through all its lives: killed, restarted, and still the same node to a drill.
+//! A program that a drill kills and starts again, as one node with several runs.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,10 +13,10 @@ pub const MUTANT_PROGRAM: &str = "mutant";
 
 /// How long a program may take to start, or to notice that what it needs is back.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
-/// How long its metrics may take before they are given up: it may be stopped.
+/// How long a scrape of metrics may take: the program may be paused.
 const METRICS_DEADLINE: Duration = Duration::from_secs(2);
 
-/// What a program says when it is at work.
+/// What each program logs when it works.
 const READY: &[(&str, &str)] = &[
     ("ingest-api", "listening on http://"),
     ("stream-worker", "lanes are draining"),
@@ -24,7 +24,7 @@ const READY: &[(&str, &str)] = &[
 ];
 /// Resident memory of one program, at most. Generous: these are debug builds.
 const RESIDENT_BYTES_MAX: u64 = 512 << 20;
-/// Open files of one program when all is quiet, at most.
+/// Open files of one idle program, at most.
 const OPEN_FILES_MAX: usize = 128;
 
 /// An API or a worker.
@@ -35,20 +35,19 @@ pub struct Node {
     mutant: Option<&'static str>,
     profile: String,
     variables: Vec<(String, String)>,
-    /// What it may have of the machine.
     pub limits: ResourceLimits,
     program: Option<Program>,
-    lives: usize,
-    /// Whether this life has variables of its own, such as failpoints that may still be armed.
+    starts: usize,
+    /// Whether this run has additional variables, such as failpoints that may still be armed.
     rigged: bool,
-    /// Logs of the lives before this one.
+    /// Logs of earlier runs.
     past_log: String,
-    /// Metrics of the lives before this one, as far as they could still be asked for.
+    /// Metrics of earlier runs, as far as they could be read.
     past_metrics: String,
 }
 
 impl Node {
-    /// A node that does not run yet.
+    /// Creates a node without starting it.
     pub(crate) fn new(name: &'static str, drill: &Drill, variables: Vec<(String, String)>) -> Self {
         let (past_log, past_metrics) = (String::new(), String::new());
         Self {
@@ -58,43 +57,42 @@ impl Node {
             variables,
             limits: ResourceLimits::default(),
             program: None,
-            lives: 0,
+            starts: 0,
             rigged: false,
             past_log,
             past_metrics,
         }
     }
 
-    /// Starts it, unless it runs; returns when it is at work.
+    /// Starts it unless it runs, and waits until it works.
     pub async fn start(&mut self) {
         self.start_with(&[]).await;
     }
 
-    /// The same, with these variables for this life only.
+    /// Starts it with additional variables for this run, and waits until it works.
     pub async fn start_with(&mut self, more: &[(&str, &str)]) {
         self.launch(more);
         self.ready().await;
     }
 
-    /// Waits until it is at work.
+    /// Waits until it works.
     pub async fn ready(&mut self) {
-        let ready =
-            READY.iter().find(|(name, _)| *name == self.name).expect("every program has a sign of readiness");
+        let ready = READY.iter().find(|(name, _)| *name == self.name).expect("every program has a line");
         self.program().wait_for_line(ready.1).await;
     }
 
-    /// Starts it, unless it runs, and does not wait.
+    /// Starts it unless it runs, and does not wait.
     pub fn launch(&mut self, more: &[(&str, &str)]) {
         if self.is_running() {
             return;
         }
-        self.bury();
+        self.keep_log();
         let own = self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let mutant = self.mutant.map(|mutant| ("MILLRACE_MUTANT", mutant));
         let variables: Vec<_> = own.chain(mutant).chain(more.iter().copied()).collect();
         let program = if mutant.is_some() { MUTANT_PROGRAM } else { self.name };
         let arguments: &[&str] = if mutant.is_some() { &[self.name] } else { &[] };
-        self.lives += 1;
+        self.starts += 1;
         self.rigged = !more.is_empty();
         self.program = Some(Program::launch(
             program,
@@ -108,13 +106,13 @@ impl Node {
         ));
     }
 
-    /// Sets a variable for the lives to come.
+    /// Sets a variable for later runs.
     pub fn set(&mut self, name: &str, value: &str) {
         self.variables.retain(|(known, _)| known != name);
         self.variables.push((name.to_owned(), value.to_owned()));
     }
 
-    /// The process of this life.
+    /// The process of this run.
     ///
     /// # Panics
     /// When it was never started.
@@ -122,51 +120,51 @@ impl Node {
         self.program.as_mut().expect("the node was started")
     }
 
-    /// How often it was started.
-    pub fn lives(&self) -> usize {
-        self.lives
+    /// Number of times that it was started.
+    pub fn starts(&self) -> usize {
+        self.starts
     }
 
-    /// Whether this life has variables of its own, such as failpoints that may still be armed.
+    /// Whether this run has additional variables, such as failpoints that may still be armed.
     pub fn is_rigged(&self) -> bool {
         self.rigged
     }
 
-    /// Whether it runs; a stopped process runs, too.
+    /// A paused process runs too.
     pub fn is_running(&mut self) -> bool {
         self.program.as_mut().is_some_and(Program::is_running)
     }
 
-    /// SIGKILL. What it had counted is asked for just before.
+    /// Sends SIGKILL, after reading the metrics.
     pub async fn kill(&mut self) {
         self.remember_metrics().await;
         self.program().kill().await;
     }
 
-    /// SIGTERM; returns its exit code when it has ended by itself.
+    /// Sends SIGTERM and returns the exit code.
     pub async fn terminate(&mut self) -> Option<i32> {
         self.remember_metrics().await;
         self.program().terminate();
         self.program().wait_exit().await.code()
     }
 
-    /// Waits until it has died by its own hand: at a failpoint.
+    /// Waits until a failpoint has killed it.
     pub async fn died(&mut self) {
         self.program().wait_exit().await;
     }
 
-    /// Where it listens for clients.
+    /// The address where it listens for clients.
     pub async fn address(&mut self) -> SocketAddr {
         self.program().address().await
     }
 
-    /// A counter or gauge, summed over its labels and all the lives of this node.
+    /// A counter or gauge, summed over its labels and all runs of this node.
     pub async fn metric(&mut self, metric: &str) -> f64 {
         let now = if self.is_running() { self.metrics().await } else { String::new() };
         sum(&self.past_metrics, metric) + sum(&now, metric)
     }
 
-    /// Waits until a metric has grown to at least this.
+    /// Waits until a metric is at least this.
     pub async fn reaches(&mut self, metric: &str, at_least: f64) {
         let what = format!("{metric} to reach {at_least}");
         eventually(SOON, &what, async || {
@@ -176,7 +174,7 @@ impl Node {
         .await;
     }
 
-    /// In what it is not bounded (I11), in words.
+    /// The bounds of I11 that it exceeds.
     ///
     /// # Panics
     /// When it does not run.
@@ -192,15 +190,15 @@ impl Node {
         broken
     }
 
-    /// What it has logged in all its lives.
+    /// The log of all runs.
     pub fn log(&self) -> String {
         let now = self.program.as_ref().map(Program::log).unwrap_or_default();
         format!("{}{now}", self.past_log)
     }
 
-    fn bury(&mut self) {
-        if let Some(dead) = self.program.take() {
-            self.past_log.push_str(&dead.log());
+    fn keep_log(&mut self) {
+        if let Some(ended) = self.program.take() {
+            self.past_log.push_str(&ended.log());
         }
     }
 

@@ -1,4 +1,4 @@
-//! The operator: makes plans and projects with the product's own command, as an operator does.
+//! Creates plans and projects with the commands of `millrace`, as an operator does.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,13 +9,13 @@ use testkit::{Launch, Postgres, Program, Redis};
 
 use crate::drill::Drill;
 
-/// What a project without limits has all the same.
+/// Limits that no drill reaches.
 const UNLIMITED: PlanLimits =
     PlanLimits { requests_per_minute: 600_000, burst: 600_000, events_per_month: None };
-/// Projects posted for, with their limits, and those for probes.
+/// Projects that clients post for, with their limits, and projects for probes.
 pub(crate) type Projects = (Vec<(Arc<Project>, PlanLimits)>, Vec<Project>);
 
-/// Somebody with `millrace` at hand, and the settings of one installation.
+/// Runs `millrace` with the settings of one installation.
 pub(crate) struct Operator {
     profile: String,
     seed: u64,
@@ -23,7 +23,6 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    /// Of an installation that these settings lead to.
     pub(crate) fn new(drill: &Drill, variables: &[(&str, &str)]) -> Self {
         let owned = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Self { profile: drill.profile.clone(), seed: drill.seed, variables: owned.collect() }
@@ -34,7 +33,7 @@ impl Operator {
         Self::new(drill, &[("REDIS_URL", redis.as_str()), ("DATABASE_URL", database.as_str())])
     }
 
-    /// Runs a command, which must succeed, and returns its JSON.
+    /// Runs a command, which must succeed, and returns its JSON output.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Value {
         let arguments = [arguments, &["--json"]].concat();
         let variables: Vec<_> =
@@ -47,10 +46,11 @@ impl Operator {
         };
         let finished = Program::run_to_end("millrace", &launch).await;
         assert_eq!(finished.code, Some(0), "millrace {arguments:?}: {finished:?}");
-        serde_json::from_str(&finished.stdout).expect("what is asked for as JSON is JSON")
+        serde_json::from_str(&finished.stdout).expect("--json prints JSON")
     }
 
-    /// Makes two projects without limits on neighbouring shards, `limited`, and one on each shard for probes.
+    /// Creates two projects without limits on neighbouring shards, `limited`, and one project for probes on
+    /// each shard.
     pub(crate) async fn projects(&self, limited: PlanLimits, shards: u16) -> Projects {
         for (name, limits) in [("drill", UNLIMITED), ("limited", limited)] {
             let per_minute = limits.requests_per_minute.to_string();

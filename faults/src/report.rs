@@ -1,5 +1,5 @@
-//! Writes the tables of `docs/faults.md`. A drill or mutant that did not run keeps its last result, and the text around the
-//! tables does not change.
+//! Writes the tables of `docs/faults.md`. A drill or mutant that did not run keeps its last result, and the
+//! text around the tables does not change.
 
 use std::fmt::Write;
 use std::io;

@@ -60,8 +60,8 @@ pub(crate) async fn run_as(
     DrillResult { row, seed, verdict }
 }
 
-/// Runs drills, at most `concurrency` at a time. The results are in the order of the rows; each is printed when its drill
-/// ends.
+/// Runs drills, at most `concurrency` at a time. The results are in the order of the rows; each is printed
+/// when its drill ends.
 pub async fn run_all(
     rows: Vec<&'static Row>,
     seed: u64,

@@ -1,4 +1,4 @@
-//! `millrace` alone, on two files in a folder, to be broken: one process, one disk, and the end of a drill.
+//! `millrace` alone, on two files in a folder: one process and one disk.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::operator::Operator;
 use crate::system::LIMITED;
 use crate::verdict::{Effect, Need, Verdict};
 
-/// What the process counts that tells what happened.
+/// Metrics that count effects.
 const EFFECTS: &[(Effect, &str)] = &[
     (Effect::Redelivered, metric::REDELIVERED),
     (Effect::TakenOver, metric::TAKEN_OVER),
@@ -28,11 +28,9 @@ const EFFECTS: &[(Effect, &str)] = &[
 
 /// A running `millrace`.
 pub struct Standalone {
-    /// The drill it is made for.
     pub drill: Drill,
-    /// The process.
     pub node: Node,
-    /// The projects posted for, with their limits.
+    /// The projects that clients post for, with their limits.
     pub projects: Vec<(Arc<Project>, PlanLimits)>,
     targets: Targets,
     probes: Vec<Project>,
@@ -45,7 +43,7 @@ pub struct Standalone {
 }
 
 impl Standalone {
-    /// Starts it on a folder, with these settings besides the usual ones, and waits until it serves.
+    /// Starts it on a folder with these additional settings, and waits until it serves.
     pub async fn start(drill: Drill, folder: &Path, more: &[(&str, &str)]) -> Self {
         let folder = folder.join("data");
         let data = folder.display().to_string();
@@ -63,7 +61,7 @@ impl Standalone {
         let operator = Operator::new(&drill, &[("DATA_DIR", &data)]);
         let (projects, probes) = operator.projects(LIMITED, 1).await;
         let files = Files::new(&folder);
-        let epochs = files.epochs().await.into_iter().filter_map(|(borne, _)| borne).collect();
+        let epochs = files.epochs().await.into_iter().filter_map(|(epoch, _)| epoch).collect();
         let targets = Targets::default();
         targets.set(vec![node.address().await]);
         Self {
@@ -81,19 +79,19 @@ impl Standalone {
         }
     }
 
-    /// Clients that post for every project until they are handed to [`Standalone::finish`].
+    /// Starts clients that post for every project until [`Standalone::finish`].
     pub fn load(&self, load: Load) -> Clients {
         let projects: Vec<_> = self.projects.iter().map(|(project, _)| Arc::clone(project)).collect();
         Clients::start(&projects, &self.targets, load, self.drill.seed)
     }
 
-    /// Starts it again, with these variables for this life only.
+    /// Starts it again, with additional variables for this run.
     pub async fn start_again(&mut self, more: &[(&str, &str)]) {
         self.node.start_with(more).await;
         self.targets.set(vec![self.node.address().await]);
     }
 
-    /// Waits until so many more requests were answered 5xx or not at all.
+    /// Waits until this many more requests were answered 5xx or not at all.
     pub async fn more_unanswered(&self, more: u64) {
         let unanswered =
             || self.projects.iter().map(|(project, _)| project.history.tally().unknown).sum::<u64>();
@@ -106,12 +104,12 @@ impl Standalone {
         .await;
     }
 
-    /// Notes that something happened which no counter tells.
+    /// Adds effects that no metric counts.
     pub fn note(&mut self, effect: Effect, count: u64) {
         *self.effects.entry(effect).or_default() += count;
     }
 
-    /// Ends the drill and tells what it has shown. `needs` is what must have happened for it to have shown anything.
+    /// Ends the drill. `needs` are the effects without which the drill proves nothing.
     pub async fn finish(mut self, clients: Clients, needs: &[Need]) -> Verdict {
         if self.node.is_running() {
             self.node.program().resume();
@@ -126,8 +124,8 @@ impl Standalone {
             epochs: self.epochs.clone(),
             quiet_within: QUIET_DEADLINE,
         };
-        for said in self.node.bounds() {
-            self.findings.add(Invariant::Bounded, format!("the program {said}"));
+        for text in self.node.bounds() {
+            self.findings.add(Invariant::Bounded, format!("the program {text}"));
         }
         let (findings, watch) = (std::mem::take(&mut self.findings), self.watch);
         let mut verdict = conclude(Ending { api, subject, probes: &self.probes, watch }, findings).await;

@@ -1,4 +1,4 @@
-//! What a drill found.
+//! The result of a drill.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,12 +10,11 @@ use testkit::oracle::{Tally, Violation};
 use crate::drill::Drill;
 use crate::node::Node;
 
-/// Something that has to have happened for a drill to have shown anything.
+/// An effect of a fault. A drill without the effects that it needs proves nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Effect {
-    /// Requests acknowledged.
     Acknowledged,
-    /// Requests whose outcome the client could not know.
+    /// Requests with an outcome that the client does not know.
     Unknown,
     /// Batches acknowledged after an attempt with an unknown outcome.
     Retried,
@@ -27,96 +26,92 @@ pub enum Effect {
     Copied,
     /// Events the store counted as duplicates.
     Duplicate,
-    /// Entries that the ledger knew when they were delivered again.
+    /// Entries that were in the ledger when they were delivered again.
     Redelivered,
-    /// Entries taken over from a consumer that had fallen silent.
+    /// Entries taken over from a silent consumer.
     TakenOver,
-    /// Entries another lane had settled first.
+    /// Entries that another lane had settled first.
     SettledLate,
-    /// Transactions that the environment stopped.
+    /// Transactions that failed because of the environment.
     WriteFailed,
     /// Events dead-lettered.
     DeadLettered,
-    /// Requests answered 503 by name: the backlog is full.
+    /// Requests answered 503 `backlog_full`.
     BacklogFull,
-    /// Processes killed with a transaction open, or by a failpoint inside of one.
+    /// Processes killed while a transaction was open.
     KilledInTransaction,
-    /// Processes killed.
     Killed,
-    /// Replies that a proxy kept to itself.
+    /// Replies that a proxy did not pass on.
     ReplyCut,
-    /// Entries whose delivery was lost on the way to a worker, so that they had to be delivered again.
+    /// Entries that were delivered again because the reply was lost.
     DeliveryLost,
     /// Panics in a worker.
     Panicked,
-    /// Weathers that a wire has been through, each until it had bitten.
+    /// Weathers on a connection, each until it had an effect.
     Weathered,
-    /// Bodies refused, as a whole or in part, for what stood in them.
+    /// Request bodies refused, as a whole or in part, because of their content.
     BodyRefused,
-    /// Connections to the stream that were made anew.
+    /// Reconnections to the stream.
     Reconnected,
-    /// Shards whose counters were rebuilt after Redis had been wiped.
+    /// Shards whose counters were built or rebuilt.
     Rebuilt,
-    /// Database sessions of workers that were ended because they were stuck.
+    /// Database sessions of workers that upkeep ended because they were stuck.
     StuckEnded,
-    /// Transactions that lost against another one: deadlocks, serialization failures.
+    /// Transactions that failed because of a deadlock or could not be serialized.
     RaceLost,
-    /// Times that a disk was full when the store wanted to write to it.
+    /// Writes that failed because the disk was full.
     DiskFull,
-    /// Scripts that Redis had forgotten when they were called.
+    /// Calls of scripts that Redis did not have.
     ScriptForgotten,
-    /// Entries with the id of another one, of another shard or of an earlier life of the stream.
+    /// Entries with the id of another entry, of another shard or from before the stream was wiped.
     IdRepeated,
-    /// Requests that were under way when their API was told to stop, and were answered.
+    /// Requests that were in progress when their API began to stop, and were answered.
     Drained,
-    /// Requests that their client broke off.
-    BrokenOff,
-    /// Connections that the operating system did not let an API accept, or requests it had no memory for.
+    /// Requests that their client aborted.
+    Aborted,
+    /// Connections that an API could not accept, or requests that it had no memory for.
     Shed,
-    /// Looks at the meters while the drill was on.
-    Looked,
+    /// Readings of the metered usage during the drill.
+    UsageRead,
 }
 
-/// So many of a [`Effect`], at least.
+/// An effect and how often it must have happened, at least.
 pub type Need = (Effect, u64);
 
-/// What a drill found.
 #[derive(Clone, Default, Debug)]
 pub struct Verdict {
-    /// Why it could not be held on this machine, when it could not.
+    /// Why this machine cannot run the drill.
     pub skipped: Option<String>,
-    /// Broken invariants.
     pub violations: Vec<Violation>,
-    /// What did not happen, without which the drill has shown nothing.
-    pub vacuous: Vec<String>,
-    /// What did happen.
+    /// Needed effects that did not happen.
+    pub missing: Vec<String>,
     pub effects: BTreeMap<Effect, u64>,
-    /// From the last fault's end until nothing was left to do.
+    /// From the end of the last fault until no work was left.
     pub quiet_after: Duration,
 }
 
 impl Verdict {
-    /// A drill that this machine does not allow, and why.
+    /// A drill that this machine cannot run.
     pub fn skipped(reason: impl fmt::Display) -> Self {
         Self { skipped: Some(reason.to_string()), ..Self::default() }
     }
 
     /// Whether every promise was kept and was tested.
     pub fn passed(&self) -> bool {
-        self.violations.is_empty() && self.vacuous.is_empty()
+        self.violations.is_empty() && self.missing.is_empty()
     }
 
-    /// Notes what was needed and not seen.
+    /// Adds the needed effects that did not happen.
     pub(crate) fn demand(&mut self, needs: &[Need]) {
         for (effect, at_least) in needs {
             let seen = self.effects.get(effect).copied().unwrap_or(0);
             if seen < *at_least {
-                self.vacuous.push(format!("{effect:?}: {at_least} needed, {seen} seen"));
+                self.missing.push(format!("{effect:?}: {seen}, but {at_least} are needed"));
             }
         }
     }
 
-    /// Adds what the clients saw.
+    /// Adds the effects that clients have seen.
     pub(crate) fn count(&mut self, tally: &Tally) {
         let refused = |code: &str| tally.refused.get(code).copied().unwrap_or(0);
         let seen = [
@@ -126,7 +121,7 @@ impl Verdict {
             (Effect::Copied, tally.copies),
             (Effect::RateLimited, refused("rate_limited")),
             (Effect::QuotaExceeded, refused("quota_exceeded")),
-            (Effect::BrokenOff, refused("broken off")),
+            (Effect::Aborted, refused("broken off")),
             (Effect::BacklogFull, tally.unavailable.get("backlog_full").copied().unwrap_or(0)),
             (Effect::Shed, tally.unavailable.get("overloaded").copied().unwrap_or(0)),
         ];
@@ -135,7 +130,7 @@ impl Verdict {
         }
     }
 
-    /// Adds what a program has counted in all its lives.
+    /// Adds the effects that a program has counted in all its runs.
     pub(crate) async fn count_metrics(&mut self, node: &mut Node, metrics: &[(Effect, &str)]) {
         for (effect, metric) in metrics {
             // Counters are whole numbers.
@@ -144,46 +139,51 @@ impl Verdict {
         }
     }
 
-    /// Copies what a broken drill leaves behind to where it can be looked at: data folders and logs.
+    /// Copies the data folders and logs of a failed drill to `target/drills`. A mutant must fail, so nothing
+    /// is copied for it.
     pub(crate) fn keep_evidence(
         &self,
         drill: &Drill,
         logs: impl IntoIterator<Item = (String, String)>,
         folders: &[PathBuf],
     ) {
+        if drill.mutant.is_some() {
+            return;
+        }
         let mut logs = logs.into_iter();
-        let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/drills");
-        let place = place.join(format!("{}-{:016x}", drill.name.replace(' ', "-"), drill.seed));
+        let folder_of_drill = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/drills");
+        let folder_of_drill =
+            folder_of_drill.join(format!("{}-{:016x}", drill.name.replace(' ', "-"), drill.seed));
         let mut keep = || {
-            std::fs::create_dir_all(&place)?;
-            std::fs::write(place.join("verdict.txt"), self.to_string())?;
+            std::fs::create_dir_all(&folder_of_drill)?;
+            std::fs::write(folder_of_drill.join("verdict.txt"), self.to_string())?;
             for (name, log) in logs.by_ref() {
-                std::fs::write(place.join(name), log)?;
+                std::fs::write(folder_of_drill.join(name), log)?;
             }
             for folder in folders {
-                std::process::Command::new("cp").arg("-r").arg(folder).arg(&place).status()?;
+                std::process::Command::new("cp").arg("-r").arg(folder).arg(&folder_of_drill).status()?;
             }
             Ok::<(), std::io::Error>(())
         };
         match keep() {
-            Ok(()) => eprintln!("what {} left behind is in {}", drill.name, place.display()),
-            Err(error) => eprintln!("what {} left behind could not be kept: {error}", drill.name),
+            Ok(()) => eprintln!("the evidence of {} is in {}", drill.name, folder_of_drill.display()),
+            Err(error) => eprintln!("the evidence of {} cannot be copied: {error}", drill.name),
         }
     }
 
-    /// One line for a table: what happened, and how it ended.
+    /// One line for a table.
     pub fn effects_text(&self) -> String {
         if let Some(reason) = &self.skipped {
             return format!("**not run**: {reason}");
         }
-        let told: Vec<_> = self
+        let effects: Vec<_> = self
             .effects
             .iter()
-            .filter(|(effect, count)| **count > 0 && **effect != Effect::Looked)
-            .map(|(effect, count)| format!("{count} {}", words(*effect)))
+            .filter(|(effect, count)| **count > 0 && **effect != Effect::UsageRead)
+            .map(|(effect, count)| format!("{count} {}", label(*effect)))
             .collect();
-        let end = if self.passed() { "all invariants hold" } else { "**broken**" };
-        format!("{}; {end}, quiet after {:.1} s", told.join(", "), self.quiet_after.as_secs_f64())
+        let end = if self.passed() { "all invariants hold" } else { "**failed**" };
+        format!("{}; {end}, quiet after {:.1} s", effects.join(", "), self.quiet_after.as_secs_f64())
     }
 }
 
@@ -191,20 +191,20 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.effects_text())?;
         for violation in &self.violations {
-            write!(f, "\n  broken: {violation}")?;
+            write!(f, "\n  violated: {violation}")?;
         }
-        for missing in &self.vacuous {
-            write!(f, "\n  shown nothing: {missing}")?;
+        for missing in &self.missing {
+            write!(f, "\n  proves nothing: {missing}")?;
         }
         Ok(())
     }
 }
 
-fn words(effect: Effect) -> &'static str {
+fn label(effect: Effect) -> &'static str {
     match effect {
         Effect::Acknowledged => "requests acknowledged",
         Effect::Unknown => "outcomes unknown",
-        Effect::Retried => "retried to the end",
+        Effect::Retried => "retried until known",
         Effect::RateLimited => "over the rate",
         Effect::QuotaExceeded => "over the quota",
         Effect::Copied => "events posted twice",
@@ -220,18 +220,18 @@ fn words(effect: Effect) -> &'static str {
         Effect::ReplyCut => "replies cut",
         Effect::DeliveryLost => "deliveries lost",
         Effect::Panicked => "panics",
-        Effect::Weathered => "weathers lived through",
+        Effect::Weathered => "weathers",
         Effect::BodyRefused => "bodies refused",
         Effect::Reconnected => "reconnects",
-        Effect::Rebuilt => "shards rebuilt",
+        Effect::Rebuilt => "shards begun or rebuilt",
         Effect::StuckEnded => "stuck sessions ended",
         Effect::RaceLost => "races lost",
         Effect::DiskFull => "writes to a full disk",
         Effect::ScriptForgotten => "scripts forgotten",
         Effect::IdRepeated => "entry ids repeated",
         Effect::Drained => "answered while stopping",
-        Effect::BrokenOff => "broken off by the client",
-        Effect::Shed => "turned away for want of memory or files",
-        Effect::Looked => "looks at the meters",
+        Effect::Aborted => "aborted by the client",
+        Effect::Shed => "refused for lack of memory or files",
+        Effect::UsageRead => "readings of usage",
     }
 }

@@ -1,5 +1,5 @@
-//! Each mutant is found by its drill, through an invariant that the bug must violate. The quick mutants prove in every run
-//! that wrappers and patches work; the others run on request (`-- --ignored`).
+//! Each mutant is found by its drill, through an invariant that the bug must violate. The quick mutants prove
+//! in every run that wrappers and patches work; the others run on request (`-- --ignored`).
 
 use std::process::ExitCode;
 use std::sync::Arc;

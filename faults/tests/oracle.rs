@@ -1,5 +1,5 @@
-//! The oracle has eyes: whatever is changed behind the product's back is found, by the invariant it breaks, and what was
-//! not changed is not complained of.
+//! The oracle has eyes: whatever is changed behind the product's back is found, by the invariant it breaks,
+//! and what was not changed is not complained of.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

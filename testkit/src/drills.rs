@@ -27,8 +27,8 @@ pub fn drill_build() -> &'static str {
     PROFILE
 }
 
-/// Builds packages of a workspace as [`drill_build`] does, with these environment variables. The workspace can be a copy of
-/// the project: the programs go to the same folder, and dependencies are compiled once.
+/// Builds packages of a workspace as [`drill_build`] does, with these environment variables. The workspace
+/// can be a copy of the project: the programs go to the same folder, and dependencies are compiled once.
 ///
 /// # Panics
 /// When the build fails; the message contains the compiler's output.
@@ -38,8 +38,7 @@ pub fn build_for_drills(workspace: &Path, packages: &[&str], variables: &[(&str,
     command.args(["build", "--locked", "--quiet", "--profile", PROFILE, "--features", "failpoints"]);
     command.args(packages.iter().flat_map(|package| ["--package", package]));
     command.arg("--target-dir").arg(target_folder()).envs(variables.iter().copied());
-    let output =
-        command.current_dir(workspace).stdin(Stdio::null()).output().expect("cargo can be run");
+    let output = command.current_dir(workspace).stdin(Stdio::null()).output().expect("cargo can be run");
     let compiler_output = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "the build of {packages:?} for drills failed:\n{compiler_output}");
 }

@@ -1,8 +1,9 @@
-//! One program that takes the place of `ingest-api`, `stream-worker` or `millrace` in a drill: the product's libraries,
-//! with one deliberate bug around the stream or the store. `MILLRACE_MUTANT` names the bug; without it, the program is
-//! correct. The first argument says which program it is.
+//! One program that takes the place of `ingest-api`, `stream-worker` or `millrace` in a drill: the product's
+//! libraries, with one deliberate bug around the stream or the store. `MILLRACE_MUTANT` names the bug;
+//! without it, the program is correct. The first argument says which program it is.
 //!
-//! Its settings, its log and its signals are those of the program that it replaces. It must never be installed.
+//! Its settings, its log and its signals are those of the program that it replaces. It must never be
+//! installed.
 
 mod mutant;
 mod reader;

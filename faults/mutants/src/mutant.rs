@@ -3,32 +3,37 @@
 use std::fmt;
 
 const VARIABLE: &str = "MILLRACE_MUTANT";
-/// Names of the patches that were applied to the source of this program, separated by commas. Set by the build of the
-/// patched copy; an ordinary build has no patch.
+/// Names of the patches that were applied to the source of this program, separated by commas. Set by the
+/// build of the patched copy; an ordinary build has no patch.
 const PATCHES: Option<&str> = option_env!("MILLRACE_PATCHES");
 
-/// A bug that a wrapper around a trait of the product makes. Bugs that no wrapper can make are patches of the source.
+/// A bug that a wrapper around a trait of the product makes. Bugs that no wrapper can make are patches of the
+/// source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mutant {
     /// The writer settles entries before it stores them. A process that dies in between loses them.
     AckBeforeCommit,
-    /// The writer recognizes an entry by its stream id alone, and takes another entry with this id for stored.
+    /// The writer recognizes an entry by its stream id alone, and takes another entry with this id for
+    /// stored.
     DedupeByStreamId,
     /// `appendfsync everysec` counts as durable, so Redis answers before the data is on disk.
     Everysec,
     /// The consumer group begins at the end of the stream. Entries before it are never delivered.
     GroupAtTheEnd,
-    /// A lane that stops deletes its consumer while entries are pending for it. They are never delivered again.
+    /// A lane that stops deletes its consumer while entries are pending for it. They are never delivered
+    /// again.
     ConsumerDeletedWithPending,
     /// The stream is trimmed as it grows. Entries that no worker has read are lost.
     Maxlen,
-    /// After a lost answer, admission is repeated under another batch id. The batch is stored and charged twice.
+    /// After a lost answer, admission is repeated under another batch id. The batch is stored and charged
+    /// twice.
     NewBatchIdOnRetry,
     /// A batch is forgotten when it is settled. A client that repeats it is charged again.
     MarkerForgottenAtSettle,
     /// Rate and quota are checked before the admission instead of in it. Concurrent requests all pass.
     LimitsCheckedBefore,
-    /// Every failed write counts against its first entry, so an outage of the database dead-letters good events.
+    /// Every failed write counts against its first entry, so an outage of the database dead-letters good
+    /// events.
     FailureCountsAsPoison,
 }
 
@@ -46,10 +51,12 @@ impl Mutant {
         (Self::FailureCountsAsPoison, "failure-counts-as-poison"),
     ];
 
-    /// The bug that `MILLRACE_MUTANT` names. `None` without the variable, and for a patch, which reads the variable itself.
+    /// The bug that `MILLRACE_MUTANT` names. `None` without the variable, and for a patch, which reads the
+    /// variable itself.
     ///
     /// # Errors
-    /// [`UnknownMutant`] when neither a wrapper nor a patch has the name: a misspelt drill would prove nothing.
+    /// [`UnknownMutant`] when neither a wrapper nor a patch has the name: a misspelt drill would prove
+    /// nothing.
     pub fn chosen() -> Result<Option<Self>, UnknownMutant> {
         let name = std::env::var(VARIABLE).unwrap_or_default();
         let wrapper = Self::ALL.into_iter().find(|(_, known)| *known == name).map(|(mutant, _)| mutant);

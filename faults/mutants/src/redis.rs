@@ -1,4 +1,5 @@
-//! Commands to Redis that a bug sends past the stream. The keys are those of `shared/stream/src/redis/keys.rs`.
+//! Commands to Redis that a bug sends past the stream. The keys are those of
+//! `shared/stream/src/redis/keys.rs`.
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Client, Cmd, RedisResult, Value};

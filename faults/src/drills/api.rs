@@ -1,4 +1,4 @@
-//! APIs die, stand still, or are told to stop; answers of admissions are lost.
+//! APIs are killed, paused or terminated, and replies to admissions are lost.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,23 +22,23 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "api killed before admission",
         target: "API",
-        fault: "SIGKILL with a batch packed and not yet sent to the stream; another at any moment; four times",
-        expected: "acknowledged stored; no batch twice when clients ask the other API",
+        fault: "SIGKILL after a batch is packed and before it is sent to the stream; another at any moment; four times",
+        expected: "acknowledged events are stored; no batch twice when clients retry at the other API",
         tier: Tier::Quick,
         run: |drill| Box::pin(killed_at(drill, &["api::before_admission"])),
     },
     Row {
         name: "api killed after admission",
         target: "API",
-        fault: "SIGKILL with a batch in the stream and no answer sent; another at any moment; four times",
-        expected: "no batch twice when clients ask the other API; nothing charged twice",
+        fault: "SIGKILL after a batch is in the stream and before the answer; another at any moment; four times",
+        expected: "no batch stored or charged twice when clients retry at the other API",
         tier: Tier::Quick,
         run: |drill| Box::pin(killed_at(drill, &["api::after_admission"])),
     },
     Row {
         name: "api killed during validation",
         target: "API",
-        fault: "SIGKILL before the body is read, and with a batch packed",
+        fault: "SIGKILL before the body is read, and after a batch is packed",
         expected: "no part of a batch is stored",
         tier: Tier::Nightly,
         run: |drill| Box::pin(killed_at(drill, &["api::after_auth", "api::after_validation"])),
@@ -46,40 +46,41 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "api terminated under load",
         target: "API",
-        fault: "SIGTERM with whole and half requests under way on a slow wire, four times",
-        expected: "every one is answered; the process ends by itself",
+        fault: "SIGTERM with complete and partial requests in progress on a slow connection to Redis, four times",
+        expected: "every request is answered; the process ends by itself",
         tier: Tier::Quick,
-        run: |drill| Box::pin(told_to_stop(drill)),
+        run: |drill| Box::pin(terminated(drill)),
     },
     Row {
         name: "api paused after admission",
         target: "API",
-        fault: "SIGSTOP for 6 to 15 s with a batch in the stream and no answer sent, then SIGCONT",
-        expected: "late answers do no harm; no batch twice",
+        fault: "SIGSTOP for 6 to 15 s after a batch is in the stream and before the answer, then SIGCONT",
+        expected: "late answers change nothing; no batch twice",
         tier: Tier::Nightly,
-        run: |drill| Box::pin(stopped(drill)),
+        run: |drill| Box::pin(paused(drill)),
     },
     Row {
         name: "replies to admissions lost",
         target: "API to Redis",
-        fault: "replies to admissions cut, one now and then, later every one",
-        expected: "asked again under the same batch id: one entry each",
+        fault: "replies to admissions cut, first single ones, then all",
+        expected: "admission is retried under the same batch id: one entry for each batch",
         tier: Tier::Quick,
-        run: |drill| Box::pin(answers_lost(drill)),
+        run: |drill| Box::pin(replies_lost(drill)),
     },
     Row {
         name: "batch settled before its admission is retried",
         target: "API to Redis",
         fault: "the reply to an admission held until the batch is stored and settled, then cut",
-        expected: "asked again, answered as before: one entry, charged once",
+        expected: "the retry gets the first answer: one entry, charged once",
         tier: Tier::Quick,
-        run: |drill| Box::pin(settled_meanwhile(drill)),
+        run: |drill| Box::pin(settled_before_retry(drill)),
     },
 ];
 
 const ROUNDS: usize = 4;
 
-/// In each round one API dies at the point and the other one, which its clients fled from, at any moment.
+/// In each round one API dies at the failpoint. The other is killed at any moment, so that clients use the
+/// first.
 async fn killed_at(drill: Drill, points: &[&str]) -> Verdict {
     let mut rng = drill.rng(1);
     let mut system = System::start(drill, Layout::default()).await;
@@ -92,7 +93,7 @@ async fn killed_at(drill: Drill, points: &[&str]) -> Verdict {
         let failpoint = format!("{point}={earlier}*off->1*return(kill)");
         system.apis[victim].start_with(&[("FAILPOINTS", &failpoint)]).await;
         system.aim().await;
-        // Everybody is at the other one now; when that dies they come.
+        // All clients use the other API; when it dies, they use the victim.
         system.apis[other].kill().await;
         system.apis[victim].died().await;
         for api in [victim, other] {
@@ -111,10 +112,10 @@ async fn killed_at(drill: Drill, points: &[&str]) -> Verdict {
     system.finish(clients, &needs).await
 }
 
-/// Requests that are under way at each API when it is told to stop.
-const UNDER_WAY: usize = 24;
+/// Requests in progress at each API when it receives SIGTERM.
+const IN_PROGRESS: usize = 24;
 
-async fn told_to_stop(drill: Drill) -> Verdict {
+async fn terminated(drill: Drill) -> Verdict {
     let mut rng = drill.rng(1);
     let mut system = System::start(drill, Layout { proxy_api_redis: true, ..Layout::default() }).await;
     api_wire(&system).set(Weather::Delay { ms: 30, jitter_ms: 100 });
@@ -123,60 +124,60 @@ async fn told_to_stop(drill: Drill) -> Verdict {
         let api = round % 2;
         clients.acknowledge(20).await;
         let server = system.apis[api].address().await;
-        let mut under_way = Vec::new();
-        for at in 0..UNDER_WAY {
+        let mut in_progress = Vec::new();
+        for at in 0..IN_PROGRESS {
             let project = system.project(["alpha", "beta"][at % 2]);
-            under_way.push(begin(project, server, &mut rng).await);
+            in_progress.push(begin(project, server, &mut rng).await);
         }
         system.apis[api].program().terminate();
-        for (name, answered) in join_all(under_way.into_iter().map(finish)).await {
+        for (name, answered) in join_all(in_progress.into_iter().map(finish)).await {
             match answered {
                 Ok(Decision::Acknowledged) => system.note(Effect::Drained, 1),
                 unanswered => {
-                    let said = format!("{name}: accepted before SIGTERM, and then {unanswered:?}");
-                    system.violated(Invariant::TotalsAgree, said);
+                    let text = format!("{name}: in progress at SIGTERM, and then {unanswered:?}");
+                    system.violated(Invariant::TotalsAgree, text);
                 }
             }
         }
         let code = system.apis[api].program().wait_exit().await.code();
         if code != Some(0) || system.apis[api].log().contains("did not end in time") {
-            let said = format!("API {api} was told to stop and did not come to a good end: {code:?}");
-            system.violated(Invariant::Bounded, said);
+            let text = format!("API {api} did not stop gracefully after SIGTERM: {code:?}");
+            system.violated(Invariant::Bounded, text);
         }
         system.apis[api].start().await;
         system.aim().await;
     }
-    let needs = [(Effect::Acknowledged, 100), (Effect::Drained, (ROUNDS * UNDER_WAY) as u64)];
+    let needs = [(Effect::Acknowledged, 100), (Effect::Drained, (ROUNDS * IN_PROGRESS) as u64)];
     system.finish(clients, &needs).await
 }
 
-type UnderWay = (Arc<Project>, Post, Upload);
+type InProgress = (Arc<Project>, Post, Upload);
 
-/// Sends a request, or a part of it that reaches into the body.
-async fn begin(project: Arc<Project>, server: SocketAddr, rng: &mut StdRng) -> UnderWay {
+/// Sends a request, or its beginning and a part of its body.
+async fn begin(project: Arc<Project>, server: SocketAddr, rng: &mut StdRng) -> InProgress {
     let post = Post::new(&project, rng.random_range(1..10));
-    let mut upload = post.upload(server, &project).await.expect("an API that runs accepts connections");
+    let mut upload = post.upload(server, &project).await.expect("a running API accepts connections");
     let kept_back = if rng.random_bool(0.5) { 0 } else { rng.random_range(1..post.body_bytes()) };
-    upload.send(upload.left() - kept_back).await.expect("an API that runs takes a request");
+    upload.send(upload.left() - kept_back).await.expect("a running API reads a request");
     (project, post, upload)
 }
 
-/// Sends what is left of it, and hears the answer.
-async fn finish((project, mut post, mut upload): UnderWay) -> (String, Result<Decision, String>) {
+/// Sends the rest of the request and reads the answer.
+async fn finish((project, mut post, mut upload): InProgress) -> (String, Result<Decision, String>) {
     let answer = match upload.send(upload.left()).await {
         Ok(()) => upload.answer().await,
         Err(error) => Err(error),
     };
     let decision = post.note(&project, &answer);
-    let told = match answer {
+    let result = match answer {
         Ok(answer) if decision != Decision::Acknowledged => Err(answer.json().to_string()),
         Ok(_) => Ok(decision),
         Err(error) => Err(error.to_string()),
     };
-    (project.name.clone(), told)
+    (project.name.clone(), result)
 }
 
-async fn stopped(drill: Drill) -> Verdict {
+async fn paused(drill: Drill) -> Verdict {
     const POINT: &str = "api::after_admission";
     let mut rng = drill.rng(1);
     let mut system = System::start(drill, Layout::default()).await;
@@ -200,11 +201,11 @@ async fn stopped(drill: Drill) -> Verdict {
     system.finish(clients, &[(Effect::Acknowledged, 100), (Effect::Unknown, 2), (Effect::Retried, 1)]).await
 }
 
-/// Answers lost one by one, and answers lost while all are.
+/// Single replies that are lost, and consecutive ones.
 const LOST_ONE_BY_ONE: u64 = 15;
 const LOST_TOGETHER: u64 = 20;
 
-async fn answers_lost(drill: Drill) -> Verdict {
+async fn replies_lost(drill: Drill) -> Verdict {
     let mut rng = drill.rng(1);
     let mut system = System::start(drill, Layout { proxy_api_redis: true, ..Layout::default() }).await;
     let clients = system.load(Load::default());
@@ -212,11 +213,11 @@ async fn answers_lost(drill: Drill) -> Verdict {
     for _ in 0..LOST_ONE_BY_ONE {
         let trap = Trap::nth(rng.random_range(1..6), Moment::Reply(ADMISSION), Act::CutReply);
         let armed = api_wire(&system).arm(trap);
-        eventually(SOON, "an answer to be cut", async || armed.sprung()).await;
+        eventually(SOON, "a reply to be cut", async || armed.sprung()).await;
         clients.acknowledge(3).await;
     }
     let armed = api_wire(&system).arm(Trap::every(1, Moment::Reply(ADMISSION), Act::CutReply));
-    eventually(SOON, "every answer to be cut", async || armed.times() >= LOST_TOGETHER).await;
+    eventually(SOON, "every reply to be cut", async || armed.times() >= LOST_TOGETHER).await;
     api_wire(&system).heal();
     system.note(Effect::ReplyCut, LOST_ONE_BY_ONE + armed.times());
     clients.acknowledge(30).await;
@@ -230,27 +231,28 @@ async fn answers_lost(drill: Drill) -> Verdict {
     system.finish(clients, &needs).await
 }
 
-async fn settled_meanwhile(drill: Drill) -> Verdict {
+async fn settled_before_retry(drill: Drill) -> Verdict {
     let mut rng = drill.rng(1);
     let mut system = System::start(drill, Layout { proxy_api_redis: true, ..Layout::default() }).await;
     let database = system.postgres.connect().await;
     for round in 0..10 {
         let project = system.project(["alpha", "limited", "beta"][round % 3]);
         let api = system.apis[round % 2].address().await;
-        // The cut of the round before has left it in doubt about the stream, until it has looked.
+        // After the cut of the last round, the API checks the stream before it accepts batches.
         system.wait_until_ready(round % 2).await;
         let before = ledger_entries(&database).await;
         let armed = api_wire(&system).arm(Trap::first(Moment::Reply(ADMISSION), Act::Hold));
-        // Without a key, so that only the API itself can ask for the same batch again.
+        // Without an idempotency key, only the API itself can retry the batch.
         let mut post = Post::once(&project, rng.random_range(5..20));
         let posting = tokio::spawn(async move { post.send(&mut HttpClient::new(api), &project).await });
-        eventually(SOON, "the answer to be held", async || armed.sprung()).await;
+        eventually(SOON, "the reply to be held", async || armed.sprung()).await;
         eventually(SOON, "the batch to be stored and settled", async || {
             ledger_entries(&database).await > before && system.entries().await == 0
         })
         .await;
         api_wire(&system).cut_held();
-        // On a machine so busy that the API had lost its patience it is unknown, and nothing was shown.
+        // On a busy machine the API may time out before. Then the outcome is unknown and the round proves
+        // nothing.
         if posting.await.expect("a post does not panic") == Decision::Acknowledged {
             system.note(Effect::ReplyCut, 1);
         }

@@ -1,4 +1,4 @@
-//! Clients go away in the middle of a request, or are slow.
+//! Clients disconnect in the middle of a request, or are slow.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,72 +19,72 @@ use crate::{Drill, Effect, Layout, System, Verdict};
 pub(super) const ROWS: &[Row] = &[Row {
     name: "clients disconnect mid-request",
     target: "client to API",
-    fault: "requests broken off in the head, in the body and behind it; bodies that come drop by drop",
-    expected: "no part of a batch is stored; nothing is charged without an entry",
+    fault: "requests aborted in the head, in the body and after it; bodies sent in small pieces",
+    expected: "no part of an aborted batch is stored; nothing is charged without an entry",
     tier: Tier::Quick,
-    run: |drill| Box::pin(client_gone(drill)),
+    run: |drill| Box::pin(clients_disconnect(drill)),
 }];
 
-/// How a client misbehaves.
+/// What a client does wrong.
 #[derive(Clone, Copy, Debug)]
-enum Manner {
-    /// Closes its connection in the middle.
+enum Misbehavior {
+    /// Closes the connection.
     Closes,
-    /// Resets it in the middle.
+    /// Resets the connection.
     Resets,
-    /// Says in the middle that no more will come, and listens.
-    BreaksOff,
-    /// Falls silent in the middle, and listens.
+    /// Closes its half of the connection and reads.
+    ClosesHalf,
+    /// Sends nothing more and reads.
     FallsSilent,
-    /// Sends all in pieces, and listens.
-    Dawdles,
-    /// Sends all, and closes without listening; asks again later.
-    DoesNotListen,
+    /// Sends everything in small pieces and reads.
+    IsSlow,
+    /// Sends everything, closes without reading, and repeats the request later.
+    DoesNotRead,
 }
 
-const MANNERS: &[Manner] = &[
-    Manner::Closes,
-    Manner::Resets,
-    Manner::BreaksOff,
-    Manner::FallsSilent,
-    Manner::Dawdles,
-    Manner::DoesNotListen,
+const MISBEHAVIORS: &[Misbehavior] = &[
+    Misbehavior::Closes,
+    Misbehavior::Resets,
+    Misbehavior::ClosesHalf,
+    Misbehavior::FallsSilent,
+    Misbehavior::IsSlow,
+    Misbehavior::DoesNotRead,
 ];
 const ROUNDS: usize = 4;
-/// Clients that misbehave at once.
-const AT_ONCE: usize = 60;
-/// In so many pieces a body dawdles in, with a pause behind each.
+/// Clients that misbehave at the same time.
+const CONCURRENT: usize = 60;
+/// Pieces of a slow body, with a pause after each.
 const PIECES: usize = 8;
 const PIECE_PAUSE: Duration = Duration::from_millis(20);
-/// So long an API waits for a client that is silent.
-const PATIENCE_MS: &str = "1000";
+/// How long an API waits for a silent client.
+const TIMEOUT_MS: &str = "1000";
 
-async fn client_gone(drill: Drill) -> Verdict {
+async fn clients_disconnect(drill: Drill) -> Verdict {
     let mut rng = drill.rng(1);
     let layout = Layout {
         proxy_api_redis: true,
-        api: &[("HEADER_TIMEOUT_MS", PATIENCE_MS), ("BODY_TIMEOUT_MS", PATIENCE_MS)],
+        api: &[("HEADER_TIMEOUT_MS", TIMEOUT_MS), ("BODY_TIMEOUT_MS", TIMEOUT_MS)],
         ..Layout::default()
     };
     let mut system = System::start(drill, layout).await;
-    // Slow enough for a client to be gone while its batch is admitted.
+    // Slow enough that clients disconnect during admission.
     let wire = system.wire_api_redis.as_ref().expect("the layout has a proxy there");
     wire.set(Weather::Delay { ms: 5, jitter_ms: 20 });
     let clients = system.load(Load { clients: 2, ..Load::default() });
     clients.acknowledge(20).await;
     for _ in 0..ROUNDS {
         let mut misbehaving = Vec::new();
-        for at in 0..AT_ONCE {
+        for at in 0..CONCURRENT {
             let project = Arc::clone(&system.projects[at % 3].0);
             let server = system.apis[at / 3 % 2].address().await;
-            let manner = *MANNERS.choose(&mut rng).expect("there are some");
-            misbehaving.push(misbehave(manner, project, server, rng.next_u64()));
+            let misbehavior = *MISBEHAVIORS.choose(&mut rng).expect("the list is not empty");
+            misbehaving.push(misbehave(misbehavior, project, server, rng.next_u64()));
         }
         join_all(misbehaving).await;
     }
     let needs = [
         (Effect::Acknowledged, 100),
-        (Effect::BrokenOff, 50),
+        (Effect::Aborted, 50),
         (Effect::Unknown, 20),
         (Effect::Retried, 10),
         (Effect::RateLimited, 1),
@@ -92,49 +92,49 @@ async fn client_gone(drill: Drill) -> Verdict {
     system.finish(clients, &needs).await
 }
 
-async fn misbehave(manner: Manner, project: Arc<Project>, server: SocketAddr, seed: u64) {
+async fn misbehave(misbehavior: Misbehavior, project: Arc<Project>, server: SocketAddr, seed: u64) {
     let mut post = Post::new(&project, seed % 10 + 1);
-    let mut upload = post.upload(server, &project).await.expect("an API that runs accepts connections");
-    let part = place_in(&upload, seed);
-    // It fails where the API has refused before it has read everything, and closed.
-    let sent = match manner {
-        Manner::Dawdles => dawdle(&mut upload).await,
-        Manner::DoesNotListen => upload.send(upload.left()).await,
+    let mut upload = post.upload(server, &project).await.expect("a running API accepts connections");
+    let part = position_in(&upload, seed);
+    // Sending fails when the API has refused the request and closed the connection.
+    let sent = match misbehavior {
+        Misbehavior::IsSlow => send_slowly(&mut upload).await,
+        Misbehavior::DoesNotRead => upload.send(upload.left()).await,
         _ => upload.send(part).await,
     };
-    match manner {
-        Manner::Dawdles => {
+    match misbehavior {
+        Misbehavior::IsSlow => {
             let answer = if let Err(error) = sent { Err(error) } else { upload.answer().await };
             post.note(&project, &answer);
         }
-        Manner::DoesNotListen => {
+        Misbehavior::DoesNotRead => {
             drop(upload);
             post.note_unanswered(&project);
             let mut http = HttpClient::new(server);
             let decided = async || post.send(&mut http, &project).await != Decision::Unknown;
             eventually(SOON, "a batch to be decided", decided).await;
         }
-        Manner::Closes | Manner::Resets | Manner::BreaksOff | Manner::FallsSilent => {
+        Misbehavior::Closes | Misbehavior::Resets | Misbehavior::ClosesHalf | Misbehavior::FallsSilent => {
             post.note_broken_off(&project);
-            break_off(manner, upload).await;
+            break_off(misbehavior, upload).await;
         }
     }
 }
 
-/// What comes back is not looked at: it cannot be about a batch, and it does not come where the API was faster.
-async fn break_off(manner: Manner, mut upload: Upload) {
-    match manner {
-        Manner::Resets => drop(upload.reset()),
-        Manner::BreaksOff => {
+/// Ignores the answer: it cannot acknowledge a batch, and it may not arrive.
+async fn break_off(misbehavior: Misbehavior, mut upload: Upload) {
+    match misbehavior {
+        Misbehavior::Resets => drop(upload.reset()),
+        Misbehavior::ClosesHalf => {
             drop(upload.break_off().await);
             drop(upload.answer().await);
         }
-        Manner::FallsSilent => drop(upload.answer().await),
+        Misbehavior::FallsSilent => drop(upload.answer().await),
         _ => drop(upload),
     }
 }
 
-async fn dawdle(upload: &mut Upload) -> Result<(), NoAnswer> {
+async fn send_slowly(upload: &mut Upload) -> Result<(), NoAnswer> {
     let piece = upload.left().div_ceil(PIECES);
     while upload.left() > 0 {
         upload.send(piece).await?;
@@ -143,8 +143,8 @@ async fn dawdle(upload: &mut Upload) -> Result<(), NoAnswer> {
     Ok(())
 }
 
-/// A place behind the first byte and before the last one.
-fn place_in(upload: &Upload, seed: u64) -> usize {
-    let places = u64::try_from(upload.left() - 1).expect("a request is small");
-    usize::try_from(1 + seed % places).expect("a request is small")
+/// A position after the first byte and before the last one.
+fn position_in(upload: &Upload, seed: u64) -> usize {
+    let positions = u64::try_from(upload.left() - 1).expect("a request is small");
+    usize::try_from(1 + seed % positions).expect("a request is small")
 }

@@ -1,4 +1,4 @@
-//! Clocks that jump, and clocks that are wrong.
+//! Clocks that jump or are wrong.
 
 use std::time::{Duration, Instant};
 
@@ -12,33 +12,33 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "redis clock jumps",
         target: "redis",
-        fault: "its clock an hour back, right again, and forward three times by an hour, under load",
-        expected: "rates and quotas are never exceeded, receive times never go back, entries taken over are stored once",
+        fault: "its clock an hour back, correct, and then forward three times by an hour, under load",
+        expected: "rates and quotas are not exceeded, receive times do not decrease, entries taken over are stored once",
         tier: Tier::Quick,
         run: |drill| Box::pin(clock_jumps(drill)),
     },
     Row {
         name: "redis wiped and its clock set back",
         target: "redis",
-        fault: "an empty folder, and a clock that begins once more where the first life began: entry ids repeat",
-        expected: "an entry is known by its batch, not by its id: everything is stored",
+        fault: "an empty folder, and the clock back at the beginning of the drill: entry ids repeat",
+        expected: "entries are told apart by batch, not by id: everything is stored",
         tier: Tier::Quick,
-        run: |drill| Box::pin(same_time_again(drill)),
+        run: |drill| Box::pin(wiped_and_set_back(drill)),
     },
     Row {
         name: "program clocks wrong by a day",
         target: "api, worker",
         fault: "one API and one worker a day ahead, the others a day behind",
-        expected: "receive times, billing hours and rates are those of Redis's clock",
+        expected: "receive times, billing hours and rates follow the clock of Redis",
         tier: Tier::Quick,
         run: |drill| Box::pin(programs_wrong_by_a_day(drill)),
     },
 ];
 
-/// A rate that clients reach on any machine.
+/// A rate that clients exceed on any machine.
 const LIMITED: PlanLimits = PlanLimits { requests_per_minute: 600, burst: 5, events_per_month: Some(1_000) };
-/// For workers that always hold something written and not settled, which a jump of the clock makes look abandoned. By the
-/// clock that does not jump it never is.
+/// Makes workers hold entries that are written and not settled. After a jump of the clock these look
+/// abandoned.
 const SLOW_TO_SETTLE: &[(&str, &str)] = &[("FAILPOINTS", "store::after_commit=30%sleep(200)")];
 const HOUR_S: i64 = 3_600;
 const DAY_S: i64 = 24 * HOUR_S;
@@ -48,7 +48,7 @@ async fn clock_jumps(drill: Drill) -> Verdict {
     let system = start_on(&shim, drill, SLOW_TO_SETTLE).await;
     let clients = system.load(Load::default());
     clients.acknowledge(50).await;
-    // While the clock is behind, the stream's stands still: it goes on where it was.
+    // While the clock of Redis is behind, the clock of the stream does not move.
     for hours in [-1, 0, 1, 2, 3] {
         shim.set_clock_ahead(hours * HOUR_S);
         clients.acknowledge(60).await;
@@ -66,20 +66,20 @@ async fn clock_jumps(drill: Drill) -> Verdict {
         .await
 }
 
-/// Both lives have entries in most milliseconds of the same few seconds.
-async fn same_time_again(drill: Drill) -> Verdict {
+/// Before and after the wipe, most milliseconds of the same few seconds have entries.
+async fn wiped_and_set_back(drill: Drill) -> Verdict {
     let shim = Shim::create();
     let mut system = start_on(&shim, drill, &[]).await;
     system.expect_rebuild();
     let busy = Load { clients: 5, pause: Duration::ZERO, ..Load::default() };
     let clients = system.load(busy);
     clients.acknowledge(20).await;
-    let began = Instant::now();
+    let start = Instant::now();
     clients.acknowledge(400).await;
     system.come_to_rest(clients).await;
 
-    let lived = i64::try_from(began.elapsed().as_secs()).expect("drills are short");
-    shim.set_clock_ahead(-lived);
+    let elapsed = i64::try_from(start.elapsed().as_secs()).expect("drills are short");
+    shim.set_clock_ahead(-elapsed);
     system.redis.wipe_and_restart().await;
     let clients = system.load(busy);
     clients.acknowledge(400).await;
@@ -90,7 +90,7 @@ async fn same_time_again(drill: Drill) -> Verdict {
         .await
 }
 
-/// Entries in the ledger that have the id of another one.
+/// Number of entries in the ledger with the id of another one.
 async fn repeated_ids(system: &System) -> u64 {
     let repeated = "SELECT coalesce(sum(times - 1), 0)::bigint
                       FROM (SELECT count(*) AS times FROM batches GROUP BY received_at, entry_seq) b";
@@ -115,22 +115,22 @@ async fn programs_wrong_by_a_day(drill: Drill) -> Verdict {
     system.aim().await;
     let clients = system.load(Load::default());
     clients.acknowledge(300).await;
-    look_for_other_days(&mut system).await;
+    check_times(&mut system).await;
     system.finish(clients, &[(Effect::Acknowledged, 300), (Effect::RateLimited, 1)]).await
 }
 
-/// Everything of this drill was received within the last hour and is billed in that hour or the one before.
-async fn look_for_other_days(system: &mut System) {
-    let strangers = "SELECT (SELECT count(*) FROM batches
+/// All events of the drill were received within the last hour and are billed in this hour or the last one.
+async fn check_times(system: &mut System) {
+    let misdated = "SELECT (SELECT count(*) FROM batches
                               WHERE received_at NOT BETWEEN now() - interval '1 hour' AND now() + interval '1 minute'),
                             (SELECT count(*) FROM usage_hourly
                               WHERE hour NOT BETWEEN now() - interval '2 hours' AND now() + interval '1 minute')";
     let database = system.postgres.connect().await;
-    let row = database.query_one(strangers, &[]).await.expect("PostgreSQL answers the oracle");
+    let row = database.query_one(misdated, &[]).await.expect("PostgreSQL answers the oracle");
     let (entries, hours): (i64, i64) = (row.get(0), row.get(1));
     if entries > 0 || hours > 0 {
-        let said = format!("{entries} entries and {hours} billing hours are of another time than Redis's");
-        system.violated(Invariant::TotalsAgree, said);
+        let text = format!("{entries} entries and {hours} billing hours do not follow the clock of Redis");
+        system.violated(Invariant::TotalsAgree, text);
     }
 }
 

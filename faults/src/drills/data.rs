@@ -1,7 +1,6 @@
-//! What must never reach the tables: refused at the door, and put into the stream by hand behind the door's back.
+//! Data that must never reach the tables: refused by the API, or written directly into the stream.
 //!
-//! There is one version of entries so far; an entry of another version is one of the damaged ones here, and drills of
-//! two versions side by side have nothing to run yet.
+//! There is only one version of entries. An entry of another version is one of the damaged entries.
 
 use std::sync::Arc;
 
@@ -24,41 +23,41 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "hostile events posted",
         target: "API",
-        fault: "surrogates, numbers without end, 10,000 levels, bad UTF-8, days that are none, among good events",
-        expected: "4xx for the batch or for the event; whatever is answered 202 is stored",
+        fault: "lone surrogates, huge numbers, 10,000 levels of nesting, bad UTF-8 and impossible dates, among valid events",
+        expected: "4xx for the batch or for the event; every event answered 202 is stored",
         tier: Tier::Quick,
-        run: |drill| Box::pin(poison_at_the_door(drill)),
+        run: |drill| Box::pin(hostile_events_posted(drill)),
     },
     Row {
         name: "poison in the stream",
         target: "worker",
-        fault: "entries put into the stream by hand with rows that PostgreSQL refuses; killed at the first dead letter",
-        expected: "each poisonous row dead-lettered once, its neighbours stored",
+        fault: "entries with rows that PostgreSQL refuses, written directly into the stream; SIGKILL at the first dead letter",
+        expected: "each refused row is dead-lettered once, the rows around it are stored",
         tier: Tier::Quick,
         run: |drill| Box::pin(poison_in_the_stream(drill)),
     },
     Row {
         name: "damaged entries in the stream",
         target: "worker",
-        fault: "entries of another version, torn, flipped, lying about their size, without fields, with rows of nobody",
-        expected: "each dead-lettered whole, once; no worker falls over; the entries around them are stored",
+        fault: "entries of another version, truncated, with flipped bits, wrong sizes, missing fields or no project",
+        expected: "each is dead-lettered as a whole, once; no worker ends; the entries around them are stored",
         tier: Tier::Quick,
         run: |drill| Box::pin(damaged_entries(drill)),
     },
     Row {
         name: "panics in the only worker",
         target: "worker",
-        fault: "ten panics after reading and four after COMMIT, in a worker that nobody restarts",
-        expected: "the lane goes on under its name with what it held; nothing is convicted",
+        fault: "ten panics after reading and four after COMMIT, in a worker that is not restarted",
+        expected: "the lane continues under its name with its pending entries; nothing is dead-lettered",
         tier: Tier::Quick,
         run: |drill| Box::pin(panics(drill)),
     },
 ];
 
-/// Entries with poison of each drill.
+/// Entries with bad data in each drill.
 const ENTRIES: usize = 60;
 
-async fn poison_at_the_door(drill: Drill) -> Verdict {
+async fn hostile_events_posted(drill: Drill) -> Verdict {
     let mut rng = drill.rng(28);
     let mut system = System::start(drill, Layout::default()).await;
     let clients = system.load(Load::default());
@@ -71,7 +70,7 @@ async fn poison_at_the_door(drill: Drill) -> Verdict {
         let numbers = project.history.take_numbers(rng.random_range(0..4));
         match post_among(&mut HttpClient::new(api), project, &numbers, poison).await {
             Ok(was_refused) => refused += u64::from(was_refused),
-            Err(said) => system.violated(Invariant::RefusedStaysOut, format!("{what}: {said}")),
+            Err(text) => system.violated(Invariant::RefusedStaysOut, format!("{what}: {text}")),
         }
     }
     clients.acknowledge(20).await;
@@ -80,8 +79,8 @@ async fn poison_at_the_door(drill: Drill) -> Verdict {
     system.finish(clients, &needs).await
 }
 
-/// Posts a hostile event between good ones. Whether it was refused, alone or with all of them; what else was answered
-/// is an error.
+/// Posts a hostile event between valid ones. Returns whether it was refused, alone or with the batch; any
+/// other answer is an error.
 async fn post_among(
     client: &mut HttpClient,
     project: &Project,
@@ -121,7 +120,7 @@ async fn post_among(
 
 async fn poison_in_the_stream(drill: Drill) -> Verdict {
     let mut rng = drill.rng(29);
-    // Cutting out so much poison is slow on a busy machine, and not to be taken for a transaction that hangs.
+    // Isolating so many bad rows is slow on a busy machine and must not be ended as a stuck transaction.
     let layout = Layout { worker: &[("TRANSACTION_AGE_MAX_MS", "60000")], ..Layout::default() };
     let mut system = System::start(drill, layout).await;
     let clients = system.load(Load::default());
@@ -145,7 +144,7 @@ async fn poison_in_the_stream(drill: Drill) -> Verdict {
     system.finish(clients, &needs).await
 }
 
-/// Puts one entry with poisonous rows among good ones into the stream. Returns how many are poisonous.
+/// Appends one entry with refused rows among valid ones to the stream. Returns the number of refused rows.
 pub(crate) async fn force_poison(system: &System, round: usize, rng: &mut StdRng) -> u64 {
     let project = &system.projects[round % 2].0;
     let poisons = poison::rows(ProjectId(project.id));
@@ -168,15 +167,15 @@ pub(crate) async fn force_poison(system: &System, round: usize, rng: &mut StdRng
 async fn damaged_entries(drill: Drill) -> Verdict {
     let mut rng = drill.rng(30);
     let mut system = System::start(drill, Layout::default()).await;
-    // Of what does not say whose it is, the books are kept under number 0, on the shard where it stood: the first.
-    let nobody = nobody(&system);
+    // Entries without a project are counted for project 0, on the shard where they were: the first.
+    let no_project = no_project(&system);
     let clients = system.load(Load::default());
     let mut dead = 0;
     for round in 0..ENTRIES {
         let project = &system.projects[round % 2].0;
         let damaged = poison::damaged_entries(ProjectId(project.id));
         let entry = &damaged[round / 2 % damaged.len()];
-        let owner = if entry.is_owned { project } else { &nobody };
+        let owner = if entry.is_owned { project } else { &no_project };
         owner.history.forced(&[], entry.dead);
         dead += entry.dead;
         let shard = if entry.is_owned { system.shard_of(project) } else { 0 };
@@ -189,19 +188,20 @@ async fn damaged_entries(drill: Drill) -> Verdict {
     for at in 0..system.workers.len() {
         let worker = &mut system.workers[at];
         if !worker.is_running() || worker.log().contains("panicked") {
-            system.violated(Invariant::PoisonSetAside, format!("worker {at} fell over"));
+            system.violated(Invariant::PoisonSetAside, format!("worker {at} ended or panicked"));
         }
     }
-    system
-        .projects
-        .push((nobody, PlanLimits { events_per_month: None, requests_per_minute: 600_000, burst: 600_000 }));
+    system.projects.push((
+        no_project,
+        PlanLimits { events_per_month: None, requests_per_minute: 600_000, burst: 600_000 },
+    ));
     clients.acknowledge(20).await;
     let needs = [(Effect::Acknowledged, 40), (Effect::DeadLettered, dead)];
     system.finish(clients, &needs).await
 }
 
 async fn panics(drill: Drill) -> Verdict {
-    // Fewer after COMMIT than it takes to convict an entry.
+    // Fewer panics after COMMIT than it takes to dead-letter an entry.
     let points = "lane::after_read=10*panic;store::after_commit=4*panic";
     let layout = Layout { workers: 1, worker: &[("FAILPOINTS", points)], ..Layout::default() };
     let mut system = System::start(drill, layout).await;
@@ -214,19 +214,19 @@ async fn panics(drill: Drill) -> Verdict {
     .await;
     system.note(Effect::Panicked, 14);
     clients.acknowledge(50).await;
-    if system.workers[0].lives() > 1 || !system.workers[0].is_running() {
+    if system.workers[0].starts() > 1 || !system.workers[0].is_running() {
         system.violated(Invariant::Quiet, "the worker ended".to_owned());
     }
     let needs = [(Effect::Acknowledged, 50), (Effect::Panicked, 14), (Effect::Redelivered, 1)];
     system.finish(clients, &needs).await
 }
 
-fn nobody(system: &System) -> Arc<Project> {
+fn no_project(system: &System) -> Arc<Project> {
     let history = History::new(EventSource::new(system.drill.seed, 0));
-    Arc::new(Project { id: 0, name: "nobody".to_owned(), key: String::new(), history })
+    Arc::new(Project { id: 0, name: "none".to_owned(), key: String::new(), history })
 }
 
-/// Until so many events are dead letters; one that never gets there is found by the judgement.
+/// Waits until this many events are dead letters.
 async fn wait_for_letters(system: &System, dead: u64) {
     let database = system.postgres.connect().await;
     let sum = "SELECT coalesce(sum(event_count), 0)::bigint FROM dead_letters";

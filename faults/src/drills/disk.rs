@@ -1,4 +1,4 @@
-//! The disk of PostgreSQL is full: that of its tables alone, then that of everything.
+//! The disk of PostgreSQL is full: first that of its tables, then that of everything.
 
 use std::fs::File;
 use std::io::Write;
@@ -16,27 +16,27 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "disk of the events full",
         target: "PostgreSQL",
-        fault: "the tablespace of events has no room, then has",
-        expected: "writers wait; nothing is dead-lettered; it drains alone",
+        fault: "the tablespace of events is full, then has room again",
+        expected: "writers wait; nothing is dead-lettered; the stream drains by itself",
         tier: Tier::Nightly,
         run: |drill| Box::pin(tables_full(drill)),
     },
     Row {
         name: "disk of postgres full",
         target: "PostgreSQL",
-        fault: "no room for the log of transactions: the server dies; then room, and a restart",
-        expected: "requests are answered meanwhile; nothing is dead-lettered; exact",
+        fault: "no room for the write-ahead log: the server dies; then room, and a restart",
+        expected: "requests are answered meanwhile; nothing is dead-lettered; all totals are exact",
         tier: Tier::Nightly,
         run: |drill| Box::pin(everything_full(drill)),
     },
 ];
 
 const MIB: usize = 1 << 20;
-/// What a server begins with, and as much again.
+/// Twice the size of a new server.
 const DISK_BYTES: u64 = 192 << 20;
-/// For tables alone.
+/// The size of the tablespace.
 const TABLES_BYTES: u64 = 48 << 20;
-/// What stands in the server's log when a write found the disk full.
+/// The line in the log of the server when the disk is full.
 const FULL: &str = "No space left on device";
 
 async fn tables_full(drill: Drill) -> Verdict {
@@ -67,7 +67,7 @@ async fn tables_full(drill: Drill) -> Verdict {
     system.note(Effect::DiskFull, full);
     let needs = [(Effect::Acknowledged, 150), (Effect::DiskFull, 8), (Effect::WriteFailed, 16)];
     let verdict = system.finish(clients, &needs).await;
-    // It must not go before the server that uses it.
+    // The disk must exist longer than the server that uses it.
     drop(disk);
     verdict
 }
@@ -84,7 +84,7 @@ async fn everything_full(drill: Drill) -> Verdict {
     let clients = system.load(Load::default());
     clients.acknowledge(50).await;
     fill(&path);
-    use_up_the_log(&system).await;
+    fill_the_log(&system).await;
     for worker in &mut system.workers {
         let failed = worker.metric(metric::WRITE_FAILURES).await;
         worker.reaches(metric::WRITE_FAILURES, failed + 4.0).await;
@@ -101,23 +101,23 @@ async fn everything_full(drill: Drill) -> Verdict {
     verdict
 }
 
-/// Writes to the server's log of transactions until there is no room for it, which no server survives.
-async fn use_up_the_log(system: &System) {
+/// Fills the write-ahead log until the server ends.
+async fn fill_the_log(system: &System) {
     let database = system.postgres.connect().await;
     let message = "SELECT pg_logical_emit_message(false, 'drill', repeat('x', 4000000))";
     let mut written = 0;
     while database.batch_execute(message).await.is_ok() {
         written += 4_000_000;
-        assert!(written < DISK_BYTES, "a log that is larger than its disk");
+        assert!(written < DISK_BYTES, "the log is larger than its disk");
     }
-    eventually(SOON, "the server to give up", async || database.is_closed()).await;
+    eventually(SOON, "the server to end", async || database.is_closed()).await;
 }
 
-/// Leaves no room on a disk.
+/// Fills a disk.
 pub(super) fn fill(disk: &Path) {
-    let mut ballast = File::create(disk.join(BALLAST)).expect("there is room for a name");
+    let mut ballast = File::create(disk.join(BALLAST)).expect("a file can be created");
     let mut piece = vec![0_u8; MIB];
-    // Ever smaller pieces, until not even a page fits.
+    // Smaller pieces at the end, until not even a page fits.
     while !piece.is_empty() {
         if ballast.write_all(&piece).is_err() {
             piece.truncate(if piece.len() > 4_096 { 4_096 } else { 0 });
@@ -125,9 +125,9 @@ pub(super) fn fill(disk: &Path) {
     }
 }
 
-/// Gives it back.
+/// Ends [`fill`].
 pub(super) fn make_room(disk: &Path) {
-    std::fs::remove_file(disk.join(BALLAST)).expect("it was made before");
+    std::fs::remove_file(disk.join(BALLAST)).expect("the file exists");
 }
 
 const BALLAST: &str = "ballast";

@@ -1,4 +1,4 @@
-//! More than there is room for: in the backlog, in a plan, in a process.
+//! More load than the backlog, a plan or a process allows.
 
 use futures_util::future::join_all;
 use testkit::chaos::{Act, Call, Moment, Trap, Weather};
@@ -15,7 +15,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "backlog full",
         target: "load",
-        fault: "workers on a wire of 20 kB/s, later on none, under more load than they can store",
+        fault: "workers with 20 kB/s to PostgreSQL, later 0, under more load than they can store",
         expected: "503 backlog_full with Retry-After; the stream stays below its limit and drains by itself",
         tier: Tier::Quick,
         run: |drill| Box::pin(backlog_full(drill)),
@@ -23,8 +23,8 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "plan exact on four apis",
         target: "limits",
-        fault: "16 clients of one project on four APIs far from Redis, over rate and quota; answers lost",
-        expected: "rate and quota used to the last request and event, and not exceeded by one",
+        fault: "16 clients of one project on four APIs with a slow connection to Redis, over rate and quota; replies lost",
+        expected: "rate and quota are used up exactly and not exceeded",
         tier: Tier::Quick,
         run: |drill| Box::pin(plan_exact(drill)),
     },
@@ -32,15 +32,15 @@ pub(super) const ROWS: &[Row] = &[
         name: "out of file descriptors",
         target: "API",
         fault: "64 open files allowed, 120 idle connections",
-        expected: "who is connected is served; who is not waits; all are when the others have gone",
+        expected: "connected clients are served; new clients wait until the idle ones disconnect",
         tier: Tier::Nightly,
         run: |drill| Box::pin(out_of_files(drill)),
     },
     Row {
         name: "out of memory for bodies",
         target: "API",
-        fault: "40 bodies of half a megabyte at once, with room for a few",
-        expected: "503 overloaded for the others; the process lives; all pass in the end",
+        fault: "40 concurrent bodies of half a megabyte, with memory for a few",
+        expected: "503 overloaded for the others; the process survives; all are accepted in the end",
         tier: Tier::Nightly,
         run: |drill| Box::pin(out_of_memory(drill)),
     },
@@ -54,7 +54,7 @@ async fn backlog_full(drill: Drill) -> Verdict {
     let layout = Layout {
         proxy_worker_postgres: true,
         api: &[("BACKLOG_EVENTS_MAX", &limit)],
-        // A slow transaction is no zombie here.
+        // A slow transaction must not be ended as stuck.
         worker: &[("TRANSACTION_AGE_MAX_MS", "60000")],
         ..Layout::default()
     };
@@ -65,15 +65,15 @@ async fn backlog_full(drill: Drill) -> Verdict {
     let mut refused = 0;
     while refused < 10 {
         refused += u64::from(is_refused_as_promised(&mut system).await);
-        look_at_backlog(&mut system).await;
+        check_backlog(&mut system).await;
     }
     clients.acknowledge(30).await;
-    look_at_backlog(&mut system).await;
+    check_backlog(&mut system).await;
 
-    // With nothing stored the backlog stands still at its limit, and the meter must say what is there.
+    // While nothing is stored, the backlog stays at its limit and the metric must match it.
     set_worker_wire(&system, Weather::Throttle { bytes_per_s: 0 });
     for worker in 0..system.workers.len() {
-        eventually(SOON, "the meter of the backlog to be right", async || {
+        eventually(SOON, "the metric of the backlog to be correct", async || {
             let (entries, metered) =
                 (system.entries().await, system.workers[worker].metric("millrace_backlog_entries").await);
             if entries > 0 && metered == entries as f64 {
@@ -93,14 +93,14 @@ fn set_worker_wire(system: &System, weather: Weather) {
     system.wire_worker_postgres.as_ref().expect("the layout has a proxy there").set(weather);
 }
 
-/// Posts a batch that perhaps does not fit, by hand. Whether it did not; and then the answer has to say when to come
-/// again.
+/// Posts a batch that may not fit into the backlog. Returns whether it was refused, and checks that the
+/// answer then has a `Retry-After`.
 async fn is_refused_as_promised(system: &mut System) -> bool {
     let project = system.project("alpha");
     let api = system.addresses().await[0];
     let mut post = Post::new(&project, 20);
-    let mut upload = post.upload(api, &project).await.expect("an API that runs accepts connections");
-    upload.send(upload.left()).await.expect("an API that runs takes a request");
+    let mut upload = post.upload(api, &project).await.expect("a running API accepts connections");
+    upload.send(upload.left()).await.expect("a running API reads a request");
     let answer = upload.answer().await;
     if post.note(&project, &answer) == Decision::Acknowledged {
         return false;
@@ -117,14 +117,14 @@ async fn is_refused_as_promised(system: &mut System) -> bool {
     if (answer.status, code.as_str()) != (503, Some("backlog_full"))
         || after_s.is_none_or(|seconds| seconds == 0)
     {
-        let said =
+        let text =
             format!("a batch beyond the backlog was answered {} {code}, after {after_s:?}", answer.status);
-        system.violated(Invariant::TotalsAgree, said);
+        system.violated(Invariant::TotalsAgree, text);
     }
     true
 }
 
-async fn look_at_backlog(system: &mut System) {
+async fn check_backlog(system: &mut System) {
     let mut redis = system.redis.connect().await;
     for shard in 0..2 {
         let events: Option<u64> = redis::cmd("HGET")
@@ -139,20 +139,20 @@ async fn look_at_backlog(system: &mut System) {
             .await
             .expect("Redis answers a drill");
         if length > BACKLOG_EVENTS_MAX || events.is_some_and(|events| events > BACKLOG_EVENTS_MAX) {
-            let said =
+            let text =
                 format!("shard {shard}: {length} entries, {events:?} events, {BACKLOG_EVENTS_MAX} allowed");
-            system.violated(Invariant::Bounded, said);
+            system.violated(Invariant::Bounded, text);
         }
     }
 }
 
 async fn plan_exact(drill: Drill) -> Verdict {
-    // Whoever is over the rate is told to come again in a second, and then all of them come at once.
+    // All clients over the rate retry after a second, at the same moment.
     let limited = PlanLimits { requests_per_minute: 1_200, burst: 12, events_per_month: Some(1_500) };
     let layout = Layout { apis: 4, limited, proxy_api_redis: true, ..Layout::default() };
     let mut system = System::start(drill, layout).await;
     let wire = system.wire_api_redis.as_ref().expect("the layout has a proxy there");
-    // So far away that whoever looks first and admits afterwards is late.
+    // Slow enough that limits checked before the admission are out of date.
     wire.set(Weather::Delay { ms: 20, jitter_ms: 5 });
     let lost = wire.arm(Trap::every(40, Moment::Reply(Call::named("EVALSHA")), Act::CutReply));
     let clients = system.load_of("limited", Load { clients: 16, ..Load::default() });
@@ -171,7 +171,7 @@ async fn plan_exact(drill: Drill) -> Verdict {
     system.finish(clients, &needs).await
 }
 
-/// Files an API may have open in the drill, and clients that hold a connection and ask for nothing.
+/// Open files that an API may have, and clients that keep an idle connection.
 const OPEN_FILES: u64 = 64;
 const IDLE_CLIENTS: usize = 120;
 
@@ -197,18 +197,18 @@ async fn out_of_files(drill: Drill) -> Verdict {
         .await;
         system.note(Effect::Shed, 1);
     }
-    stayed_alive(&mut system);
+    check_survival(&mut system);
     system.finish(clients, &[(Effect::Acknowledged, 150), (Effect::Shed, 3)]).await
 }
 
-/// Bodies at once, and the events that make each of them large.
+/// Concurrent bodies, and the events in each.
 const LARGE_BODIES: usize = 40;
 const LARGE_BODY_EVENTS: u64 = 1_000;
-/// What an API may have of the machine's addresses in the drill.
+/// Address space of the API.
 const ADDRESS_SPACE_BYTES: u64 = 1 << 30;
 
 async fn out_of_memory(drill: Drill) -> Verdict {
-    // Room for the largest body there may be, and no more.
+    // Room for the largest allowed body, and no more.
     let api = [("BODY_DECODED_BYTES_MAX", "4194304"), ("BODIES_IN_FLIGHT_BYTES_MAX", "8388608")];
     let mut system = System::start(drill, Layout { api: &api, ..Layout::default() }).await;
     system.apis[0].kill().await;
@@ -223,30 +223,34 @@ async fn out_of_memory(drill: Drill) -> Verdict {
         let mut uploads = Vec::new();
         for _ in 0..LARGE_BODIES {
             let post = Post::new(&project, LARGE_BODY_EVENTS);
-            let upload = post.upload(server, &project).await.expect("an API that runs accepts connections");
+            let upload = post.upload(server, &project).await.expect("a running API accepts connections");
             uploads.push((post, upload));
         }
-        // All of them, but for the last byte of each, so that none makes room for another.
+        // Everything except the last byte of each, so that no body frees memory for another.
         let begun = uploads.iter_mut().map(|(_, upload)| upload.send(upload.left() - 1));
-        join_all(begun).await.into_iter().for_each(|sent| sent.expect("a refused body is read to its end"));
+        join_all(begun)
+            .await
+            .into_iter()
+            .for_each(|sent| sent.expect("the API reads refused bodies to the end"));
         for (mut post, mut upload) in uploads {
-            upload.send(1).await.expect("a refused body is read to its end");
+            upload.send(1).await.expect("the API reads refused bodies to the end");
             if post.note(&project, &upload.answer().await) == Decision::Acknowledged {
                 continue;
             }
             let mut http = HttpClient::new(server);
             let decided = async || post.send(&mut http, &project).await == Decision::Acknowledged;
-            eventually(SOON, "a large body to be taken alone", decided).await;
+            eventually(SOON, "a large body to be accepted", decided).await;
         }
     }
-    stayed_alive(&mut system);
+    check_survival(&mut system);
     system.finish(clients, &[(Effect::Acknowledged, 100 + LARGE_BODIES as u64), (Effect::Shed, 10)]).await
 }
 
-/// The API that is short of something, the first one, was started twice by the drill and never ended by itself.
-fn stayed_alive(system: &mut System) {
-    let lives = system.apis[0].lives();
-    if lives != 2 || !system.apis[0].is_running() {
-        system.violated(Invariant::Bounded, format!("the API died of want, in life {lives}"));
+/// The first API, which the drill has started twice, has never ended by itself.
+fn check_survival(system: &mut System) {
+    let starts = system.apis[0].starts();
+    if starts != 2 || !system.apis[0].is_running() {
+        system
+            .violated(Invariant::Bounded, format!("the API ended by itself; it was started {starts} times"));
     }
 }

@@ -1,5 +1,5 @@
-//! The nemesis: two or three random faults at once, again and again, for as long as one likes. The seed decides which
-//! faults come, in which order and for how long; what they hit at that moment is up to the machine.
+//! The nemesis: rounds of random faults, up to three at the same time. The seed decides which faults happen,
+//! in which order and for how long, but not what they interrupt.
 
 use std::time::{Duration, Instant};
 
@@ -21,21 +21,20 @@ const NIGHTLY: Duration = Duration::from_secs(600);
 pub(super) const ROWS: &[Row] = &[Row {
     name: NAME,
     target: "everything",
-    fault: "two or three random faults at the same time, for ten minutes or as long as asked for",
+    fault: "up to three random faults at the same time, for ten minutes or longer",
     expected: "all invariants",
     tier: Tier::Nightly,
-    run: |drill| Box::pin(torment(drill, NIGHTLY)),
+    run: |drill| Box::pin(run_for(drill, NIGHTLY)),
 }];
 
-/// Requests that must pass between two rounds of faults: the system has to be seen working, too.
-const BREATH: u64 = 20;
-/// A fault that lasts, lasts so long, in milliseconds.
+/// Requests that must be acknowledged between two rounds, to prove that the system works.
+const PAUSE_REQUESTS: u64 = 20;
+/// Duration of a round and of a lock, in milliseconds.
 const LASTING_MS: std::ops::Range<u64> = 200..3_000;
 
-/// How many faults come together, each as likely as the next.
-const AT_ONCE: [usize; 4] = [1, 2, 2, 3];
+/// Faults in a round. Each element is equally likely.
+const FAULTS_PER_ROUND: [usize; 4] = [1, 2, 2, 3];
 
-/// What can go wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fault {
     KillApi,
@@ -108,8 +107,8 @@ const FAULTS: &[Fault] = &[
     Fault::TrapCommit(Moment::CopyData),
 ];
 
-/// The row's drill.
-pub(crate) async fn torment(drill: Drill, at_least: Duration) -> Verdict {
+/// Runs rounds of faults for at least this long.
+pub(crate) async fn run_for(drill: Drill, at_least: Duration) -> Verdict {
     let mut rng = StdRng::seed_from_u64(drill.seed);
     let layout = Layout {
         proxy_api_redis: true,
@@ -121,23 +120,27 @@ pub(crate) async fn torment(drill: Drill, at_least: Duration) -> Verdict {
     let clients = system.load(Load::default());
     let started = Instant::now();
     while started.elapsed() < at_least {
-        clients.acknowledge(BREATH).await;
+        clients.acknowledge(PAUSE_REQUESTS).await;
         if rng.random_bool(0.3) {
-            // While all is well, so that it is known to be there.
+            // Without a fault, so that the entry is certainly in the stream.
             data::force_poison(&system, rng.random_range(0..64), &mut rng).await;
         }
-        let count = *AT_ONCE.choose(&mut rng).expect("it is not empty");
+        let count = *FAULTS_PER_ROUND.choose(&mut rng).expect("it is not empty");
         let chosen: Vec<Fault> = FAULTS.sample(&mut rng, count).copied().collect();
         eprintln!("[{:4} s] {chosen:?}", started.elapsed().as_secs());
         for fault in chosen {
             system.inflict(fault, &mut rng).await;
         }
         tokio::time::sleep(Duration::from_millis(rng.random_range(LASTING_MS))).await;
-        system.defuse().await;
+        system.end_failpoints().await;
         system.heal().await;
     }
-    let needs =
-        [(Effect::Acknowledged, 200), (Effect::Unknown, 1), (Effect::Redelivered, 1), (Effect::Looked, 10)];
+    let needs = [
+        (Effect::Acknowledged, 200),
+        (Effect::Unknown, 1),
+        (Effect::Redelivered, 1),
+        (Effect::UsageRead, 10),
+    ];
     system.finish(clients, &needs).await
 }
 
@@ -155,22 +158,28 @@ impl System {
             Fault::StopWorker if self.workers[worker].is_running() => self.workers[worker].program().pause(),
             Fault::TerminateApi if self.apis[api].is_running() => self.apis[api].program().terminate(),
             Fault::ApiDiesAt(point) => {
-                rig(&mut self.apis[api], &format!("{point}={nth}*off->1*return(kill)")).await
+                restart_with_failpoints(&mut self.apis[api], &format!("{point}={nth}*off->1*return(kill)"))
+                    .await
             }
             Fault::WorkerDiesAt(point) => {
-                rig(&mut self.workers[worker], &format!("{point}={nth}*off->1*return(kill)")).await;
+                restart_with_failpoints(
+                    &mut self.workers[worker],
+                    &format!("{point}={nth}*off->1*return(kill)"),
+                )
+                .await;
             }
-            // As many as a single entry could meet and not be convicted.
+            // Fewer panics than it takes to dead-letter an entry.
             Fault::WorkerPanicsAt(point) => {
-                rig(&mut self.workers[worker], &format!("{point}={nth}*off->2*panic")).await;
+                restart_with_failpoints(&mut self.workers[worker], &format!("{point}={nth}*off->2*panic"))
+                    .await;
             }
-            // They are dead or dying already.
+            // The process has ended already.
             Fault::KillApi | Fault::StopApi | Fault::TerminateApi => {}
             Fault::KillWorker | Fault::TerminateWorker | Fault::StopWorker => {}
             Fault::KillRedis => self.redis.kill().await,
             Fault::StopRedis => self.redis.pause(),
-            Fault::FlushScripts => self.tell_redis(&["SCRIPT", "FLUSH"]).await,
-            Fault::DropRedisClients => self.tell_redis(&["CLIENT", "KILL", "TYPE", "normal"]).await,
+            Fault::FlushScripts => self.command_redis(&["SCRIPT", "FLUSH"]).await,
+            Fault::DropRedisClients => self.command_redis(&["CLIENT", "KILL", "TYPE", "normal"]).await,
             Fault::KillPostgres => self.postgres.kill().await,
             Fault::RestartPostgres => self.postgres.stop_fast().await,
             Fault::StopPostgres => self.postgres.pause(),
@@ -179,15 +188,15 @@ impl System {
                 self.lock(table, Duration::from_millis(rng.random_range(LASTING_MS))).await
             }
             Fault::Weather(wire, weather) => self.wires()[wire].set(weather),
-            Fault::TrapAdmission => self.lay(0, nth, Moment::Reply(ADMISSION), rng),
-            Fault::TrapRead => self.lay(1, nth, Moment::Reply(Call::named("XREADGROUP")), rng),
-            Fault::TrapSettle => self.lay(1, nth, Moment::Reply(SETTLE), rng),
-            Fault::TrapCommit(moment) => self.lay(2, nth, moment, rng),
+            Fault::TrapAdmission => self.arm(0, nth, Moment::Reply(ADMISSION), rng),
+            Fault::TrapRead => self.arm(1, nth, Moment::Reply(Call::named("XREADGROUP")), rng),
+            Fault::TrapSettle => self.arm(1, nth, Moment::Reply(SETTLE), rng),
+            Fault::TrapCommit(moment) => self.arm(2, nth, moment, rng),
         }
     }
 
-    /// Ends the lives in which a failpoint may still be armed: it is not to spring when all is said to be well.
-    async fn defuse(&mut self) {
+    /// Ends the processes with a failpoint, which must not act after the faults have ended.
+    async fn end_failpoints(&mut self) {
         for node in self.apis.iter_mut().chain(&mut self.workers) {
             if node.is_rigged() && node.is_running() {
                 node.kill().await;
@@ -195,8 +204,8 @@ impl System {
         }
     }
 
-    /// A trap with one of the things that can be done to a connection.
-    fn lay(&self, wire: usize, nth: u64, moment: Moment, rng: &mut StdRng) {
+    /// Arms a trap with a random act.
+    fn arm(&self, wire: usize, nth: u64, moment: Moment, rng: &mut StdRng) {
         let act = *ACTS.choose(rng).expect("it is not empty");
         self.wires()[wire].arm(Trap::nth(nth, moment, act));
     }
@@ -204,14 +213,14 @@ impl System {
     /// APIs to Redis, workers to Redis, workers to PostgreSQL.
     fn wires(&self) -> [&ChaosProxy; 3] {
         [&self.wire_api_redis, &self.wire_worker_redis, &self.wire_worker_postgres]
-            .map(|wire| wire.as_ref().expect("the nemesis has proxies on these"))
+            .map(|wire| wire.as_ref().expect("the nemesis has proxies there"))
     }
 }
 
 const ACTS: [Act; 4] = [Act::Cut, Act::CutReply, Act::BlackHole, Act::Pause { ms: 700 }];
 
-/// A life in which failpoints are armed, beginning now.
-async fn rig(node: &mut Node, points: &str) {
+/// Starts a node again with failpoints.
+async fn restart_with_failpoints(node: &mut Node, points: &str) {
     if node.is_running() {
         node.kill().await;
     }

@@ -1,4 +1,4 @@
-//! What operators and upkeep do, while events are flowing; and upkeep that dies or stands still in the middle.
+//! Operations and upkeep under load, and workers that are killed or paused during upkeep.
 
 use testkit::eventually;
 use testkit::http::HttpClient;
@@ -13,40 +13,40 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "operations under load",
         target: "operations",
-        fault: "partitions made, detached and dropped, ledger pruned, schema migrated, quota raised, key revoked",
-        expected: "exact; the new quota holds to the event; the revoked key opens nothing",
+        fault: "partitions created, detached and dropped, ledger pruned, schema migrated, quota raised, key revoked",
+        expected: "all totals are exact; the new quota is exact; the revoked key is refused",
         tier: Tier::Nightly,
         run: |drill| Box::pin(operations(drill)),
     },
     Row {
         name: "worker killed making a partition",
         target: "worker",
-        fault: "SIGKILL with a partition made, rows moved into it, and the transaction open, three times",
-        expected: "rolled back, made by the next, every row kept",
+        fault: "SIGKILL after a partition is created and filled, before COMMIT, three times",
+        expected: "rolled back, created by the next upkeep, every row kept",
         tier: Tier::Nightly,
-        run: |drill| Box::pin(killed_making_a_partition(drill)),
+        run: |drill| Box::pin(killed_creating_a_partition(drill)),
     },
     Row {
         name: "worker killed retiring a partition",
         target: "worker",
         fault: "SIGKILL between detaching a partition and dropping it, three times",
-        expected: "counted and dropped by the next",
+        expected: "counted and dropped by the next upkeep",
         tier: Tier::Nightly,
         run: |drill| Box::pin(killed_retiring_a_partition(drill)),
     },
     Row {
         name: "worker paused making a partition",
         target: "worker",
-        fault: "SIGSTOP with the default partition locked, until others have drained what came meanwhile",
-        expected: "its session is ended, the lock is given back, and others write on",
+        fault: "SIGSTOP while the default partition is locked, until others have drained the stream",
+        expected: "its session is ended, the lock is released, and others continue to write",
         tier: Tier::Nightly,
-        run: |drill| Box::pin(stopped_making_a_partition(drill)),
+        run: |drill| Box::pin(paused_creating_a_partition(drill)),
     },
 ];
 
-/// Keeps all that drills post but what was received long ago, and retires the partitions of days before.
+/// Keeps the events that drills post and retires the partitions of earlier days.
 const RETENTION: [(&str, &str); 2] = [("RETENTION_DAYS", "4"), ("LEDGER_DAYS", "2")];
-/// A day in the future for which drills post events now and then.
+/// A day in the future for which drills post some events.
 const DAY: &str = "to_char(now() AT TIME ZONE 'UTC' + interval '2 days', 'YYYYMMDD')";
 
 async fn operations(drill: Drill) -> Verdict {
@@ -62,8 +62,8 @@ async fn operations(drill: Drill) -> Verdict {
     }
     eventually(SOON, "old partitions to be retired", async || partitions(&database).await < before).await;
     for _ in 0..3 {
-        unmake_a_partition(&database).await;
-        eventually(SOON, "the partition to be made again", async || is_partitioned(&database).await).await;
+        remove_a_partition(&database).await;
+        eventually(SOON, "the partition to be created again", async || is_partitioned(&database).await).await;
         system.operate(&["migrate"]).await;
         clients.acknowledge(50).await;
     }
@@ -73,18 +73,18 @@ async fn operations(drill: Drill) -> Verdict {
     system.finish(clients, &[(Effect::Acknowledged, 200), (Effect::QuotaExceeded, 1)]).await
 }
 
-async fn killed_making_a_partition(drill: Drill) -> Verdict {
+async fn killed_creating_a_partition(drill: Drill) -> Verdict {
     let mut system = System::start(drill, Layout { workers: 1, ..Layout::default() }).await;
     let clients = system.load(Load::default());
     clients.acknowledge(50).await;
     for _ in 0..3 {
         system.workers[0].kill().await;
-        unmake_a_partition(&system.postgres.connect().await).await;
+        remove_a_partition(&system.postgres.connect().await).await;
         system.workers[0].launch(&[("FAILPOINTS", "upkeep::partition_made=1*return(kill)")]);
         system.workers[0].died().await;
         system.workers[0].start().await;
         let database = system.postgres.connect().await;
-        eventually(SOON, "the partition to be made again", async || is_partitioned(&database).await).await;
+        eventually(SOON, "the partition to be created again", async || is_partitioned(&database).await).await;
         clients.acknowledge(20).await;
     }
     system.note(Effect::KilledInTransaction, 3);
@@ -103,7 +103,7 @@ async fn killed_retiring_a_partition(drill: Drill) -> Verdict {
         system.workers[0].died().await;
     }
     system.workers[0].start().await;
-    eventually(SOON, "nothing to be left half retired", async || {
+    eventually(SOON, "no partition to be half retired", async || {
         let left = "SELECT count(*) FROM retiring";
         database.query_one(left, &[]).await.expect("it can be counted").get::<_, i64>(0) == 0
     })
@@ -113,22 +113,22 @@ async fn killed_retiring_a_partition(drill: Drill) -> Verdict {
     system.finish(clients, &[(Effect::Acknowledged, 100), (Effect::Killed, 3)]).await
 }
 
-async fn stopped_making_a_partition(drill: Drill) -> Verdict {
+async fn paused_creating_a_partition(drill: Drill) -> Verdict {
     let mut system = System::start(drill, Layout::default()).await;
     let clients = system.load(Load::default());
     clients.acknowledge(50).await;
-    // Only the one to be stopped runs while the partition is missing, so that nobody else makes it.
+    // Only the worker that will be paused runs while the partition is missing, so that no other creates it.
     system.workers[0].kill().await;
     system.workers[1].kill().await;
-    unmake_a_partition(&system.postgres.connect().await).await;
+    remove_a_partition(&system.postgres.connect().await).await;
     system.workers[0].launch(&[("FAILPOINTS", "upkeep::partition_made=1*return(stop)")]);
     system.workers[0].program().wait_for_line("failpoint upkeep::partition_made: SIGSTOP").await;
     system.workers[1].start().await;
     clients.acknowledge(300).await;
-    system.what_stands_now_is_drained().await;
+    system.current_entries_are_drained().await;
     system.workers[0].program().resume();
     let database = system.postgres.connect().await;
-    eventually(SOON, "the partition to be made again", async || is_partitioned(&database).await).await;
+    eventually(SOON, "the partition to be created again", async || is_partitioned(&database).await).await;
     let needs = [(Effect::Acknowledged, 300), (Effect::WriteFailed, 1)];
     system.finish(clients, &needs).await
 }
@@ -139,18 +139,18 @@ async fn partitions(database: &Client) -> i64 {
     database.query_one(count, &[]).await.expect("partitions can be counted").get(0)
 }
 
-/// Takes away the partition of a day to come, as if upkeep had never made it: its rows go to the default partition.
-async fn unmake_a_partition(database: &Client) {
+/// Removes the partition of [`DAY`], as if upkeep had never created it. Its rows go to the default partition.
+async fn remove_a_partition(database: &Client) {
     let name: String = database
         .query_one(&format!("SELECT 'events_' || {DAY}"), &[])
         .await
-        .expect("a name can be made")
+        .expect("a name can be formatted")
         .get(0);
-    let unmake = format!(
+    let remove = format!(
         "BEGIN; ALTER TABLE events DETACH PARTITION {name}; INSERT INTO events SELECT * FROM {name};
          DROP TABLE {name}; COMMIT"
     );
-    database.batch_execute(&unmake).await.expect("a partition can be taken away");
+    database.batch_execute(&remove).await.expect("a partition can be removed");
 }
 
 async fn is_partitioned(database: &Client) -> bool {
@@ -158,7 +158,7 @@ async fn is_partitioned(database: &Client) -> bool {
     database.query_one(&is_there, &[]).await.expect("tables can be seen").get(0)
 }
 
-/// What the oracle holds the project to is raised with it.
+/// Also raises the quota that the oracle expects.
 async fn raise_the_quota(system: &mut System, database: &Client) {
     for (project, limits) in &mut system.projects {
         let Some(quota) = limits.events_per_month.as_mut().filter(|_| project.name == "limited") else {
@@ -179,14 +179,13 @@ async fn revoke_a_key(system: &mut System, database: &Client) {
     let number: i64 = database.query_one(number, &[]).await.expect("keys can be counted").get(0);
     let mut apis: Vec<_> = system.addresses().await.into_iter().map(HttpClient::new).collect();
     for api in &mut apis {
-        eventually(SOON, "the new key to open", async || status(api, &headers).await == 200).await;
+        eventually(SOON, "the new key to be accepted", async || status(api, &headers).await == 200).await;
     }
     system.operate(&["key", "revoke", &number.to_string()]).await;
     for api in &mut apis {
-        eventually(SOON, "the revoked key not to open any more", async || status(api, &headers).await == 401)
-            .await;
+        eventually(SOON, "the revoked key to be refused", async || status(api, &headers).await == 401).await;
         if status(api, &headers).await != 401 {
-            system.violated(Invariant::RefusedStaysOut, "a revoked key opens again".to_owned());
+            system.violated(Invariant::RefusedStaysOut, "a revoked key is accepted".to_owned());
         }
     }
 }

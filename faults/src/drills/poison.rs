@@ -1,5 +1,5 @@
-//! Poison by the bottle: what the API must refuse, what PostgreSQL refuses, and what is no entry at all. Nothing here has
-//! a number in its properties, so that the oracle never takes it for an event of its own.
+//! Bad data: events that the API must refuse, rows that PostgreSQL refuses, and damaged entries. None has a
+//! number in its properties, so that the oracle does not take it for one of its events.
 
 use bytes::Bytes;
 use millrace_event::entry::PackedBatch;
@@ -8,24 +8,24 @@ use millrace_event::row::{EventTime, Row};
 use testkit::oracle::{Event, EventKind};
 use uuid::Uuid;
 
-/// Where the timestamp stands in a row; the table of the row's format says so.
+/// Offset of the timestamp in a row, from the table in `shared/event/src/row.rs`.
 const TIMESTAMP_AT: usize = 18;
-/// A time that every PostgreSQL knows.
+/// A time that PostgreSQL accepts.
 const SOME_TIME_US: i64 = 1_795_000_000_000_000;
-/// More levels than PostgreSQL's stack bears.
+/// More levels of nesting than the stack of PostgreSQL allows.
 const LEVELS: usize = 100_000;
 
-/// Events that the API must refuse, as they are sent, and what is wrong with each.
+/// Events that the API must refuse, each with its defect.
 pub(super) fn hostile_events() -> Vec<(&'static str, Vec<u8>)> {
     let properties = |json: &str| format!(r#"{{"name":"hostile","properties":{{"x":{json}}}}}"#).into_bytes();
     vec![
         ("a lone surrogate", properties(r#""\ud800""#)),
         ("surrogates in the wrong order", properties(r#""\udc00\ud800""#)),
-        ("a number without end", properties("1e400000")),
-        ("a number PostgreSQL could hold and nobody reads", properties("1e131071")),
+        ("a number with a huge exponent", properties("1e400000")),
+        ("a number that only PostgreSQL can hold", properties("1e131071")),
         ("10,000 digits", properties(&"9".repeat(10_000))),
-        ("no number", properties("NaN")),
-        ("10,000 levels", properties(&(r#"{"a":"#.repeat(10_000) + "1" + &"}".repeat(10_000)))),
+        ("NaN", properties("NaN")),
+        ("10,000 levels of nesting", properties(&(r#"{"a":"#.repeat(10_000) + "1" + &"}".repeat(10_000)))),
         ("bad UTF-8", b"{\"name\":\"a\xff\xfe\"}".to_vec()),
         ("overlong UTF-8", b"{\"name\":\"\xc0\xaf\"}".to_vec()),
         ("a raw U+0000", b"{\"name\":\"a\0b\"}".to_vec()),
@@ -33,13 +33,13 @@ pub(super) fn hostile_events() -> Vec<(&'static str, Vec<u8>)> {
         ("no name", b"{}".to_vec()),
         ("an empty name", br#"{"name":""}"#.to_vec()),
         ("a name of 1 MB", format!(r#"{{"name":"{}"}}"#, "n".repeat(1 << 20)).into_bytes()),
-        ("a day that is none", br#"{"name":"a","timestamp":"2026-02-30T00:00:00Z"}"#.to_vec()),
+        ("an impossible date", br#"{"name":"a","timestamp":"2026-02-30T00:00:00Z"}"#.to_vec()),
         ("properties that are a list", br#"{"name":"a","properties":[1,2]}"#.to_vec()),
         ("no event", b"null".to_vec()),
     ]
 }
 
-/// The row of an event of the oracle's, as the API would have written it.
+/// The row of an event of the oracle, as the API writes it.
 pub(super) fn good_row(project: ProjectId, event: &Event) -> Vec<u8> {
     let (properties, context) =
         (event.properties.to_string(), event.context.as_ref().map(ToString::to_string));
@@ -51,7 +51,7 @@ pub(super) fn good_row(project: ProjectId, event: &Event) -> Vec<u8> {
     let row = Row {
         project,
         time,
-        // Of a text or of nothing, the API makes an id of its own; any will do.
+        // For other ids and without one, the API derives a UUID. Any UUID works here.
         event_id: event.uuid.unwrap_or_else(Uuid::new_v4),
         name: &event.name,
         subject: event.subject.as_deref(),
@@ -62,7 +62,7 @@ pub(super) fn good_row(project: ProjectId, event: &Event) -> Vec<u8> {
     written(&row)
 }
 
-/// Well-shaped rows that PostgreSQL refuses, each for another reason.
+/// Rows in the correct format that PostgreSQL refuses, each for another reason.
 pub(super) fn rows(project: ProjectId) -> Vec<Vec<u8>> {
     let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(LEVELS), "]".repeat(LEVELS));
     let json: [&[u8]; 8] = [
@@ -82,7 +82,7 @@ pub(super) fn rows(project: ProjectId) -> Vec<Vec<u8>> {
     rows
 }
 
-/// A row at a time given as it is on the wire.
+/// A row with this timestamp in the format of PostgreSQL.
 fn at_time(project: ProjectId, wire: i64) -> Vec<u8> {
     let mut row = written(&plain(project));
     row[TIMESTAMP_AT..TIMESTAMP_AT + 8].copy_from_slice(&wire.to_be_bytes());
@@ -91,11 +91,10 @@ fn at_time(project: ProjectId, wire: i64) -> Vec<u8> {
 
 /// An entry that cannot be read.
 pub(super) struct Damaged {
-    /// As it stands in the stream.
     pub(super) fields: Vec<(&'static str, Bytes)>,
-    /// Events it is known to have held; 1 when it does not tell.
+    /// Number of events in it; 1 when that is unknown.
     pub(super) dead: u64,
-    /// Whether it tells whose it was.
+    /// Whether its project can be read.
     pub(super) is_owned: bool,
 }
 
@@ -119,9 +118,9 @@ pub(super) fn damaged_entries(project: ProjectId) -> Vec<Damaged> {
     let mut flipped = data.to_vec();
     flipped[data.len() / 2] ^= 0x10;
     let foreign = written(&plain(ProjectId(project.0 + 1)));
-    // Before the first day that PostgreSQL knows, and after the last one.
+    // Before the first time that PostgreSQL accepts, and after the last one.
     let [early, late] = [-300_000_000_000_000_000, i64::MAX - 1].map(|time| at_time(project, time));
-    let told = [
+    let owned = [
         with("v", b"99"),
         without("v"),
         without("d"),
@@ -139,23 +138,24 @@ pub(super) fn damaged_entries(project: ProjectId) -> Vec<Damaged> {
         packed(&json_of_another_format(project, &[2, b'{', b'}'])),
         packed(&json_of_another_format(project, &[])),
     ];
-    let told = told.map(|fields| Damaged { fields, dead: u64::from(COUNT), is_owned: true });
+    let owned = owned.map(|fields| Damaged { fields, dead: u64::from(COUNT), is_owned: true });
     let miscounted = Damaged { fields: with("n", b"4"), dead: 4, is_owned: true };
     let uncounted = [with("n", b"4000000000"), with("n", b"three"), without("n")];
     let uncounted = uncounted.map(|fields| Damaged { fields, dead: 1, is_owned: true });
-    let of_nobody = [without("p"), with("p", b"mine")];
-    let of_nobody = of_nobody.map(|fields| Damaged { fields, dead: u64::from(COUNT), is_owned: false });
+    let without_project = [without("p"), with("p", b"unknown")];
+    let without_project =
+        without_project.map(|fields| Damaged { fields, dead: u64::from(COUNT), is_owned: false });
     let stray = Damaged { fields: vec![("x", Bytes::from_static(b"y"))], dead: 1, is_owned: false };
-    told.into_iter().chain([miscounted]).chain(uncounted).chain(of_nobody).chain([stray]).collect()
+    owned.into_iter().chain([miscounted]).chain(uncounted).chain(without_project).chain([stray]).collect()
 }
 
-/// As many rows as an entry has, the last with these bytes for its properties.
+/// The rows of an entry, the last with these bytes as its properties.
 fn json_of_another_format(project: ProjectId, properties: &[u8]) -> Vec<u8> {
     let row = written(&plain(project));
     let mut last = written(&Row { properties: None, ..plain(project) });
-    // Properties and context are the last two fields, and neither is there.
+    // Properties and context are the last two fields, and both are NULL.
     last.truncate(last.len() - 8);
-    let length = i32::try_from(properties.len()).expect("a few bytes");
+    let length = i32::try_from(properties.len()).expect("the properties are short");
     last.extend_from_slice(&length.to_be_bytes());
     last.extend_from_slice(properties);
     last.extend_from_slice(&(-1_i32).to_be_bytes());

@@ -1,4 +1,4 @@
-//! Redis dies, stands still, is full, or has lost its memory.
+//! Redis dies, is paused, is full, or loses its data.
 
 use std::time::Duration;
 
@@ -13,68 +13,68 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "redis killed",
         target: "redis",
-        fault: "SIGKILL, SHUTDOWN and SIGKILL again under load, restarted on its data once clients are refused",
-        expected: "503 meanwhile; nothing acknowledged is lost",
+        fault: "SIGKILL, SHUTDOWN and SIGKILL under load, each time restarted with its data after clients were refused",
+        expected: "503 meanwhile; no acknowledged event is lost",
         tier: Tier::Quick,
         run: |drill| Box::pin(killed(drill)),
     },
     Row {
         name: "redis wiped",
         target: "redis",
-        fault: "FLUSHALL, then an empty folder, each with the month's quota used up and PostgreSQL silent at first",
-        expected: "503 until the counters are rebuilt; the month does not begin anew",
+        fault: "FLUSHALL, then an empty folder, each with the quota of the month used up and PostgreSQL paused at first",
+        expected: "503 until the counters are rebuilt; the quota stays used up",
         tier: Tier::Quick,
         run: |drill| Box::pin(wiped(drill)),
     },
     Row {
         name: "redis loses all keys but its entries",
         target: "redis",
-        fault: "epoch, counters and consumer group deleted, twice, while entries wait for workers that stand still",
-        expected: "what waits is delivered and counted; nothing is skipped",
+        fault: "epoch, counters and consumer group deleted, twice, while entries wait for paused workers",
+        expected: "waiting entries are delivered and counted; none is skipped",
         tier: Tier::Quick,
-        run: |drill| Box::pin(forgets_counters(drill)),
+        run: |drill| Box::pin(loses_counters(drill)),
     },
     Row {
         name: "redis out of memory",
         target: "redis",
-        fault: "maxmemory reached while workers stand still with hundreds of entries in the stream",
-        expected: "503 backlog_full; the full server is drained, and admits again by itself",
+        fault: "maxmemory reached while workers are paused and hundreds of entries are in the stream",
+        expected: "503 backlog_full; the full server is drained, and accepts batches again by itself",
         tier: Tier::Quick,
         run: |drill| Box::pin(out_of_memory(drill)),
     },
     Row {
         name: "redis paused",
         target: "redis",
-        fault: "SIGSTOP until clients of every project are left without an answer, three times",
-        expected: "timeouts are unknown outcomes; connections are made anew, nothing stays pending",
+        fault: "SIGSTOP until clients of every project have timed out, three times",
+        expected: "timeouts are unknown outcomes; programs reconnect; nothing stays pending",
         tier: Tier::Quick,
-        run: |drill| Box::pin(stands_still(drill, 3, Still::ForClients)),
+        run: |drill| Box::pin(paused(drill, 3, PauseUntil::ClientsTimeOut)),
     },
     Row {
         name: "redis paused for long",
         target: "redis",
-        fault: "SIGSTOP until every lane of every worker has given up its call",
-        expected: "the same; what was handed out to connections that are gone is read again",
+        fault: "SIGSTOP until every lane of every worker has timed out",
+        expected: "the same; entries delivered to lost connections are read again",
         tier: Tier::Nightly,
-        run: |drill| Box::pin(stands_still(drill, 1, Still::ForWorkers)),
+        run: |drill| Box::pin(paused(drill, 1, PauseUntil::WorkersTimeOut)),
     },
     Row {
         name: "redis drops scripts and clients",
         target: "redis",
         fault: "SCRIPT FLUSH, CLIENT KILL, CLIENT PAUSE, idle connections closed and BGREWRITEAOF, at random",
-        expected: "scripts are loaded again, connections are made anew",
+        expected: "scripts are loaded again, programs reconnect",
         tier: Tier::Quick,
         run: |drill| Box::pin(disturbed(drill)),
     },
 ];
 
-/// Lanes of a worker, on all shards of a usual system together.
+/// Lanes of one worker, over all shards of the default layout.
 const LANES: usize = 4;
-/// Entries that stand in the stream when its memory is found full, or most of what it knows is gone.
+/// Entries in the stream when memory is full or keys are deleted.
 const WAITING: u64 = 250;
-/// What is left of its memory then, in bytes: enough for its own buffers to come and go.
+/// Memory that Redis has left, in bytes: enough for its buffers.
 const SPARE_BYTES: u64 = 512 << 10;
-/// Disturbances of one drill, each once, and then so many at random.
+/// Each disturbance happens once, then this many random ones.
 const DISTURBANCES_MORE: usize = 6;
 const DISTURBANCES: &[&[&str]] = &[
     &["SCRIPT", "FLUSH"],
@@ -87,10 +87,10 @@ const DISTURBANCES: &[&[&str]] = &[
 async fn killed(drill: Drill) -> Verdict {
     let mut system = System::start(drill, Layout::default()).await;
     let clients = system.load(Load::default());
-    for politely in [false, true, false] {
+    for gracefully in [false, true, false] {
         clients.acknowledge(50).await;
-        if politely {
-            system.tell_redis(&["SHUTDOWN"]).await;
+        if gracefully {
+            system.command_redis(&["SHUTDOWN"]).await;
             system.redis.wait_exit().await;
         } else {
             system.redis.kill().await;
@@ -105,15 +105,15 @@ async fn killed(drill: Drill) -> Verdict {
     system.finish(clients, &needs).await
 }
 
-/// How a Redis loses its memory.
+/// How Redis loses its data.
 #[derive(Clone, Copy)]
 enum Wipe {
     Flush,
     NewFolder,
 }
 
-/// What was acknowledged and not stored goes with a Redis that is wiped, which is outside of the promise; so the
-/// stream is empty when it happens. The quota is used up, so an admission before the counters are back is one too many.
+/// The stream is empty when Redis is wiped, because the promise does not cover its data. The quota is used
+/// up, so any admission before the counters are rebuilt exceeds it.
 async fn wiped(drill: Drill) -> Verdict {
     let limited = PlanLimits { requests_per_minute: 6_000, burst: 100, events_per_month: Some(150) };
     let mut system = System::start(drill, Layout { limited, ..Layout::default() }).await;
@@ -127,10 +127,10 @@ async fn wiped(drill: Drill) -> Verdict {
         .await;
         system.come_to_rest(clients).await;
 
-        // The counters cannot be rebuilt without it.
+        // The counters cannot be rebuilt without PostgreSQL.
         system.postgres.pause();
         match wipe {
-            Wipe::Flush => system.tell_redis(&["FLUSHALL"]).await,
+            Wipe::Flush => system.command_redis(&["FLUSHALL"]).await,
             Wipe::NewFolder => system.redis.wipe_and_restart().await,
         }
         let clients = system.load(Load::default());
@@ -150,7 +150,7 @@ async fn wiped(drill: Drill) -> Verdict {
     system.finish(clients, &needs).await
 }
 
-/// Waits until so many more requests were answered, whether acknowledged or not.
+/// Waits until this many more requests have ended, acknowledged or not.
 async fn answered(system: &System, clients: &Clients, more: u64) {
     let goal = system.unanswered() + clients.acknowledged() + more;
     let what = format!("{more} more requests to come to an end");
@@ -158,7 +158,7 @@ async fn answered(system: &System, clients: &Clients, more: u64) {
     eventually(Duration::from_secs(60), &what, ended).await;
 }
 
-async fn forgets_counters(drill: Drill) -> Verdict {
+async fn loses_counters(drill: Drill) -> Verdict {
     let mut system = System::start(drill, Layout::default()).await;
     system.expect_rebuild();
     let clients = system.load(Load::default());
@@ -172,10 +172,10 @@ async fn forgets_counters(drill: Drill) -> Verdict {
             let of_projects =
                 system.projects.iter().map(|(project, _)| format!("{{s{shard}}}:project:{}", project.id));
             counters.extend(of_projects);
-            // One command, so that nobody can put an epoch above counters that are gone.
+            // One command, so that no process can set an epoch while only some counters are deleted.
             let words: Vec<_> = ["DEL"].into_iter().chain(counters.iter().map(String::as_str)).collect();
-            system.tell_redis(&words).await;
-            system.tell_redis(&["XGROUP", "DESTROY", &System::stream_key(shard), "workers"]).await;
+            system.command_redis(&words).await;
+            system.command_redis(&["XGROUP", "DESTROY", &System::stream_key(shard), "workers"]).await;
         }
         system.resume_workers();
         clients.acknowledge(30).await;
@@ -191,42 +191,41 @@ async fn out_of_memory(drill: Drill) -> Verdict {
     clients.acknowledge(WAITING).await;
     let used = system.info("memory", "used_memory").await;
     let full = (used + SPARE_BYTES).to_string();
-    system.tell_redis(&["CONFIG", "SET", "maxmemory", &full]).await;
+    system.command_redis(&["CONFIG", "SET", "maxmemory", &full]).await;
 
     let refusal = system.refusal_by_full_backlog().await;
     if refusal.header("retry-after").is_none() {
-        system.violated(Invariant::Bounded, "503 backlog_full does not say when to come back".to_owned());
+        system.violated(Invariant::Bounded, "503 backlog_full has no Retry-After".to_owned());
     }
     system.note(Effect::BacklogFull, 1);
     system.more_unanswered(20).await;
     system.resume_workers();
     clients.acknowledge(50).await;
-    system.tell_redis(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    system.command_redis(&["CONFIG", "SET", "maxmemory", "0"]).await;
     let needs =
         [(Effect::Acknowledged, 300), (Effect::BacklogFull, 1), (Effect::Unknown, 20), (Effect::Retried, 1)];
     system.finish(clients, &needs).await
 }
 
-/// For how long a Redis stands still.
+/// How long Redis is paused.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Still {
-    /// Until clients are told so.
-    ForClients,
-    /// Until workers, who wait longer, have given up, too.
-    ForWorkers,
+enum PauseUntil {
+    ClientsTimeOut,
+    /// Workers wait longer than clients.
+    WorkersTimeOut,
 }
 
-async fn stands_still(drill: Drill, rounds: u64, still: Still) -> Verdict {
+async fn paused(drill: Drill, rounds: u64, until: PauseUntil) -> Verdict {
     let mut system = System::start(drill, Layout::default()).await;
     let clients = system.load(Load::default());
     for _ in 0..rounds {
         clients.acknowledge(50).await;
         system.redis.pause();
         system.more_unanswered(9).await;
-        if still == Still::ForWorkers {
+        if until == PauseUntil::WorkersTimeOut {
             for worker in &system.workers {
-                let what = "every lane of a worker to give up its call";
-                eventually(Duration::from_secs(60), what, async || outages_told(&worker.log()) >= LANES)
+                let what = "every lane of a worker to time out";
+                eventually(Duration::from_secs(60), what, async || outages_logged(&worker.log()) >= LANES)
                     .await;
             }
         }
@@ -242,8 +241,9 @@ async fn stands_still(drill: Drill, rounds: u64, still: Still) -> Verdict {
     system.finish(clients, &needs).await
 }
 
-/// How often lanes have told that the stream fails them: each once in an outage, whatever it was at.
-fn outages_told(log: &str) -> usize {
+/// Number of outages of the stream that lanes have logged. Each lane logs an outage once at the first
+/// failure.
+fn outages_logged(log: &str) -> usize {
     log.lines().filter(|line| line.contains("; trying again") && line.contains("failures=0")).count()
 }
 
@@ -255,11 +255,11 @@ async fn disturbed(drill: Drill) -> Verdict {
     let more: Vec<_> = more.collect();
     for words in DISTURBANCES.iter().chain(more) {
         clients.acknowledge(20).await;
-        system.tell_redis(words).await;
+        system.command_redis(words).await;
     }
     clients.acknowledge(20).await;
-    // The oracle's own connections may be idle.
-    system.tell_redis(&["CONFIG", "SET", "timeout", "0"]).await;
+    // The connections of the oracle may be idle.
+    system.command_redis(&["CONFIG", "SET", "timeout", "0"]).await;
     let forgotten = system.info("errorstats", "errorstat_NOSCRIPT").await;
     system.note(Effect::ScriptForgotten, forgotten);
     let needs = [(Effect::Acknowledged, 200), (Effect::ScriptForgotten, 1), (Effect::Reconnected, 4)];

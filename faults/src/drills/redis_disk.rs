@@ -1,4 +1,4 @@
-//! The disk under Redis: slow, full, broken, or torn at the end of what was written last.
+//! The disk of Redis is slow, full or broken, or loses the end of the last write.
 
 use std::io::Write;
 use std::path::Path;
@@ -16,7 +16,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "redis killed on a slow disk",
         target: "redis",
         fault: "SIGKILL while every fsync takes 100 ms, three times under load",
-        expected: "what was not on disk was not acknowledged",
+        expected: "nothing is acknowledged that is not on disk",
         tier: Tier::Quick,
         run: |drill| Box::pin(killed_on_a_slow_disk(drill)),
     },
@@ -31,8 +31,8 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "redis disk full",
         target: "redis",
-        fault: "its file system full under load, twice; space again after a start in vain",
-        expected: "it ends before it answers; 503 meanwhile, nothing acknowledged is lost",
+        fault: "its file system full under load, twice; free space after a failed start",
+        expected: "it ends before it answers; 503 meanwhile; no acknowledged event is lost",
         tier: Tier::Nightly,
         run: |drill| Box::pin(disk_full(drill)),
     },
@@ -40,31 +40,31 @@ pub(super) const ROWS: &[Row] = &[
         name: "redis disk broken",
         target: "redis",
         fault: "every write and fsync fails with EIO, three times under load",
-        expected: "it ends before it answers; nothing acknowledged is lost",
+        expected: "it ends before it answers; no acknowledged event is lost",
         tier: Tier::Nightly,
         run: |drill| Box::pin(disk_broken(drill)),
     },
     Row {
         name: "redis loses the end of its file",
         target: "redis",
-        fault: "SIGKILL inside an fsync, and a random cut into what was written and not yet synced, five times; the file written anew after each start",
-        expected: "only what was never acknowledged is missing, and is admitted once when it is repeated",
+        fault: "SIGKILL inside an fsync, and the file truncated at a random position after the last fsync, five times; the file rewritten after each start",
+        expected: "only requests without an acknowledgment are missing, and each is admitted once when it is repeated",
         tier: Tier::Nightly,
-        run: |drill| Box::pin(torn(drill)),
+        run: |drill| Box::pin(truncated(drill)),
     },
 ];
 
-/// An fsync of a slow disk.
+/// Duration of an fsync on a slow disk.
 const SLOW: Duration = Duration::from_millis(100);
-/// An fsync that does not end while a drill lasts.
+/// Longer than a drill.
 const STALLED: Duration = Duration::from_secs(600);
-/// What a Redis that does not wait for its disk has in memory alone before it is killed, in bytes.
+/// Data that a Redis without fsync has only in memory before it is killed, in bytes.
 const UNWRITTEN_BYTES: u64 = 16 << 10;
-/// The small disk, and the pieces in which it is filled up.
+/// Size of the small disk, and of the pieces that fill it.
 const DISK_BYTES: u64 = 64 << 20;
 const FILLER_BYTES: usize = 4 << 10;
-/// How often a file is torn.
-const TEARS: u64 = 5;
+/// Number of times that the file is truncated.
+const TRUNCATIONS: u64 = 5;
 
 async fn killed_on_a_slow_disk(drill: Drill) -> Verdict {
     let shim = Shim::create();
@@ -88,13 +88,13 @@ async fn killed_on_a_slow_disk(drill: Drill) -> Verdict {
         .await
 }
 
-/// A Redis that is killed while it has answers out for what it has not written keeps nothing of them.
+/// A Redis that answers before the fsync and is killed loses what it has answered.
 async fn restarted_without_fsync(drill: Drill) -> Verdict {
     let shim = Shim::create();
     let mut system = start_on(&shim, drill).await;
     let clients = system.load(Load::default());
     clients.acknowledge(50).await;
-    // What is admitted from here on is in Redis and nowhere else.
+    // Entries admitted from now on are only in Redis.
     system.pause_workers();
     system.redis.kill().await;
     system.more_unanswered(20).await;
@@ -102,12 +102,16 @@ async fn restarted_without_fsync(drill: Drill) -> Verdict {
     system.redis.restart_with(&[("appendfsync", "everysec")]).await;
     shim.slow_fsync(STALLED);
     let refused = system.unanswered() + 200;
-    eventually(Duration::from_secs(60), "clients to be refused, or served from memory", async || {
-        system.unanswered() >= refused
-            || system.info("persistence", "aof_buffer_length").await > UNWRITTEN_BYTES
-    })
+    eventually(
+        Duration::from_secs(60),
+        "clients to be refused, or acknowledged without an fsync",
+        async || {
+            system.unanswered() >= refused
+                || system.info("persistence", "aof_buffer_length").await > UNWRITTEN_BYTES
+        },
+    )
     .await;
-    let careless = clients.acknowledged() - acknowledged;
+    let unsafe_answers = clients.acknowledged() - acknowledged;
     system.redis.kill().await;
     system.note(Effect::Killed, 2);
     shim.slow_fsync(Duration::ZERO);
@@ -115,10 +119,10 @@ async fn restarted_without_fsync(drill: Drill) -> Verdict {
     system.resume_workers();
     clients.acknowledge(50).await;
 
-    if careless > 0 {
-        let said =
-            format!("{careless} requests were acknowledged by a Redis that does not wait for its disk");
-        system.violated(Invariant::NothingLost, said);
+    if unsafe_answers > 0 {
+        let text =
+            format!("{unsafe_answers} requests were acknowledged by a Redis that does not wait for fsync");
+        system.violated(Invariant::NothingLost, text);
     }
     system.finish(clients, &[(Effect::Acknowledged, 100), (Effect::Unknown, 200), (Effect::Killed, 2)]).await
 }
@@ -128,22 +132,22 @@ async fn disk_full(drill: Drill) -> Verdict {
         Ok(disk) => disk,
         Err(reason) => return Verdict::skipped(reason),
     };
-    let place = disk.path();
-    let redis = ServerOptions { folder: Some(&place), ..ServerOptions::default() };
+    let folder = disk.path();
+    let redis = ServerOptions { folder: Some(&folder), ..ServerOptions::default() };
     let mut system = System::start(drill, Layout { redis, ..Layout::default() }).await;
     let clients = system.load(Load::default());
     for _ in 0..2 {
         clients.acknowledge(50).await;
-        let filler = place.join("filler");
+        let filler = folder.join("filler");
         fill(&filler);
         system.redis.wait_exit().await;
         system.note(Effect::Killed, 1);
-        // It may come up, to end again at the next append.
+        // Redis may start and end at the next append.
         if system.redis.try_restart().await {
             system.redis.wait_exit().await;
         }
         system.more_unanswered(20).await;
-        std::fs::remove_file(&filler).expect("a file of ours can be removed");
+        std::fs::remove_file(&filler).expect("the file can be removed");
         system.redis.restart().await;
     }
     clients.acknowledge(50).await;
@@ -155,9 +159,9 @@ async fn disk_full(drill: Drill) -> Verdict {
         .await
 }
 
-/// Makes a file of all that the disk has left.
+/// Creates a file of all free space.
 fn fill(file: &Path) {
-    let mut file = std::fs::File::create(file).expect("a file can be made on a disk of ours");
+    let mut file = std::fs::File::create(file).expect("a file can be created");
     while file.write_all(&[0; FILLER_BYTES]).is_ok() {}
 }
 
@@ -183,24 +187,24 @@ async fn disk_broken(drill: Drill) -> Verdict {
         .await
 }
 
-/// With nobody else at work, what stands in the file behind what was there before was written and never synced.
-async fn torn(drill: Drill) -> Verdict {
+/// While workers are paused and fsync stalls, everything added to the file is written and not synced.
+async fn truncated(drill: Drill) -> Verdict {
     let shim = Shim::create();
     let mut rng = drill.rng(0);
     let mut system = start_on(&shim, drill).await;
-    for _ in 0..TEARS {
+    for _ in 0..TRUNCATIONS {
         let clients = system.load(Load::default());
         clients.acknowledge(20).await;
         system.come_to_rest(clients).await;
         system.pause_workers();
-        let place = system.redis.folder().join("redis-data/appendonlydir");
-        let synced = bytes_in(&place);
+        let folder = system.redis.folder().join("redis-data/appendonlydir");
+        let synced = bytes_in(&folder);
         shim.slow_fsync(STALLED);
         let clients = system.load(Load::default());
-        eventually(Duration::from_secs(60), "Redis to write", async || bytes_in(&place) > synced).await;
+        eventually(Duration::from_secs(60), "Redis to write", async || bytes_in(&folder) > synced).await;
         system.redis.kill().await;
         system.note(Effect::Killed, 1);
-        let unsynced = bytes_in(&place) - synced;
+        let unsynced = bytes_in(&folder) - synced;
         system.redis.truncate_aof_tail(rng.random_range(1..=unsynced));
         shim.slow_fsync(Duration::ZERO);
         system.redis.restart().await;
@@ -212,16 +216,19 @@ async fn torn(drill: Drill) -> Verdict {
     let clients = system.load(Load::default());
     clients.acknowledge(20).await;
     system
-        .finish(clients, &[(Effect::Acknowledged, 200), (Effect::Killed, TEARS), (Effect::Retried, TEARS)])
+        .finish(
+            clients,
+            &[(Effect::Acknowledged, 200), (Effect::Killed, TRUNCATIONS), (Effect::Retried, TRUNCATIONS)],
+        )
         .await
 }
 
-/// A Redis 7.0 that finds half a command inside of a transaction cuts the command off and leaves the beginning of the
-/// transaction in its file, which it then goes on to write to; at the next start the transaction is carried out after
-/// all, and what it appends stands where no reader looks any more. Written anew, the file holds what Redis holds.
+/// Makes Redis rewrite its file from its memory. Redis 7.0 truncates a partial command inside a transaction
+/// but leaves the beginning of the transaction in the file, and continues to append to it. The next start
+/// would then execute that transaction and append entries with ids that readers have passed.
 async fn rewrite_file(system: &mut System) {
-    system.tell_redis(&["BGREWRITEAOF"]).await;
-    eventually(Duration::from_secs(60), "Redis to have written its file anew", async || {
+    system.command_redis(&["BGREWRITEAOF"]).await;
+    eventually(Duration::from_secs(60), "Redis to rewrite its file", async || {
         system.info("persistence", "aof_rewrites").await > 0
             && system.info("persistence", "aof_rewrite_in_progress").await == 0
     })
@@ -234,13 +241,13 @@ async fn start_on(shim: &Shim, drill: Drill) -> System {
     System::start(drill, Layout { redis, ..Layout::default() }).await
 }
 
-/// Bytes of all the files in a folder and below.
+/// Total size of the files in a folder and its subfolders.
 fn bytes_in(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).expect("the folder of a server of ours can be read").flatten();
+    let entries = std::fs::read_dir(folder).expect("the folder can be read").flatten();
     let size = |entry: std::fs::DirEntry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => bytes_in(&entry.path()),
         Ok(metadata) => metadata.len(),
-        // It is gone again.
+        // The file was removed meanwhile.
         Err(_) => 0,
     };
     entries.map(size).sum()

@@ -1,4 +1,4 @@
-//! Bytes get lost, late or torn between our processes and their servers.
+//! Bytes are lost, delayed or cut off between programs and servers.
 
 use testkit::chaos::{Act, Call, ChaosProxy, Moment, ProxyCounts, Trap, Weather};
 use testkit::eventually;
@@ -15,8 +15,8 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "deliveries lost on the way to a worker",
         target: "worker to Redis",
-        fault: "every reply to XREADGROUP cut until entries were handed out twice and three times; four times over",
-        expected: "lanes read what is pending under their own names first; nothing is skipped, nothing is poison",
+        fault: "every reply to XREADGROUP cut until entries were delivered two or three times; in four rounds",
+        expected: "lanes first read the entries pending for them; none is skipped or dead-lettered",
         tier: Tier::Quick,
         run: |drill| Box::pin(deliveries_lost(drill)),
     },
@@ -24,15 +24,15 @@ pub(super) const ROWS: &[Row] = &[
         name: "replies to settling lost",
         target: "worker to Redis",
         fault: "every second reply to settling cut, while one event in three is a duplicate",
-        expected: "settled again to no effect: what duplicates had cost is given back once",
+        expected: "settling again changes nothing: duplicates are refunded once",
         tier: Tier::Quick,
-        run: |drill| Box::pin(settled_and_not_told(drill)),
+        run: |drill| Box::pin(settling_replies_lost(drill)),
     },
     Row {
         name: "bad weather on every wire",
         target: "all connections",
-        fault: "200 ms late, one byte at a time, resets, half-closed, muted, black hole, up and down each second",
-        expected: "slow or 503, and exact",
+        fault: "200 ms of delay, one byte at a time, resets, half-closed, muted, black hole, up and down every second",
+        expected: "slow or 503; all totals are exact",
         tier: Tier::Nightly,
         run: |drill| Box::pin(bad_weather(drill)),
     },
@@ -43,11 +43,11 @@ async fn deliveries_lost(drill: Drill) -> Verdict {
     let clients = system.load(Load::default());
     clients.acknowledge(50).await;
     for round in 0..4 {
-        let wire = system.wire_worker_redis.as_ref().expect("asked for");
+        let wire = system.wire_worker_redis.as_ref().expect("the layout has a proxy there");
         let cut = wire.arm(Trap::every(1, Moment::Reply(Call::named("XREADGROUP")), Act::CutReply));
-        // From the third delivery on an entry goes alone.
+        // From the third delivery on, an entry is written alone.
         let (shard, deliveries) = (round % 2, 2 + u64::from(round / 2));
-        eventually(SOON, "an entry to be handed out again", async || {
+        eventually(SOON, "an entry to be delivered again", async || {
             let now = system.deliveries_max(shard).await;
             if now >= deliveries {
                 Ok(())
@@ -66,12 +66,12 @@ async fn deliveries_lost(drill: Drill) -> Verdict {
         .await
 }
 
-async fn settled_and_not_told(drill: Drill) -> Verdict {
+async fn settling_replies_lost(drill: Drill) -> Verdict {
     let mut system = System::start(drill, Layout { proxy_worker_redis: true, ..Layout::default() }).await;
     let clients = system.load(Load { copy_one_in: 3, ..Load::default() });
-    let wire = system.wire_worker_redis.as_ref().expect("asked for");
+    let wire = system.wire_worker_redis.as_ref().expect("the layout has a proxy there");
     let cut = wire.arm(Trap::every(2, Moment::Reply(SETTLE), Act::CutReply));
-    eventually(SOON, "twelve settlements not to be told", async || {
+    eventually(SOON, "twelve replies to settling to be cut", async || {
         let times = cut.times();
         if times >= 12 { Ok(()) } else { Err(format!("{times}")) }
     })
@@ -89,7 +89,7 @@ async fn settled_and_not_told(drill: Drill) -> Verdict {
     system.finish(clients, &needs).await
 }
 
-/// What every wire goes through.
+/// The weathers of every connection.
 const WEATHERS: [Weather; 7] = [
     Weather::Delay { ms: 200, jitter_ms: 50 },
     Weather::Slice,
@@ -99,7 +99,7 @@ const WEATHERS: [Weather; 7] = [
     Weather::BlackHole,
     Weather::Flap { up_ms: 1_000, down_ms: 1_000 },
 ];
-/// Bytes that must have crept over a wire that is slow but loses none.
+/// Bytes that must pass over a connection with a weather that loses none.
 const SLOW_BYTES: u64 = 4_096;
 
 async fn bad_weather(drill: Drill) -> Verdict {
@@ -118,10 +118,10 @@ async fn bad_weather(drill: Drill) -> Verdict {
     turns.shuffle(&mut rng);
     for &(wire, weather) in &turns {
         clients.acknowledge(20).await;
-        live_through(wires(&system)[wire], weather).await;
+        apply_until_effective(wires(&system)[wire], weather).await;
         system.heal().await;
         system.note(Effect::Weathered, 1);
-        storm_of_resets(wires(&system)[wire], &clients).await;
+        reset_repeatedly(wires(&system)[wire], &clients).await;
     }
     let needs = [
         (Effect::Acknowledged, 500),
@@ -135,21 +135,21 @@ async fn bad_weather(drill: Drill) -> Verdict {
 
 fn wires(system: &System) -> [&ChaosProxy; 4] {
     [&system.wire_clients, &system.wire_api_redis, &system.wire_worker_redis, &system.wire_worker_postgres]
-        .map(|wire| wire.as_ref().expect("asked for"))
+        .map(|wire| wire.as_ref().expect("the layout has a proxy there"))
 }
 
-/// Until the weather has shown itself: bytes lost, connections refused, or so much gone through slowly.
-async fn live_through(wire: &ChaosProxy, weather: Weather) {
+/// Sets a weather and waits for its effect: lost bytes, refused connections, or [`SLOW_BYTES`] passed.
+async fn apply_until_effective(wire: &ChaosProxy, weather: Weather) {
     let before = wire.counts();
     wire.set(weather);
-    eventually(SOON, &format!("{weather:?} to bite"), async || {
+    eventually(SOON, &format!("{weather:?} to have an effect"), async || {
         let now = wire.counts();
-        if has_bitten(weather, &before, &now) { Ok(()) } else { Err(format!("{before:?}, now {now:?}")) }
+        if had_effect(weather, &before, &now) { Ok(()) } else { Err(format!("{before:?}, now {now:?}")) }
     })
     .await;
 }
 
-fn has_bitten(weather: Weather, before: &ProxyCounts, now: &ProxyCounts) -> bool {
+fn had_effect(weather: Weather, before: &ProxyCounts, now: &ProxyCounts) -> bool {
     match weather {
         Weather::Refuse | Weather::Flap { .. } => now.refused > before.refused && now.reset > before.reset,
         Weather::HalfClose | Weather::Mute | Weather::BlackHole => now.bytes_lost > before.bytes_lost,
@@ -157,7 +157,7 @@ fn has_bitten(weather: Weather, before: &ProxyCounts, now: &ProxyCounts) -> bool
     }
 }
 
-async fn storm_of_resets(wire: &ChaosProxy, clients: &Clients) {
+async fn reset_repeatedly(wire: &ChaosProxy, clients: &Clients) {
     for _ in 0..3 {
         wire.reset_all();
         clients.acknowledge(5).await;

@@ -1,4 +1,4 @@
-//! Workers die, stand still, or are told to stop, at the worst moments there are.
+//! Workers are killed, paused or terminated at critical moments.
 
 use rand::RngExt;
 use testkit::oracle::{Invariant, Load};
@@ -11,16 +11,16 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "worker killed after read",
         target: "worker",
-        fault: "SIGKILL when entries are pending under its name and nothing is written, three times",
-        expected: "taken over and written by others",
+        fault: "SIGKILL after entries are delivered to it and before anything is written, three times",
+        expected: "its entries are taken over and written by others",
         tier: Tier::Quick,
         run: |drill| Box::pin(killed_at(drill, "lane::after_read", Effect::Killed, TAKEN_OVER)),
     },
     Row {
         name: "worker killed inside copy",
         target: "worker",
-        fault: "SIGKILL when the rows are sent and the end of the COPY is not, three times",
-        expected: "rolled back, taken over and written by others",
+        fault: "SIGKILL after the rows are sent and before the end of the COPY, three times",
+        expected: "rolled back; its entries are taken over and written by others",
         tier: Tier::Nightly,
         run: |drill| {
             Box::pin(killed_at(drill, "store::inside_copy", Effect::KilledInTransaction, TAKEN_OVER))
@@ -30,15 +30,15 @@ pub(super) const ROWS: &[Row] = &[
         name: "worker killed after copy",
         target: "worker",
         fault: "SIGKILL between the COPY and the ledger, three times",
-        expected: "rolled back, taken over and written by others",
+        expected: "rolled back; its entries are taken over and written by others",
         tier: Tier::Quick,
         run: |drill| Box::pin(killed_at(drill, "store::after_copy", Effect::KilledInTransaction, TAKEN_OVER)),
     },
     Row {
         name: "worker killed after ledger",
         target: "worker",
-        fault: "SIGKILL between the ledger and the meters, three times",
-        expected: "rolled back, taken over and written by others",
+        fault: "SIGKILL between the ledger and usage, three times",
+        expected: "rolled back; its entries are taken over and written by others",
         tier: Tier::Nightly,
         run: |drill| {
             Box::pin(killed_at(drill, "store::after_ledger", Effect::KilledInTransaction, TAKEN_OVER))
@@ -47,8 +47,8 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "worker killed before commit",
         target: "worker",
-        fault: "SIGKILL when all is written and COMMIT is not sent, three times",
-        expected: "rolled back, taken over and written by others",
+        fault: "SIGKILL after everything is written and before COMMIT is sent, three times",
+        expected: "rolled back; its entries are taken over and written by others",
         tier: Tier::Quick,
         run: |drill| {
             Box::pin(killed_at(drill, "store::before_commit", Effect::KilledInTransaction, TAKEN_OVER))
@@ -58,49 +58,49 @@ pub(super) const ROWS: &[Row] = &[
         name: "worker killed after commit",
         target: "worker",
         fault: "SIGKILL between COMMIT and settling, three times",
-        expected: "redelivered, known to the ledger, settled once",
+        expected: "redelivered, found in the ledger, settled once",
         tier: Tier::Quick,
         run: |drill| Box::pin(killed_at(drill, "store::after_commit", Effect::Killed, REDELIVERED)),
     },
     Row {
         name: "worker killed after settling",
         target: "worker",
-        fault: "SIGKILL when the entries have left the stream, three times",
-        expected: "nothing is left to do twice",
+        fault: "SIGKILL after the entries have left the stream, three times",
+        expected: "no work is repeated",
         tier: Tier::Nightly,
         run: |drill| Box::pin(killed_at(drill, "lane::after_settle", Effect::Killed, &[])),
     },
     Row {
         name: "worker paused after copy",
         target: "worker",
-        fault: "SIGSTOP between the COPY and the ledger until others have done its work, twice, then SIGCONT",
-        expected: "its session is ended, its entries are taken over, and when it wakes up it changes nothing",
+        fault: "SIGSTOP between the COPY and the ledger until others have written its entries, twice, then SIGCONT",
+        expected: "its session is ended, its entries are taken over, and it changes nothing when it continues",
         tier: Tier::Quick,
-        run: |drill| Box::pin(stopped_at(drill, "store::after_copy", &[(Effect::StuckEnded, 2)])),
+        run: |drill| Box::pin(paused_at(drill, "store::after_copy", &[(Effect::StuckEnded, 2)])),
     },
     Row {
         name: "worker paused inside copy",
         target: "worker",
-        fault: "SIGSTOP before the end of the COPY until others have done its work, twice, then SIGCONT",
-        expected: "its session is ended, its entries are taken over, and when it wakes up it changes nothing",
+        fault: "SIGSTOP before the end of the COPY until others have written its entries, twice, then SIGCONT",
+        expected: "its session is ended, its entries are taken over, and it changes nothing when it continues",
         tier: Tier::Nightly,
-        run: |drill| Box::pin(stopped_at(drill, "store::inside_copy", &[(Effect::StuckEnded, 2)])),
+        run: |drill| Box::pin(paused_at(drill, "store::inside_copy", &[(Effect::StuckEnded, 2)])),
     },
     Row {
         name: "worker paused before commit",
         target: "worker",
-        fault: "SIGSTOP with the meters locked until others have done its work, twice, then SIGCONT",
-        expected: "its session is ended, its entries are taken over, and when it wakes up it changes nothing",
+        fault: "SIGSTOP with usage locked until others have written its entries, twice, then SIGCONT",
+        expected: "its session is ended, its entries are taken over, and it changes nothing when it continues",
         tier: Tier::Nightly,
-        run: |drill| Box::pin(stopped_at(drill, "store::before_commit", &[(Effect::StuckEnded, 2)])),
+        run: |drill| Box::pin(paused_at(drill, "store::before_commit", &[(Effect::StuckEnded, 2)])),
     },
     Row {
         name: "worker paused after read",
         target: "worker",
-        fault: "SIGSTOP before anything is written until others have done its work, twice, then SIGCONT",
-        expected: "its entries are taken over, and when it wakes up the ledger knows them",
+        fault: "SIGSTOP before anything is written until others have written its entries, twice, then SIGCONT",
+        expected: "its entries are taken over, and it finds them in the ledger when it continues",
         tier: Tier::Nightly,
-        run: |drill| Box::pin(stopped_at(drill, "lane::after_read", &[(Effect::Redelivered, 2)])),
+        run: |drill| Box::pin(paused_at(drill, "lane::after_read", &[(Effect::Redelivered, 2)])),
     },
     Row {
         name: "worker paused after commit",
@@ -108,40 +108,40 @@ pub(super) const ROWS: &[Row] = &[
         fault: "SIGSTOP between COMMIT and settling until others have settled, twice, then SIGCONT",
         expected: "settled once, by the others",
         tier: Tier::Nightly,
-        run: |drill| Box::pin(stopped_at(drill, "store::after_commit", &[(Effect::Redelivered, 2)])),
+        run: |drill| Box::pin(paused_at(drill, "store::after_commit", &[(Effect::Redelivered, 2)])),
     },
     Row {
         name: "workers restarted in turn",
         target: "worker",
         fault: "SIGTERM under load, ten times",
-        expected: "each ends by itself and leaves neither entries nor consumers behind",
+        expected: "each stops gracefully and leaves neither pending entries nor consumers",
         tier: Tier::Quick,
         run: |drill| Box::pin(restarted_in_turn(drill)),
     },
     Row {
         name: "workers terminated without postgres",
         target: "worker",
-        fault: "SIGTERM while their hands are full and PostgreSQL is away",
-        expected: "what they held is taken over by their successors",
+        fault: "SIGTERM while entries are pending for them and PostgreSQL is down",
+        expected: "tother entries are taken over by the next workers",
         tier: Tier::Quick,
-        run: |drill| Box::pin(stopped_without_postgres(drill)),
+        run: |drill| Box::pin(terminated_without_postgres(drill)),
     },
 ];
 
-/// Kills of one drill.
+/// Kills in one drill.
 const KILLS: u64 = 3;
-/// What a worker held that died before COMMIT.
+/// Needed after a death before COMMIT.
 const TAKEN_OVER: &[Need] = &[(Effect::TakenOver, 1)];
-/// What a worker held that died after it.
+/// Needed after a death after COMMIT.
 const REDELIVERED: &[Need] = &[(Effect::Redelivered, 1)];
-/// Restarts of one drill.
+/// Restarts in one drill.
 const RESTARTS: usize = 10;
-/// Lanes of one worker on one shard, when nobody says otherwise.
+/// Lanes of one worker on one shard, by default.
 const LANES: usize = 2;
-/// Long enough that no lane is taken for silent because the machine is busy.
+/// Long enough that no lane counts as silent because the machine is busy.
 const TAKEOVER_IDLE: (&str, &str) = ("TAKEOVER_IDLE_MS", "2000");
 
-/// Workers die at a point by turns, which is a `effect` each time.
+/// Kills the workers in turn at a failpoint. Each death counts as `effect`.
 async fn killed_at(drill: Drill, point: &str, effect: Effect, needs: &[Need]) -> Verdict {
     let mut system = System::start(drill, Layout::default()).await;
     let clients = system.load(Load::default());
@@ -158,27 +158,27 @@ async fn killed_at(drill: Drill, point: &str, effect: Effect, needs: &[Need]) ->
     system.finish(clients, &[&[(Effect::Acknowledged, 100), (effect, KILLS)], needs].concat()).await
 }
 
-/// Each worker stands still once, until nothing is left that it held, and wakes up.
-async fn stopped_at(drill: Drill, point: &str, needs: &[Need]) -> Verdict {
+/// Pauses each worker once at a failpoint, until its entries are drained.
+async fn paused_at(drill: Drill, point: &str, needs: &[Need]) -> Verdict {
     let layout = Layout { worker: &[TAKEOVER_IDLE], ..Layout::default() };
     let mut system = System::start(drill, layout).await;
     let clients = system.load(Load::default());
     clients.acknowledge(50).await;
-    for (zombie, heir) in [(0, 1), (1, 0)] {
-        let taken_over = system.workers[heir].metric(metric::TAKEN_OVER).await;
-        let stuck_ended = system.workers[heir].metric(metric::STUCK_ENDED).await;
-        system.workers[zombie].kill().await;
-        system.workers[zombie].start_with(&[("FAILPOINTS", &format!("{point}=1*return(stop)"))]).await;
-        let late = system.workers[zombie].metric(metric::SETTLED_LATE).await;
-        system.workers[zombie].program().wait_for_line(&format!("failpoint {point}: SIGSTOP")).await;
-        system.workers[heir].reaches(metric::TAKEN_OVER, taken_over + 1.0).await;
-        system.what_stands_now_is_drained().await;
+    for (paused, other) in [(0, 1), (1, 0)] {
+        let taken_over = system.workers[other].metric(metric::TAKEN_OVER).await;
+        let stuck_ended = system.workers[other].metric(metric::STUCK_ENDED).await;
+        system.workers[paused].kill().await;
+        system.workers[paused].start_with(&[("FAILPOINTS", &format!("{point}=1*return(stop)"))]).await;
+        let late = system.workers[paused].metric(metric::SETTLED_LATE).await;
+        system.workers[paused].program().wait_for_line(&format!("failpoint {point}: SIGSTOP")).await;
+        system.workers[other].reaches(metric::TAKEN_OVER, taken_over + 1.0).await;
+        system.current_entries_are_drained().await;
         if needs.iter().any(|(effect, _)| *effect == Effect::StuckEnded) {
-            // Those who drained it need not have waited for that: a COPY that stands still may not hold anybody up.
-            system.workers[heir].reaches(metric::STUCK_ENDED, stuck_ended + 1.0).await;
+            // The other workers may have drained the stream before: a paused COPY must not block them.
+            system.workers[other].reaches(metric::STUCK_ENDED, stuck_ended + 1.0).await;
         }
-        system.workers[zombie].program().resume();
-        system.workers[zombie].reaches(metric::SETTLED_LATE, late + 1.0).await;
+        system.workers[paused].program().resume();
+        system.workers[paused].reaches(metric::SETTLED_LATE, late + 1.0).await;
     }
     let usual = [(Effect::Acknowledged, 100), (Effect::TakenOver, 2), (Effect::SettledLate, 2)];
     system.finish(clients, &[&usual, needs].concat()).await
@@ -192,21 +192,21 @@ async fn restarted_in_turn(drill: Drill) -> Verdict {
         clients.acknowledge(rng.random_range(1..40)).await;
         let worker = &mut system.workers[round % 2];
         let code = worker.terminate().await;
-        assert_eq!(code, Some(0), "a worker that is told to stop ends by itself, and well");
+        assert_eq!(code, Some(0), "the worker stops gracefully after SIGTERM");
         worker.start().await;
     }
-    // Who was told to stop has taken its name off the list.
+    // A stopped worker has removed its consumers.
     for (shard, consumers) in system.consumers().await {
         let living = system.workers.len() * LANES;
         if consumers > living {
-            let said = format!("shard {shard} has {consumers} consumers, {living} lanes live");
-            system.violated(Invariant::Bounded, said);
+            let text = format!("shard {shard} has {consumers} consumers for {living} lanes");
+            system.violated(Invariant::Bounded, text);
         }
     }
     system.finish(clients, &[(Effect::Acknowledged, 100)]).await
 }
 
-async fn stopped_without_postgres(drill: Drill) -> Verdict {
+async fn terminated_without_postgres(drill: Drill) -> Verdict {
     let mut system = System::start(drill, Layout::default()).await;
     let clients = system.load(Load::default());
     clients.acknowledge(50).await;
@@ -217,7 +217,7 @@ async fn stopped_without_postgres(drill: Drill) -> Verdict {
     }
     for worker in &mut system.workers {
         let code = worker.terminate().await;
-        assert_eq!(code, Some(0), "a worker that is told to stop ends by itself, and well");
+        assert_eq!(code, Some(0), "the worker stops gracefully after SIGTERM");
     }
     clients.acknowledge(50).await;
     let needs = [(Effect::Acknowledged, 100), (Effect::WriteFailed, 2), (Effect::TakenOver, 1)];

@@ -12,11 +12,12 @@ const FOLDER: &str = "mutants";
 /// Tells the program which patches it contains.
 const PATCHES_VARIABLE: &str = "MILLRACE_PATCHES";
 
-/// Builds the program, once per process, and returns the profile to start it from. Dependencies are shared with
-/// [`testkit::drill_build`], which has to build them anyway.
+/// Builds the program, once per process, and returns the profile to start it from. Dependencies are shared
+/// with [`testkit::drill_build`], which has to build them anyway.
 ///
 /// # Panics
-/// When a patch does not apply or the build fails. The message names the patch, or contains the compiler's output.
+/// When a patch does not apply or the build fails. The message names the patch, or contains the compiler's
+/// output.
 pub fn build() -> &'static str {
     static BUILT: OnceLock<()> = OnceLock::new();
     let profile = testkit::drill_build();
@@ -32,8 +33,8 @@ pub fn build() -> &'static str {
 fn patched_copy(copy: &Path) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("faults is in the project");
     let patches = Patch::read_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("mutants/patches"))?;
-    // Patches are applied to a second copy, so that files which neither the product nor a patch has changed keep their
-    // time, and Cargo does not build them again.
+    // Patches are applied to a second copy, so that files which neither the product nor a patch has changed
+    // keep their time, and Cargo does not build them again.
     let fresh = copy.with_file_name("patching");
     mirror(project, &fresh)?;
     for patch in &patches {

@@ -1,4 +1,5 @@
-//! A copy of the project's source. A file that has not changed is not written again, so that Cargo does not rebuild it.
+//! A copy of the project's source. A file that has not changed is not written again, so that Cargo does not
+//! rebuild it.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -1,5 +1,5 @@
-//! Patches in the unified diff format. Line numbers are ignored: the old lines of each hunk must occur exactly once in
-//! the file, so a patch survives changes elsewhere in it.
+//! Patches in the unified diff format. Line numbers are ignored: the old lines of each hunk must occur
+//! exactly once in the file, so a patch survives changes elsewhere in it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

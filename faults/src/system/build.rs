@@ -1,4 +1,4 @@
-//! Building a system: servers, tables, projects, wires, programs, in this order.
+//! Starts a system: servers, tables, projects, proxies and programs, in this order.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,14 +12,14 @@ use crate::drill::Drill;
 use crate::node::{Node, SOON};
 use crate::operator::Operator;
 
-/// Settings that make the product's slow watches quick enough for a drill.
+/// Settings that shorten the intervals of the product's periodic work to those of a drill.
 const QUICK: &[(&str, &str)] =
     &[("TAKEOVER_IDLE_MS", "500"), ("UPKEEP_INTERVAL_MS", "500"), ("TRANSACTION_AGE_MAX_MS", "5000")];
 
 type Variables = Vec<(String, String)>;
 
 impl System {
-    /// Starts everything and waits until it is at work.
+    /// Starts everything and waits until it works.
     pub async fn start(drill: Drill, layout: Layout<'_>) -> Self {
         let (redis, postgres) =
             tokio::join!(Redis::start_options(layout.redis), Postgres::start_options(layout.postgres));
@@ -76,7 +76,7 @@ impl System {
         }
         if proxy_clients {
             let address = self.apis[0].address().await;
-            // A proxy's upstream does not move, so the API must not either.
+            // The upstream of a proxy is fixed, so the API keeps its address in later runs.
             self.apis[0].set("LISTEN_ADDR", &address.to_string());
             let proxy = ChaosProxy::start(address, Wire::Plain).await;
             self.targets.set(vec![proxy.address()]);
@@ -90,7 +90,7 @@ impl System {
         self.epochs = self.read_epochs().await;
     }
 
-    /// Sends clients to the APIs that run now.
+    /// Directs the clients to the APIs that run now.
     pub async fn aim(&mut self) {
         if self.wire_clients.is_none() {
             let addresses = self.addresses().await;
@@ -98,7 +98,7 @@ impl System {
         }
     }
 
-    /// Where the APIs that run listen.
+    /// The addresses of the APIs that run now.
     pub async fn addresses(&mut self) -> Vec<SocketAddr> {
         let mut addresses = Vec::new();
         for api in &mut self.apis {
@@ -109,7 +109,7 @@ impl System {
         addresses
     }
 
-    /// Waits until one of the APIs would take a batch.
+    /// Waits until this API accepts batches.
     pub async fn wait_until_ready(&mut self, api: usize) {
         wait_until_ready(self.apis[api].address().await).await;
     }
@@ -119,18 +119,18 @@ impl System {
         let mut epochs = Vec::new();
         for shard in 0..self.shards {
             let epoch = redis::cmd("GET").arg(format!("{{s{shard}}}:epoch")).query_async(&mut redis).await;
-            epochs.push(epoch.expect("a system at work has an epoch"));
+            epochs.push(epoch.expect("a running system has an epoch"));
         }
         epochs
     }
 
-    /// Runs the operator's command, which must succeed.
+    /// Runs a command of `millrace`, which must succeed.
     pub async fn operate(&self, arguments: &[&str]) {
         Operator::of_servers(&self.drill, &self.redis, &self.postgres).run(arguments).await;
     }
 }
 
-/// Waits until an API says that it would take a batch.
+/// Waits until `/readyz` of an API answers 200.
 pub(super) async fn wait_until_ready(api: SocketAddr) {
     eventually(SOON, "an API to be ready", async || {
         let answer = testkit::http::HttpClient::new(api).get("/readyz", &[]).await;

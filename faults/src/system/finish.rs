@@ -1,4 +1,4 @@
-//! The end of a drill: heal everything, let the clients come to an end, look at everything.
+//! The end of a drill: all faults end, the clients stop, and the oracle checks everything.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::verdict::{Effect, Need, Verdict};
 const SESSIONS_MAX: i64 = 16;
 /// Lanes of one worker on one shard, at most.
 const LANES_MAX: usize = 4;
-/// Metrics of workers that tell what happened.
+/// Metrics of workers that count effects.
 pub(crate) const WORKER_EFFECTS: &[(Effect, &str)] = &[
     (Effect::Redelivered, metric::REDELIVERED),
     (Effect::TakenOver, metric::TAKEN_OVER),
@@ -26,12 +26,13 @@ pub(crate) const WORKER_EFFECTS: &[(Effect, &str)] = &[
     (Effect::Rebuilt, metric::REBUILDS),
     (Effect::StuckEnded, metric::STUCK_ENDED),
 ];
-/// The same of APIs.
+/// Metrics of APIs that count effects.
 const API_EFFECTS: &[(Effect, &str)] =
     &[(Effect::Reconnected, metric::RECONNECTS), (Effect::Rebuilt, metric::REBUILDS)];
 
 impl System {
-    /// Ends the faults: proxies let everything pass, what stands still goes on, what is dead is started again.
+    /// Ends the faults: proxies pass everything on, paused processes continue, and dead ones are started
+    /// again.
     pub async fn heal(&mut self) {
         let wires =
             [&self.wire_clients, &self.wire_api_redis, &self.wire_worker_redis, &self.wire_worker_postgres];
@@ -57,7 +58,7 @@ impl System {
         }
     }
 
-    /// Ends the drill and tells what it has shown. `needs` is what must have happened for it to have shown anything.
+    /// Ends the drill. `needs` are the effects without which the drill proves nothing.
     pub async fn finish(mut self, clients: Clients, needs: &[Need]) -> Verdict {
         self.heal().await;
         clients.stop(CLIENTS_DEADLINE).await;
@@ -68,7 +69,7 @@ impl System {
         let findings = std::mem::take(&mut self.findings);
         let subject = self.subject(&evidence, QUIET_DEADLINE);
         let mut verdict = conclude(Ending { api, subject, probes: &self.probes, watch }, findings).await;
-        verdict.violations.extend(self.look_at_bounds(&database).await.into_violations());
+        verdict.violations.extend(self.check_bounds(&database).await.into_violations());
         self.count_effects(&database, &mut verdict).await;
         verdict.demand(needs);
         if !verdict.passed() {
@@ -82,23 +83,23 @@ impl System {
         verdict
     }
 
-    /// What the oracle looks at.
+    /// The contents of the servers, for the oracle.
     pub async fn evidence<'a>(&self, database: &'a Client) -> Servers<'a> {
         Servers { database, redis: self.redis.connect().await, shards: self.shards }
     }
 
-    /// What the oracle judges.
+    /// The input of the oracle.
     pub fn subject<'a>(&'a self, evidence: &'a dyn Evidence, quiet_within: Duration) -> JudgeInput<'a> {
         let epochs = if self.wiped { Vec::new() } else { self.epochs.clone() };
         JudgeInput { evidence, projects: &self.projects, epochs, quiet_within }
     }
 
-    /// I11.
-    async fn look_at_bounds(&mut self, database: &Client) -> Findings {
+    /// Checks I11.
+    async fn check_bounds(&mut self, database: &Client) -> Findings {
         let mut findings = Findings::default();
-        let mut broken = |said: String| findings.add(Invariant::Bounded, said);
+        let mut broken = |text: String| findings.add(Invariant::Bounded, text);
         for (at, node) in self.apis.iter_mut().chain(&mut self.workers).enumerate() {
-            node.bounds().into_iter().for_each(|said| broken(format!("program {at} {said}")));
+            node.bounds().into_iter().for_each(|text| broken(format!("program {at} {text}")));
         }
         let sessions = "SELECT count(*), count(*) FILTER (WHERE state LIKE 'idle in transaction%'
                                                             AND state_change < now() - interval '1 second')
@@ -110,12 +111,12 @@ impl System {
             broken(format!("{sessions} sessions with PostgreSQL"));
         }
         if idle > 0 {
-            broken(format!("{idle} transactions stand open"));
+            broken(format!("{idle} transactions are left open"));
         }
-        let lives: usize = self.workers.iter().map(Node::lives).sum();
+        let starts: usize = self.workers.iter().map(Node::starts).sum();
         for (shard, consumers) in self.consumers().await {
-            if consumers > lives * LANES_MAX {
-                broken(format!("shard {shard} has {consumers} consumers of {lives} lives of workers"));
+            if consumers > starts * LANES_MAX {
+                broken(format!("shard {shard} has {consumers} consumers of {starts} started workers"));
             }
         }
         findings

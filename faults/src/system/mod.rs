@@ -1,4 +1,4 @@
-//! A whole Millrace to be broken: servers, programs, wires, projects, and the end of a drill.
+//! A whole Millrace for a drill: servers, programs, the proxies between them, and projects.
 
 mod build;
 mod finish;
@@ -16,36 +16,31 @@ use crate::drill::Drill;
 use crate::node::Node;
 use crate::verdict::Effect;
 
-/// The plan of the project `limited`, when nobody says otherwise.
+/// The plan of the project `limited`, unless a drill sets another one.
 pub(crate) const LIMITED: PlanLimits =
     PlanLimits { requests_per_minute: 1_200, burst: 20, events_per_month: Some(2_000) };
 
-/// What a system is made of.
+/// The parts of a system.
 #[derive(Clone, Debug)]
 pub struct Layout<'a> {
-    /// Shards of the stream.
     pub shards: u16,
-    /// API processes.
     pub apis: usize,
-    /// Worker processes.
     pub workers: usize,
-    /// How Redis is started.
     pub redis: ServerOptions<'a>,
-    /// How PostgreSQL is started.
     pub postgres: ServerOptions<'a>,
-    /// Settings of the APIs besides the usual ones.
+    /// Additional settings of the APIs.
     pub api: &'a [(&'a str, &'a str)],
-    /// Settings of the workers besides the usual ones.
+    /// Additional settings of the workers.
     pub worker: &'a [(&'a str, &'a str)],
-    /// A proxy between all clients and the first API; the others get no requests then.
+    /// Put a proxy between all clients and the first API. The other APIs then receive no requests.
     pub proxy_clients: bool,
-    /// A proxy between the APIs and Redis.
+    /// Put a proxy between the APIs and Redis.
     pub proxy_api_redis: bool,
-    /// A proxy between the workers and Redis.
+    /// Put a proxy between the workers and Redis.
     pub proxy_worker_redis: bool,
-    /// A proxy between the workers and PostgreSQL.
+    /// Put a proxy between the workers and PostgreSQL.
     pub proxy_worker_postgres: bool,
-    /// The plan of the project `limited`. The others have no limits that a drill could reach.
+    /// The plan of the project `limited`. No drill reaches the limits of the other projects.
     pub limited: PlanLimits,
 }
 
@@ -68,83 +63,78 @@ impl Default for Layout<'_> {
     }
 }
 
-/// A running Millrace. Its parts are there to be broken.
+/// A running Millrace.
 pub struct System {
-    /// The drill it is made for.
     pub drill: Drill,
-    /// The stream.
     pub redis: Redis,
-    /// The store.
     pub postgres: Postgres,
-    /// API processes.
     pub apis: Vec<Node>,
-    /// Worker processes.
     pub workers: Vec<Node>,
-    /// Between clients and the first API.
+    /// The proxy between clients and the first API.
     pub wire_clients: Option<ChaosProxy>,
-    /// Between APIs and Redis.
+    /// The proxy between APIs and Redis.
     pub wire_api_redis: Option<ChaosProxy>,
-    /// Between workers and Redis.
+    /// The proxy between workers and Redis.
     pub wire_worker_redis: Option<ChaosProxy>,
-    /// Between workers and PostgreSQL.
+    /// The proxy between workers and PostgreSQL.
     pub wire_worker_postgres: Option<ChaosProxy>,
-    /// The projects posted for, with their limits: two without, and `limited`.
+    /// The projects that clients post for, with their limits: `alpha` and `beta` without limits, and
+    /// `limited`.
     pub projects: Vec<(Arc<Project>, PlanLimits)>,
-    /// Where clients post.
+    /// The addresses to which clients post.
     pub targets: Targets,
     shards: u16,
-    /// One for each shard, posted for at the end alone.
+    /// One project for each shard, which receives events only at the end.
     probes: Vec<Project>,
     epochs: Vec<String>,
     wiped: bool,
     effects: BTreeMap<Effect, u64>,
     findings: Findings,
-    /// Until the drill ends.
+    /// `None` after the end of the drill.
     watch: Option<Watch>,
 }
 
 impl System {
-    /// Clients that post for every project until they are handed to [`System::finish`].
+    /// Starts clients that post for every project until [`System::finish`].
     pub fn load(&self, load: Load) -> Clients {
         let projects: Vec<_> = self.projects.iter().map(|(project, _)| Arc::clone(project)).collect();
         Clients::start(&projects, &self.targets, load, self.drill.seed)
     }
 
-    /// The same for one project alone.
+    /// Starts clients that post for one project.
     pub fn load_of(&self, project: &str, load: Load) -> Clients {
         Clients::start(&[self.project(project)], &self.targets, load, self.drill.seed)
     }
 
-    /// One of the projects posted for: `alpha`, `beta` or `limited`.
+    /// The project `alpha`, `beta` or `limited`.
     ///
     /// # Panics
-    /// When it is none of these.
+    /// When the name is another one.
     pub fn project(&self, name: &str) -> Arc<Project> {
         let found = self.projects.iter().find(|(project, _)| project.name == name);
         Arc::clone(&found.unwrap_or_else(|| panic!("no project is called {name:?}")).0)
     }
 
-    /// Notes what must never be, and the oracle cannot see.
+    /// Adds a violation that the oracle cannot see.
     pub fn violated(&mut self, invariant: Invariant, text: String) {
         self.findings.add(invariant, text);
     }
 
-    /// Notes that something happened which no counter tells.
+    /// Adds effects that no metric counts.
     pub fn note(&mut self, effect: Effect, count: u64) {
         *self.effects.entry(effect).or_default() += count;
     }
 
-    /// The stream is wiped on purpose: its epoch may change, and rates start afresh.
+    /// Call it before the stream is wiped: its epoch may then change, and rates begin at zero.
     pub fn expect_rebuild(&mut self) {
         self.wiped = true;
     }
 
-    /// The key of a stream entry list: `{sN}:events`.
+    /// The key of the entries of a shard: `{sN}:events`.
     pub fn stream_key(shard: u16) -> String {
         format!("{{s{shard}}}:events")
     }
 
-    /// The shard of a project.
     pub fn shard_of(&self, project: &Project) -> u16 {
         u16::try_from(project.id.rem_euclid(i64::from(self.shards))).expect("less than the shards")
     }

@@ -1,4 +1,4 @@
-//! Facts that drills wait for before they break the next thing, and the tools that bring them about.
+//! Conditions that drills wait for before the next fault.
 
 use testkit::eventually;
 use testkit::oracle::Clients;
@@ -8,12 +8,12 @@ use crate::ending::CLIENTS_DEADLINE;
 use crate::node::SOON;
 
 impl System {
-    /// Requests so far that were answered 5xx or not at all.
+    /// Number of requests so far that were answered 5xx or not at all.
     pub fn unanswered(&self) -> u64 {
         self.projects.iter().map(|(project, _)| project.history.tally().unknown).sum()
     }
 
-    /// Waits until so many more requests were answered 5xx or not at all.
+    /// Waits until this many more requests were answered 5xx or not at all.
     pub async fn more_unanswered(&self, more: u64) {
         let goal = self.unanswered() + more;
         let what = format!("{more} more requests to be left without an answer");
@@ -24,12 +24,12 @@ impl System {
         .await;
     }
 
-    /// Requests of the project `limited` so far that were over the quota.
+    /// Number of requests of the project `limited` so far that were over the quota.
     pub fn over_quota(&self) -> u64 {
         self.project("limited").history.tally().refused.get("quota_exceeded").copied().unwrap_or(0)
     }
 
-    /// Lets every client come to an end, and the workers drain what they have posted.
+    /// Stops the clients and waits until the workers have drained the stream.
     pub async fn come_to_rest(&self, clients: Clients) {
         clients.stop(CLIENTS_DEADLINE).await;
         eventually(SOON, "the stream to be drained", async || {
@@ -39,17 +39,17 @@ impl System {
         .await;
     }
 
-    /// SIGSTOP to every worker: what is admitted from now on stays in the stream.
+    /// Sends SIGSTOP to every worker: entries admitted from now on stay in the stream.
     pub fn pause_workers(&mut self) {
         self.workers.iter_mut().for_each(|worker| worker.program().pause());
     }
 
-    /// SIGCONT to every worker.
+    /// Sends SIGCONT to every worker.
     pub fn resume_workers(&mut self) {
         self.workers.iter_mut().for_each(|worker| worker.program().resume());
     }
 
-    /// A number from Redis's INFO.
+    /// A number from INFO of Redis; 0 when it is missing.
     pub async fn info(&self, section: &str, field: &str) -> u64 {
         let mut redis = self.redis.connect().await;
         let info = redis::cmd("INFO").arg(section).query_async::<String>(&mut redis).await;

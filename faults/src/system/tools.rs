@@ -1,4 +1,4 @@
-//! Small tools with which drills break a system from outside. A server that is away already is left alone.
+//! Faults that drills cause from outside, and what they read from the servers.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use testkit::oracle::Post;
 use super::System;
 use crate::node::SOON;
 
-/// How long a tool may take: what it talks to may be stopped.
+/// How long a command may take: the server may be paused.
 const TOOL_DEADLINE: Duration = Duration::from_secs(2);
 
 impl System {
-    /// Gives Redis a command; whether it answers does not matter.
-    pub async fn tell_redis(&mut self, words: &[&str]) {
+    /// Sends Redis a command and ignores the answer. Does nothing while Redis does not run.
+    pub async fn command_redis(&mut self, words: &[&str]) {
         if !self.redis.is_running() {
             return;
         }
@@ -26,14 +26,14 @@ impl System {
             command.arg(&words[1..]);
             command.query_async::<redis::Value>(&mut redis).await
         };
-        // An answer is not what it is for: it may kill its own connection.
+        // The command may close its own connection.
         drop(tokio::time::timeout(TOOL_DEADLINE, talk).await);
     }
 
-    /// Appends an entry to the stream behind admission's back.
+    /// Appends an entry to the stream without an admission.
     ///
     /// # Panics
-    /// When Redis does not take it.
+    /// When Redis refuses it.
     pub async fn force(&self, shard: u16, fields: &[(&'static str, Bytes)]) {
         let mut command = redis::cmd("XADD");
         command.arg(Self::stream_key(shard)).arg("*");
@@ -41,10 +41,10 @@ impl System {
             command.arg(name).arg(&value[..]);
         }
         let appended = command.query_async::<String>(&mut self.redis.connect().await).await;
-        appended.expect("Redis takes what is put into it by hand");
+        appended.expect("Redis appends an entry");
     }
 
-    /// The most deliveries that any entry pending on this shard has behind it; 0 when nothing is pending.
+    /// The largest number of deliveries of a pending entry of this shard; 0 when no entry is pending.
     ///
     /// # Panics
     /// When Redis does not answer.
@@ -52,11 +52,11 @@ impl System {
         let mut command = redis::cmd("XPENDING");
         command.arg(Self::stream_key(shard)).arg("workers").arg("-").arg("+").arg(1_000);
         let pending = command.query_async(&mut self.redis.connect().await).await;
-        let pending: Vec<(String, String, u64, u64)> = pending.expect("Redis tells what is pending");
+        let pending: Vec<(String, String, u64, u64)> = pending.expect("Redis lists pending entries");
         pending.into_iter().map(|(_, _, _, deliveries)| deliveries).max().unwrap_or(0)
     }
 
-    /// Entries in the stream, over all shards.
+    /// Number of entries in the stream, over all shards.
     ///
     /// # Panics
     /// When Redis does not answer.
@@ -70,7 +70,7 @@ impl System {
         entries
     }
 
-    /// Kills one PostgreSQL backend of a worker, at which the whole server restarts itself.
+    /// Kills one PostgreSQL backend of a worker. The whole server then restarts itself.
     pub async fn kill_a_session(&mut self) {
         let Some(database) = self.try_database().await else { return };
         let busiest = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'millrace-worker%'
@@ -81,7 +81,8 @@ impl System {
         }
     }
 
-    /// Kills a PostgreSQL backend of a worker that has a transaction open, and waits until the server has recovered.
+    /// Kills a PostgreSQL backend of a worker that has a transaction open, and waits until the server has
+    /// recovered.
     pub async fn kill_an_open_transaction(&mut self) {
         let open = "SELECT pid FROM pg_stat_activity
                      WHERE starts_with(application_name, 'millrace-worker:') AND xact_start IS NOT NULL
@@ -99,10 +100,10 @@ impl System {
         eventually(SOON, what, async || config.connect(tokio_postgres::NoTls).await.map(drop)).await;
     }
 
-    /// Posts events of a project of the drill until one is refused because the backlog is full, and returns the refusal.
+    /// Posts events until one is refused because the backlog is full, and returns that answer.
     ///
     /// # Panics
-    /// When that never happens.
+    /// When no event is refused.
     pub async fn refusal_by_full_backlog(&mut self) -> Answer {
         let api = self.addresses().await[0];
         let project = &self.projects[0].0;
@@ -112,28 +113,28 @@ impl System {
             let answer = post.ask(&mut client, project).await;
             post.note(project, &answer);
             let answer = answer.map_err(|error| error.to_string())?;
-            let told = answer.json();
-            if told["code"] == "backlog_full" { Ok(answer) } else { Err(format!("{} {told}", answer.status)) }
+            let body = answer.json();
+            if body["code"] == "backlog_full" { Ok(answer) } else { Err(format!("{} {body}", answer.status)) }
         })
         .await
     }
 
-    /// Holds a table in ACCESS EXCLUSIVE mode for so long, on the side.
-    pub async fn lock(&mut self, table: &'static str, held: Duration) {
+    /// Locks a table in ACCESS EXCLUSIVE mode for this long, in the background.
+    pub async fn lock(&mut self, table: &'static str, duration: Duration) {
         let Some(database) = self.try_database().await else { return };
         tokio::spawn(async move {
             let lock =
                 format!("BEGIN; SET LOCAL lock_timeout = '2s'; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
             if database.batch_execute(&lock).await.is_ok() {
-                tokio::time::sleep(held).await;
+                tokio::time::sleep(duration).await;
             }
-            // Its end gives the lock back, with or without a server.
+            // The end of the session releases the lock.
             drop(database);
         });
     }
 
-    /// Waits until nothing is left of what stands in the stream now, whatever comes behind it.
-    pub async fn what_stands_now_is_drained(&self) {
+    /// Waits until every entry that is in the stream now has left it. Later entries do not matter.
+    pub async fn current_entries_are_drained(&self) {
         let mut redis = self.redis.connect().await;
         for shard in 0..self.shards {
             let key = Self::stream_key(shard);
@@ -147,7 +148,7 @@ impl System {
         }
     }
 
-    /// Waits until a metric of all workers together has grown to at least this.
+    /// Waits until the sum of a metric over all workers is at least this.
     pub async fn workers_reach(&mut self, metric: &str, at_least: f64) {
         let what = format!("{metric} of all workers to reach {at_least}");
         let workers = &mut self.workers;
@@ -161,14 +162,15 @@ impl System {
         .await;
     }
 
-    /// How many consumers each shard has.
+    /// The number of consumers of each shard.
     pub async fn consumers(&self) -> Vec<(u16, usize)> {
         let mut redis = self.redis.connect().await;
         let mut found = Vec::new();
         for shard in 0..self.shards {
             let mut command = redis::cmd("XINFO");
             command.arg("CONSUMERS").arg(Self::stream_key(shard)).arg("workers");
-            let consumers: Vec<redis::Value> = command.query_async(&mut redis).await.unwrap_or_default();
+            let consumers = command.query_async::<Vec<redis::Value>>(&mut redis).await;
+            let consumers = consumers.expect("Redis lists the consumers");
             found.push((shard, consumers.len()));
         }
         found
@@ -186,7 +188,7 @@ impl System {
     }
 }
 
-/// The id of the entry at one end of a stream.
+/// The id of the first or last entry of a stream.
 async fn edge(
     redis: &mut MultiplexedConnection,
     command: &str,

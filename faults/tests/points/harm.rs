@@ -1,5 +1,6 @@
-//! Every mutant behaves correctly while nothing fails, and does its harm in the smallest scene that needs the correct code.
-//! The same program without its bug does no harm there. Whether the oracle notices the harm is tested by the drills.
+//! Every mutant behaves correctly while nothing fails, and does its harm in the smallest scene that needs the
+//! correct code. The same program without its bug does no harm there. Whether the oracle notices the harm is
+//! tested by the drills.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! Programs built for drills stop at the failpoints that a test names. Mutants do the harm of their bug. Ordinary programs
-//! contain neither.
+//! Programs built for drills stop at the failpoints that a test names. Mutants do the harm of their bug.
+//! Ordinary programs contain neither.
 
 mod harm;
 mod reached;

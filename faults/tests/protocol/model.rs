@@ -1,11 +1,14 @@
-//! The protocol between client, API, stream, two lanes and database, small enough to see every order of its steps.
+//! The protocol between client, API, stream, two lanes and database, small enough to see every order of its
+//! steps.
 //!
-//! What is one step here is one atomic thing there: a script of the stream, a transaction of the database, the arrival of
-//! an answer. Time is not modelled: whatever may happen after a while may happen at once, so a lane that is only slow is
-//! taken for silent, and goes on later all the same. Not modelled either: rates, the end of a month, dead letters, epochs.
+//! What is one step here is one atomic thing there: a script of the stream, a transaction of the database,
+//! the arrival of an answer. Time is not modelled: whatever may happen after a while may happen at once, so a
+//! lane that is only slow is taken for silent, and goes on later all the same. Not modelled either: rates,
+//! the end of a month, dead letters, epochs.
 //!
-//! There are two batches. The first has two events: one with an id and a time, and one with neither, which only its
-//! batch and entry tell from others. The second repeats the event with the id: a duplicate, to be refunded once.
+//! There are two batches. The first has two events: one with an id and a time, and one with neither, which
+//! only its batch and entry tell from others. The second repeats the event with the id: a duplicate, to be
+//! refunded once.
 
 use crate::mutant::Mutant;
 use crate::search::Model;
@@ -267,7 +270,8 @@ impl Protocol {
         state.markers[row.batch_id] = after;
     }
 
-    /// What was pending under the old name stays so, for retire.lua removes no consumer that has something pending.
+    /// What was pending under the old name stays so, for retire.lua removes no consumer that has something
+    /// pending.
     fn come_back_as_another(&self, state: &mut State, lane: usize) -> Option<()> {
         state.come_back(lane)?;
         let old = state.lanes[lane].consumer;

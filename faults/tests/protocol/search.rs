@@ -1,6 +1,7 @@
 //! Every state a model can reach, nearest first.
 //!
-//! A breadth-first search: the first counterexample found is a shortest one. What the states mean is none of its business.
+//! A breadth-first search: the first counterexample found is a shortest one. What the states mean is none of
+//! its business.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -35,8 +36,8 @@ pub struct Counterexample {
     pub steps: Vec<String>,
 }
 
-/// Looks for a state that is in breach; then, when there is none, for one from which nothing leads to the end without
-/// a further fault.
+/// Looks for a state that is in breach; then, when there is none, for one from which nothing leads to the end
+/// without a further fault.
 pub fn search<M: Model>(model: &M) -> Found {
     let mut reached = Reached::<M> { states: vec![model.start()], came_by: vec![None] };
     let mut numbers = HashMap::from([(model.start(), 0)]);

@@ -1,4 +1,5 @@
-//! Where everybody stands, and the steps that no mistake can change: those of the client, of time, and of a list.
+//! Where everybody stands, and the steps that no mistake can change: those of the client, of time, and of a
+//! list.
 
 /// How often the client posts each batch before it gives up.
 pub const TRIES: [usize; 2] = [2, 1];
@@ -192,7 +193,8 @@ impl State {
         Some(entry)
     }
 
-    /// An entry on a list: a lane's own (XREADGROUP from 0), or another's, whom it believes silent (XAUTOCLAIM).
+    /// An entry on a list: a lane's own (XREADGROUP from 0), or another's, whom it believes silent
+    /// (XAUTOCLAIM).
     pub fn take(&mut self, lane: usize, entry: usize, whose: impl Fn(u8, u8) -> bool) -> Option<()> {
         let lane = &mut self.lanes[lane];
         let Place::Pending { consumer } = &mut self.entries[entry].place else { return None };

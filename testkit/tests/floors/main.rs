@@ -17,7 +17,7 @@ const FLOORS: &[&[&str]] = &[
     &["millrace-settings"],
     &["ingest-api", "stream-worker"],
     &["millrace"],
-    &["faults", "bench"],
+    &["faults", "mutants", "bench"],
 ];
 
 #[test]
