@@ -96,13 +96,7 @@ impl Node {
         self.rigged = !more.is_empty();
         self.program = Some(Program::launch(
             program,
-            &Launch {
-                profile: Some(&self.profile),
-                arguments,
-                variables: &variables,
-                limits: self.limits,
-                ..Launch::default()
-            },
+            &Launch { profile: Some(&self.profile), arguments, variables: &variables, limits: self.limits },
         ));
     }
 

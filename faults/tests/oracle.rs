@@ -1,5 +1,5 @@
-//! The oracle has eyes: whatever is changed behind the product's back is found, by the invariant it breaks,
-//! and what was not changed is not complained of.
+//! The oracle finds every change that the product did not make, through the invariant that it violates, and
+//! reports nothing else.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use faults::{Drill, Layout, System};
 use testkit::oracle::{Invariant, Load, Meters, QUIET_DEADLINE, Watch, judge};
 use tokio_postgres::Client;
 
-/// A system that has stored some events and does nothing any more, and a connection to its store.
+/// A system that has stored some events and is idle, and a connection to its store.
 async fn at_rest() -> (System, Client) {
     let drill = Drill {
         name: "oracle".to_owned(),
@@ -19,7 +19,7 @@ async fn at_rest() -> (System, Client) {
     let mut system = System::start(drill, Layout { apis: 1, workers: 1, ..Layout::default() }).await;
     let clients = system.load(Load::default());
     clients.acknowledge(60).await;
-    // More than may come at once, of the project whose rate is looked at.
+    // More than a burst, for the project with a rate limit.
     let (limited, limits) = &system.projects[2];
     let what = "requests of the limited project";
     let many = async || limited.history.tally().acknowledged > limits.burst + 5;
@@ -27,18 +27,18 @@ async fn at_rest() -> (System, Client) {
     clients.stop(Duration::from_secs(60)).await;
     let database = system.postgres.connect().await;
     let (_, violations) = judge(system.subject(&system.evidence(&database).await, QUIET_DEADLINE)).await;
-    assert_eq!(violations, vec![], "nothing was done to it yet");
+    assert_eq!(violations, vec![], "nothing was changed yet");
     system.workers[0].kill().await;
     (system, database)
 }
 
-async fn broken(system: &System, database: &Client) -> BTreeSet<Invariant> {
+async fn violated(system: &System, database: &Client) -> BTreeSet<Invariant> {
     let (_, violations) = judge(system.subject(&system.evidence(database).await, Duration::ZERO)).await;
     violations.into_iter().map(|violation| violation.invariant).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_changed_in_the_store_is_found_by_the_invariant_it_breaks() {
+async fn every_change_of_the_store_is_found_through_the_invariant_that_it_violates() {
     let (system, database) = at_rest().await;
     let history = &system.projects[0].0.history;
     let refused = history.take_numbers(1);
@@ -95,15 +95,15 @@ async fn whatever_is_changed_in_the_store_is_found_by_the_invariant_it_breaks() 
     for (invariant, statement) in tampered {
         database.batch_execute("BEGIN").await.unwrap();
         database.batch_execute(&statement).await.unwrap();
-        let found = broken(&system, &database).await;
+        let found = violated(&system, &database).await;
         assert!(found.contains(&invariant), "{statement}: {found:?}");
         database.batch_execute("ROLLBACK").await.unwrap();
-        assert_eq!(broken(&system, &database).await, BTreeSet::new(), "after {statement} was taken back");
+        assert_eq!(violated(&system, &database).await, BTreeSet::new(), "after {statement} was rolled back");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_changed_in_the_stream_is_found_by_the_invariant_it_breaks() {
+async fn every_change_of_the_stream_is_found_through_the_invariant_that_it_violates() {
     let (system, database) = at_rest().await;
     let mut redis = system.redis.connect().await;
     let epoch: String = redis::cmd("GET").arg("{s1}:epoch").query_async(&mut redis).await.unwrap();
@@ -121,20 +121,20 @@ async fn whatever_is_changed_in_the_stream_is_found_by_the_invariant_it_breaks()
         (Invariant::Quiet, "XADD {s1}:events * v 1", "XTRIM {s1}:events MAXLEN 0"),
         (Invariant::Quiet, "SET {s1}:epoch another", &restore),
     ];
-    for (invariant, done, undone) in tampered {
-        for (words, expected) in [(done, true), (undone, false)] {
+    for (invariant, change, revert) in tampered {
+        for (words, expected) in [(change, true), (revert, false)] {
             let (name, arguments) = words.split_once(' ').unwrap();
             let mut command = redis::cmd(name);
             command.arg(arguments.split(' ').collect::<Vec<_>>());
             command.query_async::<redis::Value>(&mut redis).await.unwrap();
-            let found = broken(&system, &database).await;
+            let found = violated(&system, &database).await;
             assert_eq!(found.contains(&invariant), expected, "{words}: {found:?}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_meter_that_runs_backwards_is_seen_by_whoever_watches() {
+async fn usage_that_decreases_is_found() {
     let (system, database) = at_rest().await;
     let watch = Watch::start(Meters::Postgres(Box::new(system.postgres.config())));
     testkit::eventually(Duration::from_secs(60), "a first look", async || watch.looks() > 0).await;

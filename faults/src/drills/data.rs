@@ -100,20 +100,20 @@ async fn post_among(
             return Err(error.to_string());
         }
     };
-    let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let batch = told["batch_id"].as_str().and_then(|id| id.parse().ok());
-    match (answer.status, batch, told["accepted"].as_u64()) {
+    let response: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let batch = response["batch_id"].as_str().and_then(|id| id.parse().ok());
+    match (answer.status, batch, response["accepted"].as_u64()) {
         (202, Some(batch), Some(accepted)) => {
             project.history.acknowledged(good, batch, accepted, false);
             Ok(accepted == good.len() as u64)
         }
         (400..500, _, _) => {
-            project.history.refused(good, told["code"].as_str().unwrap_or("none"));
+            project.history.refused(good, response["code"].as_str().unwrap_or("none"));
             Ok(true)
         }
         _ => {
-            project.history.unknown(good, told["code"].as_str());
-            Err(format!("{} {told}", answer.status))
+            project.history.unknown(good, response["code"].as_str());
+            Err(format!("{} {response}", answer.status))
         }
     }
 }

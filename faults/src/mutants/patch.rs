@@ -76,11 +76,12 @@ impl Patch {
     }
 
     fn changed(&self, hunk: &Hunk, text: &str) -> Result<String, PatchError> {
-        // A match begins at the beginning of a line.
-        let (text, old) = (format!("\n{text}"), format!("\n{}", hunk.old));
-        match text.matches(&old).count() {
-            1 => Ok(text.replacen(&old, &format!("\n{}", hunk.new), 1)[1..].to_owned()),
-            0 => Err(self.error(hunk, "does not contain the old lines")),
+        let begins_line = |at: usize| at == 0 || text.as_bytes()[at - 1] == b'\n';
+        let matches: Vec<_> =
+            text.match_indices(&hunk.old).map(|(at, _)| at).filter(|at| begins_line(*at)).collect();
+        match matches[..] {
+            [at] => Ok([&text[..at], &hunk.new, &text[at + hunk.old.len()..]].concat()),
+            [] => Err(self.error(hunk, "does not contain the old lines")),
             _ => Err(self.error(hunk, "contains the old lines more than once")),
         }
     }

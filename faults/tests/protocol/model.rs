@@ -1,20 +1,20 @@
-//! The protocol between client, API, stream, two lanes and database, small enough to see every order of its
-//! steps.
+//! The protocol between client, API, stream, two lanes and database, small enough to search every order of
+//! its steps.
 //!
-//! What is one step here is one atomic thing there: a script of the stream, a transaction of the database,
-//! the arrival of an answer. Time is not modelled: whatever may happen after a while may happen at once, so a
-//! lane that is only slow is taken for silent, and goes on later all the same. Not modelled either: rates,
-//! the end of a month, dead letters, epochs.
+//! A step of the model is one atomic action: a script of the stream, a transaction of the database, the
+//! arrival of an answer. Time is not modeled: anything that may happen later may also happen immediately. For
+//! example, a slow lane may count as silent and still continue later. Rates, the end of a month, dead letters
+//! and epochs are not modeled.
 //!
-//! There are two batches. The first has two events: one with an id and a time, and one with neither, which
-//! only its batch and entry tell from others. The second repeats the event with the id: a duplicate, to be
-//! refunded once.
+//! There are two batches. The first has two events: one with an id and a time, and one with neither, which is
+//! identified by its batch and entry. The second batch repeats the event with the id: a duplicate, which must
+//! be refunded once.
 
 use crate::mutant::Mutant;
 use crate::search::Model;
-use crate::state::{Client, Doing, EVENTS, Entry, LANES, Marker, Outcome, Place, Request, State, TRIES};
+use crate::state::{Client, Doing, EVENTS, Entry, EntryState, LANES, Marker, Outcome, Request, State, TRIES};
 
-/// One way to do it: the right one, or one with a single thing wrong.
+/// The protocol, correct or with one bug.
 pub struct Protocol {
     pub mutant: Option<Mutant>,
 }
@@ -81,10 +81,10 @@ impl Model for Protocol {
         let of_batch = |batch| state.entries.iter().filter(move |entry: &&Entry| entry.batch == batch);
         let undated_rows = of_batch(0).filter(|entry| entry.ledger.is_some()).count();
         let written = |entry: &Entry| entry.ledger.is_some();
-        let safe = |entry: &Entry| written(entry) || entry.place != Place::Gone;
+        let safe = |entry: &Entry| written(entry) || entry.state != EntryState::Gone;
         let lost = |batch| state.clients[batch] == Client::Acknowledged && !of_batch(batch).any(safe);
         let ledger: i8 = state.entries.iter().filter_map(|entry| entry.ledger).map(Outcome::events).sum();
-        let owed: i8 = state.entries.iter().map(Entry::charge).sum();
+        let expected: i8 = state.entries.iter().map(Entry::charge).sum();
         if lost(0) || lost(1) {
             return Some("lost: an acknowledged batch is neither in the stream nor in the store");
         }
@@ -97,12 +97,13 @@ impl Model for Protocol {
         if state.entries.iter().any(|entry| entry.refunds > 1) {
             return Some("refunded twice");
         }
-        (state.used != owed).then_some("mischarged: the quota used is not what was stored and what waits")
+        (state.used != expected)
+            .then_some("mischarged: the used quota is not the sum of stored and waiting events")
     }
 
     fn is_done(&self, state: &State) -> bool {
         let all_written =
-            state.entries.iter().all(|entry| entry.ledger.is_some() && entry.place == Place::Gone);
+            state.entries.iter().all(|entry| entry.ledger.is_some() && entry.state == EntryState::Gone);
         let stored: i8 = state.entries.iter().filter_map(|entry| entry.ledger).map(|it| it.stored).sum();
         let answered = state.clients.iter().all(|client| !matches!(client, Client::Trying(_)));
         all_written && answered && state.used == stored && state.markers.iter().all(|it| *it == Marker::None)
@@ -140,7 +141,7 @@ impl Protocol {
         self.mutant == Some(mutant)
     }
 
-    /// Takes a step; `None` when it is not possible.
+    /// Takes a step. `None` when it is not possible.
     fn apply(&self, state: &mut State, step: Step) -> Option<()> {
         match step {
             Step::Post { batch } => state.post(batch),
@@ -148,7 +149,7 @@ impl Protocol {
             Step::Admit { batch, attempt } => self.admit(state, batch, attempt),
             Step::Answer { batch, attempt } => state.answer(batch, attempt),
             Step::AnswerOfAdmitLost { batch, attempt } => {
-                // The API asks again, with the batch id it has (ingest-api/src/ingest.rs, `admit`).
+                // The API retries with the same batch id (ingest-api/src/ingest.rs, `admit`).
                 self.admit(state, batch, attempt)?;
                 state.requests[batch][attempt] = Request::Received;
                 Some(())
@@ -182,8 +183,8 @@ impl Protocol {
                 let was = std::mem::replace(&mut state.lanes[lane].doing, Doing::Down);
                 (was != Doing::Down).then_some(())
             }
-            Step::LaneReturns { lane } => state.come_back(lane),
-            Step::LaneReturnsUnderNewName { lane } => self.come_back_as_another(state, lane),
+            Step::LaneReturns { lane } => state.restart(lane),
+            Step::LaneReturnsUnderNewName { lane } => self.restart_under_new_name(state, lane),
         }
     }
 
@@ -199,26 +200,27 @@ impl Protocol {
             return Some(());
         }
         if self.has(Mutant::Trimmed) {
-            state.entries.iter_mut().for_each(|entry| entry.place = Place::Gone);
+            state.entries.iter_mut().for_each(|entry| entry.state = EntryState::Gone);
         }
-        state.entries.push(Entry { batch, batch_id, place: Place::Unread, ledger: None, refunds: 0 });
+        state.entries.push(Entry { batch, batch_id, state: EntryState::Unread, ledger: None, refunds: 0 });
         state.used += EVENTS[batch];
         state.markers[batch_id] = Marker::Pending;
         Some(())
     }
 
-    /// A reader that finds no group makes it, at any time, from the beginning (stream/redis/reader.rs).
+    /// A reader that finds no group creates it at the beginning of the stream
+    /// (shared/stream/src/redis/reader.rs).
     fn make_group(&self, state: &mut State) -> Option<()> {
         let from = if self.has(Mutant::GroupAtTheEnd) { state.entries.len() } else { 0 };
         state.group_at.is_none().then(|| state.group_at = Some(from))
     }
 
-    /// The transaction of store/postgres/write.rs.
+    /// The transaction of shared/store/src/postgres/write.rs.
     fn commit(&self, state: &mut State, lane: usize) -> Option<()> {
         let (entry, first) = match state.lanes[lane].doing {
             Doing::Holding(entry) if self.has(Mutant::SettledBeforeCommit) => {
-                // No outcome is known yet, so nothing is refunded.
-                self.take_off_the_stream(state, entry, Outcome { stored: 0, duplicate: 0 });
+                // The outcome is not known yet, so nothing is refunded.
+                self.remove_from_stream(state, entry, Outcome { stored: 0, duplicate: 0 });
                 state.lanes[lane].doing = Doing::SettledFirst(entry);
                 return Some(());
             }
@@ -240,7 +242,8 @@ impl Protocol {
             }
             return outcome;
         }
-        // Rows of this very entry are duplicates of themselves; their keys are the same at every delivery.
+        // When an entry is written again, its rows are duplicates of themselves: their keys are the same at
+        // each delivery.
         let duplicate = i8::from(state.has_dated) + i8::from(known.is_some() && row.batch == 0);
         let outcome = Outcome { stored: EVENTS[row.batch] - duplicate, duplicate };
         row.ledger = known.or(Some(outcome));
@@ -251,35 +254,34 @@ impl Protocol {
 
     fn settle(&self, state: &mut State, lane: usize) -> Option<()> {
         let Doing::Written(entry, outcome) = state.lanes[lane].doing else { return None };
-        self.take_off_the_stream(state, entry, outcome);
+        self.remove_from_stream(state, entry, outcome);
         state.lanes[lane].doing = Doing::Idle;
         Some(())
     }
 
-    /// settle.lua: only who takes the entry off the pending list goes on with it.
-    fn take_off_the_stream(&self, state: &mut State, entry: usize, outcome: Outcome) {
+    /// settle.lua: only the caller that removes the entry from the pending list refunds it.
+    fn remove_from_stream(&self, state: &mut State, entry: usize, outcome: Outcome) {
         let row = &mut state.entries[entry];
-        let acknowledged = matches!(row.place, Place::Pending { .. });
+        let acknowledged = matches!(row.state, EntryState::Pending { .. });
         if !acknowledged && !self.has(Mutant::RefundNotGated) {
             return;
         }
-        row.place = Place::Gone;
+        row.state = EntryState::Gone;
         row.refunds += u8::from(outcome.duplicate > 0);
         state.used -= outcome.duplicate;
         let after = if self.has(Mutant::MarkerForgotten) { Marker::None } else { Marker::Settled };
         state.markers[row.batch_id] = after;
     }
 
-    /// What was pending under the old name stays so, for retire.lua removes no consumer that has something
-    /// pending.
-    fn come_back_as_another(&self, state: &mut State, lane: usize) -> Option<()> {
-        state.come_back(lane)?;
+    /// Pending entries of the old name stay pending, because retire.lua keeps consumers with pending entries.
+    fn restart_under_new_name(&self, state: &mut State, lane: usize) -> Option<()> {
+        state.restart(lane)?;
         let old = state.lanes[lane].consumer;
         state.lanes[lane].consumer = old ^ 2;
         if self.has(Mutant::ConsumerDeleted) {
             for entry in &mut state.entries {
-                if entry.place == (Place::Pending { consumer: old }) {
-                    entry.place = Place::Orphaned;
+                if entry.state == (EntryState::Pending { consumer: old }) {
+                    entry.state = EntryState::Orphaned;
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! Protocols with one thing wrong, each a mistake that has been made somewhere.
+//! Protocols with one deliberate bug. Most have a mutant of the same kind in
+//! `faults/src/mutants/catalogue.rs`.
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mutant {
@@ -14,7 +15,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    /// With the words of the breach it must lead to.
+    /// Each with the beginning of the breach that it must cause.
     pub const ALL: [(Self, &'static str); 9] = [
         (Self::SettledBeforeCommit, "lost"),
         (Self::NoLedger, "miscounted"),

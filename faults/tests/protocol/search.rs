@@ -1,31 +1,29 @@
-//! Every state a model can reach, nearest first.
+//! A search of every state that a model can reach.
 //!
-//! A breadth-first search: the first counterexample found is a shortest one. What the states mean is none of
-//! its business.
+//! The search is breadth-first, so the first counterexample is a shortest one. It must not depend on the
+//! meaning of the states.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 
-/// What is searched.
 pub trait Model {
     type State: Clone + Eq + Hash;
     type Step: Copy + Debug;
 
     fn start(&self) -> Self::State;
-    /// Every step that is possible here, and where it leads.
+    /// Every possible step from this state, and the state that it leads to.
     fn steps(&self, state: &Self::State) -> Vec<(Self::Step, Self::State)>;
-    /// Whether a step is a fault: none is needed to get anywhere.
+    /// Whether a step is a fault. The model must be able to finish without one.
     fn is_fault(&self, step: Self::Step) -> bool;
-    /// What must never be, and is.
+    /// The promise that this state breaks.
     fn breach(&self, state: &Self::State) -> Option<&'static str>;
-    /// Everything is done, and as it should be.
+    /// Whether all work is done.
     fn is_done(&self, state: &Self::State) -> bool;
 }
 
-/// What a search has found.
 #[derive(Debug)]
-pub struct Found {
+pub struct SearchResult {
     pub states: usize,
     pub counterexample: Option<Counterexample>,
 }
@@ -36,66 +34,83 @@ pub struct Counterexample {
     pub steps: Vec<String>,
 }
 
-/// Looks for a state that is in breach; then, when there is none, for one from which nothing leads to the end
-/// without a further fault.
-pub fn search<M: Model>(model: &M) -> Found {
-    let mut reached = Reached::<M> { states: vec![model.start()], came_by: vec![None] };
-    let mut numbers = HashMap::from([(model.start(), 0)]);
-    let mut faultless_into: Vec<Vec<usize>> = vec![Vec::new()];
+/// Searches for a state that breaks a promise. If there is none, searches for a state from which no steps
+/// without faults lead to the end.
+pub fn search<M: Model>(model: &M) -> SearchResult {
+    let mut graph = Graph::<M>::new(model.start());
     let mut at = 0;
-    while at < reached.states.len() {
-        if let Some(breach) = model.breach(&reached.states[at]) {
-            return reached.found(Some((breach, at)));
+    while at < graph.nodes.len() {
+        let state = graph.nodes[at].state.clone();
+        if let Some(breach) = model.breach(&state) {
+            return graph.result(Some((breach, at)));
         }
-        for (step, next) in model.steps(&reached.states[at]) {
-            let number = *numbers.entry(next).or_insert_with_key(|next| {
-                reached.states.push(next.clone());
-                reached.came_by.push(Some((at, step)));
-                faultless_into.push(Vec::new());
-                reached.states.len() - 1
-            });
+        for (step, next) in model.steps(&state) {
+            let to = graph.index_of(next, at, step);
             if !model.is_fault(step) {
-                faultless_into[number].push(at);
+                graph.nodes[to].faultless_from.push(at);
             }
         }
         at += 1;
     }
-    let stuck = first_stuck(&reached.states, |state| model.is_done(state), &faultless_into);
-    reached.found(stuck.map(|at| ("stuck: nothing leads to the end from here", at)))
+    let stuck = graph.first_stuck(model);
+    graph.result(stuck.map(|at| ("stuck: no steps without faults lead to the end", at)))
 }
 
-/// Walks back from all ends; who is not met cannot get to one.
-fn first_stuck<S>(
-    states: &[S],
-    is_done: impl Fn(&S) -> bool,
-    faultless_into: &[Vec<usize>],
-) -> Option<usize> {
-    let mut ends: Vec<usize> = (0..states.len()).filter(|&at| is_done(&states[at])).collect();
-    let mut gets_there = vec![false; states.len()];
-    while let Some(at) = ends.pop() {
-        if !std::mem::replace(&mut gets_there[at], true) {
-            ends.extend(&faultless_into[at]);
-        }
+struct Node<M: Model> {
+    state: M::State,
+    /// The node and step by which the search found it first. `None` for the start.
+    found_by: Option<(usize, M::Step)>,
+    /// The nodes from which a step without a fault leads here.
+    faultless_from: Vec<usize>,
+}
+
+struct Graph<M: Model> {
+    nodes: Vec<Node<M>>,
+    indices: HashMap<M::State, usize>,
+}
+
+impl<M: Model> Graph<M> {
+    fn new(start: M::State) -> Self {
+        let node = Node { state: start.clone(), found_by: None, faultless_from: Vec::new() };
+        Self { nodes: vec![node], indices: HashMap::from([(start, 0)]) }
     }
-    gets_there.iter().position(|gets_there| !gets_there)
-}
 
-struct Reached<M: Model> {
-    states: Vec<M::State>,
-    came_by: Vec<Option<(usize, M::Step)>>,
-}
+    /// The index of the node of a state. A new state gets a new node.
+    fn index_of(&mut self, state: M::State, from: usize, step: M::Step) -> usize {
+        if let Some(&index) = self.indices.get(&state) {
+            return index;
+        }
+        let index = self.nodes.len();
+        self.indices.insert(state.clone(), index);
+        self.nodes.push(Node { state, found_by: Some((from, step)), faultless_from: Vec::new() });
+        index
+    }
 
-impl<M: Model> Reached<M> {
-    fn found(&self, breach: Option<(&'static str, usize)>) -> Found {
-        let counterexample = breach.map(|(breach, mut at)| {
-            let mut steps = Vec::new();
-            while let Some((before, step)) = self.came_by[at] {
-                steps.push(format!("{step:?}"));
-                at = before;
+    /// Walks back from all ends. A node that is not visited cannot reach an end.
+    fn first_stuck(&self, model: &M) -> Option<usize> {
+        let mut open: Vec<usize> =
+            (0..self.nodes.len()).filter(|&at| model.is_done(&self.nodes[at].state)).collect();
+        let mut reaches_an_end = vec![false; self.nodes.len()];
+        while let Some(at) = open.pop() {
+            if !std::mem::replace(&mut reaches_an_end[at], true) {
+                open.extend(&self.nodes[at].faultless_from);
             }
-            steps.reverse();
-            Counterexample { breach, steps }
-        });
-        Found { states: self.states.len(), counterexample }
+        }
+        reaches_an_end.iter().position(|reaches| !reaches)
+    }
+
+    fn result(&self, breach: Option<(&'static str, usize)>) -> SearchResult {
+        let counterexample = breach.map(|(breach, at)| Counterexample { breach, steps: self.steps_to(at) });
+        SearchResult { states: self.nodes.len(), counterexample }
+    }
+
+    fn steps_to(&self, mut at: usize) -> Vec<String> {
+        let mut steps = Vec::new();
+        while let Some((from, step)) = self.nodes[at].found_by {
+            steps.push(format!("{step:?}"));
+            at = from;
+        }
+        steps.reverse();
+        steps
     }
 }

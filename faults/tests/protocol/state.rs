@@ -1,11 +1,10 @@
-//! Where everybody stands, and the steps that no mistake can change: those of the client, of time, and of a
-//! list.
+//! The state of the model, and the steps that no bug changes.
 
-/// How often the client posts each batch before it gives up.
+/// Attempts of the client to post each batch.
 pub const TRIES: [usize; 2] = [2, 1];
 /// Events in each batch.
 pub const EVENTS: [i8; 2] = [2, 1];
-/// Crashes and lost answers, together.
+/// Crashes and lost answers in one search, at most.
 pub const FAULTS: u8 = 2;
 pub const LANES: usize = 2;
 
@@ -13,19 +12,19 @@ pub const LANES: usize = 2;
 pub struct State {
     pub faults_left: u8,
     pub clients: [Client; 2],
-    /// By batch and try. A request that its client has given up may still arrive.
+    /// By batch and attempt. A request that timed out at its client may still arrive.
     pub requests: [[Request; 2]; 2],
-    /// By batch id: the batch's own number, unless a retry gets a new one.
+    /// By batch id: the number of the batch, unless a retry gets a new id.
     pub markers: [Marker; 4],
-    /// How many entries the group has handed out; `None` before it was made.
+    /// Number of entries that the group has delivered. `None` before it exists.
     pub group_at: Option<usize>,
     pub entries: Vec<Entry>,
-    /// The project's count in the stream.
+    /// The used quota of the project, as the stream counts it.
     pub used: i8,
     pub lanes: [Lane; LANES],
-    /// What `usage_hourly` counts, duplicates and all.
+    /// Events in `usage_hourly`, including duplicates.
     pub usage: i8,
-    /// Whether the event with an id is in `events`; its primary key holds it to one.
+    /// Whether the event with the id is in `events`. The primary key prevents a second one.
     pub has_dated: bool,
 }
 
@@ -51,12 +50,12 @@ pub enum Marker {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Place {
+pub enum EntryState {
     Unread,
     Pending {
         consumer: u8,
     },
-    /// In the stream, read, and on nobody's list.
+    /// In the stream and delivered, but pending for no consumer.
     Orphaned,
     Gone,
 }
@@ -65,8 +64,8 @@ pub enum Place {
 pub struct Entry {
     pub batch: usize,
     pub batch_id: usize,
-    pub place: Place,
-    /// What the ledger says of it.
+    pub state: EntryState,
+    /// Its outcome in the ledger.
     pub ledger: Option<Outcome>,
     pub refunds: u8,
 }
@@ -88,7 +87,7 @@ pub enum Doing {
     Down,
     Idle,
     Holding(usize),
-    /// Only of a mutant: settled, and yet to be written.
+    /// Only with a bug: settled and not written yet.
     SettledFirst(usize),
     Written(usize, Outcome),
 }
@@ -100,17 +99,16 @@ impl Outcome {
 }
 
 impl Entry {
-    /// What it should have cost its project by now: everything until it is settled, then what was stored.
+    /// The quota that it must use now: all events until it is settled, then the stored events.
     pub fn charge(&self) -> i8 {
-        match (self.place, self.ledger) {
-            (Place::Gone, Some(outcome)) => outcome.stored,
+        match (self.state, self.ledger) {
+            (EntryState::Gone, Some(outcome)) => outcome.stored,
             _ => EVENTS[self.batch],
         }
     }
 }
 
 impl State {
-    /// Nothing has happened.
     pub fn start() -> Self {
         let lane = |consumer| Lane { consumer, doing: Doing::Idle };
         Self {
@@ -133,7 +131,7 @@ impl State {
         (*request == Request::None).then(|| *request = Request::Received)
     }
 
-    /// No answer came: the next try, or none. The request goes on by itself.
+    /// The client gets no answer and makes the next attempt, if any is left. The request itself continues.
     pub fn time_out(&mut self, batch: usize) -> Option<()> {
         let Client::Trying(attempt) = self.clients[batch] else { return None };
         if self.requests[batch][attempt] == Request::None {
@@ -144,7 +142,7 @@ impl State {
         Some(())
     }
 
-    /// 202. Nobody hears one that comes after the client went on.
+    /// The client receives 202, unless it has started the next attempt.
     pub fn answer(&mut self, batch: usize, attempt: usize) -> Option<()> {
         if self.requests[batch][attempt] != Request::Admitted {
             return None;
@@ -156,7 +154,7 @@ impl State {
         Some(())
     }
 
-    /// Every request ends unanswered, wherever it was.
+    /// Every request in progress ends without an answer.
     pub fn crash_api(&mut self) -> Option<()> {
         let mut any = false;
         for batch in 0..2 {
@@ -167,7 +165,8 @@ impl State {
         any.then_some(())
     }
 
-    /// After it was settled and nobody can ask any more: the 15 s, the minute or the day of settle.lua.
+    /// The marker expires after the batch was settled and no retry can arrive: the 15 s, minute or day of
+    /// settle.lua.
     pub fn expire(&mut self, batch_id: usize) -> Option<()> {
         let batch = batch_id % 2;
         let may_be_asked = matches!(self.clients[batch], Client::Trying(_))
@@ -179,7 +178,7 @@ impl State {
         Some(())
     }
 
-    /// XREADGROUP of what nobody has read.
+    /// XREADGROUP of new entries.
     pub fn read_new(&mut self, lane: usize) -> Option<usize> {
         let reader = self.lanes[lane];
         let entry = self.group_at.filter(|at| *at < self.entries.len())?;
@@ -187,18 +186,17 @@ impl State {
             return None;
         }
         self.group_at = Some(entry + 1);
-        if self.entries[entry].place == Place::Unread {
-            self.entries[entry].place = Place::Pending { consumer: reader.consumer };
+        if self.entries[entry].state == EntryState::Unread {
+            self.entries[entry].state = EntryState::Pending { consumer: reader.consumer };
         }
         Some(entry)
     }
 
-    /// An entry on a list: a lane's own (XREADGROUP from 0), or another's, whom it believes silent
-    /// (XAUTOCLAIM).
-    pub fn take(&mut self, lane: usize, entry: usize, whose: impl Fn(u8, u8) -> bool) -> Option<()> {
+    /// Takes a pending entry of its own (XREADGROUP from 0) or of a lane that seems silent (XAUTOCLAIM).
+    pub fn take(&mut self, lane: usize, entry: usize, is_source: impl Fn(u8, u8) -> bool) -> Option<()> {
         let lane = &mut self.lanes[lane];
-        let Place::Pending { consumer } = &mut self.entries[entry].place else { return None };
-        if lane.doing != Doing::Idle || !whose(*consumer, lane.consumer) {
+        let EntryState::Pending { consumer } = &mut self.entries[entry].state else { return None };
+        if lane.doing != Doing::Idle || !is_source(*consumer, lane.consumer) {
             return None;
         }
         *consumer = lane.consumer;
@@ -206,7 +204,7 @@ impl State {
         Some(())
     }
 
-    pub fn come_back(&mut self, lane: usize) -> Option<()> {
+    pub fn restart(&mut self, lane: usize) -> Option<()> {
         let doing = &mut self.lanes[lane].doing;
         (*doing == Doing::Down).then(|| *doing = Doing::Idle)
     }
