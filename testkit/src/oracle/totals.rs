@@ -1,23 +1,21 @@
-//! The sums: ledger, usage, rows and the stream's own counters must tell the same story. I5, I6, I8.
+//! Compares the totals: ledger, usage, rows and the stream's counters must agree. I5, I6, I8.
 
 use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::client::Project;
 use super::evidence::{Evidence, Sums};
-use super::judge::{Findings, Invariant};
+use super::findings::{Findings, Invariant};
+use super::limits::PlanLimits;
+use super::project::Project;
 use super::rates;
 
-/// What a project's plan promises.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// Requests a minute.
-    pub requests_per_minute: u64,
-    /// Requests at once.
-    pub burst: u64,
-    /// Events a month; `None` is unlimited.
-    pub events_per_month: Option<u64>,
+/// The ledger of one project, summarized.
+pub(super) struct LedgerSummary {
+    accepted: u64,
+    stored: u64,
+    /// The receive time of every entry, in order.
+    received_ms: Vec<u64>,
 }
 
 /// Compares the sums of one project, which has `rows` rows in `events`.
@@ -26,7 +24,7 @@ pub(super) async fn compare(
     project: &Project,
     rows: u64,
     findings: &mut Findings,
-) -> Ledger {
+) -> LedgerSummary {
     let Sums { ledger: [accepted, stored, duplicate, dead], usage, letters } =
         evidence.sums(project.id).await;
     let claims = [
@@ -39,10 +37,10 @@ pub(super) async fn compare(
     ];
     for (claim, left, right) in claims {
         if left != right {
-            findings.add(Invariant::BooksAgree, format!("{}: {claim}: {left} and {right}", project.name));
+            findings.add(Invariant::TotalsAgree, format!("{}: {claim}: {left} and {right}", project.name));
         }
     }
-    let mut ledger = Ledger { accepted, stored, received_ms: Vec::new() };
+    let mut ledger = LedgerSummary { accepted, stored, received_ms: Vec::new() };
     let mut entries: BTreeMap<Uuid, Vec<u64>> = BTreeMap::new();
     for entry in evidence.ledger(project.id).await {
         entries.entry(entry.batch).or_default().push(entry.accepted);
@@ -52,41 +50,34 @@ pub(super) async fn compare(
     ledger
 }
 
-/// What the ledger says of one project.
-pub(super) struct Ledger {
-    accepted: u64,
-    stored: u64,
-    /// Of every entry, in order.
-    received_ms: Vec<u64>,
-}
-
-/// Every batch that was acknowledged is in the ledger once, with the count that was answered.
+/// Every acknowledged batch must be in the ledger once, with the count of the response.
 fn compare_batches(project: &Project, entries: &BTreeMap<Uuid, Vec<u64>>, findings: &mut Findings) {
     for (batch, accepted) in project.history.batches() {
-        let written = entries.get(&batch).map_or(&[][..], Vec::as_slice);
-        if written != [accepted] {
+        let recorded = entries.get(&batch).map_or(&[][..], Vec::as_slice);
+        if recorded != [accepted] {
             let said = format!(
-                "{}: batch {batch} of {accepted} events is in the ledger as {written:?}",
+                "{}: batch {batch} of {accepted} events is in the ledger as {recorded:?}",
                 project.name
             );
-            findings.add(Invariant::BooksAgree, said);
+            findings.add(Invariant::TotalsAgree, said);
         }
     }
 }
 
-/// What the stream knows of a project, when nothing is pending.
+/// Compares the stream's counters of a project with the ledger and the plan, when nothing is pending. After a
+/// wipe of the stream, the rate limit is not checked.
 pub(super) async fn compare_stream(
     evidence: &dyn Evidence,
     project: &Project,
-    limits: Limits,
-    rebuilt: bool,
-    ledger: &Ledger,
+    limits: PlanLimits,
+    was_wiped: bool,
+    ledger: &LedgerSummary,
     findings: &mut Findings,
 ) {
     let counters = evidence.counters(project.id).await;
     let in_month = evidence.stored_in_month(project.id, Some(counters.month)).await;
     let claims = [
-        (Invariant::BooksAgree, "the stream's accepted = the ledger's", counters.accepted, ledger.accepted),
+        (Invariant::TotalsAgree, "the stream's accepted = the ledger's", counters.accepted, ledger.accepted),
         (Invariant::Quiet, "pending = 0", counters.pending.unsigned_abs(), 0),
         (Invariant::PlansExact, "events charged = events stored", counters.used, in_month),
     ];
@@ -100,13 +91,14 @@ pub(super) async fn compare_stream(
         findings.add(Invariant::PlansExact, said);
     }
     let (excess, tat_max) = rates::replay(&ledger.received_ms, limits.requests_per_minute, limits.burst);
-    if excess > 0 && !rebuilt {
-        let said = format!("{}: {excess} requests over the rate were admitted", project.name);
+    if excess > 0 && !was_wiped {
+        let said = format!("{}: {excess} requests above the rate limit were admitted", project.name);
         findings.add(Invariant::PlansExact, said);
     }
-    // A rebuild of the counters sets the time to now, the first one, of an empty stream, too.
-    if counters.tat > tat_max && !rebuilt && !ledger.received_ms.is_empty() {
-        let said = format!("{}: the rate was charged for requests that were not admitted", project.name);
+    // A rebuild of the counters sets the arrival time to now, also the first rebuild, of an empty stream.
+    if counters.tat > tat_max && !was_wiped && !ledger.received_ms.is_empty() {
+        let said =
+            format!("{}: the rate limit was charged for requests that were not admitted", project.name);
         findings.add(Invariant::PlansExact, said);
     }
 }
