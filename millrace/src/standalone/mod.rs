@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ingest_api::{Audience, Deps, Scrape, routes};
+use millrace_reconcile::health::StreamHealth;
+use millrace_reconcile::keeper::CheckPeriods;
 use millrace_settings::Policy;
 use millrace_stream::SharedStream;
 use millrace_telemetry::metrics::{self, Program, Table};
@@ -83,8 +85,14 @@ pub(crate) async fn run(place: &Place, policy: Policy, args: &ServeArgs) -> Resu
             line.keep(stream, store, handle, stopped).await;
         }
     });
-    let deps =
-        Deps { stream: Arc::clone(&stream), store, durability: policy.durability, status_page, limits };
+    let deps = Deps {
+        stream: Arc::clone(&stream),
+        store,
+        stream_health: Arc::new(StreamHealth::new(policy.durability)),
+        check_periods: Some(CheckPeriods::API),
+        status_page,
+        limits,
+    };
     let scrape = Scrape { listener: scraper, handle };
     ingest_api::run(listener, Some(scrape), deps, process::stop_requested()).await.map_err(cannot_listen)?;
     let waiting = drain(&stream).await;
