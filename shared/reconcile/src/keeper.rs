@@ -11,7 +11,7 @@ use millrace_stream::SharedStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::epoch::{self, EpochError};
+use crate::epoch::{self, EpochCheck, EpochError};
 use crate::health::{Durability, StreamHealth};
 
 /// The shortest pause between two checks, so that a stream that keeps failing is not asked without end.
@@ -133,39 +133,49 @@ async fn keep_epoch(
     }
 }
 
-/// Whether stream and store agree now. `was_confirmed` is the last result since they agreed for the first time.
+/// Whether stream and store agree now.
 async fn check_epoch(
     health: &StreamHealth,
     stream: &SharedStream,
     store: &SharedStore,
     was_confirmed: &mut Option<bool>,
 ) -> bool {
-    let reconciling = timeout(EPOCH_TIME_MAX, epoch::reconcile(stream.as_ref(), store.as_ref()));
-    let error = match reconciling.await {
-        Ok(Ok(_)) => {
-            health.record_epoch(true);
-            if was_confirmed.replace(true) != Some(true) {
-                tracing::info!("stream epoch confirmed");
-            }
-            return true;
+    let reconciling = epoch::reconcile(stream.as_ref(), store.as_ref());
+    let error = match timeout(EPOCH_TIME_MAX, reconciling).await {
+        Ok(result) => {
+            record_epoch_check(health, &result);
+            result.err().map(|error| error.to_string())
         }
-        Ok(Err(error)) => {
-            // While stream or store is away nothing can be compared, and trust stays as it is: the stream itself
-            // refuses every call under another epoch.
-            if matches!(error, EpochError::Conflict { .. }) {
-                health.record_epoch(false);
-            }
-            error.to_string()
-        }
-        Err(_) => format!("no result within {} seconds", EPOCH_TIME_MAX.as_secs()),
+        Err(_) => Some(format!("no result within {} seconds", EPOCH_TIME_MAX.as_secs())),
     };
-    if *was_confirmed == Some(true) {
-        *was_confirmed = Some(false);
-        tracing::warn!(%error, "stream epoch could not be confirmed");
-    } else {
-        tracing::debug!(%error, "stream epoch could not be confirmed yet");
+    log_epoch_check(error.as_deref(), was_confirmed);
+    error.is_none()
+}
+
+/// While stream or store is away, nothing can be compared and trust stays as it is: the stream itself refuses every call
+/// under another epoch.
+fn record_epoch_check(health: &StreamHealth, result: &Result<EpochCheck, EpochError>) {
+    match result {
+        Ok(_) => health.record_epoch(true),
+        Err(EpochError::Conflict { .. }) => health.record_epoch(false),
+        Err(EpochError::Stream(_) | EpochError::Store(_)) => {}
     }
-    false
+}
+
+/// Logs a change. `was_confirmed` is the last result since the epoch was confirmed for the first time, `None` before.
+fn log_epoch_check(error: Option<&str>, was_confirmed: &mut Option<bool>) {
+    match (error, *was_confirmed) {
+        (None, Some(true)) => {}
+        (None, _) => {
+            *was_confirmed = Some(true);
+            tracing::info!("stream epoch confirmed");
+        }
+        (Some(error), Some(true)) => {
+            *was_confirmed = Some(false);
+            tracing::warn!(%error, "stream epoch could not be confirmed");
+        }
+        (Some(error), _) => tracing::debug!(%error, "stream epoch is still not confirmed"),
+    }
 }
 
 /// Waits until the next check is due, or until the process is to stop.
@@ -178,5 +188,43 @@ async fn pause_for(next_check: impl Future<Output = ()>, shutdown: &mut watch::R
         () = pause => {}
         // An error means that the sender is gone, and with it the process.
         _ = shutdown.wait_for(|stop| *stop) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_store::StoreError;
+    use millrace_stream::StreamError;
+
+    use super::*;
+
+    #[test]
+    fn an_epoch_is_trusted_until_a_rebuild_conflicts_with_another_and_outages_change_nothing() {
+        let health = StreamHealth::new(Durability::Strict);
+        let store_away = || Err(EpochError::Store(StoreError::Unavailable("away".to_owned())));
+        let stream_away = || Err(EpochError::Stream(StreamError::Unavailable("away".to_owned())));
+        record_epoch_check(&health, &store_away());
+        assert!(!health.is_epoch_trusted());
+        record_epoch_check(&health, &Ok(EpochCheck::Rebuild(1)));
+        assert!(health.is_epoch_trusted());
+        record_epoch_check(&health, &store_away());
+        record_epoch_check(&health, &stream_away());
+        assert!(health.is_epoch_trusted());
+        record_epoch_check(&health, &Err(EpochError::Conflict { shard: 0 }));
+        assert!(!health.is_epoch_trusted());
+    }
+
+    #[test]
+    fn a_process_that_admits_and_drains_checks_as_often_as_either_of_the_two() {
+        let (api, worker, both) = (CheckPeriods::API, CheckPeriods::WORKER, CheckPeriods::STANDALONE);
+        let shortest = CheckPeriods {
+            durable: api.durable.min(worker.durable),
+            undurable: api.undurable.min(worker.undurable),
+            durability_retry: api.durability_retry.min(worker.durability_retry),
+            epoch_first: api.epoch_first.min(worker.epoch_first),
+            epoch: api.epoch.min(worker.epoch),
+            epoch_retry: api.epoch_retry.min(worker.epoch_retry),
+        };
+        assert_eq!(both, shortest);
     }
 }

@@ -1,4 +1,4 @@
-//! The epoch, against a real Redis that loses its memory and a real PostgreSQL that does not.
+//! The epoch, against a real Redis that loses its data and a real PostgreSQL that does not.
 
 use std::time::Duration;
 
@@ -171,7 +171,7 @@ async fn many_processes_that_find_a_wiped_stream_end_with_one_epoch() {
         streams.push(open(&rig.redis).await);
     }
     let processes = streams.iter().map(async |stream| {
-        eventually(DEADLINE, "the epoch to be agreed on", async || {
+        eventually(DEADLINE, "an agreed epoch", async || {
             match reconcile(&**stream, &*rig.store).await {
                 Ok(EpochCheck::Agreement) => Ok(()),
                 Ok(check) => Err(format!("{check:?}")),
