@@ -22,7 +22,8 @@ impl Backoff {
         Self { action, failures: 0 }
     }
 
-    /// Records a failure and waits before the next attempt. Returns false, early, when the process is to stop.
+    /// Records a failure and waits before the next attempt. Returns false, early, when the process is to
+    /// stop.
     pub async fn wait(
         &mut self,
         error: &(dyn std::fmt::Display + Sync),

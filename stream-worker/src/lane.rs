@@ -1,9 +1,10 @@
 //! A lane: read the next entries, write them in one transaction, settle them, repeat.
 //!
-//! There is no linger timer: while one transaction is written, the next entries gather in the stream. Transactions grow
-//! with the load, and an idle system adds no delay. After an error of the stream, a lane opens a new reader under its old
-//! name and first reads all of its own pending entries. After an error of the store, it keeps the entries it holds and
-//! writes them again; the ledger shows which of them were committed.
+//! There is no linger timer: while one transaction is written, the next entries gather in the stream.
+//! Transactions grow with the load, and an idle system adds no delay. After an error of the stream, a lane
+//! opens a new reader under its old name and first reads all of its own pending entries. After an error of
+//! the store, it keeps the entries it holds and writes them again; the ledger shows which of them were
+//! committed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,7 +40,8 @@ const SMALL_EVENTS_MAX: u64 = 1_000;
 pub enum LaneError {
     #[error(transparent)]
     Stream(#[from] StreamError),
-    /// An entry's day of the ledger is retired only after the entry was settled, so another lane has taken it over.
+    /// An entry's day of the ledger is retired only after the entry was settled, so another lane has taken it
+    /// over.
     #[error("another lane has settled an entry that this lane holds: the ledger of its day is retired")]
     OwnershipLost,
 }
@@ -83,7 +85,8 @@ impl Lane {
         }
     }
 
-    /// Drains until the process is to stop. Entries held then stay pending and are taken over by another lane.
+    /// Drains until the process is to stop. Entries held then stay pending and are taken over by another
+    /// lane.
     pub async fn run(mut self) {
         let _running = metrics::RunningLane::new();
         let mut backoff = Backoff::new("draining the stream");
@@ -92,7 +95,8 @@ impl Lane {
                 Ok(()) => return,
                 Err(error) => {
                     self.held.clear();
-                    // The last read may have been more than the link can carry in time: read little until it works.
+                    // The last read may have been more than the link can carry in time: read little until it
+                    // works.
                     self.entry_bytes = READ_BYTES_GOAL;
                     if !backoff.wait(&error, &mut self.shutdown).await {
                         return;
@@ -212,8 +216,8 @@ impl Lane {
         (READ_BYTES_GOAL / self.entry_bytes.max(1)).clamp(1, READ_ENTRIES_MAX)
     }
 
-    /// Writes and settles every held entry, in one transaction or more. A failed write is repeated until it succeeds or
-    /// the process is to stop; before each attempt at a suspect, the attempt is noted again.
+    /// Writes and settles every held entry, in one transaction or more. A failed write is repeated until it
+    /// succeeds or the process is to stop; before each attempt at a suspect, the attempt is noted again.
     async fn flush(&mut self) -> Result<(), LaneError> {
         let mut backoff = Backoff::new("writing to the store");
         while !self.held.is_empty() {
@@ -254,7 +258,8 @@ impl Lane {
         self.writer.as_mut().expect("opened above").write(requests).await
     }
 
-    /// Settles committed entries. After an error the same call is repeated, because settling again changes nothing.
+    /// Settles committed entries. After an error the same call is repeated, because settling again changes
+    /// nothing.
     async fn settle(&mut self, settlements: &[Settlement]) -> Result<(), StreamError> {
         let mut backoff = Backoff::new("settling");
         let started = Instant::now();

@@ -1,8 +1,8 @@
 //! The worker: reads entries from the stream, writes them into the store, settles them.
 //!
-//! A [`lane`] does all of it and shares nothing with other lanes, so throughput grows with lanes and processes. [`upkeep`]
-//! is the work that is not on an event's path. This crate must never settle an entry before its transaction is committed,
-//! never drop one, and never decide by the clock that an event is bad.
+//! A [`lane`] does all of it and shares nothing with other lanes, so throughput grows with lanes and
+//! processes. [`upkeep`] is the work that is not on an event's path. This crate must never settle an entry
+//! before its transaction is committed, never drop one, and never decide by the clock that an event is bad.
 
 pub mod backoff;
 pub mod config;
@@ -22,7 +22,8 @@ pub use crate::deps::Deps;
 use crate::lane::Lane;
 use crate::metrics::Task;
 
-/// Runs every lane and the upkeep until `shutdown` is true, then finishes the transactions that are under way.
+/// Runs every lane and the upkeep until `shutdown` is true, then finishes the transactions that are under
+/// way.
 pub async fn run(deps: Deps, mut shutdown: watch::Receiver<bool>) {
     let upkeep = {
         let (deps, shutdown) = (deps.clone(), shutdown.clone());
@@ -54,9 +55,10 @@ pub async fn run(deps: Deps, mut shutdown: watch::Receiver<bool>) {
     }
 }
 
-/// Runs the task that `start` returns until it ends, and starts it again after a panic. A process that lost one lane after
-/// the other would look alive and drain nothing. A lane that is started again finds the entries it held under its name,
-/// and an entry that makes lanes panic repeatedly is quarantined like one that ends processes.
+/// Runs the task that `start` returns until it ends, and starts it again after a panic. A process that lost
+/// one lane after the other would look alive and drain nothing. A lane that is started again finds the
+/// entries it held under its name, and an entry that makes lanes panic repeatedly is quarantined like one
+/// that ends processes.
 async fn supervise<F: Future<Output = ()> + Send + 'static>(
     task: Task,
     start: impl Fn() -> F,

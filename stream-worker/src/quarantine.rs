@@ -1,9 +1,9 @@
-//! Entries that end the process or the lane whenever they are handled. Data that the database refuses is not meant: the
-//! store dead-letters it on its own.
+//! Entries that end the process or the lane whenever they are handled. Data that the database refuses is not
+//! meant: the store dead-letters it on its own.
 //!
-//! The number of deliveries proves nothing: a restart or a long outage raises it for harmless entries as well. An entry
-//! delivered often is therefore written alone, and each attempt is noted before and cleared after it. Only attempts
-//! that never returned count against it.
+//! The number of deliveries proves nothing: a restart or a long outage raises it for harmless entries as
+//! well. An entry delivered often is therefore written alone, and each attempt is noted before and cleared
+//! after it. Only attempts that never returned count against it.
 
 use millrace_stream::Delivery;
 
@@ -17,7 +17,8 @@ pub fn is_suspect(delivery: &Delivery) -> bool {
     delivery.delivered >= SUSPECT_FROM_DELIVERY
 }
 
-/// The reason for dead-lettering an entry, if its attempts demand it. `attempts` includes the one that begins now.
+/// The reason for dead-lettering an entry, if its attempts demand it. `attempts` includes the one that begins
+/// now.
 pub fn should_quarantine(attempts: u32) -> Option<String> {
     let lost = attempts.saturating_sub(1);
     (lost >= LOST_ATTEMPTS_MAX).then(|| format!("handling this entry ended the worker {lost} times"))

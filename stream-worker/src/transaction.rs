@@ -1,4 +1,5 @@
-//! From the entries that a lane holds to the write requests of one transaction: unpacking, and isolating suspects.
+//! From the entries that a lane holds to the write requests of one transaction: unpacking, and isolating
+//! suspects.
 
 use std::collections::VecDeque;
 
@@ -60,8 +61,8 @@ impl TransactionBuilder {
         Self { shard, stream, events_max, events_goal: events_max }
     }
 
-    /// Halves the next transaction after this one failed. One that takes longer than a transaction may, because many rows
-    /// have to be cut out or because the disk is slow, would otherwise fail forever.
+    /// Halves the next transaction after this one failed. One that takes longer than a transaction may,
+    /// because many rows have to be cut out or because the disk is slow, would otherwise fail forever.
     pub fn shrink(&mut self, failed: &Transaction) {
         self.events_goal = (failed.events / 2).max(1);
     }
@@ -71,7 +72,8 @@ impl TransactionBuilder {
         self.events_goal = (self.events_goal * 2).min(self.events_max);
     }
 
-    /// Unpacks the entries of the next transaction from the front of `held`: at least one, unless `held` is empty.
+    /// Unpacks the entries of the next transaction from the front of `held`: at least one, unless `held` is
+    /// empty.
     ///
     /// # Errors
     /// [`StreamError`] when an attempt at a suspect could not be noted.
@@ -92,12 +94,13 @@ impl TransactionBuilder {
         Ok(transaction)
     }
 
-    /// Forgets the attempt at a suspect that was written alone and has returned, with an error of any kind: it has not
-    /// ended the process.
+    /// Forgets the attempt at a suspect that was written alone and has returned, with an error of any kind:
+    /// it has not ended the process.
     pub async fn clear_attempts(&self, first: Option<&Delivery>) {
         let Some(suspect) = first.filter(|delivery| quarantine::is_suspect(delivery)) else { return };
         if let Err(error) = self.stream.forget_attempts(self.shard, suspect.id).await {
-            tracing::warn!(id = %suspect.id, %error, "an attempt at an entry could not be cleared and counts against it");
+            let id = suspect.id;
+            tracing::warn!(%id, %error, "the attempt at a suspect could not be cleared and counts against it");
         }
     }
 
@@ -148,7 +151,8 @@ impl TransactionBuilder {
     }
 
     fn push_dead_letter(&self, transaction: &mut Transaction, id: EntryId, damage: Damage) {
-        tracing::error!(%id, shard = self.shard, reason = %damage.reason, "the entry goes to the dead letters");
+        let (shard, reason) = (self.shard, &damage.reason);
+        tracing::error!(%id, shard, %reason, "the entry goes to the dead letters");
         let packed_bytes = damage.raw.len();
         let request = WriteRequest {
             entry: id,

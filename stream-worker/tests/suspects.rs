@@ -1,4 +1,5 @@
-//! Entries that were delivered often: a harmless one is stored, one that keeps ending its worker is dead-lettered.
+//! Entries that were delivered often: a harmless one is stored, one that keeps ending its worker is
+//! dead-lettered.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,9 +1,10 @@
 //! The audit: whether every event that was accepted is accounted for.
 //!
-//! For each project, accepted = stored + duplicate + dead-lettered + pending. The stream counts the left side and the
-//! store counts the right side. Both cannot be read at the same moment, so the stream is read before and after the
-//! store. If the two readings of the stream are equal and nothing is pending, the two sides must be equal. Otherwise
-//! the store's sum must lie between the events settled before and the events accepted after.
+//! For each project, accepted = stored + duplicate + dead-lettered + pending. The stream counts the left side
+//! and the store counts the right side. Both cannot be read at the same moment, so the stream is read before
+//! and after the store. If the two readings of the stream are equal and nothing is pending, the two sides
+//! must be equal. Otherwise the store's sum must lie between the events settled before and the events
+//! accepted after.
 //!
 //! An audit only reads; it must never repair a counter.
 
@@ -155,9 +156,10 @@ pub fn check(evidence: &Evidence) -> Balance {
     }
 }
 
-/// The bounds on the events that the store accounts for: at least those settled before it was read, because settling
-/// follows the commit, and at most those accepted after, because the commit follows the admission. A negative pending
-/// count means that this many more events were settled than the stream has counted as admitted.
+/// The bounds on the events that the store accounts for: at least those settled before it was read, because
+/// settling follows the commit, and at most those accepted after, because the commit follows the admission. A
+/// negative pending count means that this many more events were settled than the stream has counted as
+/// admitted.
 fn accounted_bounds(before: &ProjectCounters, after: &ProjectCounters) -> (u64, u64) {
     let pending_before = before.pending.max(0).unsigned_abs();
     let uncounted_after = after.pending.min(0).unsigned_abs();
@@ -173,8 +175,8 @@ pub enum AuditError {
     Store(#[from] StoreError),
 }
 
-/// Reads the stream, the store and the stream again, and checks every project that appears in all three readings.
-/// `count_rows` also counts the rows of the tables, which takes long when they are large.
+/// Reads the stream, the store and the stream again, and checks every project that appears in all three
+/// readings. `count_rows` also counts the rows of the tables, which takes long when they are large.
 ///
 /// # Errors
 /// [`AuditError`] when stream or store cannot be read.

@@ -1,9 +1,9 @@
 //! The epoch: how a stream that has lost its data is detected, and how its counters are restored.
 //!
-//! Each shard of the stream holds a random epoch, and the store records it. While the two are equal, the stream's
-//! counters (rate, quota, accepted) are trusted. When the stream holds none, or another one, it was wiped, restored or
-//! replaced: it refuses to admit and to settle until [`reconcile`] has rebuilt its counters from the ledger and has set
-//! a new epoch.
+//! Each shard of the stream holds a random epoch, and the store records it. While the two are equal, the
+//! stream's counters (rate, quota, accepted) are trusted. When the stream holds none, or another one, it was
+//! wiped, restored or replaced: it refuses to admit and to settle until [`reconcile`] has rebuilt its
+//! counters from the ledger and has set a new epoch.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use crate::metrics;
 
-/// How long a rebuild usually takes. If one takes longer, another process starts its own, and the first one then finds
-/// its fence replaced.
+/// How long a rebuild usually takes. If one takes longer, another process starts its own, and the first one
+/// then finds its fence replaced.
 const REBUILD_TIME: Duration = Duration::from_millis(500);
 
 /// The result of [`reconcile`].
@@ -38,10 +38,11 @@ pub enum EpochError {
     Conflict { shard: u16 },
 }
 
-/// Compares the epochs of every shard, rebuilds the counters where they differ, and makes the stream trust the result.
+/// Compares the epochs of every shard, rebuilds the counters where they differ, and makes the stream trust
+/// the result.
 ///
-/// Any number of processes may call this at any time: the store's record is changed only from the value that was read,
-/// and the stream's counters only while its contents are those that were counted.
+/// Any number of processes may call this at any time: the store's record is changed only from the value that
+/// was read, and the stream's counters only while its contents are those that were counted.
 ///
 /// # Errors
 /// [`EpochError`]; no epoch is trusted that was not trusted before.
@@ -51,7 +52,8 @@ pub async fn reconcile(stream: &dyn Stream, store: &dyn Store) -> Result<EpochCh
         let mut recorded = store.epoch(shard).await?;
         let mut held = stream.epoch(shard).await?;
         if recorded.is_some() && recorded != held {
-            // Usually another process is between recording the epoch and setting it: give it the time to finish.
+            // Usually another process is between recording the epoch and setting it: give it the time to
+            // finish.
             tokio::time::sleep(REBUILD_TIME).await;
             recorded = store.epoch(shard).await?;
             held = stream.epoch(shard).await?;
@@ -68,8 +70,9 @@ pub async fn reconcile(stream: &dyn Stream, store: &dyn Store) -> Result<EpochCh
     Ok(if rebuilt == 0 { EpochCheck::Agreement } else { EpochCheck::Rebuild(rebuilt) })
 }
 
-/// Gives the shard a new epoch. The record comes first: if this process dies before the stream has the epoch, the two
-/// still differ and the next caller starts over. In the opposite order, stale counters could be trusted.
+/// Gives the shard a new epoch. The record comes first: if this process dies before the stream has the epoch,
+/// the two still differ and the next caller starts over. In the opposite order, stale counters could be
+/// trusted.
 async fn rebuild(
     stream: &dyn Stream,
     store: &dyn Store,
@@ -90,7 +93,8 @@ async fn rebuild(
         tracing::info!(shard, %epoch, "the shard starts with its first epoch");
     } else {
         metrics::epoch_rebuilt();
-        tracing::warn!(shard, pending = pending.len(), %epoch, "the shard had lost its epoch; its counters are rebuilt");
+        let pending = pending.len();
+        tracing::warn!(shard, pending, %epoch, "the shard had lost its epoch; its counters are rebuilt");
     }
     Ok(epoch)
 }

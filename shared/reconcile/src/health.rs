@@ -1,8 +1,9 @@
-//! What this process knows about the stream: whether it is durable enough, and whether its epoch is the recorded one.
+//! What this process knows about the stream: whether it is durable enough, and whether its epoch is the
+//! recorded one.
 //!
-//! [`crate::keeper::keep`] fills it in. Callers that see the stream fail mark it as stale and get a new check immediately.
-//! A stream must never count as durable between a failure and the check that follows it: the next answer may come from
-//! another server, or from the same one with other settings.
+//! The keeper fills it in. Callers that see the stream fail mark it as stale and get a new check immediately.
+//! A stream must never count as durable between a failure and the check that follows it: the next answer may
+//! come from another server, or from the same one with other settings.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +16,8 @@ use crate::metrics;
 /// Whether an acknowledged event must be on disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Durability {
-    /// Redis must run with `appendonly yes`, `appendfsync always`, `noeviction`; otherwise events are refused.
+    /// Redis must run with `appendonly yes`, `appendfsync always`, `noeviction`; otherwise events are
+    /// refused.
     Strict,
     /// Events are accepted under any settings of Redis. If Redis dies, acknowledged events can be lost.
     Relaxed,
@@ -82,8 +84,8 @@ impl StreamHealth {
         self.mark_stale();
     }
 
-    /// The generation that a durability check covers. Read it before the check: a failure during the check starts a
-    /// new generation, which this check says nothing about.
+    /// The generation that a durability check covers. Read it before the check: a failure during the check
+    /// starts a new generation, which this check says nothing about.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
     }

@@ -1,8 +1,8 @@
 //! The loop that keeps [`StreamHealth`] up to date, for API and worker alike.
 //!
-//! Durability is checked at the start, periodically and after every failure of the stream. The epoch is compared with the
-//! store's record, and the counters are rebuilt when the two differ. The two checks never wait for each other, because
-//! only one of them needs the store.
+//! Durability is checked at the start, periodically and after every failure of the stream. The epoch is
+//! compared with the store's record, and the counters are rebuilt when the two differ. The two checks never
+//! wait for each other, because only one of them needs the store.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::health::{Durability, StreamHealth};
 
 /// The shortest pause between two checks, so that a stream that keeps failing is not asked without end.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
-/// How long one comparison of epochs may take, including a rebuild of the counters. A store that does not answer must
-/// not hold up the comparison forever; it can be dropped at any step and repeated.
+/// How long one comparison of epochs may take, including a rebuild of the counters. A store that does not
+/// answer must not hold up the comparison forever; it can be dropped at any step and repeated.
 const EPOCH_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// How long to wait between two checks. A failure of the stream cuts every one of these short.
@@ -58,7 +58,8 @@ impl CheckPeriods {
     pub const STANDALONE: Self = Self { epoch_retry: Self::API.epoch_retry, ..Self::WORKER };
 }
 
-/// Checks the stream until `shutdown` is true; a check under way is finished first. Dropping the future stops it, too.
+/// Checks the stream until `shutdown` is true; a check under way is finished first. Dropping the future stops
+/// it, too.
 pub async fn keep(
     health: &StreamHealth,
     stream: &SharedStream,
@@ -89,7 +90,8 @@ async fn keep_durability(
     }
 }
 
-/// Whether the stream is durable; `None` when the check failed, which changes nothing. `known` is the last result.
+/// Whether the stream is durable; `None` when the check failed, which changes nothing. `known` is the last
+/// result.
 async fn check_durability(
     health: &StreamHealth,
     stream: &SharedStream,
@@ -104,7 +106,7 @@ async fn check_durability(
         match (durable, health.demanded()) {
             (true, _) => tracing::info!("stream durability verified"),
             (false, Durability::Strict) => {
-                tracing::error!(%faults, "the stream is not durable; with DURABILITY=strict the API refuses events");
+                tracing::error!(%faults, "the stream is not durable; the API refuses events (DURABILITY=strict)");
             }
             (false, Durability::Relaxed) => {
                 tracing::warn!(%faults, "the stream is not durable; acknowledged events can be lost");
@@ -152,8 +154,8 @@ async fn check_epoch(
     error.is_none()
 }
 
-/// While stream or store is away, nothing can be compared and trust stays as it is: the stream itself refuses every call
-/// under another epoch.
+/// While stream or store is away, nothing can be compared and trust stays as it is: the stream itself refuses
+/// every call under another epoch.
 fn record_epoch_check(health: &StreamHealth, result: &Result<EpochCheck, EpochError>) {
     match result {
         Ok(_) => health.record_epoch(true),
@@ -162,7 +164,8 @@ fn record_epoch_check(health: &StreamHealth, result: &Result<EpochCheck, EpochEr
     }
 }
 
-/// Logs a change. `was_confirmed` is the last result since the epoch was confirmed for the first time, `None` before.
+/// Logs a change. `was_confirmed` is the last result since the epoch was confirmed for the first time, `None`
+/// before.
 fn log_epoch_check(error: Option<&str>, was_confirmed: &mut Option<bool>) {
     match (error, *was_confirmed) {
         (None, Some(true)) => {}

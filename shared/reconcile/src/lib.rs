@@ -1,9 +1,9 @@
 //! Keeps the stream and the store consistent with each other.
 //!
-//! [`epoch`] detects a stream that has lost its data and rebuilds its counters from the ledger. [`keeper`] does so
-//! periodically, checks the stream's durability, and records both in [`health`]. [`audit`] checks that every accepted
-//! event is stored, a duplicate, dead-lettered or pending. [`quota`] counts the projects that are near the end of
-//! their month's quota.
+//! [`epoch`] detects a stream that has lost its data and rebuilds its counters from the ledger. [`keeper`]
+//! does so periodically, checks the stream's durability, and records both in [`health`]. [`audit`] checks
+//! that every accepted event is stored, a duplicate, dead-lettered or pending. [`quota`] counts the projects
+//! that are near the end of their month's quota.
 //!
 //! Nothing here may be on the path of a batch, settle an entry, or write an event.
 

@@ -1,5 +1,5 @@
-//! How many projects have nearly used up their month's quota, as numbers for the metrics. It must never name a project;
-//! `millrace usage` does.
+//! How many projects have nearly used up their month's quota, as numbers for the metrics. It must never name
+//! a project; `millrace usage` does.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,8 @@ use millrace_stream::Stream;
 
 use crate::audit::{AuditError, current_month};
 
-/// Shares of a month's quota, in percent, at which a project is counted. A project counts for every step it has reached.
+/// Shares of a month's quota, in percent, at which a project is counted. A project counts for every step it
+/// has reached.
 pub const STEPS_PERCENT: [u64; 3] = [80, 90, 100];
 
 /// For each of [`STEPS_PERCENT`], how many of the projects with a quota have used at least that share of it.

@@ -171,12 +171,10 @@ async fn many_processes_that_find_a_wiped_stream_end_with_one_epoch() {
         streams.push(open(&rig.redis).await);
     }
     let processes = streams.iter().map(async |stream| {
-        eventually(DEADLINE, "an agreed epoch", async || {
-            match reconcile(&**stream, &*rig.store).await {
-                Ok(EpochCheck::Agreement) => Ok(()),
-                Ok(check) => Err(format!("{check:?}")),
-                Err(error) => Err(error.to_string()),
-            }
+        eventually(DEADLINE, "an agreed epoch", async || match reconcile(&**stream, &*rig.store).await {
+            Ok(EpochCheck::Agreement) => Ok(()),
+            Ok(check) => Err(format!("{check:?}")),
+            Err(error) => Err(error.to_string()),
         })
         .await;
     });

@@ -6,7 +6,8 @@ use millrace_stream::SharedStream;
 
 use crate::metrics::{self, Conservation};
 
-/// Compares the accepted and the stored events of every project. A violation is recorded and logged, never repaired.
+/// Compares the accepted and the stored events of every project. A violation is recorded and logged, never
+/// repaired.
 pub(super) async fn check(stream: &SharedStream, store: &SharedStore) {
     let balances = match audit::audit(stream.as_ref(), store.as_ref(), false).await {
         Ok(balances) => balances,

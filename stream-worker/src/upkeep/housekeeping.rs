@@ -1,4 +1,5 @@
-//! Housekeeping: partitions, retention and silent consumers in rounds, and the checks whose results are gauges.
+//! Housekeeping: partitions, retention and silent consumers in rounds, and the checks whose results are
+//! gauges.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -65,8 +66,9 @@ async fn maintain_store(stream: &SharedStream, store: &SharedStore, settings: &S
     }
 }
 
-/// When the oldest pending entry was received, in milliseconds since 1970. `None` when nothing is pending, and 0 when the
-/// backlog is not known, so that no day of the ledger is retired that a pending entry may need.
+/// When the oldest pending entry was received, in milliseconds since 1970. `None` when nothing is pending,
+/// and 0 when the backlog is not known, so that no day of the ledger is retired that a pending entry may
+/// need.
 fn oldest_pending_ms(backlog: Option<Backlog>) -> Option<u64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let now_ms = u64::try_from(now).unwrap_or_default();
