@@ -146,7 +146,7 @@ async fn a_log_without_its_file_is_refused() {
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("stream.db-wal"), [1; 4_096]).unwrap();
     let text = refusal(open(folder.path().to_owned(), ENOUGH));
-    assert!(text.contains("its log is not"), "{text}");
+    assert!(text.contains("its write-ahead log"), "{text}");
 }
 
 #[tokio::test]
