@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use clap::Parser;
 use ingest_api::{Deps, Scrape, routes};
+use millrace_reconcile::health::StreamHealth;
+use millrace_reconcile::keeper::CheckPeriods;
 use millrace_settings::{Policy, Servers};
 use millrace_store::SharedStore;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
@@ -34,7 +36,8 @@ pub async fn serve_api(mutant: Option<Mutant>) -> Result<(), Failure> {
     let deps = Deps {
         stream,
         store,
-        durability: config.policy.durability,
+        stream_health: Arc::new(StreamHealth::new(config.policy.durability)),
+        check_periods: Some(CheckPeriods::API),
         status_page: config.status_page,
         limits: config.limits,
     };
@@ -50,7 +53,14 @@ pub async fn drain(mutant: Option<Mutant>) -> Result<(), Failure> {
     let handle = metrics::install(stream_worker::metrics::TABLES, &[Program::Worker], &[])?;
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(scrape::serve(scraper, handle, std::future::pending()));
-    let work = tokio::spawn(stream_worker::run(stream, store, Arc::new(config.settings), stopped));
+    let deps = stream_worker::Deps {
+        stream,
+        store,
+        stream_health: Arc::new(StreamHealth::new(config.policy.durability)),
+        check_periods: CheckPeriods::WORKER,
+        settings: Arc::new(config.settings),
+    };
+    let work = tokio::spawn(stream_worker::run(deps, stopped));
     process::stop_requested().await;
     stop.send_replace(true);
     Ok(work.await?)

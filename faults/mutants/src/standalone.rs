@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::Parser;
 use ingest_api::config::{LimitArgs, status_page};
 use ingest_api::{Deps, Scrape, routes};
+use millrace_reconcile::health::StreamHealth;
+use millrace_reconcile::keeper::CheckPeriods;
 use millrace_settings::PolicyArgs;
 use millrace_store::Operators;
 use millrace_store::sqlite::SqliteStore;
@@ -61,13 +63,21 @@ pub async fn serve(mutant: Option<Mutant>) -> Result<(), Failure> {
     let handle = metrics::install(&tables, &[Program::Api, Program::Worker], &routes::names())?;
 
     let (stop, stopped) = watch::channel(false);
-    let worker = stream_worker::run(Arc::clone(&stream), Arc::clone(&store), Arc::new(work), stopped);
-    let worker = tokio::spawn(worker);
+    let stream_health = Arc::new(StreamHealth::new(policy.durability));
+    let deps = stream_worker::Deps {
+        stream: Arc::clone(&stream),
+        store: Arc::clone(&store),
+        stream_health: Arc::clone(&stream_health),
+        check_periods: CheckPeriods::STANDALONE,
+        settings: Arc::new(work),
+    };
+    let worker = tokio::spawn(stream_worker::run(deps, stopped));
     tokio::spawn(announce_when_ready(listener.local_addr()?));
     let deps = Deps {
         stream,
         store,
-        durability: policy.durability,
+        stream_health,
+        check_periods: None,
         status_page: status_page("off")?,
         limits: args.limits.check()?,
     };

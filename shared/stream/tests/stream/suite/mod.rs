@@ -1,4 +1,9 @@
-//! A stream to hold to its promises, and short words for what is done to it.
+//! What every stream promises. Nothing here knows which stream it is.
+
+pub mod admission;
+pub mod delivery;
+pub mod rebuilding;
+pub mod settling;
 
 use std::time::Duration;
 
@@ -12,51 +17,42 @@ use uuid::Uuid;
 
 pub const DEADLINE: Duration = Duration::from_secs(20);
 pub const PROJECT: ProjectId = ProjectId(7);
+/// The epoch of every trusted stream.
+pub const EPOCH: Epoch = Uuid::from_u128(0xE90C);
+/// A backlog that no test fills.
 pub const ENOUGH: u64 = 1_000_000;
 
-/// One implementation's server, files, or whatever holds a stream.
-pub trait Bench: Sized {
-    async fn start() -> Self;
-    /// One process's view of the stream; each call is another process.
+/// A new server or folder that can hold one stream.
+pub trait Harness {
+    /// The stream as one process sees it. Each call is another process.
     fn open(&self, backlog_events_max: u64) -> SharedStream;
 }
 
-/// An implementation with a new and trusted stream on it.
-pub struct Rig<B> {
-    pub bench: B,
-    pub stream: SharedStream,
-    pub epoch: Epoch,
+/// A new stream that trusts [`EPOCH`].
+pub async fn trusted_stream(harness: &dyn Harness) -> SharedStream {
+    trusted_stream_with_backlog(harness, ENOUGH).await
 }
 
-impl<B: Bench> Rig<B> {
-    pub async fn start() -> Self {
-        Self::with_backlog(ENOUGH).await
-    }
+pub async fn trusted_stream_with_backlog(harness: &dyn Harness, backlog_events_max: u64) -> SharedStream {
+    let stream = harness.open(backlog_events_max);
+    connected(&stream).await;
+    rebuilt(&stream, EPOCH, &[]).await;
+    stream
+}
 
-    pub async fn with_backlog(backlog_events_max: u64) -> Self {
-        let bench = B::start().await;
-        let stream = bench.open(backlog_events_max);
-        let epoch = Uuid::new_v4();
-        let rig = Self { bench, stream, epoch };
-        connected(&rig.stream).await;
-        rebuilt(&rig.stream, epoch, &[]).await;
-        rig
-    }
-
-    /// One more process that trusts the same epoch.
-    pub async fn another(&self) -> SharedStream {
-        let stream = self.bench.open(ENOUGH);
-        connected(&stream).await;
-        stream.trust_epoch(0, self.epoch);
-        stream
-    }
+/// The same stream in another process that trusts [`EPOCH`].
+pub async fn another(harness: &dyn Harness) -> SharedStream {
+    let stream = harness.open(ENOUGH);
+    connected(&stream).await;
+    stream.trust_epoch(0, EPOCH);
+    stream
 }
 
 pub async fn connected(stream: &SharedStream) {
     eventually(DEADLINE, "the stream to answer", async || stream.limit_state(PROJECT).await).await;
 }
 
-/// Gives shard 0 this epoch and these counters, and trusts it.
+/// Rebuilds shard 0 with this epoch and these counters, and trusts the epoch.
 pub async fn rebuilt(stream: &SharedStream, epoch: Epoch, counters: &[ProjectCounters]) {
     stream.fence(0, epoch).await.unwrap();
     let pending = stream.pending_batches(0).await.unwrap();
@@ -74,11 +70,12 @@ pub fn plan() -> Plan {
     }
 }
 
+/// A batch of so many events.
 pub fn batch(count: u32) -> PackedBatch {
-    batch_named(Uuid::now_v7(), count)
+    batch_with_id(Uuid::now_v7(), count)
 }
 
-pub fn batch_named(batch_id: BatchId, count: u32) -> PackedBatch {
+pub fn batch_with_id(batch_id: BatchId, count: u32) -> PackedBatch {
     PackedBatch::pack(batch_id, PROJECT, count, format!("{count} rows of {batch_id}").as_bytes())
 }
 
@@ -95,9 +92,10 @@ pub async fn admit_keyed(stream: &SharedStream, packed: &PackedBatch, digest: [u
     stream.admit(&Admission { packed, plan: &plan, digest: Some(digest), awaited: false }).await.unwrap()
 }
 
+/// Returns when the batch was received, in milliseconds since 1970.
 #[track_caller]
-pub fn assert_admitted(verdict: Decision) -> u64 {
-    match verdict {
+pub fn assert_admitted(decision: Decision) -> u64 {
+    match decision {
         Decision::Admitted { received_ms, .. } => received_ms,
         other => panic!("not admitted: {other:?}"),
     }
@@ -119,7 +117,7 @@ pub fn settlement(delivery: &Delivery, duplicate: u32, dead: u32) -> Settlement 
     }
 }
 
-/// Reads everything there is and settles it as stored.
+/// Reads all new entries and settles them as stored.
 pub async fn drain(stream: &SharedStream, consumer: &str) -> Vec<Delivery> {
     let mut reader = stream.reader(0, consumer).await.unwrap();
     let mut drained = Vec::new();
@@ -132,4 +130,10 @@ pub async fn drain(stream: &SharedStream, consumer: &str) -> Vec<Delivery> {
         assert_eq!(stream.settle(0, &settlements).await.unwrap(), deliveries.len() as u64);
         drained.extend(deliveries);
     }
+}
+
+/// The next new entry, read by this consumer.
+pub async fn next_delivery(stream: &SharedStream, consumer: &str) -> Delivery {
+    let mut reader = stream.reader(0, consumer).await.unwrap();
+    reader.next(1, Duration::ZERO).await.unwrap().remove(0)
 }

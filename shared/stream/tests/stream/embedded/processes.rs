@@ -1,4 +1,4 @@
-//! The embedded stream in a process of its own, which is killed in the middle of its work or given a disk that fails.
+//! The embedded stream in a separate process, which is killed under load or gets a disk that fails.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -12,36 +12,37 @@ use tempfile::TempDir;
 use testkit::{DiskError, Launch, Program, Shim, eventually};
 use uuid::Uuid;
 
-use super::bench::*;
-use super::on_embedded::open;
+use super::open;
+use crate::suite::*;
 
-/// Set in the child: where its stream is, and the number of its first batch.
+/// Variables of the child process: the folder of its stream, and the number of its first batch.
 const FOLDER: &str = "STREAM_TEST_FOLDER";
 const FIRST: &str = "STREAM_TEST_FIRST";
-const CHILD: &str = "embedded_processes::a_process_under_load";
+const CHILD: &str = "embedded::processes::a_process_under_load";
 const UNKNOWN: &str = "not admitted: the stream did not answer in time; the outcome is unknown";
 const CLIENTS: u128 = 16;
 const EVENTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(5);
 
 fn numbered(number: u128) -> PackedBatch {
-    batch_named(Uuid::from_u128(number), EVENTS)
+    batch_with_id(Uuid::from_u128(number), EVENTS)
 }
 
 async fn admit_numbered(stream: &SharedStream, number: u128) -> Result<Decision, StreamError> {
     let plan = Plan { requests_per_minute: u32::MAX, burst: u32::MAX, events_per_month: None, ..plan() };
     let packed = numbered(number);
-    // With a key, so that it is remembered long enough to be asked for.
+    // With a key, so that the batch is remembered until the test looks it up.
     stream.admit(&Admission { packed: &packed, plan: &plan, digest: Some([1; 16]), awaited: false }).await
 }
 
-/// What the child does until it dies: clients admit one batch after the other and say so, a lane settles two of three.
+/// The child process. Until it is killed, its clients admit one batch after the other and print each, and its
+/// lane settles two of three.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "started by the tests below"]
 async fn a_process_under_load() {
     let (Ok(folder), Ok(first)) = (std::env::var(FOLDER), std::env::var(FIRST)) else { return };
     let first: u128 = first.parse().unwrap();
-    let stream: SharedStream = open(folder.into(), ENOUGH).unwrap();
+    let stream: SharedStream = open(folder, ENOUGH).unwrap();
     match stream.epoch(0).await.unwrap() {
         Some(epoch) => stream.trust_epoch(0, epoch),
         None => rebuilt(&stream, Uuid::new_v4(), &[]).await,
@@ -89,7 +90,7 @@ fn start(folder: &Path, first: u128, shim: Option<&Shim>) -> Program {
     Program::launch(name.to_str().unwrap(), &Launch { arguments, variables: &variables, ..Launch::default() })
 }
 
-/// The batches whose admission the child has seen acknowledged.
+/// The batches whose admission the child has printed.
 fn acknowledged(child: &Program) -> HashSet<u128> {
     let log = child.log();
     let numbers =
@@ -97,9 +98,9 @@ fn acknowledged(child: &Program) -> HashSet<u128> {
     numbers.collect()
 }
 
-/// Opens what a dead process has left and compares every batch it may have admitted with the counters.
-async fn nothing_is_lost_or_doubled(folder: &Path, acknowledged: &HashSet<u128>, asked: &[u128]) {
-    let stream: SharedStream = open(folder.to_owned(), ENOUGH).unwrap();
+/// Opens the file of a dead process and compares every batch that it may have admitted with the counters.
+async fn assert_nothing_is_lost_or_doubled(folder: &Path, acknowledged: &HashSet<u128>, asked: &[u128]) {
+    let stream: SharedStream = open(folder, ENOUGH).unwrap();
     stream.trust_epoch(0, stream.epoch(0).await.unwrap().unwrap());
     let (mut pending, mut settled) = (HashSet::new(), 0);
     for &number in asked {
@@ -109,9 +110,9 @@ async fn nothing_is_lost_or_doubled(folder: &Path, acknowledged: &HashSet<u128>,
             BatchState::Unknown => assert!(!acknowledged.contains(&number), "batch {number} is lost"),
         }
     }
-    let limit_state: Vec<_> = stream.pending_batches(0).await.unwrap();
-    assert_eq!(limit_state.len(), pending.len());
-    assert!(limit_state.iter().all(|batch| pending.contains(&batch.batch_id)));
+    let listed: Vec<_> = stream.pending_batches(0).await.unwrap();
+    assert_eq!(listed.len(), pending.len());
+    assert!(listed.iter().all(|batch| pending.contains(&batch.batch_id)));
 
     let per_batch = u64::from(EVENTS);
     let (waiting, known) = (pending.len() as u64, pending.len() as u64 + settled);
@@ -129,24 +130,24 @@ async fn nothing_is_lost_or_doubled(folder: &Path, acknowledged: &HashSet<u128>,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_minus_nine_in_the_middle_of_load_loses_and_doubles_nothing() {
+async fn kill_minus_nine_under_load_loses_and_doubles_no_batch() {
     let folder = TempDir::new().unwrap();
     let (mut all, mut asked) = (HashSet::new(), Vec::new());
     for round in 0..4 {
         let first = round * 1_000_000;
         let mut child = start(folder.path(), first, None);
-        // In the first round while the file is young, later when its log has begun anew.
+        // The first round ends while the file is small, later ones after its write-ahead log has restarted.
         child.wait_for_line(&format!("admitted {}.", first + 150 * (round * round + 1))).await;
         child.kill().await;
         let acknowledged = acknowledged(&child);
         asked.extend(first..=acknowledged.iter().max().unwrap() + CLIENTS);
         all.extend(acknowledged);
-        nothing_is_lost_or_doubled(folder.path(), &all, &asked).await;
+        assert_nothing_is_lost_or_doubled(folder.path(), &all, &asked).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_disk_that_cannot_sync_leaves_the_outcome_unknown_and_is_survived() {
+async fn a_disk_that_cannot_sync_leaves_the_outcome_unknown_and_loses_no_batch() {
     let (folder, shim) = (TempDir::new().unwrap(), Shim::create());
     let mut child = start(folder.path(), 0, Some(&shim));
     child.wait_for_line("admitted 100.").await;
@@ -157,16 +158,16 @@ async fn a_disk_that_cannot_sync_leaves_the_outcome_unknown_and_is_survived() {
             .await;
         shim.fail_disk(None);
         let before = acknowledged(&child).len();
-        eventually(DEADLINE, "admissions to go on", async || acknowledged(&child).len() > before + 200).await;
+        eventually(DEADLINE, "more admissions", async || acknowledged(&child).len() > before + 200).await;
     }
-    // What could not be synced was written: whoever opens the file after this death may find it there.
+    // Pages that could not be synced were written: the next process may find them in the file.
     shim.fail_disk(Some(DiskError::Broken));
     let failed = child.log().matches(UNKNOWN).count();
     eventually(DEADLINE, "the disk to fail", async || child.log().matches(UNKNOWN).count() > failed).await;
     child.kill().await;
     let acknowledged = acknowledged(&child);
     let asked: Vec<u128> = (0..=acknowledged.iter().max().unwrap() + CLIENTS).collect();
-    nothing_is_lost_or_doubled(folder.path(), &acknowledged, &asked).await;
+    assert_nothing_is_lost_or_doubled(folder.path(), &acknowledged, &asked).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,18 +175,18 @@ async fn a_process_under_load_can_be_read_by_another() {
     let folder = TempDir::new().unwrap();
     let mut child = start(folder.path(), 0, None);
     child.wait_for_line("admitted 100.").await;
-    let view: SharedStream = EmbeddedStream::open_reader(folder.path()).unwrap();
+    let reading: SharedStream = EmbeddedStream::open_reader(folder.path()).unwrap();
     for _ in 0..20 {
-        let now = counters(&view).await;
+        let now = counters(&reading).await;
         assert!(now.accepted >= 100 * u64::from(EVENTS) && now.pending >= 0, "{now:?}");
-        // Both sums of one commit, though the next one is being written.
-        let backlog = view.backlog().await.unwrap();
+        // Both sums are of the same commit, while the next one is being written.
+        let backlog = reading.backlog().await.unwrap();
         assert_eq!(backlog.events, backlog.entries * u64::from(EVENTS));
     }
-    assert!(matches!(open(folder.path().to_owned(), ENOUGH), Err(StreamError::Refused(_))));
+    assert!(matches!(open(folder.path(), ENOUGH), Err(StreamError::Refused(_))));
     child.kill().await;
     drop(child);
-    // What is left of a dead process can be read as well.
+    // The file of a dead process can be read as well.
     let left: SharedStream = EmbeddedStream::open_reader(folder.path()).unwrap();
-    assert!(counters(&left).await.accepted >= counters(&view).await.accepted);
+    assert!(counters(&left).await.accepted >= counters(&reading).await.accepted);
 }

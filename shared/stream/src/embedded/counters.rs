@@ -1,7 +1,7 @@
-//! The counters, as the writer keeps them in memory between two transactions: of the shard, and of the projects it has seen.
+//! The counters of the shard and of its projects, which the writer keeps in memory between two transactions.
 //!
-//! What was changed is written back by the transaction that changed it. When that fails, the books are thrown away and read
-//! again: they must never know more than the file.
+//! A transaction writes back the counters that it changed. When it fails, the counters are dropped and loaded
+//! again: they must never be ahead of the file.
 
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,34 +12,35 @@ use super::position::Position;
 use crate::Epoch;
 use millrace_event::plan::{LimitState, ProjectId, month_of};
 
-/// Projects kept in memory. More, and all are read again as they come.
+/// Projects kept in memory. When there are more, all are dropped and loaded again one by one.
 const PROJECTS_MAX: usize = 10_000;
 
-/// The shard and its projects.
-pub(super) struct Books {
-    pub(super) shard: Shard,
-    shard_written: Shard,
-    projects: HashMap<ProjectId, Project>,
+pub(super) struct Counters {
+    pub(super) shard: ShardRow,
+    /// The row as it is in the file.
+    shard_written: ShardRow,
+    projects: HashMap<ProjectId, ProjectRow>,
+    /// Projects that differ from their rows in the file.
     changed: Vec<ProjectId>,
 }
 
 /// The only row of `shard`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shard {
-    /// Which life of the stream this is; none while its counters are rebuilt.
+pub(super) struct ShardRow {
+    /// `None` while the counters are rebuilt.
     pub(super) epoch: Option<Epoch>,
-    /// Under which epoch they are being rebuilt.
+    /// The epoch under which the counters are rebuilt.
     pub(super) fence: Option<Epoch>,
-    /// Of the last entry there ever was. Its time is where the clock cannot go back behind.
+    /// The last entry that was ever appended. The clock never goes back behind its time.
     pub(super) last: Position,
     pub(super) entries: u64,
     pub(super) events: u64,
     pub(super) bytes: u64,
 }
 
-/// A row of `projects`, or of one that was never seen.
+/// A row of `projects`. A project without a row is all zero.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Project {
+pub(super) struct ProjectRow {
     pub(super) tat_us: u64,
     pub(super) month: u32,
     pub(super) used: u64,
@@ -47,7 +48,7 @@ pub(super) struct Project {
     pub(super) pending: i64,
 }
 
-impl Shard {
+impl ShardRow {
     pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
         let mut select = connection.prepare_cached(
             "SELECT epoch, fence, last_position, backlog_entries, backlog_events, backlog_bytes FROM shard",
@@ -77,15 +78,14 @@ impl Shard {
         update.execute((epoch, fence, self.last, self.entries, self.events, self.bytes)).map(drop)
     }
 
-    /// Microseconds since 1970, never going back, whatever the machine's clock does.
+    /// Microseconds since 1970. It never goes back, even when the clock of the machine does.
     pub(super) fn now_us(&self) -> u64 {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(wall.as_micros()).unwrap_or(u64::MAX).max(self.last.ms() * 1_000)
     }
 }
 
-impl Project {
-    /// All zero when the project was never seen.
+impl ProjectRow {
     pub(super) fn read(connection: &Connection, id: ProjectId) -> rusqlite::Result<Self> {
         let mut select = connection.prepare_cached(
             "SELECT tat_us, month, used, accepted, pending FROM projects WHERE project = ?1",
@@ -108,44 +108,41 @@ impl Project {
         replace.execute((id.0, self.tat_us, self.month, self.used, self.accepted, self.pending)).map(drop)
     }
 
-    /// What a plan is held against at this moment.
     pub(super) fn limit_state(&self, now_us: u64) -> LimitState {
         let used = if self.month == month_of(now_us) { self.used } else { 0 };
         LimitState { now_us, tat_us: self.tat_us, used }
     }
 }
 
-impl Books {
-    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
-        let shard = Shard::read(connection)?;
+impl Counters {
+    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+        let shard = ShardRow::read(connection)?;
         Ok(Self { shard, shard_written: shard, projects: HashMap::new(), changed: Vec::new() })
     }
 
-    /// The counters of a project.
-    pub(super) fn project(&mut self, connection: &Connection, id: ProjectId) -> rusqlite::Result<Project> {
+    pub(super) fn project(&mut self, connection: &Connection, id: ProjectId) -> rusqlite::Result<ProjectRow> {
         if let Some(project) = self.projects.get(&id) {
             return Ok(*project);
         }
-        let project = Project::read(connection, id)?;
+        let project = ProjectRow::read(connection, id)?;
         self.projects.insert(id, project);
         Ok(project)
     }
 
-    /// Replaces them.
-    pub(super) fn set_project(&mut self, id: ProjectId, project: Project) {
+    pub(super) fn set_project(&mut self, id: ProjectId, project: ProjectRow) {
         self.projects.insert(id, project);
         self.changed.push(id);
     }
 
-    /// Forgets every project, here and in the file.
+    /// Deletes every project, in memory and in the file.
     pub(super) fn delete_projects(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.projects.clear();
         self.changed.clear();
         connection.execute("DELETE FROM projects", []).map(drop)
     }
 
-    /// Writes what was changed; to be called last in a transaction.
-    pub(super) fn write(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    /// Writes the changed rows. Call it last in a transaction.
+    pub(super) fn write_changes(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.changed.sort_unstable();
         self.changed.dedup();
         for id in self.changed.drain(..) {

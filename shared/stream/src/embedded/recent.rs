@@ -1,33 +1,33 @@
-//! What was just admitted, kept in memory until it is handed out: a lane that keeps up never has to read the file, and the
-//! one that does not reads it where the memory ends.
+//! The newest entries, kept in memory until they are delivered. A lane that keeps up never reads the file; a
+//! lane that does not reads from the file the entries that are no longer here.
 //!
-//! Only ever filled with what is on disk. What this room must never do: hold more than its bytes, or skip an entry.
+//! An entry is added after it is on disk. This module must never keep more than its limit, or skip an entry.
 
 use std::collections::VecDeque;
 
 use super::position::Position;
 use millrace_event::entry::PackedBatch;
 
-/// PackedBatch bytes kept, at most.
+/// Bytes kept, at most.
 const BYTES_MAX: usize = 32 << 20;
-/// What an entry costs besides its packed bytes.
+/// What an entry takes in addition to its packed bytes.
 const ENTRY_BYTES: usize = 128;
 
-/// The newest entries, oldest first, without a gap.
-pub(super) struct Fresh {
+pub(super) struct RecentEntries {
+    /// Oldest first, without a gap.
     entries: VecDeque<(Position, PackedBatch)>,
     bytes: usize,
-    /// Every entry after this one is here.
+    /// Every later entry is in `entries`.
     complete_after: Position,
 }
 
-impl Fresh {
-    /// Nothing is here yet, and whatever comes after `last` will be.
+impl RecentEntries {
+    /// Empty, for a file in which `last` is the last entry.
     pub(super) fn after(last: Position) -> Self {
         Self { entries: VecDeque::new(), bytes: 0, complete_after: last }
     }
 
-    /// Adds what has just been committed, in the order of the stream.
+    /// Adds entries that were committed, in the order of the stream.
     pub(super) fn add(&mut self, appended: Vec<(Position, PackedBatch)>) {
         for (position, packed) in appended {
             self.bytes += size(&packed);
@@ -38,7 +38,8 @@ impl Fresh {
         }
     }
 
-    /// The next entries after this one, at most so many; `None` when only the file knows them all.
+    /// Removes the next entries after this one, and returns them. `None` when some of them are only in the
+    /// file.
     pub(super) fn take_after(
         &mut self,
         after: Position,
@@ -47,7 +48,7 @@ impl Fresh {
         if after < self.complete_after {
             return None;
         }
-        // Whoever read the file has overtaken us.
+        // Entries that a lane has read from the file.
         while self.entries.front().is_some_and(|(position, _)| *position <= after) {
             self.drop_first();
         }
@@ -86,36 +87,36 @@ mod tests {
         (Position::at_ms(ms), packed)
     }
 
-    fn taken(fresh: &mut Fresh, after: u64, entries_max: usize) -> Option<Vec<u64>> {
-        let taken = fresh.take_after(Position::at_ms(after), entries_max)?;
+    fn taken(recent: &mut RecentEntries, after: u64, entries_max: usize) -> Option<Vec<u64>> {
+        let taken = recent.take_after(Position::at_ms(after), entries_max)?;
         Some(taken.into_iter().map(|(position, _)| position.ms()).collect())
     }
 
     #[test]
-    fn every_entry_is_handed_out_once_and_in_order() {
-        let mut fresh = Fresh::after(Position::at_ms(10));
-        fresh.add(vec![entry(11, 1), entry(12, 1), entry(13, 1)]);
-        assert_eq!(taken(&mut fresh, 9, 5), None, "there may be more between 9 and 10");
-        assert_eq!(taken(&mut fresh, 10, 2), Some(vec![11, 12]));
-        assert_eq!(taken(&mut fresh, 12, 2), Some(vec![13]));
-        assert_eq!(taken(&mut fresh, 13, 2), Some(vec![]));
-        assert_eq!(taken(&mut fresh, 11, 2), None, "what was handed out is gone");
+    fn every_entry_is_taken_once_and_in_order() {
+        let mut recent = RecentEntries::after(Position::at_ms(10));
+        recent.add(vec![entry(11, 1), entry(12, 1), entry(13, 1)]);
+        assert_eq!(taken(&mut recent, 9, 5), None, "there may be an entry between 9 and 10");
+        assert_eq!(taken(&mut recent, 10, 2), Some(vec![11, 12]));
+        assert_eq!(taken(&mut recent, 12, 2), Some(vec![13]));
+        assert_eq!(taken(&mut recent, 13, 2), Some(vec![]));
+        assert_eq!(taken(&mut recent, 11, 2), None, "entry 12 was taken");
     }
 
     #[test]
-    fn what_does_not_fit_is_left_to_the_file() {
-        let mut fresh = Fresh::after(Position::at_ms(10));
-        fresh.add((11..=20).map(|ms| entry(ms, BYTES_MAX / 4)).collect());
-        assert_eq!(taken(&mut fresh, 10, 9), None);
-        let kept = taken(&mut fresh, 17, 9).expect("the newest are here");
+    fn entries_that_do_not_fit_are_left_to_the_file() {
+        let mut recent = RecentEntries::after(Position::at_ms(10));
+        recent.add((11..=20).map(|ms| entry(ms, BYTES_MAX / 4)).collect());
+        assert_eq!(taken(&mut recent, 10, 9), None);
+        let kept = taken(&mut recent, 17, 9).expect("the newest are here");
         assert_eq!(kept, [18, 19, 20]);
-        assert_eq!(fresh.bytes, 0);
+        assert_eq!(recent.bytes, 0);
     }
 
     #[test]
-    fn who_has_read_the_file_further_goes_on_here() {
-        let mut fresh = Fresh::after(Position::at_ms(10));
-        fresh.add(vec![entry(11, 1), entry(12, 1), entry(13, 1)]);
-        assert_eq!(taken(&mut fresh, 12, 9), Some(vec![13]));
+    fn entries_that_were_read_from_the_file_are_skipped() {
+        let mut recent = RecentEntries::after(Position::at_ms(10));
+        recent.add(vec![entry(11, 1), entry(12, 1), entry(13, 1)]);
+        assert_eq!(taken(&mut recent, 12, 9), Some(vec![13]));
     }
 }

@@ -1,5 +1,5 @@
-//! How many batches a second the embedded stream takes. Not a test:
-//! `cargo test --release -p shared --test stream -- --ignored --nocapture --test-threads 1 embedded_speed`.
+//! Measures how many batches per second the embedded stream admits. Not a test. Run it with `cargo test
+//! --release -p millrace-stream --test stream -- --ignored --nocapture --test-threads 1 embedded::speed`.
 
 use std::time::{Duration, Instant};
 
@@ -8,24 +8,25 @@ use millrace_event::plan::Plan;
 use millrace_stream::{Admission, Decision};
 use uuid::Uuid;
 
-use super::bench::*;
-use super::on_embedded::Embedded;
+use super::Embedded;
+use crate::suite::*;
 
-const TAKES: Duration = Duration::from_secs(4);
+const DURATION: Duration = Duration::from_secs(4);
 const ROW_BYTES: usize = 350;
 
 fn plan_without_limits() -> Plan {
     Plan { requests_per_minute: u32::MAX, burst: u32::MAX, events_per_month: None, ..plan() }
 }
 
-/// Admissions a second of so many callers, each waiting for its answer; and how long one waited on average, and the
-/// 99th of a hundred. With a lane that settles what it reads, or without.
+/// Prints the admissions per second of this many callers, each of which waits for its answer, and the mean
+/// and the 99th percentile of the wait. With a lane that settles what it reads, or without.
 async fn measure(callers: usize, with_lane: bool) {
-    let rig = Rig::<Embedded>::with_backlog(u64::MAX >> 1).await;
-    let stop = Instant::now() + TAKES;
+    let embedded = Embedded::new();
+    let stream = trusted_stream_with_backlog(&embedded, u64::MAX >> 1).await;
+    let stop = Instant::now() + DURATION;
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..callers {
-        let stream = rig.stream.clone();
+        let stream = stream.clone();
         tasks.spawn(async move {
             let plan = plan_without_limits();
             let row: Vec<u8> = Uuid::new_v4().into_bytes().into_iter().cycle().take(ROW_BYTES).collect();
@@ -35,15 +36,15 @@ async fn measure(callers: usize, with_lane: bool) {
                 let packed = PackedBatch { batch_id: Uuid::now_v7(), ..template.clone() };
                 let admission = Admission { packed: &packed, plan: &plan, digest: None, awaited: false };
                 let started = Instant::now();
-                let verdict = stream.admit(&admission).await.unwrap();
+                let decision = stream.admit(&admission).await.unwrap();
                 waited.push(started.elapsed());
-                assert!(matches!(verdict, Decision::Admitted { .. }));
+                assert!(matches!(decision, Decision::Admitted { .. }));
             }
             waited
         });
     }
     let lane = with_lane.then(|| {
-        let stream = rig.stream.clone();
+        let stream = stream.clone();
         tokio::spawn(async move {
             let mut reader = stream.reader(0, "lane").await.unwrap();
             while Instant::now() < stop {
@@ -58,24 +59,25 @@ async fn measure(callers: usize, with_lane: bool) {
         lane.await.unwrap();
     }
     waited.sort_unstable();
-    let rate = waited.len() as f64 / TAKES.as_secs_f64();
+    let rate = waited.len() as f64 / DURATION.as_secs_f64();
     let mean = waited.iter().sum::<Duration>() / u32::try_from(waited.len()).unwrap();
     let p99 = waited[waited.len() * 99 / 100];
-    let backlog = rig.stream.backlog().await.unwrap().entries;
+    let backlog = stream.backlog().await.unwrap().entries;
     println!(
-        "{callers} callers{}: {rate:.0} admissions/s, mean {mean:?}, p99 {p99:?}, {backlog} left",
+        "{callers} callers{}: {rate:.0} admissions/s, mean {mean:?}, p99 {p99:?}, a backlog of {backlog}",
         if with_lane { " and a lane" } else { "" }
     );
 }
 
-/// What a backlog of a million leaves behind.
+/// Prints the size of the files with a backlog of a million batches, and after it was drained.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn a_backlog_of_a_million() {
-    let rig = Rig::<Embedded>::with_backlog(u64::MAX >> 1).await;
+    let embedded = Embedded::new();
+    let stream = trusted_stream_with_backlog(&embedded, u64::MAX >> 1).await;
     let mut callers = tokio::task::JoinSet::new();
     for _ in 0..250 {
-        let stream = rig.stream.clone();
+        let stream = stream.clone();
         callers.spawn(async move {
             let plan = plan_without_limits();
             let row: Vec<u8> = Uuid::new_v4().into_bytes().into_iter().cycle().take(ROW_BYTES).collect();
@@ -86,17 +88,17 @@ async fn a_backlog_of_a_million() {
         });
     }
     callers.join_all().await;
-    let folder = rig.bench.folder();
+    let folder = embedded.folder();
     let size = |name: &str| std::fs::metadata(folder.join(name)).map_or(0, |file| file.len() >> 20);
     let sizes = || format!("file {} MiB, log {} MiB", size("stream.db"), size("stream.db-wal"));
     println!("a million waiting: {}", sizes());
     let started = Instant::now();
-    println!("listed: {} in {:?}", rig.stream.pending_batches(0).await.unwrap().len(), started.elapsed());
+    println!("listed: {} in {:?}", stream.pending_batches(0).await.unwrap().len(), started.elapsed());
     let started = Instant::now();
-    let rig = rig.restart().await;
+    let stream = embedded.restart(stream);
     println!("restarted in {:?}", started.elapsed());
     let started = Instant::now();
-    drain(&rig.stream, "lane").await;
+    drain(&stream, "lane").await;
     println!("drained in {:?}: {}", started.elapsed(), sizes());
     tokio::time::sleep(Duration::from_secs(3)).await;
     println!("idle: {}", sizes());
