@@ -5,13 +5,21 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Folders that are no source.
+/// The folders of the project that a build of the product reads. Others may contain data of a developer.
+const FOLDERS: [&str; 8] =
+    ["bench", "faults", "ingest-api", "millrace", "shared", "sql", "stream-worker", "testkit"];
+/// The files next to them.
+const FILES: [&str; 3] = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"];
+/// Folders at any depth that are not source.
 const SKIPPED: [&str; 2] = ["target", "node_modules"];
 
-/// Every file of the project, relative to its root.
-pub(super) fn files(root: &Path) -> io::Result<BTreeSet<PathBuf>> {
-    let mut found = BTreeSet::new();
-    collect(root, Path::new(""), &mut found)?;
+/// The files that a build needs, relative to the root of the project.
+fn files(root: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let mut found: BTreeSet<_> =
+        FILES.into_iter().map(PathBuf::from).filter(|file| root.join(file).is_file()).collect();
+    for folder in FOLDERS.map(Path::new).into_iter().filter(|folder| root.join(folder).is_dir()) {
+        collect(root, folder, &mut found)?;
+    }
     Ok(found)
 }
 

@@ -5,12 +5,13 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use faults::MUTANT_PROGRAM;
 use faults::mutants::MUTANTS;
 use futures_util::future::join_all;
 use millrace_event::entry::PackedBatch;
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{EventTime, Row};
-use testkit::{Program, eventually};
+use testkit::{Launch, Program, eventually};
 use uuid::Uuid;
 
 use crate::stage::{SOON, Stage};
@@ -79,6 +80,23 @@ async fn every_mutant_behaves_correctly_while_nothing_fails() {
 async fn end(worker: &mut Program) {
     worker.terminate();
     assert_eq!(worker.wait_exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn an_unknown_mutant_does_not_start() {
+    let variables = [("MILLRACE_MUTANT", "unknown")];
+    let launch = Launch {
+        profile: Some(faults::mutants::build()),
+        arguments: &["ingest-api"],
+        variables: &variables,
+        ..Launch::default()
+    };
+    let finished = Program::run_to_end(MUTANT_PROGRAM, &launch).await;
+    assert_eq!(finished.code, Some(2), "{finished:?}");
+    assert!(
+        finished.stderr.contains("no such mutant") && finished.stderr.contains("no-ledger"),
+        "{finished:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -229,7 +247,10 @@ async fn a_batch_forgotten_when_it_is_settled_is_charged_again() {
         let (_api, address) = stage.api(&[]).await;
         let key = [("idempotency-key", "one-key")];
         assert_eq!(stage.post_again(address, "once", &key).await, Some(202));
-        stage.drain_with(&[chosen]).await;
+        let mut worker = stage.worker(&[chosen]).await;
+        eventually(SOON, "the backlog to drain", async || stage.entries().await == 0).await;
+        // The mutant forgets the batch right after it is settled.
+        end(&mut worker).await;
         assert_eq!(stage.post_again(address, "once", &key).await, Some(202));
         used(&stage).await == 2
     })

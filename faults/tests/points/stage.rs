@@ -54,7 +54,9 @@ impl Stage {
     pub async fn try_millrace(&self, arguments: &[&str]) -> ProgramOutput {
         let (redis, database) = (self.redis.url(), self.postgres.url());
         let backends = [("REDIS_URL", &*redis), ("DATABASE_URL", &*database)];
-        Program::run("millrace", arguments, &backends).await
+        let launch =
+            Launch { profile: Some(self.profile), arguments, variables: &backends, ..Launch::default() };
+        Program::run_to_end("millrace", &launch).await
     }
 
     pub fn start(&self, name: &str, more: &[(&str, &str)]) -> Program {
