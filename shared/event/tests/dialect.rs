@@ -1,8 +1,9 @@
-//! What the dialects accept, what they refuse and how they say it. No server is needed here; that PostgreSQL stores
-//! what is accepted is shown beside the store.
+//! What the dialects accept and reject, without a server. The store's tests show that PostgreSQL stores what is accepted.
 
-use millrace_event::dialect::{BodyError, Dialect, read};
-use millrace_event::event::{Batch, Origin, batch_id_of_key, uuid_of_client_id, uuid_of_place};
+use millrace_event::dialect::{BodyError, Dialect, native, read, segment};
+use millrace_event::event::{
+    Batch, Origin, RejectionCode, batch_id_of_key, uuid_of_client_id, uuid_of_index,
+};
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{self, EventTime};
 use proptest::prelude::*;
@@ -10,12 +11,24 @@ use uuid::Uuid;
 
 const EVENTS_MAX: usize = 1_000;
 
+static DIALECTS: [&Dialect; 9] = [
+    &native::JSON,
+    &native::NDJSON,
+    &segment::BATCH,
+    &segment::TRACK,
+    &segment::IDENTIFY,
+    &segment::PAGE,
+    &segment::SCREEN,
+    &segment::GROUP,
+    &segment::ALIAS,
+];
+
 fn origin() -> Origin {
     Origin { project: ProjectId(7), batch_id: batch_id_of_key(ProjectId(7), "some key") }
 }
 
-fn native(body: &str) -> Result<Batch, BodyError> {
-    read(Dialect::Native, body.as_bytes(), origin(), EVENTS_MAX)
+fn read_json(body: &str) -> Result<Batch, BodyError> {
+    read(&native::JSON, body.as_bytes(), origin(), EVENTS_MAX)
 }
 
 /// The variable fields of a row: name, subject, client id, properties, context.
@@ -42,18 +55,18 @@ fn only_row(batch: &Batch) -> Vec<u8> {
     row::split(&batch.rows).next().unwrap().unwrap().to_vec()
 }
 
-fn codes(batch: &Batch) -> Vec<(usize, &str)> {
-    batch.rejected.iter().map(|rejection| (rejection.index, rejection.code)).collect()
+fn codes(batch: &Batch) -> Vec<(usize, &'static str)> {
+    batch.rejected.iter().map(|rejection| (rejection.index, rejection.code.into())).collect()
 }
 
 #[test]
 fn an_envelope_a_bare_array_and_one_event_are_the_same_batch() {
     let event = r#"{"id":"a","name":"n","timestamp":"2026-11-21T02:51:47.143+00:00"}"#;
-    let envelope = native(&format!(r#"{{"events":[{event}]}}"#)).unwrap();
-    assert_eq!(native(&format!("[{event}]")).unwrap(), envelope);
-    assert_eq!(native(event).unwrap(), envelope);
-    assert_eq!(native(&format!(" \n[ {event} ]\r\n")).unwrap(), envelope);
-    let lines = read(Dialect::NativeLines, format!("\n{event}\r\n\n").as_bytes(), origin(), 9).unwrap();
+    let envelope = read_json(&format!(r#"{{"events":[{event}]}}"#)).unwrap();
+    assert_eq!(read_json(&format!("[{event}]")).unwrap(), envelope);
+    assert_eq!(read_json(event).unwrap(), envelope);
+    assert_eq!(read_json(&format!(" \n[ {event} ]\r\n")).unwrap(), envelope);
+    let lines = read(&native::NDJSON, format!("\n{event}\r\n\n").as_bytes(), origin(), 9).unwrap();
     assert_eq!(lines, envelope);
 }
 
@@ -65,7 +78,7 @@ fn every_field_reaches_its_column_as_it_was_written() {
         r#"{{"id":"order-1","name":"Order \"Completed\"","timestamp":"2026-11-21T03:51:47.143999+01:00",
             "subject":"ünï","properties":{properties},"context":{{ }}}}"#
     );
-    let row = only_row(&native(&body).unwrap());
+    let row = only_row(&read_json(&body).unwrap());
     assert_eq!(row::project(&row), ProjectId(7));
     assert_eq!(row::time(&row), EventTime::At(1_795_229_507_143_999));
     assert_eq!(row::event_id(&row), uuid_of_client_id("order-1"));
@@ -74,9 +87,9 @@ fn every_field_reaches_its_column_as_it_was_written() {
 }
 
 #[test]
-fn identity_is_the_clients_uuid_a_hash_of_its_id_or_the_place_in_the_batch() {
+fn identity_is_the_clients_uuid_a_hash_of_its_id_or_the_index_in_the_batch() {
     let identity = |body: &str| {
-        let row = only_row(&native(body).unwrap());
+        let row = only_row(&read_json(body).unwrap());
         (row::event_id(&row), row::time(&row), texts(&row)[2].clone())
     };
     let v4: Uuid = "5fe74bf0-2bbe-4c26-8e25-30256b54afb5".parse().unwrap();
@@ -92,12 +105,12 @@ fn identity_is_the_clients_uuid_a_hash_of_its_id_or_the_place_in_the_batch() {
         (8, EventTime::Undated, Some("node-next-1-x"))
     );
     let (placed, time, client_id) = identity(r#"{"name":"n"}"#);
-    assert_eq!((placed, time, client_id), (uuid_of_place(origin().batch_id, 0), EventTime::Anonymous, None));
+    assert_eq!((placed, time, client_id), (uuid_of_index(origin().batch_id, 0), EventTime::Anonymous, None));
     assert_eq!(identity(r#"{"name":"n","timestamp":"2026-01-01T00:00:00Z"}"#).0, placed);
 }
 
 #[test]
-fn one_bad_event_costs_itself_alone() {
+fn an_invalid_event_is_rejected_alone() {
     let deep = format!("{}{}", r#"{"a":"#.repeat(65), "1".to_owned() + &"}".repeat(65));
     let bad = [
         ("5", "invalid_event"),
@@ -133,14 +146,16 @@ fn one_bad_event_costs_itself_alone() {
             format!("[{good},{event},{good}]"),
             format!(r#"{{"x":[1],"events":[ {good}, {event} ,{good}]}}"#),
         ] {
-            let batch = native(&body).unwrap_or_else(|error| panic!("{event}: {error:?}"));
+            let batch = read_json(&body).unwrap_or_else(|error| panic!("{event}: {error:?}"));
             assert_eq!((batch.count, codes(&batch)), (2, vec![(1, code)]), "{event}");
         }
         let lines =
-            read(Dialect::NativeLines, format!("{good}\n{event}\n{good}").as_bytes(), origin(), 9).unwrap();
+            read(&native::NDJSON, format!("{good}\n{event}\n{good}").as_bytes(), origin(), 9).unwrap();
         assert_eq!((lines.count, codes(&lines)), (2, vec![(1, code)]), "{event} as a line");
-        match native(event) {
-            Err(BodyError::NoValidEvent { rejected }) => assert_eq!(rejected[0].code, code, "{event} alone"),
+        match read_json(event) {
+            Err(BodyError::NoValidEvent { rejected }) => {
+                assert_eq!(rejected[0].code.as_ref(), code, "{event} alone")
+            }
             Err(BodyError::InvalidJson { .. }) => assert_eq!(event, "5", "a bare number is no event"),
             other => panic!("{event} alone: {other:?}"),
         }
@@ -148,13 +163,13 @@ fn one_bad_event_costs_itself_alone() {
 }
 
 #[test]
-fn every_depth_costs_its_own_event_alone_whatever_its_neighbours_are() {
+fn an_event_that_is_too_deep_is_rejected_alone_at_every_depth() {
     for depth in 60..80 {
         let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let event = format!(r#"{{"name":"n","properties":{{"a":{nested}}}}}"#);
         let events = format!(r#"{event},{{"name":"\ud800"}},{{"name":"good"}}"#);
         for body in [format!("[{events}]"), format!(r#"{{"events":[{events}]}}"#)] {
-            let batch = native(&body).unwrap_or_else(|error| panic!("depth {depth}: {error:?}"));
+            let batch = read_json(&body).unwrap_or_else(|error| panic!("depth {depth}: {error:?}"));
             let expected = if depth < 64 {
                 vec![(1, "invalid_string")]
             } else {
@@ -166,7 +181,7 @@ fn every_depth_costs_its_own_event_alone_whatever_its_neighbours_are() {
 }
 
 #[test]
-fn what_is_just_within_the_limits_is_accepted() {
+fn an_event_exactly_at_the_limits_is_accepted() {
     let deep = format!("{}{}", r#"{"a":"#.repeat(64), "1".to_owned() + &"}".repeat(64));
     let digits = "1234567890123456789012345678901234567890";
     for event in [
@@ -178,7 +193,7 @@ fn what_is_just_within_the_limits_is_accepted() {
         r#"{"name":"n","timestamp":"0000-01-01T00:00:00Z"}"#.to_owned(),
         r#"{"name":"n","timestamp":"9999-12-31T23:59:59.999999999-23:59"}"#.to_owned(),
     ] {
-        let batch = native(&event).unwrap_or_else(|error| panic!("{event}: {error:?}"));
+        let batch = read_json(&event).unwrap_or_else(|error| panic!("{event}: {error:?}"));
         assert_eq!((batch.count, batch.rejected.len()), (1, 0), "{event}");
     }
 }
@@ -186,7 +201,8 @@ fn what_is_just_within_the_limits_is_accepted() {
 #[test]
 fn u0000_becomes_ufffd_and_an_escaped_backslash_before_u0000_does_not() {
     let row = only_row(
-        &native(r#"{"name":"a\u0000b","id":"\u0000","properties":{"k\u0000":"\\u0000 \\\u0000"}}"#).unwrap(),
+        &read_json(r#"{"name":"a\u0000b","id":"\u0000","properties":{"k\u0000":"\\u0000 \\\u0000"}}"#)
+            .unwrap(),
     );
     let texts = texts(&row);
     assert_eq!(texts[0].as_deref(), Some("a\u{FFFD}b"));
@@ -195,7 +211,7 @@ fn u0000_becomes_ufffd_and_an_escaped_backslash_before_u0000_does_not() {
 }
 
 #[test]
-fn what_is_not_json_is_refused_whole() {
+fn a_body_that_is_not_json_is_refused_as_a_whole() {
     for body in [
         &b""[..],
         b" ",
@@ -224,29 +240,29 @@ fn what_is_not_json_is_refused_whole() {
         b"\xff\xfe",
     ] {
         let shown = String::from_utf8_lossy(body);
-        match read(Dialect::Native, body, origin(), EVENTS_MAX) {
+        match read(&native::JSON, body, origin(), EVENTS_MAX) {
             Err(BodyError::InvalidJson { .. }) => {}
             other => panic!("{shown}: {other:?}"),
         }
     }
-    assert_eq!(native("[]"), Err(BodyError::EmptyBatch));
-    assert_eq!(native(r#"{"events":[]}"#), Err(BodyError::EmptyBatch));
-    assert_eq!(read(Dialect::NativeLines, b"\n \n", origin(), 9), Err(BodyError::EmptyBatch));
+    assert_eq!(read_json("[]"), Err(BodyError::EmptyBatch));
+    assert_eq!(read_json(r#"{"events":[]}"#), Err(BodyError::EmptyBatch));
+    assert_eq!(read(&native::NDJSON, b"\n \n", origin(), 9), Err(BodyError::EmptyBatch));
 }
 
 #[test]
 fn a_batch_over_the_limit_is_refused_before_its_events_are_read() {
     let body = format!("[{}]", ["{}"; 11].join(","));
     let refused = Err(BodyError::TooManyEvents { found: 11, max: 10 });
-    assert_eq!(read(Dialect::Native, body.as_bytes(), origin(), 10), refused);
+    assert_eq!(read(&native::JSON, body.as_bytes(), origin(), 10), refused);
     let lines = "{}\n".repeat(11);
-    assert_eq!(read(Dialect::NativeLines, lines.as_bytes(), origin(), 10), refused);
+    assert_eq!(read(&native::NDJSON, lines.as_bytes(), origin(), 10), refused);
     let with_culprit = format!(r#"["\ud800",{}]"#, ["{}"; 10].join(","));
-    assert_eq!(read(Dialect::Native, with_culprit.as_bytes(), origin(), 10), refused);
+    assert_eq!(read(&native::JSON, with_culprit.as_bytes(), origin(), 10), refused);
 }
 
 #[test]
-fn a_segment_batch_fills_the_columns_and_loses_no_field() {
+fn a_segment_batch_keeps_every_field() {
     let body = r#"{"batch":[
         {"type":"track","event":"Order Completed","userId":"u1","anonymousId":null,"integrations":{},
          "messageId":"5fe74bf0-2bbe-4c26-8e25-30256b54afb5","timestamp":"2026-11-21T02:51:47.143+00:00",
@@ -255,7 +271,7 @@ fn a_segment_batch_fills_the_columns_and_loses_no_field() {
         {"type":"group","userId":5,"groupId":"g","traits":{"b":2},"originalTimestamp":"2026-11-21T00:00:00Z"},
         {"type":"alias","userId":"new","previousId":"old","context":{}},
         {"type":"nonsense"}], "sentAt":"2026-11-21T02:51:47.642996+00:00","writeKey":"WK"}"#;
-    let batch = read(Dialect::SegmentBatch, body.as_bytes(), origin(), EVENTS_MAX).unwrap();
+    let batch = read(&segment::BATCH, body.as_bytes(), origin(), EVENTS_MAX).unwrap();
     assert_eq!((batch.count, codes(&batch)), (4, vec![(4, "invalid_type")]));
     let rows: Vec<_> = row::split(&batch.rows).map(|row| texts(row.unwrap())).collect();
     let some = |text: &str| Some(text.to_owned());
@@ -267,15 +283,15 @@ fn a_segment_batch_fills_the_columns_and_loses_no_field() {
     assert!(rows[2][4].as_ref().unwrap().contains(r#""groupId":"g""#), "{:?}", rows[2][4]);
     assert_eq!(rows[3][3], some(r#"{"previousId":"old"}"#));
     assert!(!batch.rows.windows(2).any(|pair| pair == b"WK"), "the key is not stored");
-    assert_eq!(millrace_event::dialect::segment_write_key(body.as_bytes()).as_deref(), Some("WK"));
+    assert_eq!(segment::BATCH.find_key(body.as_bytes()).as_deref(), Some("WK"));
 }
 
 #[test]
-fn what_a_segment_batch_says_of_all_its_calls_reaches_each_and_nothing_is_overwritten() {
+fn fields_of_a_segment_batch_apply_to_each_call_unless_the_call_has_its_own() {
     let body = r#"{"context":{"app":"A","both":1},"integrations":{"X":false},"sentAt":"2026-11-20T00:00:00Z","batch":[
         {"type":"track","event":"e","userId":"u"},
         {"type":"track","event":"e","userId":"u","integrations":{"Y":true},"context":{"both":2,"segment":{"mine":1}}}]}"#;
-    let batch = read(Dialect::SegmentBatch, body.as_bytes(), origin(), EVENTS_MAX).unwrap();
+    let batch = read(&segment::BATCH, body.as_bytes(), origin(), EVENTS_MAX).unwrap();
     let contexts: Vec<serde_json::Value> = row::split(&batch.rows)
         .map(|row| serde_json::from_str(texts(row.unwrap())[4].as_ref().unwrap()).unwrap())
         .collect();
@@ -288,37 +304,70 @@ fn what_a_segment_batch_says_of_all_its_calls_reaches_each_and_nothing_is_overwr
 }
 
 #[test]
-fn a_repeated_envelope_is_refused_rather_than_half_read() {
+fn a_body_with_two_envelopes_is_refused() {
     for body in
         [r#"{"events":[{"name":"a"}],"events":[{"name":"b"}]}"#, r#"{"events":[],"events":[{"name":"b"}]}"#]
     {
-        assert!(matches!(native(body), Err(BodyError::InvalidJson { .. })), "{body}");
+        assert!(matches!(read_json(body), Err(BodyError::InvalidJson { .. })), "{body}");
     }
 }
 
 #[test]
-fn numbers_that_would_blow_up_together_are_refused() {
+fn numbers_that_expand_too_much_in_total_are_rejected() {
     let event =
         |count: usize| format!(r#"{{"name":"n","properties":{{"a":[{}]}}}}"#, vec!["1e308"; count].join(","));
-    assert_eq!(native(&event(300)).unwrap().count, 1);
-    let refused = native(&event(400));
+    assert_eq!(read_json(&event(300)).unwrap().count, 1);
+    let refused = read_json(&event(400));
     assert!(
-        matches!(&refused, Err(BodyError::NoValidEvent { rejected }) if rejected[0].code == "invalid_number"),
+        matches!(&refused, Err(BodyError::NoValidEvent { rejected }) if rejected[0].code == RejectionCode::InvalidNumber),
         "{refused:?}"
     );
 }
 
 #[test]
-fn a_segment_call_takes_its_type_from_the_path_when_it_names_none() {
-    let call = |kind, body: &str| read(Dialect::SegmentCall(kind), body.as_bytes(), origin(), EVENTS_MAX);
-    let page = only_row(&call("page", r#"{"userId":"u","name":"Home","batch":[1]}"#).unwrap());
+fn a_segment_call_without_a_type_has_the_type_of_its_path() {
+    let call = |dialect, body: &str| read(dialect, body.as_bytes(), origin(), EVENTS_MAX);
+    let page = only_row(&call(&segment::PAGE, r#"{"userId":"u","name":"Home","batch":[1]}"#).unwrap());
     assert_eq!(texts(&page)[0].as_deref(), Some("$page"));
-    let track = only_row(&call("track", r#"{"userId":"u","event":"Clicked"}"#).unwrap());
+    let track = only_row(&call(&segment::TRACK, r#"{"userId":"u","event":"Clicked"}"#).unwrap());
     assert_eq!(texts(&track)[0].as_deref(), Some("Clicked"));
-    let nameless = call("track", r#"{"userId":"u"}"#);
-    assert!(
-        matches!(&nameless, Err(BodyError::NoValidEvent { rejected }) if rejected[0].field.as_deref() == Some("event"))
+    let nameless = call(&segment::TRACK, r#"{"userId":"u"}"#);
+    let Err(BodyError::NoValidEvent { rejected }) = nameless else { panic!("{nameless:?}") };
+    assert_eq!(rejected[0].code, RejectionCode::MissingField);
+    assert_eq!(
+        (rejected[0].field.as_deref(), rejected[0].message.as_str()),
+        (Some("event"), "event is required")
     );
+}
+
+#[test]
+fn a_key_in_the_body_is_found_only_by_dialects_that_allow_one() {
+    let body = br#"{"writeKey":"WK","type":"track","event":"e","userId":"u"}"#;
+    assert_eq!(segment::TRACK.find_key(body).as_deref(), Some("WK"));
+    assert_eq!(segment::TRACK.find_key(&[b"\xEF\xBB\xBF", &body[..]].concat()).as_deref(), Some("WK"));
+    assert_eq!(native::JSON.find_key(body), None);
+    for without in [&b"{}"[..], b"[]", b"not JSON", br#"{"writeKey":7}"#] {
+        assert_eq!(segment::BATCH.find_key(without), None);
+    }
+}
+
+#[test]
+fn each_dialect_has_its_own_stable_name() {
+    let names = DIALECTS.map(|dialect| dialect.name);
+    assert_eq!(
+        names,
+        ["native", "lines", "batch", "track", "identify", "page", "screen", "group", "alias"],
+        "the digest of a repeated request contains the name"
+    );
+}
+
+#[test]
+fn each_rejection_code_is_written_in_snake_case() {
+    use strum::VariantNames;
+    let written = serde_json::to_string(&RejectionCode::InvalidTimestamp).unwrap();
+    assert_eq!(written, r#""invalid_timestamp""#);
+    assert!(RejectionCode::VARIANTS.contains(&"invalid_timestamp"));
+    assert_eq!(RejectionCode::InvalidTimestamp.to_string(), "invalid_timestamp");
 }
 
 /// Any JSON, as a tree.
@@ -346,10 +395,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn any_properties_come_out_as_they_went_in(tree in any_json(), pretty in any::<bool>()) {
+    fn any_properties_are_kept_unchanged(tree in any_json(), pretty in any::<bool>()) {
         let event = serde_json::json!({"name": "n", "properties": {"tree": tree}, "context": {"after": [tree]}});
         let body = if pretty { serde_json::to_string_pretty(&event) } else { serde_json::to_string(&event) }.unwrap();
-        match native(&body) {
+        match read_json(&body) {
             Ok(batch) => {
                 let fields = texts(&only_row(&batch));
                 let clean = |text: &str| text.replace("\\u0000", "\\ufffd");
@@ -359,14 +408,14 @@ proptest! {
                     prop_assert_eq!(stored, sent);
                 }
             }
-            Err(BodyError::NoValidEvent { rejected }) => prop_assert_eq!(rejected[0].code, "invalid_number"),
+            Err(BodyError::NoValidEvent { rejected }) => prop_assert_eq!(rejected[0].code, RejectionCode::InvalidNumber),
             Err(other) => prop_assert!(false, "{:?}", other),
         }
     }
 
     #[test]
-    fn no_bytes_whatever_bring_the_reader_down(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-        for dialect in [Dialect::Native, Dialect::NativeLines, Dialect::SegmentBatch, Dialect::SegmentCall("track")] {
+    fn no_bytes_make_the_reader_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        for dialect in DIALECTS {
             if let Ok(batch) = read(dialect, &body, origin(), EVENTS_MAX) {
                 prop_assert_eq!(row::split(&batch.rows).count(), batch.count as usize);
             }
@@ -374,12 +423,12 @@ proptest! {
     }
 
     #[test]
-    fn no_json_like_text_brings_the_reader_down(body in r#"([\[\]{}:,"\\ue0-9. -]|"name"|"events":\[|\\ud800|\\u0000){0,60}"#) {
-        for dialect in [Dialect::Native, Dialect::NativeLines, Dialect::SegmentBatch, Dialect::SegmentCall("track")] {
+    fn no_text_that_resembles_json_makes_the_reader_panic(body in r#"([\[\]{}:,"\\ue0-9. -]|"name"|"events":\[|\\ud800|\\u0000){0,60}"#) {
+        for dialect in DIALECTS {
             let accepted_by_serde = serde_json::from_str::<serde_json::Value>(&body).is_ok();
             if let Ok(batch) = read(dialect, body.as_bytes(), origin(), EVENTS_MAX) {
                 prop_assert_eq!(row::split(&batch.rows).count(), batch.count as usize);
-                let excused = dialect == Dialect::NativeLines || body.contains("\\u");
+                let excused = *dialect == native::NDJSON || body.contains("\\u");
                 prop_assert!(accepted_by_serde || excused, "{}", body);
             }
         }
