@@ -25,14 +25,14 @@ use crate::row;
 
 /// The only version that this build writes and reads.
 pub const VERSION: &str = "1";
-/// The largest size of an entry's rows before compression. It is four times the largest body that the API accepts,
-/// because a row can be longer than its JSON.
+/// The largest size of an entry's rows before compression. It is four times the largest body that the API
+/// accepts, because a row can be longer than its JSON.
 pub const ROWS_BYTES_MAX: usize = 64 << 20;
 /// The number of the shortest rows that fit. A higher count is malformed.
 const EVENTS_MAX: u32 = (ROWS_BYTES_MAX / row::BYTES_MIN) as u32;
-/// The first of the fast levels, which do not compress literals. Entries are as small as at level 1, 4 to 8 times
-/// smaller than their rows. Packing and unpacking takes a fifth of the time for one event (1.4 µs instead of 6.3),
-/// and two thirds for 200 events.
+/// The first of the fast levels, which do not compress literals. Entries are as small as at level 1, 4 to 8
+/// times smaller than their rows. Packing and unpacking takes a fifth of the time for one event (1.4 µs
+/// instead of 6.3), and two thirds for 200 events.
 const ZSTD_LEVEL: i32 = -1;
 
 thread_local! {
@@ -181,8 +181,8 @@ impl PackedBatch {
     }
 }
 
-/// Unpacks the field `d` of an entry in the dead letters, where the entry's other fields are not kept. Does the same
-/// checks as [`PackedBatch::unpack`].
+/// Unpacks the field `d` of an entry in the dead letters, where the entry's other fields are not kept. Does
+/// the same checks as [`PackedBatch::unpack`].
 ///
 /// # Errors
 /// What is wrong with the data, for operators.

@@ -1,8 +1,8 @@
 //! An event's limits, its identity, and the rejection of an invalid one.
 //!
-//! Identity is (project, event id, timestamp). A client's `id` that is a UUID is kept; any other is hashed into a
-//! UUIDv8. An event without an `id` gets one from its batch id and its index there. So an event that is sent
-//! again is the same row, whichever batch it arrives in.
+//! Identity is (project, event id, timestamp). A client's `id` that is a UUID is kept; any other is hashed
+//! into a UUIDv8. An event without an `id` gets one from its batch id and its index there. So an event that
+//! is sent again is the same row, whichever batch it arrives in.
 
 use std::borrow::Cow;
 
@@ -106,8 +106,8 @@ pub fn batch_id_of_key(project: ProjectId, idempotency_key: &str) -> BatchId {
     derived_uuid(&[b"idempotency key", &project.0.to_be_bytes(), idempotency_key.as_bytes()])
 }
 
-/// A UUIDv8 from the SHA-256 of the parts, each preceded by its length. The first part keeps the uses apart; it
-/// must never change, because it is part of stored identities.
+/// A UUIDv8 from the SHA-256 of the parts, each preceded by its length. The first part keeps the uses apart;
+/// it must never change, because it is part of stored identities.
 pub fn derived_uuid(parts: &[&[u8]]) -> Uuid {
     let mut hash = Sha256::new();
     for part in parts {

@@ -27,8 +27,8 @@ pub fn show_secret(secret: &[u8]) -> String {
     format!("{SECRET_PREFIX}{}", STANDARD.encode(secret))
 }
 
-/// The hash that is stored instead of the key. A generated key has 256 random bits, so a fast hash is as safe as
-/// a slow one.
+/// The hash that is stored instead of the key. A generated key has 256 random bits, so a fast hash is as safe
+/// as a slow one.
 pub fn hash_key(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
 }

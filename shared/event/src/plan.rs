@@ -1,7 +1,7 @@
 //! Plans: how much a project may send, and the arithmetic that decides it.
 //!
-//! The functions are the reference model of admission: pure, in integers, with the time as an argument. `admit.lua`
-//! does the same arithmetic inside Redis, and a property test compares the two.
+//! The functions are the reference model of admission: pure, in integers, with the time as an argument.
+//! `admit.lua` does the same arithmetic inside Redis, and a property test compares the two.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,8 +11,9 @@ use time::{Date, Month, OffsetDateTime};
 /// Microseconds in a minute, the window of every rate limit.
 const MINUTE_US: u64 = 60_000_000;
 
-/// The highest rate per minute and the largest burst that a plan may allow. In microseconds, the largest burst at the
-/// lowest rate is 19 years. Added to the current time that stays below 2^53, because scripts in Redis use doubles.
+/// The highest rate per minute and the largest burst that a plan may allow. In microseconds, the largest
+/// burst at the lowest rate is 19 years. Added to the current time that stays below 2^53, because scripts in
+/// Redis use doubles.
 pub const REQUESTS_MAX: u32 = 10_000_000;
 /// The largest quota that is not unlimited; below 2^53 for the same reason.
 pub const EVENTS_PER_MONTH_MAX: u64 = 1_000_000_000_000_000;
@@ -31,7 +32,8 @@ impl fmt::Display for ProjectId {
 }
 
 impl ProjectId {
-    /// The shard that holds all keys of this project. `shards` must never change during the life of an installation.
+    /// The shard that holds all keys of this project. `shards` must never change during the life of an
+    /// installation.
     pub fn shard(self, shards: u16) -> u16 {
         u16::try_from(self.0.rem_euclid(i64::from(shards.max(1)))).unwrap_or(0)
     }
@@ -53,7 +55,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Microseconds between two requests at the full rate, rounded up, so that rounding never admits more requests.
+    /// Microseconds between two requests at the full rate, rounded up, so that rounding never admits more
+    /// requests.
     pub fn interval_us(&self) -> u64 {
         MINUTE_US.div_ceil(u64::from(self.requests_per_minute.max(1)))
     }
@@ -82,8 +85,8 @@ pub struct Account {
     pub plan: Arc<Plan>,
     /// When the key stops working, if it was rotated.
     pub expires_at: Option<OffsetDateTime>,
-    /// Unless empty, every request must carry a Standard Webhooks signature by one of these secrets. The newest comes
-    /// first; older ones are being rotated out.
+    /// Unless empty, every request must carry a Standard Webhooks signature by one of these secrets. The
+    /// newest comes first; older ones are being rotated out.
     pub signing_secrets: Vec<Vec<u8>>,
 }
 
@@ -92,7 +95,8 @@ pub struct Account {
 pub struct LimitState {
     /// The moment, in microseconds since 1970.
     pub now_us: u64,
-    /// GCRA's theoretical arrival time, in microseconds since 1970. It is in the past while the project is quiet.
+    /// GCRA's theoretical arrival time, in microseconds since 1970. It is in the past while the project is
+    /// quiet.
     pub tat_us: u64,
     /// Events charged to the current month.
     pub used: u64,
@@ -114,7 +118,8 @@ impl LimitState {
     /// Charges one batch of `count` events, and returns the new state.
     ///
     /// GCRA (generic cell rate algorithm, ITU-T I.371, "virtual scheduling"): a request at `now` moves the
-    /// theoretical arrival time to `max(tat, now) + interval`, and passes if that is at most `now + tolerance`.
+    /// theoretical arrival time to `max(tat, now) + interval`, and passes if that is at most `now +
+    /// tolerance`.
     ///
     /// # Errors
     /// [`Refusal`] when the batch must not pass; nothing is charged then.

@@ -1,14 +1,14 @@
 //! One event as one row of `events`, in PostgreSQL's binary COPY format.
 //!
-//! Source of the format: PostgreSQL documentation, "COPY", "Binary Format": a tuple is a 16-bit field count, then for
-//! each field a 32-bit length (-1 is NULL) and the bytes, all big-endian. The API writes a row once; later steps only
-//! move its bytes. Fields of fixed width come first, so that the key is at known offsets, and the two times that only
-//! the stream knows can be written in place:
+//! Source of the format: PostgreSQL documentation, "COPY", "Binary Format": a tuple is a 16-bit field count,
+//! then for each field a 32-bit length (-1 is NULL) and the bytes, all big-endian. The API writes a row once;
+//! later steps only move its bytes. Fields of fixed width come first, so that the key is at known offsets,
+//! and the two times that only the stream knows can be written in place:
 //!
 //! | offset | field | type |
 //! |---|---|---|
 //! | 6 | `project_id` | bigint |
-//! | 18 | `timestamp` | timestamptz; `-infinity` is [`EventTime::Undated`], `infinity` is [`EventTime::Anonymous`] |
+//! | 18 | `timestamp` | timestamptz; -infinity: [`EventTime::Undated`]; infinity: [`EventTime::Anonymous`] |
 //! | 30 | `event_id` | uuid |
 //! | 50 | `received_at` | timestamptz, 0 until [`write_stamped`] |
 //! | 58… | `name`, `subject`, `client_id`, `properties`, `context` | text, text, text, jsonb, jsonb |
@@ -35,8 +35,9 @@ pub const BYTES_MIN: usize = FIXED_BYTES + 5 * 4;
 const JSONB_VERSION: u8 = 1;
 /// PostgreSQL counts microseconds from 2000-01-01.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
-/// PostgreSQL's earliest time, in 4714 BC (source: `MIN_TIMESTAMP` in its datatype/timestamp.h). The worker looks up a
-/// row's time before it sends the row, so an invalid time would fail a query that no single row can be blamed for.
+/// PostgreSQL's earliest time, in 4714 BC (source: `MIN_TIMESTAMP` in its datatype/timestamp.h). The worker
+/// looks up a row's time before it sends the row, so an invalid time would fail a query that no single row
+/// can be blamed for.
 const FIRST_TIME: i64 = -211_813_488_000_000_000;
 /// The latest time that fits into microseconds since 1970, in the year 294247.
 const LAST_TIME: i64 = i64::MAX - POSTGRES_EPOCH_US;

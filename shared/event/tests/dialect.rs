@@ -1,4 +1,5 @@
-//! What the dialects accept and reject, without a server. The store's tests show that PostgreSQL stores what is accepted.
+//! What the dialects accept and reject, without a server. The store's tests show that PostgreSQL stores what
+//! is accepted.
 
 use millrace_event::dialect::{BodyError, Dialect, native, read, segment};
 use millrace_event::event::{

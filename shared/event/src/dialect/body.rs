@@ -146,7 +146,8 @@ impl DocumentReader<'_> {
         let mut blanked = body.to_vec();
         let mut unstorable = Vec::new();
         for (index, range) in events.iter().enumerate() {
-            // Wrapped as deep as an envelope wraps it: the parser's limit on depth counts from the body's root.
+            // Wrapped as deep as an envelope wraps it: the parser's limit on depth counts from the body's
+            // root.
             let wrapped = [b"[[", &body[range.clone()], b"]]"].concat();
             let fault = json::parse(&wrapped, |parsed| parsed.err().map(|(fault, _)| fault));
             if let Some(Fault::Unstorable(what)) = fault {

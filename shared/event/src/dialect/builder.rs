@@ -38,8 +38,8 @@ impl<'a> EventBuilder<'a> {
         }
     }
 
-    /// Sets the event's identity. The id is the client's, or else derived from the index in the batch. The time
-    /// is the client's, or else the time in a UUIDv7, or else the receive time.
+    /// Sets the event's identity. The id is the client's, or else derived from the index in the batch. The
+    /// time is the client's, or else the time in a UUIDv7, or else the receive time.
     pub fn identify(
         &mut self,
         origin: Origin,

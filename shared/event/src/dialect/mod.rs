@@ -1,10 +1,10 @@
 //! Wire formats: from a request body to a batch of rows.
 //!
-//! Each format is one file with one or more [`Dialect`]s. To add a format, add its file and a `pub mod` line here,
-//! and serve it from a row of the API's route table. Nothing else in this crate changes.
+//! Each format is one file with one or more [`Dialect`]s. To add a format, add its file and a `pub mod` line
+//! here, and serve it from a row of the API's route table. Nothing else in this crate changes.
 //!
-//! One invalid event does not affect the other events of its batch: it is rejected by its index, and the rest is
-//! stored.
+//! One invalid event does not affect the other events of its batch: it is rejected by its index, and the rest
+//! is stored.
 
 mod body;
 mod builder;

@@ -1,5 +1,5 @@
-//! Segment's tracking format, as its SDKs and RudderStack's send it: `{"batch":[…]}`, or a single call whose type
-//! the path names.
+//! Segment's tracking format, as its SDKs and RudderStack's send it: `{"batch":[…]}`, or a single call whose
+//! type the path names.
 //!
 //! | column | source |
 //! |---|---|
@@ -12,12 +12,14 @@
 //!
 //! If the client's context has a member `segment`, the other fields are under `context.$segment` instead.
 //!
-//! `sentAt` never corrects a timestamp: it differs at every retry, so a corrected retry would be another event.
+//! `sentAt` never corrects a timestamp: it differs at every retry, so a corrected retry would be another
+//! event.
 //!
-//! The `context` and the other fields of a batch apply to each of its calls; a call's own values take precedence.
+//! The `context` and the other fields of a batch apply to each of its calls; a call's own values take
+//! precedence.
 //!
-//! SDKs drop a whole batch on a 4xx, so this dialect is lenient where nothing is lost by it: a number is accepted
-//! as an id, and unknown fields are kept.
+//! SDKs drop a whole batch on a 4xx, so this dialect is lenient where nothing is lost by it: a number is
+//! accepted as an id, and unknown fields are kept.
 
 use std::borrow::Cow;
 
@@ -193,8 +195,8 @@ fn push_member(object: &mut Vec<u8>, name: &str, value: &[u8]) {
     object.extend_from_slice(value);
 }
 
-/// The call's context, with every field that has no column. Of members with the same name jsonb keeps the last,
-/// so the envelope's values come first and the call's own values override them.
+/// The call's context, with every field that has no column. Of members with the same name jsonb keeps the
+/// last, so the envelope's values come first and the call's own values override them.
 fn context_of<'a>(
     fields: &Fields<'a>,
     call: Container<'a>,

@@ -32,7 +32,8 @@ pub(super) fn fault_of(error: &simd_json::Error, raw: &[u8]) -> Fault {
     let grammar = |reason| Fault::Grammar { at, reason };
     match error.error() {
         ErrorType::DepthLimitExceeded => Fault::Unstorable(Unstorable::Depth),
-        // The parser's second stage reports a lone low surrogate as InvalidUtf8, the first stage invalid bytes.
+        // The parser's second stage reports a lone low surrogate as InvalidUtf8, the first stage invalid
+        // bytes.
         ErrorType::InvalidUtf8 | ErrorType::InvalidUnicodeCodepoint if std::str::from_utf8(raw).is_ok() => {
             match lone_surrogate_or_bad_escape(raw) {
                 Some(Escape::Lone) => Fault::Unstorable(Unstorable::LoneSurrogate),
@@ -61,8 +62,8 @@ enum Escape {
     Malformed,
 }
 
-/// The first `\u` escape that is not a character: half of a pair, or without four hexadecimal digits. Outside of
-/// strings a backslash is a grammar error, which the parser reports first.
+/// The first `\u` escape that is not a character: half of a pair, or without four hexadecimal digits. Outside
+/// of strings a backslash is a grammar error, which the parser reports first.
 fn lone_surrogate_or_bad_escape(raw: &[u8]) -> Option<Escape> {
     let unit = |at: usize| -> Option<u16> {
         let digits = raw.get(at + 2..at + 6)?;

@@ -1,11 +1,11 @@
 //! A JSON parser that keeps the bytes each value was written in.
 //!
-//! simd-json finds every structural character with SIMD, checks the grammar and unescapes strings. It does not keep
-//! how a number was written, and a number of 40 digits must reach PostgreSQL with all of them, so values are taken
-//! from the body's own bytes.
+//! simd-json finds every structural character with SIMD, checks the grammar and unescapes strings. It does
+//! not keep how a number was written, and a number of 40 digits must reach PostgreSQL with all of them, so
+//! values are taken from the body's own bytes.
 //!
-//! This module must never change what a client wrote, except for U+0000, which PostgreSQL cannot store and which
-//! becomes U+FFFD.
+//! This module must never change what a client wrote, except for U+0000, which PostgreSQL cannot store and
+//! which becomes U+FFFD.
 
 mod fault;
 mod number;

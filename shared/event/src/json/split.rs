@@ -1,10 +1,10 @@
 //! Cuts a body that the parser has refused into its events, by brackets alone.
 
-/// The byte ranges of the elements of an array, found by brackets without checking the grammar, so that the invalid
-/// element can be found.
+/// The byte ranges of the elements of an array, found by brackets without checking the grammar, so that the
+/// invalid element can be found.
 ///
-/// `envelope` names the member of a root object that holds the array; a root array is taken as it is. `None` if
-/// there is no such array.
+/// `envelope` names the member of a root object that holds the array; a root array is taken as it is. `None`
+/// if there is no such array.
 pub fn element_ranges(
     raw: &[u8],
     offsets: &[u32],

@@ -1,7 +1,7 @@
 //! A parsed document and its values, each with the bytes it was written in.
 //!
-//! simd-json's tape gives the meaning of each value, but not how a number was written. Its structural offsets give
-//! the bytes; they have the same order as the nodes of the tape, so the two are walked in step.
+//! simd-json's tape gives the meaning of each value, but not how a number was written. Its structural offsets
+//! give the bytes; they have the same order as the nodes of the tape, so the two are walked in step.
 
 use std::borrow::Cow;
 
@@ -36,7 +36,8 @@ impl<'a> Document<'a> {
         Value::at(self, Cursor { node: 0, offset: 0 })
     }
 
-    /// The bytes of the scalar that begins at this offset, up to the next structural character, without white space.
+    /// The bytes of the scalar that begins at this offset, up to the next structural character, without white
+    /// space.
     fn scalar_bytes(self, offset: usize) -> &'a [u8] {
         let start = self.offsets[offset] as usize;
         let end = self.offsets.get(offset + 1).map_or(self.raw.len(), |next| *next as usize);
@@ -158,8 +159,8 @@ impl<'a> Container<'a> {
         self.members().filter(|(found, _)| *found == name).map(|(_, value)| value).last()
     }
 
-    /// All bytes from the opening to the closing bracket, after checking every number and the depth. The parser has
-    /// checked grammar and strings.
+    /// All bytes from the opening to the closing bracket, after checking every number and the depth. The
+    /// parser has checked grammar and strings.
     fn checked_bytes(&self) -> Result<&'a [u8], Unstorable> {
         let Document { raw, offsets, .. } = self.document;
         let mut depth = 0_usize;
