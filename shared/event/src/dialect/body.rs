@@ -1,4 +1,5 @@
-//! Reads a whole body in any dialect: finds its events, and collects rows and rejections.
+//! Reads a whole body in any dialect: finds its events, and collects rows and rejections. Also finds its API
+//! key.
 //!
 //! When the parser refuses a body because of one unstorable value (a number or half of a surrogate pair), the
 //! body is cut into its events, the events with such values are rejected, and the rest is parsed again.
@@ -10,6 +11,7 @@ use super::definition::{Dialect, DocumentForms, Framing, RawEvent};
 use super::validator::Validator;
 use crate::event::{Batch, Origin, Rejection, RejectionCode};
 use crate::json::{self, Container, Document, Fault, Value};
+use crate::plan::EVENTS_PER_BATCH_MAX;
 
 /// Why a body yields no batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,6 +50,33 @@ pub fn read(dialect: &Dialect, body: &[u8], origin: Origin, events_max: usize) -
         (0, true) => Err(BodyError::EmptyBatch),
         (0, false) => Err(BodyError::NoValidEvent { rejected: batch.rejected }),
         _ => Ok(batch),
+    }
+}
+
+impl Dialect {
+    /// The API key in a body; `None` if the dialect or this body has none, or if the body is not valid JSON.
+    /// An event with an unstorable value does not hide the key of the batch.
+    pub fn find_key(&self, body: &[u8]) -> Option<String> {
+        let (key_in_body, Framing::Document(forms)) = (self.key_in_body?, self.framing) else { return None };
+        let body = json::without_byte_order_mark(body);
+        let key_in = |document: Document<'_>| match document.root() {
+            Value::Object(root) => key_in_body(root),
+            _ => None,
+        };
+        let first = json::parse(body, |parsed| match parsed {
+            Ok(document) => Ok(key_in(document)),
+            Err((Fault::Grammar { .. }, _)) => Ok(None),
+            Err((Fault::Unstorable(_), offsets)) => Err(event_ranges(body, offsets, forms)),
+        });
+        match first {
+            Ok(key) => key,
+            // No plan allows so many events, and the caller is not authenticated yet.
+            Err(events) if events.len() > EVENTS_PER_BATCH_MAX as usize => None,
+            Err(events) => {
+                let (storable, _) = replace_unstorable(body, &events);
+                json::parse(&storable, |parsed| key_in(parsed.ok()?))
+            }
+        }
     }
 }
 
@@ -125,10 +154,7 @@ impl DocumentReader<'_> {
         let first = json::parse(body, |parsed| match parsed {
             Ok(document) => Ok(self.read_document(document, &[])),
             Err((Fault::Grammar { at, reason }, _)) => Ok(Err(invalid_json(at, reason))),
-            Err((Fault::Unstorable(_), offsets)) => {
-                let events = json::element_ranges(body, offsets, self.forms.envelope);
-                Err(events.unwrap_or_else(|| whole(body)))
-            }
+            Err((Fault::Unstorable(_), offsets)) => Err(event_ranges(body, offsets, self.forms)),
         });
         match first {
             Ok(result) => result,
@@ -136,27 +162,15 @@ impl DocumentReader<'_> {
         }
     }
 
-    /// Reads a body that contains unstorable values: finds them by parsing every event on its own, overwrites
-    /// those events with a placeholder, and parses the body again.
+    /// Reads a body that contains unstorable values: rejects the events with such values, and reads the
+    /// others.
     fn read_without_unstorable(self, body: &[u8], events: &[Range<usize>]) -> Result<Batch, BodyError> {
         self.reader.check_count(events.len())?;
         json::check_grammar(body).map_err(|error| BodyError::InvalidJson {
             message: format!("the body is not valid JSON: {error}"),
         })?;
-        let mut blanked = body.to_vec();
-        let mut unstorable = Vec::new();
-        for (index, range) in events.iter().enumerate() {
-            // Wrapped as deep as an envelope wraps it: the parser's limit on depth counts from the body's
-            // root.
-            let wrapped = [b"[[", &body[range.clone()], b"]]"].concat();
-            let fault = json::parse(&wrapped, |parsed| parsed.err().map(|(fault, _)| fault));
-            if let Some(Fault::Unstorable(what)) = fault {
-                blanked[range.clone()].fill(b' ');
-                blanked[range.start] = b'0';
-                unstorable.push(Validator { index }.unstorable(None, what));
-            }
-        }
-        json::parse(&blanked, |parsed| match parsed {
+        let (storable, unstorable) = replace_unstorable(body, events);
+        json::parse(&storable, |parsed| match parsed {
             Ok(document) => self.read_document(document, &unstorable),
             Err((Fault::Grammar { at, reason }, _)) => Err(invalid_json(at, reason)),
             Err((Fault::Unstorable(_), _)) => Err(BodyError::InvalidJson {
@@ -225,9 +239,28 @@ fn not_an_array(envelope: &str, found: Value<'_>) -> BodyError {
     BodyError::InvalidJson { message: format!("{envelope:?} must be an array, not {}", found.kind()) }
 }
 
-/// A body that is a single event.
-fn whole(body: &[u8]) -> Vec<Range<usize>> {
-    std::iter::once(0..body.len()).collect()
+/// The byte ranges of the events in a document that the parser has refused.
+fn event_ranges(body: &[u8], offsets: &[u32], forms: DocumentForms) -> Vec<Range<usize>> {
+    json::element_ranges(body, offsets, forms.envelope)
+        .unwrap_or_else(|| std::iter::once(0..body.len()).collect())
+}
+
+/// Parses every event on its own. Returns the body with a placeholder for each event that has an unstorable
+/// value, and the rejections of these events, ordered by index.
+fn replace_unstorable(body: &[u8], events: &[Range<usize>]) -> (Vec<u8>, Vec<Rejection>) {
+    let mut storable = body.to_vec();
+    let mut rejections = Vec::new();
+    for (index, range) in events.iter().enumerate() {
+        // Wrapped as deep as an envelope wraps it: the parser's limit on depth counts from the body's root.
+        let wrapped = [b"[[", &body[range.clone()], b"]]"].concat();
+        let fault = json::parse(&wrapped, |parsed| parsed.err().map(|(fault, _)| fault));
+        if let Some(Fault::Unstorable(what)) = fault {
+            storable[range.clone()].fill(b' ');
+            storable[range.start] = b'0';
+            rejections.push(Validator { index }.unstorable(None, what));
+        }
+    }
+    (storable, rejections)
 }
 
 fn invalid_json(at: usize, reason: &str) -> BodyError {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::builder::EventBuilder;
 use crate::event::{Origin, Rejection};
-use crate::json::{self, Container, Value};
+use crate::json::Container;
 
 /// A wire format. Each one is a static in the file of its format.
 pub struct Dialect {
@@ -48,17 +48,6 @@ pub struct RawEvent<'a> {
     /// The event's index in the request, from 0.
     pub index: usize,
     pub origin: Origin,
-}
-
-impl Dialect {
-    /// The API key in a body; `None` if the dialect or this body has none, or if the body is not valid JSON.
-    pub fn find_key(&self, body: &[u8]) -> Option<String> {
-        let key_in_body = self.key_in_body?;
-        json::parse(json::without_byte_order_mark(body), |parsed| match parsed.ok()?.root() {
-            Value::Object(root) => key_in_body(root),
-            _ => None,
-        })
-    }
 }
 
 impl PartialEq for Dialect {

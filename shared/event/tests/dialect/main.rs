@@ -3,6 +3,7 @@
 
 mod accepted;
 mod bodies;
+mod new_format;
 mod properties;
 mod rejected;
 mod segment;

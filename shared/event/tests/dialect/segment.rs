@@ -70,6 +70,8 @@ fn a_key_in_the_body_is_found_only_by_dialects_that_allow_one() {
     assert_eq!(segment::TRACK.find_key(body).as_deref(), Some("WK"));
     assert_eq!(segment::TRACK.find_key(&[b"\xEF\xBB\xBF", &body[..]].concat()).as_deref(), Some("WK"));
     assert_eq!(native::JSON.find_key(body), None);
+    let with_unstorable = br#"{"batch":[{"type":"track","event":"\ud800"},{}],"writeKey":"WK"}"#;
+    assert_eq!(segment::BATCH.find_key(with_unstorable).as_deref(), Some("WK"));
     for without in [&b"{}"[..], b"[]", b"not JSON", br#"{"writeKey":7}"#] {
         assert_eq!(segment::BATCH.find_key(without), None);
     }
