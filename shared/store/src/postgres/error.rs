@@ -12,20 +12,25 @@ use crate::{StoreError, WriteError};
 /// Used instead of a SQLSTATE when the database gave none.
 pub(super) const CONNECTION: &str = "connection";
 
-/// Why a statement failed, as far as its caller must distinguish causes.
+/// Why a statement that stores no events failed. The data is never the cause.
 #[derive(Debug)]
 pub(super) enum Cause {
-    /// A row has the key of a row in `events`.
-    Duplicate,
-    /// The database rejects the content of a row of the COPY: the `line`-th, from 1, when the database names
-    /// it.
-    Rejected { line: Option<u64>, rejection: Rejection },
     /// Another transaction won. The same transaction can succeed immediately.
     Race(Failure),
     /// The day has no partition in the ledger.
     NoPartition(Failure),
-    /// Anything else. The data is not the cause.
     Environment(Failure),
+}
+
+/// Why a statement that stores rows in `events` failed.
+#[derive(Debug)]
+pub(super) enum EventsCause {
+    /// A row has the key of a stored row.
+    Duplicate,
+    /// The database rejects the content of a row of the COPY: the `line`-th, from 1, when the database names it.
+    Rejected { line: Option<u64>, rejection: Rejection },
+    /// The data is not the cause.
+    Other(Cause),
 }
 
 /// The database's answer, without data of events.
@@ -120,15 +125,15 @@ fn is_unavailable(sqlstate: &str) -> bool {
 }
 
 /// Classifies a failure of a statement that stores rows in `events`.
-pub(super) fn cause_in_events(error: &Error) -> Cause {
-    let Some(answer) = error.as_db_error() else { return Cause::Environment(error.into()) };
+pub(super) fn cause_in_events(error: &Error) -> EventsCause {
+    let Some(answer) = error.as_db_error() else { return EventsCause::Other(cause(error)) };
     if *answer.code() == SqlState::UNIQUE_VIOLATION {
-        return Cause::Duplicate;
+        return EventsCause::Duplicate;
     }
     if is_data(answer.code()) || is_operators_check(answer) {
         return rejected(answer);
     }
-    cause(error)
+    EventsCause::Other(cause(error))
 }
 
 /// Classifies a failure of any other statement. The data is never the cause: these statements carry only
@@ -167,14 +172,14 @@ fn is_operators_check(answer: &DbError) -> bool {
     *answer.code() == SqlState::CHECK_VIOLATION && answer.constraint().is_some()
 }
 
-fn rejected(answer: &DbError) -> Cause {
+fn rejected(answer: &DbError) -> EventsCause {
     let position = answer.where_().and_then(copy_position);
     let reason = match &position {
         Some(CopyPosition { column: Some(column), .. }) => format!("{} (column {column})", answer.message()),
         _ => answer.message().to_owned(),
     };
     let sqlstate = answer.code().code().to_owned();
-    Cause::Rejected {
+    EventsCause::Rejected {
         line: position.map(|position| position.line),
         rejection: Rejection { sqlstate, reason },
     }

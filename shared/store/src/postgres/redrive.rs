@@ -8,7 +8,7 @@ use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::{Error, Statement};
 
 use super::copy::Instant;
-use super::error::{Cause, Failure, cause, cause_in_events};
+use super::error::{Cause, EventsCause, Failure, cause, cause_in_events};
 use crate::redrive::{Corrections, Letter, LetterOutcome, RowOutcome, counts_differ};
 use crate::rejection::Rejection;
 use crate::{RedriveOrder, RedriveRecord, RedriveResult, StoreError};
@@ -108,7 +108,6 @@ fn unavailable(cause: Cause) -> StoreError {
         Cause::Environment(failure) | Cause::Race(failure) | Cause::NoPartition(failure) => {
             StoreError::Unavailable(format!("{} ({})", failure.message, failure.sqlstate))
         }
-        other => StoreError::Unavailable(format!("unexpected: {other:?}")),
     }
 }
 
@@ -245,8 +244,10 @@ impl<'t> RedriveTransaction<'t> {
             Ok(true) => Ok(RowOutcome::Stored),
             Ok(false) => Ok(RowOutcome::Duplicate),
             Err(error) => match cause_in_events(&error) {
-                Cause::Rejected { rejection, .. } => Ok(RowOutcome::Rejected(rejection)),
-                cause => Err(cause.into()),
+                EventsCause::Rejected { rejection, .. } => Ok(RowOutcome::Rejected(rejection)),
+                EventsCause::Other(cause) => Err(cause.into()),
+                // ON CONFLICT DO NOTHING leaves no duplicate to report.
+                EventsCause::Duplicate => Err(Cause::Environment(error.into()).into()),
             },
         }
     }

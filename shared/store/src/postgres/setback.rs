@@ -2,7 +2,7 @@
 
 use tokio_postgres::Error;
 
-use super::error::{Cause, Failure, cause, cause_in_events};
+use super::error::{Cause, EventsCause, Failure, cause, cause_in_events};
 use crate::rejection::Rejection;
 
 #[derive(Debug)]
@@ -29,8 +29,8 @@ impl Setback {
     /// Classifies a failure of the COPY that sent these rows.
     pub(super) fn in_copy(error: &Error, sent: &[usize]) -> Self {
         match cause_in_events(error) {
-            Cause::Duplicate => Self::DuplicateRow,
-            Cause::Rejected { line, rejection } => {
+            EventsCause::Duplicate => Self::DuplicateRow,
+            EventsCause::Rejected { line, rejection } => {
                 let index = line.and_then(|line| {
                     let last = sent.len().checked_sub(1)?;
                     let offset = usize::try_from(line).unwrap_or(0).saturating_sub(1);
@@ -38,6 +38,14 @@ impl Setback {
                 });
                 Self::RejectedRow { index, rejection }
             }
+            EventsCause::Other(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<Cause> for Setback {
+    fn from(cause: Cause) -> Self {
+        match cause {
             Cause::Race(failure) => Self::Race(failure),
             Cause::NoPartition(failure) => Self::NoPartition(failure),
             Cause::Environment(failure) => Self::Environment(failure),
@@ -47,12 +55,6 @@ impl Setback {
 
 impl From<Error> for Setback {
     fn from(error: Error) -> Self {
-        match cause(&error) {
-            Cause::Race(failure) => Self::Race(failure),
-            Cause::NoPartition(failure) => Self::NoPartition(failure),
-            Cause::Environment(failure) => Self::Environment(failure),
-            // `cause` never says so of a statement that stores no event.
-            Cause::Duplicate | Cause::Rejected { .. } => Self::Environment(error.into()),
-        }
+        cause(&error).into()
     }
 }

@@ -35,7 +35,6 @@ const LEDGER_DAYS_MIN: u32 = 2;
 const SETTINGS: &str = "SET lock_timeout = '2s'; SET statement_timeout = '10min';
     SET idle_in_transaction_session_timeout = '10s'; SET idle_session_timeout = '60s';";
 
-/// One round.
 pub(super) async fn round(
     config: &Config,
     application: &str,

@@ -67,7 +67,6 @@ const UNDATED_IDS: RetentionRule = RetentionRule {
     retired_as: None,
 };
 
-/// One round.
 pub(super) async fn round(database: &Database, policy: &UpkeepPolicy) -> Result<UpkeepReport, StoreError> {
     let now_us = now_us();
     let mut partitions_retired = 0;
