@@ -193,3 +193,97 @@ fn outcomes(draft: &Draft<'_>, rows: &[usize]) -> Vec<WriteOutcome> {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use millrace_event::EntryId;
+    use millrace_event::plan::ProjectId;
+    use millrace_event::row::{EventTime, Row};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::rejection::Rejection;
+    use crate::{Payload, WriteRequest};
+
+    const NOW_US: i64 = 1_795_219_200_000_000;
+    const AT: EventTime = EventTime::At(NOW_US);
+
+    fn request(batch_id: Uuid, seq: u64, events: &[(u128, EventTime)]) -> WriteRequest {
+        let mut rows = Vec::new();
+        for &(id, time) in events {
+            let event_id = Uuid::from_u128(id);
+            let (name, project) = ("done", ProjectId(1));
+            let (subject, client_id, properties, context) = (None, None, None, None);
+            Row { project, time, event_id, name, subject, client_id, properties, context }.write(&mut rows);
+        }
+        let entry = EntryId { ms: NOW_US.unsigned_abs() / 1_000, seq };
+        let (count, body) = (events.len() as u32, Payload::Rows(rows.into()));
+        WriteRequest { entry, shard: 0, batch_id, project: ProjectId(1), count, body }
+    }
+
+    fn outcomes(draft: &Draft<'_>) -> Vec<(u32, u32, u32, bool)> {
+        let outcomes = Attempt::new(draft).into_outcomes();
+        let numbers = |written: WriteOutcome| {
+            let Outcome { stored, duplicate, dead } = written.outcome;
+            (stored, duplicate, dead, written.redelivered)
+        };
+        outcomes.into_iter().map(numbers).collect()
+    }
+
+    #[test]
+    fn of_equal_rows_the_first_is_sent_and_the_others_are_duplicates() {
+        let requests = [
+            request(Uuid::now_v7(), 0, &[(1, AT), (2, AT), (1, AT)]),
+            request(Uuid::now_v7(), 1, &[(2, AT)]),
+        ];
+        let draft = Draft::new(&requests).unwrap();
+        assert_eq!(outcomes(&draft), [(2, 1, 0, false), (0, 1, 0, false)]);
+    }
+
+    #[test]
+    fn an_undated_id_of_two_entries_is_claimed_once() {
+        let undated = EventTime::Undated;
+        let requests =
+            [request(Uuid::now_v7(), 0, &[(7, undated)]), request(Uuid::now_v7(), 1, &[(7, undated)])];
+        let draft = Draft::new(&requests).unwrap();
+        assert_eq!(Attempt::new(&draft).undated_claims().ids, [Uuid::from_u128(7)]);
+        assert_eq!(outcomes(&draft), [(1, 0, 0, false), (0, 1, 0, false)]);
+    }
+
+    #[test]
+    fn a_rejected_row_is_dead_and_an_equal_row_after_it_is_sent() {
+        let requests = [request(Uuid::now_v7(), 0, &[(1, AT)]), request(Uuid::now_v7(), 1, &[(1, AT)])];
+        let mut draft = Draft::new(&requests).unwrap();
+        let first = Attempt::new(&draft).rows()[0];
+        draft.mark_rejected(first, Rejection { sqlstate: "22P05".to_owned(), reason: "a NUL".to_owned() });
+        assert_eq!(outcomes(&draft), [(0, 0, 1, false), (1, 0, 0, false)]);
+        let attempt = Attempt::new(&draft);
+        assert_eq!(attempt.dead_letters().reasons, ["a NUL"]);
+        let ledger = attempt.ledger_rows();
+        assert_eq!((ledger.accepted, ledger.stored, ledger.dead), (vec![1, 1], vec![0, 1], vec![1, 0]));
+    }
+
+    #[test]
+    fn an_entry_in_the_ledger_sends_nothing_and_keeps_its_outcome() {
+        let requests = [request(Uuid::now_v7(), 0, &[(1, AT), (2, AT)])];
+        let mut draft = Draft::new(&requests).unwrap();
+        let outcome = Outcome { stored: 1, duplicate: 1, dead: 0 };
+        draft.entries[0].state = EntryState::InLedger(outcome);
+        let attempt = Attempt::new(&draft);
+        assert!(attempt.rows().is_empty() && attempt.usage().events.is_empty());
+        assert_eq!(attempt.into_outcomes(), [WriteOutcome { outcome, redelivered: true }]);
+    }
+
+    #[test]
+    fn a_reused_key_sends_only_rows_with_their_own_id_or_time() {
+        let rows = [(1, AT), (2, EventTime::Undated), (3, EventTime::Anonymous)];
+        let batch_id = millrace_event::event::batch_id_of_key(ProjectId(1), "again");
+        let requests = [request(batch_id, 0, &rows)];
+        let mut draft = Draft::new(&requests).unwrap();
+        assert_eq!(Attempt::new(&draft).keys_used_first().ids, [batch_id]);
+        draft.entries[0].mark_reused_key();
+        assert!(Attempt::new(&draft).keys_used_first().ids.is_empty());
+        assert_eq!(outcomes(&draft), [(2, 1, 0, false)]);
+        assert_ne!(Attempt::new(&draft).ledger_rows().keys.ids, [batch_id], "its ledger row has its own key");
+    }
+}

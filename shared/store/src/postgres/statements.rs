@@ -50,8 +50,8 @@ const WRITTEN_BEFORE: &str = "
                        AND w.batch_id = k.batch_id AND w.shard = k.shard
                        AND w.received_at BETWEEN $6 AND $7
                      LIMIT 1) b";
-/// An entry that is in the ledger fails the statement: the transaction starts again in any case, and an `ON
-/// CONFLICT` would make each row a third more expensive.
+/// An entry that is in the ledger fails the statement: the transaction starts again in any case, and
+/// `ON CONFLICT` would make each row a third more expensive.
 const ADD_LEDGER: &str = "
     INSERT INTO batches (batch_id, received_at, entry_seq, shard, project_id, accepted, stored, duplicate, dead)
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::int[], $5::bigint[], $6::bigint[],

@@ -40,7 +40,7 @@ const FULL_LOOKUPS: u32 = 8;
 
 /// One lane's connection.
 pub(super) struct PostgresWriter {
-    session: WriterSession,
+    connection: WriterSession,
     /// Writes left that look up every row first.
     full_lookups: u32,
 }
@@ -55,8 +55,8 @@ struct Setbacks {
 
 impl PostgresWriter {
     pub(super) async fn open(config: &Config, name: &str, recent: Arc<RecentKeys>) -> Result<Self, Failure> {
-        let session = WriterSession::open(config, &format!("{APPLICATION_PREFIX}{name}"), recent).await?;
-        Ok(Self { session, full_lookups: 0 })
+        let connection = WriterSession::open(config, &format!("{APPLICATION_PREFIX}{name}"), recent).await?;
+        Ok(Self { connection, full_lookups: 0 })
     }
 
     async fn write_all(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
@@ -67,7 +67,7 @@ impl PostgresWriter {
                 return Ok(Attempt::new(&draft).into_outcomes());
             }
             let result = if setbacks.by_rows > ROW_SETBACKS_MAX {
-                write_carefully(&self.session, &mut draft).await
+                write_carefully(&self.connection, &mut draft).await
             } else {
                 self.write_optimistically(&mut draft, setbacks.by_rows).await
             };
@@ -75,7 +75,7 @@ impl PostgresWriter {
                 Ok(outcomes) => return Ok(outcomes),
                 Err(Setback::Environment(failure)) => return Err(failure.into()),
                 Err(setback) => {
-                    self.session.client().batch_execute("ROLLBACK").await?;
+                    self.connection.client().batch_execute("ROLLBACK").await?;
                     self.learn(&mut draft, &mut setbacks, setback).await?;
                 }
             }
@@ -92,12 +92,12 @@ impl PostgresWriter {
         self.look_up_suspects(draft, row_setbacks).await?;
         let attempt = Attempt::new(draft);
         if attempt.rows().is_empty() {
-            self.session.client().batch_execute("BEGIN").await?;
-            self.session.commit(&attempt, async { Ok(()) }).await?;
+            self.connection.client().batch_execute("BEGIN").await?;
+            self.connection.commit(&attempt, async { Ok(()) }).await?;
         } else {
-            let mut sink = self.session.begin_with_copy().await?;
+            let mut sink = self.connection.begin_with_copy().await?;
             let sent = send_rows(&mut sink, draft, attempt.rows()).await?;
-            self.session.commit(&attempt, finish_copy(sink, attempt.rows(), sent)).await?;
+            self.connection.commit(&attempt, finish_copy(sink, attempt.rows(), sent)).await?;
         }
         Ok(attempt.into_outcomes())
     }
@@ -109,13 +109,13 @@ impl PostgresWriter {
             // Setbacks repeat the lookup within one write. Only a new write counts down.
             self.full_lookups -= u32::from(row_setbacks == 0);
         } else {
-            let recent = &self.session.recent;
+            let recent = &self.connection.recent;
             rows.retain(|row| draft.rows[*row].hash().is_some_and(|hash| recent.may_contain(hash)));
         }
         if rows.is_empty() {
             return Ok(());
         }
-        let stored = self.session.stored_rows(draft, &rows).await?;
+        let stored = self.connection.stored_rows(draft, &rows).await?;
         stored.into_iter().for_each(|row| draft.mark_stored(row));
         Ok(())
     }
@@ -160,7 +160,7 @@ impl PostgresWriter {
         row: usize,
         rejection: Rejection,
     ) -> Result<(), tokio_postgres::Error> {
-        if self.session.stored_rows(draft, &[row]).await?.is_empty() {
+        if self.connection.stored_rows(draft, &[row]).await?.is_empty() {
             draft.mark_rejected(row, rejection);
         } else {
             draft.mark_stored(row);
@@ -178,7 +178,9 @@ impl PostgresWriter {
             }
         }
         let keys = LedgerKeys::new(&keys);
-        for (index, outcome) in self.session.statements.written_before(self.session.client(), &keys).await? {
+        for (index, outcome) in
+            self.connection.statements.written_before(self.connection.client(), &keys).await?
+        {
             draft.entries[index].state = EntryState::InLedger(outcome);
         }
         Ok(())
@@ -190,7 +192,7 @@ impl PostgresWriter {
         days.sort_unstable();
         days.dedup();
         for day in days {
-            let client = self.session.session.client_mut();
+            let client = self.connection.session.client_mut();
             if partitions::make_ledger_day(client, day).await? == partitions::DayPartition::Retired {
                 return Err(WriteError::LedgerRetired);
             }
@@ -202,7 +204,7 @@ impl PostgresWriter {
 #[async_trait]
 impl Writer for PostgresWriter {
     async fn write(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
-        if self.session.session.busy {
+        if self.connection.session.busy {
             let message = "an earlier write of this writer did not end; open a new writer";
             return Err(Failure::new(CONNECTION, message).into());
         }
@@ -210,12 +212,12 @@ impl Writer for PostgresWriter {
             return Ok(Vec::new());
         }
         // Stays true after an error and when this future is dropped: the state of the server is unknown then.
-        self.session.session.busy = true;
+        self.connection.session.busy = true;
         let written = match tokio::time::timeout(WRITE_DEADLINE, self.write_all(requests)).await {
             Ok(written) => written?,
             Err(_) => return Err(Failure::new("57014", "the write took longer than 60 s").into()),
         };
-        self.session.session.busy = false;
+        self.connection.session.busy = false;
         Ok(written)
     }
 }

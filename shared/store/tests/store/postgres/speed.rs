@@ -1,5 +1,5 @@
-//! A measurement of the writer: `cargo test --release -p millrace-store --test store -- --ignored --nocapture
-//! speed`.
+//! A measurement of the writer:
+//! `cargo test --release -p millrace-store --test store -- --ignored --nocapture speed`.
 
 use std::time::{Duration, Instant};
 

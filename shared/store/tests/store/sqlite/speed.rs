@@ -1,5 +1,5 @@
-//! A measurement of the writer: `cargo test --release -p millrace-store --test store -- --ignored --nocapture
-//! sqlite::speed`.
+//! A measurement of the writer:
+//! `cargo test --release -p millrace-store --test store -- --ignored --nocapture sqlite::speed`.
 
 use std::time::{Duration, Instant};
 
