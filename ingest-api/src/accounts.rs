@@ -10,7 +10,7 @@ use crate::metrics;
 use arc_swap::ArcSwapOption;
 use millrace_event::key::{hash_key, same_hash};
 use millrace_event::plan::{Account, LimitState, Plan, ProjectId, month_of};
-use millrace_store::{SharedStore, StoreError};
+use millrace_store::{KeyUse, SharedStore, StoreError};
 use time::OffsetDateTime;
 
 /// The snapshot is read again at least this often, whether or not a change was announced.
@@ -193,7 +193,7 @@ impl Accounts {
         for known in snapshot.keys.values() {
             let seconds = known.last_used_s.swap(0, Ordering::Relaxed);
             if let (true, Ok(at)) = (seconds != 0, OffsetDateTime::from_unix_timestamp(seconds)) {
-                used.push((known.account.key_id, at));
+                used.push(KeyUse { key_id: known.account.key_id, at });
             }
         }
         if used.is_empty() {
@@ -202,7 +202,7 @@ impl Accounts {
         if let Err(error) = store.touch_keys(&used).await {
             tracing::debug!(%error, "last-used times cannot be written now: {error}");
             let unwritten: HashMap<i64, i64> =
-                used.iter().map(|(key_id, at)| (*key_id, at.unix_timestamp())).collect();
+                used.iter().map(|key| (key.key_id, key.at.unix_timestamp())).collect();
             for known in snapshot.keys.values() {
                 if let Some(seconds) = unwritten.get(&known.account.key_id) {
                     known.last_used_s.fetch_max(*seconds, Ordering::Relaxed);

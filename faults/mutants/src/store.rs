@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 use millrace_store::{
-    Accounts, DeadLetter, KeyInfo, KeyRotation, Ledger, LetterFilter, NewKey, Operators, PlanChange,
-    ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, SharedStore,
-    StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+    Accounts, DeadLetter, KeyInfo, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload, NewKey,
+    Operators, PlanChange, PlanUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord,
+    RedriveResult, SharedStore, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError,
+    Writer,
 };
 use millrace_stream::SharedStream;
 use time::OffsetDateTime;
@@ -39,7 +40,7 @@ macro_rules! implement {
 implement! { Accounts {}
     async fn accounts(&self) -> Result<Vec<Account>, StoreError>;
     async fn accounts_changed(&self, at_most: Duration);
-    async fn touch_keys(&self, used: &[(i64, OffsetDateTime)]) -> Result<(), StoreError>;
+    async fn touch_keys(&self, uses: &[KeyUse]) -> Result<(), StoreError>;
     async fn batch(&self, project: ProjectId, batch_id: BatchId) -> Result<Option<Outcome>, StoreError>;
     async fn usage(
         &self, project: ProjectId, from: OffsetDateTime, to: OffsetDateTime, window: UsageWindow
@@ -82,13 +83,13 @@ implement! { Operators {}
     async fn projects(&self) -> Result<Vec<ProjectInfo>, StoreError>;
     async fn move_project(&self, project: ProjectId, plan: &str) -> Result<(), StoreError>;
     async fn dead_letters(
-        &self, filter: &LetterFilter, before: Option<i64>, limit: u32
+        &self, filter: &LetterFilter, LetterPayload, before: Option<i64>, limit: u32
     ) -> Result<Vec<DeadLetter>, StoreError>;
-    async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<(i64, Vec<u8>)>, StoreError>;
+    async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<LetterPayload>, StoreError>;
     async fn redrive(&self, order: &RedriveOrder, ids: &[i64]) -> Result<RedriveResult, StoreError>;
     async fn redrives(&self, limit: u32) -> Result<Vec<RedriveRecord>, StoreError>;
     async fn plans(&self) -> Result<Vec<Plan>, StoreError>;
-    async fn set_plan(&self, name: &str, change: &PlanChange) -> Result<(Option<Plan>, Plan), StoreError>;
+    async fn set_plan(&self, name: &str, change: &PlanChange) -> Result<PlanUpdate, StoreError>;
     async fn usage_of_all(
         &self, from: OffsetDateTime, to: OffsetDateTime
     ) -> Result<Vec<ProjectUsage>, StoreError>;
