@@ -83,7 +83,7 @@ implement! { Operators {}
     async fn projects(&self) -> Result<Vec<ProjectInfo>, StoreError>;
     async fn move_project(&self, project: ProjectId, plan: &str) -> Result<(), StoreError>;
     async fn dead_letters(
-        &self, filter: &LetterFilter, LetterPayload, before: Option<i64>, limit: u32
+        &self, filter: &LetterFilter, before: Option<i64>, limit: u32
     ) -> Result<Vec<DeadLetter>, StoreError>;
     async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<LetterPayload>, StoreError>;
     async fn redrive(&self, order: &RedriveOrder, ids: &[i64]) -> Result<RedriveResult, StoreError>;
