@@ -98,7 +98,8 @@ async fn run_drills(rows: Vec<&'static Row>, seed: u64, at_once: usize, write: O
     complain(write.map(|file| report::write_drills(&file, &results)));
     let failed: Vec<_> =
         results.iter().filter(|result| !result.passed()).map(|result| result.row.name).collect();
-    println!("{} drills, {} failed", results.len(), failed.len());
+    let skipped = results.iter().filter(|result| result.is_skipped()).count();
+    println!("{} drills, {} failed, {skipped} not run", results.len(), failed.len());
     failed.iter().for_each(|name| println!("  {name}"));
     failed.is_empty()
 }

@@ -22,6 +22,11 @@ impl DrillResult {
         self.verdict.as_ref().is_ok_and(Verdict::passed)
     }
 
+    /// Whether this machine cannot run the drill.
+    pub fn is_skipped(&self) -> bool {
+        self.verdict.as_ref().is_ok_and(|verdict| verdict.skipped.is_some())
+    }
+
     /// A few lines for the log.
     pub fn summary(&self) -> String {
         match &self.verdict {

@@ -151,22 +151,21 @@ impl Verdict {
             return;
         }
         let mut logs = logs.into_iter();
-        let folder_of_drill = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/drills");
-        let folder_of_drill =
-            folder_of_drill.join(format!("{}-{:016x}", drill.name.replace(' ', "-"), drill.seed));
+        let name = format!("{}-{:016x}", drill.name.replace(' ', "-"), drill.seed);
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/drills").join(name);
         let mut keep = || {
-            std::fs::create_dir_all(&folder_of_drill)?;
-            std::fs::write(folder_of_drill.join("verdict.txt"), self.to_string())?;
+            std::fs::create_dir_all(&target)?;
+            std::fs::write(target.join("verdict.txt"), self.to_string())?;
             for (name, log) in logs.by_ref() {
-                std::fs::write(folder_of_drill.join(name), log)?;
+                std::fs::write(target.join(name), log)?;
             }
             for folder in folders {
-                std::process::Command::new("cp").arg("-r").arg(folder).arg(&folder_of_drill).status()?;
+                std::process::Command::new("cp").arg("-r").arg(folder).arg(&target).status()?;
             }
             Ok::<(), std::io::Error>(())
         };
         match keep() {
-            Ok(()) => eprintln!("the evidence of {} is in {}", drill.name, folder_of_drill.display()),
+            Ok(()) => eprintln!("the evidence of {} is in {}", drill.name, target.display()),
             Err(error) => eprintln!("the evidence of {} cannot be copied: {error}", drill.name),
         }
     }
