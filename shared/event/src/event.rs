@@ -31,13 +31,31 @@ pub const EXPONENTS_SUM_MAX: u32 = 100_000;
 /// Longest `Idempotency-Key`, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
+/// Why an event was rejected: the code in answers and in the metric of rejected events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, strum::IntoStaticStr, strum::VariantNames)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum RejectionCode {
+    InvalidJson,
+    InvalidEvent,
+    MissingField,
+    UnknownField,
+    DuplicateField,
+    InvalidType,
+    InvalidLength,
+    InvalidString,
+    InvalidNumber,
+    InvalidTimestamp,
+    TooDeep,
+}
+
 /// One event that is not in the batch, and why.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
 pub struct Rejection {
     /// Its place in the request, from 0.
     pub index: usize,
-    /// A stable word for programs.
-    pub code: &'static str,
+    /// Stable: clients decide by it.
+    pub code: RejectionCode,
     /// The field to mend, when it is one field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<Cow<'static, str>>,

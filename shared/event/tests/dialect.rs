@@ -2,7 +2,9 @@
 //! what is accepted is shown beside the store.
 
 use millrace_event::dialect::{BodyError, Dialect, read};
-use millrace_event::event::{Batch, Origin, batch_id_of_key, uuid_of_client_id, uuid_of_place};
+use millrace_event::event::{
+    Batch, Origin, RejectionCode, batch_id_of_key, uuid_of_client_id, uuid_of_place,
+};
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{self, EventTime};
 use proptest::prelude::*;
@@ -43,7 +45,7 @@ fn only_row(batch: &Batch) -> Vec<u8> {
 }
 
 fn codes(batch: &Batch) -> Vec<(usize, &str)> {
-    batch.rejected.iter().map(|rejection| (rejection.index, rejection.code)).collect()
+    batch.rejected.iter().map(|rejection| (rejection.index, rejection.code.into())).collect()
 }
 
 #[test]
@@ -140,7 +142,9 @@ fn one_bad_event_costs_itself_alone() {
             read(Dialect::NativeLines, format!("{good}\n{event}\n{good}").as_bytes(), origin(), 9).unwrap();
         assert_eq!((lines.count, codes(&lines)), (2, vec![(1, code)]), "{event} as a line");
         match native(event) {
-            Err(BodyError::NoValidEvent { rejected }) => assert_eq!(rejected[0].code, code, "{event} alone"),
+            Err(BodyError::NoValidEvent { rejected }) => {
+                assert_eq!(<&str>::from(rejected[0].code), code, "{event} alone");
+            }
             Err(BodyError::InvalidJson { .. }) => assert_eq!(event, "5", "a bare number is no event"),
             other => panic!("{event} alone: {other:?}"),
         }
@@ -303,7 +307,7 @@ fn numbers_that_would_blow_up_together_are_refused() {
     assert_eq!(native(&event(300)).unwrap().count, 1);
     let refused = native(&event(400));
     assert!(
-        matches!(&refused, Err(BodyError::NoValidEvent { rejected }) if rejected[0].code == "invalid_number"),
+        matches!(&refused, Err(BodyError::NoValidEvent { rejected }) if rejected[0].code == RejectionCode::InvalidNumber),
         "{refused:?}"
     );
 }
@@ -359,7 +363,7 @@ proptest! {
                     prop_assert_eq!(stored, sent);
                 }
             }
-            Err(BodyError::NoValidEvent { rejected }) => prop_assert_eq!(rejected[0].code, "invalid_number"),
+            Err(BodyError::NoValidEvent { rejected }) => prop_assert_eq!(rejected[0].code, RejectionCode::InvalidNumber),
             Err(other) => prop_assert!(false, "{:?}", other),
         }
     }

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use reader::{EventReader, Reading};
 
-use crate::event::{Batch, Origin, Rejection};
+use crate::event::{Batch, Origin, Rejection, RejectionCode};
 use crate::json::{self, Container, Document, Fault, Value};
 
 /// How a body is written.
@@ -203,7 +203,7 @@ impl Call {
                 }
                 Err((Fault::Grammar { at, reason }, _)) => {
                     let message = format!("this line is not JSON, at byte {at}: {reason}");
-                    batch.rejected.push(Reading { index }.event("invalid_json", message));
+                    batch.rejected.push(Reading { index }.event(RejectionCode::InvalidJson, message));
                 }
             });
         }
@@ -234,7 +234,7 @@ impl Call {
     ) -> Result<EventReader<'a>, Rejection> {
         let Value::Object(event) = event else {
             let message = format!("an event is an object, not {}", event.kind());
-            return Err(Reading { index }.event("invalid_event", message));
+            return Err(Reading { index }.event(RejectionCode::InvalidEvent, message));
         };
         match self.dialect {
             Dialect::Native | Dialect::NativeLines => native::read_event(event, self.origin, index),

@@ -4,7 +4,7 @@
 //! not know is refused rather than lost. A field that is `null` counts as absent.
 
 use super::reader::{EventReader, Reading};
-use crate::event::{ID_BYTES_MAX, Origin, Rejection, SUBJECT_BYTES_MAX};
+use crate::event::{ID_BYTES_MAX, Origin, Rejection, RejectionCode, SUBJECT_BYTES_MAX};
 use crate::json::{Container, Value};
 
 /// The member of the envelope that holds the events.
@@ -32,7 +32,11 @@ pub fn read_event<'a>(
             unknown => return Err(reading.unknown_field(unknown)),
         };
         if slot.replace(value).is_some() {
-            return Err(reading.field(name, "duplicate_field", format!("{name} stands twice in this event")));
+            return Err(reading.field(
+                name,
+                RejectionCode::DuplicateField,
+                format!("{name} stands twice in this event"),
+            ));
         }
     }
     let mut reader = EventReader::new(reading.name(fields.name)?);

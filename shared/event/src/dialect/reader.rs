@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::event::{
     DEPTH_MAX, EXPONENTS_SUM_MAX, NAME_CHARS_MAX, NUMBER_DIGITS_MAX, NUMBER_EXPONENT_MAX, Origin, Rejection,
-    uuid_of_client_id, uuid_of_place,
+    RejectionCode, uuid_of_client_id, uuid_of_place,
 };
 use crate::json::{Unstorable, Value};
 use crate::row::{EventTime, Row};
@@ -105,12 +105,12 @@ pub struct Reading {
 
 impl Reading {
     /// A rejection of the whole event.
-    pub fn event(self, code: &'static str, message: String) -> Rejection {
+    pub fn event(self, code: RejectionCode, message: String) -> Rejection {
         Rejection { index: self.index, code, field: None, message }
     }
 
     /// A rejection because of one field.
-    pub fn field(self, field: &str, code: &'static str, message: String) -> Rejection {
+    pub fn field(self, field: &str, code: RejectionCode, message: String) -> Rejection {
         Rejection { index: self.index, code, field: Some(Cow::Owned(field.to_owned())), message }
     }
 
@@ -118,29 +118,31 @@ impl Reading {
     pub fn unknown_field(self, name: &str) -> Rejection {
         let shown: String = name.chars().take(SHOWN_CHARS_MAX).collect();
         let message = "not a field of an event; its own data belongs into properties".to_owned();
-        self.field(&shown, "unknown_field", message)
+        self.field(&shown, RejectionCode::UnknownField, message)
     }
 
     fn wrong_type(self, field: &str, expected: &str, found: Value<'_>) -> Rejection {
         let message = format!("{field} must be {expected}, not {}", found.kind());
-        self.field(field, "invalid_type", message)
+        self.field(field, RejectionCode::InvalidType, message)
     }
 
     /// What is wrong with JSON that cannot be stored.
     pub fn unstorable(self, field: Option<&str>, what: Unstorable) -> Rejection {
         let (code, message) = match what {
             Unstorable::LoneSurrogate => (
-                "invalid_string",
+                RejectionCode::InvalidString,
                 "a \\u escape is half of a surrogate pair; send both halves or neither".to_owned(),
             ),
             Unstorable::Number => (
-                "invalid_number",
+                RejectionCode::InvalidNumber,
                 format!(
                     "a number has more than {NUMBER_DIGITS_MAX} digits or an exponent beyond ±{NUMBER_EXPONENT_MAX}, \
                      or the exponents add up to more than {EXPONENTS_SUM_MAX}; send such numbers as strings"
                 ),
             ),
-            Unstorable::Depth => ("too_deep", format!("nested deeper than {DEPTH_MAX} levels; flatten it")),
+            Unstorable::Depth => {
+                (RejectionCode::TooDeep, format!("nested deeper than {DEPTH_MAX} levels; flatten it"))
+            }
         };
         match field {
             Some(field) => self.field(field, code, message),
@@ -156,7 +158,11 @@ impl Reading {
         let name = match value {
             Some(Value::String(name, _)) => without_nul(name),
             None | Some(Value::Null) => {
-                return Err(self.field("name", "missing_field", "an event needs a name".to_owned()));
+                return Err(self.field(
+                    "name",
+                    RejectionCode::MissingField,
+                    "an event needs a name".to_owned(),
+                ));
             }
             Some(other) => return Err(self.wrong_type("name", "a string", other)),
         };
@@ -164,7 +170,7 @@ impl Reading {
         let too_long = name.len() > NAME_CHARS_MAX && name.chars().count() > NAME_CHARS_MAX;
         if name.is_empty() || too_long {
             let message = format!("name must have 1 to {NAME_CHARS_MAX} characters");
-            return Err(self.field("name", "invalid_length", message));
+            return Err(self.field("name", RejectionCode::InvalidLength, message));
         }
         Ok(name)
     }
@@ -186,7 +192,7 @@ impl Reading {
         };
         if text.is_empty() || text.len() > bytes_max {
             let message = format!("{field} must have 1 to {bytes_max} bytes, or be left out");
-            return Err(self.field(field, "invalid_length", message));
+            return Err(self.field(field, RejectionCode::InvalidLength, message));
         }
         Ok(Some(text))
     }
@@ -208,7 +214,7 @@ impl Reading {
             let message = format!(
                 "{field} must be an RFC 3339 time with a time zone, such as 2026-11-21T09:30:00.123Z"
             );
-            self.field(field, "invalid_timestamp", message)
+            self.field(field, RejectionCode::InvalidTimestamp, message)
         })?;
         let us = time.unix_timestamp_nanos().div_euclid(1_000);
         Ok(Some(i64::try_from(us).expect("four-digit years fit")))

@@ -18,7 +18,7 @@
 use std::borrow::Cow;
 
 use super::reader::{EventReader, Reading, without_nul};
-use crate::event::{ID_BYTES_MAX, Origin, Rejection, SUBJECT_BYTES_MAX};
+use crate::event::{ID_BYTES_MAX, Origin, Rejection, RejectionCode, SUBJECT_BYTES_MAX};
 use crate::json::{Container, Unstorable, Value};
 
 /// The member of the envelope that holds the calls.
@@ -136,7 +136,7 @@ fn name_of<'a>(
         Some("alias") => "$alias",
         _ => {
             let message = "type must be one of track, identify, page, screen, group, alias".to_owned();
-            return Err(reading.field("type", "invalid_type", message));
+            return Err(reading.field("type", RejectionCode::InvalidType, message));
         }
     };
     Ok(Cow::Borrowed(named))
