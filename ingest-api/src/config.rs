@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millrace_settings::{ConfigError, Policy, PolicyArgs, Servers, ServersArgs, address, number, word};
 
-use crate::status::StatusPage;
+use crate::audience::StatusPage;
 
 /// Takes event batches over HTTP, checks the project's plan, and appends them to the stream.
 #[derive(clap::Parser, Clone, Debug)]

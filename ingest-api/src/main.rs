@@ -1,4 +1,4 @@
-//! The program: settings, log, listeners, run.
+//! The program ingest-api: reads settings, starts logging, binds its listeners, and serves.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use millrace_telemetry::metrics::{self, Program};
 use millrace_telemetry::process::{start_logging, stop_requested};
 use tokio::net::TcpListener;
 
-/// Connections to PostgreSQL: accounts, epoch and reports share them; no batch ever waits for one.
+/// Connections to PostgreSQL, shared by accounts, epoch and reports. No batch ever waits for one.
 const STORE_CONNECTIONS: usize = 4;
 
 fn main() -> ExitCode {
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "cannot serve: {error}");
+            tracing::error!(%error, "cannot start");
             ExitCode::FAILURE
         }
     }

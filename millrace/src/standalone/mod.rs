@@ -67,7 +67,7 @@ pub(crate) async fn run(place: &Place, policy: Policy, args: &ServeArgs) -> Resu
         place: place.describe(),
         address: welcome::reachable(listening),
         metrics: scraper.local_addr().map_err(cannot_listen)?,
-        has_page: status_page.audience(listening) != Audience::Nobody,
+        has_page: status_page.audience(listening) != Audience::Empty,
         first: welcome::first_project(&*store).await?,
     };
     tracing::info!("metrics on http://{}/metrics", welcome.metrics);
