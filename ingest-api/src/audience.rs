@@ -63,7 +63,7 @@ impl Audience {
     /// Checks whether a request with this head may see the page.
     ///
     /// # Errors
-    /// [`AccessError`].
+    /// The reason, as `AccessError`.
     pub fn check(self, head: &Parts) -> Result<(), AccessError> {
         let authority = authority(head);
         if self != Audience::Everyone {
