@@ -26,7 +26,7 @@ pub async fn admit(
     digest: Option<[u8; 16]>,
     awaited: bool,
 ) -> Result<(), Problem> {
-    if !service.trust.durable_enough() {
+    if !service.stream_health.is_durable_enough() {
         let message =
             "the stream has not confirmed that its writes are durable; nothing is accepted until it has";
         return Err(Problem::new(ProblemCode::StreamUnavailable, message));

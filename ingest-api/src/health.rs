@@ -42,14 +42,14 @@ pub async fn reasons(service: &Service) -> Vec<&'static str> {
     }
     match service.stream.epoch(0).await {
         Err(_) => reasons.push("the stream cannot be reached"),
-        Ok(_) if !service.trust.epoch_agreed() => {
+        Ok(_) if !service.stream_health.is_epoch_trusted() => {
             reasons.push(
                 "the stream's epoch differs from the recorded one and its counters are not rebuilt yet",
             );
         }
         Ok(_) => {}
     }
-    if !service.trust.durable_enough() {
+    if !service.stream_health.is_durable_enough() {
         reasons.push("the stream has not confirmed that every write is on disk before it answers");
     }
     reasons

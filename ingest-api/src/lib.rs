@@ -1,8 +1,9 @@
 //! HTTP only: a socket on one side, [`millrace_stream::Stream::admit`] on the other.
 //!
-//! `server` accepts connections, [`routes`] finds the function of each request, `ingest` is the path of a batch
-//! up to `admission`, and `error` turns every reason for a refusal into an answer. [`status`] is a page for
-//! people. In the background, `accounts` keeps keys and plans fresh and `trust` watches the stream.
+//! `server` accepts connections, [`routes`] finds the function of each request, `ingest` is the path of a
+//! batch up to `admission`, and `error` turns every reason for a refusal into an answer. [`status`] is a page
+//! for people. In the background, `accounts` keeps keys and plans fresh and [`millrace_reconcile::keeper`]
+//! checks the stream.
 //!
 //! This crate must never acknowledge a batch that the stream has not admitted, wait for the store on the path
 //! of a batch, or log a body or a key.
@@ -42,7 +43,6 @@ mod stage;
 pub mod status;
 mod statuses;
 mod text;
-mod trust;
 mod usage;
 mod verdict;
 mod wait;

@@ -1,11 +1,14 @@
 //! The program ingest-api: reads settings, starts logging, binds its listeners, and serves.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use ingest_api::config::{Args, Config};
 use ingest_api::metrics::TABLES;
 use ingest_api::{Deps, Scrape, routes, run};
+use millrace_reconcile::health::StreamHealth;
+use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_stream::redis::{RedisOptions, RedisStream};
 use millrace_telemetry::metrics::{self, Program};
@@ -55,7 +58,8 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let deps = Deps {
         stream,
         store,
-        durability: policy.durability,
+        stream_health: Arc::new(StreamHealth::new(policy.durability)),
+        check_periods: Some(CheckPeriods::API),
         status_page: config.status_page,
         limits: config.limits,
     };

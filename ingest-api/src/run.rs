@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use millrace_reconcile::keeper;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -37,6 +38,7 @@ pub async fn run(
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     let (stage, stages) = watch::channel(Stage::Serving);
+    let check_periods = deps.check_periods;
     let service = Arc::new(Service::new(deps, address, stages));
     let scraping = async {
         match scrape {
@@ -45,6 +47,14 @@ pub async fn run(
             }
             None => pending().await,
         }
+    };
+    // The checks end when this function returns, so this sender never asks them to stop.
+    let (_stop_checks, stop_checks) = watch::channel(false);
+    let checking = async {
+        if let Some(periods) = check_periods {
+            keeper::keep(&service.stream_health, &service.stream, &service.store, periods, stop_checks).await;
+        }
+        pending().await
     };
     tracing::info!("listening on http://{address}");
     tokio::select! {
@@ -57,7 +67,7 @@ pub async fn run(
         never = service.accounts.keep_fresh(&service.store) => match never {},
         never = service.accounts.keep_last_used(&service.store) => match never {},
         never = status::keep_sampling(&service) => match never {},
-        never = service.trust.keep(&service.stream, &service.store) => match never {},
+        () = checking => {}
     }
     let flush = service.accounts.flush_last_used(&service.store);
     if tokio::time::timeout(LAST_FLUSH_TIME_MAX, flush).await.is_err() {

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::HeaderMap;
-use millrace_settings::Durability;
+use millrace_reconcile::health::StreamHealth;
+use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::SharedStore;
 use millrace_stream::{SharedStream, StreamError};
 use time::OffsetDateTime;
@@ -19,7 +20,6 @@ use crate::error::Problem;
 use crate::reports::ReportGate;
 use crate::stage::Stage;
 use crate::status::Status;
-use crate::trust::Trust;
 
 /// Clients that may wait for the outcome of their batch. A further one gets its answer without waiting.
 const WAITERS_MAX: usize = 1_000;
@@ -31,8 +31,10 @@ pub struct Deps {
     pub stream: SharedStream,
     /// Where keys, plans and reports come from. Never asked on the path of a batch.
     pub store: SharedStore,
-    /// What the stream must guarantee before a batch is acknowledged.
-    pub durability: Durability,
+    /// Batches are refused while the stream is not durable enough.
+    pub stream_health: Arc<StreamHealth>,
+    /// How often the server checks `stream_health`. `None` when another part of the process does.
+    pub check_periods: Option<CheckPeriods>,
     pub status_page: StatusPage,
     pub limits: Limits,
 }
@@ -42,8 +44,8 @@ pub struct Service {
     pub store: SharedStore,
     pub limits: Limits,
     pub accounts: Accounts,
-    /// What is known of the stream.
-    pub trust: Trust,
+    /// See [`Deps::stream_health`].
+    pub stream_health: Arc<StreamHealth>,
     pub status: Status,
     pub stage: watch::Receiver<Stage>,
     pub bodies: BodyReader,
@@ -60,7 +62,7 @@ impl Service {
             store: deps.store,
             limits: deps.limits,
             accounts: Accounts::default(),
-            trust: Trust::new(deps.durability),
+            stream_health: deps.stream_health,
             status: Status::new(deps.status_page.audience(address), stage.clone()),
             stage,
             bodies: BodyReader::new(deps.limits),
@@ -96,8 +98,8 @@ impl Service {
     /// it is another one, or has other settings.
     pub fn stream_problem(&self, error: &StreamError) -> Problem {
         match error {
-            StreamError::EpochChanged => self.trust.doubt_epoch(),
-            StreamError::Unavailable(_) | StreamError::Unknown(_) => self.trust.doubt(),
+            StreamError::EpochChanged => self.stream_health.mark_epoch_stale(),
+            StreamError::Unavailable(_) | StreamError::Unknown(_) => self.stream_health.mark_stale(),
             StreamError::Full(_) | StreamError::Refused(_) => {}
         }
         Problem::from(error)

@@ -1,7 +1,7 @@
 //! The operator's commands, as an operator sees them: what they print, and the code they end with.
 
 use serde_json::Value;
-use testkit::{Finished, Postgres, Program, Redis};
+use testkit::{Postgres, Program, ProgramOutput, Redis};
 
 /// A port on which nobody listens: connections to it are refused at once.
 const NOBODY: &str = "127.0.0.1:1";
@@ -19,7 +19,7 @@ impl Installation {
         Self { _redis: redis, postgres, settings }
     }
 
-    async fn run(&self, arguments: &[&str]) -> Finished {
+    async fn run(&self, arguments: &[&str]) -> ProgramOutput {
         let settings: Vec<_> = self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
         Program::run("millrace", arguments, &settings).await
     }
@@ -32,7 +32,7 @@ impl Installation {
     }
 }
 
-fn assert_fails(finished: &Finished, code: i32, says: &str) {
+fn assert_fails(finished: &ProgramOutput, code: i32, says: &str) {
     assert_eq!(finished.code, Some(code), "{finished:?}");
     assert!(finished.stderr.contains(says), "{says:?} is not in {finished:?}");
     assert_eq!(finished.stdout, "", "what failed prints no result");

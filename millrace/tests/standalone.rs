@@ -43,7 +43,7 @@ impl Newcomer {
         Served { address: address.parse().unwrap(), program }
     }
 
-    async fn command(&self, arguments: &[&str]) -> testkit::Finished {
+    async fn command(&self, arguments: &[&str]) -> testkit::ProgramOutput {
         Program::run("millrace", arguments, &self.settings()).await
     }
 

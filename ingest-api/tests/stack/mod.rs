@@ -10,7 +10,8 @@ use clap::Parser;
 use ingest_api::config::{Args, Limits};
 use ingest_api::{Deps, StatusPage, run};
 use millrace_event::plan::ProjectId;
-use millrace_settings::Durability;
+use millrace_reconcile::health::{Durability, StreamHealth};
+use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_store::{NewKey, Operators, SharedStore};
 use millrace_stream::redis::{RedisOptions, RedisStream};
@@ -111,7 +112,8 @@ impl Stack {
         let server = Server::start(Deps {
             stream: Arc::clone(&stream),
             store: Arc::clone(&store),
-            durability: Durability::Strict,
+            stream_health: Arc::new(StreamHealth::new(Durability::Strict)),
+            check_periods: Some(CheckPeriods::API),
             status_page: StatusPage::Auto,
             limits,
         })
@@ -126,7 +128,8 @@ impl Stack {
         Deps {
             stream: open_stream(&self.redis),
             store: Arc::clone(&self.store),
-            durability: Durability::Strict,
+            stream_health: Arc::new(StreamHealth::new(Durability::Strict)),
+            check_periods: Some(CheckPeriods::API),
             status_page,
             limits: default_limits(),
         }

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ingest_api::{Audience, Deps, Scrape, routes};
+use millrace_reconcile::health::StreamHealth;
+use millrace_reconcile::keeper::CheckPeriods;
 use millrace_settings::Policy;
 use millrace_stream::SharedStream;
 use millrace_telemetry::metrics::{self, Program, Table};
@@ -73,8 +75,16 @@ pub(crate) async fn run(place: &Place, policy: Policy, args: &ServeArgs) -> Resu
     tracing::info!("metrics on http://{}/metrics", welcome.metrics);
 
     let (stop, stopped) = watch::channel(false);
-    let worker = stream_worker::run(Arc::clone(&stream), Arc::clone(&store), Arc::new(work), stopped.clone());
-    let worker = tokio::spawn(worker);
+    // The worker checks the stream for the API, too: it starts before it and stops after it.
+    let stream_health = Arc::new(StreamHealth::new(policy.durability));
+    let worker = stream_worker::Deps {
+        stream: Arc::clone(&stream),
+        store: Arc::clone(&store),
+        stream_health: Arc::clone(&stream_health),
+        check_periods: CheckPeriods::STANDALONE,
+        settings: Arc::new(work),
+    };
+    let worker = tokio::spawn(stream_worker::run(worker, stopped.clone()));
     let telling = tokio::spawn({
         let (stream, store, handle) = (Arc::clone(&stream), Arc::clone(&store), handle.clone());
         async move {
@@ -84,7 +94,7 @@ pub(crate) async fn run(place: &Place, policy: Policy, args: &ServeArgs) -> Resu
         }
     });
     let deps =
-        Deps { stream: Arc::clone(&stream), store, durability: policy.durability, status_page, limits };
+        Deps { stream: Arc::clone(&stream), store, stream_health, check_periods: None, status_page, limits };
     let scrape = Scrape { listener: scraper, handle };
     ingest_api::run(listener, Some(scrape), deps, process::stop_requested()).await.map_err(cannot_listen)?;
     let waiting = drain(&stream).await;

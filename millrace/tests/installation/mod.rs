@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 use testkit::http::{Answer, get, post};
-use testkit::{Finished, Postgres, Program, Redis, eventually};
+use testkit::{Postgres, Program, ProgramOutput, Redis, eventually};
 
 /// Generous: a deadline that is met only by a defect.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,7 +47,7 @@ impl Installation {
         Self { _program: program, _servers: servers, _folder: folder, settings, address }
     }
 
-    pub async fn run(&self, arguments: &[&str]) -> Finished {
+    pub async fn run(&self, arguments: &[&str]) -> ProgramOutput {
         let settings: Vec<_> = self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
         Program::run("millrace", arguments, &settings).await
     }

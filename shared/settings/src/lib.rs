@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use millrace_failpoint::{self as failpoint, UnknownSetting};
+pub use millrace_reconcile::health::Durability;
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -70,15 +71,6 @@ pub fn word<T: Copy>(variable: &'static str, value: &str, words: &[(&str, T)]) -
         let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
         ConfigError::new(variable, value, format!("expected one of: {}", known.join(", ")))
     })
-}
-
-/// Whether acknowledged must mean on disk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Durability {
-    /// Redis must run with `appendonly yes`, `appendfsync always`, `noeviction`; otherwise nothing is accepted.
-    Strict,
-    /// Whatever Redis does is accepted: acknowledged events can be lost when it dies.
-    Relaxed,
 }
 
 /// Where Redis and PostgreSQL are, as text.
