@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use millrace_event::key::{hash_key, same_hash};
 use millrace_event::plan::{Account, Plan, ProjectId};
-use millrace_store::{SharedStore, StoreError};
+use millrace_store::{KeyUse, SharedStore, StoreError};
 use time::OffsetDateTime;
 
 use crate::metrics;
@@ -187,7 +187,7 @@ impl Accounts {
         for key in snapshot.keys.values() {
             let seconds = key.last_used_s.swap(0, Ordering::Relaxed);
             if let (true, Ok(at)) = (seconds != 0, OffsetDateTime::from_unix_timestamp(seconds)) {
-                used.push((key.account.key_id, at));
+                used.push(KeyUse { key_id: key.account.key_id, at });
             }
         }
         if used.is_empty() {
@@ -196,7 +196,7 @@ impl Accounts {
         if let Err(error) = store.touch_keys(&used).await {
             tracing::debug!(%error, "cannot write the last-used times of keys; trying again later");
             let unwritten: HashMap<i64, i64> =
-                used.iter().map(|(key_id, at)| (*key_id, at.unix_timestamp())).collect();
+                used.iter().map(|key| (key.key_id, key.at.unix_timestamp())).collect();
             for key in snapshot.keys.values() {
                 if let Some(seconds) = unwritten.get(&key.account.key_id) {
                     key.last_used_s.fetch_max(*seconds, Ordering::Relaxed);

@@ -48,7 +48,7 @@ pub fn key_in_headers(headers: &HeaderMap) -> Result<String, CredentialsError> {
 /// # Errors
 /// [`CredentialsError`].
 pub fn key_in_segment_body(body: &[u8]) -> Result<String, CredentialsError> {
-    of_valid_length(millrace_event::dialect::segment_write_key(body).ok_or(CredentialsError::Missing)?)
+    of_valid_length(millrace_event::dialect::segment::BATCH.find_key(body).ok_or(CredentialsError::Missing)?)
 }
 
 fn of_valid_length(key: String) -> Result<String, CredentialsError> {

@@ -42,7 +42,7 @@ use crate::wait::{self, ClientWait};
 
 /// What the headers of a post say about its batch.
 struct IngestOptions<'a> {
-    dialect: Dialect,
+    dialect: &'static Dialect,
     signature: Option<SignatureHeaders<'a>>,
     idempotency_key: Option<&'a str>,
 }
@@ -124,7 +124,7 @@ pub async fn post_segment(
     request: Request<'_>,
     body: SegmentBody,
     key: &ApiKey,
-    dialect: Dialect,
+    dialect: &'static Dialect,
 ) -> Result<Answer, Problem> {
     failpoint::reach(Point::AfterAuth);
     let options = IngestOptions::read(dialect, &request.head.headers, key)?;
@@ -138,7 +138,7 @@ pub async fn post_segment(
 }
 
 impl<'a> IngestOptions<'a> {
-    fn read(dialect: Dialect, headers: &'a HeaderMap, key: &ApiKey) -> Result<Self, Problem> {
+    fn read(dialect: &'static Dialect, headers: &'a HeaderMap, key: &ApiKey) -> Result<Self, Problem> {
         let idempotency_key = headers::idempotency_key(headers)?;
         if key.account.signing_secrets.is_empty() {
             return Ok(Self { dialect, signature: None, idempotency_key });
@@ -221,7 +221,7 @@ fn note_rejections(service: &Service, key: &ApiKey, submission: &Result<Submissi
 }
 
 fn prepare(
-    dialect: Dialect,
+    dialect: &'static Dialect,
     body: &[u8],
     origin: Origin,
     events_max: usize,
@@ -234,14 +234,8 @@ fn prepare(
 }
 
 /// What repeated batches are compared by: the decoded body, and the dialect it is read as.
-fn digest(dialect: Dialect, body: &[u8]) -> [u8; 16] {
-    let kind = match dialect {
-        Dialect::Native => "native",
-        Dialect::NativeLines => "lines",
-        Dialect::SegmentBatch => "batch",
-        Dialect::SegmentCall(call) => call,
-    };
-    let digest = Sha256::new().chain_update(kind).chain_update([0]).chain_update(body).finalize();
+fn digest(dialect: &Dialect, body: &[u8]) -> [u8; 16] {
+    let digest = Sha256::new().chain_update(dialect.name).chain_update([0]).chain_update(body).finalize();
     digest[..16].try_into().expect("SHA-256 has 32 bytes")
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, StatusCode};
-use millrace_event::dialect::Dialect::{self, SegmentBatch, SegmentCall};
+use millrace_event::dialect::Dialect;
+use millrace_event::dialect::segment::{ALIAS, BATCH, GROUP, IDENTIFY, PAGE, SCREEN, TRACK};
 
 use crate::accounts::ApiKey;
 use crate::answer::Answer;
@@ -60,21 +61,21 @@ macro_rules! routes {
 // The one-letter paths are what Segment's browser library uses.
 routes! { (request, upload) {
     Post "/v1/events" => events(request, upload).await,
-    Post "/v1/batch" => segment(request, upload, SegmentBatch).await,
-    Post "/v1/track" => segment(request, upload, SegmentCall("track")).await,
-    Post "/v1/identify" => segment(request, upload, SegmentCall("identify")).await,
-    Post "/v1/page" => segment(request, upload, SegmentCall("page")).await,
-    Post "/v1/screen" => segment(request, upload, SegmentCall("screen")).await,
-    Post "/v1/group" => segment(request, upload, SegmentCall("group")).await,
-    Post "/v1/alias" => segment(request, upload, SegmentCall("alias")).await,
-    Post "/v1/import" => segment(request, upload, SegmentBatch).await,
-    Post "/v1/b" => segment(request, upload, SegmentBatch).await,
-    Post "/v1/t" => segment(request, upload, SegmentCall("track")).await,
-    Post "/v1/i" => segment(request, upload, SegmentCall("identify")).await,
-    Post "/v1/p" => segment(request, upload, SegmentCall("page")).await,
-    Post "/v1/s" => segment(request, upload, SegmentCall("screen")).await,
-    Post "/v1/g" => segment(request, upload, SegmentCall("group")).await,
-    Post "/v1/a" => segment(request, upload, SegmentCall("alias")).await,
+    Post "/v1/batch" => segment(request, upload, &BATCH).await,
+    Post "/v1/track" => segment(request, upload, &TRACK).await,
+    Post "/v1/identify" => segment(request, upload, &IDENTIFY).await,
+    Post "/v1/page" => segment(request, upload, &PAGE).await,
+    Post "/v1/screen" => segment(request, upload, &SCREEN).await,
+    Post "/v1/group" => segment(request, upload, &GROUP).await,
+    Post "/v1/alias" => segment(request, upload, &ALIAS).await,
+    Post "/v1/import" => segment(request, upload, &BATCH).await,
+    Post "/v1/b" => segment(request, upload, &BATCH).await,
+    Post "/v1/t" => segment(request, upload, &TRACK).await,
+    Post "/v1/i" => segment(request, upload, &IDENTIFY).await,
+    Post "/v1/p" => segment(request, upload, &PAGE).await,
+    Post "/v1/s" => segment(request, upload, &SCREEN).await,
+    Post "/v1/g" => segment(request, upload, &GROUP).await,
+    Post "/v1/a" => segment(request, upload, &ALIAS).await,
     Get "/v1/batches/{id}" => report(request, batches::get).await,
     Get "/v1/usage" => report(request, usage::get).await,
     Get "/v1/limits" => report(request, limits::get).await,
@@ -188,7 +189,7 @@ async fn events(request: Request<'_>, upload: Upload) -> Answer {
 }
 
 /// Takes Segment calls from the caller whose key is in the headers or in the body.
-async fn segment(request: Request<'_>, upload: Upload, dialect: Dialect) -> Answer {
+async fn segment(request: Request<'_>, upload: Upload, dialect: &'static Dialect) -> Answer {
     match ingest::segment_caller(request, upload).await {
         Err(problem) => refuse(request.service, None, &problem),
         Ok((key, body)) => {

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, value_parser};
 use millrace_event::plan::{EVENTS_PER_BATCH_MAX, EVENTS_PER_MONTH_MAX, Plan, REQUESTS_MAX};
-use millrace_store::{PlanChange, Store};
+use millrace_store::{PlanChange, PlanUpdate, Store};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -108,7 +108,7 @@ async fn set(store: &dyn Store, output: &Output, name: &str, change: ChangeArgs)
         events_per_month: change.events_per_month.map(|Quota(quota)| quota),
         events_per_batch: change.events_per_batch,
     };
-    let (before, plan) = store.set_plan(name, &change).await?;
+    let PlanUpdate { before, after: plan } = store.set_plan(name, &change).await?;
     let projects = store.projects().await?;
     let on: Vec<_> =
         projects.iter().filter(|project| project.plan == name).map(|project| project.name.as_str()).collect();

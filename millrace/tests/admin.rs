@@ -104,13 +104,11 @@ async fn a_rotated_key_goes_on_beside_the_new_one_for_as_long_as_was_said(instal
     installation.answers(chosen, "its successor to be known", is_known).await;
 
     let ends = rotated["rotated_expires_at"].as_str().unwrap();
-    installation
-        .fails(&["key", "rotate", "2"], 1, &format!("rotated already and is refused from {ends} on"))
-        .await;
+    installation.fails(&["key", "rotate", "2"], 1, &format!("rotated already and expires at {ends}")).await;
     installation.fails(&["key", "rotate", "3"], 1, "key 3 has expired").await;
     installation.text(&["key", "revoke", "2"]).await;
     installation.answers(old, "a revoked key to be refused", is_refused).await;
-    installation.fails(&["key", "rotate", "2"], 1, "key 2 is revoked; make a new one").await;
+    installation.fails(&["key", "rotate", "2"], 1, "key 2 is revoked; create a new one").await;
     installation.fails(&["key", "rotate", "99"], 1, "`millrace key list` shows all").await;
 
     let listed = installation.text(&["key", "list", "shop"]).await;
@@ -125,7 +123,7 @@ async fn a_rotated_key_goes_on_beside_the_new_one_for_as_long_as_was_said(instal
 }
 
 async fn plans_are_made_and_changed_and_the_service_follows(installation: &Installation) {
-    installation.fails(&["plan", "set", "hobby", "--burst", "9"], 1, "say --requests-per-minute").await;
+    installation.fails(&["plan", "set", "hobby", "--burst", "9"], 1, "add --requests-per-minute").await;
     let made = installation.text(&["plan", "set", "hobby", "--requests-per-minute", "60"]).await;
     assert!(
         made.starts_with("Made plan hobby: 60 requests a minute, 60 at once; unlimited events a month"),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use millrace_store::{
-    DeadLetter, LetterFilter, RedriveOrder, RedriveResult, Store, StoreError, rows_of_letter,
+    DeadLetter, LetterFilter, LetterPayload, RedriveOrder, RedriveResult, Store, StoreError, rows_of_letter,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -175,7 +175,7 @@ struct Rehearsal {
 async fn rehearse(store: &dyn Store, filter: &LetterFilter, limit: usize) -> Result<Rehearsal, Failure> {
     let mut rehearsal = Rehearsal::default();
     each_lot(store, filter, limit, async |lot| {
-        for (id, payload) in store.letter_payloads(&ids(lot)).await? {
+        for LetterPayload { id, payload } in store.letter_payloads(&ids(lot)).await? {
             let letter = lot.iter().find(|letter| letter.id == id).expect("only these were asked for");
             rehearsal.add(letter, &payload);
         }

@@ -1,7 +1,7 @@
 //! `millrace dead-letters show`
 
 use millrace_event::row::{self, EventTime, Row};
-use millrace_store::{DeadLetter, LetterFilter, Store, rows_of_letter};
+use millrace_store::{DeadLetter, LetterFilter, LetterPayload, Store, rows_of_letter};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -19,7 +19,7 @@ pub(super) async fn run(store: &dyn Store, output: &Output, id: i64) -> Result<(
     let filter = LetterFilter { ids: vec![id], also_redriven: true, ..LetterFilter::default() };
     let letter = store.dead_letters(&filter, None, 1).await?.pop();
     let payload = store.letter_payloads(&[id]).await?.pop();
-    let (Some(letter), Some((_, payload))) = (letter, payload) else {
+    let (Some(letter), Some(LetterPayload { payload, .. })) = (letter, payload) else {
         return Err(Failure::Refused(format!("there is no dead letter with number {id}")));
     };
     let contents = Contents::read(&letter, &payload);

@@ -137,9 +137,9 @@ pub fn check(evidence: &Evidence) -> Balance {
         }
     }
     let (ledger, hours) = (totals.ledger, totals.ledger_hours);
-    demand(Rule::LedgerStored, hours.0, hours.0, ledger.0);
-    demand(Rule::LedgerDuplicate, hours.1, hours.1, ledger.1);
-    demand(Rule::LedgerDead, hours.2, hours.2, ledger.2);
+    demand(Rule::LedgerStored, hours.stored, hours.stored, ledger.stored);
+    demand(Rule::LedgerDuplicate, hours.duplicate, hours.duplicate, ledger.duplicate);
+    demand(Rule::LedgerDead, hours.dead, hours.dead, ledger.dead);
     if evidence.rows_counted {
         demand(Rule::EventRows, totals.stored, totals.stored, totals.event_rows);
         demand(Rule::DeadRows, totals.dead, totals.dead, totals.dead_rows);
@@ -192,7 +192,7 @@ pub async fn audit(
     let after = counters(stream, &projects).await?;
     let month = Some(current_month()).filter(|month| *month == month_before);
     let balances = totals.into_iter().filter_map(|totals| {
-        let project = ProjectId(totals.project);
+        let project = totals.project;
         let (before, after) = (*before.get(&project)?, *after.get(&project)?);
         Some(check(&Evidence { before, totals, after, rows_counted: count_rows, month }))
     });
@@ -201,7 +201,7 @@ pub async fn audit(
 
 async fn projects(store: &dyn Store) -> Result<Vec<ProjectId>, StoreError> {
     let totals = store.totals(false).await?;
-    Ok(totals.iter().map(|totals| ProjectId(totals.project)).collect())
+    Ok(totals.iter().map(|totals| totals.project).collect())
 }
 
 /// The stream's counters of each project; zeros for a project that the stream has no counters of.
@@ -225,6 +225,8 @@ pub(crate) fn current_month() -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use millrace_store::LedgerSums;
+
     use super::*;
 
     const MONTH: u32 = 202_611;
@@ -235,15 +237,15 @@ mod tests {
 
     fn totals(stored: u64, duplicate: u64, dead: u64) -> ProjectTotals {
         ProjectTotals {
-            project: 7,
+            project: ProjectId(7),
             stored,
             duplicate,
             dead,
             stored_this_month: stored,
             event_rows: stored,
             dead_rows: dead,
-            ledger: (stored, duplicate, dead),
-            ledger_hours: (stored, duplicate, dead),
+            ledger: LedgerSums { stored, duplicate, dead },
+            ledger_hours: LedgerSums { stored, duplicate, dead },
         }
     }
 
@@ -311,9 +313,9 @@ mod tests {
         };
         assert_eq!(with(|totals| totals.event_rows += 3), [(Rule::EventRows, 3)]);
         assert_eq!(with(|totals| totals.dead_rows -= 1), [(Rule::DeadRows, -1)]);
-        assert_eq!(with(|totals| totals.ledger.0 -= 1), [(Rule::LedgerStored, -1)]);
-        assert_eq!(with(|totals| totals.ledger.1 += 1), [(Rule::LedgerDuplicate, 1)]);
-        assert_eq!(with(|totals| totals.ledger.2 += 1), [(Rule::LedgerDead, 1)]);
+        assert_eq!(with(|totals| totals.ledger.stored -= 1), [(Rule::LedgerStored, -1)]);
+        assert_eq!(with(|totals| totals.ledger.duplicate += 1), [(Rule::LedgerDuplicate, 1)]);
+        assert_eq!(with(|totals| totals.ledger.dead += 1), [(Rule::LedgerDead, 1)]);
         assert_eq!(with(|totals| totals.stored_this_month += 1), [(Rule::Quota, 1)]);
     }
 
@@ -342,7 +344,7 @@ mod tests {
     fn unreadable_entries_need_not_be_accepted() {
         let unreadable = ProjectCounters { project: UNREADABLE, ..counters(0, 0, 0) };
         let mut evidence = still(unreadable, totals(0, 0, 3));
-        evidence.totals.project = UNREADABLE.0;
+        evidence.totals.project = UNREADABLE;
         assert_eq!(broken(&evidence), []);
     }
 }

@@ -1,5 +1,5 @@
-//! What operators see and change: projects, keys, plans, and the usage of everybody. Pure; nothing here holds a key's text
-//! but for [`NewKey`], which is shown once.
+//! What operators see and change: projects, keys, plans, and the usage of every project. Pure. Only
+//! [`NewKey`] has the text of a key.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -11,85 +11,83 @@ use millrace_event::plan::{EVENTS_PER_BATCH_MAX, EVENTS_PER_MONTH_MAX, Plan, Pro
 /// Longest name of a plan, in characters.
 const PLAN_NAME_CHARS_MAX: usize = 100;
 
-/// A project, as operators see it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProjectInfo {
-    /// Its number.
     pub project: ProjectId,
-    /// Its name.
     pub name: String,
     /// The name of its plan.
     pub plan: String,
-    /// Keys that open it now: neither revoked nor expired.
+    /// Keys that are neither revoked nor expired.
     pub live_keys: u64,
-    /// When it was created.
     pub created_at: OffsetDateTime,
     /// When any of its keys was last used.
     pub last_used_at: Option<OffsetDateTime>,
 }
 
-/// A key, as operators see it: never its text.
+/// A key without its text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyInfo {
-    /// Its number.
     pub key_id: i64,
-    /// The name of the project it opens.
+    /// The name of its project.
     pub project: String,
     /// Whether requests must be signed.
     pub signed: bool,
-    /// When it was created.
     pub created_at: OffsetDateTime,
-    /// When it was last used.
     pub last_used_at: Option<OffsetDateTime>,
-    /// From when on it is refused, if it was rotated.
+    /// Set by a rotation. The key is refused from then on.
     pub expires_at: Option<OffsetDateTime>,
-    /// When it was revoked.
     pub revoked_at: Option<OffsetDateTime>,
 }
 
-/// A newly created key. The only moment its text exists.
+/// A key that was just created. Its text is stored nowhere.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
 pub struct NewKey {
-    /// Its number, to revoke it by.
     pub key_id: i64,
-    /// The key itself.
     pub key: String,
-    /// The signing secret, as Standard Webhooks writes it (`whsec_…`), when the key demands signatures.
+    /// The signing secret in the notation of Standard Webhooks (`whsec_…`), for a key that requires
+    /// signatures.
     pub signing_secret: Option<String>,
 }
 
-/// What a rotation has done.
+/// The result of a rotation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRotation {
-    /// The name of the project that both keys open.
+    /// The name of the project of both keys.
     pub project: String,
-    /// The new key.
     pub new: NewKey,
-    /// From when on the old one is refused.
+    /// The old key is refused from then on.
     pub old_expires_at: OffsetDateTime,
 }
 
-/// What stands in the way of a rotation is decided by this part of the old key's row.
+/// A use of a key, to be recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyUse {
+    pub key_id: i64,
+    pub at: OffsetDateTime,
+}
+
+/// The part of a key's row that decides whether it can be rotated.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rotatable {
+pub(super) struct OldKey {
     pub(super) is_revoked: bool,
     pub(super) expires_at: Option<OffsetDateTime>,
     pub(super) is_expired: bool,
 }
 
-impl Rotatable {
-    /// A key is rotated once: a second rotation would leave three keys of which nobody knows which is used.
+impl OldKey {
+    /// A key can be rotated only once: a second rotation would leave three keys, and it would be unknown
+    /// which of them are in use.
     ///
     /// # Errors
     /// Why this key cannot be rotated, and what to do instead.
-    pub(super) fn check(self, key_id: i64) -> Result<(), StoreError> {
-        let create = "make a new one with `millrace key create`";
+    pub(super) fn check_rotation(self, key_id: i64) -> Result<(), StoreError> {
+        let create = "create a new one with `millrace key create`";
         let complaint = match self.expires_at {
             _ if self.is_revoked => format!("key {key_id} is revoked; {create}"),
             Some(_) if self.is_expired => format!("key {key_id} has expired; {create}"),
             Some(at) => format!(
-                "key {key_id} was rotated already and is refused from {} on; rotate the key that replaced it, or end \
-                 this one now with `millrace key revoke {key_id}`",
+                "key {key_id} was rotated already and expires at {}; rotate the key that replaced it, or end this one now \
+                 with `millrace key revoke {key_id}`",
                 at.replace_nanosecond(0).ok().and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default()
             ),
             None => return Ok(()),
@@ -102,32 +100,40 @@ pub(super) fn no_such_key(key_id: i64) -> StoreError {
     StoreError::Invalid(format!("there is no key with number {key_id}; `millrace key list` shows all"))
 }
 
-/// The parts of a plan that are to change; the others stay.
+/// The limits of a plan that are to change. `None` leaves a limit of an existing plan as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PlanChange {
-    /// See [`Plan::requests_per_minute`]. A new plan needs it.
+    /// Required for a new plan.
     pub requests_per_minute: Option<u32>,
-    /// See [`Plan::burst`]. Of a new plan: a minute's worth of requests.
+    /// Default of a new plan: its requests per minute.
     pub burst: Option<u32>,
-    /// See [`Plan::events_per_month`]; `Some(None)` makes it unlimited. Of a new plan: unlimited.
+    /// `Some(None)` is unlimited. Default of a new plan: unlimited.
     pub events_per_month: Option<Option<u64>>,
-    /// See [`Plan::events_per_batch`]. Of a new plan: [`EVENTS_PER_BATCH_MAX`].
+    /// Default of a new plan: [`EVENTS_PER_BATCH_MAX`].
     pub events_per_batch: Option<u32>,
 }
 
+/// The result of a [`PlanChange`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PlanUpdate {
+    /// `None` for a new plan.
+    pub before: Option<Plan>,
+    pub after: Plan,
+}
+
 impl PlanChange {
-    /// The plan as it becomes, from what it was.
+    /// Applies the change to a plan, or makes a new plan.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] when there is no such plan and no rate to make one with, or for a value out of bounds.
-    pub fn apply(&self, name: &str, old: Option<Plan>) -> Result<Plan, StoreError> {
-        let plan = match old {
-            Some(old) => Plan {
-                requests_per_minute: self.requests_per_minute.unwrap_or(old.requests_per_minute),
-                burst: self.burst.unwrap_or(old.burst),
-                events_per_month: self.events_per_month.unwrap_or(old.events_per_month),
-                events_per_batch: self.events_per_batch.unwrap_or(old.events_per_batch),
-                ..old
+    /// [`StoreError::Invalid`] for a limit out of bounds, or for a new plan without requests per minute.
+    pub fn apply(&self, name: &str, before: Option<Plan>) -> Result<Plan, StoreError> {
+        let plan = match before {
+            Some(before) => Plan {
+                requests_per_minute: self.requests_per_minute.unwrap_or(before.requests_per_minute),
+                burst: self.burst.unwrap_or(before.burst),
+                events_per_month: self.events_per_month.unwrap_or(before.events_per_month),
+                events_per_batch: self.events_per_batch.unwrap_or(before.events_per_batch),
+                ..before
             },
             None => self.make(name)?,
         };
@@ -150,7 +156,7 @@ impl PlanChange {
         }
         let requests_per_minute = self.requests_per_minute.ok_or_else(|| {
             StoreError::Invalid(format!(
-                "there is no plan named {name:?}; to make it, say --requests-per-minute"
+                "there is no plan named {name:?}; to create it, add --requests-per-minute"
             ))
         })?;
         Ok(Plan {
@@ -166,11 +172,9 @@ impl PlanChange {
 /// What one project has used over a period.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProjectUsage {
-    /// The project.
     pub project: ProjectId,
-    /// Its name.
     pub name: String,
-    /// The sums; it starts where the period does.
+    /// Its `start` is the start of the period.
     pub usage: UsageRow,
 }
 
@@ -179,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_plan_needs_a_rate_and_takes_the_rest_by_itself() {
+    fn a_new_plan_needs_only_its_requests_per_minute() {
         let rate = PlanChange { requests_per_minute: Some(50), ..PlanChange::default() };
         let made = rate.apply("hobby", None).unwrap();
         let facts = (made.requests_per_minute, made.burst, made.events_per_month, made.events_per_batch);
@@ -189,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_out_of_bounds_is_refused_by_name() {
+    fn a_limit_out_of_bounds_is_refused_by_its_name() {
         let rate = PlanChange { requests_per_minute: Some(1), ..PlanChange::default() };
         for (change, names) in [
             (PlanChange { requests_per_minute: Some(0), ..rate }, "requests per minute"),

@@ -1,41 +1,36 @@
-//! Why a call to the store failed.
+//! Errors of the store.
 
 /// Why a read or an administrative statement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Not reachable, or too slow.
+    /// Not reachable, or too slow. A later call can succeed.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
     /// The database answered with an error.
     #[error("the store refused ({sqlstate}): {message}")]
-    Refused {
-        /// SQLSTATE.
-        sqlstate: String,
-        /// What it said.
-        message: String,
-    },
-    /// A table or a column is missing: the schema is older than this program.
-    #[error("the schema is not up to date: {0}")]
+    Refused { sqlstate: String, message: String },
+    /// A table or a column is missing: migrations of this program are not applied.
+    #[error("the schema of the store is not up to date: {0}")]
     SchemaOutdated(String),
-    /// The caller asked for something that is not there or already there; the text tells what to do.
+    /// The request cannot be fulfilled, such as for a project that does not exist. The text says what to do.
     #[error("{0}")]
     Invalid(String),
 }
 
-/// Why a write did not happen. Data is never the reason: what the database refuses becomes a dead letter.
+/// Why a write failed. Data is never the cause: rows that the database rejects become dead letters.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The connection, the disk, a lock, a shutdown, a missing partition: try the same write again later, on a new
-    /// writer. Whether the transaction committed may be unknown; the ledger will tell.
+    /// The connection, the disk, a lock, a shutdown: repeat the write later, on a new writer. Whether the
+    /// transaction was committed may be unknown; the ledger knows when the write is repeated.
     #[error("the store cannot write now ({sqlstate}): {message}")]
     Environment {
         /// SQLSTATE, or `connection`.
         sqlstate: String,
-        /// What the database said, without data of events.
+        /// The database's message, without data of events.
         message: String,
     },
-    /// The entry's day of the ledger is retired, which happens only after the entry was settled. The lane that holds it was
-    /// stopped for days and must read again what is pending for it.
-    #[error("the ledger of the day on which this entry was received is retired")]
+    /// The entry's day of the ledger is retired, which happens only after the entry was settled. The lane
+    /// that has the entry was stopped for days and must read its pending entries again.
+    #[error("the ledger no longer covers the day on which this entry was received")]
     LedgerRetired,
 }

@@ -1,11 +1,12 @@
-//! Where an entry of the stream stands in the ledger. Pure, and the same for every store.
+//! The key of a stream entry in the ledger. Pure, and the same for every store.
 
 use uuid::Uuid;
 
 use millrace_event::event::derived_uuid;
 use millrace_event::{BatchId, EntryId};
 
-/// Receive times beyond this (year 9999) are no times; an entry that claims one waits for an operator.
+/// The last receive time that is accepted (end of the year 9999). An entry with a later time waits for an
+/// operator.
 const RECEIVED_MS_MAX: u64 = 253_402_300_799_999;
 
 /// The primary key of `batches`.
@@ -18,8 +19,7 @@ pub(super) struct LedgerKey {
 }
 
 impl LedgerKey {
-    /// Where `entry` of `batch_id` stands in the ledger when it is the batch's first. `None`: it was received at no time
-    /// there is.
+    /// The key of the first entry of a batch. `None` when its receive time is out of range.
     pub(super) fn new(batch_id: BatchId, entry: EntryId, shard: u16) -> Option<Self> {
         if entry.ms > RECEIVED_MS_MAX {
             return None;
@@ -28,11 +28,11 @@ impl LedgerKey {
         Some(Self { batch_id, received_us, seq: entry.seq.cast_signed(), shard: i32::from(shard) })
     }
 
-    /// Where it stands when the batch had been written before: the id tells them apart, so that a redelivery of
-    /// either is recognised.
-    pub(super) fn admitted_again(self) -> Self {
-        let place = [&self.received_us.to_be_bytes()[..], &self.seq.to_be_bytes()[..]];
-        let batch_id: Uuid = derived_uuid(&[b"admitted again", self.batch_id.as_bytes(), place[0], place[1]]);
+    /// The key of an entry whose batch was written before from another entry. Its own batch id lets a
+    /// redelivery of either entry be recognized.
+    pub(super) fn of_reused_key(self) -> Self {
+        let (received, seq) = (self.received_us.to_be_bytes(), self.seq.to_be_bytes());
+        let batch_id: Uuid = derived_uuid(&[b"admitted again", self.batch_id.as_bytes(), &received, &seq]);
         Self { batch_id, ..self }
     }
 }

@@ -1,4 +1,4 @@
-//! Dead letters as operators see them, and which of them they ask for. Pure, and the same for every store.
+//! Dead letters as operators see them, and filters for them. Pure, and the same for every store.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -7,61 +7,65 @@ use crate::error::StoreError;
 use millrace_event::BatchId;
 use millrace_event::plan::ProjectId;
 
-/// A row of `dead_letters`, without the payload, which may be large: [`super::Store::letter_payloads`].
+/// A row of `dead_letters` without its payload, which may be large: see [`LetterPayload`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeadLetter {
-    /// Its number.
     pub id: i64,
-    /// Whose it is; `ProjectId(0)` when that could not be told.
+    /// `ProjectId(0)` when the entry was too damaged to tell.
     pub project: ProjectId,
-    /// The project's name, when there is such a project.
+    /// `None` when there is no such project.
     pub project_name: Option<String>,
-    /// The batch it came in.
     pub batch_id: BatchId,
     /// When the batch was received.
     pub received_at: OffsetDateTime,
-    /// The event's place in its batch; `None` when the whole entry is dead.
+    /// Index of the event in its batch. `None` when the whole entry is dead.
     pub event_index: Option<u32>,
-    /// Events it counts.
+    /// Events in this letter.
     pub event_count: u64,
-    /// What the database answered, when it was the database.
+    /// `None` when the database did not reject it.
     pub sqlstate: Option<String>,
-    /// Why it is dead.
     pub reason: String,
-    /// How long the payload is.
+    /// Size of the payload.
     pub payload_bytes: u64,
-    /// The version of the worker that wrote it.
+    /// Version of the worker that wrote the letter.
     pub worker_version: String,
-    /// When it was written.
     pub created_at: OffsetDateTime,
-    /// When it was last tried again and refused again.
+    /// When a redrive was last rejected.
     pub attempted_at: Option<OffsetDateTime>,
-    /// When its events were stored after all. From then on it counts nothing.
+    /// When a redrive stored its events. A redriven letter counts no events.
     pub redriven_at: Option<OffsetDateTime>,
-    /// The redrive that did it.
+    /// The redrive that stored its events.
     pub redrive_id: Option<Uuid>,
 }
 
-/// Which dead letters. Every condition that is there must be met.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LetterPayload {
+    /// The id of the letter.
+    pub id: i64,
+    /// See [`crate::rows_of_letter`].
+    pub payload: Vec<u8>,
+}
+
+/// Selects dead letters that meet every condition. The default selects all that are not redriven.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LetterFilter {
-    /// Of the project with this name.
+    /// Name of the project.
     pub project: Option<String>,
-    /// WriteOutcome then or later.
+    /// Created at this time or later.
     pub since: Option<OffsetDateTime>,
-    /// WriteOutcome before.
+    /// Created before this time.
     pub until: Option<OffsetDateTime>,
-    /// With exactly this SQLSTATE.
+    /// Exactly this SQLSTATE.
     pub sqlstate: Option<String>,
-    /// With this text in the reason, in whatever case.
+    /// Text in the reason, ignoring case.
     pub reason: Option<String>,
-    /// With one of these numbers; empty is any.
+    /// One of these ids. Empty is any.
     pub ids: Vec<i64>,
-    /// Also those that were redriven, which are no longer dead.
+    /// Include redriven letters.
     pub also_redriven: bool,
 }
 
-/// A name that is nobody's finds nothing; told as an error, so that a slip of the pen is not taken for good news.
+/// An unknown name is an error, so that a typo is not taken for an empty result.
 pub(super) fn no_such_project(name: &str) -> StoreError {
     StoreError::Invalid(format!("there is no project named {name:?}"))
 }

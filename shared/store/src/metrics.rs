@@ -1,4 +1,4 @@
-//! The metrics of the store.
+//! Metrics of the store.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use strum::VariantNames;
 pub enum Phase {
     /// Reading entries from the stream.
     Read,
-    /// Writing them into the store, up to the commit.
+    /// Writing them to the store, up to the commit.
     Copy,
-    /// Committing: waiting for the store's disk.
+    /// Waiting for the store's disk.
     Commit,
     /// Removing them from the stream.
     Settle,
@@ -26,11 +26,11 @@ Worker on Either {
 }
 Worker on Servers {
     COPIED_ROWS: counter "millrace_copied_rows_total" {}
-        "Rows sent through COPY"
+        "Rows written with COPY"
     COPIED_ROWS_MISMATCH: counter "millrace_copied_rows_mismatch_total" {}
         "Sentinel: COPYs that reported another number of rows than was sent"
     ZOMBIES_TERMINATED: counter "millrace_zombies_terminated_total" {}
-        "Own database sessions terminated because they were stuck"
+        "Database sessions of workers terminated because they were stuck"
 }
 Any on Either {
     STORE_RECONNECTS: counter "millrace_store_reconnects_total" { connection: Values::These(&["lane", "pool", "listener"]) }
@@ -40,7 +40,7 @@ Any on Either {
 }
 }
 
-/// A connection of this kind to the store was replaced.
+/// Counts a replaced connection. `connection` is one of the values of the metric's label.
 pub fn store_reconnected(connection: &'static str) {
     STORE_RECONNECTS.increment_with(&[connection], 1);
 }
@@ -58,6 +58,6 @@ pub fn rows_copied(sent: u64, reported: u64) {
     COPIED_ROWS_MISMATCH.increment(u64::from(sent != reported));
 }
 
-pub fn zombies_terminated(sessions: u64) {
+pub fn stuck_sessions_terminated(sessions: u64) {
     ZOMBIES_TERMINATED.increment(sessions);
 }

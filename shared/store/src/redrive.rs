@@ -1,8 +1,8 @@
-//! Driving dead letters again: what is in a letter, and what the meters must say once its events are stored. Pure, and the
-//! same for every store.
+//! Redriving dead letters: the contents of a letter, and how the counts change once its events are stored.
+//! Pure, and the same for every store.
 //!
-//! A redrive is no admission. Its events were accepted once and stay accepted once; what it does is to turn `dead` into
-//! `stored` or `duplicate`, everywhere it is counted, in the transaction that stores the events.
+//! A redrive is not an admission. Its events were accepted once and stay accepted once. It only changes
+//! `dead` to `stored` or `duplicate`, everywhere it is counted, in the transaction that stores the events.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,35 +12,34 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::rejection::Rejection;
 use millrace_event::entry;
 use millrace_event::plan::ProjectId;
 use millrace_event::row;
 
 const HOUR_US: i64 = 3_600_000_000;
 
-/// One operator's wish to have letters driven again. All that is done for it adds up in one row of `redrives`.
+/// An operator's order to redrive letters. Everything done for it adds up in one row of `redrives`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RedriveOrder {
-    /// Its name.
     pub id: Uuid,
-    /// Who wishes it.
+    /// The user of the operating system who ran the command.
     pub os_user: String,
-    /// Where.
+    /// The machine that the command ran on.
     pub host: String,
-    /// Which letters, in the words of the command.
+    /// The options that selected the letters.
     pub filter: String,
 }
 
-/// What became of letters that were driven again.
+/// Counts of letters that were tried, and of their events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
 pub struct RedriveResult {
-    /// Letters taken up: those that were still dead.
+    /// Letters that were not redriven before.
     pub letters: u64,
-    /// Events stored.
     pub stored: u64,
-    /// Events that were in the store already.
+    /// Events that were stored already.
     pub duplicate: u64,
-    /// Events that are still dead: refused again, or not to be read.
+    /// Events that are still dead: rejected again, or unreadable.
     pub refused: u64,
 }
 
@@ -56,18 +55,16 @@ impl AddAssign for RedriveResult {
 /// A row of `redrives`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RedriveRecord {
-    /// What was wished, by whom.
     pub order: RedriveOrder,
-    /// When its first letters were driven.
     pub started_at: OffsetDateTime,
-    /// What became of them.
     pub redriven: RedriveResult,
 }
 
-/// The rows that a letter holds, as [`millrace_event::row`] writes them: the one that was refused, or all of a dead entry.
+/// The rows of a letter, as [`millrace_event::row`] writes them: one rejected row, or all rows of a dead
+/// entry.
 ///
 /// # Errors
-/// Why it cannot be read, for operators.
+/// Why the payload is unreadable, for operators.
 pub fn rows_of_letter(
     project: ProjectId,
     event_index: Option<u32>,
@@ -75,18 +72,19 @@ pub fn rows_of_letter(
     payload: &[u8],
 ) -> Result<Cow<'_, [u8]>, String> {
     if event_index.is_none() {
-        let count = u32::try_from(event_count).map_err(|_| format!("{event_count} events are no count"))?;
+        let count = u32::try_from(event_count)
+            .map_err(|_| format!("{event_count} events are more than an entry can have"))?;
         return entry::unpack_dead(project, count, payload).map(Cow::Owned);
     }
     let mut rows = row::split(payload);
     match (rows.next(), rows.next()) {
         (Some(Ok(row)), None) if row::project(row) == project => Ok(Cow::Borrowed(payload)),
         (Some(Ok(row)), None) => Err(format!("the row belongs to project {}", row::project(row))),
-        _ => Err("the payload is not one whole row".to_owned()),
+        _ => Err("the payload is not exactly one row".to_owned()),
     }
 }
 
-/// A letter that is being driven again.
+/// A letter that is being redriven.
 #[derive(Debug)]
 pub(super) struct Letter {
     pub(super) id: i64,
@@ -105,39 +103,31 @@ impl Letter {
     }
 }
 
-/// What became of one row.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Fate {
+pub(super) enum RowOutcome {
     Stored,
     Duplicate,
-    Refused(Refused),
+    Rejected(Rejection),
 }
 
-/// What the database has against a row.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Refused {
-    pub(super) sqlstate: String,
-    pub(super) reason: String,
-}
-
-/// What must be done with a letter, now that it was tried.
+/// What becomes of a letter after its rows were tried.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Verdict<'a> {
-    /// Nothing of it is dead any more, but for the rows listed: they get letters of their own, by their place.
-    Redriven(Vec<(usize, &'a Refused)>),
-    /// It stays as dead as it was, for this reason.
-    StillDead(&'a Refused),
+pub(super) enum LetterOutcome<'a> {
+    /// The letter is redriven. Each of these rows, given by index, gets its own letter.
+    Redriven(Vec<(usize, &'a Rejection)>),
+    /// Every row was rejected, the first for this reason: the letter stays dead.
+    Dead(&'a Rejection),
 }
 
-/// Moves events of one row of a table from `dead` to `stored` or `duplicate`.
+/// Changes `dead` of a row of `batches` or `usage_hourly` to `stored` and `duplicate`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Change {
+pub(super) struct Correction {
     pub(super) stored: i64,
     pub(super) duplicate: i64,
     pub(super) bytes: i64,
 }
 
-impl AddAssign for Change {
+impl AddAssign for Correction {
     fn add_assign(&mut self, more: Self) {
         self.stored += more.stored;
         self.duplicate += more.duplicate;
@@ -145,59 +135,60 @@ impl AddAssign for Change {
     }
 }
 
-/// What a transaction of a redrive has to write into the books.
+/// Everything that a transaction of a redrive changes in the counts.
 #[derive(Debug, Default)]
-pub(super) struct Books {
-    /// By project and hour of receipt: `usage_hourly`.
-    pub(super) usage: BTreeMap<(i64, i64), Change>,
-    /// By batch, time of receipt and project: `batches`.
-    pub(super) ledger: BTreeMap<(Uuid, i64, i64), Change>,
-    /// The sum of it all.
-    pub(super) redriven: RedriveResult,
+pub(super) struct Corrections {
+    /// Of `usage_hourly`, by project and hour of receipt.
+    pub(super) usage: BTreeMap<(i64, i64), Correction>,
+    /// Of `batches`, by batch, time of receipt and project.
+    pub(super) ledger: BTreeMap<(Uuid, i64, i64), Correction>,
+    pub(super) result: RedriveResult,
 }
 
-impl Books {
-    /// A letter that cannot be read.
-    pub(super) fn unreadable(&mut self, letter: &Letter) {
-        self.redriven +=
-            RedriveResult { letters: 1, refused: letter.event_count, ..RedriveResult::default() };
+impl Corrections {
+    pub(super) fn add_unreadable(&mut self, letter: &Letter) {
+        self.result += RedriveResult { letters: 1, refused: letter.event_count, ..RedriveResult::default() };
     }
 
-    /// A letter whose rows have met these fates.
-    pub(super) fn enter<'a>(&mut self, letter: &Letter, rows: &[&[u8]], fates: &'a [Fate]) -> Verdict<'a> {
-        let mut change = Change::default();
-        let mut refused = Vec::new();
-        for (place, (row, fate)) in rows.iter().zip(fates).enumerate() {
-            match fate {
-                Fate::Stored => {
-                    change.stored += 1;
-                    change.bytes += row.len() as i64;
+    /// Adds a letter with the outcomes of its rows.
+    pub(super) fn add<'a>(
+        &mut self,
+        letter: &Letter,
+        rows: &[&[u8]],
+        outcomes: &'a [RowOutcome],
+    ) -> LetterOutcome<'a> {
+        let mut correction = Correction::default();
+        let mut rejected = Vec::new();
+        for (index, (row, outcome)) in rows.iter().zip(outcomes).enumerate() {
+            match outcome {
+                RowOutcome::Stored => {
+                    correction.stored += 1;
+                    correction.bytes += row.len() as i64;
                 }
-                Fate::Duplicate => change.duplicate += 1,
-                Fate::Refused(why) => refused.push((place, why)),
+                RowOutcome::Duplicate => correction.duplicate += 1,
+                RowOutcome::Rejected(rejection) => rejected.push((index, rejection)),
             }
         }
-        self.redriven += RedriveResult {
+        self.result += RedriveResult {
             letters: 1,
-            stored: change.stored.unsigned_abs(),
-            duplicate: change.duplicate.unsigned_abs(),
-            refused: refused.len() as u64,
+            stored: correction.stored.unsigned_abs(),
+            duplicate: correction.duplicate.unsigned_abs(),
+            refused: rejected.len() as u64,
         };
-        if let (Some((_, why)), true) = (refused.first(), refused.len() == fates.len()) {
-            return Verdict::StillDead(why);
+        if let (Some((_, first)), true) = (rejected.first(), rejected.len() == outcomes.len()) {
+            return LetterOutcome::Dead(first);
         }
         let project = letter.project.0;
         let hour_us = letter.received_us.div_euclid(HOUR_US) * HOUR_US;
-        *self.usage.entry((project, hour_us)).or_default() += change;
-        *self.ledger.entry((letter.batch_id, letter.received_us, project)).or_default() += change;
-        Verdict::Redriven(refused)
+        *self.usage.entry((project, hour_us)).or_default() += correction;
+        *self.ledger.entry((letter.batch_id, letter.received_us, project)).or_default() += correction;
+        LetterOutcome::Redriven(rejected)
     }
 }
 
-/// The books do not know of events that a letter says were counted in them. To go on would hide it.
-pub(super) fn books_differ(table: &str) -> StoreError {
+/// The table does not count events that a letter has. Continuing would hide that.
+pub(super) fn counts_differ(table: &str) -> StoreError {
     StoreError::Invalid(format!(
-        "{table} does not know of the dead letters that were to be driven again; nothing of these was changed; run \
-         `millrace audit`"
+        "{table} does not count the events of these dead letters; nothing was changed; run `millrace audit`"
     ))
 }

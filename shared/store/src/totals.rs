@@ -1,52 +1,74 @@
-//! What the store has counted of a project: usage by window, and totals for audits.
+//! Counts of a project in the store: usage by window, and totals for audits.
 
+use millrace_event::plan::ProjectId;
 use time::OffsetDateTime;
 
-/// A row of `usage_hourly`, summed over a window.
+/// Rows of `usage_hourly`, summed over a window.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UsageRow {
     /// Start of the window.
     pub start: OffsetDateTime,
     /// Events stored.
     pub events: u64,
-    /// Bytes of their rows.
+    /// Size of their rows.
     pub bytes: u64,
     /// Events that were stored before.
     pub duplicates: u64,
-    /// Events dead-lettered.
+    /// Events in dead letters.
     pub dead: u64,
 }
 
-/// The width of a usage window.
+/// The width of a usage window. All windows are in UTC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UsageWindow {
-    /// An hour.
     Hour,
-    /// A day, UTC.
     Day,
-    /// A calendar month, UTC.
     Month,
 }
 
-/// All-time totals of one project in the store, and what is left of them in the tables.
+/// Events by outcome, summed over a part of the ledger or of `usage_hourly`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ProjectTotals {
-    /// The project.
-    pub project: i64,
-    /// Σ `usage_hourly`.events: stored, ever.
+pub struct LedgerSums {
     pub stored: u64,
-    /// Σ `usage_hourly`.duplicates, ever.
     pub duplicate: u64,
-    /// Σ `usage_hourly`.dead, ever.
     pub dead: u64,
-    /// Σ `usage_hourly`.events of the current month.
+}
+
+/// All-time totals of one project, and what the tables have of it now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProjectTotals {
+    pub project: ProjectId,
+    /// Sum of `usage_hourly.events`.
+    pub stored: u64,
+    /// Sum of `usage_hourly.duplicates`.
+    pub duplicate: u64,
+    /// Sum of `usage_hourly.dead`.
+    pub dead: u64,
+    /// Sum of `usage_hourly.events` of the current month, without redriven events.
     pub stored_this_month: u64,
-    /// Rows counted in `events` now, plus rows that retention has removed (`retired`).
+    /// Rows in `events`, plus rows that retention has removed (`retired`).
     pub event_rows: u64,
-    /// Events counted in `dead_letters` now, plus what retention has removed.
+    /// Events in `dead_letters`, plus events that retention has removed.
     pub dead_rows: u64,
-    /// Over the ledger rows still kept: Σ stored, Σ duplicate, Σ dead.
-    pub ledger: (u64, u64, u64),
-    /// Over the same hours, Σ of `usage_hourly`: stored, duplicate, dead. Equal to `ledger`, or something is wrong.
-    pub ledger_hours: (u64, u64, u64),
+    /// Sums of the ledger, as far as it is kept.
+    pub ledger: LedgerSums,
+    /// Sums of `usage_hourly` over the same hours. Always equal to `ledger` in a consistent store.
+    pub ledger_hours: LedgerSums,
+}
+
+impl ProjectTotals {
+    /// The totals of a project without events.
+    pub fn zero(project: ProjectId) -> Self {
+        Self {
+            project,
+            stored: 0,
+            duplicate: 0,
+            dead: 0,
+            stored_this_month: 0,
+            event_rows: 0,
+            dead_rows: 0,
+            ledger: LedgerSums::default(),
+            ledger_hours: LedgerSums::default(),
+        }
+    }
 }

@@ -1,28 +1,32 @@
-//! What upkeep is asked to do, and what it did.
+//! Settings and results of upkeep.
 
 use std::time::Duration;
 
 /// Settings of [`crate::Ledger::upkeep`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UpkeepPolicy {
-    /// Event partitions (and dead letters) older than this are retired; `None` keeps them for ever.
+    /// Days that events and dead letters are kept. `None` keeps them indefinitely.
+    ///
+    /// Dated partitions of `events` in PostgreSQL are removed whole, by the day of `timestamp`. Everything
+    /// else is removed by `received_at`: rows of `events_default`, dead letters, and all data on SQLite.
     pub retention_days: Option<u32>,
-    /// Ledger partitions older than this are retired, unless an entry as old is still in the stream. At least 2.
+    /// Days that the ledger is kept, by `received_at`; longer while an entry as old is still in the stream.
+    /// At least 2.
     pub ledger_days: u32,
-    /// Receive time of the oldest entry in any stream, milliseconds since 1970; `None` when all are empty or unknown
-    /// (`Some(0)` when unknown: then nothing of the ledger is retired).
+    /// Receive time of the oldest entry in any stream, milliseconds since 1970. `None` when all streams are
+    /// empty; `Some(0)` when it is unknown, which removes nothing from the ledger.
     pub oldest_pending_ms: Option<u64>,
-    /// Our own transactions older than this are terminated.
+    /// Worker sessions with an older transaction are terminated.
     pub transaction_age_max: Duration,
 }
 
-/// What one round of upkeep did.
+/// The result of one round of upkeep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct UpkeepReport {
-    /// Partitions made.
+    /// Partitions created.
     pub partitions_made: u64,
-    /// Partitions dropped.
+    /// Partitions dropped. On SQLite: days of which rows were deleted.
     pub partitions_retired: u64,
-    /// Days ahead of today for which a partition of `events` and of the ledger exists.
+    /// Days after today for which both `events` and the ledger have a partition.
     pub days_ahead: u32,
 }

@@ -1,12 +1,13 @@
-//! `docs/schema.md` and the stores agree: every SQL block of the page runs, every question is answered, and every table and
-//! column is described with its type.
+//! `docs/schema.md` and the stores agree: every SQL block of the page runs, every query returns rows, and
+//! every table and column is described with its type.
+
+mod helpers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
 use millrace_store::Operators;
-use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_store::sqlite::SqliteStore;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
@@ -28,29 +29,29 @@ async fn every_sql_block_for_postgresql_runs_and_every_query_returns_rows() {
     let client = database.connect().await;
     migrate_postgres(database.config()).await;
     client.batch_execute(POSTGRES_ROWS).await.expect("the rows can be inserted");
-    let mut questions = 0;
+    let mut queries = 0;
     for (language, block) in blocks() {
         match language.as_str() {
             "postgresql" => {
                 for statement in statements(&block) {
-                    let is_query = asks(statement);
+                    let is_query = is_query(statement);
                     // A query must work with the rights that the page gives to analysts.
-                    let is_analysts = is_query && statement.contains("_readable");
-                    let rows = run(&client, statement, is_analysts).await;
+                    let is_for_analysts = is_query && statement.contains("_readable");
+                    let rows = run(&client, statement, is_for_analysts).await;
                     assert!(!rows.is_empty() || !is_query, "no row: {statement}");
                     is_as_expected(statement, &rows);
-                    questions += usize::from(is_analysts);
+                    queries += usize::from(is_for_analysts);
                 }
             }
             "psql" => {
-                let said = psql(&database.url(), &block);
-                assert_eq!(said.trim(), "t", "{block}");
+                let printed = psql(&database.url(), &block);
+                assert_eq!(printed.trim(), "t", "{block}");
             }
             _ => {}
         }
     }
-    assert!(questions >= 7, "the questions were not found");
-    client.batch_execute(&format!("SET ROLE {ANALYST}")).await.expect("the page made the role");
+    assert!(queries >= 7, "the queries of the page were not found");
+    client.batch_execute(&format!("SET ROLE {ANALYST}")).await.expect("the page creates the role");
     let secrets = client.batch_execute("SELECT * FROM api_keys").await;
     assert!(secrets.is_err(), "an analyst reads keys");
 }
@@ -59,7 +60,7 @@ async fn every_sql_block_for_postgresql_runs_and_every_query_returns_rows() {
 fn every_sql_block_for_sqlite_runs_and_every_query_returns_rows() {
     let (_folder, connection) = sqlite();
     connection.execute_batch(SQLITE_ROWS).expect("the rows can be inserted");
-    let mut questions = 0;
+    let mut queries = 0;
     for (language, block) in blocks() {
         if language != "sqlite" {
             continue;
@@ -75,10 +76,10 @@ fn every_sql_block_for_sqlite_runs_and_every_query_returns_rows() {
                 .unwrap_or_else(|error| panic!("{error}: {statement}"));
             assert!(!rows.is_empty() || !is_query, "no row: {statement}");
             is_as_expected(statement, &rows);
-            questions += usize::from(is_query);
+            queries += usize::from(is_query);
         }
     }
-    assert!(questions >= 7, "the questions were not found");
+    assert!(queries >= 7, "the queries of the page were not found");
 }
 
 #[tokio::test]
@@ -121,22 +122,22 @@ async fn every_table_and_column_of_postgresql_has_a_comment() {
     let server = Postgres::start().await;
     let database = server.create_database().await;
     migrate_postgres(database.config()).await;
-    let silent = format!(
+    let missing = format!(
         "SELECT c.relname || coalesce('.' || a.attname, '') FROM ({TABLES}) c LEFT JOIN pg_attribute a
              ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
           WHERE col_description(c.oid, a.attnum) IS NULL OR obj_description(c.oid) IS NULL"
     );
-    let rows = database.connect().await.query(&silent, &[]).await.expect("the catalog can be read");
-    let silent: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    assert_eq!(silent, Vec::<String>::new(), "without a comment");
+    let rows = database.connect().await.query(&missing, &[]).await.expect("the catalog can be read");
+    let missing: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(missing, Vec::<String>::new(), "without a comment");
 }
 
-/// Tables and views of people's interest: all but the partitions of days.
+/// All tables and views except the partitions of days.
 const TABLES: &str = "SELECT oid, relname FROM pg_class
      WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')
        AND (NOT relispartition OR relname = 'events_default')";
 
-/// Events of two subjects that view and order, one subject that only views, and usage of two months.
+/// Two subjects that view and order, one subject that only views, and usage of two months.
 const POSTGRES_ROWS: &str = r#"
     INSERT INTO projects (name, plan) VALUES ('shop', 'pro');
     INSERT INTO events (project_id, timestamp, event_id, received_at, name, subject, properties)
@@ -169,8 +170,7 @@ const SQLITE_ROWS: &str = r#"
         (1, unixepoch() / 3600 * 3600 * 1000000, 22, 5000), (1, (unixepoch() / 3600 - 960) * 3600 * 1000000, 7, 900);"#;
 
 async fn migrate_postgres(config: tokio_postgres::Config) {
-    let options = PostgresOptions { config, pool_size: 2, application: "millrace-test" };
-    PostgresStore::new(options).migrate().await.expect("an empty database can be migrated");
+    helpers::postgres_store(config).migrate().await.expect("an empty database can be migrated");
 }
 
 /// A migrated file, and a connection to it. The folder is removed when dropped.
@@ -187,8 +187,7 @@ fn sqlite() -> (tempfile::TempDir, Connection) {
     (folder, connection)
 }
 
-/// Holds the two questions whose answer is a single row, which is there whether or not an event was found, to the events
-/// above.
+/// Checks the results of the two queries that return a single row even if they find no event.
 fn is_as_expected(statement: &str, rows: &[Vec<String>]) {
     let expected: &[f64] = match statement {
         _ if statement.contains("AS viewed") => &[3.0, 2.0, 66.7],
@@ -254,16 +253,17 @@ fn blocks() -> Vec<(String, String)> {
     blocks
 }
 
-/// The statements of a block: the page ends each with a semicolon at the end of a line.
+/// The page ends each statement with a semicolon at the end of a line.
 fn statements(block: &str) -> Vec<&str> {
     block.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()).collect()
 }
 
-fn asks(statement: &str) -> bool {
+fn is_query(statement: &str) -> bool {
     ["SELECT", "WITH", "EXPLAIN"].iter().any(|word| statement.starts_with(word))
 }
 
-/// Tables and views on the page, with the columns described below each heading and their types in both stores.
+/// Tables and views on the page, with the columns described below each heading and their types in both
+/// stores.
 fn described() -> BTreeMap<String, BTreeMap<String, (String, String)>> {
     let page = page();
     let mut tables = BTreeMap::new();
@@ -309,6 +309,6 @@ fn sqlite_schema(connection: &Connection) -> Schema {
 }
 
 fn page() -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("docs").join("schema.md");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schema.md");
     std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }

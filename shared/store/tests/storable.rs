@@ -1,14 +1,16 @@
-//! Accepted means storable: whatever the validator lets through, a real PostgreSQL stores and returns equal, and so does a
-//! SQLite file.
+//! Accepted means storable: PostgreSQL and SQLite store every event that the validator accepts, and return it
+//! unchanged.
+
+mod helpers;
 
 use millrace_event::EntryId;
-use millrace_event::dialect::{BodyError, Dialect, read};
+use millrace_event::dialect::{BodyError, native, read};
 use millrace_event::entry::PackedBatch;
 use millrace_event::event::Origin;
 use millrace_event::plan::ProjectId;
-use millrace_store::postgres::{PostgresOptions, PostgresStore};
+use millrace_store::postgres::PostgresStore;
 use millrace_store::sqlite::SqliteStore;
-use millrace_store::{Ledger, Operators, Payload, UpkeepPolicy, WriteRequest};
+use millrace_store::{Ledger, Operators, Payload, WriteRequest};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -18,7 +20,7 @@ use uuid::Uuid;
 const EVENTS: usize = 3_000;
 const EVENTS_PER_BATCH: usize = 50;
 
-/// JSON text as it is sent, and as PostgreSQL should return it: the same, but for U+0000.
+/// JSON text as it is sent, and as PostgreSQL must return it: equal except for U+0000.
 #[derive(Clone, Debug)]
 struct Text {
     sent: String,
@@ -37,7 +39,7 @@ fn join(parts: &[Text], opening: &str, between: &str, closing: &str) -> Text {
     Text { sent: part(|text| &text.sent), expected: part(|text| &text.expected) }
 }
 
-/// Pieces of strings: plain, escaped, and what databases choke on.
+/// Strings of plain, escaped and problematic characters.
 fn any_string() -> impl Strategy<Value = Text> {
     let piece = prop_oneof![
         6 => "[a-zA-Z0-9 _.$'%-]{0,8}".prop_map(same),
@@ -90,7 +92,7 @@ fn any_object(
     value: impl Strategy<Value = Text>,
     between: impl Strategy<Value = &'static str>,
 ) -> impl Strategy<Value = Text> {
-    // A few names come again, so that objects with one name twice are among them.
+    // A few names are frequent, so that some objects have a name twice.
     let name = prop_oneof![1 => any_string(), 2 => proptest::sample::select(&["\"a\"", "\"b\"", "\"\""][..]).prop_map(same)];
     (proptest::collection::vec((name, value), 0..5), between).prop_map(|(members, between)| {
         let members: Vec<_> =
@@ -128,21 +130,14 @@ fn any_event() -> impl Strategy<Value = Sent> {
 }
 
 async fn store(postgres: &Postgres) -> std::sync::Arc<PostgresStore> {
-    let options = PostgresOptions { config: postgres.config(), pool_size: 2, application: "test" };
-    let store = PostgresStore::new(options);
+    let store = helpers::postgres_store(postgres.config());
     store.migrate().await.unwrap();
-    let policy = UpkeepPolicy {
-        retention_days: None,
-        ledger_days: 40,
-        oldest_pending_ms: None,
-        transaction_age_max: std::time::Duration::from_secs(60),
-    };
-    store.upkeep(&policy).await.unwrap();
+    store.upkeep(&helpers::keep_all()).await.unwrap();
     store
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_the_validator_accepts_is_stored_and_comes_back_equal() {
+async fn every_accepted_event_is_stored_and_returned_unchanged() {
     let postgres = Postgres::start().await;
     let store = store(&postgres).await;
     let client = postgres.connect().await;
@@ -153,22 +148,21 @@ async fn whatever_the_validator_accepts_is_stored_and_comes_back_equal() {
     let mut embedded_writer = embedded.writer("storable").await.unwrap();
     let file = rusqlite::Connection::open(folder.path().join("events.db")).unwrap();
     let mut runner = TestRunner::default();
-    let now_ms =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    let now_ms = helpers::now_ms();
     let (mut accepted, mut refused, mut with_nul) = (0, 0, 0);
     for batch in 0..EVENTS / EVENTS_PER_BATCH {
         let sent: Vec<Sent> =
             (0..EVENTS_PER_BATCH).map(|_| any_event().new_tree(&mut runner).unwrap().current()).collect();
         let body = format!("[{}]", sent.iter().map(Sent::body).collect::<Vec<_>>().join(",\n"));
         let origin = Origin { project: ProjectId(1), batch_id: Uuid::now_v7() };
-        let batch_read = match read(Dialect::Native, body.as_bytes(), origin, 1_000) {
+        let batch_read = match read(&native::JSON, body.as_bytes(), origin, 1_000) {
             Ok(read) => read,
             Err(BodyError::NoValidEvent { .. }) => continue,
             Err(other) => panic!("{other:?} of {body}"),
         };
-        let refused_places: Vec<_> = batch_read.rejected.iter().map(|rejection| rejection.index).collect();
+        let rejected: Vec<_> = batch_read.rejected.iter().map(|rejection| rejection.index).collect();
         let packed = PackedBatch::pack(origin.batch_id, origin.project, batch_read.count, &batch_read.rows);
-        let work = WriteRequest {
+        let request = WriteRequest {
             entry: EntryId { ms: now_ms, seq: batch as u64 },
             shard: 0,
             batch_id: origin.batch_id,
@@ -176,26 +170,26 @@ async fn whatever_the_validator_accepts_is_stored_and_comes_back_equal() {
             count: batch_read.count,
             body: Payload::Rows(packed.unpack().unwrap()),
         };
-        let written = writer.write(std::slice::from_ref(&work)).await.unwrap();
+        let written = writer.write(std::slice::from_ref(&request)).await.unwrap();
         if written[0].outcome.dead > 0 {
             let letter =
                 client.query_one("SELECT reason, payload FROM dead_letters LIMIT 1", &[]).await.unwrap();
             let payload = String::from_utf8_lossy(letter.get::<_, &[u8]>(1)).into_owned();
-            panic!("accepted, but not storable: {}: {payload}", letter.get::<_, &str>(0));
+            panic!("accepted but not storable: {}: {payload}", letter.get::<_, &str>(0));
         }
         assert_eq!(written[0].outcome.stored, batch_read.count);
-        assert_eq!(embedded_writer.write(&[work]).await.unwrap(), written);
-        for (place, event) in sent.iter().enumerate().filter(|(place, _)| !refused_places.contains(place)) {
+        assert_eq!(embedded_writer.write(&[request]).await.unwrap(), written);
+        for (index, event) in sent.iter().enumerate().filter(|(index, _)| !rejected.contains(index)) {
             accepted += 1;
             with_nul += usize::from(event.properties.sent != event.properties.expected);
-            came_back_equal(&client, event)
+            is_returned_unchanged(&client, event)
                 .await
-                .unwrap_or_else(|what| panic!("{what} of event {place}: {}", event.body()));
-            stands_in_both(&client, &file, event)
+                .unwrap_or_else(|what| panic!("{what} in event {index}: {}", event.body()));
+            is_equal_in_both(&client, &file, event)
                 .await
-                .unwrap_or_else(|what| panic!("{what} of event {place}: {}", event.body()));
+                .unwrap_or_else(|what| panic!("{what} in event {index}: {}", event.body()));
         }
-        refused += refused_places.len();
+        refused += rejected.len();
     }
     assert!(
         accepted > EVENTS / 3 && refused > 10 && with_nul > 10,
@@ -203,7 +197,7 @@ async fn whatever_the_validator_accepts_is_stored_and_comes_back_equal() {
     );
 }
 
-async fn came_back_equal(client: &tokio_postgres::Client, event: &Sent) -> Result<(), String> {
+async fn is_returned_unchanged(client: &tokio_postgres::Client, event: &Sent) -> Result<(), String> {
     let sql = "SELECT name = ($2::text::jsonb #>> '{}'), subject = ($3::text::jsonb #>> '{}'), properties = $4::text::jsonb, \
                properties::text FROM events WHERE event_id = $1";
     let (name, subject) = (&event.name.expected, &event.subject.expected);
@@ -211,15 +205,15 @@ async fn came_back_equal(client: &tokio_postgres::Client, event: &Sent) -> Resul
     let row = row.map_err(|error| format!("{error:?}"))?;
     for (column, field) in ["name", "subject", "properties"].iter().enumerate() {
         if row.get::<_, Option<bool>>(column) != Some(true) {
-            return Err(format!("another {field} (properties are {})", row.get::<_, String>(3)));
+            return Err(format!("{field} is different (properties are {})", row.get::<_, String>(3)));
         }
     }
     Ok(())
 }
 
-/// SQLite keeps JSON as the text that was sent: PostgreSQL must find it equal to its own, and SQLite's functions must be
-/// able to read it.
-async fn stands_in_both(
+/// SQLite keeps JSON as the text that was sent. PostgreSQL must find it equal to its own, and SQLite's
+/// functions must accept it.
+async fn is_equal_in_both(
     client: &tokio_postgres::Client,
     file: &rusqlite::Connection,
     event: &Sent,
@@ -240,5 +234,5 @@ async fn stands_in_both(
     if is_valid && (0..3).all(|column| row.get(column)) {
         return Ok(());
     }
-    Err(format!("something else in SQLite ({name:?}, {subject:?}, {properties})"))
+    Err(format!("SQLite has different values ({name:?}, {subject:?}, {properties})"))
 }

@@ -1,4 +1,4 @@
-//! Keys, projects and plans: what the request path reads, and what operators change.
+//! Keys, projects and plans: reads for the request path, and changes by operators.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use time::OffsetDateTime;
 use tokio_postgres::error::SqlState;
 
 use super::copy::Instant;
-use crate::creating::{
-    FreshKey, check_project_name, key_is_taken, no_such_plan, no_such_project, project_is_taken,
+use crate::creation::{
+    UnsavedKey, check_project_name, key_is_taken, no_such_plan, no_such_project, project_is_taken,
 };
-use crate::{NewKey, StoreError};
+use crate::{KeyUse, NewKey, StoreError};
 use millrace_event::plan::{Account, Plan, ProjectId};
 
 pub(super) const PLAN_COLUMNS: &str = "requests_per_minute, burst, events_per_month, events_per_batch";
@@ -61,8 +61,8 @@ pub(super) async fn plans(client: &Client) -> Result<Vec<Plan>, StoreError> {
     Ok(client.query(&all, &[]).await?.iter().map(plan).collect())
 }
 
-pub(super) async fn touch_keys(client: &Client, used: &[(i64, OffsetDateTime)]) -> Result<(), StoreError> {
-    // Locked in the order of their numbers, so that two processes which saw the same keys do not deadlock.
+pub(super) async fn touch_keys(client: &Client, uses: &[KeyUse]) -> Result<(), StoreError> {
+    // Locked in the order of their ids, so that two processes with the same keys do not deadlock.
     let touch = "
         WITH used AS (
             SELECT key_id, max(at) AS at FROM unnest($1::bigint[], $2::timestamptz[]) u (key_id, at) GROUP BY key_id),
@@ -70,8 +70,8 @@ pub(super) async fn touch_keys(client: &Client, used: &[(i64, OffsetDateTime)]) 
             SELECT k.key_id, used.at FROM api_keys k JOIN used USING (key_id)
              WHERE k.last_used_at IS NULL OR k.last_used_at < used.at ORDER BY k.key_id FOR UPDATE OF k)
         UPDATE api_keys k SET last_used_at = locked.at FROM locked WHERE k.key_id = locked.key_id";
-    let keys: Vec<_> = used.iter().map(|(key, _)| *key).collect();
-    let times: Vec<_> = used.iter().map(|(_, at)| Instant::from(*at)).collect();
+    let keys: Vec<_> = uses.iter().map(|key| key.key_id).collect();
+    let times: Vec<_> = uses.iter().map(|key| Instant::from(key.at)).collect();
     client.execute(touch, &[&keys, &times]).await?;
     Ok(())
 }
@@ -84,7 +84,7 @@ pub(super) async fn create_project(
     signed: bool,
 ) -> Result<(ProjectId, NewKey), StoreError> {
     check_project_name(name)?;
-    let new_key = FreshKey::make(chosen_key, signed)?;
+    let new_key = UnsavedKey::new(chosen_key, signed)?;
     let transaction = client.transaction().await?;
     let insert = "INSERT INTO projects (name, plan) VALUES ($1, $2) RETURNING project_id";
     let project: i64 = match transaction.query_one(insert, &[&name, &plan]).await {
@@ -97,9 +97,9 @@ pub(super) async fn create_project(
         }
         Err(error) => return Err(error.into()),
     };
-    let shown = store_key(new_key, &transaction, project).await?;
+    let created = store_key(new_key, &transaction, project).await?;
     transaction.commit().await?;
-    Ok((ProjectId(project), shown))
+    Ok((ProjectId(project), created))
 }
 
 pub(super) async fn create_key(
@@ -108,15 +108,15 @@ pub(super) async fn create_key(
     chosen_key: Option<&str>,
     signed: bool,
 ) -> Result<NewKey, StoreError> {
-    let new_key = FreshKey::make(chosen_key, signed)?;
+    let new_key = UnsavedKey::new(chosen_key, signed)?;
     let transaction = client.transaction().await?;
     let find = "SELECT project_id FROM projects WHERE name = $1";
     let Some(row) = transaction.query_opt(find, &[&project]).await? else {
         return Err(no_such_project(project));
     };
-    let shown = store_key(new_key, &transaction, row.get(0)).await?;
+    let created = store_key(new_key, &transaction, row.get(0)).await?;
     transaction.commit().await?;
-    Ok(shown)
+    Ok(created)
 }
 
 pub(super) async fn revoke_key(client: &Client, key_id: i64) -> Result<bool, StoreError> {
@@ -124,9 +124,9 @@ pub(super) async fn revoke_key(client: &Client, key_id: i64) -> Result<bool, Sto
     Ok(client.execute(revoke, &[&key_id]).await? == 1)
 }
 
-/// Stores a new key; what comes back is the only place where its text stands.
+/// Stores a new key. The result is the only place that has its text.
 pub(super) async fn store_key(
-    new_key: FreshKey,
+    new_key: UnsavedKey,
     transaction: &deadpool_postgres::Transaction<'_>,
     project: i64,
 ) -> Result<NewKey, StoreError> {
@@ -134,7 +134,7 @@ pub(super) async fn store_key(
                   RETURNING key_id";
     let secrets: Vec<&[u8]> = new_key.secret().into_iter().collect();
     match transaction.query_one(insert, &[&project, &new_key.hash().as_slice(), &secrets]).await {
-        Ok(row) => Ok(new_key.shown(row.get(0))),
+        Ok(row) => Ok(new_key.into_new_key(row.get(0))),
         Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => Err(key_is_taken()),
         Err(error) => Err(error.into()),
     }

@@ -1,4 +1,4 @@
-//! What operators see and change of projects, keys and plans. The request path never comes here.
+//! What operators see and change of projects, keys and plans. Never called by the request path.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tokio_postgres::error::SqlState;
 use super::accounts::{self, PLAN_COLUMNS};
 use super::copy::Instant;
 use super::usage::count;
-use crate::admin::{Rotatable, no_such_key};
-use crate::creating::{FreshKey, no_such_plan, no_such_project};
-use crate::{KeyInfo, KeyRotation, PlanChange, ProjectInfo, ProjectUsage, StoreError, UsageRow};
-use millrace_event::plan::{Plan, ProjectId};
+use crate::admin::{OldKey, no_such_key};
+use crate::creation::{UnsavedKey, no_such_plan, no_such_project};
+use crate::{KeyInfo, KeyRotation, PlanChange, PlanUpdate, ProjectInfo, ProjectUsage, StoreError, UsageRow};
+use millrace_event::plan::ProjectId;
 
 pub(super) async fn projects(client: &Client) -> Result<Vec<ProjectInfo>, StoreError> {
     let all = "
@@ -27,7 +27,7 @@ pub(super) async fn projects(client: &Client) -> Result<Vec<ProjectInfo>, StoreE
         plan: row.get("plan"),
         live_keys: row.get::<_, i64>("live_keys").unsigned_abs(),
         created_at: moment(row, "created_at"),
-        last_used_at: perhaps_moment(row, "last_used_at"),
+        last_used_at: optional_time(row, "last_used_at"),
     };
     Ok(client.query(all, &[]).await?.iter().map(project).collect())
 }
@@ -43,9 +43,9 @@ pub(super) async fn keys(client: &Client, project: Option<ProjectId>) -> Result<
         project: row.get("project"),
         signed: row.get("signed"),
         created_at: moment(row, "created_at"),
-        last_used_at: perhaps_moment(row, "last_used_at"),
-        expires_at: perhaps_moment(row, "expires_at"),
-        revoked_at: perhaps_moment(row, "revoked_at"),
+        last_used_at: optional_time(row, "last_used_at"),
+        expires_at: optional_time(row, "expires_at"),
+        revoked_at: optional_time(row, "revoked_at"),
     };
     Ok(client.query(keys, &[&project.map(|project| project.0)]).await?.iter().map(key).collect())
 }
@@ -54,7 +54,7 @@ fn moment(row: &Row, column: &str) -> OffsetDateTime {
     row.get::<_, Instant>(column).into()
 }
 
-fn perhaps_moment(row: &Row, column: &str) -> Option<OffsetDateTime> {
+fn optional_time(row: &Row, column: &str) -> Option<OffsetDateTime> {
     row.get::<_, Option<Instant>>(column).map(OffsetDateTime::from)
 }
 
@@ -70,13 +70,13 @@ pub(super) async fn rotate_key(
                k.revoked_at IS NOT NULL AS is_revoked, coalesce(k.expires_at <= now(), false) AS is_expired
           FROM api_keys k JOIN projects p USING (project_id) WHERE k.key_id = $1 FOR UPDATE OF k";
     let old = transaction.query_opt(old, &[&key_id]).await?.ok_or_else(|| no_such_key(key_id))?;
-    let rotatable = Rotatable {
+    let old_key = OldKey {
         is_revoked: old.get("is_revoked"),
-        expires_at: perhaps_moment(&old, "expires_at"),
+        expires_at: optional_time(&old, "expires_at"),
         is_expired: old.get("is_expired"),
     };
-    rotatable.check(key_id)?;
-    let new_key = FreshKey::make(chosen_key, old.get("signed"))?;
+    old_key.check_rotation(key_id)?;
+    let new_key = UnsavedKey::new(chosen_key, old.get("signed"))?;
     let new = accounts::store_key(new_key, &transaction, old.get("project_id")).await?;
     let expire = "UPDATE api_keys SET expires_at = now() + $2 * interval '1 microsecond' WHERE key_id = $1
                   RETURNING expires_at";
@@ -100,24 +100,24 @@ pub(super) async fn set_plan(
     client: &mut Client,
     name: &str,
     change: &PlanChange,
-) -> Result<(Option<Plan>, Plan), StoreError> {
+) -> Result<PlanUpdate, StoreError> {
     let transaction = client.transaction().await?;
     let old = format!("SELECT name, {PLAN_COLUMNS} FROM plans WHERE name = $1 FOR UPDATE");
-    let old = transaction.query_opt(&old, &[&name]).await?.as_ref().map(accounts::plan);
-    let new = change.apply(name, old.clone())?;
+    let before = transaction.query_opt(&old, &[&name]).await?.as_ref().map(accounts::plan);
+    let after = change.apply(name, before.clone())?;
     let upsert = format!(
         "INSERT INTO plans (name, {PLAN_COLUMNS}) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) DO UPDATE
             SET requests_per_minute = excluded.requests_per_minute, burst = excluded.burst,
                 events_per_month = excluded.events_per_month, events_per_batch = excluded.events_per_batch"
     );
-    let requests_per_minute = new.requests_per_minute.cast_signed();
-    let (burst, events_per_batch) = (new.burst.cast_signed(), new.events_per_batch.cast_signed());
-    let events_per_month = new.events_per_month.map(u64::cast_signed);
+    let requests_per_minute = after.requests_per_minute.cast_signed();
+    let (burst, events_per_batch) = (after.burst.cast_signed(), after.events_per_batch.cast_signed());
+    let events_per_month = after.events_per_month.map(u64::cast_signed);
     transaction
         .execute(&upsert, &[&name, &requests_per_minute, &burst, &events_per_month, &events_per_batch])
         .await?;
     transaction.commit().await?;
-    Ok((old, new))
+    Ok(PlanUpdate { before, after })
 }
 
 pub(super) async fn usage_of_all(

@@ -1,6 +1,7 @@
-//! The frame around rows in PostgreSQL's binary COPY format, and the instants that go beside them as parameters.
+//! The framing of rows in PostgreSQL's binary COPY format, and timestamps as parameters.
 //!
-//! Source of the format: PostgreSQL documentation, "COPY", "Binary Format". The rows themselves are [`millrace_event::row`]'s.
+//! Source of the format: PostgreSQL documentation, "COPY", "Binary Format". [`millrace_event::row`] writes
+//! the rows.
 
 use std::error::Error;
 
@@ -11,12 +12,12 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checke
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// A field count of -1 ends the data.
 const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
-/// Bytes sent at once: large enough that messages cost nothing, small enough to stay in the cache.
+/// Size of one message: large enough that its overhead does not matter, small enough to stay in the cache.
 const CHUNK_BYTES: usize = 128 << 10;
 /// PostgreSQL counts microseconds from 2000-01-01.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 
-/// Rows on their way into a COPY, in chunks.
+/// Collects rows into messages of about [`CHUNK_BYTES`].
 #[derive(Debug)]
 pub(super) struct Chunks {
     filling: Vec<u8>,
@@ -41,14 +42,14 @@ impl Chunks {
         Some(std::mem::replace(&mut self.filling, next).into())
     }
 
-    /// The last chunk, and how many rows there were in all.
+    /// The last chunk, and the number of rows in all chunks.
     pub(super) fn finish(mut self) -> (Bytes, u64) {
         self.filling.extend_from_slice(&TRAILER);
         (self.filling.into(), self.rows)
     }
 }
 
-/// A moment, in microseconds since 1970: `timestamptz` without a detour over calendars.
+/// Microseconds since 1970, converted to and from `timestamptz` without a calendar.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Instant(pub(super) i64);
 
@@ -59,7 +60,7 @@ impl From<time::OffsetDateTime> for Instant {
 }
 
 impl From<Instant> for time::OffsetDateTime {
-    /// Moments beyond the year 9999 become its end.
+    /// Times after the year 9999 become the end of that year.
     fn from(moment: Instant) -> Self {
         time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(moment.0) * 1_000)
             .unwrap_or(time::PrimitiveDateTime::MAX.assume_utc())

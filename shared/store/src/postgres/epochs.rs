@@ -16,7 +16,7 @@ pub(super) async fn shards_recorded(client: &Client) -> Result<u16, StoreError> 
     Ok(u16::try_from(shards).unwrap_or(u16::MAX))
 }
 
-/// Compare and set: two processes that both saw `old` cannot both succeed.
+/// Compare and set: of two processes that both read `old`, only one succeeds.
 pub(super) async fn replace(
     client: &Client,
     shard: u16,

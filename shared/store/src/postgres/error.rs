@@ -1,48 +1,43 @@
-//! What a failed statement means. Decided by SQLSTATE alone, never by the words of a message.
+//! What a failed statement means. Decided by SQLSTATE alone, never by the text of a message.
 //!
-//! Nothing here repeats event data: of what the database says, only the message and the place in the COPY are kept;
-//! detail, hint and the JSON fragments of its context are left behind.
+//! Never repeats event data: of the database's answer, only the message and the line in the COPY are kept.
+//! Detail, hint and the JSON fragments in its context are dropped.
 
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
+use crate::rejection::Rejection;
 use crate::{StoreError, WriteError};
 
-/// What stands for the SQLSTATE when the database did not get to say one.
+/// Used instead of a SQLSTATE when the database gave none.
 pub(super) const CONNECTION: &str = "connection";
 
-/// Why a statement of a writer failed, as far as the writer must tell causes apart.
+/// Why a statement that stores no events failed. The data is never the cause.
 #[derive(Debug)]
 pub(super) enum Cause {
-    /// A row of the COPY has the key of a row that is in `events`.
-    Duplicate,
-    /// The database refuses a row of the COPY for what is in it.
-    Data(Refusal),
-    /// The transaction lost against another one; the same again can succeed at once.
+    /// Another transaction won. The same transaction can succeed immediately.
     Race(Failure),
-    /// There is no partition for the day.
+    /// The day has no partition in the ledger.
     NoPartition(Failure),
-    /// Anything else: not the data's fault.
     Environment(Failure),
 }
 
-/// What the database has against a row.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Refusal {
-    /// Which row of the COPY, from 1, when the database names it.
-    pub(super) line: Option<u64>,
-    /// SQLSTATE.
-    pub(super) sqlstate: String,
-    /// For operators.
-    pub(super) reason: String,
+/// Why a statement that stores rows in `events` failed.
+#[derive(Debug)]
+pub(super) enum EventsCause {
+    /// A row has the key of a stored row.
+    Duplicate,
+    /// The database rejects the content of a row of the COPY: the `line`-th, from 1, when the database names it.
+    Rejected { line: Option<u64>, rejection: Rejection },
+    /// The data is not the cause.
+    Other(Cause),
 }
 
-/// What the database said, without data of events.
+/// The database's answer, without data of events.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Failure {
     /// SQLSTATE, or [`CONNECTION`].
     pub(super) sqlstate: String,
-    /// In its words.
     pub(super) message: String,
 }
 
@@ -69,10 +64,13 @@ impl From<Error> for Failure {
 
 impl From<Failure> for WriteError {
     fn from(failure: Failure) -> Self {
-        if failure.sqlstate == SqlState::CHECK_VIOLATION.code() {
-            return Self::LedgerRetired;
-        }
         Self::Environment { sqlstate: failure.sqlstate, message: failure.message }
+    }
+}
+
+impl From<Error> for WriteError {
+    fn from(error: Error) -> Self {
+        Failure::from(&error).into()
     }
 }
 
@@ -106,7 +104,7 @@ impl From<deadpool_postgres::PoolError> for StoreError {
     }
 }
 
-/// Our library's own messages name what failed and why, one cause behind the other.
+/// The client library's own messages name what failed and why, one cause after the other.
 fn connection_message(error: &Error) -> String {
     let mut message = error.to_string();
     let mut source = std::error::Error::source(error);
@@ -126,38 +124,40 @@ fn is_unavailable(sqlstate: &str) -> bool {
     ["08", "53", "57"].iter().any(|class| sqlstate.starts_with(class))
 }
 
-/// What a failure of the COPY into `events` means.
-pub(super) fn cause_in_copy(error: &Error) -> Cause {
-    let Some(refused) = error.as_db_error() else { return Cause::Environment(error.into()) };
-    if *refused.code() == SqlState::UNIQUE_VIOLATION {
-        return Cause::Duplicate;
+/// Classifies a failure of a statement that stores rows in `events`.
+pub(super) fn cause_in_events(error: &Error) -> EventsCause {
+    let Some(answer) = error.as_db_error() else { return EventsCause::Other(cause(error)) };
+    if *answer.code() == SqlState::UNIQUE_VIOLATION {
+        return EventsCause::Duplicate;
     }
-    if is_data(refused.code()) || is_check_of_an_operator(refused) {
-        return Cause::Data(refusal(refused));
+    if is_data(answer.code()) || is_operators_check(answer) {
+        return rejected(answer);
     }
-    cause(error)
+    EventsCause::Other(cause(error))
 }
 
-/// What a failure of any other statement means: never the data's fault, for those statements carry only what we made.
+/// Classifies a failure of any other statement. The data is never the cause: these statements carry only
+/// generated values.
 pub(super) fn cause(error: &Error) -> Cause {
     let failure = Failure::from(error);
-    let Some(refused) = error.as_db_error() else { return Cause::Environment(failure) };
-    match *refused.code() {
+    let Some(answer) = error.as_db_error() else { return Cause::Environment(failure) };
+    match *answer.code() {
         SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => Cause::Race(failure),
-        // The tables that are partitioned have no check that a row of ours could fail. What fails is the routing: no
-        // partition at all, or one that was attached between routing and storing.
-        SqlState::CHECK_VIOLATION if refused.table() == Some("batches") && refused.constraint().is_none() => {
-            Cause::NoPartition(failure)
-        }
-        SqlState::CHECK_VIOLATION if refused.constraint().is_none() => Cause::Race(failure),
+        // Without the name of a constraint it is the routing of a partitioned table: there is no partition,
+        // or one was attached between routing and storing. A constraint with a name is a CHECK that an
+        // operator added.
+        SqlState::CHECK_VIOLATION if answer.constraint().is_some() => Cause::Environment(failure),
+        SqlState::CHECK_VIOLATION if answer.table() == Some("batches") => Cause::NoPartition(failure),
+        SqlState::CHECK_VIOLATION => Cause::Race(failure),
         _ => Cause::Environment(failure),
     }
 }
 
-/// Data exception, cardinality violation, not-null violation, program limit exceeded (text or nesting too large).
+/// Data exception, cardinality violation, not-null violation, program limit exceeded (text or nesting too
+/// large).
 ///
-/// Not among them: 22P04 (bad copy file format), which says that the table is not the one we were built for, and every
-/// row would meet it; and 23514, see [`is_check_of_an_operator`].
+/// Excluded are 22P04 (bad copy file format), which means that the table has another shape and every row
+/// would fail, and 23514, see [`is_operators_check`].
 fn is_data(code: &SqlState) -> bool {
     if *code == SqlState::BAD_COPY_FILE_FORMAT {
         return false;
@@ -166,30 +166,35 @@ fn is_data(code: &SqlState) -> bool {
     *code == SqlState::NOT_NULL_VIOLATION || ["21", "22", "54"].contains(&class)
 }
 
-/// We put no CHECK on `events`, so one that has a name is an operator's, and refuses a row for what is in it. Without a name
-/// it is the routing, see [`cause`].
-fn is_check_of_an_operator(refused: &DbError) -> bool {
-    *refused.code() == SqlState::CHECK_VIOLATION && refused.constraint().is_some()
+/// The schema has no CHECK on `events`, so one with a name is an operator's and rejects the row for its
+/// content. Without a name it is the routing, see [`cause`].
+fn is_operators_check(answer: &DbError) -> bool {
+    *answer.code() == SqlState::CHECK_VIOLATION && answer.constraint().is_some()
 }
 
-fn refusal(refused: &DbError) -> Refusal {
-    let place = refused.where_().and_then(place_in_copy);
-    let reason = match &place {
-        Some(Place { column: Some(column), .. }) => format!("{} (column {column})", refused.message()),
-        _ => refused.message().to_owned(),
+fn rejected(answer: &DbError) -> EventsCause {
+    let position = answer.where_().and_then(copy_position);
+    let reason = match &position {
+        Some(CopyPosition { column: Some(column), .. }) => format!("{} (column {column})", answer.message()),
+        _ => answer.message().to_owned(),
     };
-    Refusal { line: place.map(|place| place.line), sqlstate: refused.code().code().to_owned(), reason }
+    let sqlstate = answer.code().code().to_owned();
+    EventsCause::Rejected {
+        line: position.map(|position| position.line),
+        rejection: Rejection { sqlstate, reason },
+    }
 }
 
 #[derive(PartialEq, Eq, Debug)]
-struct Place {
+struct CopyPosition {
     line: u64,
     column: Option<String>,
 }
 
-/// Finds `COPY events, line 2, column properties` in the context of an error (source: `CopyFromErrorCallback` in
-/// PostgreSQL's copyfrom.c). Lines before it belong to functions called for the row, such as the JSON parser.
-fn place_in_copy(context: &str) -> Option<Place> {
+/// Finds `COPY events, line 2, column properties` in the context of an error (source: `CopyFromErrorCallback`
+/// in PostgreSQL's copyfrom.c). Lines before it belong to functions called for the row, such as the JSON
+/// parser.
+fn copy_position(context: &str) -> Option<CopyPosition> {
     context.lines().find_map(|text| {
         let rest = text.strip_prefix("COPY events, line ")?;
         let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
@@ -197,7 +202,7 @@ fn place_in_copy(context: &str) -> Option<Place> {
         let column = rest[digits..]
             .strip_prefix(", column ")
             .map(|column| column.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect());
-        Some(Place { line, column })
+        Some(CopyPosition { line, column })
     })
 }
 
@@ -206,15 +211,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_place_is_found_behind_the_json_parsers_own_context() {
+    fn the_position_is_found_after_the_json_parsers_own_context() {
         let context = "JSON data, line 1: {\"a\":\\u0000...\nCOPY events, line 17, column properties";
-        assert_eq!(place_in_copy(context), Some(Place { line: 17, column: Some("properties".to_owned()) }));
-        assert_eq!(place_in_copy("COPY events, line 3"), Some(Place { line: 3, column: None }));
-        assert_eq!(place_in_copy("JSON data, line 1: COPY"), None);
+        assert_eq!(
+            copy_position(context),
+            Some(CopyPosition { line: 17, column: Some("properties".to_owned()) })
+        );
+        assert_eq!(copy_position("COPY events, line 3"), Some(CopyPosition { line: 3, column: None }));
+        assert_eq!(copy_position("JSON data, line 1: COPY"), None);
     }
 
     #[test]
-    fn only_what_is_in_a_row_is_held_against_it() {
+    fn only_codes_about_the_content_of_a_row_reject_it() {
         for code in ["22P02", "22P05", "22003", "22021", "54000", "54001", "23502", "21000"] {
             assert!(is_data(&SqlState::from_code(code)), "{code}");
         }

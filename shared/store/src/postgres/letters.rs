@@ -1,11 +1,11 @@
-//! Dead letters, for operators to look at. Nothing is changed here.
+//! Reads dead letters for operators. Changes nothing.
 
 use deadpool_postgres::Client;
 use tokio_postgres::Row;
 
 use super::copy::Instant;
 use crate::letters::no_such_project;
-use crate::{DeadLetter, LetterFilter, StoreError};
+use crate::{DeadLetter, LetterFilter, LetterPayload, StoreError};
 use millrace_event::plan::ProjectId;
 
 const LETTERS: &str = "
@@ -34,7 +34,7 @@ pub(super) async fn letters(
         None => None,
     };
     let (since, until) = (filter.since.map(Instant::from), filter.until.map(Instant::from));
-    // Planned anew each time, with the conditions that are there.
+    // Not prepared: each query is planned with the conditions it has.
     let rows = client
         .query(
             LETTERS,
@@ -80,10 +80,10 @@ fn letter(row: &Row) -> DeadLetter {
     }
 }
 
-/// The payloads of these letters, in the order of their numbers.
-pub(super) async fn payloads(client: &Client, ids: &[i64]) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+/// In the order of the letters' ids.
+pub(super) async fn payloads(client: &Client, ids: &[i64]) -> Result<Vec<LetterPayload>, StoreError> {
     let payloads =
         "SELECT dead_letter_id, payload FROM dead_letters WHERE dead_letter_id = ANY ($1) ORDER BY 1";
     let rows = client.query(payloads, &[&ids]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    Ok(rows.iter().map(|row| LetterPayload { id: row.get(0), payload: row.get(1) }).collect())
 }

@@ -1,7 +1,7 @@
-//! Hears of changes to keys, projects and plans: a task with a connection of its own that LISTENs.
+//! Notices changes to keys, projects and plans: a task with its own connection that runs LISTEN.
 //!
-//! A hint that makes revocations take effect at once. Whoever waits for it also has a timeout, so nothing breaks while
-//! the connection is down.
+//! The notification lets revocations take effect immediately. Callers also have a timeout, so nothing breaks
+//! while the connection is down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio_postgres::{AsyncMessage, Config, NoTls};
 use super::session::{configure, refuse_tls};
 use crate::metrics;
 
-/// Between attempts to connect.
+/// Time between attempts to connect.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
 
 /// The listening task. It ends when this is dropped.
@@ -31,7 +31,7 @@ impl Listener {
         Self { changed, task }
     }
 
-    /// Returns at the next change, or at once when there was one that nobody has heard of.
+    /// Returns at the next change, or immediately after a change that no caller has waited for.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -45,14 +45,14 @@ impl Drop for Listener {
 
 async fn keep_listening(config: Config, changed: Arc<Notify>) {
     if let Err(refused) = refuse_tls(&config) {
-        tracing::warn!("changes of accounts are found by polling only: {}", refused.message);
+        tracing::warn!(error = %refused.message, "changes of accounts are found by polling only");
         return;
     }
     let mut has_listened = false;
     loop {
         if let Err(error) = listen(&config, &changed, &mut has_listened).await {
             let message = super::error::Failure::from(&error).message;
-            tracing::debug!(%message, "not listening for changes of accounts: {message}");
+            tracing::debug!(%message, "not listening for changes of accounts");
         }
         tokio::time::sleep(RETRY_EVERY).await;
     }
@@ -81,11 +81,11 @@ async fn listen(
             listens = &mut listening, if !is_listening => {
                 listens?;
                 is_listening = true;
-                // Whatever changed before was not heard.
-                tell(changed);
+                // Earlier changes were missed.
+                notify(changed);
             }
             message = messages.next() => match message {
-                Some(Ok(AsyncMessage::Notification(_))) => tell(changed),
+                Some(Ok(AsyncMessage::Notification(_))) => notify(changed),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(error),
                 None => return Ok(()),
@@ -94,8 +94,8 @@ async fn listen(
     }
 }
 
-/// Wakes everybody who waits, and whoever comes next: between two waits a caller is busy reading the accounts.
-fn tell(changed: &Notify) {
+/// Wakes all waiting callers and the next one: between two waits a caller reads the accounts.
+fn notify(changed: &Notify) {
     changed.notify_waiters();
     changed.notify_one();
 }

@@ -1,15 +1,21 @@
 //! The store on PostgreSQL.
 //!
-//! The rooms: `write` is the way of the events (with `draft`, `statements`, `copy`, `recent` and `poison`);
-//! `accounts`, `listen`, `usage` and `epochs` serve the request path, `admin` and `letters` operators, all from a small pool;
-//! `redrive` gives dead letters another try; `upkeep` and `partitions` keep it bounded; `migrate` makes the schema. This file
-//! only hands out the work.
+//! Modules, by what they serve:
+//! - A write goes through `write` (the loop of attempts), `draft` (entries, rows, and what is known of them),
+//!   `attempt` (one transaction), `parameters`, `statements` and `writer_session`; `careful` is the slow
+//!   path, `setback` and `error` classify failures, `copy` frames rows, `recent` remembers keys.
+//! - The request path uses `accounts`, `listen`, `usage` and `epochs`; operators use `admin`, `letters` and
+//!   `redrive`.
+//! - `upkeep` and `partitions` bound the size of the database; `migrate` applies the schema; `session` opens
+//!   connections.
 //!
-//! What this room must never do: commit rows without their ledger, hold a lock that others want while bytes flow, or
-//! repeat the contents of events in an error.
+//! Must never: commit rows without their ledger, hold a lock that others need while rows are sent, or repeat
+//! the contents of events in an error.
 
 mod accounts;
 mod admin;
+mod attempt;
+mod careful;
 mod copy;
 mod draft;
 mod epochs;
@@ -17,15 +23,17 @@ mod error;
 mod letters;
 mod listen;
 mod migrate;
+mod parameters;
 mod partitions;
-mod poison;
 mod recent;
 mod redrive;
 mod session;
+mod setback;
 mod statements;
 mod store;
 mod upkeep;
 mod usage;
 mod write;
+mod writer_session;
 
 pub use self::store::{PostgresOptions, PostgresStore};

@@ -1,7 +1,8 @@
-//! Day partitions of `events` and of the ledger: their names, and how they are made without stopping anybody.
+//! Day partitions of `events` and of the ledger: their names, and how they are created without blocking
+//! writers.
 //!
-//! A partition is made as a table of its own and then attached, which takes no lock that a COPY waits for. Only rows
-//! that the default partition already holds for that day make it necessary to lock the default partition.
+//! A partition is created as a separate table and then attached, which takes no lock that a COPY waits for.
+//! Only `events_default` is locked, to move the rows of that day out of it.
 
 use std::fmt;
 
@@ -12,10 +13,10 @@ use millrace_failpoint::{self as failpoint, Point};
 const DAY_US: i64 = 86_400_000_000;
 /// The Julian day number of 1970-01-01.
 const JULIAN_1970: i32 = 2_440_588;
-/// Makers of partitions take turns under this advisory lock ("part").
-const TURN: i64 = 0x7061_7274;
-/// Storage of a partition that is only inserted into: vacuum early and freeze at once, so that there is never much to
-/// do, and nothing to do once the day is over.
+/// The advisory lock of the process that creates partitions ("part").
+const LOCK_ID: i64 = 0x7061_7274;
+/// Storage parameters of a partition that is only inserted into: vacuum early and freeze immediately, so that
+/// there is never much to do, and nothing after the day is over.
 const INSERTED_ONLY: &str = "autovacuum_vacuum_insert_threshold = 500000, autovacuum_vacuum_insert_scale_factor = 0.1,
     autovacuum_freeze_min_age = 0, autovacuum_analyze_threshold = 100000, autovacuum_analyze_scale_factor = 0.1";
 
@@ -24,30 +25,29 @@ const INSERTED_ONLY: &str = "autovacuum_vacuum_insert_threshold = 500000, autova
 pub(super) struct Day(i32);
 
 impl Day {
-    /// The day that holds a moment, microseconds since 1970.
+    /// The day of a time, microseconds since 1970.
     pub(super) fn of(moment_us: i64) -> Self {
         Self(
             i32::try_from(moment_us.div_euclid(DAY_US))
-                .expect("times in the store lie within a million years"),
+                .expect("times in the store are within a million years"),
         )
     }
 
-    /// So many days later.
     pub(super) fn plus(self, days: i32) -> Self {
         Self(self.0.saturating_add(days))
     }
 
-    /// Its first moment, microseconds since 1970.
+    /// Microseconds since 1970.
     pub(super) fn start_us(self) -> i64 {
         i64::from(self.0) * DAY_US
     }
 
-    /// As partition names end: `20261121`.
+    /// The end of a partition's name: `20261121`.
     fn suffix(self) -> String {
         self.to_string().replace('-', "")
     }
 
-    /// Reads the day back from a partition's name.
+    /// Parses a partition's name.
     pub(super) fn of_partition(name: &str) -> Option<Self> {
         let digits = name.rsplit_once('_')?.1;
         if digits.len() != 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -62,71 +62,65 @@ impl Day {
 }
 
 impl fmt::Display for Day {
-    /// As SQL writes it: `2026-11-21`.
+    /// As in SQL: `2026-11-21`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let date = time::Date::from_julian_day(self.0.saturating_add(JULIAN_1970)).unwrap_or(time::Date::MAX);
         write!(f, "{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day())
     }
 }
 
-/// Whether a day has a partition now.
+/// The partition of a day after an attempt to create it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Made {
-    /// It has, since now.
-    New,
-    /// It had one before.
-    Already,
-    /// It has none and never will: it was retired.
+pub(super) enum DayPartition {
+    Created,
+    Existing,
+    /// There is none and there will be none: retention has removed the day.
     Retired,
 }
 
-impl Made {
-    pub(super) fn is_there(self) -> bool {
-        self != Self::Retired
-    }
-}
-
-/// Makes the ledger's partition of a day, unless the day was retired.
-pub(super) async fn make_ledger_day(client: &mut Client, day: Day) -> Result<Made, Error> {
-    let transaction = take_turn(client).await?;
-    // Whoever retires days changes this row, and waits here until we are done.
+/// Creates the ledger's partition of a day, unless the day is retired.
+pub(super) async fn make_ledger_day(client: &mut Client, day: Day) -> Result<DayPartition, Error> {
+    let transaction = begin_locked(client).await?;
+    // Retention changes this row, so it waits until this transaction ends.
     let watermark = "SELECT first_day <= $1::text::date FROM ledger_watermark FOR SHARE";
     let is_kept: bool = transaction.query_one(watermark, &[&day.to_string()]).await?.get(0);
     if !is_kept {
-        return Ok(Made::Retired);
+        return Ok(DayPartition::Retired);
     }
     let made = make_day(&transaction, "batches", day).await?;
     transaction.commit().await?;
     Ok(made)
 }
 
-/// Makes the partition of events of a day, and moves the rows into it that the default partition holds for that day.
-pub(super) async fn make_events_day(client: &mut Client, day: Day) -> Result<Made, Error> {
-    let transaction = take_turn(client).await?;
+/// Creates the partition of events of a day, and moves the rows of that day from the default partition into
+/// it.
+pub(super) async fn make_events_day(client: &mut Client, day: Day) -> Result<DayPartition, Error> {
+    let transaction = begin_locked(client).await?;
     let made = make_day(&transaction, "events", day).await?;
     transaction.commit().await?;
     Ok(made)
 }
 
-/// Begins a transaction in which nobody else makes partitions, and which gives up rather than keep others waiting.
-async fn take_turn(client: &mut Client) -> Result<Transaction<'_>, Error> {
+/// Begins a transaction in which no other process creates partitions, and which gives up rather than block
+/// writers.
+async fn begin_locked(client: &mut Client) -> Result<Transaction<'_>, Error> {
     let transaction = client.transaction().await?;
-    let turn = format!("SET LOCAL lock_timeout = '2s'; SELECT pg_advisory_xact_lock({TURN})");
-    transaction.batch_execute(&turn).await?;
+    let lock = format!("SET LOCAL lock_timeout = '2s'; SELECT pg_advisory_xact_lock({LOCK_ID})");
+    transaction.batch_execute(&lock).await?;
     Ok(transaction)
 }
 
-async fn make_day(transaction: &Transaction<'_>, parent: &str, day: Day) -> Result<Made, Error> {
+async fn make_day(transaction: &Transaction<'_>, parent: &str, day: Day) -> Result<DayPartition, Error> {
     let name = name(parent, day);
     let exists = "SELECT to_regclass($1) IS NOT NULL";
     if transaction.query_one(exists, &[&name]).await?.get(0) {
-        return Ok(Made::Already);
+        return Ok(DayPartition::Existing);
     }
     let (start, end) = (format!("'{day} 00:00:00+00'"), format!("'{} 00:00:00+00'", day.plus(1)));
     let mut statements = format!("CREATE TABLE {name} (LIKE {parent} INCLUDING ALL) WITH ({INSERTED_ONLY});");
     if parent == "events" {
-        // Locked before anything is looked at: a COPY that was about to put such a row here is then refused and
-        // repeated, and finds the new partition.
+        // Locked before any row is read: a COPY that was routing such a row to the default partition is then
+        // refused. Its next attempt finds the new partition.
         statements.push_str(&format!(
             "LOCK TABLE events_default IN ACCESS EXCLUSIVE MODE;
              WITH moved AS (
@@ -139,10 +133,10 @@ async fn make_day(transaction: &Transaction<'_>, parent: &str, day: Day) -> Resu
     ));
     transaction.batch_execute(&statements).await?;
     failpoint::reach(Point::PartitionMade);
-    Ok(Made::New)
+    Ok(DayPartition::Created)
 }
 
-/// The days of which the parent has partitions, oldest first.
+/// The days that have a partition, oldest first.
 pub(super) async fn days(client: &Client, parent: &str) -> Result<Vec<Day>, Error> {
     let children = "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
                      WHERE i.inhparent = to_regclass($1)";
@@ -152,7 +146,7 @@ pub(super) async fn days(client: &Client, parent: &str) -> Result<Vec<Day>, Erro
     Ok(days)
 }
 
-/// The partition of a day.
+/// The name of the partition of a day.
 pub(super) fn name(parent: &str, day: Day) -> String {
     format!("{parent}_{}", day.suffix())
 }
@@ -162,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_is_written_and_read_back() {
+    fn a_day_survives_formatting_and_parsing() {
         for (us, text) in [(0, "1970-01-01"), (-1, "1969-12-31"), (1_795_219_200_000_000, "2026-11-21")] {
             let day = Day::of(us);
             assert_eq!(day.to_string(), text);

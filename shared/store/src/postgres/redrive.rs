@@ -1,24 +1,25 @@
-//! Dead letters driven again, in one transaction: the events, their letters, ledger, usage, and the audit row.
+//! Redrives dead letters in one transaction: the events, their letters, ledger, usage, and the audit row.
 //!
-//! Workers go on beside it. The letters are locked, so two redrives do not meet in one; an event that a worker is writing at
-//! the same time is waited for, and is a duplicate when it has committed. As in `write`, the meters come last.
+//! Workers keep writing meanwhile. The letters are locked, so two redrives cannot store the same letter. If a
+//! worker is writing the same event, the redrive waits; after the worker's commit, the event is a duplicate.
+//! As in `write`, usage comes last.
 
 use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::{Error, Statement};
 
 use super::copy::Instant;
-use super::error::{Cause, Failure, Refusal, cause_in_copy};
-use super::write::Setback;
-use crate::redrive::{Books, Fate, Letter, Refused, Verdict, books_differ};
+use super::error::{Cause, EventsCause, Failure, cause, cause_in_events};
+use crate::redrive::{Corrections, Letter, LetterOutcome, RowOutcome, counts_differ};
+use crate::rejection::Rejection;
 use crate::{RedriveOrder, RedriveRecord, RedriveResult, StoreError};
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{self, EventTime, Row};
 
-/// Attempts at a transaction that loses against others.
+/// Attempts at a transaction that other transactions win against.
 const ATTEMPTS_MAX: u32 = 5;
-/// A text that is none.
+/// SQLSTATE of a text that is not UTF-8.
 const NOT_TEXT: &str = "22021";
-/// Longer than those of the pool: a worker may be writing what we wait for.
+/// Longer than those of the pool: the transaction may wait for a worker that writes the same event.
 const SETTINGS: &str =
     "SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = '60s'; SET LOCAL enable_seqscan = off";
 
@@ -33,12 +34,13 @@ const LOCK_LETTERS: &str = "
 const ADD_EVENT: &str = "
     INSERT INTO events (project_id, timestamp, event_id, received_at, name, subject, client_id, properties, context)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb) ON CONFLICT DO NOTHING";
-/// Remembered from now on, not from the time of receipt: what else was sent with this id may be driven again soon.
+/// The id is remembered from now on, not from the time of receipt: other letters with this id may be redriven
+/// soon.
 const CLAIM_UNDATED: &str = "
     INSERT INTO undated_ids (project_id, event_id, timestamp) VALUES ($1, $2, now()) ON CONFLICT DO NOTHING";
 const MARK_REDRIVEN: &str =
     "UPDATE dead_letters SET redriven_at = now(), redrive_id = $2 WHERE dead_letter_id = $1";
-const MARK_REFUSED: &str = "
+const MARK_REJECTED: &str = "
     UPDATE dead_letters SET attempted_at = now(), sqlstate = $2, reason = $3 WHERE dead_letter_id = $1";
 const MARK_UNREADABLE: &str = "UPDATE dead_letters SET attempted_at = now() WHERE dead_letter_id = $1";
 const ADD_LETTER: &str = "
@@ -46,7 +48,8 @@ const ADD_LETTER: &str = "
                               worker_version, attempted_at)
     SELECT project_id, batch_id, received_at, $2, 1, $3, $4, $5, worker_version, now()
       FROM dead_letters WHERE dead_letter_id = $1";
-/// The ledger row of the batch. Should an id that nobody's key stands behind have come twice, one that has as many dead.
+/// The ledger row of the batch. Of several rows with one batch id and receive time, the first with enough
+/// dead events.
 const CORRECT_LEDGER: &str = "
     UPDATE batches SET stored = stored + $4, redriven = redriven + $4, duplicate = duplicate + $5, dead = dead - $4 - $5
      WHERE (batch_id, received_at, entry_seq, shard) = (
@@ -63,19 +66,25 @@ const REDRIVES: &str = "
     SELECT redrive_id, os_user, host, filter, started_at, letters, stored, duplicate, refused
       FROM redrives ORDER BY started_at DESC, redrive_id DESC LIMIT $1";
 
-/// Why nothing was changed.
-enum Stop {
-    Setback(Setback),
-    Books(StoreError),
+/// Why an attempt changed nothing.
+enum AttemptError {
+    Statement(Cause),
+    Counts(StoreError),
 }
 
-impl<T: Into<Setback>> From<T> for Stop {
-    fn from(setback: T) -> Self {
-        Self::Setback(setback.into())
+impl From<Cause> for AttemptError {
+    fn from(cause: Cause) -> Self {
+        Self::Statement(cause)
     }
 }
 
-/// Drives those of these letters that are still dead.
+impl From<Error> for AttemptError {
+    fn from(error: Error) -> Self {
+        Self::Statement(cause(&error))
+    }
+}
+
+/// Redrives those letters that are not redriven yet.
 pub(super) async fn redrive(
     client: &mut Client,
     order: &RedriveOrder,
@@ -85,25 +94,28 @@ pub(super) async fn redrive(
     for _ in 0..ATTEMPTS_MAX {
         match attempt(client, order, ids).await {
             Ok(redriven) => return Ok(redriven),
-            Err(Stop::Setback(Setback::Race(failure))) => last_race = Some(failure),
-            Err(Stop::Setback(setback)) => return Err(unavailable(setback)),
-            Err(Stop::Books(error)) => return Err(error),
+            Err(AttemptError::Statement(Cause::Race(failure))) => last_race = Some(failure),
+            Err(AttemptError::Statement(cause)) => return Err(unavailable(cause)),
+            Err(AttemptError::Counts(error)) => return Err(error),
         }
     }
-    Err(unavailable(Setback::Race(last_race.unwrap_or_else(|| Failure::new("40001", "no attempt was made")))))
+    Err(unavailable(Cause::Race(last_race.unwrap_or_else(|| Failure::new("40001", "no attempt was made")))))
 }
 
-/// Whatever is not the data's fault may pass: the same again can succeed later.
-fn unavailable(setback: Setback) -> StoreError {
-    match setback {
-        Setback::Environment(failure) | Setback::Race(failure) | Setback::NoPartition(failure) => {
+/// The data is not the cause, so a repetition can succeed later.
+fn unavailable(cause: Cause) -> StoreError {
+    match cause {
+        Cause::Environment(failure) | Cause::Race(failure) | Cause::NoPartition(failure) => {
             StoreError::Unavailable(format!("{} ({})", failure.message, failure.sqlstate))
         }
-        other => StoreError::Unavailable(format!("unexpected: {other:?}")),
     }
 }
 
-async fn attempt(client: &mut Client, order: &RedriveOrder, ids: &[i64]) -> Result<RedriveResult, Stop> {
+async fn attempt(
+    client: &mut Client,
+    order: &RedriveOrder,
+    ids: &[i64],
+) -> Result<RedriveResult, AttemptError> {
     let transaction = client.transaction().await?;
     transaction.batch_execute(SETTINGS).await?;
     let letters = lock(&transaction, ids).await?;
@@ -113,14 +125,14 @@ async fn attempt(client: &mut Client, order: &RedriveOrder, ids: &[i64]) -> Resu
     let begin: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
         [&order.id, &order.os_user, &order.host, &order.filter];
     transaction.execute(BEGIN_ORDER, &begin).await?;
-    let page = Page::prepare(&transaction, order).await?;
-    let mut books = Books::default();
+    let redrive = RedriveTransaction::prepare(&transaction, order).await?;
+    let mut corrections = Corrections::default();
     for letter in &letters {
-        page.drive(letter, &mut books).await?;
+        redrive.redrive_letter(letter, &mut corrections).await?;
     }
-    page.correct(&books).await?;
+    redrive.correct(&corrections).await?;
     transaction.commit().await?;
-    Ok(books.redriven)
+    Ok(corrections.result)
 }
 
 async fn lock(transaction: &Transaction<'_>, ids: &[i64]) -> Result<Vec<Letter>, Error> {
@@ -137,15 +149,14 @@ async fn lock(transaction: &Transaction<'_>, ids: &[i64]) -> Result<Vec<Letter>,
     Ok(rows.iter().map(letter).collect())
 }
 
-/// A transaction that is being filled.
-struct Page<'t> {
+struct RedriveTransaction<'t> {
     transaction: &'t Transaction<'t>,
     order: &'t RedriveOrder,
     add_event: Statement,
     claim_undated: Statement,
 }
 
-impl<'t> Page<'t> {
+impl<'t> RedriveTransaction<'t> {
     async fn prepare(transaction: &'t Transaction<'t>, order: &'t RedriveOrder) -> Result<Self, Error> {
         Ok(Self {
             transaction,
@@ -155,24 +166,27 @@ impl<'t> Page<'t> {
         })
     }
 
-    async fn drive(&self, letter: &Letter, books: &mut Books) -> Result<(), Setback> {
+    async fn redrive_letter(
+        &self,
+        letter: &Letter,
+        corrections: &mut Corrections,
+    ) -> Result<(), AttemptError> {
         let Ok(payload) = letter.rows() else {
-            books.unreadable(letter);
+            corrections.add_unreadable(letter);
             self.transaction.execute(MARK_UNREADABLE, &[&letter.id]).await?;
             return Ok(());
         };
         let rows: Vec<&[u8]> = row::split(&payload).map_while(Result::ok).collect();
-        let fates = self.store(&rows, letter.received_us).await?;
-        match books.enter(letter, &rows, &fates) {
-            Verdict::StillDead(why) => {
-                self.transaction.execute(MARK_REFUSED, &[&letter.id, &why.sqlstate, &why.reason]).await?;
+        let outcomes = self.store(&rows, letter.received_us).await?;
+        match corrections.add(letter, &rows, &outcomes) {
+            LetterOutcome::Dead(Rejection { sqlstate, reason }) => {
+                self.transaction.execute(MARK_REJECTED, &[&letter.id, sqlstate, reason]).await?;
             }
-            Verdict::Redriven(refused) => {
-                for (place, why) in refused {
-                    let index = i32::try_from(place).expect("rows of one entry fit 31 bits");
-                    let (sqlstate, reason) = (&why.sqlstate, &why.reason);
+            LetterOutcome::Redriven(rejected) => {
+                for (index, Rejection { sqlstate, reason }) in rejected {
+                    let event_index = i32::try_from(index).expect("rows of one entry fit 31 bits");
                     self.transaction
-                        .execute(ADD_LETTER, &[&letter.id, &index, sqlstate, reason, &rows[place]])
+                        .execute(ADD_LETTER, &[&letter.id, &event_index, sqlstate, reason, &rows[index]])
                         .await?;
                 }
                 self.transaction.execute(MARK_REDRIVEN, &[&letter.id, &self.order.id]).await?;
@@ -181,64 +195,64 @@ impl<'t> Page<'t> {
         Ok(())
     }
 
-    /// Stores the rows of a letter together, or, when one of them is refused, each by itself.
-    async fn store(&self, rows: &[&[u8]], received_us: i64) -> Result<Vec<Fate>, Setback> {
-        if let Ok(fates) = self.store_together(rows, received_us).await? {
-            return Ok(fates);
+    /// Stores the rows of a letter together or, when one of them is rejected, each by itself.
+    async fn store(&self, rows: &[&[u8]], received_us: i64) -> Result<Vec<RowOutcome>, AttemptError> {
+        if let Ok(outcomes) = self.store_together(rows, received_us).await? {
+            return Ok(outcomes);
         }
-        let mut fates = Vec::with_capacity(rows.len());
+        let mut outcomes = Vec::with_capacity(rows.len());
         for row in rows {
             match self.store_together(&[row], received_us).await? {
-                Ok(fate) => fates.extend(fate),
-                Err(refused) => fates.push(Fate::Refused(refused)),
+                Ok(outcome) => outcomes.extend(outcome),
+                Err(rejection) => outcomes.push(RowOutcome::Rejected(rejection)),
             }
         }
-        Ok(fates)
+        Ok(outcomes)
     }
 
-    /// Stores these rows, or none of them, and leaves the transaction usable.
+    /// Stores all of these rows or none of them, and leaves the transaction usable.
     async fn store_together(
         &self,
         rows: &[&[u8]],
         received_us: i64,
-    ) -> Result<Result<Vec<Fate>, Refused>, Setback> {
+    ) -> Result<Result<Vec<RowOutcome>, Rejection>, AttemptError> {
         self.transaction.batch_execute("SAVEPOINT letter").await?;
-        let mut fates = Vec::with_capacity(rows.len());
+        let mut outcomes = Vec::with_capacity(rows.len());
         for row in rows {
             match self.add_event(row, received_us).await? {
-                Fate::Refused(refused) => {
+                RowOutcome::Rejected(rejection) => {
                     let undo = "ROLLBACK TO SAVEPOINT letter; RELEASE SAVEPOINT letter";
                     self.transaction.batch_execute(undo).await?;
-                    return Ok(Err(refused));
+                    return Ok(Err(rejection));
                 }
-                fate => fates.push(fate),
+                outcome => outcomes.push(outcome),
             }
         }
         self.transaction.batch_execute("RELEASE SAVEPOINT letter").await?;
-        Ok(Ok(fates))
+        Ok(Ok(outcomes))
     }
 
-    async fn add_event(&self, row: &[u8], received_us: i64) -> Result<Fate, Setback> {
+    async fn add_event(&self, row: &[u8], received_us: i64) -> Result<RowOutcome, AttemptError> {
         let event = match Row::read(row) {
             Ok(event) => event,
-            Err(not_text) => {
-                let reason = not_text.to_string();
-                return Ok(Fate::Refused(Refused { sqlstate: NOT_TEXT.to_owned(), reason }));
+            Err(error) => {
+                let reason = error.to_string();
+                return Ok(RowOutcome::Rejected(Rejection { sqlstate: NOT_TEXT.to_owned(), reason }));
             }
         };
         match self.insert(&event, received_us).await {
-            Ok(true) => Ok(Fate::Stored),
-            Ok(false) => Ok(Fate::Duplicate),
-            Err(error) => match cause_in_copy(&error) {
-                Cause::Data(Refusal { sqlstate, reason, .. }) => {
-                    Ok(Fate::Refused(Refused { sqlstate, reason }))
-                }
-                other => Err(other.into()),
+            Ok(true) => Ok(RowOutcome::Stored),
+            Ok(false) => Ok(RowOutcome::Duplicate),
+            Err(error) => match cause_in_events(&error) {
+                EventsCause::Rejected { rejection, .. } => Ok(RowOutcome::Rejected(rejection)),
+                EventsCause::Other(cause) => Err(cause.into()),
+                // ON CONFLICT DO NOTHING leaves no duplicate to report.
+                EventsCause::Duplicate => Err(Cause::Environment(error.into()).into()),
             },
         }
     }
 
-    /// Returns whether it is new.
+    /// Returns whether the event is new.
     async fn insert(&self, event: &Row<'_>, received_us: i64) -> Result<bool, Error> {
         let (project, received_at) = (event.project.0, Instant(received_us));
         let timestamp = match event.time {
@@ -274,38 +288,41 @@ impl<'t> Page<'t> {
         Ok(added == 1)
     }
 
-    /// Corrects the books: the audit row and the ledger, and last the meters, which every lane wants.
-    async fn correct(&self, books: &Books) -> Result<(), Stop> {
-        let RedriveResult { letters, stored, duplicate, refused } = books.redriven;
+    /// Corrects the audit row, the ledger and, last, usage: every lane needs its rows.
+    async fn correct(&self, corrections: &Corrections) -> Result<(), AttemptError> {
+        let RedriveResult { letters, stored, duplicate, refused } = corrections.result;
         let [letters, stored, duplicate, refused] =
             [letters, stored, duplicate, refused].map(u64::cast_signed);
         self.transaction
             .execute(ADD_TO_ORDER, &[&self.order.id, &letters, &stored, &duplicate, &refused])
             .await?;
-        for ((batch_id, received_us, project), change) in &books.ledger {
+        for ((batch_id, received_us, project), correction) in &corrections.ledger {
             let received_at = Instant(*received_us);
             let corrected = self
                 .transaction
                 .execute(
                     CORRECT_LEDGER,
-                    &[batch_id, &received_at, project, &change.stored, &change.duplicate],
+                    &[batch_id, &received_at, project, &correction.stored, &correction.duplicate],
                 )
                 .await?;
-            // Asked afterwards: a day may be retired while we wait.
+            // Queried afterwards: the day may be retired while the correction waits.
             if corrected == 0
                 && !self.transaction.query_one(IS_RETIRED, &[&received_at]).await?.get::<_, bool>(0)
             {
-                return Err(Stop::Books(books_differ("the ledger")));
+                return Err(AttemptError::Counts(counts_differ("the ledger")));
             }
         }
-        for ((project, hour_us), change) in &books.usage {
+        for ((project, hour_us), correction) in &corrections.usage {
             let hour = Instant(*hour_us);
             let corrected = self
                 .transaction
-                .execute(CORRECT_USAGE, &[project, &hour, &change.stored, &change.duplicate, &change.bytes])
+                .execute(
+                    CORRECT_USAGE,
+                    &[project, &hour, &correction.stored, &correction.duplicate, &correction.bytes],
+                )
                 .await?;
             if corrected == 0 {
-                return Err(Stop::Books(books_differ("usage")));
+                return Err(AttemptError::Counts(counts_differ("usage")));
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! One connection of our own to PostgreSQL, outside the pool: for writers, upkeep, migrations and listening.
+//! A connection to PostgreSQL outside the pool: for writers, upkeep, migrations and listening.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use tokio_postgres::{CancelToken, Client, Config, NoTls};
 use super::error::{CONNECTION, Failure};
 use crate::metrics;
 
-/// How long connecting may take, and so may asking for a cancellation.
+/// For connecting, and for a request to cancel a statement.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a peer may leave what we sent unacknowledged before the connection counts as dead.
+/// A connection whose peer acknowledges nothing for this long counts as dead.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What every session of ours starts with. Names are looked up where we put them and nowhere else. Of
-/// `synchronous_commit` only those values are replaced that commit before the disk has it. The server must notice a
-/// client that is gone, even while it computes (`client_connection_check_interval` exists from PostgreSQL 14 on).
+/// The first statements of every session. Names are looked up only in the schema of the migrations. A value
+/// of `synchronous_commit` is replaced only if a commit could return before the disk has it. The server
+/// checks during long statements that its client is still connected.
 const SETTINGS: &str = "
     SET search_path = public, pg_temp;
     SET client_min_messages = warning;
@@ -28,44 +28,45 @@ const SETTINGS: &str = "
     SELECT set_config(name, '5s', false) FROM pg_settings WHERE name = 'client_connection_check_interval';
 ";
 
-/// The user's configuration with our own deadlines and name.
+/// The user's configuration with the deadlines of this crate and an application name.
 pub(super) fn configure(config: &Config, application: &str) -> Config {
-    let mut ours = config.clone();
-    ours.application_name(application)
+    let mut configured = config.clone();
+    configured
+        .application_name(application)
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_user_timeout(TCP_USER_TIMEOUT)
         .keepalives_idle(Duration::from_secs(10))
         .keepalives_interval(Duration::from_secs(5))
         .keepalives_retries(3);
-    ours
+    configured
 }
 
-/// TLS to the database is not built in. To go on without it where it was required would be worse than to stop.
+/// Refuses a configuration that requires TLS, which this build does not support.
 pub(super) fn refuse_tls(config: &Config) -> Result<(), Failure> {
     if config.get_ssl_mode() == SslMode::Require {
         let message =
-            "sslmode=require: this build speaks no TLS to PostgreSQL; use a private network or a tunnel";
+            "sslmode=require: this build has no TLS for PostgreSQL; use a private network or a tunnel";
         return Err(Failure::new(CONNECTION, message));
     }
     Ok(())
 }
 
-/// Applies [`SETTINGS`] and `more`, statements of the caller.
-pub(super) async fn settle_in(client: &Client, more: &str) -> Result<(), tokio_postgres::Error> {
+/// Runs the statements that every session starts with, then the caller's.
+pub(super) async fn prepare_session(client: &Client, more: &str) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(&format!("{SETTINGS}{more}")).await
 }
 
-/// An open connection. When it is dropped, so is the socket, and whatever transaction was open is rolled back.
+/// An open connection. Dropping it closes the socket, and the server rolls back an open transaction.
 pub(super) struct Session {
     client: Client,
     connection: JoinHandle<()>,
     cancel: CancelToken,
-    /// A statement may be running. If the session is dropped so, the server is told to stop.
+    /// A statement may be running. When the session is dropped then, the server is asked to cancel it.
     pub(super) busy: bool,
 }
 
 impl Session {
-    /// Connects and settles in with `settings` on top of ours.
+    /// Connects and runs `settings` after the statements that every session starts with.
     pub(super) async fn open(config: &Config, application: &str, settings: &str) -> Result<Self, Failure> {
         refuse_tls(config)?;
         let connecting = async {
@@ -73,17 +74,20 @@ impl Session {
             let cancel = client.cancel_token();
             let connection = tokio::spawn(async move {
                 if let Err(error) = connection.await {
-                    // Whoever waits for an answer is told, too; this is for sessions that nobody is using.
-                    tracing::debug!(error = %Failure::from(&error).message, "a database session has ended");
+                    // A statement that is running fails, too. This log line is for idle sessions.
+                    tracing::debug!(error = %Failure::from(&error).message, "a database session ended");
                 }
             });
             let session = Self { client, connection, cancel, busy: false };
-            settle_in(&session.client, settings).await?;
+            prepare_session(&session.client, settings).await?;
             Ok::<_, tokio_postgres::Error>(session)
         };
         let opened = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(opened) => opened.map_err(Failure::from),
-            Err(_) => Err(Failure::new(CONNECTION, "no connection within 5 s")),
+            Err(_) => Err(Failure::new(
+                CONNECTION,
+                "no connection within 5 s; check that PostgreSQL is running and reachable",
+            )),
         };
         if opened.is_err() {
             metrics::store_connect_failed();
@@ -91,7 +95,7 @@ impl Session {
         opened
     }
 
-    /// The client, where exclusive use is asked for.
+    /// For transactions, which need exclusive use.
     pub(super) fn client_mut(&mut self) -> &mut Client {
         &mut self.client
     }
@@ -117,7 +121,7 @@ impl Drop for Session {
             let asked = tokio::time::timeout(CONNECT_TIMEOUT, cancel.cancel_query(NoTls)).await;
             if !matches!(asked, Ok(Ok(()))) {
                 tracing::debug!(
-                    "the database could not be asked to cancel; it will notice the closed socket"
+                    "cannot ask the database to cancel a statement; it stops when it notices the closed socket"
                 );
             }
         });

@@ -1,4 +1,4 @@
-//! The store itself: opens connections and hands each question to the file that answers it.
+//! The store itself: opens connections and calls the module that does the work.
 
 use super::{
     accounts, admin, epochs, letters, listen, migrate, recent, redrive, session, upkeep, usage, write,
@@ -16,9 +16,9 @@ use tokio_postgres::{Config, NoTls};
 
 use crate::metrics::{self, STORE_RECONNECTS};
 use crate::{
-    Accounts, DeadLetter, KeyInfo, KeyRotation, Ledger, LetterFilter, NewKey, Operators, PlanChange,
-    ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, StoreError,
-    UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+    Accounts, DeadLetter, KeyInfo, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload, NewKey,
+    Operators, PlanChange, PlanUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord,
+    RedriveResult, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
@@ -26,98 +26,96 @@ use millrace_telemetry::metrics::{PoolUse, at_scrape};
 
 /// For a read or a small change, waiting for a connection included.
 const SHORT: Duration = Duration::from_secs(10);
-/// For what looks at whole tables.
+/// For work that reads whole tables.
 const LONG: Duration = Duration::from_secs(30 * 60);
-/// How long to wait for a connection of the pool.
+/// For a connection of the pool.
 const POOL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeouts of the server for sessions of the pool.
 const POOL_SETTINGS: &str = "SET lock_timeout = '2s'; SET statement_timeout = '5s';
     SET idle_in_transaction_session_timeout = '15s';";
 
-/// How to reach the database.
 #[derive(Clone, Debug)]
 pub struct PostgresOptions {
-    /// Where it is and who we are.
     pub config: Config,
-    /// Connections for everything but writers, upkeep and listening. At least 1.
+    /// Connections for everything but writers, upkeep, migrations and listening. At least 1.
     pub pool_size: usize,
-    /// What our sessions are called in the list of sessions; those of writers are called `millrace-worker:<name>`.
+    /// Application name of the sessions, except for writers: theirs is `millrace-worker:<name>`.
     pub application: &'static str,
 }
 
-/// The [`Store`] on PostgreSQL 14 or newer. Connects when it is first asked for something.
+/// The [`crate::Store`] on PostgreSQL 15 or newer. Connects at its first call.
 pub struct PostgresStore {
     config: Config,
     application: &'static str,
     pool: Pool,
     listener: OnceLock<listen::Listener>,
-    recent: Arc<recent::Recent>,
+    recent: Arc<recent::RecentKeys>,
 }
 
 impl PostgresStore {
-    /// Connects to nothing yet.
+    /// Makes no connection.
     pub fn new(options: PostgresOptions) -> Arc<Self> {
-        let ours = session::configure(&options.config, options.application);
+        let config = session::configure(&options.config, options.application);
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let made = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&made);
-        let settle_in = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
-            counted.fetch_add(1, Ordering::Relaxed);
-            Box::pin(
-                async move { session::settle_in(client, POOL_SETTINGS).await.map_err(HookError::Backend) },
-            )
+        let created = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&created);
+        let prepare = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async move {
+                session::prepare_session(client, POOL_SETTINGS).await.map_err(HookError::Backend)
+            })
         });
-        let pool = Pool::builder(Manager::from_config(ours, NoTls, recycling))
+        let pool = Pool::builder(Manager::from_config(config, NoTls, recycling))
             .max_size(options.pool_size.max(1))
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(POOL_TIMEOUT))
             .create_timeout(Some(POOL_TIMEOUT))
             .recycle_timeout(Some(POOL_TIMEOUT))
-            .post_create(settle_in)
+            .post_create(prepare)
             .build()
             .expect("a pool with a runtime can have timeouts");
-        watch(&pool, made);
+        report_pool(&pool, created);
         Arc::new(Self {
             config: options.config,
             application: options.application,
             pool,
             listener: OnceLock::new(),
-            recent: Arc::new(recent::Recent::new()),
+            recent: Arc::new(recent::RecentKeys::new()),
         })
     }
 
     async fn client(&self) -> Result<deadpool_postgres::Client, StoreError> {
         session::refuse_tls(&self.config)?;
-        let lent = self.pool.get().await;
-        if matches!(lent, Err(ref error) if !matches!(error, PoolError::Timeout(TimeoutType::Wait))) {
+        let client = self.pool.get().await;
+        if matches!(client, Err(ref error) if !matches!(error, PoolError::Timeout(TimeoutType::Wait))) {
             metrics::store_connect_failed();
         }
-        Ok(lent?)
+        Ok(client?)
     }
 }
 
-/// Has the pool looked at by whoever scrapes, for as long as it lives. `made` is how many connections it has ever made: those
-/// that are not there any more were lost.
-fn watch(pool: &Pool, made: Arc<AtomicU64>) {
+/// Records the metrics of the pool at every scrape, for as long as the pool exists. `created` counts all
+/// connections it ever created: those that it no longer has were lost.
+fn report_pool(pool: &Pool, created: Arc<AtomicU64>) {
     let pool = pool.weak();
     at_scrape(move || {
         let Some(pool) = pool.upgrade() else { return false };
-        let made = made.load(Ordering::Relaxed);
-        let now = pool.status();
+        let created = created.load(Ordering::Relaxed);
+        let status = pool.status();
         PoolUse {
             pool: "postgres",
-            max: now.max_size,
-            used: now.size.saturating_sub(now.available),
-            idle: now.available,
-            waiting: Some(now.waiting),
+            max: status.max_size,
+            used: status.size.saturating_sub(status.available),
+            idle: status.available,
+            waiting: Some(status.waiting),
         }
         .record();
-        STORE_RECONNECTS.set_total(&["pool"], made.saturating_sub(now.size as u64));
+        STORE_RECONNECTS.set_total(&["pool"], created.saturating_sub(status.size as u64));
         true
     });
 }
 
-/// Bounds what the timeouts of the server cannot: a server that does not answer at all.
+/// A deadline for a server that does not answer at all: its own timeouts do not apply then.
 async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, StoreError>>,
@@ -142,8 +140,8 @@ impl Accounts for PostgresStore {
         }
     }
 
-    async fn touch_keys(&self, used: &[(i64, OffsetDateTime)]) -> Result<(), StoreError> {
-        within(SHORT, async { accounts::touch_keys(&self.client().await?, used).await }).await
+    async fn touch_keys(&self, uses: &[KeyUse]) -> Result<(), StoreError> {
+        within(SHORT, async { accounts::touch_keys(&self.client().await?, uses).await }).await
     }
 
     async fn batch(&self, project: ProjectId, batch_id: BatchId) -> Result<Option<Outcome>, StoreError> {
@@ -258,7 +256,7 @@ impl Operators for PostgresStore {
         within(SHORT, async { letters::letters(&self.client().await?, filter, before, limit).await }).await
     }
 
-    async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+    async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<LetterPayload>, StoreError> {
         within(SHORT, async { letters::payloads(&self.client().await?, ids).await }).await
     }
 
@@ -274,7 +272,7 @@ impl Operators for PostgresStore {
         within(SHORT, async { accounts::plans(&self.client().await?).await }).await
     }
 
-    async fn set_plan(&self, name: &str, change: &PlanChange) -> Result<(Option<Plan>, Plan), StoreError> {
+    async fn set_plan(&self, name: &str, change: &PlanChange) -> Result<PlanUpdate, StoreError> {
         within(SHORT, async { admin::set_plan(&mut self.client().await?, name, change).await }).await
     }
 

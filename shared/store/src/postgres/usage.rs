@@ -1,4 +1,5 @@
-//! What was stored and metered: usage for customers, totals for audits, counters for a stream that lost its memory.
+//! Reads what was stored and counted: usage for customers, totals for audits, counters for a stream that lost
+//! its data.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
@@ -8,10 +9,11 @@ use time::OffsetDateTime;
 use tokio_postgres::IsolationLevel;
 
 use super::copy::Instant;
+use super::parameters::LedgerKeys;
 use super::statements;
 use crate::ledger::LedgerKey;
 use crate::rebuild::Rebuild;
-use crate::{ProjectTotals, StoreError, UsageRow, UsageWindow};
+use crate::{LedgerSums, ProjectTotals, StoreError, UsageRow, UsageWindow};
 use millrace_event::plan::{ProjectId, this_month_us};
 use millrace_event::{BatchId, Outcome, PendingBatch, ProjectCounters};
 
@@ -63,7 +65,7 @@ pub(super) fn count(row: &tokio_postgres::Row, column: usize) -> u64 {
     u64::try_from(row.get::<_, i64>(column)).unwrap_or(0)
 }
 
-/// One snapshot for several statements.
+/// Begins a transaction whose statements all see the same snapshot.
 async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, StoreError> {
     let isolation = IsolationLevel::RepeatableRead;
     Ok(client.build_transaction().isolation_level(isolation).read_only(false).start().await?)
@@ -72,12 +74,12 @@ async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, StoreError> {
 pub(super) async fn totals(client: &mut Client, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError> {
     let transaction = snapshot(client).await?;
     if count_rows {
-        // Taken before the first look, which is what fixes the snapshot: from here on no partition can vanish.
+        // Taken before the first query, which fixes the snapshot: from here on no partition can be dropped.
         let hold = "SET LOCAL statement_timeout = '30min'; LOCK TABLE retiring IN SHARE MODE";
         transaction.batch_execute(hold).await?;
     }
-    let mut totals: BTreeMap<i64, ProjectTotals> = BTreeMap::new();
-    let meters = "
+    let mut totals: BTreeMap<ProjectId, ProjectTotals> = BTreeMap::new();
+    let usage_sums = "
         SELECT project_id, sum(events)::bigint, sum(duplicates)::bigint, sum(dead)::bigint,
                coalesce(sum(events - redriven) FILTER (WHERE hour >= date_trunc('month', now(), 'UTC')), 0)::bigint,
                coalesce(sum(events) FILTER (WHERE hour >= kept.since), 0)::bigint,
@@ -85,23 +87,18 @@ pub(super) async fn totals(client: &mut Client, count_rows: bool) -> Result<Vec<
                coalesce(sum(dead) FILTER (WHERE hour >= kept.since), 0)::bigint
           FROM usage_hourly, (SELECT first_day::timestamp AT TIME ZONE 'UTC' AS since FROM ledger_watermark) kept
          GROUP BY project_id";
-    for row in transaction.query(meters, &[]).await? {
-        let project = row.get(0);
-        let ledger_hours =
-            if count_rows { (count(&row, 5), count(&row, 6), count(&row, 7)) } else { (0, 0, 0) };
-        let meters = ProjectTotals {
-            project,
-            stored: count(&row, 1),
-            duplicate: count(&row, 2),
-            dead: count(&row, 3),
-            stored_this_month: count(&row, 4),
-            ledger_hours,
-            ..ProjectTotals::default()
-        };
-        totals.insert(project, meters);
+    for row in transaction.query(usage_sums, &[]).await? {
+        let of_project = of(&mut totals, &row);
+        of_project.stored = count(&row, 1);
+        of_project.duplicate = count(&row, 2);
+        of_project.dead = count(&row, 3);
+        of_project.stored_this_month = count(&row, 4);
+        if count_rows {
+            of_project.ledger_hours = sums(&row, 5);
+        }
     }
     for row in transaction.query("SELECT project_id FROM projects", &[]).await? {
-        of(&mut totals, row.get(0));
+        of(&mut totals, &row);
     }
     if count_rows {
         count_tables(&transaction, &mut totals).await?;
@@ -110,18 +107,28 @@ pub(super) async fn totals(client: &mut Client, count_rows: bool) -> Result<Vec<
     Ok(totals.into_values().collect())
 }
 
-fn of(totals: &mut BTreeMap<i64, ProjectTotals>, project: i64) -> &mut ProjectTotals {
-    totals.entry(project).or_insert(ProjectTotals { project, ..ProjectTotals::default() })
+/// The totals of the project in the first column.
+fn of<'a>(
+    totals: &'a mut BTreeMap<ProjectId, ProjectTotals>,
+    row: &tokio_postgres::Row,
+) -> &'a mut ProjectTotals {
+    let project = ProjectId(row.get(0));
+    totals.entry(project).or_insert(ProjectTotals::zero(project))
+}
+
+/// Reads three sums from this column on.
+fn sums(row: &tokio_postgres::Row, first: usize) -> LedgerSums {
+    LedgerSums { stored: count(row, first), duplicate: count(row, first + 1), dead: count(row, first + 2) }
 }
 
 async fn count_tables(
     transaction: &Transaction<'_>,
-    totals: &mut BTreeMap<i64, ProjectTotals>,
+    totals: &mut BTreeMap<ProjectId, ProjectTotals>,
 ) -> Result<(), StoreError> {
     let ledger = "SELECT project_id, sum(stored)::bigint, sum(duplicate)::bigint, sum(dead)::bigint
                     FROM batches GROUP BY project_id";
     for row in transaction.query(ledger, &[]).await? {
-        of(totals, row.get(0)).ledger = (count(&row, 1), count(&row, 2), count(&row, 3));
+        of(totals, &row).ledger = sums(&row, 1);
     }
     let mut event_counts = vec!["SELECT project_id, count(*) FROM events GROUP BY project_id".to_owned()];
     for row in transaction.query("SELECT partition FROM retiring", &[]).await? {
@@ -131,13 +138,13 @@ async fn count_tables(
     event_counts.push("SELECT project_id, count FROM retired WHERE what = 'events'".to_owned());
     for counted in event_counts {
         for row in transaction.query(&counted, &[]).await? {
-            of(totals, row.get(0)).event_rows += count(&row, 1);
+            of(totals, &row).event_rows += count(&row, 1);
         }
     }
     let letters = "SELECT project_id, sum(event_count)::bigint FROM dead_letters WHERE redriven_at IS NULL GROUP BY project_id
                    UNION ALL SELECT project_id, count FROM retired WHERE what = 'dead_letters'";
     for row in transaction.query(letters, &[]).await? {
-        of(totals, row.get(0)).dead_rows += count(&row, 1);
+        of(totals, &row).dead_rows += count(&row, 1);
     }
     Ok(())
 }
@@ -154,37 +161,38 @@ pub(super) async fn counters_for_rebuild(
     let now: SystemTime = transaction.query_one("SELECT clock_timestamp()", &[]).await?.get(0);
     let now_us = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_micros());
     let now_us = u64::try_from(now_us).unwrap_or(u64::MAX);
-    let mut rebuild = Rebuild::at(now_us);
+    let mut rebuild = Rebuild::new(now_us);
     let month_start = Instant(this_month_us(now_us).cast_signed());
-    let meters = "
+    let usage_sums = "
         SELECT project_id, coalesce(sum(u.events + u.duplicates + u.dead), 0)::bigint,
                coalesce(sum(u.events - u.redriven) FILTER (WHERE u.hour >= $1), 0)::bigint
           FROM projects FULL JOIN usage_hourly u USING (project_id) GROUP BY project_id";
-    for row in transaction.query(meters, &[&month_start]).await? {
-        rebuild.metered(ProjectId(row.get(0)), count(&row, 1), count(&row, 2));
+    for row in transaction.query(usage_sums, &[&month_start]).await? {
+        rebuild.add_usage(ProjectId(row.get(0)), count(&row, 1), count(&row, 2));
     }
     for chunk in pending.chunks(PENDING_CHUNK) {
         let written = written(&transaction, shard, chunk).await?;
-        for (at, batch) in chunk.iter().enumerate() {
-            rebuild.pending(batch, written.get(&at).copied());
+        for (index, batch) in chunk.iter().enumerate() {
+            rebuild.add_pending(batch, written.get(&index).copied());
         }
     }
     transaction.commit().await?;
     Ok(rebuild.of_shard(shard, shards))
 }
 
-/// The outcomes of those batches that the ledger holds, by their place in `pending`.
+/// The outcomes of those batches that are in the ledger, by their index in `pending`.
 async fn written(
     transaction: &Transaction<'_>,
     shard: u16,
     pending: &[PendingBatch],
 ) -> Result<HashMap<usize, Outcome>, StoreError> {
     let mut keys = Vec::new();
-    for (at, batch) in pending.iter().enumerate() {
+    for (index, batch) in pending.iter().enumerate() {
         if let Some(key) = LedgerKey::new(batch.batch_id, batch.id, shard) {
-            keys.push((at, key));
-            keys.push((at, key.admitted_again()));
+            keys.push((index, key));
+            keys.push((index, key.of_reused_key()));
         }
     }
-    Ok(statements::written_before(transaction, &keys).await?.into_iter().collect())
+    let written = statements::written_before(transaction, &LedgerKeys::new(&keys)).await?;
+    Ok(written.into_iter().collect())
 }

@@ -1,20 +1,18 @@
-//! Keys, projects and plans: what the request path reads, and what operators change.
+//! Keys, projects and plans: reads for the request path, and changes by operators.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{Connection, Error, OptionalExtension, Row, Transaction, TransactionBehavior, params};
-use time::OffsetDateTime;
 
 use super::clock::{micros, moment, now_us};
 use super::error::{is_foreign_key_violation, is_unique_violation};
-use crate::creating::{
-    FreshKey, check_project_name, key_is_taken, no_such_plan, no_such_project, project_is_taken,
+use crate::creation::{
+    UnsavedKey, check_project_name, key_is_taken, no_such_plan, no_such_project, project_is_taken,
 };
-use crate::{NewKey, StoreError};
+use crate::{KeyUse, NewKey, StoreError};
 use millrace_event::plan::{Account, Plan, ProjectId};
 
-/// Of one signing secret.
 const SECRET_BYTES: usize = 32;
 
 pub(super) const PLAN_COLUMNS: &str = "requests_per_minute, burst, events_per_month, events_per_batch";
@@ -67,14 +65,11 @@ pub(super) fn plans(connection: &Connection) -> Result<Vec<Plan>, StoreError> {
     Ok(connection.prepare_cached(&all)?.query_map([], plan)?.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn touch_keys(
-    connection: &mut Connection,
-    used: &[(i64, OffsetDateTime)],
-) -> Result<(), StoreError> {
+pub(super) fn touch_keys(connection: &mut Connection, uses: &[KeyUse]) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let touch = "UPDATE api_keys SET last_used_at = ?2
                   WHERE key_id = ?1 AND (last_used_at IS NULL OR last_used_at < ?2)";
-    for (key_id, at) in used {
+    for KeyUse { key_id, at } in uses {
         transaction.prepare_cached(touch)?.execute(params![key_id, micros(*at)])?;
     }
     Ok(transaction.commit()?)
@@ -88,7 +83,7 @@ pub(super) fn create_project(
     signed: bool,
 ) -> Result<(ProjectId, NewKey), StoreError> {
     check_project_name(name)?;
-    let new_key = FreshKey::make(chosen_key, signed)?;
+    let new_key = UnsavedKey::new(chosen_key, signed)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let insert = "INSERT INTO projects (name, plan) VALUES (?1, ?2) RETURNING project_id";
     let project: i64 = match transaction.query_row(insert, [name, plan], |row| row.get(0)) {
@@ -97,9 +92,9 @@ pub(super) fn create_project(
         Err(error) if is_foreign_key_violation(&error) => return Err(no_such_plan(plan)),
         Err(error) => return Err(error.into()),
     };
-    let shown = store_key(new_key, &transaction, project)?;
+    let created = store_key(new_key, &transaction, project)?;
     transaction.commit()?;
-    Ok((ProjectId(project), shown))
+    Ok((ProjectId(project), created))
 }
 
 pub(super) fn create_key(
@@ -108,13 +103,13 @@ pub(super) fn create_key(
     chosen_key: Option<&str>,
     signed: bool,
 ) -> Result<NewKey, StoreError> {
-    let new_key = FreshKey::make(chosen_key, signed)?;
+    let new_key = UnsavedKey::new(chosen_key, signed)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let find = "SELECT project_id FROM projects WHERE name = ?1";
     let found = transaction.query_row(find, [project], |row| row.get(0)).optional()?;
-    let shown = store_key(new_key, &transaction, found.ok_or_else(|| no_such_project(project))?)?;
+    let created = store_key(new_key, &transaction, found.ok_or_else(|| no_such_project(project))?)?;
     transaction.commit()?;
-    Ok(shown)
+    Ok(created)
 }
 
 pub(super) fn revoke_key(connection: &mut Connection, key_id: i64) -> Result<bool, StoreError> {
@@ -123,9 +118,9 @@ pub(super) fn revoke_key(connection: &mut Connection, key_id: i64) -> Result<boo
     Ok(connection.execute(revoke, [key_id])? == 1)
 }
 
-/// Stores a new key; what comes back is the only place where its text stands.
+/// Stores a new key. The result is the only place that has its text.
 pub(super) fn store_key(
-    new_key: FreshKey,
+    new_key: UnsavedKey,
     transaction: &Transaction<'_>,
     project: i64,
 ) -> Result<NewKey, StoreError> {
@@ -133,7 +128,7 @@ pub(super) fn store_key(
         "INSERT INTO api_keys (project_id, key_hash, signing_secrets) VALUES (?1, ?2, ?3) RETURNING key_id";
     let secrets = new_key.secret().unwrap_or_default();
     match transaction.query_row(insert, params![project, new_key.hash(), secrets], |row| row.get(0)) {
-        Ok(key_id) => Ok(new_key.shown(key_id)),
+        Ok(key_id) => Ok(new_key.into_new_key(key_id)),
         Err(error) if is_unique_violation(&error) => Err(key_is_taken()),
         Err(error) => Err(error.into()),
     }

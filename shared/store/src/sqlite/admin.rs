@@ -1,4 +1,4 @@
-//! What operators see and change of projects, keys and plans. The request path never comes here.
+//! What operators see and change of projects, keys and plans. Never called by the request path.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use super::accounts::{self, PLAN_COLUMNS};
 use super::clock::{micros, moment, now_us};
 use super::error::is_foreign_key_violation;
 use super::usage::count;
-use crate::admin::{Rotatable, no_such_key};
-use crate::creating::{FreshKey, no_such_plan, no_such_project};
-use crate::{KeyInfo, KeyRotation, PlanChange, ProjectInfo, ProjectUsage, StoreError, UsageRow};
-use millrace_event::plan::{Plan, ProjectId};
+use crate::admin::{OldKey, no_such_key};
+use crate::creation::{UnsavedKey, no_such_plan, no_such_project};
+use crate::{KeyInfo, KeyRotation, PlanChange, PlanUpdate, ProjectInfo, ProjectUsage, StoreError, UsageRow};
+use millrace_event::plan::ProjectId;
 
 pub(super) fn projects(connection: &Connection) -> Result<Vec<ProjectInfo>, StoreError> {
     let all = "
@@ -27,7 +27,7 @@ pub(super) fn projects(connection: &Connection) -> Result<Vec<ProjectInfo>, Stor
             plan: row.get("plan")?,
             live_keys: row.get("live_keys")?,
             created_at: moment(row.get("created_at")?),
-            last_used_at: perhaps_moment(row, "last_used_at")?,
+            last_used_at: optional_time(row, "last_used_at")?,
         })
     };
     Ok(connection.prepare(all)?.query_map([now_us()], project)?.collect::<Result<_, _>>()?)
@@ -45,16 +45,16 @@ pub(super) fn keys(connection: &Connection, project: Option<ProjectId>) -> Resul
             project: row.get("project")?,
             signed: row.get("signed")?,
             created_at: moment(row.get("created_at")?),
-            last_used_at: perhaps_moment(row, "last_used_at")?,
-            expires_at: perhaps_moment(row, "expires_at")?,
-            revoked_at: perhaps_moment(row, "revoked_at")?,
+            last_used_at: optional_time(row, "last_used_at")?,
+            expires_at: optional_time(row, "expires_at")?,
+            revoked_at: optional_time(row, "revoked_at")?,
         })
     };
     let project = project.map(|project| project.0);
     Ok(connection.prepare(keys)?.query_map([project], key)?.collect::<Result<_, _>>()?)
 }
 
-fn perhaps_moment(row: &Row<'_>, column: &str) -> Result<Option<OffsetDateTime>, Error> {
+fn optional_time(row: &Row<'_>, column: &str) -> Result<Option<OffsetDateTime>, Error> {
     Ok(row.get::<_, Option<i64>>(column)?.map(moment))
 }
 
@@ -71,17 +71,17 @@ pub(super) fn rotate_key(
           FROM api_keys k JOIN projects p ON p.project_id = k.project_id WHERE k.key_id = ?1";
     let read = |row: &Row<'_>| {
         let expires_us: Option<i64> = row.get(3)?;
-        let rotatable = Rotatable {
+        let old_key = OldKey {
             is_revoked: row.get(4)?,
             expires_at: expires_us.map(moment),
             is_expired: expires_us.is_some_and(|expires_us| expires_us <= now_us),
         };
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, rotatable))
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, old_key))
     };
     let old = transaction.query_row(old, [key_id], read).optional()?;
-    let (project_id, project, signed, rotatable) = old.ok_or_else(|| no_such_key(key_id))?;
-    rotatable.check(key_id)?;
-    let new = accounts::store_key(FreshKey::make(chosen_key, signed)?, &transaction, project_id)?;
+    let (project_id, project, signed, old_key) = old.ok_or_else(|| no_such_key(key_id))?;
+    old_key.check_rotation(key_id)?;
+    let new = accounts::store_key(UnsavedKey::new(chosen_key, signed)?, &transaction, project_id)?;
     let expires_us = now_us.saturating_add(i64::try_from(overlap.as_micros()).unwrap_or(i64::MAX));
     transaction.execute("UPDATE api_keys SET expires_at = ?2 WHERE key_id = ?1", [key_id, expires_us])?;
     transaction.commit()?;
@@ -106,23 +106,23 @@ pub(super) fn set_plan(
     connection: &mut Connection,
     name: &str,
     change: &PlanChange,
-) -> Result<(Option<Plan>, Plan), StoreError> {
+) -> Result<PlanUpdate, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let old = format!("SELECT name, {PLAN_COLUMNS} FROM plans WHERE name = ?1");
-    let old = transaction.query_row(&old, [name], accounts::plan).optional()?;
-    let new = change.apply(name, old.clone())?;
+    let before = transaction.query_row(&old, [name], accounts::plan).optional()?;
+    let after = change.apply(name, before.clone())?;
     let upsert = format!(
         "INSERT INTO plans (name, {PLAN_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (name) DO UPDATE
             SET requests_per_minute = excluded.requests_per_minute, burst = excluded.burst,
                 events_per_month = excluded.events_per_month, events_per_batch = excluded.events_per_batch"
     );
-    let events_per_month = new.events_per_month.map(u64::cast_signed);
+    let events_per_month = after.events_per_month.map(u64::cast_signed);
     transaction.execute(
         &upsert,
-        params![name, new.requests_per_minute, new.burst, events_per_month, new.events_per_batch],
+        params![name, after.requests_per_minute, after.burst, events_per_month, after.events_per_batch],
     )?;
     transaction.commit()?;
-    Ok((old, new))
+    Ok(PlanUpdate { before, after })
 }
 
 pub(super) fn usage_of_all(

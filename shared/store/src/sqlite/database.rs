@@ -1,8 +1,9 @@
-//! The file, and who may use it when: one connection that writes, lent to one piece of work after the other in the order
-//! in which they asked, and a few that only read, each seeing one state of the file while its work lasts.
+//! The file and its connections: one that writes, used by one closure at a time in the order of the calls,
+//! and a few that only read, each in a snapshot.
 //!
-//! Other processes use the same file; SQLite keeps them apart with locks, for which we wait up to [`LOCK_TIMEOUT`].
-//! What this room must never do: let SQLite block a thread of the runtime, or answer a write before the disk has it.
+//! Other processes may use the same file. SQLite separates them with locks and waits for them up to
+//! [`LOCK_TIMEOUT`]. Must never: let SQLite block a thread of the runtime, or confirm a write before the disk
+//! has it.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, Weak};
@@ -14,47 +15,47 @@ use tokio::sync::{Mutex, Semaphore};
 use super::error;
 use millrace_telemetry::metrics::{PoolUse, at_scrape};
 
-/// The name of the file in its folder.
+/// The name of the database file in its folder.
 pub const FILE_NAME: &str = "events.db";
-/// Reads at the same time.
+/// Concurrent reads, at most.
 const READERS: usize = 4;
-/// For another process that is writing.
+/// For the lock of another process.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Statements kept prepared on one connection.
+/// Prepared statements kept for each connection.
 const STATEMENTS: usize = 64;
 
-/// What a file is made with. Pages of 8 KiB, so that most events stay on one; the space of what retention has deleted can
-/// be given back.
+/// Settings of a new file. Most events fit on a page of 8 KiB. Incremental vacuum lets upkeep return the
+/// space of deleted rows to the disk.
 const FOUNDATION: &str =
     "PRAGMA page_size = 8192; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;";
-/// A commit is on disk when it returns. The journal is written back every 32 MiB, and never stays larger than twice that.
+/// A commit is on disk when it returns. A checkpoint runs every 32 MiB of WAL; the WAL file is truncated to
+/// 64 MiB.
 const WRITER: &str = "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536;
     PRAGMA wal_autocheckpoint = 4096; PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;";
 const READER: &str = "PRAGMA query_only = ON; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;";
 
 type IdleReaders = Arc<std::sync::Mutex<Vec<Connection>>>;
 
-/// A file with events in it.
 pub(super) struct Database {
     file: PathBuf,
-    /// `None` after a failure: in what state the connection was left need not be known, it is opened anew.
+    /// `None` after a failure: the next write opens a new connection.
     writer: Arc<Mutex<Option<Connection>>>,
     idle_readers: IdleReaders,
     reader_turns: Arc<Semaphore>,
 }
 
 impl Database {
-    /// Opens the file in this folder; makes both when they are not there.
+    /// Opens the file in this folder, which must exist. Creates the file if it does not exist.
     pub(super) fn open(folder: &Path) -> Result<Self, Error> {
         let file = folder.join(FILE_NAME);
         let writer = open_writer(&file)?;
         let (idle_readers, reader_turns) = (IdleReaders::default(), Arc::new(Semaphore::new(READERS)));
-        watch(Arc::downgrade(&idle_readers), &reader_turns);
+        report_pool(Arc::downgrade(&idle_readers), &reader_turns);
         Ok(Self { file, writer: Arc::new(Mutex::new(Some(writer))), idle_readers, reader_turns })
     }
 
-    /// Does work that writes, when it is its turn. The work goes on even when nobody waits for it any more; a transaction
-    /// that it leaves open is rolled back.
+    /// Runs a closure that writes, after the closures of earlier calls. It runs to its end even when this
+    /// future is dropped. A transaction that it leaves open is rolled back.
     pub(super) async fn write<T, E>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, E> + Send + 'static,
@@ -77,7 +78,7 @@ impl Database {
         .await
     }
 
-    /// Does work that reads, all of it from one state of the file.
+    /// Runs a closure that reads, all of it from one snapshot.
     pub(super) async fn read<T, E>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -87,11 +88,11 @@ impl Database {
         E: From<Error> + Send + 'static,
     {
         let turns = Arc::clone(&self.reader_turns);
-        let turn = turns.acquire_owned().await.expect("nobody closes it");
+        let turn = turns.acquire_owned().await.expect("the semaphore is never closed");
         let (file, idle) = (self.file.clone(), Arc::clone(&self.idle_readers));
         blocking(move || {
-            let lent = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let connection = match lent {
+            let reused = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = match reused {
                 Some(connection) => connection,
                 None => open_reader(&file)?,
             };
@@ -106,8 +107,8 @@ impl Database {
     }
 }
 
-/// Has the readers looked at by whoever scrapes, for as long as the file is open.
-fn watch(idle: Weak<std::sync::Mutex<Vec<Connection>>>, turns: &Arc<Semaphore>) {
+/// Records the metrics of the readers at every scrape, for as long as the file is open.
+fn report_pool(idle: Weak<std::sync::Mutex<Vec<Connection>>>, turns: &Arc<Semaphore>) {
     let turns = Arc::clone(turns);
     at_scrape(move || {
         let Some(idle) = idle.upgrade() else { return false };
@@ -140,7 +141,7 @@ fn open_writer(file: &Path) -> Result<Connection, Error> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     let journal: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
     if journal != "wal" {
-        // Only of a new file: even to say what is so already, SQLite would write, and wait for whoever writes.
+        // Only for a new file: SQLite would write, and wait for other writers, even if nothing changes.
         connection.execute_batch(FOUNDATION)?;
     }
     connection.execute_batch(WRITER)?;
@@ -164,7 +165,7 @@ mod tests {
     fn a_commit_is_on_disk_when_it_returns_and_a_reader_cannot_write() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join(FILE_NAME);
-        // Made, and opened again as after a failure: settings of the connection are not kept in the file.
+        // The second opening is as after a failure: settings of a connection are not kept in the file.
         for _ in 0..2 {
             let writer = open_writer(&file).expect("a connection");
             let setting = |name: &str| -> String {

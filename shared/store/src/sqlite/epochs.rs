@@ -17,7 +17,7 @@ pub(super) fn shards_recorded(connection: &Connection) -> Result<u16, StoreError
     Ok(connection.query_row(shards, [], |row| row.get(0))?)
 }
 
-/// Compare and set: two processes that both saw `old` cannot both succeed.
+/// Compare and set: of two processes that both read `old`, only one succeeds.
 pub(super) fn replace(
     connection: &mut Connection,
     shard: u16,

@@ -1,16 +1,16 @@
-//! What an error of SQLite means to others, told in SQLSTATE, which is the language of both stores. Decided by SQLite's
-//! codes alone, never by the words of a message.
+//! Translates errors of SQLite into SQLSTATE codes, which both stores use. Decided by SQLite's codes alone,
+//! never by the text of a message.
 
 use rusqlite::{Error, ErrorCode, ffi};
 
 use crate::{StoreError, WriteError};
 
-/// What stands for the SQLSTATE when the database was not asked.
+/// Used instead of a SQLSTATE when the error is not from the database.
 pub(super) const CONNECTION: &str = "connection";
-/// A text that is none.
+/// SQLSTATE of a text that is not UTF-8.
 pub(super) const NOT_TEXT: &str = "22021";
-/// A time that is none.
-const NO_TIME: &str = "22008";
+/// SQLSTATE of a time that is out of range.
+pub(super) const NO_TIME: &str = "22008";
 
 impl From<Error> for WriteError {
     fn from(error: Error) -> Self {
@@ -21,7 +21,7 @@ impl From<Error> for WriteError {
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         let (sqlstate, message) = (sqlstate(&error), error.to_string());
-        // Out of room, out of reach, locked, stopped: the same again can succeed later.
+        // Resources, locks, interruptions, I/O: a repetition can succeed later.
         if ["53", "55", "57", "58"].iter().any(|class| sqlstate.starts_with(class)) {
             return Self::Unavailable(message);
         }
@@ -29,35 +29,16 @@ impl From<Error> for StoreError {
     }
 }
 
-/// An entry of a day that the ledger has retired.
-pub(super) fn too_late() -> WriteError {
-    WriteError::LedgerRetired
-}
-
-/// An entry that was received at no time there is.
-pub(super) fn no_time(entry: millrace_event::EntryId) -> WriteError {
-    let message = format!("entry {entry} was received at no time there is");
-    WriteError::Environment { sqlstate: NO_TIME.to_owned(), message }
-}
-
-/// A writer that was left in the middle of a write.
-pub(super) fn writer_is_spent() -> WriteError {
-    let message = "an earlier write of this writer did not end; open a new one".to_owned();
-    WriteError::Environment { sqlstate: CONNECTION.to_owned(), message }
-}
-
-/// WriteRequest that the runtime did not begin because the process is stopping.
+/// The runtime did not begin the work because the process is stopping.
 pub(super) fn stopping() -> Error {
     let interrupted = ffi::Error::new(ffi::SQLITE_INTERRUPT);
     Error::SqliteFailure(interrupted, Some("the process is stopping".to_owned()))
 }
 
-/// Whether a row was refused because another one has its key.
 pub(super) fn is_unique_violation(error: &Error) -> bool {
     extended_code(error) == Some(ffi::SQLITE_CONSTRAINT_UNIQUE)
 }
 
-/// Whether a row was refused because what it refers to is not there.
 pub(super) fn is_foreign_key_violation(error: &Error) -> bool {
     extended_code(error) == Some(ffi::SQLITE_CONSTRAINT_FOREIGNKEY)
 }

@@ -1,4 +1,4 @@
-//! What the ledger knows, and how it learns.
+//! Looks entries up in the ledger, and adds them.
 
 use rusqlite::{CachedStatement, Connection, Error, OptionalExtension, Params, Row, params};
 
@@ -6,70 +6,67 @@ use crate::ledger::LedgerKey;
 use millrace_event::Outcome;
 use millrace_event::plan::ProjectId;
 
-/// Both tell how an entry was written: whoever settles late must refund what had died, though it may have been redriven
-/// since.
+/// Both lookups return the outcome as it was when the entry was written: a late settlement must refund the
+/// events that were dead then, even if they have been redriven since.
 const OF_BATCH: &str = "
     SELECT stored - redriven, duplicate, dead + redriven, received_at = ?2 AND entry_seq = ?3 AND shard = ?4
       FROM batches WHERE batch_id = ?1";
 const OF_ENTRY: &str = "
     SELECT stored - redriven, duplicate, dead + redriven FROM batches
      WHERE batch_id = ?1 AND received_at = ?2 AND entry_seq = ?3 AND shard = ?4";
-const ENTER: &str = "
+const INSERT: &str = "
     INSERT INTO batches (batch_id, received_at, entry_seq, shard, project_id, accepted, stored, duplicate, dead)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
-/// What the ledger says of an entry that is to be written.
-pub(super) enum Known {
-    /// Nothing: it goes under this key.
-    Nothing(LedgerKey),
-    /// Its batch was written from another entry: an `Idempotency-Key` used again after the stream had forgotten it. It
-    /// goes under this key.
+/// The result of looking up an entry that is to be written.
+pub(super) enum LedgerMatch {
+    /// Neither the entry nor its batch was written. The entry gets this key.
+    None(LedgerKey),
+    /// The batch was written from another entry: the client used its `Idempotency-Key` again after the stream
+    /// had forgotten it. The entry gets this key.
     Batch(LedgerKey),
-    /// This very entry was written.
+    /// This very entry was written, with this outcome.
     Entry(Outcome),
 }
 
-/// The ledger, as one transaction sees it.
 pub(super) struct Ledger<'c> {
     of_batch: CachedStatement<'c>,
     of_entry: CachedStatement<'c>,
-    enter: CachedStatement<'c>,
+    insert: CachedStatement<'c>,
 }
 
 impl<'c> Ledger<'c> {
-    pub(super) fn of(connection: &'c Connection) -> Result<Self, Error> {
+    pub(super) fn prepare(connection: &'c Connection) -> Result<Self, Error> {
         Ok(Self {
             of_batch: connection.prepare_cached(OF_BATCH)?,
             of_entry: connection.prepare_cached(OF_ENTRY)?,
-            enter: connection.prepare_cached(ENTER)?,
+            insert: connection.prepare_cached(INSERT)?,
         })
     }
 
-    /// Looks an entry up under both of the keys it could have.
-    pub(super) fn look_up(&mut self, first: LedgerKey) -> Result<Known, Error> {
-        let mut is_batch_known = false;
+    /// Looks an entry up under both keys it can have.
+    pub(super) fn look_up(&mut self, first: LedgerKey) -> Result<LedgerMatch, Error> {
+        let mut has_batch = false;
         let mut rows = self.of_batch.query(parameters(&first))?;
         while let Some(row) = rows.next()? {
             if row.get(3)? {
-                return Ok(Known::Entry(outcome(row)?));
+                return Ok(LedgerMatch::Entry(outcome(row)?));
             }
-            is_batch_known = true;
+            has_batch = true;
         }
         drop(rows);
-        if !is_batch_known {
-            return Ok(Known::Nothing(first));
+        if !has_batch {
+            return Ok(LedgerMatch::None(first));
         }
-        let again = first.admitted_again();
-        Ok(self.outcome(&again)?.map_or(Known::Batch(again), Known::Entry))
+        let again = first.of_reused_key();
+        Ok(self.outcome(&again)?.map_or(LedgerMatch::Batch(again), LedgerMatch::Entry))
     }
 
-    /// The outcome that stands under this key.
     pub(super) fn outcome(&mut self, key: &LedgerKey) -> Result<Option<Outcome>, Error> {
         self.of_entry.query_row(parameters(key), outcome).optional()
     }
 
-    /// Enters an entry that is not known.
-    pub(super) fn enter(
+    pub(super) fn insert(
         &mut self,
         key: &LedgerKey,
         project: ProjectId,
@@ -79,7 +76,7 @@ impl<'c> Ledger<'c> {
         let Outcome { stored, duplicate, dead } = outcome;
         let LedgerKey { batch_id, received_us, seq, shard } = key;
         let id = batch_id.as_bytes();
-        self.enter.execute(params![
+        self.insert.execute(params![
             id,
             received_us,
             seq,

@@ -1,4 +1,4 @@
-//! Dead letters, for operators to look at. Nothing is changed here.
+//! Reads dead letters for operators. Changes nothing.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, Error, OptionalExtension, Row, params, params_from_iter};
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::clock::{micros, moment};
 use crate::letters::no_such_project;
-use crate::{DeadLetter, LetterFilter, StoreError};
+use crate::{DeadLetter, LetterFilter, LetterPayload, StoreError};
 use millrace_event::plan::ProjectId;
 
 const LETTERS: &str = "
@@ -22,37 +22,37 @@ pub(super) fn letters(
 ) -> Result<Vec<DeadLetter>, StoreError> {
     let mut conditions: Vec<String> = Vec::new();
     let mut values: Vec<Value> = Vec::new();
-    let mut demand = |condition: &str, value: Value| {
+    let mut require = |condition: &str, value: Value| {
         values.push(value);
         conditions.push(condition.replace('?', &format!("?{}", values.len())));
     };
     if let Some(name) = &filter.project {
-        demand("d.project_id = ?", project_named(connection, name)?.into());
+        require("d.project_id = ?", project_named(connection, name)?.into());
     }
     if let Some(since) = filter.since {
-        demand("d.created_at >= ?", micros(since).into());
+        require("d.created_at >= ?", micros(since).into());
     }
     if let Some(until) = filter.until {
-        demand("d.created_at < ?", micros(until).into());
+        require("d.created_at < ?", micros(until).into());
     }
     if let Some(sqlstate) = &filter.sqlstate {
-        demand("d.sqlstate = ?", sqlstate.clone().into());
+        require("d.sqlstate = ?", sqlstate.clone().into());
     }
     if let Some(reason) = &filter.reason {
-        demand("instr(lower(d.reason), lower(?)) > 0", reason.clone().into());
+        require("instr(lower(d.reason), lower(?)) > 0", reason.clone().into());
     }
     if !filter.ids.is_empty() {
-        demand("d.dead_letter_id IN (SELECT value FROM json_each(?))", numbers(&filter.ids).into());
+        require("d.dead_letter_id IN (SELECT value FROM json_each(?))", numbers(&filter.ids).into());
     }
     if let Some(before) = before {
-        demand("d.dead_letter_id < ?", before.into());
+        require("d.dead_letter_id < ?", before.into());
     }
     if !filter.also_redriven {
         conditions.push("d.redriven_at IS NULL".to_owned());
     }
     let mut sql = LETTERS.to_owned();
-    for (place, condition) in conditions.iter().enumerate() {
-        sql.push_str(if place == 0 { " WHERE " } else { " AND " });
+    for (index, condition) in conditions.iter().enumerate() {
+        sql.push_str(if index == 0 { " WHERE " } else { " AND " });
         sql.push_str(condition);
     }
     sql.push_str(&format!(" ORDER BY d.dead_letter_id DESC LIMIT {limit}"));
@@ -61,7 +61,7 @@ pub(super) fn letters(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Numbers as one parameter, for `json_each`.
+/// Ids as one parameter, for `json_each`.
 pub(super) fn numbers(ids: &[i64]) -> String {
     format!("[{}]", ids.iter().map(i64::to_string).collect::<Vec<_>>().join(","))
 }
@@ -93,11 +93,13 @@ fn letter(row: &Row<'_>) -> Result<DeadLetter, Error> {
     })
 }
 
-/// The payloads of these letters, in the order of their numbers.
-pub(super) fn payloads(connection: &Connection, ids: &[i64]) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+/// In the order of the letters' ids.
+pub(super) fn payloads(connection: &Connection, ids: &[i64]) -> Result<Vec<LetterPayload>, StoreError> {
     let payloads = "SELECT dead_letter_id, payload FROM dead_letters
                      WHERE dead_letter_id IN (SELECT value FROM json_each(?1)) ORDER BY 1";
     let mut statement = connection.prepare_cached(payloads)?;
-    let rows = statement.query_map(params![numbers(ids)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let rows = statement.query_map(params![numbers(ids)], |row| {
+        Ok(LetterPayload { id: row.get(0)?, payload: row.get(1)? })
+    })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

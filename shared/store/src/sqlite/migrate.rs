@@ -1,41 +1,11 @@
-//! The schema: numbered migrations, applied in order, each once.
+//! Applies the migrations of the schema.
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use sha2::{Digest, Sha256};
+use rusqlite::{Connection, Error, TransactionBehavior, params};
 
 use crate::StoreError;
+use crate::migration::{Migration, migrations, missing};
 
-struct Migration {
-    version: i32,
-    name: &'static str,
-    sql: &'static str,
-}
-
-/// Every migration there is. One that has been released is never changed: what comes later is a new one.
-const MIGRATIONS: &[Migration] = &[
-    Migration {
-        version: 1,
-        name: "0001_foundation",
-        sql: include_str!("../../../../sql/sqlite/0001_foundation.sql"),
-    },
-    Migration {
-        version: 2,
-        name: "0002_key_rotation",
-        sql: include_str!("../../../../sql/sqlite/0002_key_rotation.sql"),
-    },
-    Migration {
-        version: 3,
-        name: "0003_redrive",
-        sql: include_str!("../../../../sql/sqlite/0003_redrive.sql"),
-    },
-    Migration {
-        version: 4,
-        name: "0004_readable",
-        sql: include_str!("../../../../sql/sqlite/0004_readable.sql"),
-    },
-];
-
-const APPLIED: &str = "
+const CREATE_LIST: &str = "
     CREATE TABLE IF NOT EXISTS schema_migrations (
         version    INTEGER PRIMARY KEY,
         name       TEXT NOT NULL,
@@ -43,29 +13,40 @@ const APPLIED: &str = "
         applied_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
     ) STRICT";
 
+const MIGRATIONS: &[Migration] = migrations! { "sql/sqlite":
+    1 "0001_foundation",
+    2 "0002_key_rotation",
+    3 "0003_redrive",
+    4 "0004_readable",
+};
+
 /// Applies what is missing, all or nothing.
 pub(super) fn migrate(connection: &mut Connection) -> Result<Vec<String>, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction.execute_batch(APPLIED)?;
-    let mut applied = Vec::new();
-    for migration in MIGRATIONS {
-        let digest = Sha256::digest(migration.sql.as_bytes()).to_vec();
-        let known = "SELECT sha256 FROM schema_migrations WHERE version = ?1";
-        let known: Option<Vec<u8>> =
-            transaction.query_row(known, [migration.version], |row| row.get(0)).optional()?;
-        match known {
-            Some(known) if known == digest => continue,
-            Some(_) => {
-                let message = format!("migration {} was changed after it was applied here", migration.name);
-                return Err(StoreError::Invalid(message));
-            }
-            None => {}
-        }
+    transaction.execute_batch(CREATE_LIST)?;
+    let applied = transaction
+        .prepare("SELECT version, sha256 FROM schema_migrations")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    let mut names = Vec::new();
+    for migration in missing(MIGRATIONS, &applied)? {
         transaction.execute_batch(migration.sql)?;
-        let note = "INSERT INTO schema_migrations (version, name, sha256) VALUES (?1, ?2, ?3)";
-        transaction.execute(note, params![migration.version, migration.name, digest])?;
-        applied.push(migration.name.to_owned());
+        let insert = "INSERT INTO schema_migrations (version, name, sha256) VALUES (?1, ?2, ?3)";
+        transaction.execute(insert, params![migration.version, migration.name, migration.digest()])?;
+        names.push(migration.name.to_owned());
     }
     transaction.commit()?;
-    Ok(applied)
+    Ok(names)
+}
+
+/// Whether migrations are missing. SQLite reports a missing table with the same code as any other statement
+/// that it cannot prepare, so this tells the two apart.
+pub(super) fn is_outdated(connection: &Connection) -> Result<bool, Error> {
+    let exists = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'schema_migrations')";
+    if !connection.query_row(exists, [], |row| row.get::<_, bool>(0))? {
+        return Ok(true);
+    }
+    let version = "SELECT coalesce(max(version), 0) FROM schema_migrations";
+    let version: i32 = connection.query_row(version, [], |row| row.get(0))?;
+    Ok(MIGRATIONS.iter().any(|migration| migration.version > version))
 }

@@ -1,12 +1,15 @@
-//! The store in one SQLite file, for a process that is API and worker at once. Other processes, such as an operator's
-//! commands, may use the file at the same time.
+//! The store in one SQLite file, for a process that is API and worker in one. Other processes, such as an
+//! operator's commands, may use the file at the same time.
 //!
-//! The rooms: `database` is the file and who may use it when; `write` is the way of the events, `ledger` what it asks
-//! first; `accounts`, `watch`, `usage` and `epochs` serve the request path, `admin` and `letters` operators; `redrive` gives
-//! dead letters another try; `upkeep` keeps the file bounded; `migrate` makes the schema. This file only hands out the work.
+//! Modules, by what they serve:
+//! - `database` has the file and its connections.
+//! - A write goes through `write`, `ledger` and `events`.
+//! - The request path uses `accounts`, `watch`, `usage` and `epochs`; operators use `admin`, `letters` and
+//!   `redrive`.
+//! - `upkeep` bounds the size of the file; `migrate` applies the schema.
 //!
-//! What this room must never do: block a thread of the runtime, commit rows without their ledger, or repeat the contents
-//! of events in an error.
+//! Must never: block a thread of the runtime, commit rows without their ledger, or repeat the contents of
+//! events in an error.
 
 mod accounts;
 mod admin;
@@ -14,6 +17,7 @@ mod clock;
 mod database;
 mod epochs;
 mod error;
+mod events;
 mod ledger;
 mod letters;
 mod migrate;

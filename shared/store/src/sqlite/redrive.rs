@@ -1,14 +1,15 @@
-//! Dead letters driven again, in one transaction: the events, their letters, ledger, usage, and the audit row. Nobody else
-//! writes meanwhile.
+//! Redrives dead letters in one transaction: the events, their letters, ledger, usage, and the audit row.
+//! Nothing else writes meanwhile.
 
 use rusqlite::{Connection, Error, Row as SqlRow, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
 
 use super::clock::{moment, now_us};
 use super::error::NOT_TEXT;
+use super::events::EventTable;
 use super::letters::numbers;
-use super::write::EventTable;
-use crate::redrive::{Books, Fate, Letter, Refused, Verdict, books_differ};
+use crate::redrive::{Corrections, Letter, LetterOutcome, RowOutcome, counts_differ};
+use crate::rejection::Rejection;
 use crate::{RedriveOrder, RedriveRecord, RedriveResult, StoreError};
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{self, Row};
@@ -23,7 +24,7 @@ const LETTERS: &str = "
      WHERE dead_letter_id IN (SELECT value FROM json_each(?1)) AND redriven_at IS NULL ORDER BY dead_letter_id";
 const MARK_REDRIVEN: &str =
     "UPDATE dead_letters SET redriven_at = ?2, redrive_id = ?3 WHERE dead_letter_id = ?1";
-const MARK_REFUSED: &str =
+const MARK_REJECTED: &str =
     "UPDATE dead_letters SET attempted_at = ?2, sqlstate = ?3, reason = ?4 WHERE dead_letter_id = ?1";
 const MARK_UNREADABLE: &str = "UPDATE dead_letters SET attempted_at = ?2 WHERE dead_letter_id = ?1";
 const ADD_LETTER: &str = "
@@ -31,7 +32,8 @@ const ADD_LETTER: &str = "
                               worker_version, attempted_at)
     SELECT project_id, batch_id, received_at, ?3, 1, ?4, ?5, ?6, worker_version, ?2
       FROM dead_letters WHERE dead_letter_id = ?1";
-/// The ledger row of the batch. Should an id that nobody's key stands behind have come twice, one that has as many dead.
+/// The ledger row of the batch. Of several rows with one batch id and receive time, the first with enough
+/// dead events.
 const CORRECT_LEDGER: &str = "
     UPDATE batches SET stored = stored + ?4, redriven = redriven + ?4, duplicate = duplicate + ?5, dead = dead - ?4 - ?5
      WHERE (batch_id, received_at, entry_seq, shard) = (
@@ -47,7 +49,7 @@ const REDRIVES: &str = "
     SELECT redrive_id, os_user, host, filter, started_at, letters, stored, duplicate, refused
       FROM redrives ORDER BY started_at DESC, redrive_id DESC LIMIT ?1";
 
-/// Drives those of these letters that are still dead.
+/// Redrives those letters that are not redriven yet.
 pub(super) fn redrive(
     connection: &mut Connection,
     order: &RedriveOrder,
@@ -60,19 +62,23 @@ pub(super) fn redrive(
     }
     let RedriveOrder { id, os_user, host, filter } = order;
     transaction.execute(BEGIN_ORDER, params![id.as_bytes(), os_user, host, filter])?;
-    let books = drive(&transaction, *id, &letters)?;
-    correct(&transaction, *id, &books)?;
+    let corrections = redrive_letters(&transaction, *id, &letters)?;
+    correct(&transaction, *id, &corrections)?;
     transaction.commit()?;
-    Ok(books.redriven)
+    Ok(corrections.result)
 }
 
-fn drive(transaction: &Transaction<'_>, order: Uuid, letters: &[Letter]) -> Result<Books, Error> {
-    let events = EventTable::of(transaction)?;
-    let mut page = Page { transaction, events, order, now_us: now_us(), books: Books::default() };
+fn redrive_letters(
+    transaction: &Transaction<'_>,
+    order: Uuid,
+    letters: &[Letter],
+) -> Result<Corrections, Error> {
+    let (events, corrections) = (EventTable::prepare(transaction)?, Corrections::default());
+    let mut redrive = RedriveTransaction { transaction, events, order, now_us: now_us(), corrections };
     for letter in letters {
-        page.drive(letter)?;
+        redrive.redrive_letter(letter)?;
     }
-    Ok(page.books)
+    Ok(redrive.corrections)
 }
 
 fn letters(transaction: &Transaction<'_>, ids: &[i64]) -> Result<Vec<Letter>, Error> {
@@ -92,40 +98,39 @@ fn letters(transaction: &Transaction<'_>, ids: &[i64]) -> Result<Vec<Letter>, Er
     rows.collect()
 }
 
-/// A transaction that is being filled.
-struct Page<'t> {
+struct RedriveTransaction<'t> {
     transaction: &'t Transaction<'t>,
     events: EventTable<'t>,
     order: Uuid,
     now_us: i64,
-    books: Books,
+    corrections: Corrections,
 }
 
-impl Page<'_> {
-    fn drive(&mut self, letter: &Letter) -> Result<(), Error> {
+impl RedriveTransaction<'_> {
+    fn redrive_letter(&mut self, letter: &Letter) -> Result<(), Error> {
         let Ok(payload) = letter.rows() else {
-            self.books.unreadable(letter);
+            self.corrections.add_unreadable(letter);
             self.transaction.prepare_cached(MARK_UNREADABLE)?.execute([letter.id, self.now_us])?;
             return Ok(());
         };
         let rows: Vec<&[u8]> = row::split(&payload).map_while(Result::ok).collect();
-        let fates: Vec<_> =
+        let outcomes: Vec<_> =
             rows.iter().map(|row| self.store(row, letter.received_us)).collect::<Result<_, _>>()?;
-        match self.books.enter(letter, &rows, &fates) {
-            Verdict::StillDead(Refused { sqlstate, reason }) => {
-                let mut mark = self.transaction.prepare_cached(MARK_REFUSED)?;
+        match self.corrections.add(letter, &rows, &outcomes) {
+            LetterOutcome::Dead(Rejection { sqlstate, reason }) => {
+                let mut mark = self.transaction.prepare_cached(MARK_REJECTED)?;
                 mark.execute(params![letter.id, self.now_us, sqlstate, reason])?;
             }
-            Verdict::Redriven(refused) => {
-                for (place, Refused { sqlstate, reason }) in refused {
+            LetterOutcome::Redriven(rejected) => {
+                for (index, Rejection { sqlstate, reason }) in rejected {
                     let mut add = self.transaction.prepare_cached(ADD_LETTER)?;
                     add.execute(params![
                         letter.id,
                         self.now_us,
-                        place as i64,
+                        index as i64,
                         sqlstate,
                         reason,
-                        rows[place]
+                        rows[index]
                     ])?;
                 }
                 let mut mark = self.transaction.prepare_cached(MARK_REDRIVEN)?;
@@ -135,40 +140,40 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn store(&mut self, row: &[u8], received_us: i64) -> Result<Fate, Error> {
+    fn store(&mut self, row: &[u8], received_us: i64) -> Result<RowOutcome, Error> {
         match Row::read(row) {
-            // An undated id is remembered from now on, not from the time of receipt: what else was sent with it may be
-            // driven again soon.
-            Ok(event) if self.events.store(&event, received_us, self.now_us)? => Ok(Fate::Stored),
-            Ok(_) => Ok(Fate::Duplicate),
-            Err(refused) => {
-                let reason = refused.to_string();
-                Ok(Fate::Refused(Refused { sqlstate: NOT_TEXT.to_owned(), reason }))
+            // An undated id is remembered from now on, not from the time of receipt: other letters with this
+            // id may be redriven soon.
+            Ok(event) if self.events.store(&event, received_us, self.now_us)? => Ok(RowOutcome::Stored),
+            Ok(_) => Ok(RowOutcome::Duplicate),
+            Err(error) => {
+                let reason = error.to_string();
+                Ok(RowOutcome::Rejected(Rejection { sqlstate: NOT_TEXT.to_owned(), reason }))
             }
         }
     }
 }
 
-fn correct(transaction: &Transaction<'_>, order: Uuid, books: &Books) -> Result<(), StoreError> {
-    let RedriveResult { letters, stored, duplicate, refused } = books.redriven;
+fn correct(transaction: &Transaction<'_>, order: Uuid, corrections: &Corrections) -> Result<(), StoreError> {
+    let RedriveResult { letters, stored, duplicate, refused } = corrections.result;
     let sums = params![order.as_bytes(), letters as i64, stored as i64, duplicate as i64, refused as i64];
     transaction.execute(ADD_TO_ORDER, sums)?;
     let watermark = "SELECT first_time FROM ledger_watermark";
     let ledger_begins_us: i64 = transaction.query_row(watermark, [], |row| row.get(0))?;
-    for ((batch_id, received_us, project), change) in &books.ledger {
+    for ((batch_id, received_us, project), correction) in &corrections.ledger {
         let mut correct = transaction.prepare_cached(CORRECT_LEDGER)?;
-        let (stored, duplicate) = (change.stored, change.duplicate);
+        let (stored, duplicate) = (correction.stored, correction.duplicate);
         let corrected =
             correct.execute(params![batch_id.as_bytes(), received_us, project, stored, duplicate])?;
         if corrected == 0 && *received_us >= ledger_begins_us {
-            return Err(books_differ("the ledger"));
+            return Err(counts_differ("the ledger"));
         }
     }
-    for ((project, hour_us), change) in &books.usage {
+    for ((project, hour_us), correction) in &corrections.usage {
         let mut correct = transaction.prepare_cached(CORRECT_USAGE)?;
-        let (stored, duplicate, bytes) = (change.stored, change.duplicate, change.bytes);
+        let (stored, duplicate, bytes) = (correction.stored, correction.duplicate, correction.bytes);
         if correct.execute([*project, *hour_us, stored, duplicate, bytes])? == 0 {
-            return Err(books_differ("usage"));
+            return Err(counts_differ("usage"));
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The store itself: opens connections and hands each question to the file that answers it.
+//! The store itself: opens the file and calls the module that does the work.
 
 use super::{accounts, admin, clock, epochs, letters, migrate, redrive, upkeep, usage, watch, write};
 use std::fs::DirBuilder;
@@ -8,34 +8,36 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rusqlite::Connection;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use super::database::Database;
-use super::watch::Watch;
+use super::watch::AccountsWatcher;
 use crate::{
-    Accounts, DeadLetter, KeyInfo, KeyRotation, Ledger, LetterFilter, NewKey, Operators, PlanChange,
-    ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, StoreError,
-    UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+    Accounts, DeadLetter, KeyInfo, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload, NewKey,
+    Operators, PlanChange, PlanUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord,
+    RedriveResult, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 
-/// The [`Store`] in one file, `events.db`.
+/// The [`crate::Store`] in one file, [`super::FILE_NAME`].
 pub struct SqliteStore {
     database: Arc<Database>,
     accounts_changed: Arc<Notify>,
-    watch: OnceLock<Watch>,
+    watch: OnceLock<AccountsWatcher>,
 }
 
 impl SqliteStore {
-    /// Opens the file in this folder. Makes both when they are not there; nobody but us can enter a new folder.
+    /// Opens the file in this folder. Creates both if they do not exist; only this user can read a new
+    /// folder.
     ///
     /// # Errors
-    /// [`StoreError`] when the folder cannot be made, or the file is not a database that we can write.
+    /// When the folder cannot be created, or the file is not a writable database.
     pub fn open(folder: &Path) -> Result<Arc<Self>, StoreError> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
-            StoreError::Unavailable(format!("the folder {} cannot be made: {error}", folder.display()))
+            StoreError::Unavailable(format!("cannot create the folder {}: {error}", folder.display()))
         })?;
         Ok(Arc::new(Self {
             database: Arc::new(Database::open(folder)?),
@@ -44,21 +46,51 @@ impl SqliteStore {
         }))
     }
 
-    /// Our own waiters need not wait for the next look.
-    fn tell<T>(&self, changed: T) -> T {
-        watch::tell(&self.accounts_changed);
-        changed
+    /// Runs a closure that changes accounts. Callers in this process learn of it without waiting for the next
+    /// poll.
+    async fn change_accounts<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let changed = self.write(work).await?;
+        watch::notify(&self.accounts_changed);
+        Ok(changed)
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let result = self.database.read(work).await;
+        self.name_outdated_schema(result).await
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let result = self.database.write(work).await;
+        self.name_outdated_schema(result).await
+    }
+
+    /// Replaces an error of the database when missing migrations explain it.
+    async fn name_outdated_schema<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        let Err(StoreError::Refused { message, .. }) = &result else { return result };
+        match self.database.read(migrate::is_outdated).await {
+            Ok(true) => Err(StoreError::SchemaOutdated(message.clone())),
+            Ok(false) | Err(_) => result,
+        }
     }
 }
 
 #[async_trait]
 impl Accounts for SqliteStore {
     async fn accounts(&self) -> Result<Vec<Account>, StoreError> {
-        self.database.read(accounts::accounts).await
+        self.read(accounts::accounts).await
     }
 
     async fn accounts_changed(&self, at_most: Duration) {
-        let start = || Watch::start(Arc::clone(&self.database), Arc::clone(&self.accounts_changed));
+        let start = || AccountsWatcher::start(Arc::clone(&self.database), Arc::clone(&self.accounts_changed));
         self.watch.get_or_init(start);
         tokio::select! {
             () = self.accounts_changed.notified() => {}
@@ -66,13 +98,13 @@ impl Accounts for SqliteStore {
         }
     }
 
-    async fn touch_keys(&self, used: &[(i64, OffsetDateTime)]) -> Result<(), StoreError> {
-        let used = used.to_vec();
-        self.database.write(move |connection| accounts::touch_keys(connection, &used)).await
+    async fn touch_keys(&self, uses: &[KeyUse]) -> Result<(), StoreError> {
+        let uses = uses.to_vec();
+        self.write(move |connection| accounts::touch_keys(connection, &uses)).await
     }
 
     async fn batch(&self, project: ProjectId, batch_id: BatchId) -> Result<Option<Outcome>, StoreError> {
-        self.database.read(move |connection| usage::batch(connection, project, batch_id)).await
+        self.read(move |connection| usage::batch(connection, project, batch_id)).await
     }
 
     async fn usage(
@@ -83,7 +115,7 @@ impl Accounts for SqliteStore {
         window: UsageWindow,
     ) -> Result<Vec<UsageRow>, StoreError> {
         let period = (clock::micros(from), clock::micros(to));
-        self.database.read(move |connection| usage::usage(connection, project, period, window)).await
+        self.read(move |connection| usage::usage(connection, project, period, window)).await
     }
 }
 
@@ -94,19 +126,19 @@ impl Ledger for SqliteStore {
     }
 
     async fn totals(&self, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError> {
-        self.database.read(move |connection| usage::totals(connection, count_rows)).await
+        self.read(move |connection| usage::totals(connection, count_rows)).await
     }
 
     async fn epoch(&self, shard: u16) -> Result<Option<Epoch>, StoreError> {
-        self.database.read(move |connection| epochs::epoch(connection, shard)).await
+        self.read(move |connection| epochs::epoch(connection, shard)).await
     }
 
     async fn shards_recorded(&self) -> Result<u16, StoreError> {
-        self.database.read(epochs::shards_recorded).await
+        self.read(epochs::shards_recorded).await
     }
 
     async fn replace_epoch(&self, shard: u16, old: Option<Epoch>, new: Epoch) -> Result<bool, StoreError> {
-        self.database.write(move |connection| epochs::replace(connection, shard, old, new)).await
+        self.write(move |connection| epochs::replace(connection, shard, old, new)).await
     }
 
     async fn counters_for_rebuild(
@@ -117,18 +149,19 @@ impl Ledger for SqliteStore {
     ) -> Result<Vec<ProjectCounters>, StoreError> {
         let pending = pending.to_vec();
         let count = move |connection: &_| usage::counters_for_rebuild(connection, shard, shards, &pending);
-        self.database.read(count).await
+        self.read(count).await
     }
 
     async fn upkeep(&self, policy: &UpkeepPolicy) -> Result<Option<UpkeepReport>, StoreError> {
-        upkeep::round(&self.database, policy).await.map(Some)
+        let result = upkeep::round(&self.database, policy).await;
+        self.name_outdated_schema(result).await.map(Some)
     }
 }
 
 #[async_trait]
 impl Operators for SqliteStore {
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
-        self.database.write(migrate::migrate).await
+        self.write(migrate::migrate).await
     }
 
     async fn create_project(
@@ -142,19 +175,19 @@ impl Operators for SqliteStore {
         let create = move |connection: &mut _| {
             accounts::create_project(connection, &name, &plan, key.as_deref(), signed)
         };
-        self.database.write(create).await.map(|created| self.tell(created))
+        self.change_accounts(create).await
     }
 
     async fn create_key(&self, project: &str, key: Option<&str>, signed: bool) -> Result<NewKey, StoreError> {
         let (project, key) = (project.to_owned(), key.map(str::to_owned));
         let create =
             move |connection: &mut _| accounts::create_key(connection, &project, key.as_deref(), signed);
-        self.database.write(create).await.map(|created| self.tell(created))
+        self.change_accounts(create).await
     }
 
     async fn revoke_key(&self, key_id: i64) -> Result<bool, StoreError> {
         let revoke = move |connection: &mut _| accounts::revoke_key(connection, key_id);
-        self.database.write(revoke).await.map(|revoked| self.tell(revoked))
+        self.change_accounts(revoke).await
     }
 
     async fn rotate_key(
@@ -165,21 +198,21 @@ impl Operators for SqliteStore {
     ) -> Result<KeyRotation, StoreError> {
         let key = key.map(str::to_owned);
         let rotate = move |connection: &mut _| admin::rotate_key(connection, key_id, overlap, key.as_deref());
-        self.database.write(rotate).await.map(|rotated| self.tell(rotated))
+        self.change_accounts(rotate).await
     }
 
     async fn keys(&self, project: Option<ProjectId>) -> Result<Vec<KeyInfo>, StoreError> {
-        self.database.read(move |connection| admin::keys(connection, project)).await
+        self.read(move |connection| admin::keys(connection, project)).await
     }
 
     async fn projects(&self) -> Result<Vec<ProjectInfo>, StoreError> {
-        self.database.read(admin::projects).await
+        self.read(admin::projects).await
     }
 
     async fn move_project(&self, project: ProjectId, plan: &str) -> Result<(), StoreError> {
         let plan = plan.to_owned();
         let update = move |connection: &mut _| admin::move_project(connection, project, &plan);
-        self.database.write(update).await.map(|moved| self.tell(moved))
+        self.change_accounts(update).await
     }
 
     async fn dead_letters(
@@ -189,31 +222,31 @@ impl Operators for SqliteStore {
         limit: u32,
     ) -> Result<Vec<DeadLetter>, StoreError> {
         let filter = filter.clone();
-        self.database.read(move |connection| letters::letters(connection, &filter, before, limit)).await
+        self.read(move |connection| letters::letters(connection, &filter, before, limit)).await
     }
 
-    async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+    async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<LetterPayload>, StoreError> {
         let ids = ids.to_vec();
-        self.database.read(move |connection| letters::payloads(connection, &ids)).await
+        self.read(move |connection| letters::payloads(connection, &ids)).await
     }
 
     async fn redrive(&self, order: &RedriveOrder, ids: &[i64]) -> Result<RedriveResult, StoreError> {
         let (order, ids) = (order.clone(), ids.to_vec());
-        self.database.write(move |connection| redrive::redrive(connection, &order, &ids)).await
+        self.write(move |connection| redrive::redrive(connection, &order, &ids)).await
     }
 
     async fn redrives(&self, limit: u32) -> Result<Vec<RedriveRecord>, StoreError> {
-        self.database.read(move |connection| redrive::redrives(connection, limit)).await
+        self.read(move |connection| redrive::redrives(connection, limit)).await
     }
 
     async fn plans(&self) -> Result<Vec<Plan>, StoreError> {
-        self.database.read(accounts::plans).await
+        self.read(accounts::plans).await
     }
 
-    async fn set_plan(&self, name: &str, change: &PlanChange) -> Result<(Option<Plan>, Plan), StoreError> {
+    async fn set_plan(&self, name: &str, change: &PlanChange) -> Result<PlanUpdate, StoreError> {
         let (name, change) = (name.to_owned(), *change);
         let set = move |connection: &mut _| admin::set_plan(connection, &name, &change);
-        self.database.write(set).await.map(|plans| self.tell(plans))
+        self.change_accounts(set).await
     }
 
     async fn usage_of_all(
@@ -221,6 +254,6 @@ impl Operators for SqliteStore {
         from: OffsetDateTime,
         to: OffsetDateTime,
     ) -> Result<Vec<ProjectUsage>, StoreError> {
-        self.database.read(move |connection| admin::usage_of_all(connection, from, to)).await
+        self.read(move |connection| admin::usage_of_all(connection, from, to)).await
     }
 }

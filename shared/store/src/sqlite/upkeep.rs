@@ -1,8 +1,8 @@
-//! What keeps the file bounded: retention, pruning of the ledger, and giving back the space.
+//! Upkeep: removes data past its retention, prunes the ledger, and returns free space to the disk.
 //!
-//! Every step is a short transaction of its own, between which writers have their turns. What was deleted is counted in
-//! the transaction that deletes it, so several processes may do this at once, and one that dies leaves nothing undone that
-//! the next round does not do.
+//! Every step is a separate short transaction, so that writers run in between. Deleted rows are counted in
+//! the transaction that deletes them: several processes may do upkeep concurrently, and the next round
+//! finishes what a killed process began.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,61 +12,61 @@ use super::clock::{DAY_US, day_start, now_us};
 use super::database::Database;
 use crate::{StoreError, UpkeepPolicy, UpkeepReport};
 
-/// Rows deleted in one transaction: some hundredths of a second.
+/// Rows deleted in one transaction, at most: some hundredths of a second.
 const CHUNK_ROWS: i64 = 5_000;
-/// Chunks deleted from one table in one round.
+/// Chunks deleted from one table in one round, at most.
 const CHUNKS_MAX: u32 = 2_000;
-/// How long the id of an undated event is remembered: twice the 24 hours that are promised.
+/// How long the id of an undated event is remembered: twice the promised 24 hours.
 const UNDATED_US: i64 = 2 * DAY_US;
-/// The least the ledger keeps: an `Idempotency-Key` is forgotten a day after its batch was settled.
+/// The ledger is kept at least this long: an `Idempotency-Key` is forgotten a day after its batch was
+/// settled.
 const LEDGER_DAYS_MIN: u32 = 2;
-/// Free pages that are kept for what comes next instead of being given back: 16 MiB.
+/// Free pages that are kept for the next events: 16 MiB.
 const PAGES_KEPT: i64 = 2_048;
-/// Pages given back in one transaction.
+/// Pages returned to the disk in one transaction.
 const CHUNK_PAGES: i64 = 1_024;
-/// More than this is for ever.
+/// A longer retention is unlimited.
 const DAYS_MAX: u32 = 1_000_000;
-/// There are no partitions to be made ahead: as many days as anybody asks for are there.
+/// Reported instead of partitions created ahead, which SQLite does not have.
 const DAYS_AHEAD: u32 = 366;
 
-/// A table of which what was received long ago is deleted.
+/// How old rows of a table are deleted.
 #[derive(Clone, Copy)]
-struct Ageing {
-    /// Deletes at most ?2 rows older than ?1 and tells of each whose it was, when it was received and what it counts.
+struct RetentionRule {
+    /// Deletes at most ?2 rows older than ?1. Returns project, time of receipt and count of each.
     delete: &'static str,
-    /// Under which name what is deleted goes on being counted.
+    /// The name in `retired.what` under which the deleted rows stay counted, if they do.
     retired_as: Option<&'static str>,
 }
 
-const EVENTS: Ageing = Ageing {
+const EVENTS: RetentionRule = RetentionRule {
     delete: "DELETE FROM events WHERE (project_id, timestamp, event_id) IN (
                  SELECT project_id, timestamp, event_id FROM events
                   WHERE received_at < ?1 ORDER BY received_at LIMIT ?2)
              RETURNING project_id, received_at, 1",
     retired_as: Some("events"),
 };
-/// A letter that was redriven counts nothing: its events are counted where they are stored.
-const DEAD_LETTERS: Ageing = Ageing {
+/// A redriven letter counts no events: they are counted where they are stored.
+const DEAD_LETTERS: RetentionRule = RetentionRule {
     delete: "DELETE FROM dead_letters WHERE dead_letter_id IN (
                  SELECT dead_letter_id FROM dead_letters WHERE received_at < ?1 ORDER BY received_at LIMIT ?2)
              RETURNING project_id, received_at, iif(redriven_at IS NULL, event_count, 0)",
     retired_as: Some("dead_letters"),
 };
-const LEDGER: Ageing = Ageing {
+const LEDGER: RetentionRule = RetentionRule {
     delete: "DELETE FROM batches WHERE (batch_id, received_at, entry_seq, shard) IN (
                  SELECT batch_id, received_at, entry_seq, shard FROM batches
                   WHERE received_at < ?1 ORDER BY received_at LIMIT ?2)
              RETURNING project_id, received_at, 1",
     retired_as: None,
 };
-const UNDATED_IDS: Ageing = Ageing {
+const UNDATED_IDS: RetentionRule = RetentionRule {
     delete: "DELETE FROM undated_ids WHERE (project_id, event_id) IN (
                  SELECT project_id, event_id FROM undated_ids WHERE timestamp < ?1 ORDER BY timestamp LIMIT ?2)
              RETURNING project_id, timestamp, 1",
     retired_as: None,
 };
 
-/// One round.
 pub(super) async fn round(database: &Database, policy: &UpkeepPolicy) -> Result<UpkeepReport, StoreError> {
     let now_us = now_us();
     let mut partitions_retired = 0;
@@ -76,11 +76,11 @@ pub(super) async fn round(database: &Database, policy: &UpkeepPolicy) -> Result<
         retire(database, DEAD_LETTERS, oldest_kept_us).await?;
     }
     partitions_retired += retire_ledger(database, policy, now_us).await?;
-    // Counted back from the oldest entry that is still to be written: until that one is in, the ids that it could repeat
-    // must be known.
+    // Their age is counted from the oldest pending entry: until it is written, the ids that it could repeat
+    // must be kept.
     let oldest_us = oldest_pending_us(policy).min(now_us);
     retire(database, UNDATED_IDS, oldest_us - UNDATED_US).await?;
-    give_back_space(database).await?;
+    return_space(database).await?;
     Ok(UpkeepReport { partitions_made: 0, partitions_retired, days_ahead: DAYS_AHEAD })
 }
 
@@ -94,8 +94,8 @@ fn oldest_pending_us(policy: &UpkeepPolicy) -> i64 {
         .map_or(i64::MAX, |ms| i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000))
 }
 
-/// Deletes the days of the ledger that no entry can come back to, and moves the watermark first, so that an entry of such
-/// a day, written by somebody who was asleep, is refused for ever.
+/// Deletes the days of the ledger that no entry can belong to any more. The watermark moves first, so that an
+/// entry of a retired day, from a lane that was stopped for days, is always refused.
 async fn retire_ledger(database: &Database, policy: &UpkeepPolicy, now_us: i64) -> Result<u64, StoreError> {
     let kept_us = days_us(policy.ledger_days.max(LEDGER_DAYS_MIN));
     let cutoff_us = (now_us - kept_us).min(oldest_pending_us(policy).saturating_sub(DAY_US));
@@ -109,12 +109,12 @@ async fn retire_ledger(database: &Database, policy: &UpkeepPolicy, now_us: i64) 
     retire(database, LEDGER, first_kept_us).await
 }
 
-/// Deletes what was received before `before_us`, chunk by chunk, until there is nothing left or the round is long enough.
-/// Returns of how many days something was deleted.
-async fn retire(database: &Database, ageing: Ageing, before_us: i64) -> Result<u64, StoreError> {
+/// Deletes rows received before `before_us` in chunks, until none is left or [`CHUNKS_MAX`] is reached.
+/// Returns the number of days of which rows were deleted.
+async fn retire(database: &Database, rule: RetentionRule, before_us: i64) -> Result<u64, StoreError> {
     let mut days = BTreeSet::new();
     for _ in 0..CHUNKS_MAX {
-        let chunk = database.write(move |connection| retire_chunk(connection, ageing, before_us)).await?;
+        let chunk = database.write(move |connection| retire_chunk(connection, rule, before_us)).await?;
         days.extend(chunk.days);
         if chunk.rows < CHUNK_ROWS {
             break;
@@ -128,19 +128,19 @@ struct Chunk {
     days: BTreeSet<i64>,
 }
 
-fn retire_chunk(connection: &mut Connection, ageing: Ageing, before_us: i64) -> Result<Chunk, Error> {
+fn retire_chunk(connection: &mut Connection, rule: RetentionRule, before_us: i64) -> Result<Chunk, Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut rows = 0;
     let mut counts: BTreeMap<(i64, i64), i64> = BTreeMap::new();
     {
-        let mut delete = transaction.prepare_cached(ageing.delete)?;
+        let mut delete = transaction.prepare_cached(rule.delete)?;
         let mut gone = delete.query(params![before_us, CHUNK_ROWS])?;
         while let Some(row) = gone.next()? {
             rows += 1;
             *counts.entry((row.get(0)?, day_start(row.get(1)?))).or_default() += row.get::<_, i64>(2)?;
         }
     }
-    if let Some(what) = ageing.retired_as {
+    if let Some(what) = rule.retired_as {
         let count = "
             INSERT INTO retired AS r (project_id, what, day, count)
             VALUES (?1, ?2, strftime('%Y-%m-%d', ?3 / 1000000, 'unixepoch'), ?4)
@@ -153,14 +153,14 @@ fn retire_chunk(connection: &mut Connection, ageing: Ageing, before_us: i64) -> 
     Ok(Chunk { rows, days: counts.into_keys().map(|(_, day_us)| day_us).collect() })
 }
 
-/// Shrinks the file by the pages that nothing stands on, but for those that the next hours will want again.
-async fn give_back_space(database: &Database) -> Result<(), StoreError> {
-    while database.write(give_back_some).await? > 0 {}
+/// Shrinks the file by its free pages, except [`PAGES_KEPT`].
+async fn return_space(database: &Database) -> Result<(), StoreError> {
+    while database.write(return_pages).await? > 0 {}
     Ok(())
 }
 
-/// Returns how many pages were given back.
-fn give_back_some(connection: &mut Connection) -> Result<i64, Error> {
+/// Returns the number of pages returned to the disk.
+fn return_pages(connection: &mut Connection) -> Result<i64, Error> {
     let free_pages = |connection: &Connection| -> Result<i64, Error> {
         connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))
     };

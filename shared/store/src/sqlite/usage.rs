@@ -1,4 +1,5 @@
-//! What was stored and metered: usage for customers, totals for audits, counters for a stream that lost its memory.
+//! Reads what was stored and counted: usage for customers, totals for audits, counters for a stream that lost
+//! its data.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use super::clock::{moment, now_us};
 use super::ledger::{self, Ledger};
 use crate::ledger::LedgerKey;
 use crate::rebuild::Rebuild;
-use crate::{ProjectTotals, StoreError, UsageRow, UsageWindow};
+use crate::{LedgerSums, ProjectTotals, StoreError, UsageRow, UsageWindow};
 use millrace_event::plan::{ProjectId, this_month_us};
 use millrace_event::{BatchId, Outcome, PendingBatch, ProjectCounters};
 
@@ -57,8 +58,8 @@ pub(super) fn count(row: &Row<'_>, column: usize) -> Result<u64, Error> {
 }
 
 pub(super) fn totals(connection: &Connection, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError> {
-    let mut totals: BTreeMap<i64, ProjectTotals> = BTreeMap::new();
-    let meters = "
+    let mut totals: BTreeMap<ProjectId, ProjectTotals> = BTreeMap::new();
+    let usage_sums = "
         SELECT project_id, sum(events), sum(duplicates), sum(dead),
                coalesce(sum(events - redriven) FILTER (WHERE hour >= ?1), 0),
                coalesce(sum(events) FILTER (WHERE hour >= first_time), 0),
@@ -66,14 +67,14 @@ pub(super) fn totals(connection: &Connection, count_rows: bool) -> Result<Vec<Pr
                coalesce(sum(dead) FILTER (WHERE hour >= first_time), 0)
           FROM usage_hourly, ledger_watermark GROUP BY project_id";
     let month_start_us = this_month_us(now_us().unsigned_abs()).cast_signed();
-    each(connection, meters, &[month_start_us], |row| {
+    each(connection, usage_sums, &[month_start_us], |row| {
         let of_project = of(&mut totals, row)?;
         of_project.stored = count(row, 1)?;
         of_project.duplicate = count(row, 2)?;
         of_project.dead = count(row, 3)?;
         of_project.stored_this_month = count(row, 4)?;
         if count_rows {
-            of_project.ledger_hours = (count(row, 5)?, count(row, 6)?, count(row, 7)?);
+            of_project.ledger_hours = sums(row, 5)?;
         }
         Ok(())
     })?;
@@ -84,13 +85,19 @@ pub(super) fn totals(connection: &Connection, count_rows: bool) -> Result<Vec<Pr
     Ok(totals.into_values().collect())
 }
 
-/// The totals of the project that stands in the first column.
+/// The totals of the project in the first column.
 fn of<'a>(
-    totals: &'a mut BTreeMap<i64, ProjectTotals>,
+    totals: &'a mut BTreeMap<ProjectId, ProjectTotals>,
     row: &Row<'_>,
 ) -> Result<&'a mut ProjectTotals, Error> {
-    let project = row.get(0)?;
-    Ok(totals.entry(project).or_insert(ProjectTotals { project, ..ProjectTotals::default() }))
+    let project = ProjectId(row.get(0)?);
+    Ok(totals.entry(project).or_insert(ProjectTotals::zero(project)))
+}
+
+/// Reads three sums from this column on.
+fn sums(row: &Row<'_>, first: usize) -> Result<LedgerSums, Error> {
+    let (stored, duplicate, dead) = (count(row, first)?, count(row, first + 1)?, count(row, first + 2)?);
+    Ok(LedgerSums { stored, duplicate, dead })
 }
 
 fn each(
@@ -109,13 +116,13 @@ fn each(
 
 fn count_tables(
     connection: &Connection,
-    totals: &mut BTreeMap<i64, ProjectTotals>,
+    totals: &mut BTreeMap<ProjectId, ProjectTotals>,
 ) -> Result<(), StoreError> {
-    // What lies before the watermark is retired, whether it is deleted already or not.
+    // Rows before the watermark are retired, whether they are deleted already or not.
     let ledger = "SELECT project_id, sum(stored), sum(duplicate), sum(dead) FROM batches, ledger_watermark
                    WHERE received_at >= first_time GROUP BY project_id";
     each(connection, ledger, &[], |row| {
-        of(totals, row)?.ledger = (count(row, 1)?, count(row, 2)?, count(row, 3)?);
+        of(totals, row)?.ledger = sums(row, 1)?;
         Ok(())
     })?;
     let events = "SELECT project_id, count(*) FROM events GROUP BY project_id
@@ -142,22 +149,22 @@ pub(super) fn counters_for_rebuild(
     pending: &[PendingBatch],
 ) -> Result<Vec<ProjectCounters>, StoreError> {
     let now_us = now_us().unsigned_abs();
-    let mut rebuild = Rebuild::at(now_us);
-    let meters = "
+    let mut rebuild = Rebuild::new(now_us);
+    let usage_sums = "
         SELECT project_id, sum(events + duplicates + dead), coalesce(sum(events - redriven) FILTER (WHERE hour >= ?1), 0)
           FROM usage_hourly GROUP BY project_id UNION ALL SELECT project_id, 0, 0 FROM projects";
-    each(connection, meters, &[this_month_us(now_us).cast_signed()], |row| {
-        rebuild.metered(ProjectId(row.get(0)?), count(row, 1)?, count(row, 2)?);
+    each(connection, usage_sums, &[this_month_us(now_us).cast_signed()], |row| {
+        rebuild.add_usage(ProjectId(row.get(0)?), count(row, 1)?, count(row, 2)?);
         Ok(())
     })?;
-    let mut ledger = Ledger::of(connection)?;
+    let mut ledger = Ledger::prepare(connection)?;
     for batch in pending {
         let first = LedgerKey::new(batch.batch_id, batch.id, shard);
         let mut written = None;
-        for key in first.into_iter().flat_map(|first| [first, first.admitted_again()]) {
+        for key in first.into_iter().flat_map(|first| [first, first.of_reused_key()]) {
             written = written.or(ledger.outcome(&key)?);
         }
-        rebuild.pending(batch, written);
+        rebuild.add_pending(batch, written);
     }
     Ok(rebuild.of_shard(shard, shards))
 }

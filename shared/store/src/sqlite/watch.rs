@@ -1,5 +1,5 @@
-//! Notices changes to keys, projects and plans: our own at once, those of other processes by looking at the number that
-//! every change of accounts increases.
+//! Notices changes to keys, projects and plans that other processes make: a task that polls the number which
+//! every such change increases.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,39 +11,40 @@ use tokio::task::JoinHandle;
 use super::database::Database;
 use crate::StoreError;
 
-/// Between two looks: how long a key that another process revoked may be used at most. A look reads one row from memory.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// The longest time that a key stays usable after another process revoked it. A poll reads one row from
+/// memory.
+const POLL_EVERY: Duration = Duration::from_millis(200);
 
-/// The watching task. It ends when this is dropped.
-pub(super) struct Watch(JoinHandle<()>);
+/// The polling task. It ends when this is dropped.
+pub(super) struct AccountsWatcher(JoinHandle<()>);
 
-impl Watch {
+impl AccountsWatcher {
     /// Starts the task; must be called inside a runtime.
     pub(super) fn start(database: Arc<Database>, changed: Arc<Notify>) -> Self {
         Self(tokio::spawn(async move {
-            // Whatever changed before was not seen.
-            let mut seen = None;
+            // Changes before the first poll were missed, so it always notifies.
+            let mut last = None;
             loop {
-                // A look that fails is repeated; whoever waits for it also has a timeout.
+                // A failed poll is repeated. Callers also have a timeout.
                 if let Ok(version) = database.read(version).await
-                    && seen.replace(version) != Some(version)
+                    && last.replace(version) != Some(version)
                 {
-                    tell(&changed);
+                    notify(&changed);
                 }
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_EVERY).await;
             }
         }))
     }
 }
 
-impl Drop for Watch {
+impl Drop for AccountsWatcher {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-/// Wakes everybody who waits, and whoever comes next: between two waits a caller is busy reading the accounts.
-pub(super) fn tell(changed: &Notify) {
+/// Wakes all waiting callers and the next one: between two waits a caller reads the accounts.
+pub(super) fn notify(changed: &Notify) {
     changed.notify_waiters();
     changed.notify_one();
 }

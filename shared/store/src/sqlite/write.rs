@@ -1,21 +1,22 @@
-//! A lane's writer: entries into events, ledger, usage and dead letters, in one transaction, once.
+//! A lane's writer: stores entries in events, ledger, usage and dead letters, in one transaction, exactly
+//! once.
 //!
-//! Whoever writes is alone, so nothing can be lost against anybody and each event is judged when its turn comes: what
-//! the key of `events` (or `undated_ids`) refuses is a duplicate. The ledger is asked first, and an entry that it knows
-//! changes nothing.
+//! There is only one write at a time, so a transaction runs forward without retries: each entry is looked up
+//! in the ledger, and an entry found there changes nothing. Each event of the others is inserted, or is a
+//! duplicate.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, Connection, Error, ToSql, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Error, Transaction, TransactionBehavior, params};
 
 use super::clock::HOUR_US;
 use super::database::Database;
-use super::error::{NOT_TEXT, no_time, too_late, writer_is_spent};
-use super::ledger::{Known, Ledger};
+use super::error::{CONNECTION, NO_TIME, NOT_TEXT};
+use super::events::EventTable;
+use super::ledger::{Ledger, LedgerMatch};
 use crate::ledger::LedgerKey;
 use crate::metrics::{self, Phase};
 use crate::{Payload, WriteError, WriteOutcome, WriteRequest, Writer};
@@ -23,11 +24,6 @@ use millrace_event::Outcome;
 use millrace_event::row::{self, EventTime, Row};
 use millrace_failpoint::{self as failpoint, Point};
 
-const ADD_EVENT: &str = "
-    INSERT INTO events (project_id, timestamp, event_id, received_at, name, subject, client_id, properties, context)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING";
-const CLAIM_UNDATED: &str = "
-    INSERT INTO undated_ids (project_id, event_id, timestamp) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
 const ADD_LETTER: &str = "
     INSERT INTO dead_letters
            (project_id, batch_id, received_at, event_index, event_count, sqlstate, reason, payload, worker_version)
@@ -38,9 +34,9 @@ const ADD_USAGE: &str = "
        SET events = u.events + excluded.events, bytes = u.bytes + excluded.bytes,
            duplicates = u.duplicates + excluded.duplicates, dead = u.dead + excluded.dead";
 
-/// One lane's way to the file.
 pub(super) struct SqliteWriter {
     database: Arc<Database>,
+    /// A write did not end.
     busy: bool,
 }
 
@@ -52,19 +48,22 @@ impl SqliteWriter {
 
 #[async_trait]
 impl Writer for SqliteWriter {
-    async fn write(&mut self, works: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
+    async fn write(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
         if self.busy {
-            return Err(writer_is_spent());
+            return Err(environment(
+                CONNECTION,
+                "an earlier write of this writer did not end; open a new writer",
+            ));
         }
-        if works.is_empty() {
+        if requests.is_empty() {
             return Ok(Vec::new());
         }
-        // Stays so after an error and when this future is dropped: what became of the write is then not known.
+        // Stays true after an error and when this future is dropped: the result of the write is unknown then.
         self.busy = true;
         // Rows are shared, not copied.
-        let works = works.to_vec();
+        let requests = requests.to_vec();
         let began = Instant::now();
-        let written = self.database.write(move |connection| write(connection, &works, began)).await?;
+        let written = self.database.write(move |connection| write(connection, &requests, began)).await?;
         self.busy = false;
         Ok(written)
     }
@@ -72,18 +71,18 @@ impl Writer for SqliteWriter {
 
 fn write(
     connection: &mut Connection,
-    works: &[WriteRequest],
+    requests: &[WriteRequest],
     began: Instant,
 ) -> Result<Vec<WriteOutcome>, WriteError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut page = Page::new(&transaction)?;
-    let written = works.iter().map(|work| page.write(work)).collect::<Result<_, _>>()?;
+    let mut write = WriteTransaction::begin(&transaction)?;
+    let written = requests.iter().map(|request| write.write(request)).collect::<Result<_, _>>()?;
     failpoint::reach(Point::AfterLedger);
-    if page.any_letters {
+    if write.any_letters {
         failpoint::reach(Point::DeadLetterWritten);
     }
-    let usage = std::mem::take(&mut page.usage);
-    drop(page);
+    let usage = std::mem::take(&mut write.usage);
+    drop(write);
     add_usage(&transaction, &usage)?;
     failpoint::reach(Point::BeforeCommit);
     let ready = Instant::now();
@@ -103,7 +102,7 @@ fn add_usage(connection: &Connection, usage: &BTreeMap<(i64, i64), Usage>) -> Re
     Ok(())
 }
 
-/// One row of `usage_hourly` to be added.
+/// What is added to a row of `usage_hourly`.
 #[derive(Default)]
 struct Usage {
     events: i64,
@@ -112,69 +111,69 @@ struct Usage {
     dead: i64,
 }
 
-/// An entry that the ledger does not know.
+/// An entry that is not in the ledger.
 struct Entry<'a> {
-    work: &'a WriteRequest,
+    request: &'a WriteRequest,
     ledger: LedgerKey,
-    /// Its batch was written before. A row that nothing but its batch tells apart is then a repetition; one with an id or
-    /// a time of its own need not be: a client may have used its key for something else, long after.
-    is_repeated: bool,
+    /// The batch was written before. A row that only its batch identifies is then a repetition. A row with
+    /// its own id or time can be new: a client may use a key for something else, long after.
+    is_reused_key: bool,
 }
 
-/// A transaction that is being filled.
-struct Page<'t> {
+struct WriteTransaction<'t> {
     transaction: &'t Transaction<'t>,
     ledger: Ledger<'t>,
     events: EventTable<'t>,
-    /// What was received before is retired from the ledger.
+    /// Earlier days of the ledger are retired.
     ledger_begins_us: i64,
     usage: BTreeMap<(i64, i64), Usage>,
     any_letters: bool,
 }
 
-impl<'t> Page<'t> {
-    fn new(transaction: &'t Transaction<'t>) -> Result<Self, Error> {
+impl<'t> WriteTransaction<'t> {
+    fn begin(transaction: &'t Transaction<'t>) -> Result<Self, Error> {
         let watermark = "SELECT first_time FROM ledger_watermark";
         Ok(Self {
             transaction,
-            ledger: Ledger::of(transaction)?,
-            events: EventTable::of(transaction)?,
+            ledger: Ledger::prepare(transaction)?,
+            events: EventTable::prepare(transaction)?,
             ledger_begins_us: transaction.prepare_cached(watermark)?.query_row([], |row| row.get(0))?,
             usage: BTreeMap::new(),
             any_letters: false,
         })
     }
 
-    fn write(&mut self, work: &WriteRequest) -> Result<WriteOutcome, WriteError> {
-        let first =
-            LedgerKey::new(work.batch_id, work.entry, work.shard).ok_or_else(|| no_time(work.entry))?;
-        let (ledger, is_repeated) = match self.ledger.look_up(first)? {
-            Known::Entry(outcome) => return Ok(WriteOutcome { outcome, redelivered: true }),
-            Known::Nothing(key) => (key, false),
-            Known::Batch(key) => (key, true),
+    fn write(&mut self, request: &WriteRequest) -> Result<WriteOutcome, WriteError> {
+        let first = LedgerKey::new(request.batch_id, request.entry, request.shard).ok_or_else(|| {
+            environment(NO_TIME, &format!("the receive time of entry {} is out of range", request.entry))
+        })?;
+        let (ledger, is_reused_key) = match self.ledger.look_up(first)? {
+            LedgerMatch::Entry(outcome) => return Ok(WriteOutcome { outcome, redelivered: true }),
+            LedgerMatch::None(key) => (key, false),
+            LedgerMatch::Batch(key) => (key, true),
         };
         if ledger.received_us < self.ledger_begins_us {
-            return Err(too_late());
+            return Err(WriteError::LedgerRetired);
         }
-        let entry = Entry { work, ledger, is_repeated };
-        let (outcome, bytes) = match &work.body {
-            Payload::DeadLetter { reason, raw } => (self.bury_entry(&entry, reason, raw)?, 0),
-            Payload::Rows(rows) => match whole_rows(rows, work.count) {
+        let entry = Entry { request, ledger, is_reused_key };
+        let (outcome, bytes) = match &request.body {
+            Payload::DeadLetter { reason, raw } => (self.dead_letter(&entry, reason, raw)?, 0),
+            Payload::Rows(rows) => match whole_rows(rows, request.count) {
                 Ok(rows) => self.store_rows(&entry, &rows)?,
-                Err(reason) => (self.bury_entry(&entry, &reason, rows)?, 0),
+                Err(reason) => (self.dead_letter(&entry, &reason, rows)?, 0),
             },
         };
-        self.ledger.enter(&entry.ledger, work.project, work.count, outcome)?;
-        self.meter(&entry, outcome, bytes);
+        self.ledger.insert(&entry.ledger, request.project, request.count, outcome)?;
+        self.add_usage(&entry, outcome, bytes);
         Ok(WriteOutcome { outcome, redelivered: false })
     }
 
-    /// Returns the bytes of the rows stored, too.
+    /// Returns the outcome and the size of the stored rows.
     fn store_rows(&mut self, entry: &Entry<'_>, rows: &[&[u8]]) -> Result<(Outcome, i64), Error> {
         let (mut outcome, mut bytes) = (Outcome::default(), 0);
         let received_us = entry.ledger.received_us;
         for (index, row) in rows.iter().enumerate() {
-            if entry.is_repeated && row::time(row) == EventTime::Anonymous {
+            if entry.is_reused_key && row::time(row) == EventTime::Anonymous {
                 outcome.duplicate += 1;
                 continue;
             }
@@ -184,9 +183,9 @@ impl<'t> Page<'t> {
                     bytes += row.len() as i64;
                 }
                 Ok(_) => outcome.duplicate += 1,
-                Err(refused) => {
+                Err(error) => {
                     outcome.dead += 1;
-                    let reason = refused.to_string();
+                    let reason = error.to_string();
                     self.add_letter(entry, Some(index), 1, Some(NOT_TEXT), &reason, row)?;
                 }
             }
@@ -194,10 +193,10 @@ impl<'t> Page<'t> {
         Ok((outcome, bytes))
     }
 
-    fn bury_entry(&mut self, entry: &Entry<'_>, reason: &str, raw: &[u8]) -> Result<Outcome, Error> {
-        let count = entry.work.count;
-        if entry.is_repeated {
-            // The letter of a batch admitted again was written with the first.
+    fn dead_letter(&mut self, entry: &Entry<'_>, reason: &str, raw: &[u8]) -> Result<Outcome, Error> {
+        let count = entry.request.count;
+        if entry.is_reused_key {
+            // The letter of a batch that was written before was written then.
             return Ok(Outcome { duplicate: count, ..Outcome::default() });
         }
         self.add_letter(entry, None, count, None, reason, raw)?;
@@ -215,8 +214,8 @@ impl<'t> Page<'t> {
     ) -> Result<(), Error> {
         self.any_letters = true;
         self.transaction.prepare_cached(ADD_LETTER)?.execute(params![
-            entry.work.project.0,
-            // As the ledger has it, so that it is found from here.
+            entry.request.project.0,
+            // As in the ledger, so that the letter leads to its ledger row.
             entry.ledger.batch_id.as_bytes(),
             entry.ledger.received_us,
             index.map(|index| index as i64),
@@ -229,9 +228,9 @@ impl<'t> Page<'t> {
         Ok(())
     }
 
-    fn meter(&mut self, entry: &Entry<'_>, outcome: Outcome, bytes: i64) {
+    fn add_usage(&mut self, entry: &Entry<'_>, outcome: Outcome, bytes: i64) {
         let hour_us = entry.ledger.received_us.div_euclid(HOUR_US) * HOUR_US;
-        let sum = self.usage.entry((entry.work.project.0, hour_us)).or_default();
+        let sum = self.usage.entry((entry.request.project.0, hour_us)).or_default();
         sum.events += i64::from(outcome.stored);
         sum.bytes += bytes;
         sum.duplicates += i64::from(outcome.duplicate);
@@ -239,68 +238,16 @@ impl<'t> Page<'t> {
     }
 }
 
-/// The table of events, with what tells a new one from a repetition.
-pub(super) struct EventTable<'c> {
-    add: CachedStatement<'c>,
-    claim_undated: CachedStatement<'c>,
-}
-
-impl<'c> EventTable<'c> {
-    pub(super) fn of(connection: &'c Connection) -> Result<Self, Error> {
-        Ok(Self {
-            add: connection.prepare_cached(ADD_EVENT)?,
-            claim_undated: connection.prepare_cached(CLAIM_UNDATED)?,
-        })
-    }
-
-    /// Returns whether it is new. An undated id is remembered as long as if it had been sent at `claimed_us`.
-    pub(super) fn store(
-        &mut self,
-        event: &Row<'_>,
-        received_us: i64,
-        claimed_us: i64,
-    ) -> Result<bool, Error> {
-        let (project, event_id) = (event.project.0, event.event_id.as_bytes());
-        let timestamp_us = match event.time {
-            EventTime::At(us) => us,
-            EventTime::Anonymous => received_us,
-            EventTime::Undated => {
-                if self.claim_undated.execute(params![project, event_id, claimed_us])? == 0 {
-                    return Ok(false);
-                }
-                received_us
-            }
-        };
-        let added = self.add.execute(params![
-            project,
-            timestamp_us,
-            event_id,
-            received_us,
-            event.name,
-            event.subject,
-            event.client_id,
-            event.properties.map(Json),
-            event.context.map(Json),
-        ])?;
-        Ok(added == 1)
-    }
-}
-
-/// The rows of an entry, if they are as many as were promised. Whoever unpacked the entry has checked this; to store some
-/// rows and count others would be worse.
-fn whole_rows(rows: &[u8], promised: u32) -> Result<Vec<&[u8]>, String> {
+/// The rows of an entry, if there are `count` of them. Unpacking the entry has checked this. Storing some
+/// rows and counting others would be worse.
+fn whole_rows(rows: &[u8], count: u32) -> Result<Vec<&[u8]>, String> {
     let whole: Vec<_> = row::split(rows).map_while(Result::ok).collect();
-    if whole.len() == promised as usize {
+    if whole.len() == count as usize {
         return Ok(whole);
     }
-    Err(format!("{} whole rows, {promised} promised", whole.len()))
+    Err(format!("the entry has {} whole rows instead of {count}", whole.len()))
 }
 
-/// JSON as a row has it, bound as text without being looked at again.
-struct Json<'a>(&'a [u8]);
-
-impl ToSql for Json<'_> {
-    fn to_sql(&self) -> Result<ToSqlOutput<'_>, Error> {
-        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
-    }
+fn environment(sqlstate: &str, message: &str) -> WriteError {
+    WriteError::Environment { sqlstate: sqlstate.to_owned(), message: message.to_owned() }
 }

@@ -1,4 +1,4 @@
-//! Sessions that are killed while they write: what was written is found, what was not is written again, nothing twice.
+//! Sessions that are killed while they write: a repetition writes what was not committed, and nothing twice.
 
 use millrace_store::{SharedStore, UpkeepPolicy, WriteError, WriteOutcome, WriteRequest};
 use testkit::{Postgres, eventually};
@@ -13,13 +13,13 @@ const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
 /// Writes in the background, as a lane would.
 fn write(
     store: &SharedStore,
-    works: &[WriteRequest],
+    requests: &[WriteRequest],
 ) -> tokio::task::JoinHandle<Result<Vec<WriteOutcome>, WriteError>> {
-    let (store, works) = (store.clone(), works.to_vec());
-    tokio::spawn(async move { store.writer("victim").await?.write(&works).await })
+    let (store, requests) = (store.clone(), requests.to_vec());
+    tokio::spawn(async move { store.writer("victim").await?.write(&requests).await })
 }
 
-/// Waits until the victim waits for `what`, and kills it.
+/// Waits until the victim's session waits for `what`, and terminates it.
 async fn kill_when_waiting(admin: &Client, what: &str) {
     let victim = "SELECT pid FROM pg_stat_activity
         WHERE application_name = 'millrace-worker:victim' AND datname = current_database() AND wait_event = $1";
@@ -36,42 +36,42 @@ async fn a_session_killed_inside_copy_has_written_nothing() {
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
-    let works = [work(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=3_000))];
-    // A row with a key of the batch, uncommitted: the COPY stops at it.
+    let requests = [request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=3_000))];
+    // An uncommitted row with a key of the batch: the COPY waits for it.
     let (admin, mut rival) = (harness.connect().await, harness.connect().await);
     let blocking = rival.transaction().await.expect("a transaction");
     let insert = "INSERT INTO events (project_id, timestamp, event_id, received_at, name)
                   VALUES ($1, timestamptz 'epoch' + $2 * interval '1 millisecond', $3, now(), 'rival')";
     let (ms, id) = (now as f64, Uuid::from_u128(2_000));
     blocking.execute(insert, &[&project.0, &ms, &id]).await.expect("inserted");
-    let victim = write(&store, &works);
+    let victim = write(&store, &requests);
     kill_when_waiting(&admin, "transactionid").await;
     let killed = victim.await.expect("no panic").expect_err("it was killed");
     assert!(matches!(&killed, WriteError::Environment { sqlstate, .. } if sqlstate == "57P01"), "{killed}");
     blocking.rollback().await.expect("rolled back");
     assert!(harness.events(project).await.is_empty());
-    let written = write(&store, &works).await.expect("no panic").expect("written");
+    let written = write(&store, &requests).await.expect("no panic").expect("written");
     assert_eq!(written, [WriteOutcome { outcome: stored(3_000), redelivered: false }]);
     balanced(&store, project).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_whose_answer_was_lost_is_recognised() {
+async fn a_commit_whose_answer_was_lost_is_recognized() {
     let server = Postgres::start().await;
     let store = store(server.config());
     store.migrate().await.expect("migrated");
     let project = project(&store, "p").await;
     let now = now_ms();
-    let first = work(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=50));
-    let second = work(project, Uuid::now_v7(), entry(now, 1), &events(now, 40..=60));
-    // A commit is on disk before it waits for a standby that will never come.
+    let first = request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=50));
+    let second = request(project, Uuid::now_v7(), entry(now, 1), &events(now, 40..=60));
+    // A commit is on disk before it waits for a standby. This standby does not exist.
     let admin = server.connect().await;
-    let hang = "ALTER SYSTEM SET synchronous_standby_names = 'nobody'";
+    let hang = "ALTER SYSTEM SET synchronous_standby_names = 'missing'";
     admin.batch_execute(hang).await.expect("it can be set");
     admin.batch_execute("SELECT pg_reload_conf()").await.expect("reloaded");
     eventually(DEADLINE, "the setting to hold", async || {
         let setting = admin.query_one("SHOW synchronous_standby_names", &[]).await.expect("a setting");
-        setting.get::<_, &str>(0) == "nobody"
+        setting.get::<_, &str>(0) == "missing"
     })
     .await;
     let victim = write(&store, std::slice::from_ref(&first));
@@ -94,20 +94,20 @@ async fn a_killed_server_loses_nothing_that_was_written() {
     let now = now_ms();
     let batch = |seq: u64| {
         let first = u128::from(seq) * 50;
-        work(project, Uuid::now_v7(), entry(now, seq), &events(now, first..first + 60))
+        request(project, Uuid::now_v7(), entry(now, seq), &events(now, first..first + 60))
     };
-    let works: Vec<_> = (0..40).map(batch).collect();
+    let requests: Vec<_> = (0..40).map(batch).collect();
     let mut lane = writer(&store).await;
-    for work in &works[..20] {
-        lane.write(std::slice::from_ref(work)).await.expect("written");
+    for request in &requests[..20] {
+        lane.write(std::slice::from_ref(request)).await.expect("written");
     }
-    let racing = write(&store, &works);
+    let racing = write(&store, &requests);
     server.kill().await;
-    // It may have been done before the blow, or not: either is told truly.
+    // The write may have been committed before the kill or not. The answer must be right in both cases.
     let before = racing.await.expect("no panic");
-    lane.write(&works[20..]).await.expect_err("the server is dead");
+    lane.write(&requests[20..]).await.expect_err("the server is dead");
     server.restart().await;
-    let written = write(&store, &works).await.expect("no panic").expect("written");
+    let written = write(&store, &requests).await.expect("no panic").expect("written");
     assert!(written[..20].iter().all(|written| written.redelivered));
     if let Ok(before) = before {
         assert_eq!(before.map_outcomes(), written.map_outcomes());
@@ -117,21 +117,21 @@ async fn a_killed_server_loses_nothing_that_was_written() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_that_is_too_old_is_terminated_and_frees_what_it_held() {
+async fn a_transaction_that_is_too_old_is_terminated_and_releases_its_locks() {
     let harness = harness().await;
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
-    let works = [work(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=3))];
-    // A worker that fell silent with a transaction open, and somebody else's session that is as old.
-    let (zombie, bystander) = (harness.connect().await, harness.connect().await);
-    let freeze = "SET application_name = 'millrace-worker:zombie'; BEGIN; LOCK TABLE usage_hourly";
-    zombie.batch_execute(freeze).await.expect("frozen");
-    bystander.batch_execute("BEGIN; SELECT count(*) FROM plans").await.expect("a transaction");
+    let requests = [request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=3))];
+    // A worker that stopped responding in a transaction, and an unrelated session that is as old.
+    let (stuck, unrelated) = (harness.connect().await, harness.connect().await);
+    let freeze = "SET application_name = 'millrace-worker:stuck'; BEGIN; LOCK TABLE usage_hourly";
+    stuck.batch_execute(freeze).await.expect("frozen");
+    unrelated.batch_execute("BEGIN; SELECT count(*) FROM plans").await.expect("a transaction");
     let policy = UpkeepPolicy { transaction_age_max: std::time::Duration::ZERO, ..keep_all() };
-    store.upkeep(&policy).await.expect("upkeep").expect("our turn");
-    eventually(DEADLINE, "the zombie to be gone", async || zombie.is_closed()).await;
-    bystander.batch_execute("COMMIT").await.expect("the bystander lives");
-    let written = write(&store, &works).await.expect("no panic").expect("written");
+    store.upkeep(&policy).await.expect("upkeep").expect("no other process does the upkeep");
+    eventually(DEADLINE, "the stuck session to end", async || stuck.is_closed()).await;
+    unrelated.batch_execute("COMMIT").await.expect("the unrelated session is still open");
+    let written = write(&store, &requests).await.expect("no panic").expect("written");
     assert_eq!(written.map_outcomes(), [stored(3)]);
 }

@@ -1,4 +1,4 @@
-//! What it costs to look rows up.
+//! The cost of lookups.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use uuid::Uuid;
 use super::{PostgresHarness, harness};
 use crate::suite::*;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Entries of the primary keys of all partitions of events that were read since this database exists.
+/// Entries read from the primary keys of all partitions of events since the database was created.
 async fn keys_read(harness: &PostgresHarness) -> i64 {
     let admin = harness.connect().await;
     let read = "SELECT coalesce(sum(idx_tup_read), 0)::bigint FROM pg_stat_user_indexes WHERE relname LIKE 'events%'";
@@ -18,7 +18,7 @@ async fn keys_read(harness: &PostgresHarness) -> i64 {
 }
 
 #[tokio::test]
-async fn a_plan_made_on_an_empty_partition_still_finds_each_row_through_its_key() {
+async fn a_query_planned_on_an_empty_partition_still_uses_the_primary_key() {
     let harness = harness().await;
     let store = harness.store();
     let project = project(&store, "p").await;
@@ -28,10 +28,10 @@ async fn a_plan_made_on_an_empty_partition_still_finds_each_row_through_its_key(
     let mut next = |ids: std::ops::Range<u128>| {
         sequence += 1;
         let batch: Vec<_> = ids.map(|id| event(at_ms(now), id)).collect();
-        work(project, Uuid::now_v7(), entry(now, sequence), &batch)
+        request(project, Uuid::now_v7(), entry(now, sequence), &batch)
     };
 
-    // The plan is made for the first duplicates, when there is next to nothing to look through.
+    // The query is planned for the first duplicates, when the table is almost empty.
     for _ in 0..2 {
         lane.write(&[next(1..6)]).await.expect("written");
     }
@@ -41,9 +41,9 @@ async fn a_plan_made_on_an_empty_partition_still_finds_each_row_through_its_key(
     let again = lane.write(&[next(5_000..5_100)]).await.expect("written");
     assert_eq!(again.map_outcomes(), [duplicate(100)]);
 
-    // A session tells its statistics when it ends.
+    // A session reports its statistics when it ends.
     drop(lane);
-    let read = eventually(PATIENCE, "the statistics", async || {
+    let read = eventually(DEADLINE, "the statistics", async || {
         let read = keys_read(&harness).await;
         (read >= 105).then_some(read)
     });

@@ -1,31 +1,31 @@
-//! The suite's harness on a real PostgreSQL, and what only PostgreSQL can be put to.
+//! The suite's harness for PostgreSQL, and the tests that apply only to PostgreSQL.
 
 mod environment;
 mod kills;
 mod lookups;
-mod poison;
 mod redrive;
-mod rooms;
+mod rejected;
 mod speed;
+mod upkeep;
 
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use millrace_event::plan::ProjectId;
 use millrace_store::SharedStore;
-use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use testkit::{Database, Postgres};
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, Config};
 
+use crate::helpers::postgres_store;
 use crate::suite::{Harness, StoredEvent, StoredLetter};
 
-/// One server serves the tests that run at the same time; it goes when the last of them does.
+/// Concurrent tests share a server. It stops when the last of them ends.
 static SERVER: Mutex<Weak<Postgres>> = Mutex::const_new(Weak::new());
 
-/// A database with an empty store in it.
+/// A database with an empty store.
 pub struct PostgresHarness {
-    _server: Arc<Postgres>,
+    server: Arc<Postgres>,
     database: Database,
     store: SharedStore,
 }
@@ -45,18 +45,22 @@ pub async fn harness() -> PostgresHarness {
     let store = store(database.config());
     let applied = store.migrate().await.expect("an empty database can be migrated");
     assert_eq!(applied.first().map(String::as_str), Some("0001_foundation"));
-    PostgresHarness { _server: server, database, store }
+    PostgresHarness { server, database, store }
 }
 
-/// A store as one process has it.
 pub fn store(config: Config) -> SharedStore {
-    PostgresStore::new(PostgresOptions { config, pool_size: 4, application: "millrace-test" })
+    postgres_store(config)
 }
 
 impl PostgresHarness {
-    /// A connection for what the store's interface does not show.
+    /// A connection to the tables.
     pub async fn connect(&self) -> Client {
         self.database.connect().await
+    }
+
+    /// A database without a schema on the same server.
+    pub async fn empty_database(&self) -> Database {
+        self.server.create_database().await
     }
 }
 
@@ -108,10 +112,16 @@ impl Harness for PostgresHarness {
         rows.into_iter().map(letter).collect()
     }
 
-    async fn mend_letter(&self, id: i64, payload: &[u8]) {
-        let mend = "UPDATE dead_letters SET payload = $2 WHERE dead_letter_id = $1";
-        let mended = self.connect().await.execute(mend, &[&id, &payload]).await.expect("mended");
-        assert_eq!(mended, 1);
+    async fn replace_payload(&self, letter_id: i64, payload: &[u8]) {
+        let replace = "UPDATE dead_letters SET payload = $2 WHERE dead_letter_id = $1";
+        let replaced =
+            self.connect().await.execute(replace, &[&letter_id, &payload]).await.expect("replaced");
+        assert_eq!(replaced, 1);
+    }
+
+    async fn undated_ids(&self) -> i64 {
+        let count = "SELECT count(*) FROM undated_ids";
+        self.connect().await.query_one(count, &[]).await.expect("ids can be counted").get(0)
     }
 
     async fn last_used_us(&self, key_id: i64) -> Option<i64> {

@@ -1,4 +1,4 @@
-//! Redrives that meet what only PostgreSQL can do to them.
+//! Redrives with rejected rows, locks and lost sessions.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn refund(ms: u64, id: u128) -> Event {
 }
 
 #[tokio::test]
-async fn what_a_check_of_the_operator_refuses_is_dead_until_the_check_is_gone() {
+async fn a_row_that_an_operators_check_rejects_is_dead_until_the_check_is_gone() {
     let harness = harness().await;
     let store = harness.store();
     let project = project(&store, "p").await;
@@ -28,11 +28,11 @@ async fn what_a_check_of_the_operator_refuses_is_dead_until_the_check_is_gone() 
     admin.batch_execute(CHECK).await.expect("a check");
     let mut batch = events(now, 1..=10);
     batch[3] = refund(now, 4);
-    // Of another day, and so of another partition.
+    // Of another day, so in another partition.
     batch[7] = refund(now - 90 * DAY_MS, 8);
-    let works =
-        [work(project, Uuid::now_v7(), entry(now, 0), &batch), given_up(project, 1, &[refund(now, 11)])];
-    let written = writer(&store).await.write(&works).await.expect("written");
+    let requests =
+        [request(project, Uuid::now_v7(), entry(now, 0), &batch), given_up(project, 1, &[refund(now, 11)])];
+    let written = writer(&store).await.write(&requests).await.expect("written");
     assert_eq!(written[0].outcome, Outcome { stored: 8, duplicate: 0, dead: 2 });
     let letters = dead(&store).await;
     let refused: Vec<_> =
@@ -56,8 +56,8 @@ async fn a_redrive_that_ends_before_its_commit_has_changed_nothing() {
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
-    let works: Vec<_> = (0..5).map(|seq| given_up(project, seq, &events(now, [seq.into(), 99]))).collect();
-    writer(&store).await.write(&works).await.expect("written");
+    let requests: Vec<_> = (0..5).map(|seq| given_up(project, seq, &events(now, [seq.into(), 99]))).collect();
+    writer(&store).await.write(&requests).await.expect("written");
     let before = balanced(&store, project).await;
     let ids = ids(&store).await;
     let admin = harness.connect().await;
@@ -65,13 +65,13 @@ async fn a_redrive_that_ends_before_its_commit_has_changed_nothing() {
 
     let waits = async || {
         let waiting = "SELECT pid FROM pg_locks WHERE NOT granted AND relation = 'usage_hourly'::regclass";
-        eventually(Duration::from_secs(60), "it to wait for the meters", async || {
+        eventually(Duration::from_secs(60), "the redrive to wait for usage", async || {
             admin.query(waiting, &[]).await.expect("locks").len() == 1
         })
         .await;
     };
 
-    // Its session is ended when everything but the meters is written.
+    // The session is terminated when everything but usage is written.
     admin.batch_execute(freeze).await.expect("frozen");
     let end = async {
         waits().await;
@@ -86,10 +86,10 @@ async fn a_redrive_that_ends_before_its_commit_has_changed_nothing() {
     assert_eq!(balanced(&store, project).await, before);
     assert!(store.redrives(10).await.expect("history").is_empty());
 
-    // Nobody waits for it any more.
+    // The caller drops the future.
     admin.batch_execute(freeze).await.expect("frozen");
     tokio::select! {
-        redriven = store.redrive(&order, &ids) => panic!("it went past a lock: {redriven:?}"),
+        redriven = store.redrive(&order, &ids) => panic!("the redrive ignored a lock: {redriven:?}"),
         () = waits() => {}
     }
     admin.batch_execute(unfreeze).await.expect("unfrozen");
@@ -101,16 +101,16 @@ async fn a_redrive_that_ends_before_its_commit_has_changed_nothing() {
 }
 
 #[tokio::test]
-async fn a_letter_that_the_books_do_not_know_is_not_driven() {
+async fn a_letter_that_the_ledger_does_not_count_is_not_redriven() {
     let harness = harness().await;
     let store = harness.store();
     let project = project(&store, "p").await;
-    let works =
+    let requests =
         [given_up(project, 0, &events(now_ms(), 1..=2)), given_up(project, 1, &events(now_ms(), 3..=4))];
-    writer(&store).await.write(&works).await.expect("written");
+    writer(&store).await.write(&requests).await.expect("written");
     let admin = harness.connect().await;
     let lose = "DELETE FROM batches WHERE batch_id = $1";
-    admin.execute(lose, &[&works[1].batch_id]).await.expect("lost");
+    admin.execute(lose, &[&requests[1].batch_id]).await.expect("lost");
     let refused = store.redrive(&order(), &ids(&store).await).await.expect_err("refused");
     assert!(matches!(&refused, StoreError::Invalid(text) if text.contains("millrace audit")), "{refused}");
     assert!(harness.events(project).await.is_empty() && dead(&store).await.len() == 2);

@@ -1,4 +1,5 @@
-//! How fast one writer is. Not a test: `cargo test --release -p shared --test store -- --ignored --nocapture speed`.
+//! A measurement of the writer:
+//! `cargo test --release -p millrace-store --test store -- --ignored --nocapture speed`.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ const PROPERTIES: &str = r#"{"url":"https://shop.example/products/4711?ref=mail"
     "category":"shoes","quantity":2,"tags":["sale","spring"],"variant":{"size":42,"colour":"dark green"},
     "session":"f1d2d2f924e986ac86fdf7b36c94bcdf32beec15","position":17,"list":"search results"}"#;
 
-/// Rows a second of `lanes` writers, with so many events of a thousand sent a second time.
+/// Rows per second of `lanes` writers, with this many events of a thousand sent twice.
 async fn rows_per_second(batch_events: u64, duplicates_per_mille: u64, lanes: u64) -> f64 {
     let harness = harness().await;
     let store = harness.store();
@@ -26,7 +27,7 @@ async fn rows_per_second(batch_events: u64, duplicates_per_mille: u64, lanes: u6
             let (mut next_id, mut seq) = (u128::from(lane) << 64, lane << 32);
             let (mut rows, mut busy) = (0_u64, Duration::ZERO);
             while busy < TAKES {
-                let mut works = Vec::new();
+                let mut requests = Vec::new();
                 for _ in 0..EVENTS_PER_WRITE / batch_events {
                     let batch: Vec<_> = (0..batch_events)
                         .map(|at| {
@@ -39,11 +40,11 @@ async fn rows_per_second(batch_events: u64, duplicates_per_mille: u64, lanes: u6
                             Event { id: spread, properties: Some(PROPERTIES.to_owned()), ..event(time, 0) }
                         })
                         .collect();
-                    works.push(work(project, Uuid::now_v7(), entry(now, seq), &batch));
+                    requests.push(request(project, Uuid::now_v7(), entry(now, seq), &batch));
                     seq += 1;
                 }
                 let started = Instant::now();
-                writer.write(&works).await.expect("written");
+                writer.write(&requests).await.expect("written");
                 busy += started.elapsed();
                 rows += EVENTS_PER_WRITE;
             }
@@ -55,8 +56,8 @@ async fn rows_per_second(batch_events: u64, duplicates_per_mille: u64, lanes: u6
     total
 }
 
-/// Rows a second of one bare COPY after the other into the same table: what there is to reach.
-async fn ceiling() -> f64 {
+/// Rows per second of bare COPYs into the same table, for comparison.
+async fn bare_copy() -> f64 {
     let harness = harness().await;
     let project = project(&harness.store(), "p").await;
     let client = harness.connect().await;
@@ -88,7 +89,7 @@ async fn ceiling() -> f64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn speed() {
-    println!("a bare COPY, 1 connection: {:.0} rows/s", ceiling().await);
+    println!("a bare COPY, 1 connection: {:.0} rows/s", bare_copy().await);
     for lanes in [1, 2] {
         for batch_events in [10, 200] {
             for duplicates_per_mille in [0, 6, 100] {

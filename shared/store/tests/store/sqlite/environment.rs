@@ -1,101 +1,80 @@
-//! What is not the data's fault is never held against it.
+//! Failures of the file are never taken for failures of the data.
 
 use millrace_store::sqlite::SqliteStore;
-use millrace_store::{Payload, StoreError, WriteError, WriteRequest};
-use testkit::Tmpfs;
+use millrace_store::{Accounts, Operators, Payload, StoreError, WriteRequest};
 use uuid::Uuid;
 
-use super::{harness, store};
+use super::harness;
+use crate::suite::environment::a_failure_leaves_the_data_writable;
 use crate::suite::*;
 
-/// Writes one batch while `spoil` holds, expects a failure of the environment with that SQLSTATE; then writes it again
-/// after `mend`, and expects it to be stored as if nothing had been.
-async fn spoiled(spoil: &str, mend: &str, sqlstate: &str) {
+async fn spoiled(spoil: &str, repair: &str, sqlstate: &str) {
     let harness = harness().await;
-    let store = harness.store();
-    let project = project(&store, "p").await;
-    let now = now_ms();
-    let work = work(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=5));
-    let mut lane = writer(&store).await;
-    let saboteur = harness.connect();
-    saboteur.execute_batch(spoil).expect("it can be spoilt");
-    let refused = lane.write(std::slice::from_ref(&work)).await.expect_err("it cannot be written");
-    assert_eq!(sqlstate_of(&refused), sqlstate, "{refused}");
-    assert!(lane.write(std::slice::from_ref(&work)).await.is_err(), "a writer is not used after an error");
-    saboteur.execute_batch(mend).expect("it can be mended");
-    let written = writer(&store).await.write(&[work]).await.expect("written");
-    assert_eq!(written.map_outcomes(), [stored(5)]);
-    assert!(harness.letters(project).await.is_empty());
-    balanced(&store, project).await;
+    let connection = harness.connect();
+    let run = async |sql: &str| connection.execute_batch(sql).expect("the statements run");
+    a_failure_leaves_the_data_writable(&harness, run, spoil, repair, sqlstate).await;
 }
 
 #[tokio::test]
-async fn another_process_that_holds_the_file_is_waited_for_and_not_held_against_the_data() {
+async fn the_lock_of_another_process_is_not_blamed_on_the_data() {
     spoiled("BEGIN IMMEDIATE; UPDATE ledger_watermark SET first_time = 0", "ROLLBACK", "55P03").await;
 }
 
 #[tokio::test]
-async fn a_table_of_another_shape_is_not_held_against_the_data() {
+async fn a_table_of_another_shape_is_not_blamed_on_the_data() {
     let spoil = "DROP VIEW events_readable; ALTER TABLE events RENAME name TO title";
     spoiled(spoil, "ALTER TABLE events RENAME title TO name", "XX000").await;
 }
 
 #[tokio::test]
-async fn a_table_that_is_not_there_is_not_held_against_the_data() {
+async fn a_missing_table_is_not_blamed_on_the_data() {
     let spoil = "DROP VIEW usage_readable; ALTER TABLE usage_hourly RENAME TO gone";
     spoiled(spoil, "ALTER TABLE gone RENAME TO usage_hourly", "XX000").await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_is_not_held_against_the_data_and_loses_nothing() {
-    const MIB: u64 = 1 << 20;
-    let disk = match Tmpfs::mount(4 * MIB) {
-        Ok(disk) => disk,
-        Err(reason) => return eprintln!("not tried: {reason}"),
-    };
-    let folder = disk.path().join("data");
-    let store = store(&folder);
+#[tokio::test]
+async fn a_file_without_migrations_has_an_outdated_schema() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(folder.path()).expect("a store");
+    for error in [
+        store.accounts().await.expect_err("there are no tables"),
+        store.revoke_key(1).await.expect_err("there are no tables"),
+    ] {
+        assert!(matches!(error, StoreError::SchemaOutdated(_)), "{error}");
+    }
     store.migrate().await.expect("migrated");
-    let project = project(&store, "p").await;
-    let now = now_ms();
-    let batch = |seq: u64| {
-        let first = u128::from(seq) * 500;
-        work(project, Uuid::now_v7(), entry(now, seq), &events(now, first..first + 500))
-    };
-    let (mut written, mut lane) = (Vec::new(), writer(&store).await);
-    let (refused, sqlstate) = loop {
-        let work = batch(written.len() as u64);
-        match lane.write(std::slice::from_ref(&work)).await {
-            Ok(_) => written.push(work),
-            Err(error) => break (work, sqlstate_of(&error).to_owned()),
-        }
-    };
-    assert_eq!(sqlstate, "53100");
-    writer(&store).await.write(std::slice::from_ref(&refused)).await.expect_err("the disk is still full");
-    assert_eq!(balanced(&store, project).await.stored, written.len() as u64 * 500);
-    disk.resize(64 * MIB);
-    let after = writer(&store).await.write(std::slice::from_ref(&refused)).await.expect("written");
-    assert_eq!(after, [WriteOutcome { outcome: stored(500), redelivered: false }]);
-    let again = writer(&store).await.write(&written).await.expect("written");
-    assert!(again.iter().all(|written| written.redelivered));
-    let totals = balanced(&store, project).await;
-    assert_eq!((totals.stored, totals.dead), ((written.len() as u64 + 1) * 500, 0));
+    let connection = super::connect(folder.path());
+    connection.execute_batch("DELETE FROM schema_migrations WHERE version > 1").expect("deleted");
+    connection
+        .execute_batch("DROP VIEW usage_readable; ALTER TABLE redrives RENAME TO gone")
+        .expect("renamed");
+    let error = store.redrives(1).await.expect_err("the table is gone");
+    assert!(matches!(error, StoreError::SchemaOutdated(_)), "{error}");
 }
 
 #[tokio::test]
-async fn a_row_that_is_no_text_becomes_a_letter_and_its_neighbours_are_stored() {
+async fn a_missing_table_of_a_migrated_file_is_not_an_outdated_schema() {
+    let harness = harness().await;
+    harness.connect().execute_batch("ALTER TABLE redrives RENAME TO gone").expect("renamed");
+    let error = harness.store().redrives(1).await.expect_err("the table is gone");
+    assert!(matches!(&error, StoreError::Refused { sqlstate, .. } if sqlstate == "XX000"), "{error}");
+}
+
+#[tokio::test]
+async fn a_row_that_is_not_utf_8_becomes_a_dead_letter_and_the_others_are_stored() {
     let harness = harness().await;
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
-    let good = work(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=3));
-    let Payload::Rows(rows) = &good.body else { unreachable!("they are rows") };
-    let mut spoilt = rows.to_vec();
-    let at = spoilt.windows(10).rposition(|bytes| bytes == b"thing_done").expect("the last name");
-    spoilt[at] = 0xFF;
-    let work = WriteRequest { body: Payload::Rows(spoilt.into()), ..good };
+    let good = request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=3));
+    let Payload::Rows(rows) = &good.body else { unreachable!("the request has rows") };
+    let mut spoiled = rows.to_vec();
+    let at =
+        spoiled.windows(10).rposition(|bytes| bytes == b"thing_done").expect("the last event has this name");
+    spoiled[at] = 0xFF;
+    let request = WriteRequest { body: Payload::Rows(spoiled.into()), ..good };
     for redelivered in [false, true] {
-        let written = writer(&store).await.write(std::slice::from_ref(&work)).await.expect("written");
+        let written = writer(&store).await.write(std::slice::from_ref(&request)).await.expect("written");
         let outcome = millrace_event::Outcome { stored: 2, duplicate: 0, dead: 1 };
         assert_eq!(written, [WriteOutcome { outcome, redelivered }]);
     }
@@ -106,23 +85,13 @@ async fn a_row_that_is_no_text_becomes_a_letter_and_its_neighbours_are_stored() 
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_refused_with_its_reason() {
+async fn a_file_that_is_not_a_database_is_refused_with_its_reason() {
     let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(
-        folder.path().join("events.db"),
-        "a letter to a friend, of more than a few bytes".repeat(100),
-    )
-    .expect("written");
-    let refused = SqliteStore::open(folder.path()).map(|_| ()).expect_err("no database");
+    std::fs::write(folder.path().join("events.db"), "text that is longer than a few bytes".repeat(100))
+        .expect("written");
+    let refused = SqliteStore::open(folder.path()).map(|_| ()).expect_err("not a database");
     assert!(matches!(&refused, StoreError::Refused { sqlstate, .. } if sqlstate == "XX001"), "{refused}");
     let file = folder.path().join("events.db");
-    let unmade = SqliteStore::open(&file).map(|_| ()).expect_err("a file is no folder");
-    assert!(matches!(unmade, StoreError::Unavailable(_)), "{unmade}");
-}
-
-fn sqlstate_of(error: &WriteError) -> &str {
-    match error {
-        WriteError::Environment { sqlstate, .. } => sqlstate,
-        WriteError::LedgerRetired => "the ledger is retired",
-    }
+    let error = SqliteStore::open(&file).map(|_| ()).expect_err("a file is not a folder");
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
 }

@@ -1,5 +1,5 @@
-//! A process that is killed while it writes: what it was told is stored is there, what was not is written again, nothing
-//! twice.
+//! Processes that are killed while they write: every confirmed write is stored. A repetition writes the rest,
+//! and nothing twice.
 
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
@@ -17,14 +17,14 @@ const VICTIM: &str = "sqlite::kills::victim";
 pub const FOLDER: &str = "MILLRACE_TEST_VICTIM_FOLDER";
 const BATCHES: u64 = 400;
 const EVENTS: u128 = 60;
-/// Of which so many are those of the batch before.
+/// Events that a batch repeats from the batch before it.
 const REPEATED: u128 = 10;
 
-/// The same batch whoever makes it: a `now` that both sides could not agree on must not be in it.
+/// The same batch in every process, so its time is fixed.
 fn batch(seq: u64) -> WriteRequest {
     let received_ms = 1_795_219_200_000;
     let first = u128::from(seq) * (EVENTS - REPEATED);
-    work(
+    request(
         ProjectId(1),
         Uuid::from_u128(u128::from(seq) + 1),
         entry(received_ms, seq),
@@ -32,10 +32,10 @@ fn batch(seq: u64) -> WriteRequest {
     )
 }
 
-/// A process that writes batch after batch and says so; killed when dropped.
+/// A process that writes batches and prints a line for each. Killed when dropped.
 pub struct Victim {
     child: Child,
-    says: Lines<BufReader<ChildStdout>>,
+    lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Victim {
@@ -46,14 +46,14 @@ impl Victim {
         command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("a child can be started");
         let output = child.stdout.take().expect("standard output is piped");
-        Self { child, says: BufReader::new(output).lines() }
+        Self { child, lines: BufReader::new(output).lines() }
     }
 
-    /// Waits until it says this.
+    /// Waits until it prints this line.
     pub fn wait_for(&mut self, wanted: &str) {
-        let mut said = self.says.by_ref().map_while(Result::ok);
-        let is_said = tokio::task::block_in_place(|| said.any(|line| line == wanted));
-        assert!(is_said, "the victim ended without {wanted:?}");
+        let mut lines = self.lines.by_ref().map_while(Result::ok);
+        let is_printed = tokio::task::block_in_place(|| lines.any(|line| line == wanted));
+        assert!(is_printed, "the victim ended without printing {wanted:?}");
     }
 }
 
@@ -92,7 +92,7 @@ async fn a_killed_process_loses_nothing_that_was_written() {
         let batches = "SELECT count(*) FROM batches";
         let last: u64 =
             harness.connect().query_row(batches, [], |row| row.get(0)).expect("the ledger is there");
-        assert!(last > written, "what it said was written is there");
+        assert!(last > written, "every confirmed batch is in the ledger");
         let totals = balanced(&survivor, project).await;
         let (new, repeated) = ((EVENTS - REPEATED) as u64, REPEATED as u64);
         assert_eq!((totals.stored, totals.duplicate), (last * new + repeated, (last - 1) * repeated));
@@ -104,10 +104,10 @@ async fn a_killed_process_loses_nothing_that_was_written() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_said_to_be_written_that_the_disk_has_not_confirmed() {
+async fn no_write_is_confirmed_before_the_disk_has_it() {
     let harness = harness().await;
     let project = project(&harness.store(), "p").await;
-    // A disk that takes writes, and fails when it is asked whether it has them.
+    // A disk that accepts writes and fails when it is asked to sync them.
     let disk = Shim::create();
     disk.fail_disk(Some(DiskError::Broken));
     let mut victim = Victim::start(VICTIM, harness.folder.path(), &disk.variables());

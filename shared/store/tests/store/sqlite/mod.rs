@@ -1,10 +1,10 @@
-//! The suite's harness on a file, and what only a file can be put to.
+//! The suite's harness for SQLite, and the tests that apply only to SQLite.
 
 mod environment;
 mod kills;
 mod redrive;
-mod rooms;
 mod speed;
+mod upkeep;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::suite::{Harness, StoredEvent, StoredLetter};
 
-/// A folder with an empty store in it.
+/// A folder with an empty store.
 pub struct SqliteHarness {
     folder: TempDir,
     store: SharedStore,
@@ -34,18 +34,17 @@ pub async fn harness() -> SqliteHarness {
     SqliteHarness { folder, store }
 }
 
-/// A store as one process has it.
 pub fn store(folder: &Path) -> SharedStore {
     SqliteStore::open(folder).expect("the file can be opened")
 }
 
-/// A connection as `sqlite3` would have it.
+/// A connection with default settings, as in the shell of SQLite.
 pub fn connect(folder: &Path) -> Connection {
     Connection::open(folder.join("events.db")).expect("the file can be opened")
 }
 
 impl SqliteHarness {
-    /// A connection for what the store's interface does not show.
+    /// A connection to the tables.
     pub fn connect(&self) -> Connection {
         connect(self.folder.path())
     }
@@ -89,20 +88,22 @@ fn letter(row: &Row<'_>) -> rusqlite::Result<StoredLetter> {
     })
 }
 
-/// Reads JSON as jsonb does, to which `-3e10` and `-30000000000` are the same number.
+/// Parses JSON as jsonb does, for which `-3e10` and `-30000000000` are the same number.
 fn json(text: &str) -> Value {
-    fn settle(value: Value) -> Value {
+    fn normalize(value: Value) -> Value {
         match value {
             Value::Number(number) => match number.as_f64() {
                 Some(float) if number.is_f64() && float.fract() == 0.0 => Value::from(float as i64),
                 _ => Value::Number(number),
             },
-            Value::Array(items) => items.into_iter().map(settle).collect(),
-            Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, settle(value))).collect(),
+            Value::Array(items) => items.into_iter().map(normalize).collect(),
+            Value::Object(fields) => {
+                fields.into_iter().map(|(name, value)| (name, normalize(value))).collect()
+            }
             other => other,
         }
     }
-    settle(serde_json::from_str(text).expect("what is stored is JSON"))
+    normalize(serde_json::from_str(text).expect("what is stored is JSON"))
 }
 
 #[async_trait]
@@ -119,9 +120,15 @@ impl Harness for SqliteHarness {
         self.all(EVENTS, project, event)
     }
 
-    async fn mend_letter(&self, id: i64, payload: &[u8]) {
-        let mend = "UPDATE dead_letters SET payload = ?2 WHERE dead_letter_id = ?1";
-        assert_eq!(self.connect().execute(mend, rusqlite::params![id, payload]).expect("mended"), 1);
+    async fn replace_payload(&self, letter_id: i64, payload: &[u8]) {
+        let replace = "UPDATE dead_letters SET payload = ?2 WHERE dead_letter_id = ?1";
+        let replaced = self.connect().execute(replace, rusqlite::params![letter_id, payload]);
+        assert_eq!(replaced.expect("replaced"), 1);
+    }
+
+    async fn undated_ids(&self) -> i64 {
+        let count = "SELECT count(*) FROM undated_ids";
+        self.connect().query_row(count, [], |row| row.get(0)).expect("ids can be counted")
     }
 
     async fn last_used_us(&self, key_id: i64) -> Option<i64> {

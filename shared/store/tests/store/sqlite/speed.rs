@@ -1,4 +1,5 @@
-//! How fast one writer is. Not a test: `cargo test --release -p shared --test store -- --ignored --nocapture sqlite::speed`.
+//! A measurement of the writer:
+//! `cargo test --release -p millrace-store --test store -- --ignored --nocapture sqlite::speed`.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ const PROPERTIES: &str = r#"{"url":"https://shop.example/products/4711?ref=mail"
     "category":"shoes","quantity":2,"tags":["sale","spring"],"variant":{"size":42,"colour":"dark green"},
     "session":"f1d2d2f924e986ac86fdf7b36c94bcdf32beec15","position":17,"list":"search results"}"#;
 
-/// Rows a second of one writer.
+/// Rows per second of one writer.
 async fn rows_per_second(events_per_write: u64, batch_events: u64) -> f64 {
     let harness = harness().await;
     let store = harness.store();
@@ -20,7 +21,7 @@ async fn rows_per_second(events_per_write: u64, batch_events: u64) -> f64 {
     let (mut writer, now) = (writer(&store).await, now_ms());
     let (mut next_id, mut seq, mut rows, mut busy) = (0_u64, 0, 0, Duration::ZERO);
     while busy < TAKES {
-        let mut works = Vec::new();
+        let mut requests = Vec::new();
         for _ in 0..events_per_write / batch_events {
             let mut batch = Vec::new();
             for _ in 0..batch_events {
@@ -29,11 +30,11 @@ async fn rows_per_second(events_per_write: u64, batch_events: u64) -> f64 {
                 let event = event(at_ms(now + next_id / 100), spread);
                 batch.push(Event { properties: Some(PROPERTIES.to_owned()), ..event });
             }
-            works.push(work(project, Uuid::now_v7(), entry(now + next_id / 100, seq), &batch));
+            requests.push(request(project, Uuid::now_v7(), entry(now + next_id / 100, seq), &batch));
             seq += 1;
         }
         let started = Instant::now();
-        writer.write(&works).await.expect("written");
+        writer.write(&requests).await.expect("written");
         busy += started.elapsed();
         rows += events_per_write;
     }

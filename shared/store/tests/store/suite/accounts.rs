@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use millrace_event::key::hash_key;
-use millrace_store::StoreError;
+use millrace_store::{KeyUse, StoreError};
 use time::OffsetDateTime;
 
 use super::*;
 
-pub async fn a_key_opens_its_project_until_it_is_revoked(harness: &dyn Harness) {
+pub async fn a_key_is_valid_until_it_is_revoked(harness: &dyn Harness) {
     let store = harness.store();
     let (project, first) = store.create_project("shop", "pro", None, false).await.expect("a project");
     let second = store.create_key("shop", None, false).await.expect("a key");
@@ -44,11 +44,11 @@ pub async fn a_chosen_key_can_be_used_once(harness: &dyn Harness) {
     assert!(matches!(taken, Err(StoreError::Invalid(_))), "{taken:?}");
     let short = store.create_key("one", Some("short"), false).await;
     assert!(matches!(short, Err(StoreError::Invalid(_))), "{short:?}");
-    // The refused project was not made either.
+    // The refused project was not created.
     store.create_project("two", "free", None, false).await.expect("the name is still free");
 }
 
-pub async fn a_name_or_plan_that_cannot_be_is_refused_with_advice(harness: &dyn Harness) {
+pub async fn an_invalid_name_or_plan_is_refused_with_advice(harness: &dyn Harness) {
     let store = harness.store();
     project(&store, "taken").await;
     for (name, plan, advice) in [
@@ -60,7 +60,7 @@ pub async fn a_name_or_plan_that_cannot_be_is_refused_with_advice(harness: &dyn 
         let refused = store.create_project(name, plan, None, false).await.expect_err("refused");
         assert!(matches!(&refused, StoreError::Invalid(text) if text.contains(advice)), "{name}: {refused}");
     }
-    let refused = store.create_key("nobody", None, false).await.expect_err("refused");
+    let refused = store.create_key("unknown", None, false).await.expect_err("refused");
     assert!(matches!(refused, StoreError::Invalid(_)), "{refused}");
 }
 
@@ -69,16 +69,18 @@ pub async fn last_use_only_moves_forward(harness: &dyn Harness) {
     let (_, key) = store.create_project("shop", "free", None, false).await.expect("a project");
     let now = OffsetDateTime::now_utc();
     let earlier = now - Duration::from_secs(60);
-    store.touch_keys(&[(key.key_id, earlier), (key.key_id, now), (987_654, now)]).await.expect("touched");
-    store.touch_keys(&[(key.key_id, earlier)]).await.expect("touched");
+    let key_use = |key_id, at| KeyUse { key_id, at };
+    let uses = [key_use(key.key_id, earlier), key_use(key.key_id, now), key_use(987_654, now)];
+    store.touch_keys(&uses).await.expect("touched");
+    store.touch_keys(&uses[..1]).await.expect("touched");
     store.touch_keys(&[]).await.expect("touched");
     assert_eq!(harness.last_used_us(key.key_id).await, Some((now.unix_timestamp_nanos() / 1_000) as i64));
 }
 
-pub async fn a_change_of_accounts_is_heard_at_once(harness: &dyn Harness) {
+pub async fn a_change_of_accounts_is_noticed_immediately(harness: &dyn Harness) {
     const LONG: Duration = Duration::from_secs(120);
     let store = harness.store();
-    // A hint may come for no reason, so a wait that returns proves nothing by itself: it must return each time.
+    // A wait may return early, so one that returns proves nothing by itself. Every wait must return.
     let started = Instant::now();
     for round in 0..5 {
         let changing = async {
@@ -87,7 +89,7 @@ pub async fn a_change_of_accounts_is_heard_at_once(harness: &dyn Harness) {
         };
         tokio::join!(changing, store.accounts_changed(LONG));
     }
-    assert!(started.elapsed() < LONG, "nobody told us");
+    assert!(started.elapsed() < LONG, "the change was not noticed");
 }
 
 pub async fn three_plans_come_with_the_store(harness: &dyn Harness) {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use millrace_event::plan::Plan;
-use millrace_store::{KeyInfo, PlanChange, StoreError};
+use millrace_store::{KeyInfo, KeyUse, NewKey, PlanChange, PlanUpdate, StoreError};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ fn refused(error: StoreError, advice: &str) {
 
 async fn key(store: &SharedStore, key_id: i64) -> KeyInfo {
     let keys = store.keys(None).await.expect("keys");
-    keys.into_iter().find(|key| key.key_id == key_id).expect("keys are listed for ever")
+    keys.into_iter().find(|key| key.key_id == key_id).expect("a key stays listed")
 }
 
 async fn plan(store: &SharedStore, name: &str) -> Plan {
@@ -34,7 +34,8 @@ pub async fn projects_are_listed_with_their_plan_their_live_keys_and_their_last_
     let second = store.create_key("shop", None, false).await.expect("a key");
     store.create_key("shop", None, false).await.expect("a key");
     let now = OffsetDateTime::now_utc();
-    store.touch_keys(&[(first.key_id, now - HOUR), (second.key_id, now)]).await.expect("touched");
+    let key_use = |key: &NewKey, at| KeyUse { key_id: key.key_id, at };
+    store.touch_keys(&[key_use(&first, now - HOUR), key_use(&second, now)]).await.expect("touched");
     store.revoke_key(first.key_id).await.expect("revoked");
     store.rotate_key(second.key_id, Duration::ZERO, None).await.expect("rotated");
 
@@ -57,7 +58,7 @@ pub async fn a_project_is_moved_to_another_plan(harness: &dyn Harness) {
     refused(store.move_project(ProjectId(99), "free").await.expect_err("refused"), "no project");
 }
 
-pub async fn keys_are_listed_with_all_but_their_text(harness: &dyn Harness) {
+pub async fn keys_are_listed_without_their_text(harness: &dyn Harness) {
     let store = harness.store();
     let (shop, plain) = store.create_project("shop", "pro", None, false).await.expect("a project");
     let (_, signed) = store.create_project("bank", "pro", None, true).await.expect("a project");
@@ -71,14 +72,14 @@ pub async fn keys_are_listed_with_all_but_their_text(harness: &dyn Harness) {
     assert_eq!(store.keys(Some(ProjectId(99))).await.expect("keys"), []);
 }
 
-pub async fn a_rotated_key_opens_its_project_beside_the_new_one_until_it_expires(harness: &dyn Harness) {
+pub async fn a_rotated_key_is_valid_with_the_new_one_until_it_expires(harness: &dyn Harness) {
     let store = harness.store();
     let (shop, old) = store.create_project("shop", "pro", None, true).await.expect("a project");
     let chosen = "the-next-key-of-the-shop";
     let rotated = store.rotate_key(old.key_id, HOUR, Some(chosen)).await.expect("rotated");
     assert_eq!((rotated.project.as_str(), rotated.new.key.as_str()), ("shop", chosen));
-    let secret = rotated.new.signing_secret.clone().expect("signed stays signed");
-    assert_ne!(Some(secret), old.signing_secret, "with a secret of its own");
+    let secret = rotated.new.signing_secret.clone().expect("a signed key is replaced with a signed key");
+    assert_ne!(Some(secret), old.signing_secret, "the new key has another secret");
     let ahead = rotated.old_expires_at - OffsetDateTime::now_utc();
     assert!(ahead > HOUR / 2 && ahead <= HOUR + Duration::from_secs(60), "{rotated:?}");
 
@@ -91,7 +92,7 @@ pub async fn a_rotated_key_opens_its_project_beside_the_new_one_until_it_expires
     let next = store.rotate_key(rotated.new.key_id, Duration::ZERO, None).await.expect("rotated");
     let left = store.accounts().await.expect("accounts");
     let left: Vec<_> = left.iter().map(|account| account.key_id).collect();
-    assert_eq!(left, [old.key_id, next.new.key_id], "without overlap the old one is gone at once");
+    assert_eq!(left, [old.key_id, next.new.key_id], "without overlap the old key expires immediately");
 }
 
 pub async fn a_key_is_rotated_once_and_only_while_it_is_live(harness: &dyn Harness) {
@@ -101,7 +102,7 @@ pub async fn a_key_is_rotated_once_and_only_while_it_is_live(harness: &dyn Harne
     refused(rotate(987_654, HOUR, None).await.expect_err("refused"), "no key with number 987654");
     refused(rotate(first.key_id, HOUR, Some("short")).await.expect_err("refused"), "16 to 200");
     refused(rotate(first.key_id, HOUR, Some(&first.key)).await.expect_err("refused"), "exists already");
-    assert_eq!(key(&store, first.key_id).await.expires_at, None, "a refused rotation ends nothing");
+    assert_eq!(key(&store, first.key_id).await.expires_at, None, "a refused rotation leaves the key live");
 
     let second = rotate(first.key_id, HOUR, None).await.expect("rotated").new;
     refused(rotate(first.key_id, HOUR, None).await.expect_err("refused"), "was rotated already");
@@ -109,35 +110,35 @@ pub async fn a_key_is_rotated_once_and_only_while_it_is_live(harness: &dyn Harne
     refused(rotate(second.key_id, HOUR, None).await.expect_err("refused"), "has expired");
     store.revoke_key(third.key_id).await.expect("revoked");
     refused(rotate(third.key_id, HOUR, None).await.expect_err("refused"), "is revoked");
-    assert_eq!(store.keys(None).await.expect("keys").len(), 3, "a refused rotation makes no key");
+    assert_eq!(store.keys(None).await.expect("keys").len(), 3, "a refused rotation creates no key");
 }
 
-pub async fn a_plan_is_made_and_then_changed_in_what_is_named(harness: &dyn Harness) {
+pub async fn a_change_of_a_plan_leaves_its_other_limits(harness: &dyn Harness) {
     let store = harness.store();
     let nothing = PlanChange::default();
     refused(store.set_plan("hobby", &nothing).await.expect_err("refused"), "no plan named \"hobby\"");
     refused(store.set_plan("", &nothing).await.expect_err("refused"), "1 to 100");
     let slow = PlanChange { requests_per_minute: Some(10), events_per_month: Some(Some(500)), ..nothing };
-    let (before, made) = store.set_plan("hobby", &slow).await.expect("made");
+    let PlanUpdate { before, after: made } = store.set_plan("hobby", &slow).await.expect("created");
     assert_eq!((before, &made), (None, &plan(&store, "hobby").await));
     assert_eq!((made.requests_per_minute, made.burst, made.events_per_month), (10, 10, Some(500)));
 
     let burst = PlanChange { burst: Some(30), ..nothing };
-    let (before, changed) = store.set_plan("hobby", &burst).await.expect("changed");
+    let PlanUpdate { before, after: changed } = store.set_plan("hobby", &burst).await.expect("changed");
     assert_eq!((before.as_ref(), &changed), (Some(&made), &Plan { burst: 30, ..made.clone() }));
     let unlimited = PlanChange { events_per_month: Some(None), events_per_batch: Some(7), ..nothing };
-    let (_, unlimited) = store.set_plan("hobby", &unlimited).await.expect("changed");
+    let unlimited = store.set_plan("hobby", &unlimited).await.expect("changed").after;
     let expected = Plan { events_per_month: None, events_per_batch: 7, ..changed };
     assert_eq!((&unlimited, &plan(&store, "hobby").await), (&expected, &expected));
     let none = PlanChange { burst: Some(0), ..nothing };
     refused(store.set_plan("hobby", &none).await.expect_err("refused"), "burst must be from 1");
 }
 
-pub async fn changes_by_operators_are_heard_at_once(harness: &dyn Harness) {
+pub async fn changes_by_operators_are_noticed_immediately(harness: &dyn Harness) {
     let store = harness.store();
     let shop = project(&store, "shop").await;
     let mut key_id = store.create_key("shop", None, false).await.expect("a key").key_id;
-    // A hint may come for no reason, so a wait that returns proves nothing by itself: it must return each time.
+    // A wait may return early, so one that returns proves nothing by itself. Every wait must return.
     let started = Instant::now();
     for round in 1..=3 {
         let rotating = async {
@@ -155,7 +156,7 @@ pub async fn changes_by_operators_are_heard_at_once(harness: &dyn Harness) {
         };
         tokio::join!(changing, store.accounts_changed(CHANGED_LATEST));
     }
-    assert!(started.elapsed() < CHANGED_LATEST, "nobody told us");
+    assert!(started.elapsed() < CHANGED_LATEST, "the change was not noticed");
 }
 
 pub async fn usage_of_all_names_every_project(harness: &dyn Harness) {
@@ -163,9 +164,9 @@ pub async fn usage_of_all_names_every_project(harness: &dyn Harness) {
     let (quiet, shop) = (project(&store, "quiet").await, project(&store, "shop").await);
     let day = now_ms() / DAY_MS * DAY_MS;
     let moment = |ms: u64| OffsetDateTime::from_unix_timestamp((ms / 1_000) as i64).expect("a moment");
-    let batch = |ms, seq, ids| work(shop, Uuid::now_v7(), entry(ms, seq), &events(day, ids));
-    let works = [batch(day - DAY_MS, 0, 1..=3), batch(day, 0, 3..=5), batch(day, 1, 6..=9)];
-    writer(&store).await.write(&works).await.expect("written");
+    let batch = |ms, seq, ids| request(shop, Uuid::now_v7(), entry(ms, seq), &events(day, ids));
+    let requests = [batch(day - DAY_MS, 0, 1..=3), batch(day, 0, 3..=5), batch(day, 1, 6..=9)];
+    writer(&store).await.write(&requests).await.expect("written");
     let usage = store.usage_of_all(moment(day), moment(day + DAY_MS)).await.expect("usage");
     let facts: Vec<_> = usage
         .iter()
@@ -176,7 +177,7 @@ pub async fn usage_of_all_names_every_project(harness: &dyn Harness) {
     assert!(usage.iter().all(|usage| usage.usage.start == moment(day)), "{usage:?}");
 }
 
-pub async fn as_many_shards_are_on_record_as_have_an_epoch(harness: &dyn Harness) {
+pub async fn shards_are_counted_by_their_recorded_epochs(harness: &dyn Harness) {
     let store = harness.store();
     assert_eq!(store.shards_recorded().await.expect("an answer"), 0);
     for shard in 0..4 {

@@ -1,8 +1,8 @@
-//! What is kept, for how long, and what can be told of it.
+//! Usage, epochs, counters, retention and migrations.
 
 use millrace_event::plan::month_of;
 use millrace_event::{Outcome, PendingBatch};
-use millrace_store::{UsageWindow, WriteError};
+use millrace_store::{LedgerSums, UsageWindow, WriteError};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -18,15 +18,15 @@ pub async fn usage_is_summed_over_hours_days_and_months(harness: &dyn Harness) {
     let store = harness.store();
     let (mine, other) = (project(&store, "mine").await, project(&store, "other").await);
     let day = now_ms() / DAY_MS * DAY_MS;
-    let batch = |project, ms, ids| work(project, Uuid::now_v7(), entry(ms, 0), &events(day, ids));
-    let works = [
+    let batch = |project, ms, ids| request(project, Uuid::now_v7(), entry(ms, 0), &events(day, ids));
+    let requests = [
         batch(mine, day - DAY_MS, 1..=3),
         batch(mine, day + 1, 3..=5),
         batch(mine, day + HOUR_MS - 1, 6..=6),
         batch(mine, day + HOUR_MS, 7..=8),
         batch(other, day, 1..=9),
     ];
-    writer(&store).await.write(&works).await.expect("written");
+    writer(&store).await.write(&requests).await.expect("written");
     let usage = async |window| {
         let rows =
             store.usage(mine, moment(day - DAY_MS), moment(day + DAY_MS), window).await.expect("usage");
@@ -40,25 +40,25 @@ pub async fn usage_is_summed_over_hours_days_and_months(harness: &dyn Harness) {
     assert!(months.iter().all(|(start, ..)| start.day() == 1), "{months:?}");
     let half_open = store.usage(mine, today, next, UsageWindow::Hour).await.expect("usage");
     assert_eq!(half_open.len(), 1);
-    let bytes: u64 = works[1..3].iter().map(rows_bytes).sum();
+    let bytes: u64 = requests[1..3].iter().map(rows_bytes).sum();
     assert_eq!(half_open[0].bytes, bytes - row(mine, &events(day, [3])[0]).len() as u64);
 }
 
-fn rows_bytes(work: &WriteRequest) -> u64 {
-    match &work.body {
+fn rows_bytes(request: &WriteRequest) -> u64 {
+    match &request.body {
         Payload::Rows(rows) => rows.len() as u64,
         Payload::DeadLetter { .. } => 0,
     }
 }
 
-pub async fn an_epoch_is_replaced_only_from_what_it_was(harness: &dyn Harness) {
+pub async fn an_epoch_is_replaced_only_if_it_is_the_expected_one(harness: &dyn Harness) {
     let (store, other) = (harness.store(), harness.another());
     let (first, second, third) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
     assert_eq!(store.epoch(3).await.expect("an answer"), None);
     assert!(!store.replace_epoch(3, Some(first), second).await.expect("an answer"));
     let both = tokio::join!(store.replace_epoch(3, None, first), other.replace_epoch(3, None, second));
     let (won, lost) = (both.0.expect("an answer"), both.1.expect("an answer"));
-    assert!(won != lost, "exactly one may be the first");
+    assert!(won != lost, "exactly one is the first");
     let current = store.epoch(3).await.expect("an answer").expect("an epoch");
     assert_eq!(current, if won { first } else { second });
     assert!(!store.replace_epoch(3, Some(third), first).await.expect("an answer"));
@@ -67,28 +67,28 @@ pub async fn an_epoch_is_replaced_only_from_what_it_was(harness: &dyn Harness) {
     assert_eq!(store.epoch(4).await.expect("an answer"), None);
 }
 
-pub async fn counters_are_rebuilt_from_the_ledger_and_what_is_pending(harness: &dyn Harness) {
+pub async fn counters_are_rebuilt_from_the_ledger_and_pending_batches(harness: &dyn Harness) {
     let store = harness.store();
     let (one, quiet, two) =
         (project(&store, "1").await, project(&store, "2").await, project(&store, "3").await);
     let now = now_ms();
-    let batch = |seq, ids| work(one, Uuid::now_v7(), entry(now, seq), &events(now, ids));
-    let works = [batch(0, 1..=10), batch(1, 8..=12), batch(2, 20..=29)];
-    writer(&store).await.write(&works[..2]).await.expect("written");
-    // The second is written and not settled yet, the third is not even written.
-    let pending = |work: &WriteRequest| PendingBatch {
-        id: work.entry,
-        batch_id: work.batch_id,
-        project: work.project,
-        count: work.count,
+    let batch = |seq, ids| request(one, Uuid::now_v7(), entry(now, seq), &events(now, ids));
+    let requests = [batch(0, 1..=10), batch(1, 8..=12), batch(2, 20..=29)];
+    writer(&store).await.write(&requests[..2]).await.expect("written");
+    // The second is written but not settled yet. The third is not written.
+    let pending = |request: &WriteRequest| PendingBatch {
+        id: request.entry,
+        batch_id: request.batch_id,
+        project: request.project,
+        count: request.count,
         bytes: 1,
     };
-    let counters = store.counters_for_rebuild(0, 1, &[pending(&works[1]), pending(&works[2])]).await;
+    let counters = store.counters_for_rebuild(0, 1, &[pending(&requests[1]), pending(&requests[2])]).await;
     let counters = counters.expect("counters");
     assert_eq!(counters.iter().map(|counter| counter.project).collect::<Vec<_>>(), [one, quiet, two]);
     let counter = counters[0];
     assert_eq!((counter.accepted, counter.pending, counter.month), (25, 15, month_of(now * 1_000)));
-    // 12 are stored, 10 will be; 3 duplicates will be refunded when the second is settled.
+    // 12 are stored, 10 will be. 3 duplicates will be refunded when the second batch is settled.
     assert_eq!(counter.used, 25);
     assert_eq!((counters[1].accepted, counters[1].pending, counters[1].used), (0, 0, 0));
     let odd = store.counters_for_rebuild(1, 2, &[]).await.expect("counters");
@@ -96,28 +96,28 @@ pub async fn counters_are_rebuilt_from_the_ledger_and_what_is_pending(harness: &
     assert_eq!((odd[0].accepted, odd[0].used), (15, 12));
 }
 
-pub async fn retention_keeps_the_books_balanced(harness: &dyn Harness) {
+pub async fn retention_keeps_the_counts_balanced(harness: &dyn Harness) {
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
     let mut lane = writer(&store).await;
-    let mut works = Vec::new();
+    let mut requests = Vec::new();
     for days in 0..7 {
         let ms = now - days * DAY_MS;
         let dead = Payload::DeadLetter { reason: "damaged".to_owned(), raw: vec![1].into() };
-        let letter = work(project, Uuid::now_v7(), entry(ms, 1), &events(ms, 1..=3));
-        works.push(WriteRequest { body: dead, ..letter });
+        let letter = request(project, Uuid::now_v7(), entry(ms, 1), &events(ms, 1..=3));
+        requests.push(WriteRequest { body: dead, ..letter });
         let mut batch = events(ms, 1..=10);
-        // Too old for any partition: kept by the time it was received.
+        // Too old for a partition: retention goes by its time of receipt.
         batch.push(event(at_ms(now - 400 * DAY_MS), u128::from(days) + 100));
-        works.push(work(project, Uuid::now_v7(), entry(ms, 0), &batch));
+        requests.push(request(project, Uuid::now_v7(), entry(ms, 0), &batch));
     }
-    lane.write(&works).await.expect("written");
+    lane.write(&requests).await.expect("written");
     let before = balanced(&store, project).await;
     assert_eq!((before.stored, before.dead), (77, 21));
 
     let policy = UpkeepPolicy { retention_days: Some(2), ledger_days: 3, ..keep_all() };
-    let report = store.upkeep(&policy).await.expect("upkeep").expect("our turn");
+    let report = store.upkeep(&policy).await.expect("upkeep").expect("no other process does the upkeep");
     assert!(report.partitions_retired >= 4 + 3, "{report:?}");
     assert!(report.days_ahead >= 3, "{report:?}");
     let kept = harness.events(project).await;
@@ -126,13 +126,13 @@ pub async fn retention_keeps_the_books_balanced(harness: &dyn Harness) {
     assert_eq!((kept.len(), harness.letters(project).await.len()), (33, 3));
     let after = balanced(&store, project).await;
     assert_eq!((after.stored, after.dead, after.event_rows, after.dead_rows), (77, 21, 77, 21));
-    assert!(after.ledger.0 < before.ledger.0, "the ledger was pruned");
+    assert!(after.ledger.stored < before.ledger.stored, "the ledger was pruned");
 
-    // Nobody can bring back a day of the ledger that is gone: what was written then might be written again.
-    let forgotten = works.last().expect("one").clone();
-    let fenced = lane.write(&[forgotten]).await.expect_err("refused");
-    assert!(matches!(fenced, WriteError::LedgerRetired), "{fenced}");
-    let again = store.upkeep(&policy).await.expect("upkeep").expect("our turn");
+    // A retired day of the ledger cannot be created again: its entries could be written twice.
+    let old = requests.last().expect("one").clone();
+    let refused = lane.write(&[old]).await.expect_err("refused");
+    assert!(matches!(refused, WriteError::LedgerRetired), "{refused}");
+    let again = store.upkeep(&policy).await.expect("upkeep").expect("no other process does the upkeep");
     assert_eq!((again.partitions_made, again.partitions_retired), (0, 0));
     assert_eq!(balanced(&store, project).await, after);
 }
@@ -141,19 +141,34 @@ pub async fn the_ledger_is_kept_while_an_entry_as_old_is_pending(harness: &dyn H
     let store = harness.store();
     let project = project(&store, "p").await;
     let old = now_ms() - 5 * DAY_MS;
-    let work = work(project, Uuid::now_v7(), entry(old, 0), &events(old, 1..=2));
-    writer(&store).await.write(std::slice::from_ref(&work)).await.expect("written");
+    let request = request(project, Uuid::now_v7(), entry(old, 0), &events(old, 1..=2));
+    writer(&store).await.write(std::slice::from_ref(&request)).await.expect("written");
     for oldest_pending_ms in [Some(old), Some(0)] {
         let policy = UpkeepPolicy { ledger_days: 2, oldest_pending_ms, ..keep_all() };
-        store.upkeep(&policy).await.expect("upkeep").expect("our turn");
-        let written = writer(&store).await.write(std::slice::from_ref(&work)).await.expect("still known");
+        store.upkeep(&policy).await.expect("upkeep").expect("no other process does the upkeep");
+        let written =
+            writer(&store).await.write(std::slice::from_ref(&request)).await.expect("written before");
         assert_eq!(written, [WriteOutcome { outcome: stored(2), redelivered: true }]);
     }
     let policy = UpkeepPolicy { ledger_days: 2, ..keep_all() };
-    store.upkeep(&policy).await.expect("upkeep").expect("our turn");
-    writer(&store).await.write(&[work]).await.expect_err("retired");
+    store.upkeep(&policy).await.expect("upkeep").expect("no other process does the upkeep");
+    writer(&store).await.write(&[request]).await.expect_err("retired");
     let totals = balanced(&store, project).await;
-    assert_eq!((totals.stored, totals.ledger), (2, (0, 0, 0)));
+    assert_eq!((totals.stored, totals.ledger), (2, LedgerSums::default()));
+}
+
+pub async fn undated_ids_are_forgotten_after_two_days(harness: &dyn Harness) {
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let now = now_ms();
+    let undated = |ms, id| request(project, Uuid::now_v7(), entry(ms, 0), &[event(EventTime::Undated, id)]);
+    let requests = [undated(now - 50 * HOUR_MS, 1), undated(now - 46 * HOUR_MS, 2)];
+    writer(&store).await.write(&requests).await.expect("written");
+    let behind = UpkeepPolicy { oldest_pending_ms: Some(now - 3 * HOUR_MS), ..keep_all() };
+    store.upkeep(&behind).await.expect("upkeep").expect("no other process does the upkeep");
+    assert_eq!(harness.undated_ids().await, 2, "a pending entry could repeat the first");
+    store.upkeep(&keep_all()).await.expect("upkeep").expect("no other process does the upkeep");
+    assert_eq!(harness.undated_ids().await, 1);
 }
 
 pub async fn a_migrated_store_is_not_migrated_again(harness: &dyn Harness) {

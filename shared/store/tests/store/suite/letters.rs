@@ -1,26 +1,26 @@
-//! Dead letters, looked at.
+//! Reading dead letters.
 
-use millrace_store::{LetterFilter, StoreError};
+use millrace_store::{LetterFilter, LetterPayload, StoreError};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::*;
 
-/// An entry that is dead as a whole.
+/// A request whose whole entry goes to the dead letters.
 pub fn dead_entry(project: ProjectId, seq: u64, count: u32, reason: &str, raw: &[u8]) -> WriteRequest {
     let body = Payload::DeadLetter { reason: reason.to_owned(), raw: raw.to_vec().into() };
-    WriteRequest { count, body, ..work(project, Uuid::now_v7(), entry(now_ms(), seq), &[]) }
+    WriteRequest { count, body, ..request(project, Uuid::now_v7(), entry(now_ms(), seq), &[]) }
 }
 
-pub async fn letters_are_found_by_what_is_known_of_them(harness: &dyn Harness) {
+pub async fn every_filter_finds_its_dead_letters(harness: &dyn Harness) {
     let store = harness.store();
     let (shop, other) = (project(&store, "shop").await, project(&store, "other").await);
-    let works = [
-        dead_entry(shop, 0, 3, "Torn at the edge", b"abc"),
+    let requests = [
+        dead_entry(shop, 0, 3, "Damaged at the end", b"abc"),
         dead_entry(other, 1, 1, "from the future", b""),
         dead_entry(shop, 2, 7, "from the past", b"defgh"),
     ];
-    writer(&store).await.write(&works).await.expect("written");
+    writer(&store).await.write(&requests).await.expect("written");
     let found = async |filter: LetterFilter| {
         let letters = store.dead_letters(&filter, None, 10).await.expect("letters");
         letters.into_iter().map(|letter| letter.event_count).collect::<Vec<_>>()
@@ -38,15 +38,16 @@ pub async fn letters_are_found_by_what_is_known_of_them(harness: &dyn Harness) {
 
     let newest = store.dead_letters(&any(), None, 1).await.expect("letters").remove(0);
     assert_eq!((newest.project, newest.project_name.as_deref()), (shop, Some("shop")));
-    assert_eq!((newest.batch_id, newest.event_index, newest.payload_bytes), (works[2].batch_id, None, 5));
-    assert_eq!(newest.received_at.unix_timestamp_nanos() / 1_000_000, i128::from(works[2].entry.ms));
+    assert_eq!((newest.batch_id, newest.event_index, newest.payload_bytes), (requests[2].batch_id, None, 5));
+    assert_eq!(newest.received_at.unix_timestamp_nanos() / 1_000_000, i128::from(requests[2].entry.ms));
     assert_eq!((newest.redriven_at, newest.redrive_id, newest.attempted_at), (None, None, None));
     let older = store.dead_letters(&any(), Some(newest.id), 10).await.expect("letters");
     assert_eq!(older.iter().map(|letter| letter.event_count).collect::<Vec<_>>(), [1, 3]);
     let ids = vec![older[1].id, newest.id, 999];
     assert_eq!(found(LetterFilter { ids: ids.clone(), ..any() }).await, [7, 3]);
     let payloads = store.letter_payloads(&ids).await.expect("payloads");
-    assert_eq!(payloads, [(older[1].id, b"abc".to_vec()), (newest.id, b"defgh".to_vec())]);
+    let expected = [(older[1].id, &b"abc"[..]), (newest.id, b"defgh")];
+    assert_eq!(payloads, expected.map(|(id, bytes)| LetterPayload { id, payload: bytes.to_vec() }));
 
     let misspelt = LetterFilter { project: Some("shpo".to_owned()), ..any() };
     let refused = store.dead_letters(&misspelt, None, 10).await.expect_err("refused");

@@ -1,4 +1,4 @@
-//! Several writers at once, as lanes of several processes.
+//! Concurrent writers, as lanes of several processes.
 
 use millrace_event::row::EventTime;
 use rand::seq::IndexedRandom;
@@ -11,7 +11,7 @@ use super::*;
 const LANES: usize = 3;
 const ROUNDS: u64 = 25;
 
-/// What a lane may meet beside others: an entry is given to one lane or, as after a take-over, to two.
+/// The entries of one round. Each goes to one lane or, as after a takeover, to two.
 struct Deal {
     lanes: Vec<Vec<WriteRequest>>,
     accepted: u64,
@@ -25,12 +25,12 @@ fn deal(random: &mut impl Rng, project: ProjectId, round: u64, time: EventTime) 
         let batch: Vec<_> = ids.iter().map(|&id| event(time, id)).collect();
         // Undated events are received on both sides of a midnight.
         let midnight = now_ms() / DAY_MS * DAY_MS;
-        let work = work(project, Uuid::now_v7(), entry(midnight - 4 + seq, round), &batch);
-        deal.accepted += u64::from(work.count);
+        let request = request(project, Uuid::now_v7(), entry(midnight - 4 + seq, round), &batch);
+        deal.accepted += u64::from(request.count);
         let lane = random.random_range(0..LANES);
-        deal.lanes[lane].push(work.clone());
+        deal.lanes[lane].push(request.clone());
         if random.random_bool(0.3) {
-            deal.lanes[(lane + 1) % LANES].push(work);
+            deal.lanes[(lane + 1) % LANES].push(request);
         }
     }
     deal
@@ -51,20 +51,20 @@ async fn race(harness: &dyn Harness, time: impl Fn() -> EventTime) {
     for round in 0..ROUNDS {
         let deal = deal(&mut random, project, round, time());
         accepted += deal.accepted;
-        let rows = |work: &WriteRequest| match &work.body {
+        let rows = |request: &WriteRequest| match &request.body {
             Payload::Rows(rows) => rows.clone(),
-            Payload::DeadLetter { .. } => unreachable!("nothing is dealt dead"),
+            Payload::DeadLetter { .. } => unreachable!("every request has rows"),
         };
-        for work in deal.lanes.iter().flatten() {
+        for request in deal.lanes.iter().flatten() {
             distinct.extend(
-                millrace_event::row::split(&rows(work))
+                millrace_event::row::split(&rows(request))
                     .map(|row| millrace_event::row::event_id(row.expect("a row"))),
             );
         }
         let mut lanes = JoinSet::new();
-        for (mut writer, works) in writers.drain(..).zip(deal.lanes) {
+        for (mut writer, requests) in writers.drain(..).zip(deal.lanes) {
             lanes.spawn(async move {
-                writer.write(&works).await.expect("written");
+                writer.write(&requests).await.expect("written");
                 writer
             });
         }
@@ -73,14 +73,14 @@ async fn race(harness: &dyn Harness, time: impl Fn() -> EventTime) {
     let totals = balanced(&store, project).await;
     assert_eq!(totals.stored, distinct.len() as u64, "seed {seed}");
     assert_eq!(totals.stored + totals.duplicate, accepted, "seed {seed}");
-    assert!(totals.duplicate > totals.stored, "the lanes hardly met: seed {seed}");
+    assert!(totals.duplicate > totals.stored, "the lanes had too few events in common: seed {seed}");
 }
 
-pub async fn racing_writers_with_overlapping_batches_end_exact(harness: &dyn Harness) {
+pub async fn racing_writers_with_overlapping_batches_end_with_exact_counts(harness: &dyn Harness) {
     let now = now_ms();
     race(harness, || at_ms(now)).await;
 }
 
-pub async fn racing_writers_of_undated_events_end_exact(harness: &dyn Harness) {
+pub async fn racing_writers_of_undated_events_end_with_exact_counts(harness: &dyn Harness) {
     race(harness, || EventTime::Undated).await;
 }

@@ -3,7 +3,7 @@
 use millrace_event::Outcome;
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{EventTime, Row};
-use millrace_store::{Payload, WriteRequest};
+use millrace_store::{LedgerSums, Payload, WriteRequest};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -37,8 +37,8 @@ pub async fn accepted_rows_come_back_equal(harness: &dyn Harness) {
     };
     bare.write(&mut rows);
     let (batch_id, body) = (Uuid::now_v7(), Payload::Rows(rows.into()));
-    let work = WriteRequest { entry: entry(now, 3), shard: 0, batch_id, project, count: 2, body };
-    let written = writer(&store).await.write(&[work]).await.expect("written");
+    let request = WriteRequest { entry: entry(now, 3), shard: 0, batch_id, project, count: 2, body };
+    let written = writer(&store).await.write(&[request]).await.expect("written");
     assert_eq!(written, [WriteOutcome { outcome: stored(2), redelivered: false }]);
 
     let received_us = now.cast_signed() * 1_000;
@@ -71,8 +71,8 @@ pub async fn an_entry_written_twice_changes_nothing(harness: &dyn Harness) {
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
-    let first = work(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=3));
-    let second = work(project, Uuid::now_v7(), entry(now, 1), &events(now, 3..=5));
+    let first = request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=3));
+    let second = request(project, Uuid::now_v7(), entry(now, 1), &events(now, 3..=5));
     let mut lane = writer(&store).await;
     lane.write(std::slice::from_ref(&first)).await.expect("written");
 
@@ -92,15 +92,15 @@ pub async fn an_entry_written_twice_changes_nothing(harness: &dyn Harness) {
     assert_eq!(written, expected);
     let totals = balanced(&store, project).await;
     assert_eq!((totals.stored, totals.duplicate, totals.dead), (5, 1, 0));
-    assert_eq!(totals.ledger, (5, 1, 0));
+    assert_eq!(totals.ledger, LedgerSums { stored: 5, duplicate: 1, dead: 0 });
 }
 
-pub async fn an_entry_that_stands_twice_in_one_write_is_written_once(harness: &dyn Harness) {
+pub async fn an_entry_that_is_twice_in_one_write_is_written_once(harness: &dyn Harness) {
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
-    let work = work(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=3));
-    let written = writer(&store).await.write(&[work.clone(), work]).await.expect("written");
+    let request = request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=3));
+    let written = writer(&store).await.write(&[request.clone(), request]).await.expect("written");
     assert_eq!(written.map_outcomes(), [stored(3), stored(3)]);
     assert_eq!([written[0].redelivered, written[1].redelivered], [false, true]);
     assert_eq!(balanced(&store, project).await.stored, 3);
@@ -110,11 +110,11 @@ pub async fn an_event_of_two_batches_is_stored_once(harness: &dyn Harness) {
     let store = harness.store();
     let (one, other) = (project(&store, "one").await, project(&store, "other").await);
     let now = now_ms();
-    let batch = |project, seq, ids| work(project, Uuid::now_v7(), entry(now, seq), &events(now, ids));
+    let batch = |project, seq, ids| request(project, Uuid::now_v7(), entry(now, seq), &events(now, ids));
     let mut lane = writer(&store).await;
     let first = lane.write(&[batch(one, 0, 1..=10), batch(one, 1, 6..=15)]).await.expect("written");
     assert_eq!(first.map_outcomes(), [stored(10), Outcome { stored: 5, duplicate: 5, dead: 0 }]);
-    // A writer that knows nothing of the first, then the same one again, and another project with the same ids.
+    // Two writers of other processes, and another project with the same ids.
     for seq in [2, 3] {
         let mut fresh = writer(&harness.another()).await;
         let again = fresh.write(&[batch(one, seq, 1..=15)]).await.expect("written");
@@ -132,27 +132,28 @@ pub async fn an_event_that_repeats_within_a_batch_is_stored_once(harness: &dyn H
     let now = now_ms();
     let mut batch = events(now, [1, 2, 1, 1]);
     batch[0].name = "the first wins".to_owned();
-    let work = work(project, Uuid::now_v7(), entry(now, 0), &batch);
-    let written = writer(&store).await.write(&[work]).await.expect("written");
+    let request = request(project, Uuid::now_v7(), entry(now, 0), &batch);
+    let written = writer(&store).await.write(&[request]).await.expect("written");
     assert_eq!(written.map_outcomes(), [Outcome { stored: 2, duplicate: 2, dead: 0 }]);
     assert_eq!(harness.events(project).await[0].name, "the first wins");
     balanced(&store, project).await;
 }
 
-pub async fn a_damaged_entry_becomes_one_letter(harness: &dyn Harness) {
+pub async fn a_damaged_entry_becomes_one_dead_letter(harness: &dyn Harness) {
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
     let body =
         Payload::DeadLetter { reason: "it does not decompress".to_owned(), raw: vec![0, 159, 255].into() };
-    let damaged = WriteRequest { body, ..work(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=7)) };
+    let damaged =
+        WriteRequest { body, ..request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=7)) };
     let unknown = WriteRequest {
         project: ProjectId(0),
         batch_id: Uuid::now_v7(),
         entry: entry(now, 1),
         ..damaged.clone()
     };
-    let good = work(project, Uuid::now_v7(), entry(now, 2), &events(now, 1..=2));
+    let good = request(project, Uuid::now_v7(), entry(now, 2), &events(now, 1..=2));
     let all = [damaged, unknown, good];
     let mut lane = writer(&store).await;
     let dead = Outcome { dead: 7, ..Outcome::default() };
@@ -175,27 +176,27 @@ pub async fn a_damaged_entry_becomes_one_letter(harness: &dyn Harness) {
     assert_eq!((totals.stored, totals.dead), (2, 7));
 }
 
-pub async fn a_batch_is_known_by_its_outcome_to_its_project_alone(harness: &dyn Harness) {
+pub async fn only_its_own_project_sees_the_outcome_of_a_batch(harness: &dyn Harness) {
     let store = harness.store();
     let (mine, other) = (project(&store, "mine").await, project(&store, "other").await);
     let (now, batch_id) = (now_ms(), Uuid::now_v7());
     assert_eq!(store.batch(mine, batch_id).await.expect("an answer"), None);
-    let work = work(mine, batch_id, entry(now, 0), &events(now, [1, 2, 2]));
-    writer(&store).await.write(&[work]).await.expect("written");
+    let request = request(mine, batch_id, entry(now, 0), &events(now, [1, 2, 2]));
+    writer(&store).await.write(&[request]).await.expect("written");
     let outcome = Outcome { stored: 2, duplicate: 1, dead: 0 };
     assert_eq!(store.batch(mine, batch_id).await.expect("an answer"), Some(outcome));
     assert_eq!(store.batch(other, batch_id).await.expect("an answer"), None);
 }
 
-pub async fn a_batch_admitted_again_changes_nothing(harness: &dyn Harness) {
+pub async fn a_batch_that_is_accepted_again_changes_nothing(harness: &dyn Harness) {
     let store = harness.store();
     let project = project(&store, "p").await;
     let (now, batch_id) = (now_ms(), millrace_event::event::batch_id_of_key(project, "once"));
-    // Events without id and time are recognised by their batch alone.
+    // Only their batch identifies events without id and time.
     let batch = [event(EventTime::Anonymous, 1), event(EventTime::Anonymous, 2)];
-    let first = work(project, batch_id, entry(now - DAY_MS, 0), &batch);
-    let second = work(project, batch_id, entry(now - 5, 0), &batch);
-    let third = work(project, batch_id, entry(now, 0), &batch);
+    let first = request(project, batch_id, entry(now - DAY_MS, 0), &batch);
+    let second = request(project, batch_id, entry(now - 5, 0), &batch);
+    let third = request(project, batch_id, entry(now, 0), &batch);
     let mut lane = writer(&store).await;
     let written = lane.write(std::slice::from_ref(&first)).await.expect("written");
     assert_eq!(written.map_outcomes(), [stored(2)]);
@@ -211,14 +212,14 @@ pub async fn a_batch_admitted_again_changes_nothing(harness: &dyn Harness) {
     assert_eq!((totals.stored, totals.duplicate), (2, 4));
 }
 
-pub async fn a_key_used_again_for_other_events_costs_none_that_can_be_told_apart(harness: &dyn Harness) {
+pub async fn a_reused_key_loses_no_event_with_its_own_id_or_time(harness: &dyn Harness) {
     let store = harness.store();
     let project = project(&store, "p").await;
     let (now, batch_id) = (now_ms(), millrace_event::event::batch_id_of_key(project, "used twice"));
-    let first = work(project, batch_id, entry(now - DAY_MS, 0), &events(now, [1, 2]));
+    let first = request(project, batch_id, entry(now - DAY_MS, 0), &events(now, [1, 2]));
     let undated = [event(EventTime::Undated, 7), event(EventTime::Anonymous, 8)];
     let other = [events(now, [2, 3]), undated.to_vec()].concat();
-    let second = work(project, batch_id, entry(now, 0), &other);
+    let second = request(project, batch_id, entry(now, 0), &other);
     let mut lane = writer(&store).await;
     assert_eq!(lane.write(&[first]).await.expect("written").map_outcomes(), [stored(2)]);
     let expected = Outcome { stored: 2, duplicate: 2, dead: 0 };
@@ -230,24 +231,24 @@ pub async fn a_key_used_again_for_other_events_costs_none_that_can_be_told_apart
     balanced(&store, project).await;
 }
 
-pub async fn a_dead_entry_may_claim_any_count(harness: &dyn Harness) {
+pub async fn a_dead_entry_may_have_any_count(harness: &dyn Harness) {
     let store = harness.store();
     let project = project(&store, "p").await;
     let body = Payload::DeadLetter { reason: "absurd".to_owned(), raw: Vec::new().into() };
     let absurd =
-        WriteRequest { count: u32::MAX, body, ..work(project, Uuid::now_v7(), entry(now_ms(), 0), &[]) };
+        WriteRequest { count: u32::MAX, body, ..request(project, Uuid::now_v7(), entry(now_ms(), 0), &[]) };
     let written = writer(&store).await.write(&[absurd]).await.expect("written");
     assert_eq!(written[0].outcome.dead, u32::MAX);
     balanced(&store, project).await;
 }
 
-pub async fn an_undated_event_is_recognised_across_midnight(harness: &dyn Harness) {
+pub async fn an_undated_event_is_recognized_across_midnight(harness: &dyn Harness) {
     let store = harness.store();
     let project = project(&store, "p").await;
     let midnight = now_ms() / DAY_MS * DAY_MS;
     let batch = |ms, ids: [u128; 2]| {
         let undated = ids.map(|id| event(EventTime::Undated, id));
-        work(project, Uuid::now_v7(), entry(ms, 0), &undated)
+        request(project, Uuid::now_v7(), entry(ms, 0), &undated)
     };
     let mut lane = writer(&store).await;
     let before = lane.write(&[batch(midnight - 1, [1, 2])]).await.expect("written");
@@ -268,10 +269,10 @@ pub async fn an_undated_event_that_repeats_within_one_write_is_stored_once(harne
     let now = now_ms();
     let batch = |seq, ids: &[u128]| {
         let undated: Vec<_> = ids.iter().map(|&id| event(EventTime::Undated, id)).collect();
-        work(project, Uuid::now_v7(), entry(now + seq, seq), &undated)
+        request(project, Uuid::now_v7(), entry(now + seq, seq), &undated)
     };
-    let works = [batch(0, &[7, 7, 8]), batch(1, &[8, 9])];
-    let written = writer(&store).await.write(&works).await.expect("written");
+    let requests = [batch(0, &[7, 7, 8]), batch(1, &[8, 9])];
+    let written = writer(&store).await.write(&requests).await.expect("written");
     let one_of_each = |stored| Outcome { stored, duplicate: 1, dead: 0 };
     assert_eq!(written.map_outcomes(), [one_of_each(2), one_of_each(1)]);
     balanced(&store, project).await;
@@ -285,8 +286,8 @@ pub async fn events_of_any_time_are_stored(harness: &dyn Harness) {
     let batch: Vec<_> = times.iter().map(|&ms| event(at_ms(ms), 1)).collect();
     let mut lane = writer(&store).await;
     for (seq, outcome) in [(0, stored(6)), (1, duplicate(6))] {
-        let work = work(project, Uuid::now_v7(), entry(now, seq), &batch);
-        let written = lane.write(&[work]).await.expect("written");
+        let request = request(project, Uuid::now_v7(), entry(now, seq), &batch);
+        let written = lane.write(&[request]).await.expect("written");
         assert_eq!(written.map_outcomes(), [outcome]);
     }
     let kept: Vec<_> = harness.events(project).await.iter().map(|event| event.timestamp_us).collect();

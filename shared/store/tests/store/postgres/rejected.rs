@@ -1,4 +1,4 @@
-//! Rows that got past the validator and that PostgreSQL refuses.
+//! Rows that the validator let through by mistake and PostgreSQL rejects.
 
 use millrace_event::Outcome;
 use uuid::Uuid;
@@ -10,25 +10,25 @@ const NUL: &str = r#"{"a":"\u0000"}"#;
 const HUGE: &str = r#"{"a":1e132000}"#;
 const BROKEN: &str = r#"{"a":"#;
 
-fn poisoned(ms: u64, id: u128, properties: &str) -> Event {
+fn invalid(ms: u64, id: u128, properties: &str) -> Event {
     Event { properties: Some(properties.to_owned()), ..event(at_ms(ms), id) }
 }
 
 #[tokio::test]
-async fn a_refused_row_becomes_a_letter_and_its_neighbours_are_stored() {
+async fn a_rejected_row_becomes_a_dead_letter_and_the_others_are_stored() {
     let harness = harness().await;
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
     let mut batch = events(now, 1..=20);
-    batch[4] = poisoned(now, 5, NUL);
-    batch[11] = poisoned(now, 12, HUGE);
-    let healthy = work(project, Uuid::now_v7(), entry(now, 0), &events(now, 101..=110));
-    let mixed = work(project, Uuid::now_v7(), entry(now, 1), &batch);
-    let works = [healthy, mixed.clone()];
+    batch[4] = invalid(now, 5, NUL);
+    batch[11] = invalid(now, 12, HUGE);
+    let healthy = request(project, Uuid::now_v7(), entry(now, 0), &events(now, 101..=110));
+    let mixed = request(project, Uuid::now_v7(), entry(now, 1), &batch);
+    let requests = [healthy, mixed.clone()];
     let mut lane = writer(&store).await;
     for redelivered in [false, true] {
-        let written = lane.write(&works).await.expect("written");
+        let written = lane.write(&requests).await.expect("written");
         assert_eq!(written.map_outcomes(), [stored(10), Outcome { stored: 18, duplicate: 0, dead: 2 }]);
         assert!(written.iter().all(|written| written.redelivered == redelivered));
     }
@@ -47,52 +47,52 @@ async fn a_refused_row_becomes_a_letter_and_its_neighbours_are_stored() {
 }
 
 #[tokio::test]
-async fn many_refused_rows_among_duplicates_end_exact() {
+async fn many_rejected_rows_among_duplicates_end_with_exact_counts() {
     let harness = harness().await;
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
     let mut lane = writer(&store).await;
-    let known = work(project, Uuid::now_v7(), entry(now, 0), &events(now, (0..400).step_by(5)));
+    let known = request(project, Uuid::now_v7(), entry(now, 0), &events(now, (0..400).step_by(5)));
     lane.write(&[known]).await.expect("written");
-    // Every fifth is known, every seventh is poison of some kind; 35 of the poison ones bear a known key.
+    // Every fifth row is stored, every seventh is invalid. Those that are both must count as duplicates.
     let kinds = [NUL, HUGE, BROKEN];
     let batch: Vec<_> = (0..400_u128)
         .map(|id| match id {
-            id if id % 7 == 0 => poisoned(now, id, kinds[(id % 3) as usize]),
+            id if id % 7 == 0 => invalid(now, id, kinds[(id % 3) as usize]),
             id => event(at_ms(now), id),
         })
         .collect();
-    let works: Vec<_> = (0..4)
+    let requests: Vec<_> = (0..4)
         .map(|at| {
             let part = &batch[at * 100..][..100];
-            work(project, Uuid::now_v7(), entry(now, 1 + at as u64), part)
+            request(project, Uuid::now_v7(), entry(now, 1 + at as u64), part)
         })
         .collect();
-    // A process that has not seen the first write.
+    // A process without the keys of the first write.
     let mut lane = writer(&harness.another()).await;
-    let written = lane.write(&works).await.expect("written");
+    let written = lane.write(&requests).await.expect("written");
     let totals = balanced(&store, project).await;
     let sum = |part: fn(&Outcome) -> u32| written.map_outcomes().iter().map(part).sum::<u32>();
     assert_eq!(sum(|o| o.stored) + sum(|o| o.duplicate) + sum(|o| o.dead), 400);
-    // Of 58 poison rows, 12 have a key that is stored: those are duplicates, whatever is in them.
+    // Of 58 invalid rows, 12 have a stored key: those are duplicates.
     assert_eq!((sum(|o| o.stored), sum(|o| o.duplicate), sum(|o| o.dead)), (274, 80, 46));
     assert_eq!((totals.stored, totals.duplicate, totals.dead), (80 + 274, 80, 46));
     assert_eq!(harness.letters(project).await.len(), 46);
-    let again = lane.write(&works).await.expect("written");
+    let again = lane.write(&requests).await.expect("written");
     assert_eq!(again.map_outcomes(), written.map_outcomes());
     assert_eq!(balanced(&store, project).await, totals);
 }
 
 #[tokio::test]
-async fn an_error_never_repeats_what_is_in_an_event() {
+async fn an_error_never_repeats_the_contents_of_an_event() {
     let harness = harness().await;
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
-    let secret = poisoned(now, 1, r#"{"password":"hunter2","a":"\u0000"}"#);
-    let work = work(project, Uuid::now_v7(), entry(now, 0), &[secret]);
-    writer(&store).await.write(&[work]).await.expect("written");
+    let secret = invalid(now, 1, r#"{"password":"hunter2","a":"\u0000"}"#);
+    let request = request(project, Uuid::now_v7(), entry(now, 0), &[secret]);
+    writer(&store).await.write(&[request]).await.expect("written");
     let letter = harness.letters(project).await.remove(0);
     assert!(!letter.reason.contains("hunter2"), "{}", letter.reason);
 }

@@ -1,5 +1,5 @@
-//! What a new project and a new key must look like, whatever store they go into, and what is said to an operator whose
-//! wish cannot be. Pure; nothing here may print a key.
+//! Rules for new projects and keys, and the errors that operators get when they are broken. Pure, and the
+//! same for every store. Must never print a key.
 
 use crate::admin::NewKey;
 use crate::error::StoreError;
@@ -9,7 +9,7 @@ use millrace_event::key;
 const NAME_CHARS_MAX: usize = 200;
 
 /// # Errors
-/// What a name must be like, when it is not.
+/// The rule that the name breaks.
 pub(super) fn check_project_name(name: &str) -> Result<(), StoreError> {
     let chars = name.chars().count();
     if chars == 0 || chars > NAME_CHARS_MAX || name.chars().any(char::is_control) {
@@ -20,7 +20,7 @@ pub(super) fn check_project_name(name: &str) -> Result<(), StoreError> {
 }
 
 pub(super) fn project_is_taken(name: &str) -> StoreError {
-    StoreError::Invalid(format!("there is a project named {name:?} already"))
+    StoreError::Invalid(format!("there is a project named {name:?} already; choose another name"))
 }
 
 pub(super) fn no_such_project(name: &str) -> StoreError {
@@ -37,18 +37,18 @@ pub(super) fn key_is_taken() -> StoreError {
     StoreError::Invalid("this key exists already; choose another one".to_owned())
 }
 
-/// A key that is not stored yet. No `Debug`: it must not be printed by accident.
-pub(super) struct FreshKey {
+/// A key that is not stored yet. Has no `Debug`, so that it is not printed by accident.
+pub(super) struct UnsavedKey {
     key: String,
     secret: Option<[u8; 32]>,
 }
 
-impl FreshKey {
-    /// The operator's own choice, or a random one; with a signing secret when it is to demand signatures.
+impl UnsavedKey {
+    /// The chosen key or a random one, with a signing secret if requests must be signed.
     ///
     /// # Errors
-    /// What is wrong with the choice.
-    pub(super) fn make(chosen: Option<&str>, signed: bool) -> Result<Self, StoreError> {
+    /// Why the chosen key is not allowed.
+    pub(super) fn new(chosen: Option<&str>, signed: bool) -> Result<Self, StoreError> {
         let key = match chosen {
             Some(chosen) => {
                 key::check_chosen_key(chosen).map_err(StoreError::Invalid)?;
@@ -59,7 +59,7 @@ impl FreshKey {
         Ok(Self { key, secret: signed.then(key::random_secret) })
     }
 
-    /// What is stored of the key.
+    /// The part of the key that is stored.
     pub(super) fn hash(&self) -> [u8; 32] {
         key::hash_key(&self.key)
     }
@@ -68,8 +68,8 @@ impl FreshKey {
         self.secret.as_ref().map(<[u8; 32]>::as_slice)
     }
 
-    /// The key as its owner is shown it, once, under the number it was stored with.
-    pub(super) fn shown(self, key_id: i64) -> NewKey {
+    /// The key to show to its owner, with the id it was stored under.
+    pub(super) fn into_new_key(self, key_id: i64) -> NewKey {
         NewKey { key_id, key: self.key, signing_secret: self.secret.map(|secret| key::show_secret(&secret)) }
     }
 }

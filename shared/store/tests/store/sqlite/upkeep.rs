@@ -1,4 +1,4 @@
-//! Retention, space, other processes, and what a newcomer sees who opens the file.
+//! Retention, free space, changes by other processes, and the views and indexes of the file.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn number(connection: &Connection, sql: &str) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_retention_deletes_is_given_back_to_the_disk_while_writers_go_on() {
+async fn retention_returns_space_to_the_disk_while_writers_run() {
     let harness = harness().await;
     let store = harness.store();
     let project = project(&store, "p").await;
@@ -32,7 +32,7 @@ async fn what_retention_deletes_is_given_back_to_the_disk_while_writers_go_on() 
             .into_iter()
             .map(|event| Event { properties: Some(big.clone()), ..event })
             .collect();
-        lane.write(&[work(project, Uuid::now_v7(), entry(old, seq), &batch)]).await.expect("written");
+        lane.write(&[request(project, Uuid::now_v7(), entry(old, seq), &batch)]).await.expect("written");
     }
     let connection = harness.connect();
     let pages = number(&connection, "PRAGMA page_count");
@@ -40,12 +40,12 @@ async fn what_retention_deletes_is_given_back_to_the_disk_while_writers_go_on() 
     let (report, written) = tokio::join!(store.upkeep(&policy), async {
         let mut written = Vec::new();
         for seq in 0..20 {
-            let batch = work(project, Uuid::now_v7(), entry(now, seq), &events(now + seq, 1..=10));
+            let batch = request(project, Uuid::now_v7(), entry(now, seq), &events(now + seq, 1..=10));
             written.extend(lane.write(&[batch]).await.expect("written").map_outcomes());
         }
         written
     });
-    assert_eq!(report.expect("upkeep").expect("our turn").partitions_retired, 1);
+    assert_eq!(report.expect("upkeep").expect("no other process does the upkeep").partitions_retired, 1);
     assert_eq!(written, vec![stored(10); 20]);
     let totals = balanced(&store, project).await;
     assert_eq!((totals.stored, harness.events(project).await.len()), (20_200, 200));
@@ -54,61 +54,44 @@ async fn what_retention_deletes_is_given_back_to_the_disk_while_writers_go_on() 
 }
 
 #[tokio::test]
-async fn undated_ids_are_forgotten_after_two_days() {
-    let harness = harness().await;
-    let store = harness.store();
-    let project = project(&store, "p").await;
-    let now = now_ms();
-    let undated = |ms, id| work(project, Uuid::now_v7(), entry(ms, 0), &[event(EventTime::Undated, id)]);
-    let works = [undated(now - 50 * 3_600_000, 1), undated(now - 46 * 3_600_000, 2)];
-    writer(&store).await.write(&works).await.expect("written");
-    let left = || number(&harness.connect(), "SELECT count(*) FROM undated_ids");
-    let behind = UpkeepPolicy { oldest_pending_ms: Some(now - 3 * 3_600_000), ..keep_all() };
-    store.upkeep(&behind).await.expect("upkeep").expect("our turn");
-    assert_eq!(left(), 2, "an entry that is still pending could repeat the first");
-    store.upkeep(&keep_all()).await.expect("upkeep").expect("our turn");
-    assert_eq!(left(), 1);
-}
-
-#[tokio::test]
-async fn the_use_of_a_key_is_no_change_of_accounts_but_its_end_is_one() {
+async fn using_a_key_is_not_a_change_of_accounts_but_its_expiry_is() {
     let harness = harness().await;
     let store = harness.store();
     let (_, key) = store.create_project("p", "free", None, false).await.expect("a project");
     let version = || number(&harness.connect(), "SELECT version FROM accounts_version");
     let before = version();
-    store.touch_keys(&[(key.key_id, time::OffsetDateTime::now_utc())]).await.expect("touched");
+    store.touch_keys(&[key_use(key.key_id)]).await.expect("touched");
     assert_eq!(version(), before);
     store.create_key("p", None, false).await.expect("a key");
     assert_eq!(version(), before + 1);
     let end = "UPDATE api_keys SET expires_at = 1 WHERE key_id = ?1";
-    harness.connect().execute(end, [key.key_id]).expect("an end by hand");
+    harness.connect().execute(end, [key.key_id]).expect("expired");
     assert_eq!(version(), before + 2);
 }
 
 #[tokio::test]
-async fn a_change_made_with_sql_is_heard() {
+async fn a_change_made_with_sql_is_noticed() {
     let harness = harness().await;
     let store = harness.store();
     project(&store, "p").await;
     let quiet = async || {
-        // Nothing more is due when a wait that short runs into its end.
+        // All changes are noticed when a wait of a second times out.
         let started = tokio::time::Instant::now();
         store.accounts_changed(Duration::from_secs(1)).await;
         started.elapsed() >= Duration::from_secs(1)
     };
-    eventually(DEADLINE, "the changes made so far to be heard", quiet).await;
+    eventually(DEADLINE, "the earlier changes to be noticed", quiet).await;
     let long = Duration::from_secs(600);
     let change = async { harness.connect().execute("UPDATE plans SET burst = 7 WHERE name = 'pro'", []) };
     let (_, changed) =
         tokio::time::timeout(DEADLINE, async { tokio::join!(store.accounts_changed(long), change) })
             .await
-            .expect("it is heard");
+            .expect("the change is noticed");
     assert_eq!(changed.expect("changed"), 1);
 }
 
 #[tokio::test]
-async fn a_newcomer_can_read_the_events_with_sql() {
+async fn events_are_readable_with_sql() {
     let harness = harness().await;
     let store = harness.store();
     let project = project(&store, "shop").await;
@@ -119,8 +102,8 @@ async fn a_newcomer_can_read_the_events_with_sql() {
         ..event(EventTime::At(1_795_248_000_123_456), 0)
     };
     let early = event(EventTime::At(-1), 2);
-    let work = work(project, Uuid::now_v7(), entry(1_795_248_001_007, 0), &[sold, early]);
-    writer(&store).await.write(&[work]).await.expect("written");
+    let request = request(project, Uuid::now_v7(), entry(1_795_248_001_007, 0), &[sold, early]);
+    writer(&store).await.write(&[request]).await.expect("written");
     let read =
         "SELECT project, timestamp, received_at, event_id, properties ->> '$.price', json_valid(properties)
                   FROM events_readable WHERE project_id = 1 AND timestamp_us > 0";
@@ -144,7 +127,7 @@ async fn a_newcomer_can_read_the_events_with_sql() {
 }
 
 #[tokio::test]
-async fn every_deletion_and_every_look_up_goes_by_an_index() {
+async fn every_deletion_and_every_lookup_uses_an_index() {
     let harness = harness().await;
     let connection = harness.connect();
     for (sql, table) in [

@@ -1,4 +1,4 @@
-//! Partitions, notifications, and taking turns.
+//! Upkeep, notifications and session settings.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use super::harness;
 use crate::suite::*;
 
 #[tokio::test]
-async fn rows_of_the_default_partition_move_when_their_day_gets_its_own() {
+async fn rows_of_the_default_partition_move_when_their_day_gets_a_partition() {
     let harness = harness().await;
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
     let admin = harness.connect().await;
-    // As if the upkeep had not run for days.
+    // As if upkeep had not run for days.
     let partitions =
         "SELECT format('DROP TABLE %I', c.relname) FROM pg_inherits i JOIN pg_class c ON c.oid = inhrelid
                        WHERE inhparent = 'events'::regclass AND relname <> 'events_default'";
@@ -25,7 +25,7 @@ async fn rows_of_the_default_partition_move_when_their_day_gets_its_own() {
     let days = [0, 1, 2].map(|days| now - days * DAY_MS);
     let batch: Vec<_> =
         days.iter().flat_map(|&ms| events(ms, 1..=5)).chain(events(now - 90 * DAY_MS, [9])).collect();
-    let first = work(project, Uuid::now_v7(), entry(now, 0), &batch);
+    let first = request(project, Uuid::now_v7(), entry(now, 0), &batch);
     let mut lane = writer(&store).await;
     lane.write(&[first]).await.expect("written");
     let in_default = async || -> i64 {
@@ -34,11 +34,11 @@ async fn rows_of_the_default_partition_move_when_their_day_gets_its_own() {
     assert_eq!(in_default().await, 16);
     let before = harness.events(project).await;
 
-    // A writer goes on while rows move under it.
+    // A writer keeps writing while rows are moved.
     let policy = keep_all();
-    let second = work(project, Uuid::now_v7(), entry(now, 1), &batch);
+    let second = request(project, Uuid::now_v7(), entry(now, 1), &batch);
     let (report, written) = tokio::join!(store.upkeep(&policy), async { lane.write(&[second]).await });
-    assert!(report.expect("upkeep").expect("our turn").partitions_made >= 11);
+    assert!(report.expect("upkeep").expect("no other process does the upkeep").partitions_made >= 11);
     assert_eq!(written.expect("written").map_outcomes(), [duplicate(16)]);
     assert_eq!(in_default().await, 1);
     assert_eq!(harness.events(project).await, before);
@@ -46,7 +46,7 @@ async fn rows_of_the_default_partition_move_when_their_day_gets_its_own() {
 }
 
 #[tokio::test]
-async fn one_process_at_a_time_does_the_upkeep() {
+async fn only_one_process_at_a_time_does_the_upkeep() {
     let harness = harness().await;
     let store = harness.store();
     let rival = harness.connect().await;
@@ -57,71 +57,48 @@ async fn one_process_at_a_time_does_the_upkeep() {
 }
 
 #[tokio::test]
-async fn upkeep_gives_up_rather_than_keep_a_writer_waiting() {
+async fn upkeep_gives_up_rather_than_block_a_writer() {
     let harness = harness().await;
     let store = harness.store();
     let project = project(&store, "p").await;
     let old = now_ms() - 5 * DAY_MS;
-    let batch = work(project, Uuid::now_v7(), entry(now_ms(), 0), &events(old, 1..=5));
+    let batch = request(project, Uuid::now_v7(), entry(now_ms(), 0), &events(old, 1..=5));
     writer(&store).await.write(&[batch]).await.expect("written");
     let reader = harness.connect().await;
-    reader.batch_execute("BEGIN; SELECT count(*) FROM events").await.expect("a long report");
+    reader.batch_execute("BEGIN; SELECT count(*) FROM events").await.expect("a long query");
     let policy = UpkeepPolicy { retention_days: Some(2), ..keep_all() };
     store.upkeep(&policy).await.expect_err("the table is in use");
     assert_eq!(balanced(&store, project).await.event_rows, 5);
     reader.batch_execute("COMMIT").await.expect("done");
-    store.upkeep(&policy).await.expect("upkeep").expect("our turn");
+    store.upkeep(&policy).await.expect("upkeep").expect("no other process does the upkeep");
     assert!(harness.events(project).await.is_empty());
     assert_eq!(balanced(&store, project).await.event_rows, 5);
 }
 
 #[tokio::test]
-async fn undated_ids_are_forgotten_after_two_days() {
-    let harness = harness().await;
-    let store = harness.store();
-    let project = project(&store, "p").await;
-    let now = now_ms();
-    let undated = |ms, id| {
-        let batch = [event(millrace_event::row::EventTime::Undated, id)];
-        work(project, Uuid::now_v7(), entry(ms, 0), &batch)
-    };
-    let works = [undated(now - 50 * 3_600_000, 1), undated(now - 46 * 3_600_000, 2)];
-    writer(&store).await.write(&works).await.expect("written");
-    let admin = harness.connect().await;
-    let left = async || -> i64 {
-        admin.query_one("SELECT count(*) FROM undated_ids", &[]).await.expect("a count").get(0)
-    };
-    let behind = UpkeepPolicy { oldest_pending_ms: Some(now - 3 * 3_600_000), ..keep_all() };
-    store.upkeep(&behind).await.expect("upkeep").expect("our turn");
-    assert_eq!(left().await, 2, "an entry that is still pending could repeat the first");
-    store.upkeep(&keep_all()).await.expect("upkeep").expect("our turn");
-    assert_eq!(left().await, 1);
-}
-
-#[tokio::test]
-async fn the_use_of_a_key_is_no_change_of_accounts_but_its_end_is_one() {
+async fn using_a_key_is_not_a_change_of_accounts_but_its_expiry_is() {
     let harness = harness().await;
     let store = harness.store();
     let (_, key) = store.create_project("p", "free", None, false).await.expect("a project");
     let (client, mut connection) =
         harness.database.config().connect(tokio_postgres::NoTls).await.expect("a connection");
-    let mut heard = Vec::new();
-    let talk = async {
+    let mut notified = Vec::new();
+    let statements = async {
         client.batch_execute("LISTEN millrace_accounts").await.expect("listening");
-        store.touch_keys(&[(key.key_id, time::OffsetDateTime::now_utc())]).await.expect("touched");
+        store.touch_keys(&[key_use(key.key_id)]).await.expect("touched");
         store.create_key("p", None, false).await.expect("a key");
-        client.batch_execute("UPDATE api_keys SET expires_at = now()").await.expect("an end by hand");
-        client.batch_execute("SELECT 1").await.expect("an answer, after what was to be heard");
+        client.batch_execute("UPDATE api_keys SET expires_at = now()").await.expect("expired");
+        client.batch_execute("SELECT 1").await.expect("an answer after the notifications");
     };
-    tokio::pin!(talk);
+    tokio::pin!(statements);
     loop {
         let next = std::future::poll_fn(|context| connection.poll_message(context));
         tokio::select! {
-            () = &mut talk => break,
-            Some(Ok(tokio_postgres::AsyncMessage::Notification(message))) = next => heard.push(message.payload().len()),
+            () = &mut statements => break,
+            Some(Ok(tokio_postgres::AsyncMessage::Notification(message))) = next => notified.push(message.payload().len()),
         }
     }
-    assert_eq!(heard, [0, 0], "one notification of each change");
+    assert_eq!(notified, [0, 0], "one notification of each change");
 }
 
 #[tokio::test]
@@ -133,7 +110,7 @@ async fn a_session_never_commits_before_the_disk_has_it() {
     let store = harness.another();
     let project = project(&store, "p").await;
     let now = now_ms();
-    // The commit waits, and can be seen to, for a session that left the setting alone does not.
+    // A trigger records the setting of the session that commits.
     admin
         .batch_execute(
             "CREATE TABLE seen (setting text);
@@ -142,9 +119,9 @@ async fn a_session_never_commits_before_the_disk_has_it() {
              CREATE TRIGGER see AFTER INSERT ON usage_hourly EXECUTE FUNCTION see();",
         )
         .await
-        .expect("a witness");
-    let work = work(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=2));
-    tokio::time::timeout(Duration::from_secs(60), writer(&store).await.write(&[work]))
+        .expect("a trigger");
+    let request = request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=2));
+    tokio::time::timeout(Duration::from_secs(60), writer(&store).await.write(&[request]))
         .await
         .expect("in time")
         .expect("written");

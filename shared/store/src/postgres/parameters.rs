@@ -1,0 +1,99 @@
+//! The parameters of a writer's statements: always arrays, one element for each row, so that every step takes
+//! one round trip however many rows there are.
+
+use uuid::Uuid;
+
+use super::copy::Instant;
+use crate::ledger::LedgerKey;
+
+/// Keys of rows of a draft.
+#[derive(Default)]
+pub(super) struct RowKeys {
+    /// Indices of the rows in the draft.
+    pub(super) indices: Vec<i32>,
+    pub(super) projects: Vec<i64>,
+    pub(super) times: Vec<Instant>,
+    pub(super) ids: Vec<Uuid>,
+}
+
+impl RowKeys {
+    /// The first and the last time, unless there are no keys.
+    pub(super) fn span(&self) -> Option<(Instant, Instant)> {
+        span(&self.times)
+    }
+}
+
+/// Keys of `batches`, each with the index of the entry it was made from.
+pub(super) struct LedgerKeys {
+    pub(super) indices: Vec<i32>,
+    pub(super) ids: Vec<Uuid>,
+    pub(super) times: Vec<Instant>,
+    pub(super) seqs: Vec<i64>,
+    pub(super) shards: Vec<i32>,
+}
+
+impl LedgerKeys {
+    pub(super) fn new(keys: &[(usize, LedgerKey)]) -> Self {
+        Self {
+            indices: keys.iter().map(|(index, _)| number(*index)).collect(),
+            ids: keys.iter().map(|(_, key)| key.batch_id).collect(),
+            times: keys.iter().map(|(_, key)| Instant(key.received_us)).collect(),
+            seqs: keys.iter().map(|(_, key)| key.seq).collect(),
+            shards: keys.iter().map(|(_, key)| key.shard).collect(),
+        }
+    }
+
+    /// The first and the last receive time, unless there are no keys.
+    pub(super) fn span(&self) -> Option<(Instant, Instant)> {
+        span(&self.times)
+    }
+}
+
+/// Rows of `batches` in key order.
+pub(super) struct LedgerRows {
+    pub(super) keys: LedgerKeys,
+    pub(super) projects: Vec<i64>,
+    pub(super) accepted: Vec<i64>,
+    pub(super) stored: Vec<i64>,
+    pub(super) duplicate: Vec<i64>,
+    pub(super) dead: Vec<i64>,
+}
+
+/// Rows of `dead_letters`.
+#[derive(Default)]
+pub(super) struct DeadLetters<'a> {
+    pub(super) projects: Vec<i64>,
+    pub(super) batches: Vec<Uuid>,
+    pub(super) times: Vec<Instant>,
+    /// Indices of the events in their batches; `None` for a whole entry.
+    pub(super) event_indices: Vec<Option<i32>>,
+    pub(super) counts: Vec<i64>,
+    pub(super) sqlstates: Vec<Option<&'a str>>,
+    pub(super) reasons: Vec<&'a str>,
+    pub(super) payloads: Vec<&'a [u8]>,
+}
+
+/// What is added to `usage_hourly`, in key order.
+#[derive(Default)]
+pub(super) struct UsageRows {
+    pub(super) projects: Vec<i64>,
+    pub(super) hours: Vec<Instant>,
+    pub(super) events: Vec<i64>,
+    pub(super) bytes: Vec<i64>,
+    pub(super) duplicates: Vec<i64>,
+    pub(super) dead: Vec<i64>,
+}
+
+fn span(times: &[Instant]) -> Option<(Instant, Instant)> {
+    Some((*times.iter().min()?, *times.iter().max()?))
+}
+
+/// An index as a parameter.
+pub(super) fn number(index: usize) -> i32 {
+    i32::try_from(index).expect("indices in one transaction fit 31 bits")
+}
+
+/// An index that the database returned as it was sent.
+pub(super) fn index(number: i32) -> usize {
+    usize::try_from(number).expect("the database returns the indices it was given")
+}

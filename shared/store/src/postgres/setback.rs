@@ -1,0 +1,60 @@
+//! Why a transaction of a writer was rolled back, in the terms of the [`super::draft`] it was to write.
+
+use tokio_postgres::Error;
+
+use super::error::{Cause, EventsCause, Failure, cause, cause_in_events};
+use crate::rejection::Rejection;
+
+#[derive(Debug)]
+pub(super) enum Setback {
+    /// The COPY met a row that is stored.
+    DuplicateRow,
+    /// The id of an undated event was claimed before.
+    DuplicateUndatedId,
+    /// The database rejects a row: the one with this index in the draft, when the database names it.
+    RejectedRow { index: Option<usize>, rejection: Rejection },
+    /// At least one entry is in the ledger.
+    Redelivered,
+    /// The batches of these entries were written before, from other entries.
+    ReusedKeys(Vec<usize>),
+    /// Another transaction won. The same transaction can succeed immediately.
+    Race(Failure),
+    /// A day of the ledger has no partition.
+    NoPartition(Failure),
+    /// Repeating the transaction does not help.
+    Environment(Failure),
+}
+
+impl Setback {
+    /// Classifies a failure of the COPY that sent these rows.
+    pub(super) fn in_copy(error: &Error, sent: &[usize]) -> Self {
+        match cause_in_events(error) {
+            EventsCause::Duplicate => Self::DuplicateRow,
+            EventsCause::Rejected { line, rejection } => {
+                let index = line.and_then(|line| {
+                    let last = sent.len().checked_sub(1)?;
+                    let offset = usize::try_from(line).unwrap_or(0).saturating_sub(1);
+                    Some(sent[offset.min(last)])
+                });
+                Self::RejectedRow { index, rejection }
+            }
+            EventsCause::Other(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<Cause> for Setback {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Race(failure) => Self::Race(failure),
+            Cause::NoPartition(failure) => Self::NoPartition(failure),
+            Cause::Environment(failure) => Self::Environment(failure),
+        }
+    }
+}
+
+impl From<Error> for Setback {
+    fn from(error: Error) -> Self {
+        cause(&error).into()
+    }
+}

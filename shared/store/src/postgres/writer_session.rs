@@ -1,0 +1,208 @@
+//! The connection of a writer and the steps of its transactions, each with its round trips.
+//!
+//! Locks that other lanes need (ledger, undated ids, usage) are taken only when the last byte of the COPY has
+//! been sent: a lane that stops responding inside a COPY holds nothing but its own new rows.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::SinkExt;
+use tokio_postgres::{Client, Config, CopyInSink};
+
+use super::attempt::{Attempt, row_keys};
+use super::copy::Chunks;
+use super::draft::Draft;
+use super::error::Failure;
+use super::recent::RecentKeys;
+use super::session::Session;
+use super::setback::Setback;
+use super::statements::Statements;
+use crate::metrics::{self, Phase};
+use millrace_failpoint::{self as failpoint, Point};
+
+/// Timeouts of the server, all well below the deadline of a write. Every statement but the COPY finds rows by
+/// their keys; only outdated statistics could make a plan that scans look cheaper.
+const SETTINGS: &str = "
+    SET lock_timeout = '5s'; SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '15s';
+    SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
+    SET plan_cache_mode = force_generic_plan; SET jit = off;
+";
+
+type CopySink = Pin<Box<CopyInSink<Bytes>>>;
+
+pub(super) struct WriterSession {
+    pub(super) session: Session,
+    pub(super) statements: Statements,
+    pub(super) recent: Arc<RecentKeys>,
+}
+
+impl WriterSession {
+    pub(super) async fn open(
+        config: &Config,
+        application: &str,
+        recent: Arc<RecentKeys>,
+    ) -> Result<Self, Failure> {
+        let session = Session::open(config, application, SETTINGS).await?;
+        check_server(&session).await?;
+        let statements = Statements::prepare(&session).await?;
+        Ok(Self { session, statements, recent })
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.session
+    }
+
+    /// Returns those of these rows of the draft that are stored.
+    pub(super) async fn stored_rows(
+        &self,
+        draft: &Draft<'_>,
+        rows: &[usize],
+    ) -> Result<Vec<usize>, tokio_postgres::Error> {
+        let (undated, dated): (Vec<_>, Vec<_>) =
+            rows.iter().copied().partition(|&row| draft.rows[row].is_undated());
+        let (dated, undated) = (row_keys(draft, &dated), row_keys(draft, &undated));
+        let (stored, claimed) = tokio::join!(
+            biased;
+            self.statements.stored_events(self.client(), &dated),
+            self.statements.claimed_ids(self.client(), &undated),
+        );
+        let mut stored = stored?;
+        stored.extend(claimed?);
+        Ok(stored)
+    }
+
+    /// `BEGIN` and the start of the COPY, in one round trip.
+    pub(super) async fn begin_with_copy(&self) -> Result<CopySink, Setback> {
+        let (begun, sink) = tokio::join!(
+            biased;
+            self.client().batch_execute("BEGIN"),
+            self.client().copy_in(&self.statements.copy),
+        );
+        begun?;
+        Ok(Box::pin(sink?))
+    }
+
+    /// Starts a COPY in an open transaction.
+    pub(super) async fn start_copy(&self) -> Result<CopySink, Setback> {
+        Ok(Box::pin(self.client().copy_in(&self.statements.copy).await?))
+    }
+
+    /// Everything after the rows: ledger, dead letters, usage, commit. `copied` ends the COPY. The statements
+    /// after it are sent before it returns, and fail with it.
+    pub(super) async fn commit(
+        &self,
+        attempt: &Attempt<'_>,
+        copied: impl Future<Output = Result<(), Setback>>,
+    ) -> Result<(), Setback> {
+        self.commit_ledger(attempt, copied).await?;
+        failpoint::reach(Point::AfterLedger);
+        let ready = Instant::now();
+        self.commit_usage(attempt).await?;
+        metrics::lane_phase(Phase::Copy, ready - attempt.began());
+        metrics::lane_phase(Phase::Commit, ready.elapsed());
+        attempt.hashes().for_each(|hash| self.recent.insert(hash));
+        Ok(())
+    }
+
+    async fn commit_ledger(
+        &self,
+        attempt: &Attempt<'_>,
+        copied: impl Future<Output = Result<(), Setback>>,
+    ) -> Result<(), Setback> {
+        let (client, statements) = (self.client(), &self.statements);
+        let copied = failpoint::reach_after(Point::AfterCopy, copied).await;
+        // The parameters are made when their statement is polled, which is after the end of the COPY was
+        // sent.
+        let (copied, reused, added, claimed, letters) = tokio::join!(
+            biased;
+            copied,
+            async { statements.written_by_another_entry(client, &attempt.keys_used_first()).await },
+            async { statements.add_ledger(client, &attempt.ledger_rows()).await },
+            async { statements.claim_ids(client, &attempt.undated_claims()).await },
+            async { statements.add_dead_letters(client, &attempt.dead_letters()).await },
+        );
+        copied?;
+        let reused = reused?;
+        if !reused.is_empty() {
+            return Err(Setback::ReusedKeys(reused));
+        }
+        if !added? {
+            return Err(Setback::Redelivered);
+        }
+        if !claimed? {
+            return Err(Setback::DuplicateUndatedId);
+        }
+        if letters? > 0 {
+            failpoint::reach(Point::DeadLetterWritten);
+        }
+        Ok(())
+    }
+
+    /// Usage and `COMMIT`, in one round trip.
+    async fn commit_usage(&self, attempt: &Attempt<'_>) -> Result<(), Setback> {
+        let usage = attempt.usage();
+        let added = self.statements.add_usage(self.client(), &usage);
+        let added = failpoint::reach_after(Point::BeforeCommit, added).await;
+        // Should the first fail, the COMMIT rolls back.
+        let (added, committed) = tokio::join!(biased; added, self.client().batch_execute("COMMIT"));
+        added?;
+        committed?;
+        failpoint::reach(Point::AfterCommit);
+        Ok(())
+    }
+}
+
+/// Sends these rows of the draft with their receive times, and the end of the COPY's data. Returns the number
+/// of rows.
+pub(super) async fn send_rows(
+    sink: &mut CopySink,
+    draft: &Draft<'_>,
+    rows: &[usize],
+) -> Result<u64, tokio_postgres::Error> {
+    let mut chunks = Chunks::new();
+    for row in rows.iter().map(|&row| &draft.rows[row]) {
+        let received_us = draft.entries[row.entry as usize].ledger.received_us;
+        if let Some(chunk) = chunks.push(row.bytes, received_us) {
+            sink.send(chunk).await?;
+        }
+    }
+    let (last, sent) = chunks.finish();
+    sink.send(last).await?;
+    failpoint::reach_once_sent(Point::InsideCopy).await;
+    Ok(sent)
+}
+
+/// Ends the COPY that sent these rows. A COPY that took another number of rows must not be committed.
+pub(super) async fn finish_copy(mut sink: CopySink, rows: &[usize], sent: u64) -> Result<(), Setback> {
+    let reported = sink.as_mut().finish().await.map_err(|error| Setback::in_copy(&error, rows))?;
+    metrics::rows_copied(sent, reported);
+    if reported != sent {
+        let message = format!("COPY took {reported} rows of {sent}");
+        return Err(Setback::Environment(Failure::new("XX000", message)));
+    }
+    Ok(())
+}
+
+/// Refuses a database that cannot store every accepted event, and warns of one that can lose events.
+async fn check_server(session: &Session) -> Result<(), Failure> {
+    let settings = "SELECT current_setting('server_encoding'), current_setting('fsync'),
+                           current_setting('full_page_writes'), current_setting('synchronous_commit')";
+    let row = session.query_one(settings, &[]).await?;
+    let encoding: &str = row.get(0);
+    if encoding != "UTF8" {
+        let message = format!("the database has the encoding {encoding}; create it with the encoding UTF8");
+        return Err(Failure::new("22P05", message));
+    }
+    for (column, setting) in [(1, "fsync"), (2, "full_page_writes"), (3, "synchronous_commit")] {
+        let value: &str = row.get(column);
+        if value == "off" {
+            tracing::warn!(
+                setting,
+                "this setting of PostgreSQL is off: a crash of the server can lose stored events"
+            );
+        }
+    }
+    Ok(())
+}
