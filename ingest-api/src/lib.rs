@@ -42,9 +42,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+pub use config::StatusPage;
 pub use service::Deps;
 use service::{Service, Stage};
-pub use status::{Audience, StatusPage};
+pub use status::Audience;
 
 /// How long last-used times may take at the end; they are not worth more.
 const LAST_FLUSH_TIME_MAX: Duration = Duration::from_secs(1);

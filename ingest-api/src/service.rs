@@ -15,10 +15,10 @@ use tokio::sync::{Semaphore, watch};
 use crate::accounts::{Accounts, Known};
 use crate::auth;
 use crate::body::{Budget, Reserved, Upload};
-use crate::config::Limits;
+use crate::config::{Limits, StatusPage};
 use crate::encoding::{self, DecodeError, Encoding};
 use crate::error::Problem;
-use crate::status::{Status, StatusPage};
+use crate::status::Status;
 use crate::trust::Trust;
 
 /// WriteRequest on up to this many bytes is done where it stands: it takes less time than handing it over would disturb.
