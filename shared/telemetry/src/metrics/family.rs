@@ -4,6 +4,7 @@
 //! not show, or that was never installed, is recorded nowhere and costs one load.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
@@ -37,6 +38,8 @@ impl Handle for Histogram {
 pub struct Family<T> {
     descriptor: Descriptor,
     installed: OnceLock<Installed<T>>,
+    /// Of a counter, what was added to all of its series. The recorder cannot be read.
+    total: AtomicU64,
 }
 
 /// The handles of a metric in a process that shows it.
@@ -91,7 +94,7 @@ impl<T: Handle> Registered for Family<T> {
 
 impl<T: Handle> Family<T> {
     pub const fn new(descriptor: Descriptor) -> Self {
-        Self { descriptor, installed: OnceLock::new() }
+        Self { descriptor, installed: OnceLock::new(), total: AtomicU64::new(0) }
     }
 
     /// The series with these values, in the order of the labels. The values are constants of the code, so one that is
@@ -127,7 +130,13 @@ impl Family<Counter> {
     pub fn increment_with(&self, values: &[&str], by: u64) {
         if let Some(counter) = self.with(values) {
             counter.increment(by);
+            self.total.fetch_add(by, Ordering::Relaxed);
         }
+    }
+
+    /// What this process has added to all series; values that were set with [`Family::set_total`] do not count.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
     }
 
     /// Sets the counter to a value that is counted elsewhere. It never decreases.
