@@ -116,7 +116,16 @@ pub(crate) enum Command {
 /// # Errors
 /// The first setting with a bad value, and settings that contradict each other.
 pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<(Cli, Backend), ConfigError> {
-    let matches = millrace_settings::matches(command(), arguments)?;
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let matches = millrace_settings::matches(command(), arguments.clone()).or_else(|error| {
+        // A command ignores variables that only the service uses, also those with bad values.
+        let without_service = command().mut_args(|arg| match arg.get_help_heading() {
+            Some(SERVE) if !arg.is_global_set() => arg.env(None::<&'static str>),
+            _ => arg,
+        });
+        let matches = millrace_settings::matches(without_service, arguments);
+        matches.ok().filter(|matches| matches.subcommand().is_some()).ok_or(error)
+    })?;
     let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let backend = backend(&cli, &matches)?;
     if cli.command.is_none() {

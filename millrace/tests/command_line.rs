@@ -27,7 +27,9 @@ async fn servers_that_cannot_be_reached_end_with_3_and_name_the_setting() {
     let database_url = format!("postgres://postgres@{UNREACHABLE}/millrace");
     let redis_url = format!("redis://{UNREACHABLE}/0");
     let settings = [("DATABASE_URL", database_url.as_str()), ("REDIS_URL", redis_url.as_str())];
-    assert_fails(&Program::run("millrace", &["migrate"], &settings).await, 3, "DATABASE_URL");
+    // A command ignores the settings of the service.
+    let with_service = [&settings[..], &[("WORKER_LANES", "none")]].concat();
+    assert_fails(&Program::run("millrace", &["migrate"], &with_service).await, 3, "DATABASE_URL");
     assert_fails(&Program::run("millrace", &["audit"], &settings).await, 3, "REDIS_URL");
 }
 

@@ -5,11 +5,11 @@ use crate::values::{database_url, number, redis_url};
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Installation")]
 pub struct Servers {
-    /// Address of Redis
+    /// Address of Redis: redis://USER:PASSWORD@HOST:PORT/DB or redis+unix:///PATH
     #[arg(long, env = "REDIS_URL", value_name = "URL", default_value = "redis://127.0.0.1:6379/0")]
     #[arg(hide_env_values = true, value_parser = redis_url)]
     pub redis_url: String,
-    /// Address of PostgreSQL
+    /// Address of PostgreSQL: postgres://USER:PASSWORD@HOST:PORT/DATABASE
     #[arg(id = "database_url", long = "database-url", env = "DATABASE_URL", value_name = "URL")]
     #[arg(default_value = "postgres://127.0.0.1:5432/millrace")]
     #[arg(hide_env_values = true, value_parser = database_url)]
