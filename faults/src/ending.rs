@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use testkit::oracle::{Findings, Project, Subject, Watch, fill, judge, probe};
+use testkit::oracle::{Findings, JudgeInput, Project, Watch, fill, judge, probe};
 
 use crate::verdict::{Sight, Verdict};
 
@@ -16,7 +16,7 @@ pub(crate) struct Ending<'a> {
     /// An API that is ready.
     pub(crate) api: SocketAddr,
     /// What is judged.
-    pub(crate) subject: Subject<'a>,
+    pub(crate) subject: JudgeInput<'a>,
     /// One for each shard, posted for now and never before.
     pub(crate) probes: &'a [Project],
     /// Since the beginning.
@@ -48,7 +48,7 @@ pub(crate) async fn conclude(ending: Ending<'_>, mut findings: Findings) -> Verd
 }
 
 /// False when the stream is not empty for a minute: that is found by the judgement.
-async fn is_drained_soon(subject: &Subject<'_>) -> bool {
+async fn is_drained_soon(subject: &JudgeInput<'_>) -> bool {
     let deadline = tokio::time::Instant::now() + DRAINED_DEADLINE;
     while tokio::time::Instant::now() < deadline {
         if subject.evidence.left().await.is_empty() {

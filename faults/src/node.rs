@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use testkit::http::HttpClient;
-use testkit::{Launch, Limits, Program, eventually};
+use testkit::{Launch, Program, ResourceLimits, eventually};
 
 /// How long a program may take to start, or to notice that what it needs is back.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ pub struct Node {
     profile: String,
     variables: Vec<(String, String)>,
     /// What it may have of the machine.
-    pub limits: Limits,
+    pub limits: ResourceLimits,
     program: Option<Program>,
     lives: usize,
     /// Whether this life has variables of its own, such as failpoints that may still be armed.
@@ -48,7 +48,7 @@ impl Node {
             name,
             profile: profile.to_owned(),
             variables,
-            limits: Limits::default(),
+            limits: ResourceLimits::default(),
             program: None,
             lives: 0,
             rigged: false,

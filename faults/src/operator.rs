@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
-use testkit::oracle::{History, Limits, Project, Source};
+use testkit::oracle::{EventSource, History, PlanLimits, Project};
 use testkit::{Launch, Postgres, Program, Redis};
 
 use crate::system::Drill;
 
 /// What a project without limits has all the same.
-const UNLIMITED: Limits = Limits { requests_per_minute: 600_000, burst: 600_000, events_per_month: None };
+const UNLIMITED: PlanLimits =
+    PlanLimits { requests_per_minute: 600_000, burst: 600_000, events_per_month: None };
 /// Projects posted for, with their limits, and those for probes.
-pub(crate) type Projects = (Vec<(Arc<Project>, Limits)>, Vec<Project>);
+pub(crate) type Projects = (Vec<(Arc<Project>, PlanLimits)>, Vec<Project>);
 
 /// Somebody with `millrace` at hand, and the settings of one installation.
 pub(crate) struct Operator {
@@ -50,7 +51,7 @@ impl Operator {
     }
 
     /// Makes two projects without limits on neighbouring shards, `limited`, and one on each shard for probes.
-    pub(crate) async fn projects(&self, limited: Limits, shards: u16) -> Projects {
+    pub(crate) async fn projects(&self, limited: PlanLimits, shards: u16) -> Projects {
         for (name, limits) in [("drill", UNLIMITED), ("limited", limited)] {
             let per_minute = limits.requests_per_minute.to_string();
             let (burst, per_month) = (limits.burst.to_string(), limits.events_per_month);
@@ -76,7 +77,7 @@ impl Operator {
         let id = made["project_id"].as_i64().expect("a project has a number");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
         let around_ms = i64::try_from(now.as_millis()).expect("it is not the far future");
-        let source = Source::new(self.seed ^ id.unsigned_abs().rotate_right(16), around_ms);
+        let source = EventSource::new(self.seed ^ id.unsigned_abs().rotate_right(16), around_ms);
         Project { id, name: name.to_owned(), key, history: History::new(source) }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use testkit::eventually;
 use testkit::oracle::{
-    Clients, Evidence, Files, Findings, Invariant, Limits, Load, Meters, Project, QUIET_DEADLINE, Subject,
-    Targets, Watch,
+    Clients, Evidence, Files, Findings, Invariant, JudgeInput, Load, Meters, PlanLimits, Project,
+    QUIET_DEADLINE, Targets, Watch,
 };
 
 use crate::ending::{CLIENTS_DEADLINE, Ending, conclude};
@@ -32,7 +32,7 @@ pub struct Standalone {
     /// The process.
     pub node: Node,
     /// The projects posted for, with their limits.
-    pub projects: Vec<(Arc<Project>, Limits)>,
+    pub projects: Vec<(Arc<Project>, PlanLimits)>,
     targets: Targets,
     probes: Vec<Project>,
     epochs: Vec<String>,
@@ -120,7 +120,7 @@ impl Standalone {
         }
         clients.stop(CLIENTS_DEADLINE).await;
         let api = self.node.address().await;
-        let subject = Subject {
+        let subject = JudgeInput {
             evidence: &self.files,
             projects: &self.projects,
             epochs: self.epochs.clone(),

@@ -28,8 +28,8 @@ pub struct HttpSettings {
     #[arg(long = "metrics-addr", env = "METRICS_ADDR", value_name = "ADDRESS:PORT")]
     #[arg(default_value = "127.0.0.1:9100", value_parser = address)]
     pub metrics: SocketAddr,
-    /// Whether / serves the status page, which shows all projects and needs no key; auto serves it only when LISTEN_ADDR
-    /// is a loopback address
+    /// Whether / serves the status page, which shows all projects and needs no key; auto serves it only when
+    /// LISTEN_ADDR is a loopback address
     #[arg(long, env = "STATUS_PAGE", value_name = "MODE", default_value = "auto", value_parser = STATUS_PAGE)]
     pub status_page: StatusPage,
     /// Connections to Redis, shared by all requests
@@ -65,8 +65,8 @@ pub struct Limits {
     #[arg(long, env = "BODY_DECODED_BYTES_MAX", value_name = "BYTES", default_value = "16777216")]
     #[arg(value_parser = number(1_024..=BODY_DECODED_BYTES_MAX))]
     pub body_decoded_bytes_max: usize,
-    /// Bytes of all request bodies in memory; beyond that, requests are answered 503 overloaded. At least the sum of
-    /// BODY_BYTES_MAX and BODY_DECODED_BYTES_MAX
+    /// Bytes of all request bodies in memory; beyond that, requests are answered 503 overloaded. At least the
+    /// sum of BODY_BYTES_MAX and BODY_DECODED_BYTES_MAX
     #[arg(long, env = "BODIES_IN_FLIGHT_BYTES_MAX", value_name = "BYTES", default_value = "268435456")]
     #[arg(value_parser = number(2_048..=BODIES_IN_FLIGHT_BYTES_MAX))]
     pub bodies_in_flight_bytes_max: usize,
@@ -78,7 +78,8 @@ pub struct Limits {
     #[arg(long = "header-timeout-ms", env = "HEADER_TIMEOUT_MS", value_name = "MS", default_value = "5000")]
     #[arg(value_parser = milliseconds(100..=600_000))]
     pub header_timeout: Duration,
-    /// Milliseconds that an idle connection stays open; set it higher than the idle timeout of the proxy in front
+    /// Milliseconds that an idle connection stays open; set it higher than the idle timeout of the proxy in
+    /// front
     #[arg(long = "idle-timeout-ms", env = "IDLE_TIMEOUT_MS", value_name = "MS", default_value = "75000")]
     #[arg(value_parser = milliseconds(100..=3_600_000))]
     pub idle_timeout: Duration,
@@ -86,7 +87,8 @@ pub struct Limits {
     #[arg(long = "body-timeout-ms", env = "BODY_TIMEOUT_MS", value_name = "MS", default_value = "10000")]
     #[arg(value_parser = milliseconds(100..=600_000))]
     pub body_timeout: Duration,
-    /// Milliseconds after SIGTERM during which connections are still accepted, while /readyz already answers 503
+    /// Milliseconds after SIGTERM during which connections are still accepted, while /readyz already answers
+    /// 503
     #[arg(long = "drain-grace-ms", env = "DRAIN_GRACE_MS", value_name = "MS", default_value = "0")]
     #[arg(value_parser = milliseconds(0..=60_000))]
     pub drain_grace: Duration,

@@ -42,12 +42,12 @@ pub async fn reasons(service: &Service) -> Vec<&'static str> {
     }
     match service.stream.epoch(0).await {
         Err(_) => reasons.push("the stream cannot be reached"),
-        Ok(_) if !service.trust.epoch_agreed() => {
+        Ok(_) if !service.stream_health.is_epoch_trusted() => {
             reasons.push("the stream's epoch is not the recorded one, its counters are not rebuilt yet");
         }
         Ok(_) => {}
     }
-    if !service.trust.durable_enough() {
+    if !service.stream_health.is_durable_enough() {
         reasons.push("the stream is not known to put every write on disk before it answers");
     }
     reasons

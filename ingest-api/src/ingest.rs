@@ -248,7 +248,7 @@ fn digest(dialect: Dialect, body: &[u8]) -> [u8; 16] {
 
 /// Asks the stream. When it is over, the batch is in it exactly once, whichever request brought it.
 async fn admit(service: &Service, known: &Known, prepared: &Prepared, awaited: bool) -> Result<(), Problem> {
-    if !service.trust.durable_enough() {
+    if !service.stream_health.is_durable_enough() {
         return Err(Problem::StreamUnavailable("the stream is not known to be durable; nothing is accepted"));
     }
     let plan: &Plan = known.plan();
@@ -312,7 +312,7 @@ fn judge(service: &Service, known: &Known, verdict: Decision, asked_at: Instant)
             Err(Problem::QuotaExceeded { reset_s: limit_state.quota_reset_s() })
         }
         Decision::EpochChanged => {
-            service.trust.doubt_epoch();
+            service.stream_health.mark_epoch_stale();
             Err(Problem::StreamUnavailable("the stream's counters are being rebuilt"))
         }
     }
@@ -326,11 +326,11 @@ pub fn stream_problem(service: &Service, error: &StreamError) -> Problem {
             Problem::BacklogFull
         }
         StreamError::EpochChanged => {
-            service.trust.doubt_epoch();
+            service.stream_health.mark_epoch_stale();
             Problem::StreamUnavailable("the stream's counters are being rebuilt")
         }
         StreamError::Unavailable(_) | StreamError::Unknown(_) => {
-            service.trust.doubt();
+            service.stream_health.mark_stale();
             Problem::StreamUnavailable("the stream cannot be reached; send the same batch again")
         }
         StreamError::Refused(_) => {

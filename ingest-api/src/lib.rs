@@ -2,7 +2,7 @@
 //!
 //! [`server`] accepts connections, [`routes`] finds the handler of each request, [`ingest`] is the path of a batch, and
 //! [`error`] is the one place where reasons become answers; [`status`] is a page for people. In the background [`accounts`] keeps keys and plans fresh
-//! and [`trust`] watches over the stream.
+//! and [`millrace_reconcile::keeper`] checks the stream.
 //!
 //! What this crate must never do: acknowledge a batch that the stream has not admitted, wait for the store on the way
 //! of a batch, or log a body or a key.
@@ -30,7 +30,6 @@ pub mod server;
 pub mod service;
 pub mod signature;
 pub mod status;
-pub mod trust;
 pub mod usage;
 pub mod wait;
 
@@ -39,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use millrace_reconcile::keeper;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -71,6 +71,7 @@ pub async fn run(
 ) -> std::io::Result<()> {
     let address = listener.local_addr()?;
     let (stage, stages) = watch::channel(Stage::Serving);
+    let check_periods = deps.check_periods;
     let service = Arc::new(Service::new(deps, address, stages));
     let scraping = async {
         match scrape {
@@ -79,6 +80,14 @@ pub async fn run(
             }
             None => std::future::pending().await,
         }
+    };
+    // The checks end when this function returns, so this sender never asks them to stop.
+    let (_stop_checks, stop_checks) = watch::channel(false);
+    let checking = async {
+        if let Some(periods) = check_periods {
+            keeper::keep(&service.stream_health, &service.stream, &service.store, periods, stop_checks).await;
+        }
+        std::future::pending().await
     };
     tracing::info!(%address, "listening on http://{address}");
     tokio::select! {
@@ -91,7 +100,7 @@ pub async fn run(
         never = service.accounts.keep_fresh(&service.store) => match never {},
         never = service.accounts.keep_last_used(&service.store) => match never {},
         never = status::keep_telling(&service) => match never {},
-        never = service.trust.keep(&service.stream, &service.store) => match never {},
+        () = checking => {}
     }
     let flush = service.accounts.flush_last_used(&service.store);
     if tokio::time::timeout(LAST_FLUSH_TIME_MAX, flush).await.is_err() {

@@ -1,10 +1,13 @@
 //! The program: settings, log, listeners, run.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use ingest_api::config::Config;
 use ingest_api::metrics::TABLES;
 use ingest_api::{Deps, Scrape, routes, run};
+use millrace_reconcile::health::StreamHealth;
+use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_stream::redis::{RedisOptions, RedisStream};
 use millrace_telemetry::metrics::{self, Program};
@@ -54,7 +57,8 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let deps = Deps {
         stream,
         store,
-        durability: policy.durability,
+        stream_health: Arc::new(StreamHealth::new(policy.durability)),
+        check_periods: Some(CheckPeriods::API),
         status_page: http.status_page,
         limits: http.limits,
     };

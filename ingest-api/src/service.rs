@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::HeaderMap;
-use millrace_settings::Durability;
+use millrace_reconcile::health::StreamHealth;
+use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::SharedStore;
 use millrace_stream::SharedStream;
 use time::OffsetDateTime;
@@ -19,7 +20,6 @@ use crate::config::{Limits, StatusPage};
 use crate::encoding::{self, DecodeError, Encoding};
 use crate::error::Problem;
 use crate::status::Status;
-use crate::trust::Trust;
 
 /// WriteRequest on up to this many bytes is done where it stands: it takes less time than handing it over would disturb.
 /// WriteRequest on more goes to a thread of its own, so that it delays no other connection.
@@ -38,8 +38,10 @@ pub struct Deps {
     pub stream: SharedStream,
     /// Where keys, plans and reports come from. Never asked on the way of a batch.
     pub store: SharedStore,
-    /// What acknowledged must mean.
-    pub durability: Durability,
+    /// Events are refused while the stream is not durable enough.
+    pub stream_health: Arc<StreamHealth>,
+    /// How often the server checks `stream_health`; `None` when another part of the process does.
+    pub check_periods: Option<CheckPeriods>,
     /// Who may see the status page.
     pub status_page: StatusPage,
     /// See [`Limits`].
@@ -74,8 +76,8 @@ pub struct Service {
     pub limits: Limits,
     /// Keys and plans.
     pub accounts: Accounts,
-    /// What is known of the stream.
-    pub trust: Trust,
+    /// See [`Deps::stream_health`].
+    pub stream_health: Arc<StreamHealth>,
     /// What the status page is told.
     pub status: Status,
     /// See [`Stage`].
@@ -106,7 +108,7 @@ impl Service {
             store: deps.store,
             limits: deps.limits,
             accounts: Accounts::default(),
-            trust: Trust::new(deps.durability),
+            stream_health: deps.stream_health,
             status: Status::new(deps.status_page.audience(address)),
             stage,
             waiters: Arc::new(Semaphore::new(WAITERS_MAX)),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ingest_api::{Deps, StatusPage};
-use millrace_settings::Durability;
+use millrace_reconcile::health::{Durability, StreamHealth};
+use millrace_reconcile::keeper::CheckPeriods;
 use stack::{
     BACKLOG_EVENTS_MAX, PATIENCE, Server, Stack, batch, default_limits, gzip, open_stream_at, problem,
 };
@@ -127,7 +128,8 @@ async fn a_refusal_after_a_lost_answer_does_not_promise_that_nothing_is_stored()
     let deps = Deps {
         stream: open_stream_at(format!("redis://{}/0", proxy.address())),
         store: Arc::clone(&stack.store),
-        durability: Durability::Strict,
+        stream_health: Arc::new(StreamHealth::new(Durability::Strict)),
+        check_periods: Some(CheckPeriods::API),
         status_page: StatusPage::Auto,
         limits: default_limits(),
     };
@@ -301,7 +303,6 @@ async fn a_redis_that_is_not_durable_is_not_served_unless_asked_for_by_name() {
     use std::sync::Arc;
 
     use ingest_api::Deps;
-    use millrace_settings::Durability;
     use stack::{Server, default_limits};
 
     let stack = Stack::start().await;
@@ -310,7 +311,10 @@ async fn a_redis_that_is_not_durable_is_not_served_unless_asked_for_by_name() {
     for (durability, status) in [(Durability::Strict, 503), (Durability::Relaxed, 202)] {
         let (stream, store) = (stack::open_stream(&stack.redis), Arc::clone(&stack.store));
         let (status_page, limits) = (StatusPage::Auto, default_limits());
-        let server = Server::start(Deps { stream, store, durability, status_page, limits }).await;
+        let stream_health = Arc::new(StreamHealth::new(durability));
+        let check_periods = Some(CheckPeriods::API);
+        let deps = Deps { stream, store, stream_health, check_periods, status_page, limits };
+        let server = Server::start(deps).await;
         let bearer = stack.bearer();
         let settled = eventually(PATIENCE, "the server to know its Redis", async || {
             let ready = http::get(server.address, "/readyz", &[]).await.json();

@@ -56,8 +56,8 @@ pub(crate) async fn run(
     if report.holds() { Ok(()) } else { Err(Failure::AuditFailed) }
 }
 
-/// An audit of fewer shards than the installation has would miss the events in the others, and report them as lost. An
-/// installation that has never served has no shards on record.
+/// An audit of fewer shards than the installation has would miss the events in the others, and report them as
+/// lost. An installation that has never served has no shards on record.
 fn check_shards(set: u16, recorded: u16) -> Result<(), Failure> {
     if recorded == 0 || recorded == set {
         return Ok(());
@@ -68,7 +68,8 @@ fn check_shards(set: u16, recorded: u16) -> Result<(), Failure> {
     )))
 }
 
-/// Repeats the audit until every project was audited without traffic, a rule is broken, or the rounds are used up.
+/// Repeats the audit until every project was audited without traffic, a rule is broken, or the rounds are
+/// used up.
 async fn settled_balances(
     stream: &dyn Stream,
     store: &dyn Store,
@@ -87,8 +88,8 @@ async fn settled_balances(
     Ok(balances)
 }
 
-/// The counters of a shard with another epoch are not trusted and prove nothing, so the audit compares epochs too. A
-/// shard without an epoch on both sides was never used.
+/// The counters of a shard with another epoch are not trusted and prove nothing, so the audit compares epochs
+/// too. A shard without an epoch on both sides was never used.
 async fn epochs_differing(stream: &dyn Stream, store: &dyn Store) -> Result<Vec<u16>, Failure> {
     let mut differing = Vec::new();
     for shard in 0..stream.shards() {

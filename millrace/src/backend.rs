@@ -1,4 +1,5 @@
-//! The backend of an installation: Redis and PostgreSQL, or two files in a folder. No other module knows which it is.
+//! The backend of an installation: Redis and PostgreSQL, or two files in a folder. No other module knows
+//! which it is.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use millrace_stream::{SharedStream, Stream, StreamError};
 
 use crate::failure::Failure;
 
-/// How long a command waits for a connection to Redis. The stream itself never waits: it is unavailable until then.
+/// How long a command waits for a connection to Redis. The stream itself never waits: it is unavailable until
+/// then.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const CONNECT_POLL: Duration = Duration::from_millis(20);
 /// Connections to PostgreSQL of a command.

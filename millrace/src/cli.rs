@@ -47,8 +47,8 @@ const PACE_ON_FILES: Duration = Duration::from_millis(10);
 
 /// Event ingestion that stores every accepted event exactly once
 ///
-/// Without a command it serves: API and worker in one process. When REDIS_URL and DATABASE_URL are set, the service and
-/// every command use Redis and PostgreSQL; when neither is set, they use two files in DATA_DIR.
+/// Without a command it serves: API and worker in one process. When REDIS_URL and DATABASE_URL are set, the
+/// service and every command use Redis and PostgreSQL; when neither is set, they use two files in DATA_DIR.
 #[derive(Parser, Debug)]
 #[command(name = "millrace", version, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
@@ -75,7 +75,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Bring the database schema up to date
     ///
-    /// Safe to repeat, and safe while programs are running. Run it before you start programs of a new version.
+    /// Safe to repeat, and safe while programs are running. Run it before you start programs of a new
+    /// version.
     #[command(after_help = "Example:\n  millrace migrate")]
     Migrate,
     /// Manage projects
@@ -89,8 +90,8 @@ pub(crate) enum Command {
     Plan(PlanCommand),
     /// Show the stored events that are billed, by project or over time
     ///
-    /// Times are UTC. Without a project, it prints one line for each project. With a project, it prints one line for each
-    /// hour, day or month that has events; --chart also draws those without events.
+    /// Times are UTC. Without a project, it prints one line for each project. With a project, it prints one
+    /// line for each hour, day or month that has events; --chart also draws those without events.
     #[command(after_help = usage::EXAMPLES)]
     Usage(UsageArgs),
     /// Inspect and redrive dead letters, the events that could not be stored
@@ -98,9 +99,9 @@ pub(crate) enum Command {
     DeadLetters(LettersCommand),
     /// Check that every accepted event is accounted for
     ///
-    /// Compares for each project: accepted = stored + duplicate + dead-lettered + pending, the usage counters with the
-    /// ledger, the rows of the tables with the usage counters, and the quota with what was stored this month. Safe to run
-    /// at any time. While events are moving, it checks bounds instead of equality.
+    /// Compares for each project: accepted = stored + duplicate + dead-lettered + pending, the usage counters
+    /// with the ledger, the rows of the tables with the usage counters, and the quota with what was stored
+    /// this month. Safe to run at any time. While events are moving, it checks bounds instead of equality.
     #[command(after_help = "Examples:\n  millrace audit\n  millrace audit --quick --json")]
     Audit(AuditArgs),
     /// Print a script that completes these commands in your shell
@@ -131,7 +132,6 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<(Cli
     if cli.command.is_none() {
         cli.http.limits.check()?;
     }
-    cli.work.durability = cli.policy.durability;
     if matches!(backend, Backend::Files(_)) && !is_given(&matches, "transaction_pace") {
         cli.work.transaction_pace = PACE_ON_FILES;
     }

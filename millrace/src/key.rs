@@ -19,8 +19,8 @@ const OVERLAP_MAX: Duration = Duration::from_secs(90 * 86_400);
 pub(crate) enum KeyCommand {
     /// List keys, with their numbers and dates
     ///
-    /// Shows which keys are in use, which expire, and which could be revoked because they are not used. The keys themselves
-    /// are not stored, and cannot be shown.
+    /// Shows which keys are in use, which expire, and which could be revoked because they are not used. The
+    /// keys themselves are not stored, and cannot be shown.
     #[command(after_help = "Examples:\n  millrace key list\n  millrace key list shop")]
     List {
         /// Only the keys of this project
@@ -38,8 +38,9 @@ pub(crate) enum KeyCommand {
     },
     /// Replace a key by a new one; the old key works for some more time
     ///
-    /// Prints a new key of the same kind for the same project. Give it to your clients before the overlap ends; from then
-    /// on the old key is refused. A key can be rotated once. The next time, rotate the new key.
+    /// Prints a new key of the same kind for the same project. Give it to your clients before the overlap
+    /// ends; from then on the old key is refused. A key can be rotated once. The next time, rotate the new
+    /// key.
     #[command(
         after_help = "Examples:\n  millrace key rotate 7                  both keys work for a day, then only the new one\n  \
                             millrace key rotate 7 --overlap 7d\n  \

@@ -1,7 +1,8 @@
-//! `millrace` without a command runs the whole service in one process. With a command it is the operator's command line.
+//! `millrace` without a command runs the whole service in one process. With a command it is the operator's
+//! command line.
 //!
-//! What this program must never do: print a key more than once, or let a command touch the data path. Commands use the
-//! stream and the store through the same traits as every other program.
+//! What this program must never do: print a key more than once, or let a command touch the data path.
+//! Commands use the stream and the store through the same traits as every other program.
 
 mod audit;
 mod backend;

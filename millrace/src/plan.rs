@@ -18,9 +18,9 @@ pub(crate) enum PlanCommand {
     List,
     /// Create a plan, or change one
     ///
-    /// Changes the given limits and leaves the others. A new plan needs --requests-per-minute; by default its burst is the
-    /// requests of one minute, with unlimited events per month and 1,000 events per batch. API processes apply it within
-    /// seconds.
+    /// Changes the given limits and leaves the others. A new plan needs --requests-per-minute; by default its
+    /// burst is the requests of one minute, with unlimited events per month and 1,000 events per batch. API
+    /// processes apply it within seconds.
     #[command(
         after_help = "Examples:\n  millrace plan set hobby --requests-per-minute 60 --events-per-month 50000\n  \
                             millrace plan set pro --events-per-month unlimited"

@@ -14,13 +14,14 @@ use crate::output::{Output, grouped, table};
 pub(crate) enum ProjectCommand {
     /// List projects
     ///
-    /// Shows the number, the plan and the live keys of each project, when it was created, and when a key was last used.
+    /// Shows the number, the plan and the live keys of each project, when it was created, and when a key was
+    /// last used.
     #[command(after_help = "Example:\n  millrace project list")]
     List,
     /// Create a project with a first key
     ///
-    /// Events are metered and limited by project: create one for each customer, or for each of your products. The key is
-    /// shown once.
+    /// Events are metered and limited by project: create one for each customer, or for each of your products.
+    /// The key is shown once.
     #[command(after_help = "Example:\n  millrace project create shop --plan pro")]
     Create {
         /// The project's name, as reports show it

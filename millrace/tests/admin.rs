@@ -1,5 +1,5 @@
-//! The commands for projects, keys, plans and usage, next to a service on files and on servers: what they print, what they
-//! refuse, and that the service applies it.
+//! The commands for projects, keys, plans and usage, next to a service on files and on servers: what they
+//! print, what they refuse, and that the service applies it.
 
 mod installation;
 

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use chromium::{Chromium, PATIENCE};
 use serde_json::Value;
 use served::Served;
-use testkit::{HttpProxy, Spoil, eventually, http};
+use testkit::{HttpProxy, RequestFault, eventually, http};
 
 const WINDOW: (u32, u32) = (800, 600);
 const PAGE: &str = concat!("file://", env!("CARGO_MANIFEST_DIR"), "/../examples/browser/index.html");
@@ -22,8 +22,11 @@ async fn each_event_of_a_page_is_stored_once_though_an_answer_is_lost() {
     let served = Served::start().await;
     let key = served.key();
     // The first request asks whether the page may post; the second is the post.
-    let proxy =
-        HttpProxy::start(address(&served), &[(2, Spoil::DropAnswer), (3, Spoil::TooManyRequests(1))]).await;
+    let proxy = HttpProxy::start(
+        address(&served),
+        &[(2, RequestFault::DropAnswer), (3, RequestFault::TooManyRequests(1))],
+    )
+    .await;
     let browser = Chromium::start(WINDOW.0, WINDOW.1).await;
     browser.page.goto(format!("{PAGE}#url=http://{}&key={key}", proxy.address())).await.unwrap();
     for _ in 0..3 {
@@ -31,7 +34,7 @@ async fn each_event_of_a_page_is_stored_once_though_an_answer_is_lost() {
     }
     browser.shows("accepted", |text| text.parse::<u64>().is_ok_and(|accepted| accepted >= 3)).await;
     browser.shows("waiting", |text| text == "0").await;
-    let done = proxy.done();
+    let done = proxy.counts();
     assert_eq!((done.dropped, done.refused), (1, 1), "{done:?}");
     usage_reaches(&served, |events, duplicates| events == 3 && duplicates > 0).await;
 }
@@ -48,7 +51,7 @@ async fn an_event_of_a_page_that_is_closed_is_sent_by_a_beacon_and_stored_once()
     let leave = "document.getElementById('send').click(); location.href = 'about:blank'";
     browser.page.evaluate(leave).await.unwrap();
     usage_reaches(&served, |events, _| events == 1).await;
-    assert_eq!(proxy.done().received, 1, "only a beacon can post without a preflight request");
+    assert_eq!(proxy.counts().received, 1, "only a beacon can post without a preflight request");
 
     // The event was kept, because a beacon has no answer. The page sends it again when it is opened again.
     browser.page.goto(&page).await.unwrap();

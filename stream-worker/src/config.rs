@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use millrace_settings::{ConfigError, Durability, Policy, Servers, address, milliseconds, number};
+use millrace_settings::{ConfigError, Policy, Servers, address, milliseconds, number};
 
 /// Moves events from the Redis Stream into PostgreSQL, each exactly once
 #[derive(clap::Parser, Clone, Debug)]
@@ -25,9 +25,6 @@ pub struct Config {
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Worker")]
 pub struct Settings {
-    /// A copy of [`Policy::durability`], for upkeep, which reports a stream that is not durable.
-    #[arg(skip = Durability::Strict)]
-    pub durability: Durability,
     /// Lanes for each shard; each lane has its own connections and its own transactions
     #[arg(long = "worker-lanes", env = "WORKER_LANES", value_name = "LANES", default_value = "2")]
     #[arg(value_parser = number(1..=64_u16))]
@@ -50,9 +47,9 @@ pub struct Settings {
     #[arg(long = "transaction-age-max-ms", env = "TRANSACTION_AGE_MAX_MS", value_name = "MS")]
     #[arg(default_value = "60000", value_parser = milliseconds(1_000..=86_400_000))]
     pub transaction_age_max: Duration,
-    /// Days that events and dead letters are kept; 0 keeps them indefinitely. On PostgreSQL, events with a timestamp
-    /// are removed by that timestamp, a whole day at a time. Events outside the daily partitions, dead letters, and
-    /// everything on files are removed by the time at which they were received
+    /// Days that events and dead letters are kept; 0 keeps them indefinitely. On PostgreSQL, events with a
+    /// timestamp are removed by that timestamp, a whole day at a time. Events outside the daily partitions,
+    /// dead letters, and everything on files are removed by the time at which they were received
     #[arg(long, env = "RETENTION_DAYS", value_name = "DAYS", default_value = "0", value_parser = days_or_zero)]
     // The full path keeps clap from reading this as "an optional flag".
     pub retention_days: std::option::Option<u32>,
@@ -84,9 +81,7 @@ impl Config {
     /// # Errors
     /// The first setting with a bad value.
     pub fn read() -> Result<Self, ConfigError> {
-        let mut config: Self = millrace_settings::parse()?;
-        config.settings.durability = config.policy.durability;
-        Ok(config)
+        millrace_settings::parse()
     }
 }
 

@@ -1,15 +1,15 @@
-//! A lane: read what is there, write it in one transaction, settle it, again.
+//! A lane: read the next entries, write them in one transaction, settle them, repeat.
 //!
-//! There is no linger timer: while one transaction is written the next batch gathers in the stream, so transactions grow
-//! with the load by themselves and an idle system adds no delay. After any error of the stream a lane opens a new
-//! reader under its old name and reads its own pending entries to the end first. After any error of the store it
-//! keeps what it holds and writes the same again: the ledger tells what had been committed.
+//! There is no linger timer: while one transaction is written, the next entries gather in the stream.
+//! Transactions grow with the load, and an idle system adds no delay. After an error of the stream, a lane
+//! opens a new reader under its old name and first reads all of its own pending entries. After an error of
+//! the store, it keeps the entries it holds and writes them again; the ledger shows which of them were
+//! committed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::metrics;
 use millrace_failpoint::{self as failpoint, Point};
 use millrace_store::metrics::Phase;
 use millrace_store::{SharedStore, WriteError, WriteOutcome, WriteRequest, Writer};
@@ -18,20 +18,33 @@ use tokio::sync::watch;
 
 use crate::backoff::{Backoff, stopped};
 use crate::config::Settings;
-use crate::load::{Loaded, Loader};
+use crate::deps::Deps;
+use crate::metrics;
+use crate::transaction::TransactionBuilder;
 
-/// How long a read waits for the first entry; also how soon an idle lane notices that it should stop.
+/// How long a read waits for the first entry. An idle lane takes up to this long to stop.
 const READ_WAIT: Duration = Duration::from_millis(500);
-/// PackedBatch bytes that one read should bring, to bound a reply of the stream.
+/// Packed bytes that one read should return, to bound a reply of the stream.
 const READ_BYTES_GOAL: usize = 4 << 20;
-/// Entries of one read, at most: what a read can bring when small entries are suddenly followed by large ones.
+/// Entries of one read, at most. It bounds a read in which large entries suddenly follow small ones.
 const READ_ENTRIES_MAX: usize = 128;
-/// PackedBatch bytes with which the hands are full, a single read aside.
+/// Packed bytes after which a lane reads no further before it writes; the last read may exceed it.
 const HELD_BYTES_MAX: usize = 16 << 20;
-/// What an entry is taken for before one was seen.
+/// The assumed size of an entry before the first one was read.
 const ENTRY_BYTES_AT_FIRST: usize = 256 << 10;
-/// Events of a transaction that is not worth its commit: see [`Settings::transaction_pace`].
+/// A transaction of fewer events is small: see [`Settings::transaction_pace`].
 const SMALL_EVENTS_MAX: u64 = 1_000;
+
+/// Why a lane must drop the entries it holds and read again what is pending for it.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// An entry's day of the ledger is retired only after the entry was settled, so another lane has taken it
+    /// over.
+    #[error("another lane has settled an entry that this lane holds: the ledger of its day is retired")]
+    OwnershipLost,
+}
 
 /// One lane of one shard.
 pub struct Lane {
@@ -41,27 +54,22 @@ pub struct Lane {
     store: SharedStore,
     settings: Arc<Settings>,
     shutdown: watch::Receiver<bool>,
-    loader: Loader,
-    /// Read and not yet settled, in order.
+    transactions: TransactionBuilder,
+    /// Entries that were read and are not settled, in order.
     held: VecDeque<Delivery>,
     writer: Option<Box<dyn Writer>>,
     /// A writer was lost: the next one is a reconnection.
     writer_was_lost: bool,
-    /// PackedBatch bytes an entry is expected to have, to size the next read.
+    /// Packed bytes that an entry is expected to have, to size the next read.
     entry_bytes: usize,
 }
 
 impl Lane {
-    /// A lane that reads under `name`, which nobody else may use.
-    pub fn new(
-        name: String,
-        shard: u16,
-        stream: SharedStream,
-        store: SharedStore,
-        settings: Arc<Settings>,
-        shutdown: watch::Receiver<bool>,
-    ) -> Self {
-        let loader = Loader::new(shard, Arc::clone(&stream), settings.transaction_events_max);
+    /// `name` is the lane's consumer name in the stream. No other lane may use it at the same time.
+    pub fn new(name: String, shard: u16, deps: Deps, shutdown: watch::Receiver<bool>) -> Self {
+        let Deps { stream, store, settings, .. } = deps;
+        let transactions =
+            TransactionBuilder::new(shard, Arc::clone(&stream), settings.transaction_events_max);
         Self {
             name,
             shard,
@@ -69,7 +77,7 @@ impl Lane {
             store,
             settings,
             shutdown,
-            loader,
+            transactions,
             held: VecDeque::new(),
             writer: None,
             writer_was_lost: false,
@@ -77,16 +85,18 @@ impl Lane {
         }
     }
 
-    /// Drains until the process is to stop. What is held then stays pending, for whoever comes next.
+    /// Drains until the process is to stop. Entries held then stay pending and are taken over by another
+    /// lane.
     pub async fn run(mut self) {
         let _running = metrics::RunningLane::new();
-        let mut backoff = Backoff::new("the stream");
-        while !self.stopping() {
+        let mut backoff = Backoff::new("draining the stream");
+        while !self.is_stopping() {
             match self.drain(&mut backoff).await {
                 Ok(()) => return,
                 Err(error) => {
                     self.held.clear();
-                    // It may have been more than the link can carry in time; ask for little until it works.
+                    // The last read may have been more than the link can carry in time: read little until it
+                    // works.
                     self.entry_bytes = READ_BYTES_GOAL;
                     if !backoff.wait(&error, &mut self.shutdown).await {
                         return;
@@ -96,79 +106,79 @@ impl Lane {
         }
     }
 
-    fn stopping(&self) -> bool {
+    fn is_stopping(&self) -> bool {
         *self.shutdown.borrow()
     }
 
-    /// One life of a reader. Ends well only when the process is to stop.
-    async fn drain(&mut self, backoff: &mut Backoff) -> Result<(), StreamError> {
+    /// Drains with one reader. Returns `Ok` only when the process is to stop.
+    async fn drain(&mut self, backoff: &mut Backoff) -> Result<(), LaneError> {
         let mut reader = self.stream.reader(self.shard, &self.name).await?;
         self.finish_own_pending(reader.as_mut()).await?;
-        let mut looked_for_silent: Option<Instant> = None;
-        while !self.stopping() {
-            if looked_for_silent.is_none_or(|at| at.elapsed() > self.settings.takeover_idle / 4) {
+        let mut last_take_over: Option<Instant> = None;
+        while !self.is_stopping() {
+            if last_take_over.is_none_or(|at| at.elapsed() > self.settings.takeover_idle / 4) {
                 self.take_over(reader.as_mut()).await?;
-                looked_for_silent = Some(Instant::now());
+                last_take_over = Some(Instant::now());
             }
             self.gather(reader.as_mut()).await?;
             backoff.recovered();
             let (began, events) = (Instant::now(), self.held_size().0);
-            self.empty_hands().await?;
+            self.flush().await?;
             self.keep_pace(began, events).await;
         }
-        reader.leave().await
+        Ok(reader.leave().await?)
     }
 
-    /// Writes and settles what this lane was handed in an earlier life of its reader.
-    async fn finish_own_pending(&mut self, reader: &mut dyn Reader) -> Result<(), StreamError> {
+    /// Writes and settles the entries that were delivered to an earlier reader of this lane.
+    async fn finish_own_pending(&mut self, reader: &mut dyn Reader) -> Result<(), LaneError> {
         let mut after = EntryId::default();
-        while !self.stopping() {
+        while !self.is_stopping() {
             let deliveries = reader.own_pending(after, self.read_entries()).await?;
             let Some(last) = deliveries.last() else { return Ok(()) };
             after = last.id;
             self.hold(deliveries);
-            self.empty_hands().await?;
+            self.flush().await?;
         }
         Ok(())
     }
 
     async fn take_over(&mut self, reader: &mut dyn Reader) -> Result<(), StreamError> {
         let taken = reader.take_over(self.settings.takeover_idle, self.read_entries()).await?;
-        millrace_stream::metrics::taken_over(taken.deliveries.len(), taken.vanished.len());
+        let (shard, count) = (self.shard, taken.deliveries.len());
+        millrace_stream::metrics::taken_over(count, taken.vanished.len());
         for id in &taken.vanished {
-            tracing::error!(%id, shard = self.shard, "entry {id} was deleted from the stream before it was stored");
+            tracing::error!(%id, shard, "an entry was deleted from the stream before it was stored");
         }
-        if !taken.deliveries.is_empty() {
-            let count = taken.deliveries.len();
-            tracing::info!(count, shard = self.shard, "took {count} entries over from silent consumers");
+        if count > 0 {
+            tracing::info!(count, shard, "took entries over from silent consumers");
         }
         self.hold(taken.deliveries);
         Ok(())
     }
 
-    /// Reads until the hands are full or nothing is there. Waits only when they are empty.
+    /// Reads until enough is held or the stream has no more. Waits only while nothing is held.
     async fn gather(&mut self, reader: &mut dyn Reader) -> Result<(), StreamError> {
         let started = Instant::now();
         let mut waited = false;
         loop {
             let wait = if self.held.is_empty() { READ_WAIT } else { Duration::ZERO };
             waited |= !wait.is_zero();
-            let entries = reader.next(self.read_entries(), wait).await?;
-            let nothing_there = entries.is_empty();
-            self.hold(entries);
+            let deliveries = reader.next(self.read_entries(), wait).await?;
+            let is_drained = deliveries.is_empty();
+            self.hold(deliveries);
             let (events, bytes) = self.held_size();
-            if nothing_there || events >= self.settings.transaction_events_max || bytes >= HELD_BYTES_MAX {
+            if is_drained || events >= self.settings.transaction_events_max || bytes >= HELD_BYTES_MAX {
                 break;
             }
         }
-        // Time spent waiting for somebody to post is not time spent reading.
+        // The time spent waiting for the next batch is not time spent reading.
         if !waited {
             millrace_store::metrics::lane_phase(Phase::Read, started.elapsed());
         }
         Ok(())
     }
 
-    /// Waits until it is time for the next transaction, after a small one.
+    /// Waits until the next transaction may begin, after a small one.
     async fn keep_pace(&mut self, began: Instant, events: u64) {
         let left = self.settings.transaction_pace.saturating_sub(began.elapsed());
         if left.is_zero() || events >= SMALL_EVENTS_MAX {
@@ -186,7 +196,7 @@ impl Lane {
         }
         for delivery in deliveries {
             if let Ok(packed) = &delivery.packed {
-                // Up at once, down slowly.
+                // Rises immediately and falls slowly.
                 self.entry_bytes = packed.data.len().max(self.entry_bytes * 7 / 8);
             }
             self.held.push_back(delivery);
@@ -206,54 +216,50 @@ impl Lane {
         (READ_BYTES_GOAL / self.entry_bytes.max(1)).clamp(1, READ_ENTRIES_MAX)
     }
 
-    /// Writes and settles everything held, in as many transactions as it takes. A write that fails is tried again, noted
-    /// again when it is a suspect's, until it succeeds or the process is to stop.
-    async fn empty_hands(&mut self) -> Result<(), StreamError> {
-        let mut backoff = Backoff::new("the store");
+    /// Writes and settles every held entry, in one transaction or more. A failed write is repeated until it
+    /// succeeds or the process is to stop; before each attempt at a suspect, the attempt is noted again.
+    async fn flush(&mut self) -> Result<(), LaneError> {
+        let mut backoff = Backoff::new("writing to the store");
         while !self.held.is_empty() {
-            let loaded = self.loader.load(&self.held).await?;
-            let works: Vec<WriteRequest> = loaded.iter().map(|loaded| loaded.work.clone()).collect();
-            let written = match self.write(&works).await {
-                Ok(written) => written,
+            let transaction = self.transactions.build(&self.held).await?;
+            match self.write(&transaction.requests).await {
+                Ok(outcomes) => {
+                    backoff.recovered();
+                    self.transactions.grow();
+                    record_commit(&transaction.requests, &outcomes);
+                    self.settle(&transaction.settlements(&outcomes)).await?;
+                    failpoint::reach(Point::AfterSettle);
+                    self.held.drain(..transaction.requests.len());
+                }
                 Err(error) => {
                     self.writer_was_lost |= self.writer.take().is_some();
                     metrics::write_failed();
-                    self.loader.take_less(&works);
-                    self.loader.acquit(self.held.front()).await;
+                    self.transactions.shrink(&transaction);
+                    self.transactions.clear_attempts(self.held.front()).await;
                     if matches!(error, WriteError::LedgerRetired) {
-                        return Err(StreamError::Refused(format!(
-                            "what is held may not be ours any more: {error}"
-                        )));
+                        return Err(LaneError::OwnershipLost);
                     }
                     if !backoff.wait(&error, &mut self.shutdown).await {
                         return Ok(());
                     }
-                    continue;
                 }
-            };
-            backoff.recovered();
-            self.loader.take_more();
-            report(&works, &written);
-            let settlements: Vec<_> =
-                loaded.iter().zip(&written).map(|(loaded, written)| settlement(loaded, written)).collect();
-            self.settle(&settlements).await?;
-            failpoint::reach(Point::AfterSettle);
-            self.held.drain(..loaded.len());
+            }
         }
         Ok(())
     }
 
-    async fn write(&mut self, works: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
+    async fn write(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
         if self.writer.is_none() {
             self.writer = Some(self.store.writer(&self.name).await?);
             if std::mem::take(&mut self.writer_was_lost) {
                 millrace_store::metrics::store_reconnected("lane");
             }
         }
-        self.writer.as_mut().expect("opened above").write(works).await
+        self.writer.as_mut().expect("opened above").write(requests).await
     }
 
-    /// Settles until it is settled; an answer that got lost is asked for again.
+    /// Settles committed entries. After an error the same call is repeated, because settling again changes
+    /// nothing.
     async fn settle(&mut self, settlements: &[Settlement]) -> Result<(), StreamError> {
         let mut backoff = Backoff::new("settling");
         let started = Instant::now();
@@ -275,21 +281,17 @@ impl Lane {
     }
 }
 
-fn settlement(loaded: &Loaded, written: &WriteOutcome) -> Settlement {
-    let WriteRequest { entry, batch_id, project, count, .. } = loaded.work;
-    Settlement { id: entry, batch_id, project, count, bytes: loaded.packed_bytes, outcome: written.outcome }
-}
-
-fn report(works: &[WriteRequest], written: &[WriteOutcome]) {
-    let oldest_ms = works.iter().map(|work| work.entry.ms).min().unwrap_or_default();
+/// Records a committed transaction in the metrics.
+fn record_commit(requests: &[WriteRequest], outcomes: &[WriteOutcome]) {
+    let oldest_ms = requests.iter().map(|request| request.entry.ms).min().unwrap_or_default();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let events = works.iter().map(|work| u64::from(work.count)).sum();
+    let events = requests.iter().map(|request| u64::from(request.count)).sum();
     metrics::transaction_committed(events, now.saturating_sub(Duration::from_millis(oldest_ms)));
-    for written in written {
-        if written.redelivered {
+    for outcome in outcomes {
+        if outcome.redelivered {
             metrics::entry_redelivered();
         } else {
-            metrics::entry_written(written.outcome);
+            metrics::entry_written(outcome.outcome);
         }
     }
 }

@@ -1,20 +1,23 @@
-//! The worker as a process: settings, log, bind, run.
+//! The worker as a process: reads the settings, starts the log, binds the metrics listener, runs.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use millrace_reconcile::health::StreamHealth;
+use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_stream::redis::{RedisOptions, RedisStream};
 use millrace_telemetry::metrics::{self, Program};
 use millrace_telemetry::{process, scrape};
+use stream_worker::Deps;
 use stream_worker::config::Config;
 use stream_worker::metrics::TABLES;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// Connections to Redis beside those of the readers: settling and upkeep share them.
+/// Connections to Redis in addition to those of the readers. Settling and upkeep share them.
 const REDIS_CONNECTIONS: usize = 2;
-/// Connections to PostgreSQL beside those of the lanes.
+/// Connections to PostgreSQL in addition to those of the lanes.
 const POOL_SIZE: usize = 2;
 
 #[tokio::main]
@@ -30,7 +33,7 @@ async fn main() -> ExitCode {
     match serve(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "cannot start: {error}");
+            tracing::error!(%error, "cannot start");
             ExitCode::FAILURE
         }
     }
@@ -59,11 +62,18 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let scrapes = tokio::spawn(scrape::serve(scraper, handle, async move {
         stream_worker::backoff::stopped(&mut scrapes_end).await;
     }));
-    let work = tokio::spawn(stream_worker::run(stream, store, Arc::new(config.settings), stopped));
+    let deps = Deps {
+        stream,
+        store,
+        stream_health: Arc::new(StreamHealth::new(config.policy.durability)),
+        check_periods: CheckPeriods::WORKER,
+        settings: Arc::new(config.settings),
+    };
+    let worker = tokio::spawn(stream_worker::run(deps, stopped));
     process::stop_requested().await;
-    tracing::info!("asked to stop: finishing the transactions under way");
+    tracing::info!("stop requested; finishing the transactions under way");
     stop.send_replace(true);
-    work.await?;
+    worker.await?;
     scrapes.await?;
     tracing::info!("stopped");
     Ok(())

@@ -1,4 +1,4 @@
-//! The metrics of the worker.
+//! The worker's metrics.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub enum Task {
     Upkeep,
 }
 
-/// Every table of the crates that this program is made of.
+/// The metric tables of every crate in this program.
 pub static TABLES: &[Table] = &[
     METRICS,
     millrace_reconcile::metrics::METRICS,
@@ -30,7 +30,7 @@ Worker on Either {
     LANES: gauge "millrace_lanes" {}
         "Lanes that are running"
     RESTARTS: counter "millrace_restarts_total" { task: Values::These(Task::VARIANTS) }
-        "Tasks begun anew after a defect ended them"
+        "Tasks restarted after a panic"
     TRANSACTION_EVENTS: sizes "millrace_transaction_events" {}
         "Events in one transaction"
     FRESHNESS: age "millrace_freshness_seconds" {}
@@ -38,55 +38,55 @@ Worker on Either {
     STORED_EVENTS: counter "millrace_stored_events_total" {}
         "Events stored"
     DUPLICATE_EVENTS: counter "millrace_duplicate_events_total" {}
-        "Events that were stored before"
+        "Events that were already stored"
     DEAD_EVENTS: counter "millrace_dead_events_total" {}
         "Events dead-lettered"
     REDELIVERED_ENTRIES: counter "millrace_redelivered_entries_total" {}
-        "Entries that the ledger knew already"
+        "Entries that were already in the ledger"
     SETTLED_ENTRIES: counter "millrace_settled_entries_total" {}
         "Entries removed from the stream after their commit"
     SETTLED_LATE_ENTRIES: counter "millrace_settled_late_entries_total" {}
-        "Entries that another lane had settled first"
+        "Entries that another lane had already settled"
     WRITE_FAILURES: counter "millrace_write_failures_total" {}
-        "Transactions that the environment stopped, retried since"
+        "Transactions that failed because of the environment; each is retried"
     BACKLOG_ENTRIES: gauge "millrace_backlog_entries" {}
         "Batches in the stream"
     BACKLOG_EVENTS: gauge "millrace_backlog_events" {}
         "Events in the stream"
     BACKLOG_BYTES: gauge "millrace_backlog_bytes" {}
-        "PackedBatch bytes in the stream"
+        "Packed bytes in the stream"
     BACKLOG_OLDEST_AGE: gauge "millrace_backlog_oldest_age_seconds" {}
-        "Age of the oldest entry; 0 when nothing waits"
+        "Age of the oldest entry; 0 when the stream is empty"
     PARTITIONS_AHEAD: gauge "millrace_partitions_ahead" {}
         "Days from tomorrow on for which partitions exist; on files always 366"
     PARTITIONS_MADE: counter "millrace_partitions_made_total" {}
-        "Partitions made"
+        "Partitions created"
     PARTITIONS_RETIRED: counter "millrace_partitions_retired_total" {}
         "Partitions dropped by retention"
     UPKEEP_LAST: gauge "millrace_upkeep_last_timestamp_seconds" {}
-        "When a round of upkeep ended well"
+        "When a round of upkeep last succeeded"
     UPKEEP_FAILURES: counter "millrace_upkeep_failures_total" {}
         "Rounds of upkeep that failed"
     CONSERVATION_CHECKS: counter "millrace_conservation_checks_total" {}
-        "Projects whose accepted and stored events were compared"
+        "Comparisons of a project's accepted and stored events"
     CONSERVATION_VIOLATIONS: counter "millrace_conservation_violations_total" {}
         "Sentinel: comparisons that did not balance"
     CONSERVATION_FAILURES: counter "millrace_conservation_failures_total" {}
-        "Comparisons that could not be made"
+        "Comparisons that failed"
     CONSERVATION_LAST: gauge "millrace_conservation_last_timestamp_seconds" {}
         "When accepted and stored events were last compared"
     CONSERVATION_BROKEN: gauge "millrace_conservation_broken_projects" {}
-        "Projects that did not balance when last compared"
+        "Projects that did not balance at the last comparison"
     CONSERVATION_EVENTS: gauge "millrace_conservation_events" { part: Values::These(&["accepted", "stored", "duplicate", "dead", "pending"]) }
-        "Events of all projects since ever, when last compared: accepted = stored + duplicate + dead + pending"
+        "Events of all projects over all time, at the last comparison: accepted = stored + duplicate + dead + pending"
     QUOTA_PROJECTS: gauge "millrace_quota_projects" { used_percent: Values::These(&["80", "90", "100"]) }
-        "Projects that have used at least so much of their month's events"
+        "Projects that have used at least this share of their month's quota"
     REDRIVE_LAST: gauge "millrace_redrive_last_timestamp_seconds" {}
-        "When dead letters were last driven again; 0 is never"
+        "When dead letters were last redriven; 0 means never"
 }
 }
 
-/// A lane that is running, until it is dropped.
+/// Counts one running lane until it is dropped.
 #[derive(Debug)]
 pub struct RunningLane;
 
@@ -104,36 +104,34 @@ impl Drop for RunningLane {
     }
 }
 
-/// A task panicked and will be restarted.
 pub fn restarted(task: Task) {
     RESTARTS.increment_with(&[task.into()], 1);
 }
 
-/// A transaction was committed. `oldest_age` is the time from the admission of its oldest batch until now.
+/// `oldest_age` is the time from the admission of the oldest batch until now.
 pub fn transaction_committed(events: u64, oldest_age: Duration) {
     TRANSACTION_EVENTS.record(events as f64);
     FRESHNESS.record(oldest_age.as_secs_f64());
 }
 
-/// The outcome of one entry that was written for the first time.
+/// Records an entry that was written for the first time.
 pub fn entry_written(outcome: Outcome) {
     STORED_EVENTS.increment(u64::from(outcome.stored));
     DUPLICATE_EVENTS.increment(u64::from(outcome.duplicate));
     DEAD_EVENTS.increment(u64::from(outcome.dead));
 }
 
-/// An entry was written that the ledger already had.
+/// Records an entry that was already in the ledger.
 pub fn entry_redelivered() {
     REDELIVERED_ENTRIES.increment(1);
 }
 
-/// Entries were settled; another lane had settled `late` of them before.
+/// `settled` entries were removed from the stream; another lane had already removed `late` more.
 pub fn entries_settled(settled: u64, late: u64) {
     SETTLED_ENTRIES.increment(settled);
     SETTLED_LATE_ENTRIES.increment(late);
 }
 
-/// The environment stopped a transaction.
 pub fn write_failed() {
     WRITE_FAILURES.increment(1);
 }
@@ -145,7 +143,6 @@ pub fn backlog(backlog: Backlog) {
     BACKLOG_OLDEST_AGE.set(backlog.oldest_age_ms as f64 / 1_000.0);
 }
 
-/// This process completed a round of upkeep.
 pub fn upkeep_done(report: UpkeepReport) {
     PARTITIONS_MADE.increment(report.partitions_made);
     PARTITIONS_RETIRED.increment(report.partitions_retired);
@@ -160,7 +157,6 @@ pub fn upkeep_failed() {
 /// The result of one comparison of stream and store, over all projects.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Conservation {
-    /// Projects that were compared.
     pub projects: u64,
     /// Projects that did not balance.
     pub broken: u64,
@@ -168,7 +164,6 @@ pub struct Conservation {
     pub accepted: u64,
     /// Events ever stored.
     pub stored: u64,
-    /// Events that were already stored.
     pub duplicate: u64,
     /// Events in dead letters.
     pub dead: u64,
@@ -176,12 +171,11 @@ pub struct Conservation {
     pub pending: i64,
 }
 
-/// Accepted and stored events were compared.
-pub fn conservation_checked(found: &Conservation) {
-    CONSERVATION_CHECKS.increment(found.projects);
-    CONSERVATION_VIOLATIONS.increment(found.broken);
-    CONSERVATION_BROKEN.set(found.broken as f64);
-    let Conservation { accepted, stored, duplicate, dead, pending, .. } = *found;
+pub fn conservation_checked(sum: &Conservation) {
+    CONSERVATION_CHECKS.increment(sum.projects);
+    CONSERVATION_VIOLATIONS.increment(sum.broken);
+    CONSERVATION_BROKEN.set(sum.broken as f64);
+    let Conservation { accepted, stored, duplicate, dead, pending, .. } = *sum;
     for (part, events) in
         [("accepted", accepted), ("stored", stored), ("duplicate", duplicate), ("dead", dead)]
     {
@@ -191,19 +185,18 @@ pub fn conservation_checked(found: &Conservation) {
     CONSERVATION_LAST.set_to_now();
 }
 
-/// Accepted and stored events could not be compared.
 pub fn conservation_failed() {
     CONSERVATION_FAILURES.increment(1);
 }
 
-/// How many projects have used at least 80, 90 and 100 % of their month's quota.
+/// `at_least` counts the projects that have used at least 80, 90 and 100 % of their month's quota.
 pub fn quota_projects(at_least: [u64; 3]) {
     for (step, projects) in ["80", "90", "100"].into_iter().zip(at_least) {
         QUOTA_PROJECTS.set_with(&[step], projects as f64);
     }
 }
 
-/// When dead letters were last redriven, in seconds since 1970; 0 is never.
+/// `at_s` is in seconds since 1970; 0 means never.
 pub fn last_redrive(at_s: f64) {
     REDRIVE_LAST.set(at_s);
 }

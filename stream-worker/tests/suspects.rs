@@ -1,4 +1,5 @@
-//! Entries that were delivered often: an innocent one is stored, one that keeps ending its worker is dead-lettered.
+//! Entries that were delivered often: a harmless one is stored, one that keeps ending its worker is
+//! dead-lettered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +9,15 @@ use millrace_event::entry::PackedBatch;
 use millrace_event::plan::{Plan, ProjectId};
 use millrace_event::row::{EventTime, Row};
 use millrace_reconcile::epoch;
+use millrace_reconcile::health::{Durability, StreamHealth};
+use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::SharedStore;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_stream::redis::{RedisOptions, RedisStream};
 use millrace_stream::{Admission, Decision, EntryId, SharedStream};
+use stream_worker::Deps;
 use stream_worker::config::Config;
-use stream_worker::poison::{ALONE_FROM_DELIVERY, LOST_ATTEMPTS_MAX};
+use stream_worker::quarantine::{LOST_ATTEMPTS_MAX, SUSPECT_FROM_DELIVERY};
 use testkit::{Postgres, Redis, eventually};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -71,20 +75,20 @@ impl Rig {
             events_per_batch: 1_000,
         };
         let admission = Admission { packed: &packed, plan: &plan, digest: None, awaited: false };
-        let verdict = self.stream.admit(&admission).await.unwrap();
-        assert!(matches!(verdict, Decision::Admitted { .. }), "{verdict:?}");
-        // Nothing else is in the stream that is as new.
+        let decision = self.stream.admit(&admission).await.unwrap();
+        assert!(matches!(decision, Decision::Admitted { .. }), "{decision:?}");
+        // The last entry is the newest.
         self.stream.pending_batches(0).await.unwrap().last().unwrap().id
     }
 
-    /// Hands everything in the stream to one consumer after the other, none of which settles.
+    /// Delivers every entry to one consumer after the other, none of which settles it.
     async fn deliver_often(&self) {
         let mut first = self.stream.reader(0, "consumer-0").await.unwrap();
         first.next(100, Duration::ZERO).await.unwrap();
-        for life in 1..=ALONE_FROM_DELIVERY {
-            let mut reader = self.stream.reader(0, &format!("consumer-{life}")).await.unwrap();
+        for round in 1..=SUSPECT_FROM_DELIVERY {
+            let mut reader = self.stream.reader(0, &format!("consumer-{round}")).await.unwrap();
             let taken = reader.take_over(Duration::ZERO, 100).await.unwrap();
-            assert!(taken.deliveries.iter().all(|delivery| delivery.delivered > life));
+            assert!(taken.deliveries.iter().all(|delivery| delivery.delivered > round));
         }
     }
 
@@ -93,7 +97,7 @@ impl Rig {
         self.work_with_until(&[], what, done).await;
     }
 
-    /// The same, with these settings besides.
+    /// The same, with additional settings.
     async fn work_with_until(&self, more: &[&str], what: &str, done: impl AsyncFnMut() -> bool) {
         let (redis, database) = (self.redis.url(), self.postgres.url());
         let config = Config::parse_from(
@@ -105,7 +109,9 @@ impl Rig {
         let settings = Arc::new(config.settings);
         let (stop, stopped) = watch::channel(false);
         let (stream, store) = (Arc::clone(&self.stream), Arc::clone(&self.store));
-        let worker = tokio::spawn(stream_worker::run(stream, store, settings, stopped));
+        let stream_health = Arc::new(StreamHealth::new(Durability::Strict));
+        let deps = Deps { stream, store, stream_health, check_periods: CheckPeriods::WORKER, settings };
+        let worker = tokio::spawn(stream_worker::run(deps, stopped));
         eventually(SOON, what, done).await;
         stop.send_replace(true);
         worker.await.unwrap();
@@ -119,7 +125,7 @@ impl Rig {
         rows[0].1.clone()
     }
 
-    /// Makes PostgreSQL refuse every write, as a standby does, or take them again.
+    /// Makes PostgreSQL refuse every write, as a standby does, or accept writes again.
     async fn let_store_write(&self, allowed: bool) {
         let client = self.postgres.connect().await;
         let read_only = if allowed { "off" } else { "on" };
@@ -143,31 +149,31 @@ impl Rig {
 
     async fn names(&self, sql: &str) -> Vec<String> {
         let client = self.postgres.connect().await;
-        client.query(sql, &[]).await.unwrap_or_default().iter().map(|row| row.get(0)).collect()
+        client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_delivered_often_is_stored_as_long_as_no_attempt_at_it_was_lost() {
+async fn an_entry_delivered_often_is_stored_while_every_attempt_at_it_returned() {
     let rig = Rig::start().await;
-    rig.admit("innocent").await;
+    rig.admit("harmless").await;
     rig.deliver_often().await;
-    rig.work_until("the event", async || rig.names("SELECT name FROM events").await == ["innocent"]).await;
+    rig.work_until("the event", async || rig.names("SELECT name FROM events").await == ["harmless"]).await;
     assert_eq!(rig.names("SELECT reason FROM dead_letters").await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_that_keeps_ending_its_worker_goes_to_the_dead_letters_and_its_neighbours_do_not() {
+async fn only_the_entry_that_keeps_ending_its_worker_is_dead_lettered() {
     let rig = Rig::start().await;
     let killer = rig.admit("killer").await;
-    rig.admit("neighbour").await;
+    rig.admit("other").await;
     rig.deliver_often().await;
-    // What workers leave behind that note an attempt and are never heard of again.
+    // Each stands for a worker that noted an attempt and died.
     for attempt in 1..=LOST_ATTEMPTS_MAX {
         assert_eq!(rig.stream.note_attempt(0, killer).await.unwrap(), attempt);
     }
-    rig.work_until("the neighbour and the letter", async || {
-        rig.names("SELECT name FROM events").await == ["neighbour"]
+    rig.work_until("the other event and the dead letter", async || {
+        rig.names("SELECT name FROM events").await == ["other"]
             && rig.names("SELECT reason FROM dead_letters").await.len() == 1
     })
     .await;
@@ -175,38 +181,42 @@ async fn an_entry_that_keeps_ending_its_worker_goes_to_the_dead_letters_and_its_
     assert!(reason.contains("ended the worker 5 times"), "{reason}");
     eventually(SOON, "an empty stream", async || rig.stream.backlog().await.unwrap().entries == 0).await;
     let counters = rig.stream.counters(&[rig.project]).await.unwrap()[0];
-    assert_eq!((counters.accepted, counters.pending, counters.used), (2, 0, 1), "the dead one is given back");
+    assert_eq!(
+        (counters.accepted, counters.pending, counters.used),
+        (2, 0, 1),
+        "the dead-lettered event is refunded"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_of_the_store_is_not_held_against_a_suspect() {
+async fn an_outage_of_the_store_does_not_count_against_a_suspect() {
     let rig = Rig::start().await;
     let suspect = rig.admit("suspect").await;
     rig.deliver_often().await;
     rig.let_store_write(false).await;
     let mut redis = rig.redis.connect().await;
     let mut owner = rig.owner(&mut redis).await;
-    // Each of these workers takes the entry over, tries, is not let write, and stops.
+    // Each of these workers takes the entry over, fails to write it, and stops.
     for _ in 0..LOST_ATTEMPTS_MAX + 2 {
         let before = owner.clone();
         rig.work_until("the entry to be taken over", async || rig.owner(&mut redis.clone()).await != before)
             .await;
         owner = rig.owner(&mut redis).await;
         let noted: i64 = redis::cmd("HLEN").arg("{s0}:attempts").query_async(&mut redis).await.unwrap();
-        assert_eq!(noted, 0, "the attempt came back");
+        assert_eq!(noted, 0, "the attempt returned");
     }
-    assert_eq!(rig.stream.note_attempt(0, suspect).await.unwrap(), 1, "nothing was held against it");
+    assert_eq!(rig.stream.note_attempt(0, suspect).await.unwrap(), 1, "no attempt counts against it");
     rig.let_store_write(true).await;
     rig.work_until("the event", async || rig.names("SELECT name FROM events").await == ["suspect"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_that_takes_longer_than_it_may_is_tried_again_in_halves() {
+async fn a_transaction_that_exceeds_its_time_limit_is_retried_with_half_the_events() {
     let rig = Rig::start().await;
     for event in 0..60 {
         rig.admit(&format!("event-{event}")).await;
     }
-    // All of them together take three times as long as a transaction may.
+    // All of them in one transaction take three times as long as a transaction may.
     let slow = "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS
                 $$ BEGIN PERFORM pg_sleep(0.05); RETURN NEW; END $$;
                 CREATE TRIGGER slow BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION slowly()";

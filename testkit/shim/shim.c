@@ -1,8 +1,8 @@
-/* Loaded in front of the C library of a process under test: its fsync takes as long, its writes fail as, and its clock
- * shows what a control file says, from one call to the next. Everything is passed on by system call, so nothing has to be
- * looked up while the process starts; libraries that look up wait for ever in a Redis, whose allocator asks the time.
+/* Preloaded into a process under test. A control file sets how long an fsync takes, how writes fail and how far the wall
+ * clock is off; a change takes effect at the next call. Calls are forwarded as system calls, not through dlsym: the
+ * allocator of Redis asks for the time while the process starts, and a lookup at that moment deadlocks.
  *
- * The monotonic clock and the times of files are never touched. For 64-bit Linux. */
+ * The monotonic clock and the times of files are not affected. For 64-bit Linux. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -40,7 +40,7 @@ static int disk_fails(void) {
 }
 
 static int slow_sync(long call, int file) {
-    /* In small steps, so that a disk that is healed is fast at once. */
+    /* In small steps, so that the delay ends soon after the fault. */
     for (int64_t waited_ms = 0; waited_ms < control->fsync_delay_ms; waited_ms += 10) {
         struct timespec step = {0, 10 * 1000 * 1000};
         syscall(SYS_nanosleep, &step, NULL);

@@ -1,58 +1,60 @@
-//! Waiting for a fact.
+//! Waiting for a condition.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-/// How long to wait before a fact is looked for again.
+/// Pause between two checks.
 const POLL: Duration = Duration::from_millis(10);
 
-/// What a look can bring: `Some`, `Ok` and `true` are the fact, all else is "not yet" and why.
-pub trait Fact {
-    /// What is known once the fact holds.
+/// The result of a check: `Some`, `Ok` and `true` mean that the condition holds, all other values that it
+/// does not yet.
+pub trait Condition {
+    /// The value that a fulfilled condition yields.
     type Value;
-    /// The value, or why it does not hold yet.
+    /// The value, or why the condition does not hold yet.
     ///
     /// # Errors
-    /// The reason, for the message of a wait that was in vain.
+    /// The reason, for the message of a wait that times out.
     fn holds(self) -> Result<Self::Value, String>;
 }
 
-impl Fact for bool {
+impl Condition for bool {
     type Value = ();
     fn holds(self) -> Result<(), String> {
         if self { Ok(()) } else { Err("false".to_owned()) }
     }
 }
 
-impl<T> Fact for Option<T> {
+impl<T> Condition for Option<T> {
     type Value = T;
     fn holds(self) -> Result<T, String> {
         self.ok_or_else(|| "none".to_owned())
     }
 }
 
-impl<T, E: Display> Fact for Result<T, E> {
+impl<T, E: Display> Condition for Result<T, E> {
     type Value = T;
     fn holds(self) -> Result<T, String> {
         self.map_err(|error| error.to_string())
     }
 }
 
-/// Looks again and again until the fact holds, and returns it.
+/// Repeats `check` until the condition holds, and returns its value.
 ///
 /// # Panics
-/// When it still does not hold at the deadline; the message says what was waited for and what the last look saw.
-pub async fn eventually<F: Fact>(
+/// When the condition does not hold at the deadline. The message contains `what` and the result of the last
+/// check.
+pub async fn eventually<C: Condition>(
     deadline: Duration,
     what: &str,
-    mut look: impl AsyncFnMut() -> F,
-) -> F::Value {
+    mut check: impl AsyncFnMut() -> C,
+) -> C::Value {
     let started = Instant::now();
     loop {
-        match look().await.holds() {
+        match check().await.holds() {
             Ok(value) => return value,
-            Err(seen) if started.elapsed() >= deadline => {
-                panic!("waited {deadline:?} for {what}; last seen: {seen}")
+            Err(reason) if started.elapsed() >= deadline => {
+                panic!("waited {deadline:?} for {what}; last check: {reason}")
             }
             Err(_) => tokio::time::sleep(POLL).await,
         }

@@ -1,5 +1,4 @@
-//! Folders of servers: temporary, locked by the process they belong to, and swept when that process died without
-//! removing them.
+//! Temporary folders of servers. Each is locked by its test process; folders of killed processes are swept.
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -9,13 +8,13 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::tmpfs;
+use crate::mount_point::unmount_leftover;
 
 const PREFIX: &str = "millrace-test-";
 const LOCK: &str = "owner.lock";
-/// A folder younger than this may be one whose owner has not locked it yet.
+/// The owner of a younger folder may not have locked it yet.
 const SWEEP_AGE: Duration = Duration::from_secs(60);
-/// A Unix socket's path has at most 107 bytes, and servers put theirs in here.
+/// The path of a Unix socket has at most 107 bytes, and servers create their sockets in these folders.
 const PATH_BYTES_MAX: usize = 60;
 
 /// A folder that is removed when dropped.
@@ -26,23 +25,24 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Makes a folder that only we, and root, can enter.
+    /// Creates a folder that only the current user can enter.
     pub(crate) fn create() -> Self {
         static SWEPT: Once = Once::new();
         let parent = parent();
         SWEPT.call_once(|| sweep(&parent));
         let inner = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&parent).unwrap_or_else(|error| {
-            panic!("no temporary folder can be made in {}: {error}", parent.display())
+            panic!("cannot create a temporary folder in {}: {error}", parent.display())
         });
-        let lock = File::create(inner.path().join(LOCK)).expect("a file can be made in a new folder");
+        let lock = File::create(inner.path().join(LOCK)).expect("a new folder is writable");
         flock(&lock, FlockOperation::LockExclusive).expect("a new file can be locked");
         Self { inner, _lock: lock }
     }
 
-    /// Makes a folder that everybody can enter: servers that refuse to run as root use what is in it.
+    /// Creates a folder that every user can enter, for servers that refuse to run as root.
     pub(crate) fn create_open() -> Self {
         let folder = Self::create();
-        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("a new folder is ours");
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
+            .expect("the creator of a folder may change its permissions");
         folder
     }
 
@@ -56,13 +56,13 @@ fn parent() -> PathBuf {
     if usual.as_os_str().len() > PATH_BYTES_MAX { PathBuf::from("/tmp") } else { usual }
 }
 
-/// Removes folders whose owner is dead, which is known by their lock being free.
+/// Removes the folders that no living process has locked.
 fn sweep(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
         if entry.file_name().to_string_lossy().starts_with(PREFIX) && is_abandoned(&entry.path()) {
-            tmpfs::sweep(&entry.path());
-            // Another user's folder, or one that another process is sweeping too: not ours to complain about.
+            unmount_leftover(&entry.path());
+            // It fails for another user's folder and when another process sweeps the same folder.
             drop(std::fs::remove_dir_all(entry.path()));
         }
     }

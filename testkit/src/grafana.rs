@@ -1,5 +1,5 @@
-//! Our dashboards, and what Grafana would ask for each of their panels: variables and macros are replaced as its own sources
-//! do it. It never draws and never judges.
+//! The dashboards of the repository and the query of each panel. Variables and macros are replaced as
+//! Grafana's data sources replace them. This module never renders a panel and never evaluates a result.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,51 +8,48 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// One dashboard, as it stands in its file.
 #[derive(Clone, Debug)]
 pub struct Dashboard {
-    /// The name of its file without the ending.
+    /// The file name without the extension.
     pub name: String,
-    /// Everything.
     pub json: Value,
 }
 
-/// One panel that asks something.
+/// A panel with queries.
 #[derive(Clone, Copy, Debug)]
 pub struct Panel<'a> {
-    /// The name of its dashboard.
+    /// The name of the dashboard.
     pub dashboard: &'a str,
-    /// Everything.
     pub json: &'a Value,
 }
 
-/// One question of a panel.
+/// A query of a panel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Question<'a> {
-    /// To Prometheus, for a course.
+    /// A PromQL range query.
     Range(&'a str),
-    /// To Prometheus, for the figure of a moment.
+    /// A PromQL instant query.
     Instant(&'a str),
-    /// To PostgreSQL.
+    /// A PostgreSQL query.
     Sql(&'a str),
 }
 
-/// What is looked at: a stretch of time, and the choices made above the panels.
+/// The time range and the selected variables.
 #[derive(Clone, Debug)]
 pub struct View<'a> {
-    /// The beginning, in seconds since 1970.
+    /// Seconds since 1970.
     pub from: f64,
-    /// The end.
+    /// Seconds since 1970.
     pub to: f64,
-    /// The distance between two points of a course.
+    /// The distance between two points of a range query.
     pub step: Duration,
-    /// How often Prometheus scrapes, as the data source is told.
+    /// The scrape interval that is configured in the data source.
     pub scraped_every: Duration,
-    /// Variables of the dashboard, each with what stands in its place.
+    /// Variables of the dashboard, each with its value.
     pub variables: &'a [(&'a str, &'a str)],
 }
 
-/// Every dashboard of the repository, by name.
+/// All dashboards of the repository, sorted by name.
 ///
 /// # Panics
 /// When a file is not JSON.
@@ -75,7 +72,7 @@ fn dashboard(file: &Path) -> Dashboard {
 }
 
 impl Dashboard {
-    /// Its panels, headings left out.
+    /// The panels, without row headings.
     pub fn panels(&self) -> impl Iterator<Item = Panel<'_>> {
         let panels = self.json["panels"].as_array().into_iter().flatten();
         panels.filter(|json| json["type"] != "row").map(|json| Panel { dashboard: &self.name, json })
@@ -83,36 +80,33 @@ impl Dashboard {
 }
 
 impl<'a> Panel<'a> {
-    /// Its heading, after the name of its dashboard.
+    /// `DASHBOARD: TITLE`
     pub fn name(&self) -> String {
         format!("{}: {}", self.dashboard, self.title())
     }
 
-    /// Its heading.
     pub fn title(&self) -> &'a str {
         self.json["title"].as_str().unwrap_or_default()
     }
 
-    /// What it asks.
-    ///
     /// # Panics
-    /// When a question is neither for Prometheus nor for PostgreSQL.
+    /// When a query is neither for Prometheus nor for PostgreSQL.
     pub fn questions(self) -> impl Iterator<Item = Question<'a>> {
         let targets = self.json["targets"].as_array().into_iter().flatten();
         targets.map(|target| match (target["expr"].as_str(), target["rawSql"].as_str()) {
             (Some(expression), None) if target["instant"] == true => Question::Instant(expression),
             (Some(expression), None) => Question::Range(expression),
             (None, Some(sql)) => Question::Sql(sql),
-            _ => panic!("a question of nobody: {target}"),
+            _ => panic!("neither a PromQL nor an SQL query: {target}"),
         })
     }
 }
 
 impl View<'_> {
-    /// The question as Prometheus gets it.
+    /// The query that Prometheus receives.
     pub fn promql(&self, expression: &str) -> String {
         let seconds = |length: Duration| format!("{}s", length.as_secs());
-        // Four scrapes at least, so that a rate always has two to compare.
+        // At least four scrape intervals, so that a rate always has two samples.
         let rate = (self.step + self.scraped_every).max(self.scraped_every * 4);
         let range = Duration::from_secs_f64((self.to - self.from).ceil());
         let replaced = expression
@@ -122,10 +116,10 @@ impl View<'_> {
         self.with_variables(&replaced)
     }
 
-    /// The question as PostgreSQL gets it.
+    /// The query that PostgreSQL receives.
     ///
     /// # Panics
-    /// When it uses a macro that we do not know.
+    /// When it uses a macro that is not implemented here.
     pub fn sql(&self, sql: &str) -> String {
         let (from, to) = (moment(self.from), moment(self.to));
         let replaced = self.with_variables(sql);
@@ -139,7 +133,7 @@ impl View<'_> {
             let seconds = seconds(arguments[1]);
             format!("floor(extract(epoch from {})/{seconds})*{seconds} AS \"time\"", arguments[0])
         });
-        assert!(!replaced.contains("$__"), "no such macro is replaced here: {replaced}");
+        assert!(!replaced.contains("$__"), "a macro is not implemented: {replaced}");
         replaced
     }
 
@@ -152,7 +146,7 @@ impl View<'_> {
     }
 }
 
-/// Replaces each `name(a, b)`; none of ours has parentheses in its arguments.
+/// Replaces each `name(a, b)`. The arguments must not contain parentheses.
 fn each_macro(text: &str, name: &str, replaced: impl Fn(&[&str]) -> String) -> String {
     let call = format!("{name}(");
     let mut parts = text.split(call.as_str());
@@ -176,14 +170,13 @@ fn seconds(interval: &str) -> u64 {
         "m" => 60,
         "h" => 3_600,
         "d" => 86_400,
-        _ => panic!("{interval} is no interval"),
+        _ => panic!("{interval} is not an interval"),
     };
     number.parse::<u64>().unwrap_or_else(|error| panic!("{interval}: {error}")) * unit
 }
 
 fn moment(seconds: f64) -> String {
     let nanoseconds = Duration::from_secs_f64(seconds).as_nanos().cast_signed();
-    let moment =
-        OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).expect("we live in the years of four digits");
-    moment.format(&Rfc3339).expect("and they can be written")
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).expect("the year has four digits");
+    moment.format(&Rfc3339).expect("a year of four digits can be formatted")
 }

@@ -1,4 +1,4 @@
-//! A small HTTP client that keeps its connection, and a way to send what no HTTP client would.
+//! A small HTTP client that keeps its connection, and a function that sends arbitrary bytes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,18 +12,15 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What a server has answered.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The status.
     pub status: u16,
-    /// The headers.
     pub headers: HeaderMap,
-    /// The body.
     pub body: Bytes,
 }
 
-/// No answer came: the request may or may not have been carried out.
+/// The request got no response: it may or may not have been carried out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NoAnswer(String);
 
@@ -43,19 +40,21 @@ impl Answer {
     /// The body as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// When the body is not JSON.
     pub fn json(&self) -> serde_json::Value {
         let shown = String::from_utf8_lossy(&self.body);
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {shown:?}"))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("the body {shown:?} is not JSON: {error}"))
     }
 
-    /// A header's text.
+    /// The value of a header, if the response has it and it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 }
 
-/// A client of one server. It opens a connection when it needs one and keeps it as long as the server does.
+/// A client of one server. It opens a connection for the first request and reuses it as long as the server
+/// allows.
 #[derive(Debug)]
 pub struct HttpClient {
     server: SocketAddr,
@@ -63,18 +62,18 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
-    /// A client that is not connected yet.
+    /// Creates a client without opening a connection.
     pub fn new(server: SocketAddr) -> Self {
         Self { server, connection: None }
     }
 
-    /// Sends a request and reads the whole answer.
+    /// Sends a request and reads the complete response.
     ///
     /// # Errors
-    /// [`NoAnswer`]; the next request opens a new connection.
+    /// [`NoAnswer`]. The next request opens a new connection.
     ///
     /// # Panics
-    /// When method, path or headers are not what HTTP allows.
+    /// When the method, the path or a header is invalid in HTTP.
     pub async fn send(
         &mut self,
         method: &str,
@@ -94,10 +93,8 @@ impl HttpClient {
         Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
     }
 
-    /// POST. See [`HttpClient::send`].
-    ///
     /// # Errors
-    /// [`NoAnswer`].
+    /// See [`HttpClient::send`].
     pub async fn post(
         &mut self,
         path: &str,
@@ -107,10 +104,8 @@ impl HttpClient {
         self.send("POST", path, headers, body).await
     }
 
-    /// GET. See [`HttpClient::send`].
-    ///
     /// # Errors
-    /// [`NoAnswer`].
+    /// See [`HttpClient::send`].
     pub async fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> Result<Answer, NoAnswer> {
         self.send("GET", path, headers, Bytes::new()).await
     }
@@ -122,19 +117,19 @@ impl HttpClient {
         headers: &[(&str, &str)],
         body: Bytes,
     ) -> Request<Full<Bytes>> {
-        let method = Method::from_bytes(method.as_bytes()).expect("a test sends a method that exists");
+        let method = Method::from_bytes(method.as_bytes()).expect("the method is valid");
         let mut request = Request::builder().method(method).uri(path).header(HOST, self.server.to_string());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.body(Full::new(body)).expect("a test sends a path and headers that HTTP allows")
+        request.body(Full::new(body)).expect("the path and the headers are valid")
     }
 }
 
-/// One POST on a connection of its own.
+/// Sends one POST on a new connection.
 ///
 /// # Panics
-/// When no answer comes.
+/// When it gets no response.
 pub async fn post(
     server: SocketAddr,
     path: &str,
@@ -147,28 +142,28 @@ pub async fn post(
         .unwrap_or_else(|error| panic!("POST {path}: {error}"))
 }
 
-/// One GET on a connection of its own.
+/// Sends one GET on a new connection.
 ///
 /// # Panics
-/// When no answer comes.
+/// When it gets no response.
 pub async fn get(server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
     HttpClient::new(server).get(path, headers).await.unwrap_or_else(|error| panic!("GET {path}: {error}"))
 }
 
-/// Sends these very bytes and returns what came back until the server closed the connection, or until `at_most` has
-/// passed.
+/// Sends `bytes` unchanged and returns everything received until the server closes the connection or
+/// `at_most` has passed.
 ///
 /// # Panics
-/// When no connection can be made.
+/// When the server does not accept the connection.
 pub async fn raw(server: SocketAddr, bytes: &[u8], at_most: Duration) -> Vec<u8> {
-    let mut stream = TcpStream::connect(server).await.expect("a server of ours accepts connections");
+    let mut stream = TcpStream::connect(server).await.expect("the server accepts connections");
     let mut received = Vec::new();
-    let talk = async {
-        // A server may answer and close before it has read everything; what it answered is what counts.
+    let exchange = async {
+        // Errors are ignored: a server may respond and close before it has read everything.
         drop(stream.write_all(bytes).await);
         drop(stream.read_to_end(&mut received).await);
     };
-    drop(tokio::time::timeout(at_most, talk).await);
+    drop(tokio::time::timeout(at_most, exchange).await);
     received
 }
 
@@ -176,7 +171,7 @@ pub(crate) async fn connect(server: SocketAddr) -> Result<SendRequest<Full<Bytes
     let stream = TcpStream::connect(server).await.map_err(no_answer)?;
     stream.set_nodelay(true).map_err(no_answer)?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(no_answer)?;
-    // It ends with the sender or the server; how it ended is told to the request that waits.
+    // The task ends with the sender or the server. A waiting request receives the error.
     tokio::spawn(connection);
     Ok(sender)
 }

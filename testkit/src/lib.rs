@@ -1,45 +1,58 @@
-//! For tests and benchmarks only: real servers and real processes, started on free ports and gone when dropped.
+//! For tests and benchmarks only: real servers and real processes on free ports, which end when they are
+//! dropped.
 //!
-//! - [`Redis`] and [`Postgres`] are the genuine servers, each in a temporary folder of its own, that can be killed,
-//!   paused and restarted.
-//! - [`Program`] is one of our own binaries as a process; [`drill_build`] makes those that can be made to die and to err.
+//! - [`Redis`] and [`Postgres`] are real servers in temporary folders. They can be killed, paused and
+//!   restarted.
+//! - A [`Deployment`] is both of them with the tables of Millrace and the programs that a test starts.
+//! - [`Program`] is one of Millrace's programs as a process. [`drill_build`] builds the programs with
+//!   failpoints and mutants.
 //! - [`chaos::ChaosProxy`] is a bad network between any two of them.
-//! - [`Shim`] gives such a process a disk and a clock that obey, [`Tmpfs`] a disk that runs full.
-//! - [`Prometheus`] is the genuine one, too; [`grafana`] reads our dashboards and asks for each panel what Grafana would.
-//! - [`http`] speaks to it, well or badly; an [`Upload`] may break off in the middle; an [`HttpProxy`] between it and a client spoils chosen requests.
-//! - [`oracle`] posts events that can be told apart and knows what the store must hold afterwards.
-//! - [`eventually`] waits for a fact instead of for a time.
+//! - [`Shim`] controls the disk and the clock of a process; [`Tmpfs`] is a disk that can run full.
+//! - [`Prometheus`] is a real Prometheus. [`grafana`] reads the dashboards and builds the query of each
+//!   panel.
+//! - [`http`] sends well-formed and malformed requests, an [`Upload`] can stop in the middle of one, and an
+//!   [`HttpProxy`] applies faults to chosen requests.
+//! - [`oracle`] posts distinguishable events and computes what the store must contain afterwards.
+//! - [`eventually`] waits for a condition.
 //!
-//! Everything here panics with a message that says what to do; a test has no better use for an error. What this
-//! room must never do: imitate a server, or leave one running. Whatever is started dies with the test process, even
-//! when that is killed.
+//! Everything here panics with a message that says what to do, because a test cannot handle the error. This
+//! crate must never imitate a server and never leave one running: every process ends with the test process,
+//! even when that is killed.
 
 pub mod chaos;
 mod cluster;
+mod daemon;
+mod database;
+mod deployment;
 mod drills;
 mod eventually;
 mod folder;
 pub mod grafana;
 pub mod http;
+mod mount_point;
 pub mod oracle;
 mod postgres;
+mod process;
+mod process_tree;
 mod program;
+mod program_log;
 mod prometheus;
 mod proxy;
 mod redis;
-mod server;
 mod shim;
 mod tmpfs;
 mod upload;
 
+pub use daemon::ServerOptions;
+pub use database::Database;
+pub use deployment::Deployment;
 pub use drills::drill_build;
-pub use eventually::{Fact, eventually};
-pub use postgres::{Database, Postgres};
-pub use program::{Finished, Launch, Limits, Program};
-pub use prometheus::{Asked, Prometheus, Sample, Series};
-pub use proxy::{Done, HttpProxy, Spoil};
+pub use eventually::{Condition, eventually};
+pub use postgres::Postgres;
+pub use program::{Launch, Program, ProgramOutput, ResourceLimits};
+pub use prometheus::{Prometheus, QueryTime, Sample, Series};
+pub use proxy::{HttpProxy, HttpProxyCounts, RequestFault};
 pub use redis::Redis;
-pub use server::ServerOptions;
 pub use shim::{DiskError, Shim};
-pub use tmpfs::{NotAllowed, Tmpfs};
+pub use tmpfs::{MountError, Tmpfs};
 pub use upload::Upload;

@@ -1,4 +1,5 @@
-//! A proxy for HTTP clients that we do not control: it passes requests on, but for those it was told to spoil.
+//! An HTTP proxy for clients that a test does not control. It forwards requests and applies faults to chosen
+//! ones.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,31 +16,31 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::http::{NoAnswer, connect};
+use crate::http::{NoAnswer, connect, no_answer};
 
-/// What to do to a request.
+/// A fault of one request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Spoil {
-    /// Pass it on, wait for the answer, and close the connection instead of delivering it.
+pub enum RequestFault {
+    /// Forward the request, wait for the response, and close the connection instead of delivering it.
     DropAnswer,
-    /// Do not pass it on; answer 429 with this `Retry-After`, in seconds.
+    /// Do not forward the request; respond 429 with this `Retry-After`, in seconds.
     TooManyRequests(u32),
 }
 
-/// What a proxy has done.
+/// What a proxy did since its start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Done {
-    /// Requests it received.
+pub struct HttpProxyCounts {
+    /// Requests received.
     pub received: u64,
-    /// Answers it delivered.
+    /// Responses delivered.
     pub delivered: u64,
-    /// Answers it threw away.
+    /// Responses discarded.
     pub dropped: u64,
-    /// Requests it refused itself.
+    /// Requests refused by the proxy.
     pub refused: u64,
 }
 
-/// A proxy that runs until it is dropped.
+/// An HTTP proxy. Dropping it stops it.
 #[derive(Debug)]
 pub struct HttpProxy {
     address: SocketAddr,
@@ -50,7 +51,7 @@ pub struct HttpProxy {
 #[derive(Debug)]
 struct Shared {
     upstream: SocketAddr,
-    spoils: HashMap<u64, Spoil>,
+    faults: HashMap<u64, RequestFault>,
     received: AtomicU64,
     delivered: AtomicU64,
     dropped: AtomicU64,
@@ -58,16 +59,16 @@ struct Shared {
 }
 
 impl HttpProxy {
-    /// Starts one that spoils the k-th request it receives, counted from 1, for each `(k, spoil)`.
+    /// Starts a proxy that, for each `(k, fault)`, applies the fault to the k-th request, counted from 1.
     ///
     /// # Panics
     /// When no port is free.
-    pub async fn start(upstream: SocketAddr, spoils: &[(u64, Spoil)]) -> Self {
+    pub async fn start(upstream: SocketAddr, faults: &[(u64, RequestFault)]) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
         let address = listener.local_addr().expect("a bound listener has an address");
         let shared = Arc::new(Shared {
             upstream,
-            spoils: spoils.iter().copied().collect(),
+            faults: faults.iter().copied().collect(),
             received: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -77,15 +78,13 @@ impl HttpProxy {
         Self { address, shared, serving }
     }
 
-    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What it has done so far.
-    pub fn done(&self) -> Done {
+    pub fn counts(&self) -> HttpProxyCounts {
         let read = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
-        Done {
+        HttpProxyCounts {
             received: read(&self.shared.received),
             delivered: read(&self.shared.delivered),
             dropped: read(&self.shared.dropped),
@@ -101,7 +100,7 @@ impl Drop for HttpProxy {
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    // Connections end with the proxy, because they are in its hand.
+    // Dropping the set, when the proxy is dropped, ends the connections.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         connections.spawn(serve_connection(stream, Arc::clone(&shared)));
@@ -111,40 +110,41 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
     let service = service_fn(|request| answer(request, Arc::clone(&shared)));
-    // An error is a client that has gone, or an answer dropped on purpose: both are counted where they happen.
+    // An error is a client that has disconnected or a response dropped on purpose. Both are counted
+    // elsewhere.
     drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
 }
 
-/// An error makes hyper close the connection without an answer.
+/// An error makes hyper close the connection without a response.
 async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Full<Bytes>>, NoAnswer> {
     let number = shared.received.fetch_add(1, Ordering::SeqCst) + 1;
-    let spoil = shared.spoils.get(&number).copied();
+    let fault = shared.faults.get(&number).copied();
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map_err(crate::http::no_answer)?.to_bytes();
-    if let Some(Spoil::TooManyRequests(seconds)) = spoil {
+    let body = body.collect().await.map_err(no_answer)?.to_bytes();
+    if let Some(RequestFault::TooManyRequests(seconds)) = fault {
         shared.refused.fetch_add(1, Ordering::SeqCst);
         return Ok(too_many_requests(seconds));
     }
-    let answered = pass_on(shared.upstream, Request::from_parts(head, Full::new(body))).await?;
-    if spoil == Some(Spoil::DropAnswer) {
+    let answered = forward(shared.upstream, Request::from_parts(head, Full::new(body))).await?;
+    if fault == Some(RequestFault::DropAnswer) {
         shared.dropped.fetch_add(1, Ordering::SeqCst);
-        return Err(crate::http::no_answer("dropped on purpose"));
+        return Err(no_answer("dropped on purpose"));
     }
     shared.delivered.fetch_add(1, Ordering::SeqCst);
     Ok(answered)
 }
 
-async fn pass_on(
+async fn forward(
     upstream: SocketAddr,
     mut request: Request<Full<Bytes>>,
 ) -> Result<Response<Full<Bytes>>, NoAnswer> {
-    // These describe the client's connection to us; ours to the server says them anew.
+    // These headers describe the client's connection. hyper adds those of the connection to the server.
     for header in [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH] {
         request.headers_mut().remove(header);
     }
-    let answered = connect(upstream).await?.send_request(request).await.map_err(crate::http::no_answer)?;
+    let answered = connect(upstream).await?.send_request(request).await.map_err(no_answer)?;
     let (mut head, body) = answered.into_parts();
-    let body = body.collect().await.map_err(crate::http::no_answer)?.to_bytes();
+    let body = body.collect().await.map_err(no_answer)?.to_bytes();
     for header in [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH] {
         head.headers.remove(header);
     }
@@ -152,10 +152,10 @@ async fn pass_on(
 }
 
 fn too_many_requests(seconds: u32) -> Response<Full<Bytes>> {
-    let body = r#"{"code":"rate_limited","message":"refused by the test's proxy"}"#;
+    let body = r#"{"code":"rate_limited","message":"refused by the test proxy"}"#;
     Response::builder()
         .status(StatusCode::TOO_MANY_REQUESTS)
         .header(RETRY_AFTER, seconds)
         .body(Full::new(Bytes::from_static(body.as_bytes())))
-        .expect("a constant answer is well-formed")
+        .expect("a constant response is valid")
 }

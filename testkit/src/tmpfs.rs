@@ -1,83 +1,69 @@
-//! A small disk of one's own, to be filled up.
+//! A small disk that a test can fill up.
 //!
-//! It is a file system in memory, so it is gone with its machine; it serves to run out of space, never to show that
-//! something is durable.
+//! It is a file system in memory. Use it to run out of space, never to show that something is durable.
 
 use std::ffi::CString;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
 use crate::folder::Folder;
+use crate::mount_point::mount_point;
 
-/// In the folder that belongs to a [`Tmpfs`].
-const MOUNT_POINT: &str = "tmpfs";
-
-/// A file system of a fixed size, unmounted when dropped, whoever still uses it.
+/// A file system of a fixed size. Dropping it unmounts it, even when a process still uses it.
 #[derive(Debug)]
 pub struct Tmpfs {
     folder: Folder,
 }
 
-/// Why there is none: mounting needs root, and containers often forbid even that.
+/// Mounting failed: it needs root, and containers often forbid it even to root.
 #[derive(Debug)]
-pub struct NotAllowed(String);
+pub struct MountError(String);
 
-impl fmt::Display for NotAllowed {
+impl fmt::Display for MountError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
     }
 }
 
-impl std::error::Error for NotAllowed {}
+impl std::error::Error for MountError {}
 
 impl Tmpfs {
-    /// Mounts one that holds this many bytes; every user can enter it.
+    /// Mounts a tmpfs of this many bytes. Every user can enter it.
     ///
     /// # Errors
-    /// When this machine does not allow it.
-    pub fn mount(bytes: u64) -> Result<Self, NotAllowed> {
+    /// When this machine does not allow mounting.
+    pub fn mount(bytes: u64) -> Result<Self, MountError> {
         let folder = Folder::create_open();
-        let place = mount_point(folder.path());
-        std::fs::create_dir(&place).expect("a folder can be made in our own");
+        let target = mount_point(folder.path());
+        std::fs::create_dir(&target).expect("a new folder is writable");
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        mount("tmpfs", &place, "tmpfs", flags, options(bytes).as_c_str()).map_err(|error| {
-            NotAllowed(format!("a tmpfs cannot be mounted here ({error}): run as root, with CAP_SYS_ADMIN"))
+        mount("tmpfs", &target, "tmpfs", flags, options(bytes).as_c_str()).map_err(|error| {
+            MountError(format!("cannot mount a tmpfs ({error}): run as root with CAP_SYS_ADMIN"))
         })?;
         Ok(Self { folder })
     }
 
-    /// Where it is.
     pub fn path(&self) -> PathBuf {
         mount_point(self.folder.path())
     }
 
-    /// Gives it another size, which must not be less than what is in it.
+    /// Changes the size.
     ///
     /// # Panics
-    /// When it is.
+    /// When the files need more than `bytes`.
     pub fn resize(&self, bytes: u64) {
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
         mount_remount(self.path(), flags, options(bytes).as_c_str())
-            .unwrap_or_else(|error| panic!("a tmpfs cannot be given {bytes} bytes: {error}"));
+            .unwrap_or_else(|error| panic!("cannot resize the tmpfs to {bytes} bytes: {error}"));
     }
 }
 
 impl Drop for Tmpfs {
     fn drop(&mut self) {
-        unmount(self.path(), UnmountFlags::DETACH).expect("who may mount may unmount");
+        unmount(self.path(), UnmountFlags::DETACH).expect("the user that mounted may unmount");
     }
-}
-
-/// Unmounts what a test process that was killed has left mounted in its folder.
-pub(crate) fn sweep(folder: &Path) {
-    // Most folders never had one, and not everybody may.
-    unmount(mount_point(folder), UnmountFlags::DETACH).ok();
-}
-
-fn mount_point(folder: &Path) -> PathBuf {
-    folder.join(MOUNT_POINT)
 }
 
 fn options(bytes: u64) -> CString {

@@ -1,5 +1,5 @@
-//! A POST whose bytes are sent as far and as fast as a test likes, by a client that may go away at any of them. It must
-//! never send a byte that it was not told to send.
+//! A POST of which a test sends as many bytes as it likes, when it likes. It must never send a byte without a
+//! call to [`Upload::send`].
 
 use std::net::SocketAddr;
 
@@ -11,22 +11,22 @@ use tokio::net::TcpStream;
 
 use crate::http::{Answer, NoAnswer, no_answer};
 
-/// More headers than any answer of ours has.
+/// More headers than any response of the API has.
 const HEADERS_MAX: usize = 32;
 
-/// A request that is being sent, on a connection of its own. Dropping it closes the connection.
+/// A partially sent request on its own connection. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Upload {
     stream: TcpStream,
-    /// What was not sent yet.
-    left: Bytes,
+    unsent: Bytes,
 }
 
 impl Upload {
-    /// Connects; sends nothing. The answer will be the last one of the connection.
+    /// Connects without sending anything. The request asks the server to close the connection after the
+    /// response.
     ///
     /// # Errors
-    /// [`NoAnswer`] when nobody listens.
+    /// [`NoAnswer`] when no process listens.
     pub async fn open(
         server: SocketAddr,
         path: &str,
@@ -43,44 +43,44 @@ impl Upload {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
         request.push_str("\r\n");
-        Ok(Self { stream, left: [request.as_bytes(), body].concat().into() })
+        Ok(Self { stream, unsent: [request.as_bytes(), body].concat().into() })
     }
 
-    /// Bytes that were not sent yet.
+    /// The number of bytes not sent yet.
     pub fn left(&self) -> usize {
-        self.left.len()
+        self.unsent.len()
     }
 
-    /// Sends the next so many bytes. When this returns, they are the operating system's.
+    /// Sends the next `bytes` bytes. When this returns, the operating system has accepted them.
     ///
     /// # Errors
     /// [`NoAnswer`] when the server has closed the connection.
     pub async fn send(&mut self, bytes: usize) -> Result<(), NoAnswer> {
-        let part = self.left.split_to(bytes.min(self.left.len()));
+        let part = self.unsent.split_to(bytes.min(self.unsent.len()));
         self.stream.write_all(&part).await.map_err(no_answer)
     }
 
-    /// Tells the server that no more will come, sends nothing more, and still reads.
+    /// Closes the sending half of the connection and discards the unsent bytes.
     ///
     /// # Errors
     /// [`NoAnswer`] when the server has closed the connection.
     pub async fn break_off(&mut self) -> Result<(), NoAnswer> {
-        self.left.advance(self.left.len());
+        self.unsent.advance(self.unsent.len());
         self.stream.shutdown().await.map_err(no_answer)
     }
 
-    /// Goes away with a reset, which throws away what the server has not read.
+    /// Resets the connection. The server loses the bytes that it has not read yet.
     ///
     /// # Errors
-    /// [`NoAnswer`] when the server was faster.
+    /// [`NoAnswer`] when the server has closed the connection before.
     pub fn reset(self) -> Result<(), NoAnswer> {
         self.stream.set_zero_linger().map_err(no_answer)
     }
 
-    /// Reads the answer, up to the end of the connection.
+    /// Reads the response.
     ///
     /// # Errors
-    /// [`NoAnswer`] when the connection ends without a whole one.
+    /// [`NoAnswer`] when the connection ends before the response is complete.
     pub async fn answer(mut self) -> Result<Answer, NoAnswer> {
         let mut received = BytesMut::new();
         loop {
@@ -94,10 +94,10 @@ impl Upload {
     }
 }
 
-/// The answer, once its head and as much body as it announces are there.
+/// The response, if `received` contains its head and its complete body.
 fn parse(received: &[u8]) -> Result<Option<Answer>, NoAnswer> {
-    let mut room = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut head = httparse::Response::new(&mut room);
+    let mut buffer = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut head = httparse::Response::new(&mut buffer);
     let httparse::Status::Complete(head_bytes) = head.parse(received).map_err(no_answer)? else {
         return Ok(None);
     };
@@ -107,11 +107,11 @@ fn parse(received: &[u8]) -> Result<Option<Answer>, NoAnswer> {
         headers.append(name, HeaderValue::from_bytes(header.value).map_err(no_answer)?);
     }
     let length = headers.get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
-    let length: usize = length.ok_or_else(|| no_answer("an answer without a length"))?;
+    let length: usize = length.ok_or_else(|| no_answer("a response without content-length"))?;
     let Some(body) = received[head_bytes..].get(..length) else { return Ok(None) };
-    let status = head.code.ok_or_else(|| no_answer("an answer without a status"))?;
+    let status = head.code.ok_or_else(|| no_answer("a response without a status"))?;
     if status < 200 {
-        return Err(no_answer(format!("an answer {status} that nobody asked for")));
+        return Err(no_answer(format!("an unexpected interim response {status}")));
     }
     Ok(Some(Answer { status, headers, body: Bytes::copy_from_slice(body) }))
 }

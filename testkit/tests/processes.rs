@@ -1,8 +1,9 @@
-//! What stands between a test and a process keeps its word.
+//! Child processes end with the test process, the HTTP proxy applies its faults, and waits report their
+//! reason.
 
 use std::time::Duration;
 
-use testkit::{HttpProxy, Redis, Spoil, eventually, http};
+use testkit::{HttpProxy, Redis, RequestFault, eventually, http};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -29,7 +30,7 @@ async fn servers_die_with_a_test_process_that_is_killed() {
     let port: u16 = loop {
         let mut bytes = [0; 256];
         let count = output.read(&mut bytes).await.unwrap();
-        assert!(count > 0, "the child ended: {text}");
+        assert!(count > 0, "the child has ended: {text}");
         text.push_str(&String::from_utf8_lossy(&bytes[..count]));
         if let [_, port, _, ..] = text.split(['=']).collect::<Vec<_>>()[..] {
             break port.parse().unwrap();
@@ -37,14 +38,14 @@ async fn servers_die_with_a_test_process_that_is_killed() {
     };
     tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("the child's Redis listens");
     child.kill().await.unwrap();
-    eventually(DEADLINE, "the child's Redis to be gone", async || {
+    eventually(DEADLINE, "the child's Redis to end", async || {
         tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err()
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_proxy_spoils_the_requests_it_was_told_to_and_no_others() {
+async fn an_http_proxy_applies_faults_to_the_chosen_requests_and_no_others() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = listener.local_addr().unwrap();
     let serving = tokio::spawn(async move {
@@ -55,27 +56,27 @@ async fn a_proxy_spoils_the_requests_it_was_told_to_and_no_others() {
             let count = stream.read(&mut head).await.unwrap();
             served += 1;
             assert!(head[..count].starts_with(b"POST /a HTTP/1.1\r\n"));
-            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX-Kept: yes\r\n\r\n{served}");
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX-Header: yes\r\n\r\n{served}");
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
     });
-    let spoils = [(2, Spoil::DropAnswer), (3, Spoil::TooManyRequests(7))];
-    let proxy = HttpProxy::start(upstream, &spoils).await;
+    let faults = [(2, RequestFault::DropAnswer), (3, RequestFault::TooManyRequests(7))];
+    let proxy = HttpProxy::start(upstream, &faults).await;
     let mut client = http::HttpClient::new(proxy.address());
     let first = client.post("/a", &[], "x").await.unwrap();
-    assert_eq!((first.status, &first.body[..], first.header("x-kept")), (200, &b"1"[..], Some("yes")));
-    client.post("/a", &[], "x").await.expect_err("the answer was dropped");
+    assert_eq!((first.status, &first.body[..], first.header("x-header")), (200, &b"1"[..], Some("yes")));
+    client.post("/a", &[], "x").await.expect_err("the response was dropped");
     let third = client.post("/a", &[], "x").await.unwrap();
     assert_eq!((third.status, third.header("retry-after")), (429, Some("7")));
     let fourth = client.post("/a", &[], "x").await.unwrap();
-    assert_eq!(&fourth.body[..], b"3", "the second reached the server, the third did not");
-    let done = proxy.done();
-    assert_eq!((done.received, done.delivered, done.dropped, done.refused), (4, 2, 1, 1));
+    assert_eq!(&fourth.body[..], b"3", "the server received the second request but not the third");
+    let counts = proxy.counts();
+    assert_eq!((counts.received, counts.delivered, counts.dropped, counts.refused), (4, 2, 1, 1));
     serving.abort();
 }
 
 #[tokio::test]
-#[should_panic(expected = "for pigs to fly; last seen: no wings")]
-async fn a_wait_in_vain_says_what_it_saw_last() {
-    let () = eventually(Duration::ZERO, "pigs to fly", async || Err("no wings")).await;
+#[should_panic(expected = "for a row; last check: no table")]
+async fn a_wait_that_times_out_reports_the_last_check() {
+    let () = eventually(Duration::ZERO, "a row", async || Err("no table")).await;
 }

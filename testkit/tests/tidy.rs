@@ -174,7 +174,8 @@ fn refused() -> Vec<Refused> {
     REFUSED.iter().map(phrase).collect()
 }
 
-/// Each refused phrase in a text, with its line. A phrase may be part of a name, and may continue on the next line.
+/// Each refused phrase in a text, with its line. A phrase may be part of a name, and may continue on the next
+/// line.
 fn refused_in(text: &str, refused: &[Refused]) -> Vec<String> {
     let text = text.to_lowercase();
     let words = words(&text);
@@ -197,7 +198,8 @@ fn word_or_phrase(word: &str, phrase: &Refused) -> String {
 }
 
 impl Refused {
-    /// Whether these words of a text begin with the phrase, with nothing but spaces and comment marks in between.
+    /// Whether these words of a text begin with the phrase, with nothing but spaces and comment marks in
+    /// between.
     fn begins(&self, text: &str, words: &[(usize, &str)]) -> bool {
         if words.len() < self.words.len() {
             return false;
@@ -239,7 +241,8 @@ fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("testkit is in the project")
 }
 
-/// The complaints of a rule about the text files of the project. The rule returns `None` for files that it does not check.
+/// The complaints of a rule about the text files of the project. The rule returns `None` for files that it
+/// does not check.
 fn complaints(rule: impl Fn(&Path, &str) -> Option<Vec<String>>) -> Vec<String> {
     let project = project();
     let mut files = Vec::new();

@@ -135,7 +135,7 @@ async fn told_to_stop(drill: Drill) -> Verdict {
                 Ok(Decision::Acknowledged) => system.saw(Sight::Drained, 1),
                 unanswered => {
                     let said = format!("{name}: accepted before SIGTERM, and then {unanswered:?}");
-                    system.found(Invariant::BooksAgree, said);
+                    system.found(Invariant::TotalsAgree, said);
                 }
             }
         }

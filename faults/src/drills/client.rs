@@ -109,7 +109,7 @@ async fn misbehave(manner: Manner, project: Arc<Project>, server: SocketAddr, se
         }
         Manner::DoesNotListen => {
             drop(upload);
-            post.note_unheard(&project);
+            post.note_unanswered(&project);
             let mut http = HttpClient::new(server);
             let decided = async || post.send(&mut http, &project).await != Decision::Unknown;
             eventually(SOON, "a batch to be decided", decided).await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::oracle::{Invariant, Limits, Load};
+use testkit::oracle::{Invariant, Load, PlanLimits};
 use testkit::{ServerOptions, Shim};
 
 use crate::matrix::{Row, Tier};
@@ -36,7 +36,7 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 /// A rate that clients reach on any machine.
-const LIMITED: Limits = Limits { requests_per_minute: 600, burst: 5, events_per_month: Some(1_000) };
+const LIMITED: PlanLimits = PlanLimits { requests_per_minute: 600, burst: 5, events_per_month: Some(1_000) };
 /// For workers that always hold something written and not settled, which a jump of the clock makes look abandoned. By the
 /// clock that does not jump it never is.
 const SLOW_TO_SETTLE: &[(&str, &str)] = &[("FAILPOINTS", "store::after_commit=30%sleep(200)")];
@@ -128,7 +128,7 @@ async fn look_for_other_days(system: &mut System) {
     let (entries, hours): (i64, i64) = (row.get(0), row.get(1));
     if entries > 0 || hours > 0 {
         let said = format!("{entries} entries and {hours} billing hours are of another time than Redis's");
-        system.found(Invariant::BooksAgree, said);
+        system.found(Invariant::TotalsAgree, said);
     }
 }
 

@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use testkit::eventually;
 use testkit::http::HttpClient;
-use testkit::oracle::{History, Invariant, Limits, Load, Project, Source};
+use testkit::oracle::{EventSource, History, Invariant, Load, PlanLimits, Project};
 use uuid::Uuid;
 
 use super::poison;
@@ -194,7 +194,7 @@ async fn damaged_entries(drill: Drill) -> Verdict {
     }
     system
         .projects
-        .push((nobody, Limits { events_per_month: None, requests_per_minute: 600_000, burst: 600_000 }));
+        .push((nobody, PlanLimits { events_per_month: None, requests_per_minute: 600_000, burst: 600_000 }));
     clients.acknowledge(20).await;
     let needs = [(Sight::Acknowledged, 40), (Sight::DeadLettered, dead)];
     system.finish(clients, &needs).await
@@ -222,7 +222,7 @@ async fn panics(drill: Drill) -> Verdict {
 }
 
 fn nobody(system: &System) -> Arc<Project> {
-    let history = History::new(Source::new(system.drill.seed, 0));
+    let history = History::new(EventSource::new(system.drill.seed, 0));
     Arc::new(Project { id: 0, name: "nobody".to_owned(), key: String::new(), history })
 }
 

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use testkit::chaos::{Act, Call, Moment, Trap, Weather};
 use testkit::eventually;
 use testkit::http::HttpClient;
-use testkit::oracle::{Decision, Invariant, Limits, Load, Post};
+use testkit::oracle::{Decision, Invariant, Load, PlanLimits, Post};
 use tokio::net::TcpStream;
 
 use crate::matrix::{Row, Tier};
@@ -108,7 +108,7 @@ async fn is_refused_as_promised(system: &mut System) -> bool {
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => {
-            system.found(Invariant::BooksAgree, format!("a batch beyond the backlog got {error}"));
+            system.found(Invariant::TotalsAgree, format!("a batch beyond the backlog got {error}"));
             return true;
         }
     };
@@ -119,7 +119,7 @@ async fn is_refused_as_promised(system: &mut System) -> bool {
     {
         let said =
             format!("a batch beyond the backlog was answered {} {code}, after {after_s:?}", answer.status);
-        system.found(Invariant::BooksAgree, said);
+        system.found(Invariant::TotalsAgree, said);
     }
     true
 }
@@ -148,7 +148,7 @@ async fn look_at_backlog(system: &mut System) {
 
 async fn plan_exact(drill: Drill) -> Verdict {
     // Whoever is over the rate is told to come again in a second, and then all of them come at once.
-    let limited = Limits { requests_per_minute: 1_200, burst: 12, events_per_month: Some(1_500) };
+    let limited = PlanLimits { requests_per_minute: 1_200, burst: 12, events_per_month: Some(1_500) };
     let layout = Layout { apis: 4, limited, proxy_api_redis: true, ..Layout::default() };
     let mut system = System::start(drill, layout).await;
     let wire = system.wire_api_redis.as_ref().expect("the layout has a proxy there");

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use millrace_event::entry::PackedBatch;
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{EventTime, Row};
-use testkit::oracle::{Event, Kind};
+use testkit::oracle::{Event, EventKind};
 use uuid::Uuid;
 
 /// Where the timestamp stands in a row; the table of the row's format says so.
@@ -45,7 +45,7 @@ pub(super) fn good_row(project: ProjectId, event: &Event) -> Vec<u8> {
         (event.properties.to_string(), event.context.as_ref().map(ToString::to_string));
     let time = match (event.time_us, event.kind) {
         (Some(us), _) => EventTime::At(us),
-        (None, Kind::Anonymous) => EventTime::Anonymous,
+        (None, EventKind::Anonymous) => EventTime::Anonymous,
         (None, _) => EventTime::Undated,
     };
     let row = Row {

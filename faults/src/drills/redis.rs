@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::seq::IndexedRandom;
 use testkit::eventually;
-use testkit::oracle::{Clients, Invariant, Limits, Load};
+use testkit::oracle::{Clients, Invariant, Load, PlanLimits};
 
 use crate::matrix::{Row, Tier};
 use crate::{Drill, Layout, Sight, System, Verdict};
@@ -115,7 +115,7 @@ enum Wipe {
 /// What was acknowledged and not stored goes with a Redis that is wiped, which is outside of the promise; so the
 /// stream is empty when it happens. The quota is used up, so an admission before the counters are back is one too many.
 async fn wiped(drill: Drill) -> Verdict {
-    let limited = Limits { requests_per_minute: 6_000, burst: 100, events_per_month: Some(150) };
+    let limited = PlanLimits { requests_per_minute: 6_000, burst: 100, events_per_month: Some(150) };
     let mut system = System::start(drill, Layout { limited, ..Layout::default() }).await;
     system.expect_rebuild();
     for wipe in [Wipe::Flush, Wipe::NewFolder] {

@@ -1,6 +1,6 @@
 //! Bytes get lost, late or torn between our processes and their servers.
 
-use testkit::chaos::{Act, Call, ChaosProxy, Moment, Seen, Trap, Weather};
+use testkit::chaos::{Act, Call, ChaosProxy, Moment, ProxyCounts, Trap, Weather};
 use testkit::eventually;
 use testkit::oracle::{Clients, Load};
 
@@ -140,16 +140,16 @@ fn wires(system: &System) -> [&ChaosProxy; 4] {
 
 /// Until the weather has shown itself: bytes lost, connections refused, or so much gone through slowly.
 async fn live_through(wire: &ChaosProxy, weather: Weather) {
-    let before = wire.seen();
+    let before = wire.counts();
     wire.set(weather);
     eventually(SOON, &format!("{weather:?} to bite"), async || {
-        let now = wire.seen();
+        let now = wire.counts();
         if has_bitten(weather, &before, &now) { Ok(()) } else { Err(format!("{before:?}, now {now:?}")) }
     })
     .await;
 }
 
-fn has_bitten(weather: Weather, before: &Seen, now: &Seen) -> bool {
+fn has_bitten(weather: Weather, before: &ProxyCounts, now: &ProxyCounts) -> bool {
     match weather {
         Weather::Refuse | Weather::Flap { .. } => now.refused > before.refused && now.reset > before.reset,
         Weather::HalfClose | Weather::Mute | Weather::BlackHole => now.bytes_lost > before.bytes_lost,

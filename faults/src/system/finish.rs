@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::oracle::{Clients, Evidence, Findings, Invariant, QUIET_DEADLINE, Servers, Subject};
+use testkit::oracle::{Clients, Evidence, Findings, Invariant, JudgeInput, QUIET_DEADLINE, Servers};
 use tokio_postgres::Client;
 
 use super::System;
@@ -88,9 +88,9 @@ impl System {
     }
 
     /// What the oracle judges.
-    pub fn subject<'a>(&'a self, evidence: &'a dyn Evidence, quiet_within: Duration) -> Subject<'a> {
+    pub fn subject<'a>(&'a self, evidence: &'a dyn Evidence, quiet_within: Duration) -> JudgeInput<'a> {
         let epochs = if self.wiped { Vec::new() } else { self.epochs.clone() };
-        Subject { evidence, projects: &self.projects, epochs, quiet_within }
+        JudgeInput { evidence, projects: &self.projects, epochs, quiet_within }
     }
 
     /// I11.

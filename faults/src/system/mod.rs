@@ -11,15 +11,15 @@ use std::sync::Arc;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use testkit::chaos::ChaosProxy;
-use testkit::oracle::{Clients, Findings, Invariant, Limits, Load, Project, Targets, Watch};
+use testkit::oracle::{Clients, Findings, Invariant, Load, PlanLimits, Project, Targets, Watch};
 use testkit::{Postgres, Redis, ServerOptions};
 
 use crate::node::Node;
 use crate::verdict::Sight;
 
 /// The plan of the project `limited`, when nobody says otherwise.
-pub(crate) const LIMITED: Limits =
-    Limits { requests_per_minute: 1_200, burst: 20, events_per_month: Some(2_000) };
+pub(crate) const LIMITED: PlanLimits =
+    PlanLimits { requests_per_minute: 1_200, burst: 20, events_per_month: Some(2_000) };
 
 /// One drill about to be held.
 #[derive(Clone, Debug)]
@@ -67,7 +67,7 @@ pub struct Layout<'a> {
     /// A proxy between the workers and PostgreSQL.
     pub proxy_worker_postgres: bool,
     /// The plan of the project `limited`. The others have no limits that a drill could reach.
-    pub limited: Limits,
+    pub limited: PlanLimits,
 }
 
 impl Default for Layout<'_> {
@@ -110,7 +110,7 @@ pub struct System {
     /// Between workers and PostgreSQL.
     pub wire_worker_postgres: Option<ChaosProxy>,
     /// The projects posted for, with their limits: two without, and `limited`.
-    pub projects: Vec<(Arc<Project>, Limits)>,
+    pub projects: Vec<(Arc<Project>, PlanLimits)>,
     /// Where clients post.
     pub targets: Targets,
     shards: u16,

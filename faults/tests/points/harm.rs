@@ -108,7 +108,7 @@ async fn an_undurable_redis_is_accepted() {
         let (api, address) = stage.start_api(&[chosen]).await;
         let is_accepted = eventually(SOON, "the API to have looked at Redis", async || {
             let is_ready = testkit::http::get(address, "/readyz", &[]).await.status == 200;
-            let is_refused = api.log().contains("nothing is accepted, because it could be lost");
+            let is_refused = api.log().contains("the stream is not durable");
             (is_ready || is_refused).then_some(is_ready)
         })
         .await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::{Cmd, FromRedisValue, Value};
 use serde_json::json;
 use testkit::http::HttpClient;
-use testkit::{Finished, Launch, Postgres, Program, Redis, drill_build, eventually};
+use testkit::{Launch, Postgres, Program, ProgramOutput, Redis, drill_build, eventually};
 use tokio_postgres::Client;
 
 pub const SOON: Duration = Duration::from_secs(60);
@@ -40,7 +40,7 @@ impl Stage {
         assert_eq!(finished.code, Some(0), "millrace {arguments:?}: {finished:?}");
     }
 
-    pub async fn try_millrace(&self, arguments: &[&str]) -> Finished {
+    pub async fn try_millrace(&self, arguments: &[&str]) -> ProgramOutput {
         let (redis, database) = (self.redis.url(), self.postgres.url());
         let backends = [("REDIS_URL", &*redis), ("DATABASE_URL", &*database)];
         Program::run("millrace", arguments, &backends).await

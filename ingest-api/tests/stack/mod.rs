@@ -11,7 +11,8 @@ use clap::Parser;
 use ingest_api::config::{Config, Limits};
 use ingest_api::{Deps, StatusPage, run};
 use millrace_event::plan::ProjectId;
-use millrace_settings::Durability;
+use millrace_reconcile::health::{Durability, StreamHealth};
+use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_store::{NewKey, Operators, SharedStore};
 use millrace_stream::redis::{RedisOptions, RedisStream};
@@ -110,11 +111,11 @@ impl Stack {
         let (redis, postgres, stream, store) = backends().await;
         let (project, NewKey { key, .. }) =
             store.create_project("test", "enterprise", None, false).await.unwrap();
-        let durability = Durability::Strict;
         let deps = Deps {
             stream: Arc::clone(&stream),
             store: Arc::clone(&store),
-            durability,
+            stream_health: Arc::new(StreamHealth::new(Durability::Strict)),
+            check_periods: Some(CheckPeriods::API),
             status_page: StatusPage::Auto,
             limits,
         };
@@ -129,7 +130,8 @@ impl Stack {
         Deps {
             stream: open_stream(&self.redis),
             store: Arc::clone(&self.store),
-            durability: Durability::Strict,
+            stream_health: Arc::new(StreamHealth::new(Durability::Strict)),
+            check_periods: Some(CheckPeriods::API),
             status_page,
             limits: default_limits(),
         }

@@ -22,15 +22,16 @@ pub(crate) enum LettersCommand {
     },
     /// Store dead letters again, after the cause is fixed
     ///
-    /// Events that can be stored now are stored as if they had been from the start: they are billed under the hour in
-    /// which they were received, and an event that has arrived again meanwhile is a duplicate. They charge no quota, because
-    /// dead events were refunded. Events that are refused again remain dead, with the new reason.
+    /// Events that can be stored now are stored as if they had been from the start: they are billed under the
+    /// hour in which they were received, and an event that has arrived again meanwhile is a duplicate. They
+    /// charge no quota, because dead events were refunded. Events that are refused again remain dead, with
+    /// the new reason.
     ///
-    /// The command works in chunks, each in one transaction. After Ctrl-C or an error, repeat it to continue with the
-    /// rest. The history lists every redrive.
+    /// The command works in chunks, each in one transaction. After Ctrl-C or an error, repeat it to continue
+    /// with the rest. The history lists every redrive.
     ///
-    /// Exit codes: 0 all events are stored; 1 some were refused again; 3 the database became unreachable, repeat the
-    /// command.
+    /// Exit codes: 0 all events are stored; 1 some were refused again; 3 the database became unreachable,
+    /// repeat the command.
     #[command(after_help = REDRIVE_EXAMPLES)]
     Redrive(RedriveArgs),
     /// List past redrives, who ran them, and their results

@@ -7,13 +7,14 @@ use crate::failure::Failure;
 
 /// Letters in one page.
 const PAGE: u32 = 500;
-/// Limits of a chunk, unless it is a single letter: its transaction must be short, and Ctrl-C must undo little.
+/// Limits of a chunk, unless it is a single letter: its transaction must be short, and Ctrl-C must undo
+/// little.
 const CHUNK_LETTERS: usize = 500;
 const CHUNK_EVENTS: u64 = 5_000;
 const CHUNK_BYTES: u64 = 16 << 20;
 
-/// Passes the letters that match the filter to `take`, at most `limit`, newest first and in pages. Letters that are added
-/// meanwhile are not among them.
+/// Passes the letters that match the filter to `take`, at most `limit`, newest first and in pages. Letters
+/// that are added meanwhile are not among them.
 pub(super) async fn each_page(
     store: &dyn Store,
     filter: &LetterFilter,

@@ -1,4 +1,5 @@
-//! The pages of the documentation that are made from the command lines of the programs, and the test that they are current.
+//! The pages of the documentation that are made from the command lines of the programs, and the test that
+//! they are current.
 //!
 //! After a change of a setting or a command: `UPDATE_DOCS=1 cargo test -p millrace --bin millrace reference`.
 

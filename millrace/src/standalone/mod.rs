@@ -1,7 +1,8 @@
-//! `millrace` without a command: ingest-api and stream-worker in one process. Neither depends on the other here either.
+//! `millrace` without a command: ingest-api and stream-worker in one process. Neither depends on the other
+//! here either.
 //!
-//! This module must never listen before every setting is checked, print a key that is not stored, or stop the lanes
-//! before the API has answered every request.
+//! This module must never listen before every setting is checked, print a key that is not stored, or stop the
+//! lanes before the API has answered every request.
 
 mod ready;
 mod status_line;
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 use ingest_api::config::HttpSettings;
 use ingest_api::{Audience, Deps, Scrape, routes};
+use millrace_reconcile::health::StreamHealth;
+use millrace_reconcile::keeper::CheckPeriods;
 use millrace_settings::Policy;
 use millrace_stream::SharedStream;
 use millrace_telemetry::metrics::{self, Program, Table};
@@ -38,7 +41,8 @@ const TABLES: &[Table] = &[
 
 /// Connections to PostgreSQL that API and upkeep share; each lane has its own.
 const POSTGRES_CONNECTIONS: usize = 6;
-/// How long the lanes continue after the last answer. What still waits is on disk, and is stored after the next start.
+/// How long the lanes continue after the last answer. What still waits is on disk, and is stored after the
+/// next start.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
@@ -75,8 +79,16 @@ pub(crate) async fn run(
     tracing::info!("metrics on http://{}/metrics", welcome.metrics);
 
     let (stop, stopped) = watch::channel(false);
-    let worker = stream_worker::run(Arc::clone(&stream), Arc::clone(&store), Arc::new(work), stopped.clone());
-    let worker = tokio::spawn(worker);
+    // The worker checks the stream for the API, too: it starts before it and stops after it.
+    let stream_health = Arc::new(StreamHealth::new(policy.durability));
+    let worker = stream_worker::Deps {
+        stream: Arc::clone(&stream),
+        store: Arc::clone(&store),
+        stream_health: Arc::clone(&stream_health),
+        check_periods: CheckPeriods::STANDALONE,
+        settings: Arc::new(work),
+    };
+    let worker = tokio::spawn(stream_worker::run(worker, stopped.clone()));
     let screen = tokio::spawn({
         let (stream, store) = (Arc::clone(&stream), Arc::clone(&store));
         async move {
@@ -85,8 +97,9 @@ pub(crate) async fn run(
             line.update(stream, store, stopped).await;
         }
     });
-    let (durability, HttpSettings { status_page, limits, .. }) = (policy.durability, http);
-    let deps = Deps { stream: Arc::clone(&stream), store, durability, status_page, limits };
+    let HttpSettings { status_page, limits, .. } = http;
+    let deps =
+        Deps { stream: Arc::clone(&stream), store, stream_health, check_periods: None, status_page, limits };
     let scrape = Scrape { listener: scraper, handle };
     ingest_api::run(listener, Some(scrape), deps, process::stop_requested()).await.map_err(cannot_listen)?;
     let waiting = drain(&stream).await;
@@ -98,8 +111,8 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Waits until every event is stored, at most [`DRAIN_TIME_MAX`] and not after a second Ctrl-C. Returns how many events
-/// still wait; `None` when the stream does not say.
+/// Waits until every event is stored, at most [`DRAIN_TIME_MAX`] and not after a second Ctrl-C. Returns how
+/// many events still wait; `None` when the stream does not say.
 async fn drain(stream: &SharedStream) -> Option<u64> {
     let deadline = tokio::time::Instant::now() + DRAIN_TIME_MAX;
     let asked_again = process::stop_requested();

@@ -1,4 +1,5 @@
-//! Waits until clients are served. It asks as a client does, so that the printed command works when it is read.
+//! Waits until clients are served. It asks as a client does, so that the printed command works when it is
+//! read.
 
 use std::net::SocketAddr;
 use std::time::Duration;

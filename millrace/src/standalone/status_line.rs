@@ -1,5 +1,5 @@
-//! One line with events per second, backlog, and stored events. At a terminal it is updated in place; otherwise a new line
-//! is printed when a number has changed, a few times a minute.
+//! One line with events per second, backlog, and stored events. At a terminal it is updated in place;
+//! otherwise a new line is printed when a number has changed, a few times a minute.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex};

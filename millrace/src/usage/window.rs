@@ -41,7 +41,8 @@ impl Window {
         }
     }
 
-    /// The default start of a report that ends here: of the day for hours, of the month for days, of the year for months.
+    /// The default start of a report that ends here: of the day for hours, of the month for days, of the year
+    /// for months.
     pub(super) fn default_start(self, end: OffsetDateTime) -> OffsetDateTime {
         match self {
             Self::Hour => Self::Day.start(end),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use load::{Load, Sent};
 use stage::{PATIENCE, PROJECTS, Stage, TRIAL_EVENTS};
 use testkit::grafana::{Dashboard, Panel, Question, dashboards};
-use testkit::{Asked, eventually};
+use testkit::{QueryTime, eventually};
 
 /// Questions, by their places in a panel, that have no answer while all is well, with the reason. They must be answered
 /// without complaint all the same.
@@ -98,7 +98,7 @@ async fn finite(stage: &Stage, question: Question<'_>) -> Vec<f64> {
 async fn rates_add_up_to_what_was_sent(stage: &Stage, dashboards: &[Dashboard], sent: Sent) {
     let counter = "sum(millrace_admitted_events_total)";
     eventually(PATIENCE, "what was counted to be what was sent", async || {
-        let series = stage.prometheus.ask(counter, Asked::At(stage::now())).await?;
+        let series = stage.prometheus.ask(counter, QueryTime::At(stage::now())).await?;
         let counted = series[0].samples[0].value;
         if counted == sent.accepted as f64 {
             Ok(())

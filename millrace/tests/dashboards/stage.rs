@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use testkit::grafana::{Panel, Question, View};
-use testkit::{Asked, Postgres, Program, Prometheus, Redis, Series, eventually};
+use testkit::{Postgres, Program, Prometheus, QueryTime, Redis, Series, eventually};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
@@ -131,12 +131,15 @@ impl Stage {
     pub async fn ask(&self, question: Question<'_>, view: &View<'_>) -> Result<Answered, String> {
         match question {
             Question::Range(expression) => {
-                let asked = Asked::Range { from: view.from, to: view.to, step_s: view.step.as_secs_f64() };
+                let asked =
+                    QueryTime::Range { from: view.from, to: view.to, step_s: view.step.as_secs_f64() };
                 self.prometheus.ask(&view.promql(expression), asked).await.map(Answered::Course)
             }
-            Question::Instant(expression) => {
-                self.prometheus.ask(&view.promql(expression), Asked::At(view.to)).await.map(Answered::Course)
-            }
+            Question::Instant(expression) => self
+                .prometheus
+                .ask(&view.promql(expression), QueryTime::At(view.to))
+                .await
+                .map(Answered::Course),
             Question::Sql(sql) => self.rows(&view.sql(sql)).await.map(Answered::Rows),
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::{Finished, Postgres, Program, Redis};
+use testkit::{Postgres, Program, ProgramOutput, Redis};
 
 pub use self::service::Service;
 
@@ -80,12 +80,12 @@ impl Installation {
         Service::of(self.program("millrace", &[("LISTEN_ADDR", address)])).await
     }
 
-    pub async fn run(&self, arguments: &[&str]) -> Finished {
+    pub async fn run(&self, arguments: &[&str]) -> ProgramOutput {
         self.run_with(arguments, &[]).await
     }
 
     /// Runs a command. `more` settings take precedence.
-    pub async fn run_with(&self, arguments: &[&str], more: &[(&str, &str)]) -> Finished {
+    pub async fn run_with(&self, arguments: &[&str], more: &[(&str, &str)]) -> ProgramOutput {
         let settings = self.settings();
         let own = settings.iter().map(|(name, value)| (*name, value.as_str()));
         Program::run("millrace", arguments, &own.chain(more.iter().copied()).collect::<Vec<_>>()).await
@@ -116,7 +116,7 @@ impl Installation {
     }
 }
 
-pub fn assert_fails(finished: &Finished, code: i32, text: &str) {
+pub fn assert_fails(finished: &ProgramOutput, code: i32, text: &str) {
     assert_eq!((finished.code, finished.stdout.as_str()), (Some(code), ""), "{finished:?}");
     assert!(finished.stderr.contains(text), "{text:?} is not in {finished:?}");
 }

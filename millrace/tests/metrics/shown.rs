@@ -55,8 +55,8 @@ async fn every_command_in_the_runbook_exists() {
     }
 }
 
-/// Waits until every metric is shown that these programs have on such an installation, and compares each series with the
-/// table.
+/// Waits until every metric is shown that these programs have on such an installation, and compares each
+/// series with the table.
 async fn shows_exactly(
     address: SocketAddr,
     processes: &[metrics::Program],

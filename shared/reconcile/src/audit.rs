@@ -1,9 +1,12 @@
 //! The audit: whether every event that was accepted is accounted for.
 //!
-//! accepted = stored + duplicate + dead-lettered + pending, for each project, at every moment. The left side is
-//! counted by the stream, the right side by the store, and no clock stops both at once: so the stream is read before
-//! and after the store. If nothing moved between its two readings and nothing is pending, the two sides must be equal;
-//! otherwise the store's sum must lie between what was settled before and what was accepted after.
+//! For each project, accepted = stored + duplicate + dead-lettered + pending. The stream counts the left side
+//! and the store counts the right side. Both cannot be read at the same moment, so the stream is read before
+//! and after the store. If the two readings of the stream are equal and nothing is pending, the two sides
+//! must be equal. Otherwise the store's sum must lie between the events settled before and the events
+//! accepted after.
+//!
+//! An audit only reads; it must never repair a counter.
 
 use std::collections::HashMap;
 
@@ -11,7 +14,7 @@ use millrace_event::plan::{ProjectId, month_of};
 use millrace_store::{ProjectTotals, Store, StoreError};
 use millrace_stream::{ProjectCounters, Stream, StreamError};
 
-/// Entries too damaged to tell whose they were are kept under this number. Nobody accepted anything as it.
+/// Entries too damaged to show their project are metered under this id. The stream accepts nothing under it.
 const UNREADABLE: ProjectId = ProjectId(0);
 
 /// A rule that an installation must obey at all times.
@@ -20,17 +23,17 @@ const UNREADABLE: ProjectId = ProjectId(0);
 pub enum Rule {
     /// accepted = stored + duplicate + dead + pending.
     Conservation,
-    /// The month's charge in the stream is what was stored in that month.
+    /// The stream's charge for the month equals the events stored in that month.
     Quota,
-    /// Over the hours the ledger still covers, it says what the usage counters say: stored events.
+    /// Over the hours that the ledger still covers, ledger and usage count the same number of stored events.
     LedgerStored,
-    /// The same of duplicates.
+    /// The same for duplicates.
     LedgerDuplicate,
-    /// The same of dead letters.
+    /// The same for dead letters.
     LedgerDead,
-    /// As many rows in `events` as were metered as stored.
+    /// `events` has one row for each event metered as stored.
     EventRows,
-    /// As many events in `dead_letters` as were metered as dead.
+    /// `dead_letters` holds one event for each event metered as dead.
     DeadRows,
 }
 
@@ -52,18 +55,17 @@ impl Rule {
 /// A rule that is broken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 pub struct Violation {
-    /// Which.
     pub rule: Rule,
     /// The least that `found` may be.
     pub at_least: u64,
-    /// The most that `found` may be; equal to `at_least` when nothing moved.
+    /// The most that `found` may be; equal to `at_least` when the counters did not move.
     pub at_most: u64,
-    /// What was counted on the right side of the rule.
+    /// The count on the right side of the rule.
     pub found: u64,
 }
 
 impl Violation {
-    /// How far off: negative when events are missing, positive when there are too many.
+    /// Distance from the allowed range: negative when events are missing, positive when there are too many.
     pub fn difference(&self) -> i128 {
         let found = i128::from(self.found);
         if self.found < self.at_least {
@@ -74,7 +76,7 @@ impl Violation {
     }
 }
 
-/// What was read of one project, in this order.
+/// The readings of one project, in the order in which they are taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Evidence {
     /// The stream, before the store.
@@ -85,28 +87,27 @@ pub struct Evidence {
     pub after: ProjectCounters,
     /// Whether the totals include counted rows.
     pub rows_counted: bool,
-    /// The calendar month during all three readings; `None` when it changed, and the quota is not judged.
+    /// The calendar month during all three readings; `None` when it changed, and the quota is not checked.
     pub month: Option<u32>,
 }
 
 /// The balance of one project.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
 pub struct Balance {
-    /// The project.
     pub project: ProjectId,
     /// Events ever admitted.
     pub accepted: u64,
-    /// Of these, not settled yet.
+    /// Of the accepted events, those that are not settled yet.
     pub pending: i64,
-    /// Events stored, ever.
+    /// Events ever stored.
     pub stored: u64,
-    /// Events that were stored before.
+    /// Events that were already stored when they arrived.
     pub duplicate: u64,
     /// Events dead-lettered.
     pub dead: u64,
-    /// Nothing moved while it was read and nothing is pending: equality was demanded, not only bounds.
+    /// The counters did not move during the readings and nothing is pending, so the sides had to be equal.
     pub exact: bool,
-    /// What is wrong. Empty when the balance holds.
+    /// Empty when the balance holds.
     pub violations: Vec<Violation>,
 }
 
@@ -117,8 +118,8 @@ impl Balance {
     }
 }
 
-/// Judges one project. A violation found here is one, however much moved while the evidence was read.
-pub fn judge(evidence: &Evidence) -> Balance {
+/// Checks the rules for one project. Events that move during the readings never cause a violation.
+pub fn check(evidence: &Evidence) -> Balance {
     let Evidence { before, totals, after, .. } = evidence;
     let exact = before == after && after.pending == 0;
     let mut violations = Vec::new();
@@ -155,31 +156,30 @@ pub fn judge(evidence: &Evidence) -> Balance {
     }
 }
 
-/// What the store may have accounted for: at least what was settled before it was read, because settling follows the
-/// commit, and at most what was accepted after, because the commit follows the admission. A negative pending count
-/// means that as many more were settled than the stream knew to be admitted.
+/// The bounds on the events that the store accounts for: at least those settled before it was read, because
+/// settling follows the commit, and at most those accepted after, because the commit follows the admission. A
+/// negative pending count means that this many more events were settled than the stream has counted as
+/// admitted.
 fn accounted_bounds(before: &ProjectCounters, after: &ProjectCounters) -> (u64, u64) {
     let pending_before = before.pending.max(0).unsigned_abs();
-    let unknown_after = after.pending.min(0).unsigned_abs();
-    (before.accepted.saturating_sub(pending_before), after.accepted + unknown_after)
+    let uncounted_after = after.pending.min(0).unsigned_abs();
+    (before.accepted.saturating_sub(pending_before), after.accepted + uncounted_after)
 }
 
-/// Why no audit could be made.
+/// Stream or store could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
-    /// See [`StreamError`].
     #[error(transparent)]
     Stream(#[from] StreamError),
-    /// See [`StoreError`].
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Reads stream, store and stream again, and judges every project that was there all the time. `count_rows` also
-/// counts the tables, which takes long when they are large.
+/// Reads the stream, the store and the stream again, and checks every project that appears in all three
+/// readings. `count_rows` also counts the rows of the tables, which takes long when they are large.
 ///
 /// # Errors
-/// [`AuditError`] when one of them cannot be read.
+/// [`AuditError`] when stream or store cannot be read.
 pub async fn audit(
     stream: &dyn Stream,
     store: &dyn Store,
@@ -191,12 +191,12 @@ pub async fn audit(
     let totals = store.totals(count_rows).await?;
     let after = counters(stream, &projects).await?;
     let month = Some(current_month()).filter(|month| *month == month_before);
-    let judged = totals.into_iter().filter_map(|totals| {
+    let balances = totals.into_iter().filter_map(|totals| {
         let project = ProjectId(totals.project);
         let (before, after) = (*before.get(&project)?, *after.get(&project)?);
-        Some(judge(&Evidence { before, totals, after, rows_counted: count_rows, month }))
+        Some(check(&Evidence { before, totals, after, rows_counted: count_rows, month }))
     });
-    Ok(judged.collect())
+    Ok(balances.collect())
 }
 
 async fn projects(store: &dyn Store) -> Result<Vec<ProjectId>, StoreError> {
@@ -204,21 +204,20 @@ async fn projects(store: &dyn Store) -> Result<Vec<ProjectId>, StoreError> {
     Ok(totals.iter().map(|totals| ProjectId(totals.project)).collect())
 }
 
-/// The stream's counters of each project; zero of one it has never heard of.
+/// The stream's counters of each project; zeros for a project that the stream has no counters of.
 async fn counters(
     stream: &dyn Stream,
     projects: &[ProjectId],
 ) -> Result<HashMap<ProjectId, ProjectCounters>, StreamError> {
-    let unheard_of = |project| ProjectCounters { project, accepted: 0, pending: 0, month: 0, used: 0 };
-    let mut counters: HashMap<_, _> =
-        projects.iter().map(|project| (*project, unheard_of(*project))).collect();
-    for known in stream.counters(projects).await? {
-        counters.insert(known.project, known);
+    let zeros = |project| ProjectCounters { project, accepted: 0, pending: 0, month: 0, used: 0 };
+    let mut counters: HashMap<_, _> = projects.iter().map(|project| (*project, zeros(*project))).collect();
+    for counted in stream.counters(projects).await? {
+        counters.insert(counted.project, counted);
     }
     Ok(counters)
 }
 
-/// The month it is, as [`month_of`] writes it.
+/// The current month, as [`month_of`] writes it.
 pub(crate) fn current_month() -> u32 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     month_of(u64::try_from(now.as_micros()).unwrap_or(u64::MAX))
@@ -248,29 +247,31 @@ mod tests {
         }
     }
 
-    fn quiet(counters: ProjectCounters, totals: ProjectTotals) -> Evidence {
+    /// Readings of a project whose counters do not move.
+    fn still(counters: ProjectCounters, totals: ProjectTotals) -> Evidence {
         Evidence { before: counters, totals, after: counters, rows_counted: true, month: Some(MONTH) }
     }
 
-    /// The rules broken, with how far off each is.
+    /// The broken rules, with the difference of each.
     fn broken(evidence: &Evidence) -> Vec<(Rule, i128)> {
-        judge(evidence).violations.iter().map(|found| (found.rule, found.difference())).collect()
+        let difference = |violation: &Violation| (violation.rule, violation.difference());
+        check(evidence).violations.iter().map(difference).collect()
     }
 
     #[test]
-    fn a_quiet_project_whose_sides_are_equal_holds_exactly() {
-        let balance = judge(&quiet(counters(10, 0, 7), totals(7, 2, 1)));
+    fn the_balance_of_a_still_project_with_equal_sides_is_exact() {
+        let balance = check(&still(counters(10, 0, 7), totals(7, 2, 1)));
         assert!(balance.exact && balance.holds(), "{balance:?}");
     }
 
     #[test]
-    fn one_event_missing_or_too_many_is_found_when_nothing_moves() {
-        assert_eq!(broken(&quiet(counters(11, 0, 7), totals(7, 2, 1))), [(Rule::Conservation, -1)]);
-        assert_eq!(broken(&quiet(counters(9, 0, 7), totals(7, 2, 1))), [(Rule::Conservation, 1)]);
+    fn one_event_missing_or_too_many_breaks_conservation_when_no_counter_moves() {
+        assert_eq!(broken(&still(counters(11, 0, 7), totals(7, 2, 1))), [(Rule::Conservation, -1)]);
+        assert_eq!(broken(&still(counters(9, 0, 7), totals(7, 2, 1))), [(Rule::Conservation, 1)]);
     }
 
     #[test]
-    fn what_moves_while_it_is_read_is_held_to_bounds() {
+    fn a_project_whose_counters_move_during_the_readings_must_stay_within_bounds() {
         let moving = |stored| Evidence {
             before: counters(100, 40, 100),
             totals: totals(stored, 0, 0),
@@ -279,38 +280,34 @@ mod tests {
             month: Some(MONTH),
         };
         for stored in [60, 90, 120] {
-            let balance = judge(&moving(stored));
+            let balance = check(&moving(stored));
             assert!(balance.holds() && !balance.exact, "{balance:?}");
         }
-        assert_eq!(broken(&moving(59)), [(Rule::Conservation, -1)], "59 were stored, 60 were settled before");
-        assert_eq!(
-            broken(&moving(121)),
-            [(Rule::Conservation, 1)],
-            "121 were stored, 120 were ever accepted"
-        );
+        assert_eq!(broken(&moving(59)), [(Rule::Conservation, -1)], "59 are stored, 60 were settled before");
+        assert_eq!(broken(&moving(121)), [(Rule::Conservation, 1)], "121 are stored, 120 were ever accepted");
     }
 
     #[test]
-    fn what_is_pending_but_still_is_held_to_bounds_too() {
+    fn a_still_project_with_pending_events_must_stay_within_bounds() {
         // Committed and not yet settled: the store is ahead of the stream, and nothing is wrong.
-        let balance = judge(&quiet(counters(10, 4, 10), totals(10, 0, 0)));
+        let balance = check(&still(counters(10, 4, 10), totals(10, 0, 0)));
         assert!(balance.holds() && !balance.exact, "{balance:?}");
     }
 
     #[test]
-    fn a_negative_pending_count_is_allowed_for_and_never_exact() {
-        let balance = judge(&quiet(counters(10, -2, 10), totals(12, 0, 0)));
+    fn a_negative_pending_count_widens_the_bounds_and_is_never_exact() {
+        let balance = check(&still(counters(10, -2, 10), totals(12, 0, 0)));
         assert!(balance.holds() && !balance.exact, "{balance:?}");
-        assert_eq!(broken(&quiet(counters(10, -2, 10), totals(13, 0, 0))), [(Rule::Conservation, 1)]);
+        assert_eq!(broken(&still(counters(10, -2, 10), totals(13, 0, 0))), [(Rule::Conservation, 1)]);
     }
 
     #[test]
-    fn every_table_is_held_against_what_was_metered() {
+    fn every_table_must_match_the_metered_usage() {
         let good = totals(7, 2, 1);
         let with = |change: fn(&mut ProjectTotals)| {
             let mut changed = good;
             change(&mut changed);
-            broken(&quiet(counters(10, 0, 7), changed))
+            broken(&still(counters(10, 0, 7), changed))
         };
         assert_eq!(with(|totals| totals.event_rows += 3), [(Rule::EventRows, 3)]);
         assert_eq!(with(|totals| totals.dead_rows -= 1), [(Rule::DeadRows, -1)]);
@@ -321,8 +318,8 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_were_not_counted_are_not_judged() {
-        let mut evidence = quiet(counters(10, 0, 7), totals(7, 2, 1));
+    fn rows_that_were_not_counted_break_no_rule() {
+        let mut evidence = still(counters(10, 0, 7), totals(7, 2, 1));
         evidence.totals.event_rows = 0;
         evidence.totals.dead_rows = 0;
         evidence.rows_counted = false;
@@ -330,21 +327,21 @@ mod tests {
     }
 
     #[test]
-    fn last_months_charge_is_not_this_months() {
-        let mut evidence = quiet(counters(10, 0, 7), totals(7, 2, 1));
+    fn the_charge_of_last_month_does_not_count_for_this_month() {
+        let mut evidence = still(counters(10, 0, 7), totals(7, 2, 1));
         evidence.totals.stored_this_month = 0;
         evidence.month = Some(MONTH + 1);
         assert_eq!(broken(&evidence), []);
         evidence.month = Some(MONTH);
         assert_eq!(broken(&evidence), [(Rule::Quota, -7)]);
         evidence.month = None;
-        assert_eq!(broken(&evidence), [], "the month turned while it was read");
+        assert_eq!(broken(&evidence), [], "the month changed during the readings");
     }
 
     #[test]
-    fn unreadable_entries_were_accepted_by_nobody() {
-        let nobody = ProjectCounters { project: UNREADABLE, ..counters(0, 0, 0) };
-        let mut evidence = quiet(nobody, totals(0, 0, 3));
+    fn unreadable_entries_need_not_be_accepted() {
+        let unreadable = ProjectCounters { project: UNREADABLE, ..counters(0, 0, 0) };
+        let mut evidence = still(unreadable, totals(0, 0, 3));
         evidence.totals.project = UNREADABLE.0;
         assert_eq!(broken(&evidence), []);
     }

@@ -1,4 +1,4 @@
-//! The metrics of trust: durability and epochs.
+//! The metrics of durability and epochs.
 
 millrace_telemetry::metrics_table! {
 Any on Either {
@@ -15,7 +15,6 @@ Any on Either {
 }
 }
 
-/// The stream's durability was checked.
 pub fn durability_checked(strict: bool) {
     DURABILITY_CHECKS.increment(1);
     DURABILITY_FAULTS.increment(u64::from(!strict));

@@ -1,15 +1,18 @@
-//! How many projects are near the end of their month. Only numbers leave this room: whose they are, `millrace usage` tells.
+//! How many projects have nearly used up their month's quota, as numbers for the metrics. It must never name
+//! a project; `millrace usage` does.
 
 use std::collections::HashMap;
 
-use crate::audit::{AuditError, current_month};
 use millrace_store::Store;
 use millrace_stream::Stream;
 
-/// Per cent of a month's events from which on a project is counted, each beside the ones below it.
+use crate::audit::{AuditError, current_month};
+
+/// Shares of a month's quota, in percent, at which a project is counted. A project counts for every step it
+/// has reached.
 pub const STEPS_PERCENT: [u64; 3] = [80, 90, 100];
 
-/// Of all projects with a quota, how many have used at least each of [`STEPS_PERCENT`] of it.
+/// For each of [`STEPS_PERCENT`], how many of the projects with a quota have used at least that share of it.
 ///
 /// # Errors
 /// [`AuditError`] when stream or store cannot be read.
@@ -31,7 +34,7 @@ pub async fn near_end(stream: &dyn Stream, store: &dyn Store) -> Result<[u64; 3]
     Ok(count(used))
 }
 
-/// The same of what was used of each quota.
+/// Counts the pairs of used events and quota that have reached each step.
 fn count(used: impl Iterator<Item = (u64, u64)>) -> [u64; 3] {
     let mut projects = [0; 3];
     for (used, quota) in used {
@@ -47,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_project_is_counted_from_the_very_event_on_that_reaches_a_step() {
+    fn a_project_counts_from_the_event_that_reaches_a_step() {
         let of_1000 = |used| count([(used, 1_000)].into_iter());
         assert_eq!(of_1000(799), [0, 0, 0]);
         assert_eq!(of_1000(800), [1, 0, 0]);

@@ -1,11 +1,11 @@
-//! The epoch, against a real Redis that loses its memory and a real PostgreSQL that does not.
+//! The epoch, against a real Redis that loses its data and a real PostgreSQL that does not.
 
 use std::time::Duration;
 
 use millrace_event::entry::PackedBatch;
 use millrace_event::plan::{Plan, ProjectId};
 use millrace_event::row::{EventTime, Row};
-use millrace_reconcile::epoch::{Found, reconcile};
+use millrace_reconcile::epoch::{EpochCheck, reconcile};
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_store::{Payload, SharedStore, WriteRequest};
 use millrace_stream::redis::{RedisOptions, RedisStream};
@@ -36,7 +36,7 @@ impl Rig {
         store.migrate().await.unwrap();
         let (project, _key) = store.create_project("shop", "pro", None, false).await.unwrap();
         let stream = open(&redis).await;
-        assert_eq!(reconcile(&*stream, &*store).await.unwrap(), Found::Rebuilt(1));
+        assert_eq!(reconcile(&*stream, &*store).await.unwrap(), EpochCheck::Rebuild(1));
         Self { redis, _postgres: postgres, stream, store, project }
     }
 
@@ -121,7 +121,7 @@ async fn while_stream_and_store_agree_nothing_is_rebuilt() {
     let rig = Rig::start().await;
     assert!(matches!(rig.admit(3).await, Decision::Admitted { .. }));
     let before = (rig.stream.epoch(0).await.unwrap(), rig.counters().await);
-    assert_eq!(reconcile(&*rig.stream, &*rig.store).await.unwrap(), Found::Agreed);
+    assert_eq!(reconcile(&*rig.stream, &*rig.store).await.unwrap(), EpochCheck::Agreement);
     assert_eq!((rig.stream.epoch(0).await.unwrap(), rig.counters().await), before);
     assert_eq!(before.0, rig.store.epoch(0).await.unwrap());
 }
@@ -135,7 +135,7 @@ async fn a_wiped_stream_gets_its_quota_back_from_the_ledger() {
     rig.redis.wipe_and_restart().await;
     eventually(DEADLINE, "the stream to answer", async || rig.stream.limit_state(rig.project).await).await;
     assert_eq!(rig.admit(1).await, Decision::EpochChanged);
-    assert_eq!(reconcile(&*rig.stream, &*rig.store).await.unwrap(), Found::Rebuilt(1));
+    assert_eq!(reconcile(&*rig.stream, &*rig.store).await.unwrap(), EpochCheck::Rebuild(1));
     assert_eq!(rig.counters().await, before);
     assert!(matches!(rig.admit(970).await, Decision::Admitted { .. }));
     assert!(matches!(rig.admit(1).await, Decision::QuotaExceeded { .. }));
@@ -152,7 +152,7 @@ async fn a_batch_that_is_stored_and_still_pending_is_counted_once() {
     assert_eq!((before.accepted, before.pending, before.used), (12, 12, 12));
     rig.in_redis("DEL", "{s0}:epoch").await;
     rig.in_redis("DEL", &format!("{{s0}}:project:{}", rig.project)).await;
-    assert_eq!(reconcile(&*rig.stream, &*rig.store).await.unwrap(), Found::Rebuilt(1));
+    assert_eq!(reconcile(&*rig.stream, &*rig.store).await.unwrap(), EpochCheck::Rebuild(1));
     assert_eq!(rig.counters().await, before);
     rig.settle(&stored).await;
     rig.settle(&rig.store_one("lane").await).await;
@@ -171,12 +171,10 @@ async fn many_processes_that_find_a_wiped_stream_end_with_one_epoch() {
         streams.push(open(&rig.redis).await);
     }
     let processes = streams.iter().map(async |stream| {
-        eventually(DEADLINE, "the epoch to be agreed on", async || {
-            match reconcile(&**stream, &*rig.store).await {
-                Ok(Found::Agreed) => Ok(()),
-                Ok(found) => Err(format!("{found:?}")),
-                Err(error) => Err(error.to_string()),
-            }
+        eventually(DEADLINE, "an agreed epoch", async || match reconcile(&**stream, &*rig.store).await {
+            Ok(EpochCheck::Agreement) => Ok(()),
+            Ok(check) => Err(format!("{check:?}")),
+            Err(error) => Err(error.to_string()),
         })
         .await;
     });

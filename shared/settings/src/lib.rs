@@ -1,8 +1,9 @@
 //! Settings that more than one program reads, and how all programs read theirs.
 //!
-//! Each setting is an environment variable and a flag. A program declares its settings once, as a clap struct: the
-//! types are checked while clap parses, and `--help` and `docs/configuration.md` are made from the same declaration.
-//! A bad value must end the program before it opens a port, and no message may contain a password.
+//! Each setting is an environment variable and a flag. A program declares its settings once, as a clap
+//! struct: the types are checked while clap parses, and `--help` and `docs/configuration.md` are made from
+//! the same declaration. A bad value must end the program before it opens a port, and no message may contain
+//! a password.
 
 mod error;
 mod parse;
@@ -10,8 +11,10 @@ mod policy;
 mod servers;
 mod values;
 
+pub use millrace_reconcile::health::Durability;
+
 pub use self::error::ConfigError;
 pub use self::parse::{is_given, matches, parse};
-pub use self::policy::{Durability, Policy};
+pub use self::policy::Policy;
 pub use self::servers::Servers;
 pub use self::values::{OneOf, address, database_url, milliseconds, number, path, redis_url};

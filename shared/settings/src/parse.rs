@@ -12,8 +12,8 @@ use crate::error::ConfigError;
 /// Shown instead of a value that may hold a password.
 const HIDDEN: &str = "…";
 
-/// The settings of this process. Ends the program for `--help`, `--version` and unknown flags, as clap does. Arms the
-/// failpoints of a build for drills.
+/// The settings of this process. Ends the program for `--help`, `--version` and unknown flags, as clap does.
+/// Arms the failpoints of a build for drills.
 ///
 /// # Errors
 /// The first setting with a bad value.
@@ -22,7 +22,8 @@ pub fn parse<S: Parser>() -> Result<S, ConfigError> {
     Ok(S::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
 }
 
-/// As [`parse`], for a command that was changed after its declaration. The first argument is the program's name.
+/// As [`parse`], for a command that was changed after its declaration. The first argument is the program's
+/// name.
 ///
 /// # Errors
 /// The first setting with a bad value.

@@ -1,16 +1,9 @@
 //! Settings that API and worker follow in the same way.
 
+use millrace_reconcile::health::Durability;
 use millrace_telemetry::process::LogFormat;
 
 use crate::values::{OneOf, number};
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Durability {
-    /// Redis must run with `appendonly yes`, `appendfsync always` and `noeviction`; otherwise nothing is accepted.
-    Strict,
-    /// Any Redis is accepted. Acknowledged events can be lost when it fails.
-    Relaxed,
-}
 
 #[derive(clap::Args, Clone, Copy, PartialEq, Eq, Debug)]
 #[command(next_help_heading = "Serving")]
@@ -19,8 +12,8 @@ pub struct Policy {
     #[arg(long, env = "BACKLOG_EVENTS_MAX", value_name = "EVENTS", default_value = "10000000")]
     #[arg(value_parser = number(1..=1_u64 << 50))]
     pub backlog_events_max: u64,
-    /// strict: accept events only while Redis syncs every write to disk before it answers; relaxed: accept events with
-    /// any configuration of Redis, and lose acknowledged events when it fails
+    /// strict: accept events only while Redis syncs every write to disk before it answers; relaxed: accept
+    /// events with any configuration of Redis, and lose acknowledged events when it fails
     #[arg(long, env = "DURABILITY", value_name = "MODE", default_value = "strict", value_parser = DURABILITY)]
     pub durability: Durability,
     /// Format of the log on standard error; json writes one object per line

@@ -10,66 +10,73 @@ use crate::admission::{Admission, BatchState, Decision};
 use crate::delivery::{Backlog, Delivery, Settlement, TakeOver};
 use crate::error::StreamError;
 
-/// The stream, as API processes, workers and operators see it. Cheap to share; safe to call from any task.
+/// The stream, as API processes, workers and operators use it. Cheap to share and safe to call from any task.
 #[async_trait]
 pub trait Stream: Send + Sync {
-    /// How many shards there are.
+    /// The number of shards. Shards are numbered from 0.
     fn shards(&self) -> u16;
 
     /// Checks the plan and appends the batch, in one durable step. See [`Decision`].
     ///
     /// # Errors
-    /// [`StreamError`]; after `Unknown` the batch may have been admitted, and the same call may be made again.
+    /// [`StreamError`]. After `Unknown` the batch may have been admitted; the same call can be repeated
+    /// safely.
     async fn admit(&self, admission: &Admission<'_>) -> Result<Decision, StreamError>;
 
-    /// What the stream remembers of a batch of this project's shard.
+    /// Looks up a batch by its id. `project` selects the shard.
     async fn batch_state(&self, project: ProjectId, batch_id: BatchId) -> Result<BatchState, StreamError>;
 
-    /// The project's rate and quota right now, changing nothing.
+    /// The rate and quota that the project has used, on the stream's clock.
     async fn limit_state(&self, project: ProjectId) -> Result<LimitState, StreamError>;
 
-    /// How much waits, over all shards.
+    /// The backlog of all shards together.
     async fn backlog(&self) -> Result<Backlog, StreamError>;
 
-    /// What is wrong with the durability settings; empty when acknowledged means on disk.
+    /// Settings and states that keep an acknowledged batch from being durable, one sentence each. Empty when
+    /// every acknowledged batch is on disk.
     async fn durability_faults(&self) -> Result<Vec<String>, StreamError>;
 
-    /// Opens a reader with its own connection. `consumer` must be unique to one lane of one process life.
+    /// Opens a reader with its own connection. `consumer` must be unique to one lane of one run of a process.
     async fn reader(&self, shard: u16, consumer: &str) -> Result<Box<dyn Reader>, StreamError>;
 
-    /// Removes committed entries. Of each entry that was still pending, and only of those, duplicates and dead
-    /// letters are refunded to the month the batch was received in. Returns how many were still pending.
+    /// Removes committed entries. Duplicates and dead letters are refunded to the month in which the batch
+    /// was received, for entries that were still pending and for no others. Returns how many were still
+    /// pending.
     ///
     /// # Errors
-    /// [`StreamError`]; after any error the same call may be made again.
+    /// [`StreamError`]. After any error the same call can be repeated safely.
     async fn settle(&self, shard: u16, settlements: &[Settlement]) -> Result<u64, StreamError>;
 
-    /// Counts an attempt to write this entry alone, before the attempt; returns the count. An attempt that ended,
-    /// well or badly, is forgotten with [`Stream::forget_attempts`]; so the count is of attempts that never returned.
+    /// Counts an attempt to write this entry alone, and returns the count. Call it before the attempt, and
+    /// [`Stream::forget_attempts`] after the attempt returned: the count is then of attempts that never
+    /// returned.
     async fn note_attempt(&self, shard: u16, id: EntryId) -> Result<u32, StreamError>;
 
-    /// Forgets the attempts of an entry. Settling does it, too.
+    /// Sets the number of attempts to 0. [`Stream::settle`] does the same.
     async fn forget_attempts(&self, shard: u16, id: EntryId) -> Result<(), StreamError>;
 
-    /// Removes consumers that have been idle this long and have nothing pending. Returns how many.
+    /// Removes the consumers that have been idle this long and have nothing pending. Returns how many.
     async fn retire_consumers(&self, shard: u16, idle: Duration) -> Result<u64, StreamError>;
 
-    /// The epoch the shard bears, if any.
+    /// The epoch of the shard. `None` for a new shard, and while it is fenced.
     async fn epoch(&self, shard: u16) -> Result<Option<Epoch>, StreamError>;
 
-    /// From now on only this epoch is trusted on the shard; until the first call nothing is admitted or settled.
+    /// Admits to this shard and settles on it only under this epoch. Until the first call, nothing is
+    /// admitted or settled.
     fn trust_epoch(&self, shard: u16, epoch: Epoch);
 
-    /// Every batch in the shard's stream, oldest first, rows left out.
+    /// Every batch in the shard, oldest first, without its rows.
     async fn pending_batches(&self, shard: u16) -> Result<Vec<PendingBatch>, StreamError>;
 
-    /// Begins a rebuild under this epoch: from now on nothing is admitted to the shard or settled on it, by anyone,
-    /// whatever epoch they trust, until [`Stream::rebuild`] is called with the same epoch. A later fence replaces it.
-    /// Without it, a batch admitted and settled between the count and the rebuild would be forgotten.
+    /// Begins a rebuild under this epoch. From now on no process can admit to the shard or settle on it,
+    /// until [`Stream::rebuild`] is called with the same epoch. A later fence replaces an earlier one.
+    /// Without a fence, a batch admitted and settled between the count and the rebuild would be missing from
+    /// the counters.
     async fn fence(&self, shard: u16, epoch: Epoch) -> Result<(), StreamError>;
 
-    /// Replaces all counters of the shard and gives it a new epoch, in one step, if the shard is still fenced under
-    /// this epoch and `expected` is what stands in the stream. Returns false, with nothing changed, when it is not.
+    /// Replaces all counters of the shard and gives it this epoch, in one step. Returns false, with nothing
+    /// changed, when the shard is not fenced under this epoch or does not hold exactly the `expected`
+    /// batches.
     async fn rebuild(
         &self,
         shard: u16,
@@ -78,25 +85,26 @@ pub trait Stream: Send + Sync {
         expected: &[PendingBatch],
     ) -> Result<bool, StreamError>;
 
-    /// The counters of these projects, each read in one step.
+    /// The counters of these projects. The counters of one project are read in one step.
     async fn counters(&self, projects: &[ProjectId]) -> Result<Vec<ProjectCounters>, StreamError>;
 }
 
-/// One lane's own view of one shard.
+/// One consumer's view of one shard.
 #[async_trait]
 pub trait Reader: Send {
-    /// The next entries nobody has read, at most `entries_max`; waits up to `wait` for the first (zero: not at all).
+    /// The next entries that were delivered to no consumer yet, at most `entries_max`. Waits up to `wait` for
+    /// the first of them; zero does not wait.
     async fn next(&mut self, entries_max: usize, wait: Duration) -> Result<Vec<Delivery>, StreamError>;
 
-    /// Entries this consumer was handed and has not settled, after `after`, oldest first. To be read to the end
-    /// after every error.
+    /// Entries after `after` that were delivered to this consumer and are not settled, oldest first. After
+    /// every error, read all of them again.
     async fn own_pending(&mut self, after: EntryId, entries_max: usize)
     -> Result<Vec<Delivery>, StreamError>;
 
-    /// Takes entries over from consumers that have been silent for `idle`.
+    /// Takes over entries that were delivered to any consumer at least `idle` ago and are not settled.
     async fn take_over(&mut self, idle: Duration, entries_max: usize) -> Result<TakeOver, StreamError>;
 
-    /// Leaves the group if nothing is pending for this consumer; otherwise does nothing.
+    /// Removes this consumer if nothing is pending for it; otherwise does nothing.
     async fn leave(&mut self) -> Result<(), StreamError>;
 }
 

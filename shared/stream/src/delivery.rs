@@ -1,56 +1,58 @@
-//! What the stream hands to a lane, and what the lane gives back.
+//! What the stream delivers to a worker's lane, and what the lane returns.
 
 use millrace_event::entry::{Damage, PackedBatch};
 use millrace_event::plan::ProjectId;
 use millrace_event::{BatchId, EntryId, Outcome};
 
-/// One entry handed to a lane. It stays pending for that lane's consumer until it is settled.
+/// One entry delivered to a consumer. It is pending for that consumer until it is settled.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// Its place in the stream.
     pub id: EntryId,
-    /// How often it has been handed out, this time included (1 = first). Only exact after a take-over.
+    /// How often the entry was delivered, this delivery included (1 = first). Exact only after a take-over.
     pub delivered: u32,
-    /// The batch, still packed; or what is wrong with it and as much as could be read.
+    /// The batch, or what is wrong with the entry and as much as could be read of it.
     pub packed: Result<PackedBatch, Damage>,
 }
 
-/// What [`Reader::take_over`] brought.
+/// The result of [`crate::Reader::take_over`].
 #[derive(Clone, Debug, Default)]
 pub struct TakeOver {
-    /// Entries of consumers that have been silent too long; ours now.
+    /// Entries that are now pending for the calling consumer.
     pub deliveries: Vec<Delivery>,
-    /// Entries that were pending but are no longer in the stream: somebody trimmed or deleted them unread. Each is
-    /// evidence of loss, to be counted and alarmed.
+    /// Entries that were pending but are no longer in the stream, because another program trimmed or deleted
+    /// them. Each is a lost batch: count it and raise an alarm.
     pub vanished: Vec<EntryId>,
 }
 
 /// A batch that is committed in the store, to be removed from the stream.
+///
+/// For an entry that was too damaged to name its batch or project, the fields are those under which the store
+/// keeps its dead letter. No marker has such an id. Redis then counts `count` events as accepted and charges
+/// `outcome.stored` of them, because an entry without a marker was appended without admission.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settlement {
-    /// The entry.
     pub id: EntryId,
-    /// Its batch, to forget or to keep the outcome of. Nil when the entry was too damaged to tell.
+    /// The batch, or [`millrace_event::entry::id_of_damaged`] when the entry names none.
     pub batch_id: BatchId,
-    /// Its project. `ProjectId(0)` when the entry was too damaged to tell.
+    /// The project, or `ProjectId(0)` when the entry names none.
     pub project: ProjectId,
     /// Events in the batch, as it was admitted.
     pub count: u32,
-    /// PackedBatch bytes of the batch, as it was admitted.
+    /// Bytes of the packed batch, as it was admitted.
     pub bytes: u32,
-    /// What the store made of it; duplicates and dead letters are refunded.
+    /// What the store made of the batch. Duplicates and dead letters are refunded.
     pub outcome: Outcome,
 }
 
-/// How much waits to be stored.
+/// The batches that are not stored yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Backlog {
     /// Batches.
     pub entries: u64,
     /// Events in them.
     pub events: u64,
-    /// PackedBatch bytes in them.
+    /// Bytes of their packed rows.
     pub bytes: u64,
-    /// Age of the oldest, in milliseconds on the stream's clock; 0 when nothing waits.
+    /// Age of the oldest batch, in milliseconds on the stream's clock; 0 when there is none.
     pub oldest_age_ms: u64,
 }

@@ -1,11 +1,11 @@
-//! The first place an event can be: the stream of admitted batches that are not stored yet.
+//! The stream of admitted batches: durable, and not yet in the store.
 //!
-//! [`Stream`] and [`Reader`] are the contract. [`redis`] implements it on Redis Streams; [`embedded`] implements it on a SQLite
-//! file, for one process that is API and worker at the same time. The conformance suite in `tests/stream/` is written
-//! against the traits alone, and every implementation must pass it.
+//! [`Stream`] and [`Reader`] are the contract. [`redis`] implements it on Redis Streams. [`embedded`]
+//! implements it on one SQLite file, for a process that is API and worker together. The conformance suite in
+//! `tests/stream/suite` uses the traits alone, and every implementation must pass it.
 //!
-//! What an implementation must never do: answer [`Decision::Admitted`] before the batch is on disk, charge a batch
-//! that it does not append, drop an entry that was not settled, or refund twice.
+//! An implementation must never answer [`Decision::Admitted`] before the batch is on disk, charge a batch
+//! that it does not append, drop an entry that was not settled, or refund an entry twice.
 
 mod admission;
 mod contract;

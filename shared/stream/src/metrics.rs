@@ -1,9 +1,9 @@
 //! The metrics of the stream.
 
 use millrace_telemetry::metrics::Values;
+use strum::VariantNames;
 
-/// The kinds of [`crate::StreamError`].
-const ERROR_KINDS: &[&str] = &["unavailable", "unknown", "full", "epoch_changed", "refused"];
+use crate::error::StreamError;
 
 millrace_telemetry::metrics_table! {
 Worker on Either {
@@ -17,7 +17,7 @@ Any on Either {
         "1 while the stream is connected, 0 while the circuit breaker is open"
     STREAM_RECONNECTS: counter "millrace_stream_reconnects_total" {}
         "New connections to the stream after one was lost"
-    STREAM_ERRORS: counter "millrace_stream_errors_total" { kind: Values::These(ERROR_KINDS) }
+    STREAM_ERRORS: counter "millrace_stream_errors_total" { kind: Values::These(StreamError::VARIANTS) }
         "Calls to the stream that failed"
     BACKLOG_EVENTS_MAX: gauge "millrace_backlog_events_max" {}
         "Events that may wait in the stream before posts are refused"
@@ -32,21 +32,14 @@ Any on Servers {
 }
 }
 
-/// A call to the stream failed. `kind` is one of the kinds in the table.
-pub fn stream_error(kind: &'static str) {
-    STREAM_ERRORS.increment_with(&[kind], 1);
+/// Counts an error under its kind and returns it. Call it once for each error that leaves this crate.
+pub(crate) fn counted(error: StreamError) -> StreamError {
+    STREAM_ERRORS.increment_with(&[(&error).into()], 1);
+    error
 }
 
-pub fn stream_connected(connected: bool) {
-    STREAM_CONNECTED.set(f64::from(connected));
-}
-
-pub fn stream_reconnected() {
-    STREAM_RECONNECTS.increment(1);
-}
-
-/// Sizes that Redis reports; `None` for one it did not report.
-pub fn redis_size(memory_bytes: Option<u64>, memory_max_bytes: Option<u64>, aof_bytes: Option<u64>) {
+/// Records the sizes that Redis reports. `None` leaves the gauge as it is.
+pub(crate) fn redis_sizes(memory_bytes: Option<u64>, memory_max_bytes: Option<u64>, aof_bytes: Option<u64>) {
     for (gauge, bytes) in
         [(&REDIS_MEMORY, memory_bytes), (&REDIS_MEMORY_MAX, memory_max_bytes), (&REDIS_AOF, aof_bytes)]
     {
@@ -56,13 +49,8 @@ pub fn redis_size(memory_bytes: Option<u64>, memory_max_bytes: Option<u64>, aof_
     }
 }
 
-/// Entries were taken over from silent consumers; `vanished` of the pending entries were no longer in the stream.
+/// Counts entries that were taken over, and pending entries that are no longer in the stream.
 pub fn taken_over(entries: usize, vanished: usize) {
     TAKEN_OVER_ENTRIES.increment(entries as u64);
     VANISHED_ENTRIES.increment(vanished as u64);
-}
-
-/// The limit of the backlog, over all shards.
-pub fn backlog_events_max(events: u64) {
-    BACKLOG_EVENTS_MAX.set(events as f64);
 }

@@ -1,30 +1,30 @@
-//! What a proxy has seen, so that a drill can prove that it was one.
+//! Counts of what a proxy did, so that a drill can prove that the proxy had an effect.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::weather::Direction;
+use super::wire::Direction;
 
-/// What a proxy has seen.
+/// What a proxy did since its start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Seen {
-    /// Connections that were accepted.
+pub struct ProxyCounts {
+    /// Accepted connections.
     pub accepted: u64,
-    /// Connections that were not, because the weather or the server refused.
+    /// Connections refused by the weather, or because the server refused them.
     pub refused: u64,
     /// Accepted connections whose client was reset.
     pub reset: u64,
-    /// How often traps have sprung.
+    /// How often any trap has sprung.
     pub sprung: u64,
-    /// Bytes passed on from clients to the server.
+    /// Bytes forwarded from clients to the server.
     pub bytes_up: u64,
-    /// Bytes passed on from the server to clients.
+    /// Bytes forwarded from the server to clients.
     pub bytes_down: u64,
-    /// Bytes lost, either way, other than by a reset.
+    /// Bytes lost in either direction, not counting those lost by a reset.
     pub bytes_lost: u64,
 }
 
 #[derive(Default, Debug)]
-pub(super) struct Counts {
+pub(super) struct Counters {
     accepted: AtomicU64,
     refused: AtomicU64,
     reset: AtomicU64,
@@ -33,20 +33,20 @@ pub(super) struct Counts {
     bytes_lost: AtomicU64,
 }
 
-impl Counts {
-    pub(super) fn accepted(&self) {
+impl Counters {
+    pub(super) fn count_accepted(&self) {
         self.accepted.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub(super) fn refused(&self) {
+    pub(super) fn count_refused(&self) {
         self.refused.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub(super) fn reset(&self) {
+    pub(super) fn count_reset(&self) {
         self.reset.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub(super) fn passed(&self, direction: Direction, bytes: usize) {
+    pub(super) fn count_forwarded(&self, direction: Direction, bytes: usize) {
         let counter = match direction {
             Direction::Up => &self.bytes_up,
             Direction::Down => &self.bytes_down,
@@ -54,13 +54,13 @@ impl Counts {
         counter.fetch_add(bytes as u64, Ordering::SeqCst);
     }
 
-    pub(super) fn lost(&self, bytes: usize) {
+    pub(super) fn count_lost(&self, bytes: usize) {
         self.bytes_lost.fetch_add(bytes as u64, Ordering::SeqCst);
     }
 
-    pub(super) fn seen(&self, sprung: u64) -> Seen {
+    pub(super) fn read(&self, sprung: u64) -> ProxyCounts {
         let read = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
-        Seen {
+        ProxyCounts {
             accepted: read(&self.accepted),
             refused: read(&self.refused),
             reset: read(&self.reset),

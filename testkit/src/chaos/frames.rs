@@ -1,28 +1,19 @@
-//! Cuts a stream of bytes into the messages of its protocol, however it arrives. What it does not understand it hands
-//! on as it is and never tries to understand again; it must neither hold bytes back for ever nor lose one.
+//! Cuts a stream of bytes into the messages of its protocol, however the bytes arrive. When the stream is not
+//! in the protocol, the framer passes the rest through uncut. It must neither hold bytes back indefinitely
+//! nor lose one.
 
 use bytes::BytesMut;
 
-use super::weather::Direction;
-use super::{Wire, postgres, redis};
-
-/// What stands at the head of the bytes that are there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Scan {
-    /// A whole message of so many bytes.
-    Whole(usize),
-    /// The beginning of one.
-    Partial,
-    /// Nothing of this protocol.
-    Garbage,
-}
+use super::scan::Scan;
+use super::wire::{Direction, Wire};
+use super::{postgres, redis};
 
 /// A piece of the stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Piece {
-    /// Exactly one message.
+    /// One complete message.
     Message(BytesMut),
-    /// Bytes, cut anywhere.
+    /// Bytes cut at an arbitrary position.
     Raw(BytesMut),
 }
 
@@ -50,12 +41,12 @@ impl Framer {
         Self { buffer: BytesMut::new(), scanner }
     }
 
-    /// Where to put what has arrived.
+    /// The buffer that receives incoming bytes.
     pub(super) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
-    /// The next piece, if there is a whole one.
+    /// The next complete piece.
     pub(super) fn next(&mut self) -> Option<Piece> {
         if self.buffer.is_empty() {
             return None;
@@ -66,7 +57,7 @@ impl Framer {
             Scanner::Postgres(scanner) => scanner.scan(&self.buffer),
         };
         match scan {
-            Scan::Whole(length) => Some(Piece::Message(self.buffer.split_to(length))),
+            Scan::Complete(length) => Some(Piece::Message(self.buffer.split_to(length))),
             Scan::Partial => None,
             Scan::Garbage => {
                 self.scanner = Scanner::None;
@@ -75,7 +66,7 @@ impl Framer {
         }
     }
 
-    /// What is left when no more will come.
+    /// The buffered bytes, for when no more will arrive.
     pub(super) fn rest(&mut self) -> BytesMut {
         self.buffer.split()
     }
@@ -88,7 +79,7 @@ mod tests {
 
     use super::*;
 
-    /// The messages in these bytes when they arrive in chunks of these lengths, and what is left after them.
+    /// The messages in `bytes` when they arrive in chunks of these lengths, and the bytes left over.
     fn cut(wire: Wire, direction: Direction, bytes: &[u8], chunks: &[usize]) -> (Vec<Vec<u8>>, Vec<u8>) {
         let mut framer = Framer::new(wire, direction);
         let (mut messages, mut rest) = (Vec::new(), Vec::new());
@@ -129,7 +120,7 @@ mod tests {
         leaf.prop_recursive(4, 64, 6, |inner| {
             (prop_oneof![Just('*'), Just('~'), Just('>'), Just('%'), Just('|')], vec(inner, 1..6)).prop_map(
                 |(kind, values)| {
-                    // Maps come in pairs; an attribute is followed by what it belongs to.
+                    // A map counts pairs. An attribute is followed by the value it annotates.
                     let count = if kind == '%' || kind == '|' { values.len() / 2 } else { values.len() };
                     let used = match kind {
                         '%' => count * 2,
@@ -157,7 +148,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn redis_messages_are_the_same_however_they_arrive(
+        fn redis_messages_do_not_depend_on_how_the_bytes_are_chunked(
             messages in vec(redis_message(), 1..8),
             chunks in vec(1_usize..9, 0..400),
         ) {
@@ -166,7 +157,7 @@ mod tests {
         }
 
         #[test]
-        fn postgres_messages_are_the_same_however_they_arrive(
+        fn postgres_messages_do_not_depend_on_how_the_bytes_are_chunked(
             messages in vec(postgres_message(), 1..8),
             asks_for_tls in any::<bool>(),
             chunks in vec(1_usize..9, 0..400),
@@ -182,7 +173,7 @@ mod tests {
         }
 
         #[test]
-        fn a_servers_refusal_of_tls_is_a_message_of_one_byte(
+        fn a_refusal_of_tls_is_a_message_of_one_byte(
             messages in vec(postgres_message(), 1..8),
             chunks in vec(1_usize..9, 0..400),
         ) {
@@ -193,7 +184,7 @@ mod tests {
         }
 
         #[test]
-        fn of_garbage_no_byte_is_lost(
+        fn no_byte_of_garbage_is_lost(
             bytes in vec(prop_oneof![any::<u8>(), Just(b'*'), Just(b'9'), Just(b'\r'), Just(b'\n')], 0..300),
             chunks in vec(1_usize..9, 0..100),
         ) {

@@ -1,5 +1,5 @@
-//! One direction of one connection: reads, asks the traps, and writes as the weather lets it. It must never write a
-//! byte behind one that was lost.
+//! One direction of one connection: reads, asks the traps, and writes as the weather allows. It must never
+//! write a byte after an earlier one was lost.
 
 use std::io;
 use std::sync::Mutex;
@@ -12,88 +12,79 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
 
 use super::frames::{Framer, Piece};
+use super::plan::MessagePlan;
+use super::state::ProxyState;
 use super::trap::Act;
-use super::weather::{Direction, Sky, Weather};
-use super::{Shared, Wire, postgres, redis};
+use super::weather::{Sky, Weather};
+use super::wire::{Direction, Wire};
+use super::{postgres, redis};
 
 const READ_BYTES: usize = 64 << 10;
 
-/// Why a connection does not come to a good end.
+/// How a connection ends when it is not closed cleanly.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ending {
-    /// Both sides are to be reset.
+    /// Reset both sides.
     Reset,
-    /// The client's side is to be reset, and the server's to be closed.
+    /// Reset the client's side and close the server's.
     CutReply,
-}
-
-/// What is to be done about a message.
-#[derive(Clone, Copy, Default, Debug)]
-pub(super) struct Verdict {
-    /// Before it is passed on, and instead of it unless this is a pause.
-    pub before: Option<Act>,
-    /// After it was passed on.
-    pub after: Option<Act>,
-    /// Whether what follows it must wait until everything was answered.
-    pub waits: bool,
-    /// How many replies it will have, or is.
-    pub turns: usize,
 }
 
 /// What the two directions of a connection share.
 #[derive(Debug)]
 pub(super) struct Link<'a> {
-    shared: &'a Shared,
-    talk: Mutex<Talk>,
-    owed: watch::Sender<Owed>,
+    state: &'a ProxyState,
+    conversation: Mutex<Conversation>,
+    outstanding: watch::Sender<OutstandingReplies>,
     is_black: AtomicBool,
 }
 
 #[derive(Debug)]
-enum Talk {
+enum Conversation {
     Plain,
-    Redis(redis::Talk),
-    Postgres(postgres::Talk),
+    Redis(redis::Conversation),
+    Postgres(postgres::Conversation),
 }
 
-/// Replies that were not delivered yet.
+/// Replies that have not been delivered yet.
 #[derive(Default, Debug)]
-struct Owed {
-    replies: usize,
-    /// They can no longer be counted, or will never be delivered.
+struct OutstandingReplies {
+    count: usize,
+    /// The replies can no longer be counted, or will never be delivered.
     is_unknown: bool,
 }
 
 impl<'a> Link<'a> {
-    pub(super) fn new(shared: &'a Shared) -> Self {
-        let talk = match shared.wire {
-            Wire::Plain => Talk::Plain,
-            Wire::Redis => Talk::Redis(redis::Talk::default()),
-            Wire::Postgres => Talk::Postgres(postgres::Talk::default()),
+    pub(super) fn new(state: &'a ProxyState) -> Self {
+        let conversation = match state.wire {
+            Wire::Plain => Conversation::Plain,
+            Wire::Redis => Conversation::Redis(redis::Conversation::default()),
+            Wire::Postgres => Conversation::Postgres(postgres::Conversation::default()),
         };
         Self {
-            shared,
-            talk: Mutex::new(talk),
-            owed: watch::Sender::new(Owed::default()),
+            state,
+            conversation: Mutex::new(conversation),
+            outstanding: watch::Sender::new(OutstandingReplies::default()),
             is_black: AtomicBool::new(false),
         }
     }
 
-    fn judge(&self, direction: Direction, message: &[u8]) -> Verdict {
-        let mut talk = self.talk.lock().expect("nobody panics with a connection's talk in hand");
-        let traps = &self.shared.traps;
-        match (&mut *talk, direction) {
-            (Talk::Plain, _) => Verdict::default(),
-            (Talk::Redis(talk), Direction::Up) => talk.request(message, traps),
-            (Talk::Redis(talk), Direction::Down) => talk.reply(message, traps),
-            (Talk::Postgres(talk), Direction::Up) => talk.request(message, traps),
-            (Talk::Postgres(talk), Direction::Down) => talk.reply(message, traps),
+    fn plan(&self, direction: Direction, message: &[u8]) -> MessagePlan {
+        let mut conversation =
+            self.conversation.lock().expect("no thread panics while it holds the conversation");
+        let traps = &self.state.traps;
+        match (&mut *conversation, direction) {
+            (Conversation::Plain, _) => MessagePlan::default(),
+            (Conversation::Redis(conversation), Direction::Up) => conversation.request(message, traps),
+            (Conversation::Redis(conversation), Direction::Down) => conversation.reply(message, traps),
+            (Conversation::Postgres(conversation), Direction::Up) => conversation.request(message, traps),
+            (Conversation::Postgres(conversation), Direction::Down) => conversation.reply(message, traps),
         }
     }
 
-    /// From now on nobody waits for replies on this connection.
+    /// Stops the waiting for replies on this connection.
     fn stop_counting_replies(&self) {
-        self.owed.send_modify(|owed| owed.is_unknown = true);
+        self.outstanding.send_modify(|outstanding| outstanding.is_unknown = true);
     }
 }
 
@@ -104,12 +95,13 @@ pub(super) struct Pump<'a> {
     to: WriteHalf<'a>,
     link: &'a Link<'a>,
     sky: watch::Receiver<Sky>,
-    /// The sky when it was last looked at.
-    seen: Sky,
+    /// The last value read from `sky`.
+    current: Sky,
     framer: Framer,
-    /// What may be written, and how many replies it asks for or is.
+    /// Bytes that may be written.
     ready: BytesMut,
-    turns: usize,
+    /// Replies that the ready messages will get, or are.
+    ready_replies: usize,
 }
 
 impl<'a> Pump<'a> {
@@ -124,11 +116,11 @@ impl<'a> Pump<'a> {
             from,
             to,
             link,
-            sky: link.shared.sky.subscribe(),
-            seen: *link.shared.sky.borrow(),
-            framer: Framer::new(link.shared.wire, direction),
+            sky: link.state.sky.subscribe(),
+            current: *link.state.sky.borrow(),
+            framer: Framer::new(link.state.wire, direction),
             ready: BytesMut::new(),
-            turns: 0,
+            ready_replies: 0,
         }
     }
 
@@ -136,11 +128,12 @@ impl<'a> Pump<'a> {
     pub(super) async fn run(mut self) -> Result<(), Ending> {
         loop {
             let read = self.read().await;
-            self.look();
-            // Silence loses nothing, unless the end of the replies is to be seen at once.
-            let has_come = read.is_some() || self.seen.now == Weather::HalfClose;
-            if has_come && self.loses() {
-                return self.swallow().await;
+            self.update_sky();
+            // An idle connection loses nothing, except in a half close, whose end of stream is sent
+            // immediately.
+            let must_act = read.is_some() || self.current.now == Weather::HalfClose;
+            if must_act && self.discards() {
+                return self.discard_rest().await;
             }
             match read {
                 None => {}
@@ -154,14 +147,14 @@ impl<'a> Pump<'a> {
                     return self.to.shutdown().await.map_err(reset);
                 }
                 Some(Ok(_)) => {
-                    self.pass_on().await?;
+                    self.forward().await?;
                     self.write_ready().await?;
                 }
             }
         }
     }
 
-    /// Reads what is there, or returns `None` because the weather has changed.
+    /// Reads available bytes, or returns `None` when the weather has changed.
     async fn read(&mut self) -> Option<io::Result<usize>> {
         let buffer = self.framer.buffer();
         buffer.reserve(READ_BYTES);
@@ -171,17 +164,17 @@ impl<'a> Pump<'a> {
         }
     }
 
-    fn look(&mut self) {
-        self.seen = *self.sky.borrow_and_update();
+    fn update_sky(&mut self) {
+        self.current = *self.sky.borrow_and_update();
     }
 
-    /// Whether bytes that go this way are lost.
-    fn loses(&self) -> bool {
-        self.link.is_black.load(Ordering::SeqCst) || self.seen.swallows(self.direction)
+    /// Whether bytes in this direction are lost.
+    fn discards(&self) -> bool {
+        self.link.is_black.load(Ordering::SeqCst) || self.current.discards(self.direction)
     }
 
-    /// Makes ready what may be written, message by message.
-    async fn pass_on(&mut self) -> Result<(), Ending> {
+    /// Moves messages from the framer to `ready`, and performs the acts of traps in between.
+    async fn forward(&mut self) -> Result<(), Ending> {
         while let Some(piece) = self.framer.next() {
             let message = match piece {
                 Piece::Message(message) => message,
@@ -191,38 +184,39 @@ impl<'a> Pump<'a> {
                     continue;
                 }
             };
-            let before = self.seen;
-            let verdict = self.link.judge(self.direction, &message);
-            if let Some(act) = verdict.before {
+            let before = self.current;
+            let plan = self.link.plan(self.direction, &message);
+            if let Some(act) = plan.before {
                 self.perform(act, before, message.len()).await?;
             }
             self.make_ready(message);
-            self.turns += verdict.turns;
-            if let Some(act) = verdict.after {
+            self.ready_replies += plan.replies;
+            if let Some(act) = plan.after {
                 self.perform(act, before, 0).await?;
             }
-            if verdict.waits {
+            if plan.waits {
                 self.write_ready().await?;
-                self.all_answered().await;
+                self.wait_for_replies().await;
             }
         }
         Ok(())
     }
 
-    /// Pieces that were neighbours when they arrived are put together again without copying.
+    /// Pieces that arrived next to each other are joined without copying.
     fn make_ready(&mut self, bytes: BytesMut) {
         self.ready.unsplit(bytes);
     }
 
-    /// Does what a trap demands after what is ready was written, with a message of so many bytes in hand that passes
-    /// only if this returns well. The trap has sprung under the sky of `before`; a healing since undoes what it does.
-    async fn perform(&mut self, act: Act, before: Sky, bytes_in_hand: usize) -> Result<(), Ending> {
+    /// Writes the ready bytes and performs the act of a trap. The caller forwards the current message, of
+    /// `message_bytes` bytes, only if this returns `Ok`. `before` is the sky at which the trap has sprung: a
+    /// healing since then cancels the act.
+    async fn perform(&mut self, act: Act, before: Sky, message_bytes: usize) -> Result<(), Ending> {
         self.write_ready().await?;
-        self.seen.heals = before.heals;
+        self.current.heals = before.heals;
         match act {
             Act::Pause { ms } => {
                 let healed = self.sky.wait_for(|sky| sky.heals != before.heals);
-                // Either is a reason to go on.
+                // The direction continues in both cases.
                 drop(tokio::time::timeout(Duration::from_millis(ms), healed).await);
                 return Ok(());
             }
@@ -236,25 +230,25 @@ impl<'a> Pump<'a> {
             }
             Act::BlackHole => {
                 self.link.is_black.store(true, Ordering::SeqCst);
-                self.link.shared.counts.lost(bytes_in_hand);
-                return self.swallow().await;
+                self.link.state.counters.count_lost(message_bytes);
+                return self.discard_rest().await;
             }
             Act::Cut | Act::CutReply => {}
         }
         if self.direction == Direction::Up {
-            // A reset would reach the server before it has read what was sent before.
-            self.all_answered().await;
+            // A reset would reach the server before it has read the earlier messages.
+            self.wait_for_replies().await;
         }
         Err(if act == Act::CutReply { Ending::CutReply } else { Ending::Reset })
     }
 
-    /// Waits until the client has all its replies, or the proxy is healed. At once for protocols whose replies are not
-    /// counted.
-    async fn all_answered(&mut self) {
-        let heals = self.seen.heals;
-        let mut owed = self.link.owed.subscribe();
+    /// Waits until the client has all its replies or the proxy is healed. Returns immediately for protocols
+    /// whose replies are not counted.
+    async fn wait_for_replies(&mut self) {
+        let heals = self.current.heals;
+        let mut outstanding = self.link.outstanding.subscribe();
         tokio::select! {
-            answered = owed.wait_for(|owed| owed.is_unknown || owed.replies == 0) => {
+            answered = outstanding.wait_for(|outstanding| outstanding.is_unknown || outstanding.count == 0) => {
                 drop(answered.expect("the link outlives its pumps"));
             }
             healed = self.sky.wait_for(|sky| sky.heals != heals) => {
@@ -263,68 +257,70 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Writes what is ready, as the weather lets it.
+    /// Writes the ready bytes as the weather allows.
     async fn write_ready(&mut self) -> Result<(), Ending> {
-        let turns = std::mem::take(&mut self.turns);
+        let replies = std::mem::take(&mut self.ready_replies);
         if self.direction == Direction::Up {
-            self.link.owed.send_if_modified(|owed| {
-                owed.replies += turns;
+            self.link.outstanding.send_if_modified(|outstanding| {
+                outstanding.count += replies;
                 false
             });
         }
         while !self.ready.is_empty() {
-            self.look();
-            if self.loses() {
-                return self.swallow().await;
+            self.update_sky();
+            if self.discards() {
+                return self.discard_rest().await;
             }
-            let (bytes, delay) = self.seen.portion(self.ready.len());
+            let (bytes, delay) = self.current.portion(self.ready.len());
             if !delay.is_zero() && tokio::time::timeout(delay, self.sky.changed()).await.is_ok() {
                 continue;
             }
-            if self.loses() {
+            if self.discards() {
                 continue;
             }
             self.to.write_all(&self.ready.split_to(bytes)).await.map_err(reset)?;
-            self.link.shared.counts.passed(self.direction, bytes);
+            self.link.state.counters.count_forwarded(self.direction, bytes);
         }
-        if self.direction == Direction::Down && turns > 0 {
-            self.link.owed.send_modify(|owed| owed.replies = owed.replies.saturating_sub(turns));
+        if self.direction == Direction::Down && replies > 0 {
+            self.link.outstanding.send_modify(|outstanding| {
+                outstanding.count = outstanding.count.saturating_sub(replies);
+            });
         }
         Ok(())
     }
 
-    /// Loses everything from here on. Ends with the next healing.
-    async fn swallow(&mut self) -> Result<(), Ending> {
+    /// Discards everything from now on, until the proxy is healed.
+    async fn discard_rest(&mut self) -> Result<(), Ending> {
         if self.direction == Direction::Down {
             self.link.stop_counting_replies();
-            if self.seen.now == Weather::HalfClose {
+            if self.current.now == Weather::HalfClose {
                 self.to.shutdown().await.map_err(reset)?;
             }
         }
         let lost = self.ready.len() + self.framer.rest().len();
-        self.link.shared.counts.lost(lost);
-        swallow(&mut self.from, &mut self.sky, self.seen.heals, self.link.shared).await;
+        self.link.state.counters.count_lost(lost);
+        discard_until_healed(&mut self.from, &mut self.sky, self.current.heals, self.link.state).await;
         Err(Ending::Reset)
     }
 }
 
-/// Reads and throws away, and does not mind if there is no more, until the proxy is healed.
-pub(super) async fn swallow(
+/// Reads and discards until the proxy is healed, also after the end of the stream.
+pub(super) async fn discard_until_healed(
     from: &mut ReadHalf<'_>,
     sky: &mut watch::Receiver<Sky>,
     heals: u64,
-    shared: &Shared,
+    state: &ProxyState,
 ) {
-    let losing = async {
-        let mut lost = BytesMut::with_capacity(READ_BYTES);
-        while let Ok(bytes @ 1..) = from.read_buf(&mut lost).await {
-            shared.counts.lost(bytes);
-            lost.clear();
+    let discarding = async {
+        let mut discarded = BytesMut::with_capacity(READ_BYTES);
+        while let Ok(bytes @ 1..) = from.read_buf(&mut discarded).await {
+            state.counters.count_lost(bytes);
+            discarded.clear();
         }
         std::future::pending().await
     };
     tokio::select! {
-        () = losing => {}
+        () = discarding => {}
         healed = sky.wait_for(|sky| sky.heals != heals) => {
             drop(healed.expect("the proxy outlives its connections"));
         }

@@ -1,142 +1,141 @@
-//! Traps: do this to the connection on which that happens for the k-th time. They count and decide; what is then done
-//! to a connection is done by its pumps.
+//! Traps: perform an act on the connection on which a moment occurs for the n-th time. Traps count and
+//! decide; the pumps of the connection perform the act.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::Wire;
-use super::redis::Command;
+use super::command::Command;
+use super::wire::Wire;
 
-/// What to do to the connection on which something happens for the `nth` time.
+/// Performs `act` on the connection on which `moment` occurs for the `nth` time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Trap {
-    /// What must happen.
     pub moment: Moment,
-    /// For the how manieth time, counted from 1 and from the arming, over all connections of the proxy.
+    /// Counted from 1, since the arming, over all connections of the proxy.
     pub nth: u64,
-    /// What is done then.
     pub act: Act,
-    /// Whether it is done at every `nth` time from then on.
+    /// Whether the trap springs again at every multiple of `nth`.
     pub repeat: bool,
 }
 
 impl Trap {
-    /// Springs once, the first time.
+    /// Springs once, at the first occurrence.
     pub fn first(moment: Moment, act: Act) -> Self {
         Self::nth(1, moment, act)
     }
 
-    /// Springs once, the n-th time.
+    /// Springs once, at the n-th occurrence.
     pub fn nth(nth: u64, moment: Moment, act: Act) -> Self {
         Self { moment, nth, act, repeat: false }
     }
 
-    /// Springs again and again, every n-th time.
+    /// Springs repeatedly, at every n-th occurrence.
     pub fn every(nth: u64, moment: Moment, act: Act) -> Self {
         Self { moment, nth, act, repeat: true }
     }
 }
 
-/// Something that happens on a connection.
+/// A point in the protocol of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Moment {
-    /// Redis: a command is about to be passed on. It is not, unless the act is a pause. What was sent before it is
+    /// Redis: a command is about to be forwarded. Unless the act is a pause, it is not. Earlier commands are
     /// answered first.
     Command(Call),
-    /// Redis: the command was executed and its reply is here, but not delivered. Earlier replies are. While such a
-    /// trap is armed, nothing overtakes: commands behind one that it counts wait for that one's reply, so that they
-    /// are not executed. Errors do not count, for what they answer was not executed.
+    /// Redis: the command was executed; its reply has reached the proxy but not the client. Earlier replies
+    /// have been delivered. While such a trap is armed, commands behind one that it counts wait for that
+    /// command's reply, so that they are not executed. Error replies do not count, because their commands
+    /// were not executed.
     Reply(Call),
-    /// PostgreSQL: a piece of a COPY was passed on. There will be more, or the end.
+    /// PostgreSQL: a part of a COPY was forwarded. More parts, or the end, follow.
     CopyData,
-    /// PostgreSQL: the end of a COPY is about to be passed on. It is not, unless the act is a pause.
+    /// PostgreSQL: the end of a COPY is about to be forwarded. Unless the act is a pause, it is not.
     CopyDone,
-    /// PostgreSQL: COMMIT is about to be passed on, as a simple query or to be parsed. It is not, unless the act is a
-    /// pause. What was sent before it is.
+    /// PostgreSQL: COMMIT, as a simple query or a statement to parse, is about to be forwarded. Unless the
+    /// act is a pause, it is not. Earlier messages are.
     CommitSent(Transaction),
-    /// PostgreSQL: COMMIT was executed, successfully, and nobody knows: the answer is here but not delivered.
+    /// PostgreSQL: COMMIT has succeeded; the answer has reached the proxy but not the client.
     CommitAnswered(Transaction),
-    /// PostgreSQL: COMMIT was executed and the client has been told, up to "ready for the next query".
+    /// PostgreSQL: COMMIT has succeeded and the client has its answer, up to ReadyForQuery.
     CommitDelivered(Transaction),
 }
 
-/// Which commands of Redis are meant.
+/// Selects Redis commands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Call {
-    /// The name, in any case.
+    /// The command name, in upper or lower case.
     pub name: &'static str,
-    /// A text that stands in the command: the name of a key, say. It is looked for in the first 4 KiB.
+    /// Text that must occur in the first 4 KiB of the command, such as the name of a key.
     pub containing: Option<&'static str>,
 }
 
 impl Call {
-    /// All of this name.
+    /// All commands of this name.
     pub const fn named(name: &'static str) -> Self {
         Self { name, containing: None }
     }
 
-    /// Those of this name in which this text stands.
+    /// Only the commands that contain `text`.
     pub const fn containing(self, text: &'static str) -> Self {
         Self { containing: Some(text), ..self }
     }
+
+    fn matches(self, command: &Command) -> bool {
+        command.name().eq_ignore_ascii_case(self.name.as_bytes())
+            && self.containing.is_none_or(|text| command.contains(text))
+    }
 }
 
-/// Which transactions of PostgreSQL are meant.
+/// Selects PostgreSQL transactions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Transaction {
-    /// All.
     Any,
-    /// Those in which rows were copied.
+    /// Transactions in which rows were copied.
     WithCopy,
 }
 
-/// What is done to the connection.
+/// What a trap does to the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Act {
-    /// Both sides are reset at once.
+    /// Resets both sides immediately.
     Cut,
-    /// The client's side is reset. The server is told that the client has closed, after all that was passed on, and
-    /// what it still says is read and thrown away.
+    /// Resets the client's side. The server receives everything that was forwarded, then a clean close; what
+    /// it still sends is discarded.
     CutReply,
-    /// This direction stands still until [`cut_held`](super::ChaosProxy::cut_held) makes it a `CutReply`, or the proxy
-    /// is healed and it goes on.
+    /// Stops this direction until `ChaosProxy::cut_held` turns the act into a `CutReply`, or until the proxy
+    /// is healed and the direction continues.
     Hold,
-    /// Everything on this connection vanishes from now on and nobody is told, until the proxy is healed or all
-    /// connections are reset.
+    /// Silently discards everything on this connection until the proxy is healed or all connections are
+    /// reset.
     BlackHole,
-    /// This direction stands still for so long, or until the proxy is healed, and then goes on.
-    Pause {
-        /// How long.
-        ms: u64,
-    },
+    /// Stops this direction for `ms` milliseconds, or until the proxy is healed. Then it continues.
+    Pause { ms: u64 },
 }
 
-/// A trap that was armed. It stays armed when this is dropped.
+/// A handle to a trap of a proxy. Dropping it does not disarm the trap.
 #[derive(Clone, Debug)]
-pub struct Armed(Arc<State>);
+pub struct ArmedTrap(Arc<TrapState>);
 
-impl Armed {
-    /// Whether it has sprung.
+impl ArmedTrap {
     pub fn sprung(&self) -> bool {
         self.times() > 0
     }
 
-    /// How often it has sprung.
+    /// How often the trap has sprung.
     pub fn times(&self) -> u64 {
         self.0.times.load(Ordering::SeqCst)
     }
 }
 
 #[derive(Debug)]
-struct State {
+struct TrapState {
     trap: Trap,
-    met: AtomicU64,
+    occurrences: AtomicU64,
     times: AtomicU64,
 }
 
-/// What has just happened, for traps to judge.
+/// An occurrence of a moment, with what traps need to recognize it.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Happening<'a> {
+pub(super) enum ProtocolEvent<'a> {
     Command(&'a Command),
     Reply(&'a Command),
     CopyData,
@@ -147,7 +146,7 @@ pub(super) enum Happening<'a> {
 }
 
 impl Moment {
-    /// The protocol it is a moment of.
+    /// The protocol that this moment belongs to.
     pub(super) fn wire(self) -> Wire {
         match self {
             Self::Command(_) | Self::Reply(_) => Wire::Redis,
@@ -155,50 +154,50 @@ impl Moment {
         }
     }
 
-    fn is(self, happening: Happening<'_>) -> bool {
-        match (self, happening) {
-            (Self::Command(call), Happening::Command(command))
-            | (Self::Reply(call), Happening::Reply(command)) => command.is(call),
-            (Self::CopyData, Happening::CopyData) | (Self::CopyDone, Happening::CopyDone) => true,
-            (Self::CommitSent(meant), Happening::CommitSent { copied })
-            | (Self::CommitAnswered(meant), Happening::CommitAnswered { copied })
-            | (Self::CommitDelivered(meant), Happening::CommitDelivered { copied }) => {
-                copied || meant == Transaction::Any
+    fn is(self, event: ProtocolEvent<'_>) -> bool {
+        match (self, event) {
+            (Self::Command(call), ProtocolEvent::Command(command))
+            | (Self::Reply(call), ProtocolEvent::Reply(command)) => call.matches(command),
+            (Self::CopyData, ProtocolEvent::CopyData) | (Self::CopyDone, ProtocolEvent::CopyDone) => true,
+            (Self::CommitSent(selected), ProtocolEvent::CommitSent { copied })
+            | (Self::CommitAnswered(selected), ProtocolEvent::CommitAnswered { copied })
+            | (Self::CommitDelivered(selected), ProtocolEvent::CommitDelivered { copied }) => {
+                copied || selected == Transaction::Any
             }
             _ => false,
         }
     }
 }
 
-/// The traps that are armed.
+/// The armed traps of a proxy.
 #[derive(Default, Debug)]
 pub(super) struct Traps {
-    armed: Mutex<Vec<Arc<State>>>,
+    armed: Mutex<Vec<Arc<TrapState>>>,
     sprung: AtomicU64,
 }
 
 impl Traps {
-    pub(super) fn arm(&self, trap: Trap) -> Armed {
+    pub(super) fn arm(&self, trap: Trap) -> ArmedTrap {
         assert!(trap.nth > 0, "a trap counts from 1");
-        let state = Arc::new(State { trap, met: AtomicU64::new(0), times: AtomicU64::new(0) });
+        let state = Arc::new(TrapState { trap, occurrences: AtomicU64::new(0), times: AtomicU64::new(0) });
         self.armed().push(Arc::clone(&state));
-        Armed(state)
+        ArmedTrap(state)
     }
 
     pub(super) fn disarm_all(&self) {
         self.armed().clear();
     }
 
-    /// Lets every trap count this, and returns what is to be done. Should several spring at once, the first one armed
-    /// is obeyed.
-    pub(super) fn meet(&self, happening: Happening<'_>) -> Option<Act> {
+    /// Lets every trap count the event and returns the act to perform. When several traps spring, the one
+    /// that was armed first decides.
+    pub(super) fn count(&self, event: ProtocolEvent<'_>) -> Option<Act> {
         let mut act = None;
         self.armed().retain(|state| {
-            if !state.trap.moment.is(happening) {
+            if !state.trap.moment.is(event) {
                 return true;
             }
-            let met = state.met.fetch_add(1, Ordering::SeqCst) + 1;
-            let springs = met.is_multiple_of(state.trap.nth);
+            let occurrences = state.occurrences.fetch_add(1, Ordering::SeqCst) + 1;
+            let springs = occurrences.is_multiple_of(state.trap.nth);
             if springs {
                 state.times.fetch_add(1, Ordering::SeqCst);
                 self.sprung.fetch_add(1, Ordering::SeqCst);
@@ -209,9 +208,9 @@ impl Traps {
         act
     }
 
-    /// Whether a trap will count the reply to this command.
+    /// Whether an armed trap counts the reply to this command.
     pub(super) fn await_reply_to(&self, command: &Command) -> bool {
-        self.armed().iter().any(|state| state.trap.moment.is(Happening::Reply(command)))
+        self.armed().iter().any(|state| state.trap.moment.is(ProtocolEvent::Reply(command)))
     }
 
     /// How often any trap has sprung.
@@ -219,7 +218,7 @@ impl Traps {
         self.sprung.load(Ordering::SeqCst)
     }
 
-    fn armed(&self) -> MutexGuard<'_, Vec<Arc<State>>> {
-        self.armed.lock().expect("nobody panics with the traps in hand")
+    fn armed(&self) -> MutexGuard<'_, Vec<Arc<TrapState>>> {
+        self.armed.lock().expect("no thread panics while it holds the traps")
     }
 }

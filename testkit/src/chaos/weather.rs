@@ -1,83 +1,73 @@
-//! What a network can be like, and which of it is in force now. It decides how much of what has come may go on and
-//! when; it never looks into the bytes.
+//! The weather of a proxy: how much of the received data is forwarded, and when. It never looks into the
+//! bytes.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// How often a second a throttled direction may write.
+use super::wire::Direction;
+
+/// Writes per second of a throttled direction.
 const THROTTLED_WRITES_PER_S: u64 = 50;
 
-/// What a network is like. It is the same for all connections of a proxy, those that are open and those to come.
+/// The behavior of the network. It applies to all connections of a proxy, open and future.
 ///
-/// A connection that has lost bytes to `BlackHole`, `Mute` or `HalfClose` never carries any again, because what
-/// followed would make no sense: it stays silent in later weather too, until [`heal`](super::ChaosProxy::heal) or
-/// [`reset_all`](super::ChaosProxy::reset_all) ends it. One that was idle meanwhile goes on as if nothing had been.
+/// A connection that has lost bytes to `BlackHole`, `Mute` or `HalfClose` never carries any again, because
+/// the rest of the stream would make no sense. It stays silent in later weather too, until `ChaosProxy::heal`
+/// or `ChaosProxy::reset_all` ends it. A connection that was idle meanwhile continues unchanged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Weather {
-    /// What comes in goes out.
+    /// Everything is forwarded immediately.
     #[default]
     Fair,
-    /// In each direction, what has come is kept for so long, and everything that comes meanwhile goes after it.
+    /// Each direction holds received data for this long. Data that arrives meanwhile follows it.
     Delay {
-        /// At least.
+        /// Minimum delay.
         ms: u64,
-        /// And up to so much more, at random.
+        /// Upper bound of the random addition.
         jitter_ms: u64,
     },
-    /// Each direction of each connection is so fast and no faster. Nothing passes at 0.
-    Throttle {
-        /// The speed.
-        bytes_per_s: u64,
-    },
-    /// Everything goes on one byte at a time.
+    /// Limits the speed of each direction of each connection. At 0 nothing passes.
+    Throttle { bytes_per_s: u64 },
+    /// Forwards one byte at a time.
     Slice,
-    /// Everything is accepted and vanishes; nobody is told, not even that the other side has closed or died.
+    /// Accepts everything and discards it. Neither side learns anything, not even that the other side has
+    /// closed.
     BlackHole,
-    /// Requests arrive and are executed; their replies vanish.
+    /// Forwards requests and discards the replies.
     Mute,
-    /// The replies end as if the server had closed its side in good order; requests still arrive.
+    /// Ends the replies as if the server had closed its side cleanly. Still forwards requests.
     HalfClose,
-    /// New connections are reset as soon as they are made, open ones now.
+    /// Resets open connections, and new ones as soon as they are accepted.
     Refuse,
-    /// Fair and Refuse in turn, beginning with Fair.
+    /// Alternates between Fair and Refuse, starting with Fair.
     Flap {
-        /// How long it is fair.
+        /// Length of the Fair phase.
         up_ms: u64,
-        /// How long it refuses.
+        /// Length of the Refuse phase.
         down_ms: u64,
     },
 }
 
-/// Which way bytes go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Direction {
-    /// From the client to the server.
-    Up,
-    /// From the server to the client.
-    Down,
-}
-
-/// Everything a connection must know of the world, as one value, so that it is never seen half-changed.
+/// The state of the weather, as one value, so that no connection reads a half-changed one.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Sky {
-    /// What was asked for.
-    asked: Weather,
-    /// What is in force: what was asked for, or a phase of it. Never `Flap`.
+    requested: Weather,
+    /// The weather in effect: the requested one, or its current phase. Never `Flap`.
     pub now: Weather,
-    /// Goes up when another weather is asked for.
+    /// Incremented when another weather is requested.
     edition: u64,
-    /// Goes up with every healing, which ends the connections that have lost bytes.
+    /// Incremented by every healing, which ends the connections that have lost bytes.
     pub heals: u64,
-    /// Goes up whenever every open connection is to be reset.
+    /// Incremented when every open connection is to be reset.
     pub resets: u64,
-    /// Goes up whenever the connections that a trap holds are to be cut.
+    /// Incremented when the connections held by a trap are to be cut.
     pub cuts: u64,
 }
 
 impl Sky {
-    pub(super) fn turn_to(&mut self, weather: Weather) {
-        self.asked = weather;
+    pub(super) fn change_to(&mut self, weather: Weather) {
+        self.requested = weather;
         self.edition += 1;
         self.enter(if matches!(weather, Weather::Flap { .. }) { Weather::Fair } else { weather });
     }
@@ -87,8 +77,8 @@ impl Sky {
         self.resets += u64::from(phase == Weather::Refuse);
     }
 
-    /// Whether bytes that go this way are lost.
-    pub(super) fn swallows(&self, direction: Direction) -> bool {
+    /// Whether bytes in this direction are lost.
+    pub(super) fn discards(&self, direction: Direction) -> bool {
         match self.now {
             Weather::BlackHole => true,
             Weather::Mute | Weather::HalfClose => direction == Direction::Down,
@@ -96,7 +86,7 @@ impl Sky {
         }
     }
 
-    /// How many of so many bytes may go next, and after how long.
+    /// How many of `bytes` ready bytes may be written next, and after which delay.
     pub(super) fn portion(&self, bytes: usize) -> (usize, Duration) {
         match self.now {
             Weather::Delay { ms, jitter_ms } => {
@@ -114,21 +104,21 @@ impl Sky {
     }
 }
 
-/// Changes the phases of weather that has some. Never ends.
-pub(super) async fn blow(sky: watch::Sender<Sky>) {
+/// Switches between the phases of weather that has phases. Never returns.
+pub(super) async fn run_phases(sky: watch::Sender<Sky>) {
     let mut changes = sky.subscribe();
     loop {
-        let Sky { asked, edition, .. } = *changes.borrow_and_update();
-        let phases: &[(Weather, u64)] = match asked {
+        let Sky { requested, edition, .. } = *changes.borrow_and_update();
+        let phases: &[(Weather, u64)] = match requested {
             Weather::Flap { up_ms, down_ms } => &[(Weather::Fair, up_ms), (Weather::Refuse, down_ms)],
             _ => &[],
         };
-        let blowing = async {
+        let switching = async {
             if phases.is_empty() {
                 return std::future::pending().await;
             }
             for (phase, ms) in phases.iter().cycle() {
-                // Another weather may have been asked for just now; it is not to be overwritten.
+                // Another weather may have been requested meanwhile. It must not be overwritten.
                 sky.send_if_modified(|sky| {
                     let is_current = sky.edition == edition;
                     if is_current {
@@ -140,9 +130,9 @@ pub(super) async fn blow(sky: watch::Sender<Sky>) {
             }
         };
         tokio::select! {
-            () = blowing => {}
+            () = switching => {}
             changed = changes.wait_for(|sky| sky.edition != edition) => {
-                drop(changed.expect("we hold a sender ourselves"));
+                drop(changed.expect("this function holds a sender"));
             }
         }
     }

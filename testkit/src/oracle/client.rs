@@ -1,5 +1,6 @@
-//! Clients that post as an SDK does: in batches, one request at a time, the same again after a 5xx or no answer until
-//! it is acknowledged. They write down every answer, and know nothing of what goes on behind it.
+//! Clients that post as an SDK does: in batches, one request at a time, and the same batch again after a 5xx
+//! or no response until it is acknowledged. They record every response and have no other information about
+//! the system.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,56 +11,44 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 
-use super::history::History;
 use super::post::{Decision, Post, new_key};
+use super::project::Project;
+use crate::eventually::eventually;
 use crate::http::{HttpClient, no_answer};
 
-/// Pause before a request is repeated.
+/// Pause before a request is retried.
 const RETRY_PAUSE: Duration = Duration::from_millis(30);
-/// A client asked to wait longer than this gives the batch up: it is for next month.
+/// A client abandons a batch whose `Retry-After` is longer: the quota is used up until next month.
 const PATIENCE_S: u64 = 60;
-/// Of the events a client has posted, it can send only these last ones again.
+/// A client sends copies of its last events only, this many.
 const REMEMBERED: usize = 256;
 
-/// Where requests go: the API processes there are just now.
+/// The addresses of the running API processes.
 #[derive(Clone, Default, Debug)]
 pub struct Targets(Arc<Mutex<Vec<SocketAddr>>>);
 
 impl Targets {
-    /// Sends everything to these from now on.
+    /// Replaces the addresses.
     pub fn set(&self, addresses: Vec<SocketAddr>) {
-        *self.0.lock().expect("nobody panics with the targets in hand") = addresses;
+        *self.0.lock().expect("no thread panics while it holds the targets") = addresses;
     }
 
     fn nth(&self, turn: usize) -> Option<SocketAddr> {
-        let addresses = self.0.lock().expect("nobody panics with the targets in hand");
+        let addresses = self.0.lock().expect("no thread panics while it holds the targets");
         (!addresses.is_empty()).then(|| addresses[turn % addresses.len()])
     }
 }
 
-/// A project, its key, and what happened to its events.
-#[derive(Debug)]
-pub struct Project {
-    /// Its number.
-    pub id: i64,
-    /// Its name.
-    pub name: String,
-    /// A key that opens it.
-    pub key: String,
-    /// What was posted for it, and what was answered.
-    pub history: History,
-}
-
-/// How much is posted.
+/// How much the clients post.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Clients of each project.
+    /// Clients per project.
     pub clients: u32,
-    /// Events of a batch, at most.
+    /// The largest number of new events in a batch.
     pub batch_events_max: u64,
-    /// Between two batches of one client.
+    /// Pause between two batches of one client.
     pub pause: Duration,
-    /// Events of earlier batches are posted once more, one for this many new ones.
+    /// One event of an earlier batch is posted again for this many new events.
     pub copy_one_in: u32,
 }
 
@@ -69,7 +58,7 @@ impl Default for Load {
     }
 }
 
-/// Clients at work.
+/// Running clients. Dropping them stops them immediately.
 #[derive(Debug)]
 pub struct Clients {
     stopping: Arc<AtomicBool>,
@@ -78,18 +67,18 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Starts them, for every project.
+    /// Starts the clients of every project.
     pub fn start(projects: &[Arc<Project>], targets: &Targets, load: Load, seed: u64) -> Self {
         let (stopping, acknowledged) = (Arc::default(), Arc::default());
         let mut tasks = Vec::new();
-        for (at, project) in projects.iter().enumerate() {
+        for (index, project) in projects.iter().enumerate() {
             for client in 0..load.clients {
-                let mine = u64::from(client) << 32 | at as u64;
+                let number = u64::from(client) << 32 | index as u64;
                 let client = Client {
                     project: Arc::clone(project),
                     targets: targets.clone(),
                     load,
-                    rng: StdRng::seed_from_u64(seed ^ mine),
+                    rng: StdRng::seed_from_u64(seed ^ number),
                     turn: client as usize,
                     connection: None,
                     posted: Vec::new(),
@@ -102,26 +91,26 @@ impl Clients {
         Self { stopping, acknowledged, tasks }
     }
 
-    /// Requests acknowledged so far, of all of them.
+    /// The number of acknowledged requests of all clients.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many more requests have been acknowledged.
+    /// Waits until `more` more requests have been acknowledged.
     ///
     /// # Panics
     /// When that takes longer than two minutes.
     pub async fn acknowledge(&self, more: u64) {
         let goal = self.acknowledged() + more;
         let what = format!("{more} more requests to be acknowledged");
-        crate::eventually(Duration::from_secs(120), &what, async || {
+        eventually(Duration::from_secs(120), &what, async || {
             let now = self.acknowledged();
-            if now >= goal { Ok(()) } else { Err(format!("{} to come", goal - now)) }
+            if now >= goal { Ok(()) } else { Err(format!("{} are missing", goal - now)) }
         })
         .await;
     }
 
-    /// Starts no new batch; returns when every batch under way has been decided, or after `at_most`.
+    /// Starts no new batch. Returns when every started batch has been decided, or after `at_most`.
     pub async fn stop(mut self, at_most: Duration) {
         self.stopping.store(true, Ordering::SeqCst);
         let deadline = tokio::time::Instant::now() + at_most;
@@ -182,10 +171,11 @@ impl Client {
         history.copied(copies.len() as u64);
         made.extend(copies.iter().map(|&number| history.source.event(number)));
         events.extend(copies);
-        Post::of(events, &made, key)
+        Post::from_events(events, &made, key)
     }
 
-    /// The same again until it is acknowledged, refused for good, or out of patience.
+    /// Sends the batch until it is acknowledged, refused permanently, or refused for longer than the client
+    /// waits.
     async fn post_until_decided(&mut self, post: &mut Post) {
         loop {
             match self.attempt(post).await {
@@ -198,8 +188,7 @@ impl Client {
                 {
                     tokio::time::sleep(Duration::from_secs(seconds)).await;
                 }
-                // An attempt that may have been admitted must be asked for until it is known, as long as
-                // the run lasts; the others are settled: refused.
+                // The batch was refused and not admitted: the client abandons it.
                 Decision::Refused { .. } => return tokio::time::sleep(RETRY_PAUSE).await,
                 Decision::Unknown => {
                     self.connection = None;
@@ -216,7 +205,7 @@ impl Client {
         }
         match &mut self.connection {
             Some(connection) => post.send(connection, &self.project).await,
-            None => post.note(&self.project, &Err(no_answer("no API runs"))),
+            None => post.note(&self.project, &Err(no_answer("no API process runs"))),
         }
     }
 }

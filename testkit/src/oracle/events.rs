@@ -1,5 +1,5 @@
-//! Events that can be told apart, made from a seed: number `n` of a source is the same event whenever it is asked for.
-//! So nobody has to remember what was posted, and what the store holds can be compared with what it should hold.
+//! Distinguishable events, generated from a seed. Event `n` of a source is always the same, so that the store
+//! can be compared with the posted events without keeping them.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -11,96 +11,91 @@ use uuid::Uuid;
 const MINUTE_US: i64 = 60_000_000;
 const DAY_US: i64 = 24 * 60 * MINUTE_US;
 
-/// How an event says what it is and when it happened.
+/// Which of the fields for identity and time an event has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum EventKind {
     /// A UUID and a timestamp.
     Dated,
-    /// An id that is no UUID, and a timestamp.
+    /// An id that is not a UUID, and a timestamp.
     Named,
-    /// A UUIDv7 and no timestamp: the time is in the id.
+    /// A UUIDv7, which contains the time, and no timestamp.
     Ordered,
-    /// An id that holds no time, and no timestamp.
+    /// An id without a time, and no timestamp.
     Undated,
     /// A timestamp and no id.
     TimeOnly,
-    /// Neither.
+    /// Neither an id nor a timestamp.
     Anonymous,
 }
 
-impl Kind {
-    /// Whether the event is recognised whatever batch brings it. The others are repeatable only as part of a batch
-    /// with an `Idempotency-Key`.
+impl EventKind {
+    /// Whether the event is recognized as a duplicate in any batch. An event of another kind can be repeated
+    /// only in a batch with an `Idempotency-Key`.
     pub fn has_identity(self) -> bool {
         !matches!(self, Self::TimeOnly | Self::Anonymous)
     }
 }
 
-/// One event.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Its number in its source, also in its properties as `n`.
+    /// The number in the source, which is also the property `n`.
     pub number: u64,
-    /// What it says of itself.
-    pub kind: Kind,
-    /// The id as it is sent.
+    pub kind: EventKind,
+    /// The id in the request.
     pub id: Option<String>,
-    /// The UUID of `id` when it is one.
+    /// The id, if it is a UUID.
     pub uuid: Option<Uuid>,
-    /// The time it must be stored under, in microseconds since 1970; `None` is the receive time.
+    /// The timestamp that must be stored, in microseconds since 1970. `None` is the receive time.
     pub time_us: Option<i64>,
-    /// Its name.
     pub name: String,
-    /// Its subject.
     pub subject: Option<String>,
-    /// Its properties.
     pub properties: Value,
-    /// Its context.
     pub context: Option<Value>,
 }
 
-/// All the events of one project of one run.
+/// The events of one project of one run.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct EventSource {
     seed: u64,
-    /// Around which the timestamps lie, in milliseconds since 1970.
+    /// The center of the timestamps, in milliseconds since 1970.
     around_ms: i64,
 }
 
-impl Source {
-    /// A source whose timestamps lie around `around_ms`, in milliseconds since 1970.
+impl EventSource {
+    /// Creates a source whose timestamps are around `around_ms`, in milliseconds since 1970.
     pub fn new(seed: u64, around_ms: i64) -> Self {
         Self { seed, around_ms }
     }
 
-    /// Event number `n`.
+    /// Generates event `number`.
     pub fn event(&self, number: u64) -> Event {
         let mut rng = StdRng::seed_from_u64(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let kind = match rng.random_range(0..100) {
-            0..50 => Kind::Dated,
-            50..70 => Kind::Named,
-            70..80 => Kind::Ordered,
-            80..92 => Kind::Undated,
-            92..96 => Kind::TimeOnly,
-            _ => Kind::Anonymous,
+            0..50 => EventKind::Dated,
+            50..70 => EventKind::Named,
+            70..80 => EventKind::Ordered,
+            80..92 => EventKind::Undated,
+            92..96 => EventKind::TimeOnly,
+            _ => EventKind::Anonymous,
         };
-        let time_us = matches!(kind, Kind::Dated | Kind::Named | Kind::TimeOnly).then(|| self.time(&mut rng));
+        let time_us = matches!(kind, EventKind::Dated | EventKind::Named | EventKind::TimeOnly)
+            .then(|| self.time(&mut rng));
         let ordered_ms = self.around_ms - rng.random_range(0..600_000);
         let uuid = match kind {
-            Kind::Dated => Some(uuid::Builder::from_random_bytes(rng.random()).into_uuid()),
-            Kind::Undated => {
+            EventKind::Dated => Some(uuid::Builder::from_random_bytes(rng.random()).into_uuid()),
+            EventKind::Undated => {
                 let uuid = uuid::Builder::from_random_bytes(rng.random()).into_uuid();
                 rng.random_bool(0.5).then_some(uuid)
             }
-            Kind::Ordered => {
-                let ms = u64::try_from(ordered_ms).expect("drills are not held before 1970");
+            EventKind::Ordered => {
+                let ms = u64::try_from(ordered_ms).expect("the time is after 1970");
                 Some(uuid::Builder::from_unix_timestamp_millis(ms, &rng.random()).into_uuid())
             }
             _ => None,
         };
         let id = match kind {
-            Kind::TimeOnly | Kind::Anonymous => None,
-            // Without the seed: projects use each other's ids, and must not meet.
+            EventKind::TimeOnly | EventKind::Anonymous => None,
+            // Without the seed: projects use the same ids, which must not collide.
             _ => Some(uuid.map_or_else(|| format!("commande n\u{b0} {number}"), |uuid| uuid.to_string())),
         };
         Event {
@@ -108,7 +103,7 @@ impl Source {
             kind,
             id,
             uuid,
-            time_us: if kind == Kind::Ordered { Some(ordered_ms * 1_000) } else { time_us },
+            time_us: if kind == EventKind::Ordered { Some(ordered_ms * 1_000) } else { time_us },
             name: ["page_view", "product_viewed", "add_to_cart", "checkout", "achat \u{2713}"]
                 [rng.random_range(0..5)]
             .to_owned(),
@@ -118,7 +113,7 @@ impl Source {
         }
     }
 
-    /// Mostly of the last ten minutes; now and then from outside of every partition.
+    /// Mostly within the last ten minutes; rarely outside of every partition.
     fn time(&self, rng: &mut StdRng) -> i64 {
         let now_us = self.around_ms * 1_000;
         match rng.random_range(0..200) {
@@ -131,10 +126,10 @@ impl Source {
 }
 
 impl Event {
-    /// As it is posted.
+    /// The event as it is posted.
     pub fn json(&self) -> Value {
         let mut event = Map::new();
-        let timestamp = if self.kind == Kind::Ordered { None } else { self.time_us.map(rfc3339) };
+        let timestamp = if self.kind == EventKind::Ordered { None } else { self.time_us.map(rfc3339) };
         let fields = [
             ("id", self.id.clone().map(Value::from)),
             ("name", Some(self.name.clone().into())),
@@ -156,7 +151,7 @@ fn properties(number: u64, rng: &mut StdRng) -> Value {
     let words = ["caf\u{e9}", "\u{65e5}\u{672c}", "a\tb", "\"quoted\"", "plain", "\u{1f980}"];
     let note =
         (0..rng.random_range(0..12)).map(|_| words[rng.random_range(0..words.len())]).collect::<Vec<_>>();
-    // Now and then one that fills a good part of a request.
+    // Rarely a large value, which fills a good part of a request.
     let bulk = if rng.random_range(0..500) == 0 { "x".repeat(64 << 10) } else { String::new() };
     json!({
         "n": number,
@@ -170,7 +165,7 @@ fn properties(number: u64, rng: &mut StdRng) -> Value {
 
 fn rfc3339(us: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000);
-    time.expect("the years of a drill exist").format(&Rfc3339).expect("such times can be written")
+    time.expect("the time is in range").format(&Rfc3339).expect("the year has four digits")
 }
 
 #[cfg(test)]
@@ -180,8 +175,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_always_the_same_event_and_no_other() {
-        let source = Source::new(7, 1_795_000_000_000);
+    fn a_number_always_yields_the_same_event_and_no_other() {
+        let source = EventSource::new(7, 1_795_000_000_000);
         let texts: HashSet<_> = (0..2_000).map(|n| source.event(n).json().to_string()).collect();
         assert_eq!(texts.len(), 2_000);
         assert!((0..2_000).all(|n| texts.contains(&source.event(n).json().to_string())));
@@ -189,9 +184,15 @@ mod tests {
 
     #[test]
     fn a_source_has_events_of_every_kind() {
-        let source = Source::new(7, 1_795_000_000_000);
-        for kind in [Kind::Dated, Kind::Named, Kind::Ordered, Kind::Undated, Kind::TimeOnly, Kind::Anonymous]
-        {
+        let source = EventSource::new(7, 1_795_000_000_000);
+        for kind in [
+            EventKind::Dated,
+            EventKind::Named,
+            EventKind::Ordered,
+            EventKind::Undated,
+            EventKind::TimeOnly,
+            EventKind::Anonymous,
+        ] {
             assert!((0..500).any(|n| source.event(n).kind == kind), "{kind:?}");
         }
     }

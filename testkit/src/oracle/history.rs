@@ -1,56 +1,54 @@
-//! What was posted and what was answered, event by event and batch by batch.
+//! The posted events and batches and their responses.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use uuid::Uuid;
 
-use super::events::Source;
+use super::events::EventSource;
 
-/// What is known of an event from the answers to all the requests that carried it.
+/// What the responses to all requests with an event say about it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Fate {
-    /// A request with it was answered 2xx: it must be stored, once.
+pub struct EventOutcome {
+    /// A request with the event got 2xx: it must be stored, once.
     pub acknowledged: bool,
-    /// A request with it was answered 5xx or not at all: it may be stored, once.
+    /// A request with the event got 5xx or no response: it may be stored, once.
     pub unknown: bool,
-    /// A request with it was answered 4xx. Without the other two it must not be stored.
+    /// A request with the event got 4xx. If neither of the above holds, it must not be stored.
     pub refused: bool,
-    /// It was put into the stream by hand, in an entry with poison: it must be stored, once.
+    /// A drill wrote the event directly into the stream, in an entry with poison: it must be stored, once.
     pub forced: bool,
 }
 
-impl Fate {
-    /// It must be in the store.
-    pub fn is_owed(self) -> bool {
+impl EventOutcome {
+    pub fn must_be_stored(self) -> bool {
         self.acknowledged || self.forced
     }
 
-    /// It may be in the store.
-    pub fn is_possible(self) -> bool {
-        self.is_owed() || self.unknown
+    pub fn may_be_stored(self) -> bool {
+        self.must_be_stored() || self.unknown
     }
 }
 
-/// Counts of what the clients of one project saw.
+/// Counts of the responses to the clients of one project.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Tally {
-    /// Requests answered 2xx.
+    /// Requests that got 2xx.
     pub acknowledged: u64,
-    /// Requests answered 5xx, or not at all.
+    /// Requests that got 5xx or no response.
     pub unknown: u64,
-    /// Requests answered 4xx, by the answer's code.
+    /// Requests that got 4xx, by the code in the response.
     pub refused: BTreeMap<String, u64>,
-    /// Requests answered 5xx, by the answer's code.
+    /// Requests that got 5xx, by the code in the response.
     pub unavailable: BTreeMap<String, u64>,
-    /// Events that were posted once more, in another batch, after they had been posted before.
+    /// Events that were posted again in another batch.
     pub copies: u64,
-    /// Batches that were acknowledged only after an attempt whose outcome is unknown.
+    /// Batches that were acknowledged after an attempt with an unknown outcome.
     pub retried: u64,
 }
 
 impl Tally {
-    /// Adds another project's.
+    /// Adds the counts of another project.
     pub fn add(&mut self, other: &Self) {
         self.acknowledged += other.acknowledged;
         self.unknown += other.unknown;
@@ -65,61 +63,64 @@ impl Tally {
     }
 }
 
-/// The history of one project.
+/// The posted events of one project and the responses.
 #[derive(Debug)]
 pub struct History {
-    /// What its events are.
-    pub source: Source,
+    pub source: EventSource,
     inner: Mutex<Inner>,
 }
 
 #[derive(Default, Debug)]
 struct Inner {
-    fates: Vec<Fate>,
-    /// Batches answered 2xx, and how many events the answer said were accepted.
+    outcomes: Vec<EventOutcome>,
+    /// Batches that got 2xx, with the number of accepted events in the response.
     batches: BTreeMap<Uuid, u64>,
-    /// What must never be, seen by a client.
+    /// Impossible responses.
     contradictions: Vec<String>,
     tally: Tally,
     dead: u64,
 }
 
 impl History {
-    /// One in which nothing has happened.
-    pub fn new(source: Source) -> Self {
+    /// Creates an empty history.
+    pub fn new(source: EventSource) -> Self {
         Self { source, inner: Mutex::default() }
     }
 
-    /// Reserves the numbers of `count` new events.
+    /// Reserves numbers for `count` new events.
     pub fn take_numbers(&self, count: u64) -> Vec<u64> {
         let mut inner = self.lock();
-        let first = inner.fates.len() as u64;
-        inner.fates.resize(index(first + count), Fate::default());
+        let first = inner.outcomes.len() as u64;
+        inner.outcomes.resize(index(first + count), EventOutcome::default());
         (first..first + count).collect()
     }
 
-    /// A request with these events was answered 2xx.
+    /// Records a request with these events that got 2xx.
     pub fn acknowledged(&self, events: &[u64], batch_id: Uuid, accepted: u64, earlier_unknown: bool) {
         let mut inner = self.lock();
         inner.tally.acknowledged += 1;
         inner.tally.retried += u64::from(earlier_unknown);
         for &event in events {
-            inner.fates[index(event)].acknowledged = true;
+            inner.outcomes[index(event)].acknowledged = true;
         }
         if accepted != events.len() as u64 {
-            let said =
-                format!("batch {batch_id} of {} events was answered: {accepted} accepted", events.len());
+            let said = format!(
+                "the response to batch {batch_id} of {} events says {accepted} accepted",
+                events.len()
+            );
             inner.contradictions.push(said);
         }
         if let Some(before) = inner.batches.insert(batch_id, accepted)
             && before != accepted
         {
-            let said = format!("batch {batch_id} was first answered {before} accepted, then {accepted}");
+            let said = format!(
+                "the first response to batch {batch_id} says {before} accepted, a later one {accepted}"
+            );
             inner.contradictions.push(said);
         }
     }
 
-    /// A request with these events was answered 5xx with this code, or not at all.
+    /// Records a request with these events that got 5xx with this code, or no response.
     pub fn unknown(&self, events: &[u64], code: Option<&str>) {
         let mut inner = self.lock();
         inner.tally.unknown += 1;
@@ -127,73 +128,72 @@ impl History {
             *inner.tally.unavailable.entry(code.to_owned()).or_default() += 1;
         }
         for &event in events {
-            inner.fates[index(event)].unknown = true;
+            inner.outcomes[index(event)].unknown = true;
         }
     }
 
-    /// A request with these events was answered 4xx with this code.
+    /// Records a request with these events that got 4xx with this code.
     pub fn refused(&self, events: &[u64], code: &str) {
         let mut inner = self.lock();
         *inner.tally.refused.entry(code.to_owned()).or_default() += 1;
         for &event in events {
-            inner.fates[index(event)].refused = true;
+            inner.outcomes[index(event)].refused = true;
         }
     }
 
-    /// An entry was put into the stream by hand: these events of it are good, and it brings `dead` dead letters.
+    /// Records an entry that a drill wrote directly into the stream: these events in it are valid, and `dead`
+    /// others must become dead letters.
     pub fn forced(&self, events: &[u64], dead: u64) {
         let mut inner = self.lock();
         inner.dead += dead;
         for &event in events {
-            inner.fates[index(event)].forced = true;
+            inner.outcomes[index(event)].forced = true;
         }
     }
 
-    /// Events were posted that had been posted before.
+    /// Records `count` events that were posted again.
     pub fn copied(&self, count: u64) {
         self.lock().tally.copies += count;
     }
 
-    /// A client saw what must never be.
+    /// Records an impossible response.
     pub fn contradiction(&self, said: String) {
         self.lock().contradictions.push(said);
     }
 
-    /// What is known of event `number`; `None` when there is no such event.
-    pub fn fate(&self, number: u64) -> Option<Fate> {
-        self.lock().fates.get(index(number)).copied()
+    /// `None` when no event has this number.
+    pub fn outcome(&self, number: u64) -> Option<EventOutcome> {
+        self.lock().outcomes.get(index(number)).copied()
     }
 
-    /// Numbers given out so far.
+    /// The number of reserved event numbers.
     pub fn count(&self) -> u64 {
-        self.lock().fates.len() as u64
+        self.lock().outcomes.len() as u64
     }
 
-    /// Batches answered 2xx and how many events the answer said were accepted.
+    /// Batches that got 2xx, with the number of accepted events in the response.
     pub fn batches(&self) -> BTreeMap<Uuid, u64> {
         self.lock().batches.clone()
     }
 
-    /// What the clients counted.
     pub fn tally(&self) -> Tally {
         self.lock().tally.clone()
     }
 
-    /// Dead letters there must be.
+    /// The expected number of dead letters.
     pub fn dead(&self) -> u64 {
         self.lock().dead
     }
 
-    /// What clients saw that must never be.
     pub fn contradictions(&self) -> Vec<String> {
         self.lock().contradictions.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().expect("nobody panics with the history in hand")
+        self.inner.lock().expect("no thread panics while it holds the history")
     }
 }
 
 fn index(number: u64) -> usize {
-    usize::try_from(number).expect("a drill has fewer events than memory")
+    usize::try_from(number).expect("the events of a drill fit into memory")
 }

@@ -1,142 +1,59 @@
-//! The judgement: what must be true when the faults are over and all is quiet.
+//! Checks the invariants when the faults are over and the pipeline is idle again.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::books::{self, Limits};
-use super::client::Project;
 use super::evidence::Evidence;
-use super::rows;
+use super::findings::{Findings, Invariant, Violation};
+use super::limits::PlanLimits;
+use super::project::Project;
+use super::{rows, totals};
 
-/// From the moment everything runs again to the moment nothing is left to do, at most.
+/// How long it may take after the last fault until no work is left.
 pub const QUIET_DEADLINE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
-/// Findings of one invariant that are told one by one; the rest are counted.
-const TOLD_MAX: usize = 5;
 
-/// What must hold, whatever happened.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Invariant {
-    /// I1: an acknowledged event is stored.
-    NothingLost,
-    /// I2: no event is stored twice.
-    NothingTwice,
-    /// I3: what is stored was posted.
-    NothingInvented,
-    /// I4: an event that was only ever answered 4xx is not stored.
-    RefusedStaysOut,
-    /// I5: ledger = usage = rows = what clients were told, by project.
-    BooksAgree,
-    /// I6: rates and quotas are neither exceeded nor charged for nothing.
-    PlansExact,
-    /// I7: an event is stored as it was sent.
-    EqualAsSent,
-    /// I8: soon after the faults nothing is pending and the stream is the one it was.
-    Quiet,
-    /// I9: small, large and largest events pass on every shard.
-    ProbesPass,
-    /// I10: poison is dead-lettered once, and nothing else is.
-    PoisonSetAside,
-    /// I11: connections, files, memory and consumers stay bounded.
-    Bounded,
-    /// I12: what was metered is never taken back.
-    Monotone,
-}
-
-impl Invariant {
-    /// `I1` to `I12`.
-    pub fn number(self) -> String {
-        format!("I{}", self as u8 + 1)
-    }
-}
-
-/// Something that must never be.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Violation {
-    /// Which promise is broken.
-    pub invariant: Invariant,
-    /// By what.
-    pub said: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?}: {}", self.invariant.number(), self.invariant, self.said)
-    }
-}
-
-/// Violations, the first few of each invariant told and the rest counted.
-#[derive(Default, Debug)]
-pub struct Findings {
-    told: Vec<Violation>,
-    counts: BTreeMap<Invariant, usize>,
-}
-
-impl Findings {
-    /// Adds one.
-    pub fn add(&mut self, invariant: Invariant, said: String) {
-        let count = self.counts.entry(invariant).or_default();
-        *count += 1;
-        if *count <= TOLD_MAX {
-            self.told.push(Violation { invariant, said });
-        }
-    }
-
-    /// All of them.
-    pub fn into_violations(mut self) -> Vec<Violation> {
-        for (invariant, count) in self.counts {
-            if count > TOLD_MAX {
-                let said = format!("and {} more", count - TOLD_MAX);
-                self.told.push(Violation { invariant, said });
-            }
-        }
-        self.told
-    }
-}
-
-/// What is judged.
-pub struct Subject<'a> {
+/// What [`judge`] compares.
+pub struct JudgeInput<'a> {
     /// Store and stream.
     pub evidence: &'a dyn Evidence,
-    /// Whose events were posted, and what their plans promise.
-    pub projects: &'a [(Arc<Project>, Limits)],
-    /// The epochs of the stream before the faults, by shard; empty when the stream was wiped on purpose, after which
-    /// rates start afresh.
+    /// The projects for which events were posted, with the limits of their plans.
+    pub projects: &'a [(Arc<Project>, PlanLimits)],
+    /// The epochs of the stream before the faults, by shard. Empty when the drill wiped the stream, after
+    /// which the rate limits start from zero.
     pub epochs: Vec<String>,
-    /// How long it may take until nothing is left to do: [`QUIET_DEADLINE`].
+    /// How long it may take until no work is left. Usually [`QUIET_DEADLINE`].
     pub quiet_within: Duration,
 }
 
-/// Waits until all is quiet and compares everything. Returns how long it took to be quiet, and what is wrong.
+/// Waits until no work is left and checks all invariants. Returns how long it waited, and the violations.
 ///
 /// # Panics
-/// When store or stream cannot be asked: they must run again.
-pub async fn judge(subject: Subject<'_>) -> (Duration, Vec<Violation>) {
+/// When the store or the stream does not answer: they must run again.
+pub async fn judge(input: JudgeInput<'_>) -> (Duration, Vec<Violation>) {
     let mut findings = Findings::default();
-    let quiet_after = wait_until_quiet(&subject, &mut findings).await;
-    let evidence = subject.evidence;
-    for (project, limits) in subject.projects {
+    let quiet_after = wait_until_quiet(&input, &mut findings).await;
+    let evidence = input.evidence;
+    for (project, limits) in input.projects {
         for said in project.history.contradictions() {
-            findings.add(Invariant::BooksAgree, format!("{}: {said}", project.name));
+            findings.add(Invariant::TotalsAgree, format!("{}: {said}", project.name));
         }
         let rows = rows::compare(evidence, project, &mut findings).await;
-        let ledger = books::compare(evidence, project, rows, &mut findings).await;
-        let rebuilt = subject.epochs.is_empty();
-        books::compare_stream(evidence, project, *limits, rebuilt, &ledger, &mut findings).await;
+        let ledger = totals::compare(evidence, project, rows, &mut findings).await;
+        let was_wiped = input.epochs.is_empty();
+        totals::compare_stream(evidence, project, *limits, was_wiped, &ledger, &mut findings).await;
     }
-    compare_epochs(&subject, &mut findings).await;
+    compare_epochs(&input, &mut findings).await;
     (quiet_after, findings.into_violations())
 }
 
-async fn wait_until_quiet(subject: &Subject<'_>, findings: &mut Findings) -> Duration {
+async fn wait_until_quiet(input: &JudgeInput<'_>, findings: &mut Findings) -> Duration {
     let started = Instant::now();
     loop {
-        let left = subject.evidence.left().await;
-        if left.is_empty() || started.elapsed() > subject.quiet_within {
+        let left = input.evidence.left().await;
+        if left.is_empty() || started.elapsed() > input.quiet_within {
             for said in left {
-                let after_s = subject.quiet_within.as_secs();
+                let after_s = input.quiet_within.as_secs();
                 findings.add(Invariant::Quiet, format!("{said}, {after_s} s after the last fault"));
             }
             return started.elapsed();
@@ -145,14 +62,14 @@ async fn wait_until_quiet(subject: &Subject<'_>, findings: &mut Findings) -> Dur
     }
 }
 
-async fn compare_epochs(subject: &Subject<'_>, findings: &mut Findings) {
-    for (shard, (in_stream, recorded)) in subject.evidence.epochs().await.into_iter().enumerate() {
+async fn compare_epochs(input: &JudgeInput<'_>, findings: &mut Findings) {
+    for (shard, (in_stream, recorded)) in input.evidence.epochs().await.into_iter().enumerate() {
         if in_stream != recorded {
             let said =
-                format!("shard {shard}: the stream's epoch is {in_stream:?}, on record is {recorded:?}");
+                format!("shard {shard}: the stream's epoch is {in_stream:?}, the store has {recorded:?}");
             findings.add(Invariant::Quiet, said);
         }
-        let before = subject.epochs.get(shard);
+        let before = input.epochs.get(shard);
         if before.is_some() && before != in_stream.as_ref() {
             let said = format!("shard {shard}: the epoch changed from {before:?} to {in_stream:?}");
             findings.add(Invariant::Quiet, said);

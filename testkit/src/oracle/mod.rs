@@ -1,33 +1,38 @@
-//! The oracle: it posts events that can be told apart, writes down what was answered, and knows from the answers alone
-//! what the store must hold.
+//! The oracle: it posts distinguishable events, records the responses, and derives from the responses alone
+//! what the store must contain.
 //!
-//! - [`Source`] makes the events, [`Clients`] post them, or a drill does with a [`Post`]; a [`History`] keeps what was
-//!   answered.
-//! - [`judge`] compares a history with the store and the stream when all is quiet again: invariants I1 to I12.
-//! - An [`Evidence`] is what store and stream hold: on [`Servers`] or in [`Files`].
-//! - [`Watch`] looks at the counters all the while: what was metered is never taken back.
+//! - An [`EventSource`] generates the events. [`Clients`], or a drill with a [`Post`], send them. A
+//!   [`History`] records the responses.
+//! - [`judge`] compares the history with the store and the stream when no work is left: invariants I1 to I12.
+//! - An [`Evidence`] reads the contents of store and stream, from [`Servers`] or from [`Files`].
+//! - A [`Watch`] reads the metered usage during the faults, which must never decrease.
 //!
-//! What this room must never do: use the product's own code to decide what is right. It reads tables and keys by
-//! itself, and computes identities, sums and rates anew.
+//! The oracle must never use the product's own code to decide what is right. It reads tables and keys itself,
+//! and has its own computation of identities, sums and rates.
 
-mod books;
 mod client;
 mod events;
 mod evidence;
+mod findings;
 mod history;
 mod judge;
+mod limits;
 mod post;
 mod probe;
+mod project;
 mod rates;
 mod rows;
+mod totals;
 mod watch;
 
-pub use books::Limits;
-pub use client::{Clients, Load, Project, Targets};
-pub use events::{Event, Kind, Source};
+pub use client::{Clients, Load, Targets};
+pub use events::{Event, EventKind, EventSource};
 pub use evidence::{Evidence, Files, Servers};
-pub use history::{Fate, History, Tally};
-pub use judge::{Findings, Invariant, QUIET_DEADLINE, Subject, Violation, judge};
+pub use findings::{Findings, Invariant, Violation};
+pub use history::{EventOutcome, History, Tally};
+pub use judge::{JudgeInput, QUIET_DEADLINE, judge};
+pub use limits::PlanLimits;
 pub use post::{Decision, Post};
 pub use probe::{fill, probe};
+pub use project::Project;
 pub use watch::{Meters, Watch};

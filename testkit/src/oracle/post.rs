@@ -1,4 +1,4 @@
-//! One batch as it is sent, the same at every attempt, and what an answer means for the history of its events.
+//! One batch, which is the same at every attempt, and the recording of its responses in the history.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::client::Project;
 use super::events::Event;
+use super::project::Project;
 use crate::http::{Answer, HttpClient, NoAnswer, no_answer};
 use crate::upload::Upload;
 
 const PATH: &str = "/v1/events";
-/// How long a client waits for an answer before it takes it for lost.
+/// How long a client waits for a response.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A batch of events of one project.
@@ -25,73 +25,73 @@ pub struct Post {
     was_unknown: bool,
 }
 
-/// What an answer decides.
+/// What a response means for the batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Decision {
     /// The events must be stored.
     Acknowledged,
-    /// This attempt has stored nothing. The same may pass after so many seconds; never, when there are none.
+    /// This attempt has stored nothing. A retry may succeed after `after_s` seconds; never when it is `None`.
     Refused {
         /// `Retry-After`.
         after_s: Option<u64>,
     },
-    /// Nobody knows; the same must be sent again.
+    /// The outcome is unknown; the batch must be sent again.
     Unknown,
 }
 
 impl Post {
-    /// New events that can be sent again and again: under a key, when one of them has no identity of its own.
+    /// A batch of new events that can be retried: it has an idempotency key if an event has no identity.
     pub fn new(project: &Project, count: u64) -> Self {
-        let (numbers, events) = take(project, count);
+        let (numbers, events) = new_events(project, count);
         let key = events.iter().any(|event| !event.kind.has_identity()).then(new_key);
-        Self::of(numbers, &events, key)
+        Self::from_events(numbers, &events, key)
     }
 
-    /// New events without a key. They can be sent once: what has no identity would be new again.
+    /// A batch of new events without an idempotency key. It can be sent once, because a retry would store an
+    /// event without identity again.
     pub fn once(project: &Project, count: u64) -> Self {
-        let (numbers, events) = take(project, count);
-        Self::of(numbers, &events, None)
+        let (numbers, events) = new_events(project, count);
+        Self::from_events(numbers, &events, None)
     }
 
     /// A batch of these events, which have these numbers.
-    pub(super) fn of(numbers: Vec<u64>, events: &[Event], key: Option<String>) -> Self {
+    pub(super) fn from_events(numbers: Vec<u64>, events: &[Event], key: Option<String>) -> Self {
         let json: Vec<Value> = events.iter().map(Event::json).collect();
         Self { events: numbers, key, body: json!({ "events": json }).to_string().into(), was_unknown: false }
     }
 
-    /// Sends it and notes the answer, if one comes in time, or its absence.
+    /// Sends the batch and records the response, or its absence.
     pub async fn send(&mut self, http: &mut HttpClient, project: &Project) -> Decision {
         let answer = self.ask(http, project).await;
         self.note(project, &answer)
     }
 
-    /// Sends it. Whoever looks at the answer himself must [note](Post::note) it.
+    /// Sends the batch. The caller must record the response with [`Post::note`].
     ///
     /// # Errors
-    /// [`NoAnswer`] when none comes in time.
+    /// [`NoAnswer`] when no response arrives in time.
     pub async fn ask(&self, http: &mut HttpClient, project: &Project) -> Result<Answer, NoAnswer> {
         let authorization = authorization(project);
         let headers = self.headers(&authorization);
         let answer = http.post(PATH, &headers, self.body.clone());
-        let late = |_| Err(no_answer("the answer did not come in time"));
+        let late = |_| Err(no_answer("no response in time"));
         tokio::time::timeout(ANSWER_DEADLINE, answer).await.unwrap_or_else(late)
     }
 
-    /// Begins to send it by hand. Whoever does must [note](Post::note) how it went.
+    /// Connects for a manual upload. The caller must record the outcome with [`Post::note`].
     ///
     /// # Errors
-    /// [`NoAnswer`] when nobody listens.
+    /// [`NoAnswer`] when no process listens.
     pub async fn upload(&self, server: SocketAddr, project: &Project) -> Result<Upload, NoAnswer> {
         let authorization = authorization(project);
         Upload::open(server, PATH, &self.headers(&authorization), &self.body).await
     }
 
-    /// Bytes of its body.
     pub fn body_bytes(&self) -> usize {
         self.body.len()
     }
 
-    /// Writes an answer, or its absence, into the history.
+    /// Records a response, or its absence, in the history.
     pub fn note(&mut self, project: &Project, answer: &Result<Answer, NoAnswer>) -> Decision {
         let history = &project.history;
         match answer {
@@ -112,12 +112,12 @@ impl Post {
         }
     }
 
-    /// It was sent, and nobody listened for the answer.
-    pub fn note_unheard(&mut self, project: &Project) {
-        self.note(project, &Err(no_answer("nobody listened")));
+    /// Records that the batch was sent but no client read the response.
+    pub fn note_unanswered(&mut self, project: &Project) {
+        self.note(project, &Err(no_answer("no client read the response")));
     }
 
-    /// It was not sent to its end: nothing of it may be stored.
+    /// Records that the batch was not sent completely: none of it may be stored.
     pub fn note_broken_off(&self, project: &Project) {
         project.history.refused(&self.events, "broken off");
     }
@@ -126,7 +126,7 @@ impl Post {
         let body = answer.json();
         let batch_id = body["batch_id"].as_str().and_then(|id| id.parse::<Uuid>().ok());
         let (Some(batch_id), Some(accepted)) = (batch_id, body["accepted"].as_u64()) else {
-            let said = format!("an answer {} without batch or count: {body}", answer.status);
+            let said = format!("a response {} without batch_id or accepted: {body}", answer.status);
             return project.history.contradiction(said);
         };
         project.history.acknowledged(&self.events, batch_id, accepted, self.was_unknown);
@@ -138,12 +138,12 @@ impl Post {
     }
 }
 
-/// A key that nobody else uses.
+/// A new idempotency key.
 pub(super) fn new_key() -> String {
     Uuid::new_v4().to_string()
 }
 
-fn take(project: &Project, count: u64) -> (Vec<u64>, Vec<Event>) {
+fn new_events(project: &Project, count: u64) -> (Vec<u64>, Vec<Event>) {
     let numbers = project.history.take_numbers(count);
     let events = numbers.iter().map(|&number| project.history.source.event(number)).collect();
     (numbers, events)
@@ -153,6 +153,7 @@ fn authorization(project: &Project) -> String {
     format!("Bearer {}", project.key)
 }
 
+/// The error code in the body of a response.
 pub(super) fn code(answer: &Answer) -> String {
     answer.json()["code"].as_str().unwrap_or("none").to_owned()
 }

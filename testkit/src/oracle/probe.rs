@@ -1,4 +1,5 @@
-//! After the faults: what a healthy system must still be able to do. I9, and the exact end of a quota (I6).
+//! Checks after the faults that the system works: events of every size pass (I9) and a quota ends exactly
+//! (I6).
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,25 +7,26 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::books::Limits;
-use super::client::Project;
 use super::evidence::Evidence;
-use super::judge::{Findings, Invariant};
+use super::findings::{Findings, Invariant};
+use super::limits::PlanLimits;
 use super::post::{Post, code};
+use super::project::Project;
 use crate::http::{Answer, HttpClient};
 
-/// Bytes of the bulk of the probes: almost nothing, a usual large event, and what almost fills a request.
+/// Bytes of the `bulk` property of the probes: a small event, a usual large event, and one that almost fills
+/// a request.
 const PROBE_BYTES: [usize; 3] = [1, 64 << 10, (4 << 20) - 1_024];
-/// Seconds the answer may wait for the store. Long, because machines are shared.
+/// The response waits up to 30 s until the event is stored. Long, because test machines are shared.
 const WAIT: &str = "wait=30";
-/// Events of one batch with which a quota is filled up.
+/// Events per batch that uses up a quota.
 const FILL_EVENTS: u64 = 500;
 const POSTS_MAX: u32 = 200;
 
 /// Posts a small, a large and a largest event and waits until each is stored.
 ///
 /// # Panics
-/// When the store cannot be asked.
+/// When the store does not answer.
 pub async fn probe(api: SocketAddr, project: &Project, evidence: &dyn Evidence, findings: &mut Findings) {
     for bytes in PROBE_BYTES {
         let id = Uuid::new_v4();
@@ -35,9 +37,9 @@ pub async fn probe(api: SocketAddr, project: &Project, evidence: &dyn Evidence, 
         match answer {
             Ok(answer) if answer.status == 200 && is_stored => {}
             Ok(answer) => {
-                let told = String::from_utf8_lossy(&answer.body).into_owned();
+                let body = String::from_utf8_lossy(&answer.body).into_owned();
                 let said = format!(
-                    "{}: a probe of {bytes} B: {} {told}, {stored} B stored",
+                    "{}: a probe of {bytes} B: {} {body}, {stored} B stored",
                     project.name, answer.status
                 );
                 findings.add(Invariant::ProbesPass, said);
@@ -47,15 +49,15 @@ pub async fn probe(api: SocketAddr, project: &Project, evidence: &dyn Evidence, 
     }
 }
 
-/// Uses up what is left of a quota, to the last event, and sees that one more is refused. A charge that was forgotten lets
-/// too much in, one that was not given back too little.
+/// Uses up the rest of a quota, to the last event, and checks that one more event is refused. A missing
+/// charge admits too many events, a missing refund too few.
 ///
 /// # Panics
-/// When the store cannot be asked.
+/// When the store does not answer.
 pub async fn fill(
     api: SocketAddr,
     project: &Project,
-    limits: Limits,
+    limits: PlanLimits,
     evidence: &dyn Evidence,
     findings: &mut Findings,
 ) {
@@ -66,7 +68,7 @@ pub async fn fill(
         let count = left.min(FILL_EVENTS);
         if let Err(said) = post_within_rate(api, project, count, 202).await {
             let said = format!(
-                "{}: {left} events are left of {quota}, and {count} were answered {said}",
+                "{}: {left} of {quota} events are left, and a batch of {count} got {said}",
                 project.name
             );
             return findings.add(Invariant::PlansExact, said);
@@ -74,15 +76,13 @@ pub async fn fill(
         left -= count;
     }
     if let Err(said) = post_within_rate(api, project, 1, 429).await {
-        let said = format!(
-            "{}: the quota of {quota} is used up, and one more event was answered {said}",
-            project.name
-        );
+        let said =
+            format!("{}: the quota of {quota} is used up, and one more event got {said}", project.name);
         findings.add(Invariant::PlansExact, said);
     }
 }
 
-/// Posts new events, waiting as long as the rate demands, and expects this status.
+/// Posts `count` new events, waiting for the rate limit if necessary, and expects the status `expected`.
 async fn post_within_rate(
     api: SocketAddr,
     project: &Project,
@@ -94,7 +94,7 @@ async fn post_within_rate(
         let answer = post.ask(&mut http, project).await;
         let (status, code) =
             answer.as_ref().map_or((0, String::new()), |answer| (answer.status, code(answer)));
-        // The plan says when, and the backlog says that it takes no more for now; neither is about the quota.
+        // The rate limit and a full backlog are temporary and say nothing about the quota.
         if let Ok(answer) = &answer
             && (code == "rate_limited" || code == "backlog_full")
         {
@@ -106,7 +106,7 @@ async fn post_within_rate(
         let as_expected = status == expected && (expected != 429 || code == "quota_exceeded");
         return if as_expected { Ok(()) } else { Err(format!("{status} {code}: {answer:?}")) };
     }
-    Err("rate_limited for ever".to_owned())
+    Err(format!("rate_limited or backlog_full {POSTS_MAX} times in a row"))
 }
 
 async fn post(api: SocketAddr, key: &str, body: &Value, more: &[(&str, &str)]) -> Result<Answer, String> {

@@ -1,68 +1,70 @@
-//! The rows of the store against the events that were posted: I1 to I4, I7 and I10.
+//! Compares the rows and dead letters of the store with the posted events: I1 to I4, I7 and I10.
 
 use serde_json::Value;
 
-use super::client::Project;
 use super::events::Event;
 use super::evidence::{Evidence, StoredEvent};
-use super::judge::{Findings, Invariant};
+use super::findings::{Findings, Invariant};
+use super::project::Project;
 
-/// Compares every row of a project with what was posted. Returns how many events are stored.
+/// Compares every row of a project with the posted event. Returns the number of stored events.
 pub(super) async fn compare(evidence: &dyn Evidence, project: &Project, findings: &mut Findings) -> u64 {
     let mut found =
-        vec![0_u8; usize::try_from(project.history.count()).expect("they were numbered in memory")];
+        vec![0_u8; usize::try_from(project.history.count()).expect("the events of a drill fit into memory")];
     let mut stored = 0;
     let mut visit = |row: StoredEvent| {
         stored += 1;
         let number = row.number.and_then(|number| u64::try_from(number).ok());
-        let place = number.and_then(|number| found.get_mut(usize::try_from(number).ok()?));
-        let (Some(number), Some(place)) = (number, place) else {
-            let said = format!("{}: a row that nobody posted: {}", project.name, row.event_id);
+        let times = number.and_then(|number| found.get_mut(usize::try_from(number).ok()?));
+        let (Some(number), Some(times)) = (number, times) else {
+            let said = format!("{}: a row of an event that was never posted: {}", project.name, row.event_id);
             return findings.add(Invariant::NothingInvented, said);
         };
-        *place = place.saturating_add(1);
+        *times = times.saturating_add(1);
         if let Some(difference) = difference(&project.history.source.event(number), &row) {
             findings.add(Invariant::EqualAsSent, format!("{} event {number}: {difference}", project.name));
         }
     };
     evidence.events(project.id, &mut visit).await;
     let dead = read_letters(evidence, project, &mut found, findings).await;
-    weigh(project, &found, findings);
+    compare_with_history(project, &found, findings);
     if dead != project.history.dead() {
         let expected = project.history.dead();
-        let said = format!("{}: {dead} dead letters, {expected} poison events were forced in", project.name);
+        let said =
+            format!("{}: {dead} dead letters, but the drill wrote {expected} poison events", project.name);
         findings.add(Invariant::PoisonSetAside, said);
     }
     stored
 }
 
-/// How often each event was found, against what was answered.
-fn weigh(project: &Project, found: &[u8], findings: &mut Findings) {
+/// Compares how often each event was found with the responses.
+fn compare_with_history(project: &Project, found: &[u8], findings: &mut Findings) {
     for (number, &times) in found.iter().enumerate() {
-        let fate = project.history.fate(number as u64).expect("the number was given out");
-        let of = format!(
+        let outcome = project.history.outcome(number as u64).expect("the number was reserved");
+        let event = format!(
             "{} event {number} ({:?})",
             project.name,
             project.history.source.event(number as u64).kind
         );
         match times {
-            0 if fate.is_owed() => {
-                findings.add(Invariant::NothingLost, format!("{of}: acknowledged and not stored"))
+            0 if outcome.must_be_stored() => {
+                findings.add(Invariant::NothingLost, format!("{event}: acknowledged, but not stored"))
             }
             0 => {}
-            _ if fate.is_possible() => {}
-            _ if fate.refused => {
-                findings.add(Invariant::RefusedStaysOut, format!("{of}: answered 4xx and stored"))
+            _ if outcome.may_be_stored() => {}
+            _ if outcome.refused => {
+                findings.add(Invariant::RefusedStaysOut, format!("{event}: got 4xx, but is stored"))
             }
-            _ => findings.add(Invariant::NothingInvented, format!("{of}: stored before it was posted")),
+            _ => findings.add(Invariant::NothingInvented, format!("{event}: stored before it was posted")),
         }
         if times > 1 {
-            findings.add(Invariant::NothingTwice, format!("{of}: stored {times} times"));
+            findings.add(Invariant::NothingTwice, format!("{event}: stored {times} times"));
         }
     }
 }
 
-/// Counts dead letters; one that holds an event of ours counts as that event stored, as far as losing it goes.
+/// Counts dead letters. A dead-lettered event of the oracle is a violation; it counts as stored, so that it
+/// is not also reported as lost.
 async fn read_letters(
     evidence: &dyn Evidence,
     project: &Project,
@@ -73,10 +75,10 @@ async fn read_letters(
     for letter in evidence.letters(project.id).await {
         dead += letter.events;
         let number = number_in(&letter.payload);
-        if let Some(place) = number.and_then(|number| found.get_mut(usize::try_from(number).ok()?)) {
-            *place = place.saturating_add(1);
+        if let Some(times) = number.and_then(|number| found.get_mut(usize::try_from(number).ok()?)) {
+            *times = times.saturating_add(1);
             let said = format!(
-                "{}: event {number:?} is storable and was dead-lettered: {}",
+                "{}: event {number:?} is valid, but was dead-lettered: {}",
                 project.name, letter.reason
             );
             findings.add(Invariant::PoisonSetAside, said);
@@ -85,7 +87,7 @@ async fn read_letters(
     dead
 }
 
-/// The `n` of an event's properties, wherever they stand in a dead letter.
+/// The property `n` of the first event in a dead letter.
 fn number_in(payload: &[u8]) -> Option<u64> {
     const MARK: &[u8] = b"\"n\":";
     let at = payload.windows(MARK.len()).position(|part| part == MARK)? + MARK.len();
@@ -112,5 +114,5 @@ fn difference(event: &Event, row: &StoredEvent) -> Option<String> {
         ("context", json(&row.context) == event.context),
     ];
     let wrong: Vec<_> = checks.iter().filter(|(_, equal)| !equal).map(|(what, _)| *what).collect();
-    (!wrong.is_empty()).then(|| format!("stored with another {}", wrong.join(", ")))
+    (!wrong.is_empty()).then(|| format!("stored with a different {}", wrong.join(", ")))
 }

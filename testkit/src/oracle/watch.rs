@@ -1,4 +1,4 @@
-//! Watches the meters while things go wrong: what was metered is never taken back (I12).
+//! Reads the metered usage during the faults: it must never decrease (I12).
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,58 +7,59 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::evidence::{Evidence, Files, files, servers};
-use super::judge::{Invariant, Violation};
+use super::findings::{Invariant, Violation};
 
-/// Between two looks.
-const EVERY: Duration = Duration::from_millis(250);
-/// How long one look may take: a fault may hold the table.
-const LOOK_DEADLINE: Duration = Duration::from_secs(3);
+/// Pause between two readings.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// How long one reading may take. A fault may lock the table.
+const READ_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Where the meters are.
+const NO_PANIC: &str = "no thread panics while it holds the readings";
+
+/// The location of the metered usage.
 #[derive(Clone, Debug)]
 pub enum Meters {
-    /// In PostgreSQL.
     Postgres(Box<Config>),
-    /// In a data directory.
+    /// In the data directory of the embedded backend.
     Files(Files),
 }
 
-/// A look at the meters every quarter of a second, for as long as it lives. Outages of the database are waited out.
+/// Reads the metered usage every 250 ms until it is dropped. It waits while the database does not answer.
 #[derive(Debug)]
 pub struct Watch {
-    seen: Arc<Mutex<Seen>>,
+    readings: Arc<Mutex<Readings>>,
     task: JoinHandle<()>,
 }
 
 #[derive(Clone, Default, Debug)]
-struct Seen {
+struct Readings {
     last: Vec<(i64, i64)>,
-    looks: u64,
+    count: u64,
     violations: Vec<Violation>,
 }
 
 impl Watch {
-    /// Begins to look.
+    /// Starts reading.
     pub fn start(meters: Meters) -> Self {
-        let seen = Arc::default();
-        Self { task: tokio::spawn(look_on(meters, Arc::clone(&seen))), seen }
+        let readings = Arc::default();
+        Self { task: tokio::spawn(read_repeatedly(meters, Arc::clone(&readings))), readings }
     }
 
-    /// Looks that succeeded so far.
+    /// The number of successful readings.
     pub fn looks(&self) -> u64 {
-        self.seen.lock().expect("nobody panics with it in hand").looks
+        self.readings.lock().expect(NO_PANIC).count
     }
 
-    /// Takes a last look and tells what is wrong.
+    /// Takes a last reading and returns the violations.
     ///
     /// # Panics
     /// When the store does not answer.
     pub async fn finish(self, evidence: &dyn Evidence) -> Vec<Violation> {
         self.task.abort();
         let metered = evidence.metered().await;
-        let mut seen = self.seen.lock().expect("nobody panics with it in hand");
-        seen.note(metered);
-        std::mem::take(&mut seen.violations)
+        let mut readings = self.readings.lock().expect(NO_PANIC);
+        readings.add(metered);
+        std::mem::take(&mut readings.violations)
     }
 }
 
@@ -68,13 +69,14 @@ impl Drop for Watch {
     }
 }
 
-impl Seen {
-    fn note(&mut self, metered: Vec<(i64, i64)>) {
-        self.looks += 1;
+impl Readings {
+    fn add(&mut self, metered: Vec<(i64, i64)>) {
+        self.count += 1;
         for (project, before) in &self.last {
             let now = metered.iter().find(|(id, _)| id == project).map_or(0, |(_, now)| *now);
             if now < *before {
-                let said = format!("project {project} was metered {before} events, later {now}");
+                let said =
+                    format!("the metered usage of project {project} fell from {before} events to {now}");
                 self.violations.push(Violation { invariant: Invariant::Monotone, said });
             }
         }
@@ -82,11 +84,11 @@ impl Seen {
     }
 }
 
-async fn look_on(meters: Meters, seen: Arc<Mutex<Seen>>) {
+async fn read_repeatedly(meters: Meters, readings: Arc<Mutex<Readings>>) {
     let mut connection: Option<Client> = None;
     loop {
-        tokio::time::sleep(EVERY).await;
-        let look = async {
+        tokio::time::sleep(INTERVAL).await;
+        let reading = async {
             match &meters {
                 Meters::Postgres(config) => {
                     if connection.is_none() {
@@ -97,8 +99,8 @@ async fn look_on(meters: Meters, seen: Arc<Mutex<Seen>>) {
                 Meters::Files(files) => files::metered(&files.open("events.db").ok()?).ok(),
             }
         };
-        match tokio::time::timeout(LOOK_DEADLINE, look).await.ok().flatten() {
-            Some(metered) => seen.lock().expect("nobody panics with it in hand").note(metered),
+        match tokio::time::timeout(READ_DEADLINE, reading).await.ok().flatten() {
+            Some(metered) => readings.lock().expect(NO_PANIC).add(metered),
             None => connection = None,
         }
     }

@@ -1,4 +1,4 @@
-//! Traps in the talk with Redis: exactly the k-th command or reply is hit, however many are on their way.
+//! Traps on Redis connections: exactly the n-th command or reply is hit, also in a pipeline.
 
 use futures_util::future::join_all;
 use redis::streams::StreamReadReply;
@@ -10,8 +10,8 @@ use crate::*;
 
 const INCR: Call = Call::named("incr");
 
-/// Ten increments on one connection, all sent before the first is answered; how many answers came.
-async fn ten_at_once(connection: &MultiplexedConnection) -> u64 {
+/// Sends ten increments on one connection before the first reply arrives. Returns the number of replies.
+async fn pipeline_ten(connection: &MultiplexedConnection) -> u64 {
     let answers = join_all((0..10).map(|_| increment(connection))).await;
     let answered: Vec<u64> = answers.into_iter().filter_map(Result::ok).collect();
     assert!(answered.is_sorted(), "{answered:?}");
@@ -19,7 +19,7 @@ async fn ten_at_once(connection: &MultiplexedConnection) -> u64 {
 }
 
 #[tokio::test]
-async fn of_ten_on_their_way_exactly_the_kth_is_executed_and_never_answered() {
+async fn a_trap_on_the_kth_reply_of_ten_executes_that_command_and_delivers_no_reply() {
     let (redis, proxy) = redis_behind_proxy().await;
     for protocol in [ProtocolVersion::RESP2, ProtocolVersion::RESP3] {
         for act in [Act::Cut, Act::CutReply] {
@@ -27,7 +27,7 @@ async fn of_ten_on_their_way_exactly_the_kth_is_executed_and_never_answered() {
                 let before = counter(&redis).await;
                 let connection = connect(proxy.address(), protocol).await.unwrap();
                 let trap = proxy.arm(Trap::nth(kth, Moment::Reply(INCR), act));
-                assert_eq!(ten_at_once(&connection).await, kth - 1, "answers, {act:?}");
+                assert_eq!(pipeline_ten(&connection).await, kth - 1, "answers, {act:?}");
                 assert_eq!(counter(&redis).await - before, kth, "executed, {act:?}");
                 assert_eq!(trap.times(), 1);
             }
@@ -36,14 +36,14 @@ async fn of_ten_on_their_way_exactly_the_kth_is_executed_and_never_answered() {
 }
 
 #[tokio::test]
-async fn of_ten_on_their_way_exactly_the_kth_never_arrives() {
+async fn a_trap_on_the_kth_command_of_ten_does_not_forward_it() {
     let (redis, proxy) = redis_behind_proxy().await;
     for act in [Act::Cut, Act::CutReply] {
         for kth in [1, 4, 10] {
             let before = counter(&redis).await;
             let connection = connect_to(&proxy).await;
             let trap = proxy.arm(Trap::nth(kth, Moment::Command(INCR), act));
-            assert_eq!(ten_at_once(&connection).await, kth - 1, "answers, {act:?}");
+            assert_eq!(pipeline_ten(&connection).await, kth - 1, "answers, {act:?}");
             assert_eq!(counter(&redis).await - before, kth - 1, "executed, {act:?}");
             assert!(trap.sprung());
         }
@@ -51,17 +51,17 @@ async fn of_ten_on_their_way_exactly_the_kth_never_arrives() {
 }
 
 #[tokio::test]
-async fn traps_are_exact_in_slices_too() {
+async fn a_trap_is_exact_when_bytes_arrive_one_by_one() {
     let (redis, proxy) = redis_behind_proxy().await;
     let connection = connect_to(&proxy).await;
     proxy.set(Weather::Slice);
     proxy.arm(Trap::nth(4, Moment::Reply(INCR), Act::Cut));
-    assert_eq!(ten_at_once(&connection).await, 3);
+    assert_eq!(pipeline_ten(&connection).await, 3);
     assert_eq!(counter(&redis).await, 4);
 }
 
 #[tokio::test]
-async fn a_trap_counts_over_all_connections() {
+async fn a_trap_counts_across_all_connections() {
     let (redis, proxy) = redis_behind_proxy().await;
     let (one, two) = (connect_to(&proxy).await, connect_to(&proxy).await);
     let trap = proxy.arm(Trap::nth(3, Moment::Reply(INCR), Act::Cut));
@@ -74,7 +74,7 @@ async fn a_trap_counts_over_all_connections() {
 }
 
 #[tokio::test]
-async fn a_repeated_trap_springs_every_nth_time_until_healed() {
+async fn a_repeating_trap_springs_at_every_nth_reply_until_the_proxy_is_healed() {
     let (redis, proxy) = redis_behind_proxy().await;
     let trap = proxy.arm(Trap::every(2, Moment::Reply(INCR), Act::Cut));
     for _ in 0..3 {
@@ -84,20 +84,21 @@ async fn a_repeated_trap_springs_every_nth_time_until_healed() {
     }
     assert_eq!((trap.times(), counter(&redis).await), (3, 6));
     proxy.heal();
-    assert_eq!(ten_at_once(&connect_to(&proxy).await).await, 10);
+    assert_eq!(pipeline_ten(&connect_to(&proxy).await).await, 10);
     assert_eq!(trap.times(), 3);
 }
 
 #[tokio::test]
-async fn a_call_is_told_by_a_key_in_it_and_an_error_is_no_execution() {
+async fn a_trap_can_select_commands_by_a_key_and_does_not_count_error_replies() {
     let (redis, proxy) = redis_behind_proxy().await;
     let connection = connect_to(&proxy).await;
     let script = redis::Script::new("return redis.call('INCR', KEYS[1])");
     let run =
         async |key: &str| -> RedisResult<u64> { script.key(key).invoke_async(&mut connection.clone()).await };
-    let meant = Moment::Reply(Call::named("EVALSHA").containing("counter"));
-    let trap = proxy.arm(Trap::nth(2, meant, Act::Cut));
-    // The first is answered NOSCRIPT, loaded and sent again; that answer does not count.
+    let selected = Moment::Reply(Call::named("EVALSHA").containing("counter"));
+    let trap = proxy.arm(Trap::nth(2, selected, Act::Cut));
+    // The first EVALSHA gets NOSCRIPT, and the client loads the script and retries. That reply does not
+    // count.
     run("counter").await.unwrap();
     run("another").await.unwrap();
     run("another").await.unwrap();
@@ -108,7 +109,7 @@ async fn a_call_is_told_by_a_key_in_it_and_an_error_is_no_execution() {
 }
 
 #[tokio::test]
-async fn a_reply_that_was_awaited_before_the_trap_was_armed_is_caught() {
+async fn a_trap_hits_the_reply_of_a_command_that_was_sent_before_the_trap_was_armed() {
     let (redis, proxy) = redis_behind_proxy().await;
     let mut direct = redis.connect().await;
     let () = redis::cmd("XGROUP")
@@ -134,11 +135,11 @@ async fn a_reply_that_was_awaited_before_the_trap_was_armed_is_caught() {
     assert!(trap.sprung());
     let pending: (u64, String, String, Vec<(String, u64)>) =
         redis::cmd("XPENDING").arg(&["stream", "workers"]).query_async(&mut direct).await.unwrap();
-    assert_eq!(pending.3, [("me".to_owned(), 1)], "handed out, and nobody knows");
+    assert_eq!(pending.3, [("me".to_owned(), 1)], "delivered to the consumer without its knowledge");
 }
 
 #[tokio::test]
-async fn one_connection_falls_into_a_black_hole_and_the_others_do_not() {
+async fn a_black_hole_trap_affects_only_its_connection() {
     let (redis, proxy) = redis_behind_proxy().await;
     let (one, two) = (connect_to(&proxy).await, connect_to(&proxy).await);
     let trap = proxy.arm(Trap::nth(2, Moment::Reply(INCR), Act::BlackHole));
@@ -149,15 +150,15 @@ async fn one_connection_falls_into_a_black_hole_and_the_others_do_not() {
     });
     eventually(DEADLINE, "the trap to spring", async || trap.sprung()).await;
     assert!(stays_silent(&mut lost).await);
-    assert!(stays_silent(increment(&one)).await, "nothing passes behind what was lost");
+    assert!(stays_silent(increment(&one)).await, "nothing passes after a lost reply");
     assert_eq!(increment(&two).await.unwrap(), 3);
     proxy.heal();
     assert!(lost.await.unwrap().is_err());
     assert_eq!(increment(&two).await.unwrap(), 4);
     assert_eq!(counter(&redis).await, 4);
-    let seen = proxy.seen();
-    assert_eq!((seen.accepted, seen.reset, seen.sprung), (2, 1, 1));
-    assert!(seen.bytes_lost > ":2\r\n".len() as u64);
+    let counts = proxy.counts();
+    assert_eq!((counts.accepted, counts.reset, counts.sprung), (2, 1, 1));
+    assert!(counts.bytes_lost > ":2\r\n".len() as u64);
 }
 
 #[tokio::test]
@@ -167,7 +168,7 @@ async fn a_pause_loses_nothing() {
         let before = counter(&redis).await;
         let connection = connect_to(&proxy).await;
         let trap = proxy.arm(Trap::nth(4, moment, Act::Pause { ms: 600_000 }));
-        let mut ten = tokio::spawn(async move { ten_at_once(&connection).await });
+        let mut ten = tokio::spawn(async move { pipeline_ten(&connection).await });
         eventually(DEADLINE, "the trap to spring", async || trap.sprung()).await;
         assert!(stays_silent(&mut ten).await);
         let executed = if moment == Moment::Reply(INCR) { 4 } else { 3 };

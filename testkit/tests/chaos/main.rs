@@ -1,4 +1,5 @@
-//! The bad network does what it is told, exactly when it is told, with real servers and the clients that we use.
+//! The chaos proxy applies weather and traps exactly when it should, with real servers and the clients of the
+//! product.
 
 mod commands;
 mod transactions;
@@ -13,10 +14,9 @@ use testkit::Redis;
 use testkit::chaos::{ChaosProxy, Wire};
 
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How long a client waits for an answer that it is not to get.
+/// How long a client waits for a response that must not arrive.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// Where a server on this port is.
 fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
@@ -27,7 +27,7 @@ async fn redis_behind_proxy() -> (Redis, ChaosProxy) {
     (redis, proxy)
 }
 
-/// Connects to a Redis, and waits for its answers for ever.
+/// Connects to a Redis without a response timeout.
 async fn connect(address: SocketAddr, protocol: ProtocolVersion) -> RedisResult<MultiplexedConnection> {
     let info = format!("redis://{address}").into_connection_info()?;
     let settings = info.redis_settings().clone().set_protocol(protocol);
@@ -44,14 +44,14 @@ async fn increment(connection: &MultiplexedConnection) -> RedisResult<u64> {
     redis::cmd("INCR").arg("counter").query_async(&mut connection.clone()).await
 }
 
-/// What the counter really is, asked without a proxy.
+/// The value of the counter, read without the proxy.
 async fn counter(redis: &Redis) -> u64 {
     let counter: Option<u64> =
         redis::cmd("GET").arg("counter").query_async(&mut redis.connect().await).await.unwrap();
     counter.unwrap_or(0)
 }
 
-/// Whether there is no answer within the patience of a client.
+/// Whether `answer` does not arrive within [`PATIENCE`].
 async fn stays_silent(answer: impl Future) -> bool {
     tokio::time::timeout(PATIENCE, answer).await.is_err()
 }

@@ -1,20 +1,20 @@
-//! Traps in the talk with PostgreSQL: around COMMIT, and inside COPY.
+//! Traps on PostgreSQL connections: around COMMIT and inside COPY.
 
 use std::pin::Pin;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
-use testkit::chaos::{Act, Armed, ChaosProxy, Moment, Transaction, Trap, Wire};
+use testkit::chaos::{Act, ArmedTrap, ChaosProxy, Moment, Transaction, Trap, Wire};
 use testkit::{Postgres, eventually};
 use tokio_postgres::{Client, Config, CopyInSink, NoTls};
 
 use crate::*;
 
 struct Server {
-    /// Kept, for it ends when dropped.
+    /// Kept because dropping it stops the server.
     _postgres: Postgres,
     proxy: ChaosProxy,
-    /// A way around the proxy.
+    /// A connection that bypasses the proxy.
     direct: Client,
 }
 
@@ -40,7 +40,7 @@ impl Server {
         self.direct.query_one("SELECT count(*) FROM kept", &[]).await.unwrap().get(0)
     }
 
-    /// Waits until another session is as this condition on pg_stat_activity says.
+    /// Waits until exactly one other session in pg_stat_activity fulfills this condition.
     async fn wait_for_session(&self, condition: &str) {
         let query = format!(
             "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'
@@ -56,12 +56,12 @@ impl Server {
         eventually(DEADLINE, "the other sessions to end", look).await;
     }
 
-    fn arm(&self, moment: Moment, act: Act) -> Armed {
+    fn arm(&self, moment: Moment, act: Act) -> ArmedTrap {
         self.proxy.arm(Trap::first(moment, act))
     }
 }
 
-/// A transaction whose INSERT and COMMIT are sent without waiting in between, as our writer does.
+/// A transaction that sends INSERT and COMMIT without waiting in between, as the stream worker does.
 async fn insert_and_commit(client: &Client) -> Result<(), tokio_postgres::Error> {
     let insert = client.prepare("INSERT INTO kept VALUES (1)").await?;
     client.batch_execute("BEGIN").await?;
@@ -76,13 +76,13 @@ async fn begin_copy(client: &Client) -> Pin<Box<CopyInSink<Bytes>>> {
     Box::pin(client.copy_in("COPY kept FROM STDIN").await.unwrap())
 }
 
-/// So much that it does not wait in the client for more.
+/// Enough rows for the client to send them without buffering more.
 fn many_rows() -> Bytes {
     Bytes::from("1\n".repeat(10_000))
 }
 
 #[tokio::test]
-async fn a_commit_that_was_cut_before_it_was_sent_never_was() {
+async fn a_commit_that_is_cut_before_it_is_sent_does_not_happen() {
     let server = Server::start().await;
     for act in [Act::Cut, Act::CutReply] {
         let trap = server.arm(Moment::CommitSent(Transaction::Any), act);
@@ -94,7 +94,7 @@ async fn a_commit_that_was_cut_before_it_was_sent_never_was() {
 }
 
 #[tokio::test]
-async fn what_was_sent_before_a_commit_arrives_without_it() {
+async fn statements_before_a_lost_commit_still_arrive() {
     let server = Server::start().await;
     let client = server.connect().await;
     server.arm(Moment::CommitSent(Transaction::Any), Act::BlackHole);
@@ -108,7 +108,7 @@ async fn what_was_sent_before_a_commit_arrives_without_it() {
 }
 
 #[tokio::test]
-async fn a_commit_whose_answer_was_cut_is_a_commit() {
+async fn a_commit_whose_answer_is_cut_has_happened() {
     let server = Server::start().await;
     for (act, rows) in [(Act::Cut, 1), (Act::CutReply, 2)] {
         let trap = server.arm(Moment::CommitAnswered(Transaction::Any), act);
@@ -119,7 +119,7 @@ async fn a_commit_whose_answer_was_cut_is_a_commit() {
 }
 
 #[tokio::test]
-async fn a_commit_that_was_delivered_is_known() {
+async fn the_client_learns_of_a_delivered_commit_before_the_cut() {
     let server = Server::start().await;
     let client = server.connect().await;
     server.arm(Moment::CommitDelivered(Transaction::Any), Act::Cut);
@@ -129,7 +129,7 @@ async fn a_commit_that_was_delivered_is_known() {
 }
 
 #[tokio::test]
-async fn the_kth_commit_is_hit_and_a_pause_loses_nothing() {
+async fn a_trap_hits_the_kth_commit_and_a_pause_loses_nothing() {
     let server = Server::start().await;
     let client = server.connect().await;
     server.proxy.arm(Trap::first(Moment::CommitSent(Transaction::Any), Act::Pause { ms: 20 }));
@@ -142,12 +142,12 @@ async fn the_kth_commit_is_hit_and_a_pause_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_commit_can_be_told_by_the_copy_in_its_transaction() {
+async fn a_trap_can_select_commits_of_transactions_with_a_copy() {
     let server = Server::start().await;
     let client = server.connect().await;
     let trap = server.arm(Moment::CommitAnswered(Transaction::WithCopy), Act::Cut);
     insert_and_commit(&client).await.unwrap();
-    // Copied, but rolled back: the next transaction is without.
+    // This transaction copies and is rolled back. The next one has no COPY.
     let mut copy = begin_copy(&client).await;
     copy.send(many_rows()).await.unwrap();
     copy.as_mut().finish().await.unwrap();
@@ -163,7 +163,7 @@ async fn a_commit_can_be_told_by_the_copy_in_its_transaction() {
 }
 
 #[tokio::test]
-async fn a_copy_that_is_cut_leaves_no_row() {
+async fn a_copy_that_is_cut_stores_no_row() {
     let server = Server::start().await;
     for moment in [Moment::CopyData, Moment::CopyDone] {
         let client = server.connect().await;
@@ -181,7 +181,7 @@ async fn a_copy_that_is_cut_leaves_no_row() {
 }
 
 #[tokio::test]
-async fn a_black_hole_inside_copy_keeps_its_session_until_it_is_healed() {
+async fn a_black_hole_inside_copy_keeps_the_session_until_the_proxy_is_healed() {
     let server = Server::start().await;
     let client = server.connect().await;
     let trap = server.arm(Moment::CopyData, Act::BlackHole);
@@ -192,7 +192,7 @@ async fn a_black_hole_inside_copy_keeps_its_session_until_it_is_healed() {
     let in_copy = "state = 'active' AND query LIKE 'COPY%' AND wait_event = 'ClientRead'";
     server.wait_for_session(in_copy).await;
     let alone = server.wait_until_alone();
-    assert!(stays_silent(alone).await, "the client has gone and the server does not know");
+    assert!(stays_silent(alone).await, "the server does not notice that the client is gone");
     server.wait_for_session(in_copy).await;
     server.proxy.heal();
     server.wait_until_alone().await;

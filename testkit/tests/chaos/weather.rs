@@ -1,4 +1,4 @@
-//! Every weather, with Redis behind it.
+//! Every kind of weather in front of Redis.
 
 use std::io::ErrorKind;
 
@@ -10,35 +10,35 @@ use tokio::net::TcpStream;
 
 use crate::*;
 
-/// Connects and says PING, without waiting for an answer.
+/// Connects and sends PING without waiting for the reply.
 async fn ping(proxy: &ChaosProxy) -> TcpStream {
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
     stream.write_all(b"PING\r\n").await.unwrap();
     stream
 }
 
-async fn how_it_ends(mut stream: TcpStream) -> ErrorKind {
+async fn read_error(mut stream: TcpStream) -> ErrorKind {
     let mut byte = [0];
     tokio::time::timeout(DEADLINE, stream.read_exact(&mut byte)).await.unwrap().unwrap_err().kind()
 }
 
-async fn is_ponged(stream: &mut TcpStream) -> bool {
+async fn gets_pong(stream: &mut TcpStream) -> bool {
     let mut pong = [0; 7];
     stream.read_exact(&mut pong).await.is_ok_and(|_| pong == *b"+PONG\r\n")
 }
 
 #[tokio::test]
-async fn in_fair_weather_everything_passes_and_is_counted() {
+async fn fair_weather_passes_and_counts_everything() {
     let (_redis, proxy) = redis_behind_proxy().await;
     let mut stream = ping(&proxy).await;
-    assert!(is_ponged(&mut stream).await);
-    let seen = proxy.seen();
-    assert_eq!((seen.accepted, seen.refused, seen.reset), (1, 0, 0));
-    assert_eq!((seen.bytes_up, seen.bytes_down, seen.bytes_lost), (6, 7, 0));
+    assert!(gets_pong(&mut stream).await);
+    let counts = proxy.counts();
+    assert_eq!((counts.accepted, counts.refused, counts.reset), (1, 0, 0));
+    assert_eq!((counts.bytes_up, counts.bytes_down, counts.bytes_lost), (6, 7, 0));
 }
 
 #[tokio::test]
-async fn a_mute_server_executes_what_it_is_told() {
+async fn a_mute_server_executes_commands() {
     let (redis, proxy) = redis_behind_proxy().await;
     let connection = connect_to(&proxy).await;
     proxy.set(Weather::Mute);
@@ -53,18 +53,18 @@ async fn a_mute_server_executes_what_it_is_told() {
 }
 
 #[tokio::test]
-async fn a_server_that_closes_its_half_still_executes_what_it_is_told() {
+async fn a_half_closed_server_still_executes_commands() {
     let (redis, proxy) = redis_behind_proxy().await;
     let mut stream = ping(&proxy).await;
-    assert!(is_ponged(&mut stream).await);
+    assert!(gets_pong(&mut stream).await);
     proxy.set(Weather::HalfClose);
-    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "it ends in good order");
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "the stream ends cleanly");
     stream.write_all(b"INCR counter\r\n").await.unwrap();
     eventually(DEADLINE, "the counter to be incremented", async || counter(&redis).await == 1).await;
 }
 
 #[tokio::test]
-async fn into_a_black_hole_things_fall_for_ever() {
+async fn a_black_hole_never_delivers_what_it_has_swallowed() {
     let (redis, proxy) = redis_behind_proxy().await;
     let connection = connect_to(&proxy).await;
     proxy.set(Weather::BlackHole);
@@ -75,37 +75,37 @@ async fn into_a_black_hole_things_fall_for_ever() {
     assert_eq!(counter(&redis).await, 0);
     proxy.heal();
     assert!(answer.await.unwrap().is_err());
-    assert_eq!(how_it_ends(new).await, ErrorKind::ConnectionReset);
+    assert_eq!(read_error(new).await, ErrorKind::ConnectionReset);
     assert_eq!(increment(&connect_to(&proxy).await).await.unwrap(), 1, "nothing was delivered late");
-    assert!(proxy.seen().bytes_lost > 6);
+    assert!(proxy.counts().bytes_lost > 6);
 }
 
 #[tokio::test]
-async fn nobody_hears_through_a_black_hole_that_the_other_has_closed() {
+async fn a_black_hole_hides_the_close_of_the_other_side() {
     let (mut redis, proxy) = redis_behind_proxy().await;
     let mut stream = ping(&proxy).await;
-    assert!(is_ponged(&mut stream).await);
+    assert!(gets_pong(&mut stream).await);
     proxy.set(Weather::BlackHole);
     redis.kill().await;
     assert!(stays_silent(stream.peek(&mut [0])).await);
 }
 
 #[tokio::test]
-async fn a_connection_that_lost_nothing_survives_the_weather() {
+async fn a_connection_that_has_lost_nothing_survives_any_weather() {
     let (_redis, proxy) = redis_behind_proxy().await;
     let connection = connect_to(&proxy).await;
     for weather in [Weather::BlackHole, Weather::Mute, Weather::Delay { ms: 1, jitter_ms: 1 }] {
         proxy.set(weather);
-        // A client of its own sees it come into force.
-        let witness = TcpStream::connect(proxy.address()).await.unwrap();
-        assert!(stays_silent(witness.peek(&mut [0])).await, "{weather:?}");
+        // An additional client observes that the weather is in effect.
+        let observer = TcpStream::connect(proxy.address()).await.unwrap();
+        assert!(stays_silent(observer.peek(&mut [0])).await, "{weather:?}");
         proxy.heal();
     }
     assert_eq!(increment(&connection).await.unwrap(), 1);
 }
 
 #[tokio::test]
-async fn slices_and_throttles_and_delays_change_no_byte() {
+async fn slice_throttle_and_delay_change_no_byte() {
     let (_redis, proxy) = redis_behind_proxy().await;
     let mut connection = connect_to(&proxy).await;
     let value: Vec<u8> = (0..100_000_u32).map(|number| (number % 251) as u8).collect();
@@ -114,14 +114,14 @@ async fn slices_and_throttles_and_delays_change_no_byte() {
     {
         proxy.set(weather);
         let () = connection.set("value", &value).await.unwrap();
-        let seen: Vec<u8> = connection.get("value").await.unwrap();
-        assert!(seen == value, "{weather:?}");
+        let received: Vec<u8> = connection.get("value").await.unwrap();
+        assert!(received == value, "{weather:?}");
         let () = connection.del("value").await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn what_is_delayed_or_throttled_to_nothing_comes_when_the_weather_clears() {
+async fn delayed_and_fully_throttled_replies_arrive_after_healing() {
     let (_redis, proxy) = redis_behind_proxy().await;
     let connection = connect_to(&proxy).await;
     for (number, weather) in
@@ -137,27 +137,27 @@ async fn what_is_delayed_or_throttled_to_nothing_comes_when_the_weather_clears()
 }
 
 #[tokio::test]
-async fn refusal_resets_open_connections_and_new_ones() {
+async fn refuse_resets_open_and_new_connections() {
     let (_redis, proxy) = redis_behind_proxy().await;
     let mut open = ping(&proxy).await;
-    assert!(is_ponged(&mut open).await);
+    assert!(gets_pong(&mut open).await);
     proxy.set(Weather::Refuse);
-    assert_eq!(how_it_ends(open).await, ErrorKind::ConnectionReset);
+    assert_eq!(read_error(open).await, ErrorKind::ConnectionReset);
     let new = TcpStream::connect(proxy.address()).await.unwrap();
-    assert_eq!(how_it_ends(new).await, ErrorKind::ConnectionReset);
+    assert_eq!(read_error(new).await, ErrorKind::ConnectionReset);
     proxy.heal();
-    assert!(is_ponged(&mut ping(&proxy).await).await);
-    let seen = proxy.seen();
-    assert_eq!((seen.accepted, seen.refused, seen.reset), (2, 1, 1));
+    assert!(gets_pong(&mut ping(&proxy).await).await);
+    let counts = proxy.counts();
+    assert_eq!((counts.accepted, counts.refused, counts.reset), (2, 1, 1));
 }
 
 #[tokio::test]
-async fn all_connections_can_be_reset_at_once_in_any_weather() {
+async fn reset_all_works_in_any_weather() {
     let (_redis, proxy) = redis_behind_proxy().await;
     for weather in [Weather::Fair, Weather::Mute, Weather::BlackHole, Weather::Throttle { bytes_per_s: 0 }] {
         proxy.heal();
         let mut open = ping(&proxy).await;
-        assert!(is_ponged(&mut open).await);
+        assert!(gets_pong(&mut open).await);
         proxy.set(weather);
         open.write_all(b"PING\r\n").await.unwrap();
         proxy.reset_all();
@@ -168,18 +168,18 @@ async fn all_connections_can_be_reset_at_once_in_any_weather() {
 }
 
 #[tokio::test]
-async fn a_flapping_network_comes_and_goes() {
+async fn a_flapping_network_alternates_between_refusing_and_passing() {
     let (_redis, proxy) = redis_behind_proxy().await;
     proxy.set(Weather::Flap { up_ms: 50, down_ms: 50 });
     for _ in 0..2 {
-        let refused = proxy.seen().refused;
+        let refused = proxy.counts().refused;
         eventually(DEADLINE, "a connection to be refused", async || {
             drop(TcpStream::connect(proxy.address()).await);
-            proxy.seen().refused > refused
+            proxy.counts().refused > refused
         })
         .await;
         eventually(DEADLINE, "an answer", async || match TcpStream::connect(proxy.address()).await {
-            Ok(mut stream) => stream.write_all(b"PING\r\n").await.is_ok() && is_ponged(&mut stream).await,
+            Ok(mut stream) => stream.write_all(b"PING\r\n").await.is_ok() && gets_pong(&mut stream).await,
             Err(_) => false,
         })
         .await;
@@ -190,23 +190,23 @@ async fn a_flapping_network_comes_and_goes() {
 }
 
 #[tokio::test]
-async fn a_proxy_keeps_its_port_while_its_server_dies_and_comes_back() {
+async fn a_proxy_keeps_its_port_while_its_server_restarts() {
     let (mut redis, proxy) = redis_behind_proxy().await;
     let mut open = ping(&proxy).await;
-    assert!(is_ponged(&mut open).await);
+    assert!(gets_pong(&mut open).await);
     redis.kill().await;
-    assert!(open.read_exact(&mut [0]).await.is_err(), "the death is seen through the proxy");
-    assert_eq!(how_it_ends(ping(&proxy).await).await, ErrorKind::ConnectionReset);
+    assert!(open.read_exact(&mut [0]).await.is_err(), "the proxy passes on that the server is gone");
+    assert_eq!(read_error(ping(&proxy).await).await, ErrorKind::ConnectionReset);
     redis.restart().await;
-    assert!(is_ponged(&mut ping(&proxy).await).await);
+    assert!(gets_pong(&mut ping(&proxy).await).await);
 }
 
 #[tokio::test]
-async fn connections_end_with_their_proxy() {
+async fn dropping_the_proxy_closes_its_connections() {
     let redis = Redis::start().await;
     let proxy = ChaosProxy::start(local(redis.port()), Wire::Plain).await;
     let mut open = ping(&proxy).await;
-    assert!(is_ponged(&mut open).await);
+    assert!(gets_pong(&mut open).await);
     let address = proxy.address();
     drop(proxy);
     assert!(open.read_exact(&mut [0]).await.is_err());

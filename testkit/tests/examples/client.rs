@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use testkit::Finished;
+use testkit::ProgramOutput;
 use tokio::process::Command;
 
 /// A command that sends events to `MILLRACE_URL` with `MILLRACE_KEY`.
@@ -69,7 +69,7 @@ impl Client {
     }
 
     /// Runs it to its end, with nothing else in its environment than the address, the key and the secret.
-    pub async fn run(&self, server: SocketAddr, key: &str) -> Finished {
+    pub async fn run(&self, server: SocketAddr, key: &str) -> ProgramOutput {
         let output = Command::new(&self.program)
             .args(&self.arguments)
             .env_clear()
@@ -83,7 +83,11 @@ impl Client {
             .await
             .unwrap_or_else(|error| panic!("{} cannot be run: {error}", self.program.display()));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Finished { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+        ProgramOutput {
+            code: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ mod snippets;
 
 use client::Client;
 use served::Served;
-use testkit::{HttpProxy, Spoil};
+use testkit::{HttpProxy, RequestFault};
 
 /// What each example sends.
 const EVENTS: u64 = 3;
@@ -46,7 +46,7 @@ async fn every_example_fails_and_does_not_retry_when_its_key_is_refused() {
         assert_ne!(finished.code, Some(0), "{client:?}: {finished:?}");
         let shown = format!("{}{}", finished.stdout, finished.stderr);
         assert!(shown.contains("unauthenticated"), "{client:?} shows the answer: {finished:?}");
-        assert_eq!(proxy.done().received, 1, "{client:?}: {finished:?}");
+        assert_eq!(proxy.counts().received, 1, "{client:?}: {finished:?}");
     }
     assert_eq!(served.usage().await.events, 0);
 }
@@ -91,8 +91,11 @@ async fn the_documented_signed_request_is_stored() {
 /// The first answer is lost after its events were accepted, the second request is refused; then the example runs again.
 async fn stores_each_event_once(client: &Client) {
     let served = Served::start().await;
-    let proxy =
-        HttpProxy::start(served.address(), &[(1, Spoil::DropAnswer), (2, Spoil::TooManyRequests(1))]).await;
+    let proxy = HttpProxy::start(
+        served.address(),
+        &[(1, RequestFault::DropAnswer), (2, RequestFault::TooManyRequests(1))],
+    )
+    .await;
     for run in 1..=2 {
         let finished = client.run(proxy.address(), &served.key()).await;
         assert_eq!(finished.code, Some(0), "run {run}: {finished:?}");
@@ -100,7 +103,7 @@ async fn stores_each_event_once(client: &Client) {
             .unwrap_or_else(|error| panic!("run {run} prints the answer: {error}: {finished:?}"));
         assert_eq!(answer["accepted"], EVENTS, "run {run}");
     }
-    let done = proxy.done();
+    let done = proxy.counts();
     assert_eq!((done.received, done.dropped, done.refused), (4, 1, 1), "{done:?}");
     // Three requests were passed on: the one whose answer was lost, its repetition, and the second run.
     served.reaches(EVENTS, 2 * EVENTS).await;

@@ -1,4 +1,4 @@
-//! The plain case, and the ways to follow a batch.
+//! Batches without faults, and their status.
 
 use serde_json::json;
 use testkit::eventually;
@@ -7,7 +7,7 @@ use testkit::http::{HttpClient, get};
 use crate::stack::{KEY, SOON, Stack, body, event, post};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_is_posted_is_stored_and_metered_and_can_be_followed() {
+async fn a_posted_event_is_stored_and_metered_and_its_batch_can_be_queried() {
     let stack = Stack::start().await;
     let (_api, address) = stack.api().await;
     let _worker = stack.worker().await;
@@ -23,13 +23,13 @@ async fn an_event_that_is_posted_is_stored_and_metered_and_can_be_followed() {
     ]);
     let answer = client.post("/v1/events", &[auth, ("prefer", "wait=30")], batch).await.unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
-    let told = answer.json();
+    let accepted = answer.json();
     assert_eq!(
-        (&told["accepted"], &told["stored"], &told["dead"]),
+        (&accepted["accepted"], &accepted["stored"], &accepted["dead"]),
         (&json!(3), &json!(3), &json!(0)),
-        "{told}"
+        "{accepted}"
     );
-    assert_eq!(told["rejected"][0]["index"], 2);
+    assert_eq!(accepted["rejected"][0]["index"], 2);
 
     let row = stack
         .database
@@ -43,12 +43,12 @@ async fn an_event_that_is_posted_is_stored_and_metered_and_can_be_followed() {
     assert_eq!(row.get::<_, &str>(0), "a");
     assert_eq!(row.get::<_, Option<&str>>(1), None);
     assert_eq!(row.get::<_, serde_json::Value>(2), json!({"id": "a", "price": 19.90}));
-    assert!(row.get::<_, bool>(3), "the client's own time");
+    assert!(row.get::<_, bool>(3), "the timestamp in the request");
 
-    let batch_id = told["batch_id"].as_str().unwrap();
-    let followed = get(address, &format!("/v1/batches/{batch_id}"), &[auth]).await;
-    assert_eq!((followed.status, &followed.json()["status"]), (200, &json!("stored")), "{followed:?}");
-    assert_eq!(followed.json()["stored"], 3);
+    let batch_id = accepted["batch_id"].as_str().unwrap();
+    let status = get(address, &format!("/v1/batches/{batch_id}"), &[auth]).await;
+    assert_eq!((status.status, &status.json()["status"]), (200, &json!("stored")), "{status:?}");
+    assert_eq!(status.json()["stored"], 3);
     let usage = get(address, "/v1/usage?window=month", &[auth]).await;
     assert_eq!(usage.status, 200, "{usage:?}");
     assert_eq!(usage.json()["usage"][0]["events"], 3, "{usage:?}");
@@ -56,7 +56,7 @@ async fn an_event_that_is_posted_is_stored_and_metered_and_can_be_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_event_is_stored_once_whatever_batch_it_comes_in() {
+async fn the_same_event_is_stored_once_even_in_different_batches() {
     let stack = Stack::start().await;
     let (_api, address) = stack.api().await;
     let worker = stack.worker().await;
@@ -72,15 +72,15 @@ async fn the_same_event_is_stored_once_whatever_batch_it_comes_in() {
     let used: i64 = redis::cmd("HGET")
         .arg("{s0}:project:1")
         .arg("used")
-        .query_async(&mut stack.redis.connect().await)
+        .query_async(&mut stack.servers.redis.connect().await)
         .await
         .unwrap();
-    assert_eq!(used, 2, "duplicates are given back");
+    assert_eq!(used, 2, "duplicates are refunded");
     drop(worker);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_asked_to_stop_finishes_and_leaves_nothing_pending() {
+async fn a_terminated_worker_finishes_its_work_and_leaves_nothing_pending() {
     let stack = Stack::start().await;
     let (mut api, address) = stack.api().await;
     let mut client = HttpClient::new(address);

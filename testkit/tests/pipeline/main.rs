@@ -1,5 +1,5 @@
-//! The whole pipeline with real processes: what is answered 2xx is stored once and metered once. (What happens
-//! when something breaks is shown by the drills.)
+//! The whole pipeline with real processes: an event acknowledged with 2xx is stored once and metered once.
+//! The drills cover faults.
 
 mod flow;
 mod limits;

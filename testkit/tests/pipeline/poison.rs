@@ -1,4 +1,4 @@
-//! What was never accepted as it stands: put into the stream by hand, past the validator.
+//! Entries that the API would never accept, written directly into the stream.
 
 use bytes::Bytes;
 use millrace_event::entry::PackedBatch;
@@ -24,17 +24,17 @@ fn row(name: &str, properties: &str, rows: &mut Vec<u8>) {
     row.write(rows);
 }
 
-async fn force(stack: &Stack, fields: &[(&str, Bytes)]) {
+async fn write_entry(stack: &Stack, fields: &[(&str, Bytes)]) {
     let mut command = redis::cmd("XADD");
     command.arg("{s0}:events").arg("*");
     for (name, value) in fields {
         command.arg(name).arg(&value[..]);
     }
-    let _: String = command.query_async(&mut stack.redis.connect().await).await.unwrap();
+    let _: String = command.query_async(&mut stack.servers.redis.connect().await).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn poison_is_dead_lettered_once_with_reason_and_payload_and_its_neighbours_are_stored() {
+async fn poison_is_dead_lettered_once_with_reason_and_payload_and_the_other_events_are_stored() {
     let stack = Stack::start().await;
     let (_api, address) = stack.api().await;
     let mut client = HttpClient::new(address);
@@ -48,13 +48,14 @@ async fn poison_is_dead_lettered_once_with_reason_and_payload_and_its_neighbours
     row("not JSON", "{", &mut rows);
     row("too large", r#"{"a":1e400000}"#, &mut rows);
     let packed = PackedBatch::pack(Uuid::now_v7(), ProjectId(1), 6, &rows);
-    force(&stack, &packed.fields()).await;
+    write_entry(&stack, &packed.fields()).await;
 
     let mut torn = packed.fields();
     torn[1].1 = Bytes::copy_from_slice(Uuid::now_v7().as_bytes());
     torn[5].1 = Bytes::from_static(b"these are no rows");
-    force(&stack, &torn).await;
-    force(&stack, &[("v", Bytes::from_static(b"99")), ("x", Bytes::from_static(b"from the future"))]).await;
+    write_entry(&stack, &torn).await;
+    write_entry(&stack, &[("v", Bytes::from_static(b"99")), ("x", Bytes::from_static(b"from the future"))])
+        .await;
     assert_eq!(post(&mut client, KEY, &[event("after")]).await.unwrap().status, 202);
 
     let worker = stack.worker().await;

@@ -1,4 +1,4 @@
-//! Events that die, and are driven again by an operator when the cause is mended.
+//! Events that become dead letters and are redriven after the cause is fixed.
 
 use serde_json::{Value, json};
 use testkit::http::{HttpClient, get};
@@ -12,21 +12,22 @@ fn refund(id: &str) -> Value {
     json!({"id": id, "name": "refund", "timestamp": "2026-11-21T08:00:00Z", "properties": {"amount": 19.90}})
 }
 
-/// Runs `millrace dead-letters`, which must end with this code, and returns its JSON.
+/// Runs `millrace dead-letters`, which must exit with this code, and returns its JSON.
 async fn dead_letters(stack: &Stack, arguments: &[&str], code: i32) -> Value {
     let finished = stack.try_millrace(&[&["dead-letters", "--json"], arguments].concat()).await;
     assert_eq!(finished.code, Some(code), "{arguments:?}: {finished:?}");
     serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
 }
 
-/// What the stream has charged the project with this month.
+/// The events that the stream has charged to the project this month.
 async fn used(stack: &Stack) -> i64 {
-    let mut redis = stack.redis.connect().await;
+    let mut redis = stack.servers.redis.connect().await;
     redis::cmd("HGET").arg("{s0}:project:1").arg("used").query_async(&mut redis).await.unwrap()
 }
 
-/// Posts ten events of which four are refused, and waits until all is settled. Returns the batch's id.
-async fn let_four_die(stack: &Stack, address: std::net::SocketAddr) -> String {
+/// Posts ten events, four of which become dead letters, and waits until the stream is drained. Returns the
+/// batch id.
+async fn post_with_four_dead(stack: &Stack, address: std::net::SocketAddr) -> String {
     stack.database.batch_execute(CHECK).await.unwrap();
     let mut events: Vec<_> = (0..6).map(|id| event(&format!("good {id}"))).collect();
     events.extend(["a", "b", "c", "d"].map(refund));
@@ -38,11 +39,11 @@ async fn let_four_die(stack: &Stack, address: std::net::SocketAddr) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_died_is_listed_shown_and_stored_once_when_the_cause_is_mended() {
+async fn dead_letters_are_listed_shown_and_stored_once_when_redriven_after_a_fix() {
     let stack = Stack::start().await;
     let ((_api, address), _worker) = (stack.api().await, stack.worker().await);
-    let batch = let_four_die(&stack, address).await;
-    assert_eq!((stack.events().await, used(&stack).await), (6, 6), "what died is given back");
+    let batch = post_with_four_dead(&stack, address).await;
+    assert_eq!((stack.events().await, used(&stack).await), (6, 6), "dead events are refunded");
 
     let list = dead_letters(&stack, &["list", "--project", "shop", "--since", "1h", "--limit", "3"], 0).await;
     assert_eq!(list["letters"].as_array().unwrap().len(), 3);
@@ -54,14 +55,14 @@ async fn what_died_is_listed_shown_and_stored_once_when_the_cause_is_mended() {
     assert_eq!(letter["contents"][0]["name"], "refund");
     assert_eq!(letter["contents"][0]["properties"], json!({"amount": 19.90}));
 
-    // Too early: they are refused again, and stay dead.
-    let early = dead_letters(&stack, &["redrive", "--id", &number], 1).await;
-    assert_eq!((&early["stored"], &early["refused"]), (&json!(0), &json!(1)), "{early}");
+    // Before the fix, the database refuses them again.
+    let refused = dead_letters(&stack, &["redrive", "--id", &number], 1).await;
+    assert_eq!((&refused["stored"], &refused["refused"]), (&json!(0), &json!(1)), "{refused}");
     stack.settle_and_audit().await;
     stack.database.batch_execute(NO_CHECK).await.unwrap();
-    let rehearsal = dead_letters(&stack, &["redrive", "--all", "--dry-run"], 0).await;
-    assert_eq!((&rehearsal["letters"], &rehearsal["projects"]), (&json!(4), &json!(["shop"])), "{rehearsal}");
-    assert_eq!(stack.events().await, 6, "a rehearsal changes nothing");
+    let dry_run = dead_letters(&stack, &["redrive", "--all", "--dry-run"], 0).await;
+    assert_eq!((&dry_run["letters"], &dry_run["projects"]), (&json!(4), &json!(["shop"])), "{dry_run}");
+    assert_eq!(stack.events().await, 6, "a dry run changes nothing");
 
     let redriven = dead_letters(&stack, &["redrive", "--sqlstate", "23514"], 0).await;
     assert_eq!((&redriven["letters"], &redriven["stored"]), (&json!(4), &json!(4)), "{redriven}");
@@ -69,8 +70,8 @@ async fn what_died_is_listed_shown_and_stored_once_when_the_cause_is_mended() {
     stack.settle_and_audit().await;
     let authorization = format!("Bearer {KEY}");
     let auth = [("authorization", authorization.as_str())];
-    let followed = get(address, &format!("/v1/batches/{batch}"), &auth).await.json();
-    assert_eq!((&followed["stored"], &followed["dead"]), (&json!(10), &json!(0)), "{followed}");
+    let status = get(address, &format!("/v1/batches/{batch}"), &auth).await.json();
+    assert_eq!((&status["stored"], &status["dead"]), (&json!(10), &json!(0)), "{status}");
     let usage = get(address, "/v1/usage?window=month", &auth).await.json();
     assert_eq!(
         (&usage["usage"][0]["events"], &usage["usage"][0]["dead"]),
@@ -81,15 +82,15 @@ async fn what_died_is_listed_shown_and_stored_once_when_the_cause_is_mended() {
     let again = dead_letters(&stack, &["redrive", "--all"], 0).await;
     assert_eq!((&again["letters"], &again["redrive_id"]), (&json!(0), &Value::Null), "{again}");
     let history = dead_letters(&stack, &["history"], 0).await;
-    let told: Vec<_> = history["redrives"]
+    let redrives: Vec<_> = history["redrives"]
         .as_array()
         .unwrap()
         .iter()
         .map(|redrive| (redrive["filter"].as_str().unwrap(), redrive["stored"].as_u64().unwrap()))
         .collect();
-    assert_eq!(told, [("--sqlstate 23514", 4), (format!("--id {number}").as_str(), 0)], "{history}");
+    assert_eq!(redrives, [("--sqlstate 23514", 4), (format!("--id {number}").as_str(), 0)], "{history}");
 
-    // The client sends one of them again: it is known.
+    // The client sends one of them again: it is a duplicate.
     let mut client = HttpClient::new(address);
     assert_eq!(post(&mut client, KEY, &[refund("a")]).await.unwrap().status, 202);
     stack.settle_and_audit().await;
@@ -97,14 +98,14 @@ async fn what_died_is_listed_shown_and_stored_once_when_the_cause_is_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_audit_sees_a_redrive_that_is_missing_in_any_book() {
+async fn an_audit_reports_a_redrive_that_is_missing_in_any_table() {
     let stack = Stack::start().await;
     let ((_api, address), _worker) = (stack.api().await, stack.worker().await);
-    let_four_die(&stack, address).await;
+    post_with_four_dead(&stack, address).await;
     stack.database.batch_execute(NO_CHECK).await.unwrap();
     dead_letters(&stack, &["redrive", "--all"], 0).await;
     stack.settle_and_audit().await;
-    for (forget, remember, rule) in [
+    for (remove, restore, rule) in [
         (
             "UPDATE batches SET stored = stored - 4, dead = dead + 4",
             "UPDATE batches SET stored = stored + 4, dead = dead - 4",
@@ -122,20 +123,20 @@ async fn an_audit_sees_a_redrive_that_is_missing_in_any_book() {
             "events in dead_letters",
         ),
     ] {
-        stack.database.batch_execute(forget).await.unwrap();
+        stack.database.batch_execute(remove).await.unwrap();
         let audit = stack.try_millrace(&["audit"]).await;
-        assert_eq!(audit.code, Some(1), "{forget}: {audit:?}");
+        assert_eq!(audit.code, Some(1), "{remove}: {audit:?}");
         assert!(audit.stdout.contains(rule), "{rule:?} is not in {}", audit.stdout);
-        stack.database.batch_execute(remember).await.unwrap();
+        stack.database.batch_execute(restore).await.unwrap();
     }
     stack.settle_and_audit().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redrive_says_what_it_needs_and_what_stopped_it() {
+async fn a_redrive_reports_wrong_arguments_and_database_errors() {
     let stack = Stack::start().await;
     let ((_api, address), worker) = (stack.api().await, stack.worker().await);
-    let_four_die(&stack, address).await;
+    post_with_four_dead(&stack, address).await;
     drop(worker);
     for (arguments, code, says) in [
         (&["redrive"][..], 2, "--all"),
@@ -151,7 +152,7 @@ async fn a_redrive_says_what_it_needs_and_what_stopped_it() {
     let text = stack.millrace(&["dead-letters", "list", "--limit", "1"]).await;
     assert!(text.contains("1 of 4 letters shown") && text.contains("no_refunds"), "{text}");
 
-    // An outage in the middle is no refusal, and leaves everything as it was.
+    // A database error during the redrive is not a refusal and changes nothing.
     stack.database.batch_execute(NO_CHECK).await.unwrap();
     let outage = "CREATE FUNCTION full() RETURNS trigger LANGUAGE plpgsql AS
         $$BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = '53100'; END$$;

@@ -1,4 +1,4 @@
-//! A running Millrace: Redis, PostgreSQL, API processes and workers, and what the tests ask of them.
+//! A deployment with one project, and the queries of the tests.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,26 +6,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use testkit::http::{Answer, HttpClient, NoAnswer};
-use testkit::{Postgres, Program, Redis, eventually};
+use testkit::{Deployment, Program, eventually};
 
-/// How long anything may take that should happen by itself.
+/// The deadline for everything that happens without an action of the test.
 pub const SOON: Duration = Duration::from_secs(60);
 
 pub const KEY: &str = "pipeline-test-key-1";
 
 pub struct Stack {
-    pub redis: Redis,
-    pub postgres: Postgres,
+    pub servers: Deployment,
     pub database: tokio_postgres::Client,
 }
 
 impl Stack {
-    /// Servers, tables and one project `shop` on the plan `enterprise`.
+    /// Starts servers with one project `shop` on the plan `enterprise`.
     pub async fn start() -> Self {
-        let (redis, postgres) = (Redis::start().await, Postgres::start().await);
-        let database = postgres.connect().await;
-        let stack = Self { redis, postgres, database };
-        stack.millrace(&["migrate"]).await;
+        let servers = Deployment::start().await;
+        let database = servers.postgres.connect().await;
+        let stack = Self { servers, database };
         stack.project("shop", "enterprise", KEY).await;
         stack
     }
@@ -40,52 +38,28 @@ impl Stack {
         self.database.execute(insert, &[&name, &per_minute, &burst, &per_month]).await.unwrap();
     }
 
-    /// Runs the operator's command, which must succeed.
+    /// Runs `millrace`, which must succeed.
     pub async fn millrace(&self, arguments: &[&str]) -> String {
-        let finished = self.try_millrace(arguments).await;
-        assert_eq!(finished.code, Some(0), "millrace {arguments:?}: {finished:?}");
-        finished.stdout
+        self.servers.millrace(arguments).await
     }
 
-    pub async fn try_millrace(&self, arguments: &[&str]) -> testkit::Finished {
-        let (redis, database) = (self.redis.url(), self.postgres.url());
-        Program::run("millrace", arguments, &[("REDIS_URL", &redis), ("DATABASE_URL", &database)]).await
-    }
-
-    fn start_program(&self, name: &str, more: &[(&str, &str)]) -> Program {
-        let (redis, database) = (self.redis.url(), self.postgres.url());
-        let mut variables = vec![
-            ("REDIS_URL", redis.as_str()),
-            ("DATABASE_URL", database.as_str()),
-            ("METRICS_ADDR", "127.0.0.1:0"),
-        ];
-        variables.extend_from_slice(more);
-        Program::start(name, &variables)
+    pub async fn try_millrace(&self, arguments: &[&str]) -> testkit::ProgramOutput {
+        self.servers.try_millrace(arguments).await
     }
 
     /// An API process that is ready.
     pub async fn api(&self) -> (Program, SocketAddr) {
-        let mut program = self.start_program("ingest-api", &[("LISTEN_ADDR", "127.0.0.1:0")]);
-        let address = program.address().await;
-        eventually(SOON, "the API to be ready", async || {
-            let answer = testkit::http::get(address, "/readyz", &[]).await;
-            if answer.status == 200 { Ok(()) } else { Err(format!("{answer:?}")) }
-        })
-        .await;
-        (program, address)
+        self.servers.start_api(&[]).await
     }
 
     pub async fn worker(&self) -> Program {
         self.worker_with(&[]).await
     }
 
-    /// A worker that takes over soon, so that tests need not wait a minute.
+    /// A worker with a short takeover time, so that tests need not wait a minute.
     pub async fn worker_with(&self, more: &[(&str, &str)]) -> Program {
-        let mut variables = vec![("TAKEOVER_IDLE_MS", "500"), ("UPKEEP_INTERVAL_MS", "500")];
-        variables.extend_from_slice(more);
-        let mut program = self.start_program("stream-worker", &variables);
-        program.wait_for_line("lanes are draining").await;
-        program
+        let short = [("TAKEOVER_IDLE_MS", "500"), ("UPKEEP_INTERVAL_MS", "500")];
+        self.servers.start_worker(&[&short, more].concat()).await
     }
 
     pub async fn count(&self, sql: &str) -> i64 {
@@ -96,9 +70,9 @@ impl Stack {
         self.count("SELECT count(*) FROM events").await
     }
 
-    /// Waits until nothing waits in the stream, then asks the operator's audit, which must find everything in balance.
+    /// Waits until the stream is empty, then runs `millrace audit` and compares the sums itself.
     pub async fn settle_and_audit(&self) {
-        let mut redis = self.redis.connect().await;
+        let mut redis = self.servers.redis.connect().await;
         eventually(SOON, "the backlog to drain", async || {
             let left: i64 = redis::cmd("XLEN").arg("{s0}:events").query_async(&mut redis).await.unwrap();
             if left == 0 { Ok(()) } else { Err(format!("{left} entries")) }
@@ -116,7 +90,7 @@ impl Stack {
     }
 }
 
-/// An event that can be told from all others.
+/// An event with this id, also as a property.
 pub fn event(id: &str) -> Value {
     json!({"id": id, "name": "tested", "timestamp": "2026-11-21T08:00:00.000001Z", "properties": {"id": id, "price": 19.90}})
 }

@@ -1,11 +1,11 @@
-//! What a failure of SQLite means to the caller: may it have happened, and is it the disk.
+//! What an error of SQLite means: may the change have taken effect, and is the disk the cause.
 
 use rusqlite::{Error, ErrorCode};
 
 use crate::StreamError;
 
-/// A failure before the end of a transaction, or of a read: nothing was changed.
-pub(super) fn harmless(error: &Error) -> StreamError {
+/// An error of a read, or of a write before its COMMIT: nothing was changed.
+pub(super) fn classify(error: &Error) -> StreamError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull | ErrorCode::ReadOnly) => StreamError::Full(error.to_string()),
         Some(
@@ -21,9 +21,10 @@ pub(super) fn harmless(error: &Error) -> StreamError {
     }
 }
 
-/// A failure of COMMIT. What found no room was not written to its end and does not count. But pages that were written and
-/// could not be synced may yet be found, whole, by whoever opens the file after a crash.
-pub(super) fn of_commit(error: &Error) -> StreamError {
+/// An error of COMMIT. A transaction that found no room on the disk is incomplete and does not count. After
+/// any other error the pages may be complete without being synced, and the process that opens the file after
+/// a crash may find the transaction in it.
+pub(super) fn classify_commit(error: &Error) -> StreamError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StreamError::Full(error.to_string()),
         _ => StreamError::Unknown(error.to_string()),

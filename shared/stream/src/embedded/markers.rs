@@ -1,22 +1,23 @@
-//! What is remembered of a batch id: while the batch is pending, and for as long after it as somebody may ask.
+//! The markers of the known batch ids. A marker is kept while its batch is pending, and afterwards for as
+//! long as a client may repeat the request or ask for the outcome.
 
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::{Admission, BatchId, BatchState, Outcome};
 use millrace_event::plan::ProjectId;
 
+// As in settle.lua.
 const KEEP_KEYED_MS: u64 = 86_400_000;
 const KEEP_AWAITED_MS: u64 = 60_000;
 const KEEP_MS: u64 = 15_000;
 
-/// A batch id that was admitted.
 pub(super) struct Marker {
     pub(super) received_ms: u64,
     pub(super) digest: Option<[u8; 16]>,
 }
 
-/// How long a batch is remembered after it was settled.
-pub(super) fn keep_ms(admission: &Admission<'_>) -> u64 {
+/// How long the marker is kept after the batch was settled.
+fn keep_ms(admission: &Admission<'_>) -> u64 {
     match (admission.digest, admission.awaited) {
         (Some(_), _) => KEEP_KEYED_MS,
         (None, true) => KEEP_AWAITED_MS,
@@ -24,7 +25,7 @@ pub(super) fn keep_ms(admission: &Admission<'_>) -> u64 {
     }
 }
 
-/// Finds one. One that has expired is deleted and was never there.
+/// The marker of a batch id. A marker that has expired is deleted and not returned.
 pub(super) fn find(
     connection: &Connection,
     batch_id: BatchId,
@@ -46,7 +47,7 @@ pub(super) fn find(
     }
 }
 
-/// Remembers a batch that is admitted now.
+/// Adds the marker of a batch that is admitted.
 pub(super) fn insert(
     connection: &Connection,
     admission: &Admission<'_>,
@@ -63,7 +64,7 @@ pub(super) fn insert(
         .map(drop)
 }
 
-/// Keeps how a batch ended, for its time.
+/// Adds the outcome to a marker, and lets it expire.
 pub(super) fn settle(
     connection: &Connection,
     batch_id: BatchId,
@@ -71,12 +72,13 @@ pub(super) fn settle(
     now_ms: u64,
 ) -> rusqlite::Result<()> {
     let mut update = connection.prepare_cached(
-        "UPDATE markers SET expires_ms = ?2 + keep_ms, stored = ?3, duplicate = ?4, dead = ?5 WHERE batch_id = ?1",
+        "UPDATE markers SET expires_ms = ?2 + keep_ms, stored = ?3, duplicate = ?4, dead = ?5
+         WHERE batch_id = ?1",
     )?;
     update.execute((batch_id.as_bytes(), now_ms, outcome.stored, outcome.duplicate, outcome.dead)).map(drop)
 }
 
-/// Deletes at most so many that have expired. Returns how many.
+/// Deletes markers that have expired, at most `markers_max`. Returns how many.
 pub(super) fn expire(connection: &Connection, now_ms: u64, markers_max: usize) -> rusqlite::Result<usize> {
     let mut delete = connection.prepare_cached(
         "DELETE FROM markers WHERE batch_id IN
@@ -85,15 +87,18 @@ pub(super) fn expire(connection: &Connection, now_ms: u64, markers_max: usize) -
     delete.execute((now_ms, markers_max))
 }
 
-/// Whether there will be some to delete by then.
+/// Whether any marker expires before this time.
 pub(super) fn any_expires_before(connection: &Connection, ms: u64) -> rusqlite::Result<bool> {
     let mut select =
         connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM markers WHERE expires_ms < ?1)")?;
     select.query_row([ms], |row| row.get(0))
 }
 
-/// Where a batch is.
-pub(super) fn state(connection: &Connection, batch_id: BatchId, now_ms: u64) -> rusqlite::Result<BatchState> {
+pub(super) fn batch_state(
+    connection: &Connection,
+    batch_id: BatchId,
+    now_ms: u64,
+) -> rusqlite::Result<BatchState> {
     let mut select = connection.prepare_cached(
         "SELECT project, count, stored, duplicate, dead FROM markers
          WHERE batch_id = ?1 AND (expires_ms IS NULL OR expires_ms > ?2)",

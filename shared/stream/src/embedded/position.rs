@@ -1,26 +1,27 @@
-//! An entry's id as one integer, so that it can be the row's own number: entries then lie in the file in the order in
-//! which they were admitted, are appended at its end and deleted at its beginning.
+//! The id of an entry as one integer, so that it can be the row id. Entries are then in the table in the
+//! order in which they were admitted: they are appended at its end and deleted at its beginning.
 
 use rusqlite::ToSql;
 use rusqlite::types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef};
 
 use crate::EntryId;
 
-/// 41 bits of milliseconds are in front of these until the year 2109. A million entries in one millisecond come only while
-/// a clock that was set back stands still; the next one then counts as received a millisecond later.
+/// The 43 bits above these are milliseconds since 1970, enough until the year 2248. There are only a million
+/// entries in one millisecond while the stream's clock stands still, because the clock of the machine was set
+/// back. The next entry then counts as received a millisecond later.
 const SEQ_BITS: u32 = 20;
 
-/// The place of an entry. 0 is before all of them.
+/// The position of an entry. The default is before all entries.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub(super) struct Position(i64);
 
 impl Position {
-    /// The first place of a millisecond.
+    /// The first position of a millisecond.
     pub(super) const fn at_ms(ms: u64) -> Self {
         Self((ms << SEQ_BITS).cast_signed())
     }
 
-    /// The place of this entry, if any entry can have this id.
+    /// `None` when no entry can have this id.
     pub(super) const fn of(id: EntryId) -> Option<Self> {
         if id.seq >> SEQ_BITS == 0 && id.ms >> (63 - SEQ_BITS) == 0 {
             Some(Self((id.ms << SEQ_BITS | id.seq).cast_signed()))
@@ -29,17 +30,15 @@ impl Position {
         }
     }
 
-    /// The place behind it.
     pub(super) const fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
-    /// When the entry here was received.
+    /// When the entry was received, in milliseconds since 1970.
     pub(super) const fn ms(self) -> u64 {
         self.0.cast_unsigned() >> SEQ_BITS
     }
 
-    /// The entry here.
     pub(super) const fn id(self) -> EntryId {
         EntryId { ms: self.ms(), seq: self.0.cast_unsigned() & ((1 << SEQ_BITS) - 1) }
     }
@@ -62,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_is_its_entrys_id_and_keeps_its_order() {
+    fn a_position_keeps_the_id_and_the_order_of_its_entry() {
         let id = EntryId { ms: 1_790_000_000_000, seq: 1_048_575 };
         let last = Position::of(id).unwrap();
         assert_eq!(last.id(), id);

@@ -1,22 +1,22 @@
-//! Giving a stream whose counters are not trusted new counters and an epoch.
+//! New counters and a new epoch for a stream whose counters are not trusted.
 
 use rusqlite::OptionalExtension;
 
-use super::books::Project;
+use super::counters::ProjectRow;
 use super::position::Position;
-use super::writer::Turn;
+use super::transaction::WriteTransaction;
 use crate::{EntryId, Epoch, PendingBatch, ProjectCounters};
 
-/// What the stream must hold for a rebuild to fit, and what it comes to.
-pub(super) struct Contents {
+/// Sums and ends of a list of pending batches.
+pub(super) struct ContentSummary {
     entries: u64,
     events: u64,
     bytes: u64,
+    /// The first and the last entry.
     ends: Option<(EntryId, EntryId)>,
 }
 
-impl Contents {
-    /// Of a list of pending batches.
+impl ContentSummary {
     pub(super) fn of(pending: &[PendingBatch]) -> Self {
         Self {
             entries: pending.len() as u64,
@@ -27,43 +27,46 @@ impl Contents {
     }
 }
 
-/// Keeps everybody out until [`rebuild`] is called with this epoch.
-pub(super) fn fence(turn: &mut Turn<'_>, epoch: Epoch) {
-    turn.books.shard.epoch = None;
-    turn.books.shard.fence = Some(epoch);
+/// Stops admission and settling until [`rebuild`] is called with this epoch.
+pub(super) fn fence(transaction: &mut WriteTransaction<'_>, epoch: Epoch) {
+    transaction.counters.shard.epoch = None;
+    transaction.counters.shard.fence = Some(epoch);
 }
 
-/// Replaces all counters, if the fence is this one and the contents are as expected.
+/// Replaces all counters, if the stream is fenced under this epoch and its entries are the expected ones.
 pub(super) fn rebuild(
-    turn: &mut Turn<'_>,
+    transaction: &mut WriteTransaction<'_>,
     epoch: Epoch,
     counters: &[ProjectCounters],
-    expected: &Contents,
+    expected: &ContentSummary,
 ) -> rusqlite::Result<bool> {
-    let entries: u64 = turn.file.query_row("SELECT count(*) FROM entries", [], |row| row.get(0))?;
-    let fits =
-        turn.books.shard.fence == Some(epoch) && entries == expected.entries && ends(turn)? == expected.ends;
-    if !fits {
+    let file = transaction.file;
+    let entries: u64 = file.query_row("SELECT count(*) FROM entries", [], |row| row.get(0))?;
+    let matches = transaction.counters.shard.fence == Some(epoch)
+        && entries == expected.entries
+        && ends(transaction)? == expected.ends;
+    if !matches {
         return Ok(false);
     }
-    let now_us = turn.books.shard.now_us();
-    turn.books.delete_projects(turn.file)?;
+    let now_us = transaction.counters.shard.now_us();
+    transaction.counters.delete_projects(file)?;
     for given in counters {
         let ProjectCounters { project, accepted, pending, month, used } = *given;
-        turn.books.set_project(project, Project { tat_us: now_us, month, used, accepted, pending });
+        let row = ProjectRow { tat_us: now_us, month, used, accepted, pending };
+        transaction.counters.set_project(project, row);
     }
-    turn.file.execute("UPDATE entries SET attempts = 0 WHERE attempts > 0", [])?;
-    let shard = &mut turn.books.shard;
+    file.execute("UPDATE entries SET attempts = 0 WHERE attempts > 0", [])?;
+    let shard = &mut transaction.counters.shard;
     shard.last = shard.last.max(Position::at_ms(now_us / 1_000));
     (shard.entries, shard.events, shard.bytes) = (expected.entries, expected.events, expected.bytes);
     (shard.epoch, shard.fence) = (Some(epoch), None);
     Ok(true)
 }
 
-fn ends(turn: &Turn<'_>) -> rusqlite::Result<Option<(EntryId, EntryId)>> {
+fn ends(transaction: &WriteTransaction<'_>) -> rusqlite::Result<Option<(EntryId, EntryId)>> {
     let end = |order: &str| {
         let select = format!("SELECT position FROM entries ORDER BY position {order} LIMIT 1");
-        turn.file.query_row(&select, [], |row| row.get::<_, Position>(0)).optional()
+        transaction.file.query_row(&select, [], |row| row.get::<_, Position>(0)).optional()
     };
     Ok(end("ASC")?.zip(end("DESC")?).map(|(first, last)| (first.id(), last.id())))
 }

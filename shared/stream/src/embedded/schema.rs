@@ -1,6 +1,7 @@
 //! The file: its tables, how it is opened, and when it is refused.
 //!
-//! Never overwrite what is not ours or not whole: it may be all that is left of acknowledged events.
+//! This module must never overwrite a file that is damaged or that another program made: it may contain
+//! acknowledged events that are nowhere else.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{Read, Seek, Write};
@@ -16,19 +17,21 @@ use crate::StreamError;
 
 const FILE: &str = "stream.db";
 const LOCK: &str = "stream.lock";
-/// "Mill", so that a database of somebody else's is known.
+/// "Mill": identifies the file as one of Millrace.
 const APPLICATION_ID: i32 = 0x4D69_6C6C;
-/// The version of the tables below; their rows hold entries of version 1.
+/// The version of the tables below, with entries of version 1.
 const VERSION: i32 = 1;
-/// How long another process, such as `sqlite3` in an operator's hands, may stand in our way.
+/// Longest wait for another process that locks the file, such as an operator's `sqlite3`.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
-/// Pages of the log (4 KiB each) after which they are copied into the file and the log begins anew. Copying costs two
-/// fsyncs, and most pages are written many times before it.
+/// Pages (4 KiB each) of the write-ahead log at which they are copied into the file and the log starts again.
+/// Copying costs two fsyncs, and most pages are written many times before it.
 const LOG_PAGES_MAX: u32 = 16_000;
-/// In KiB, negative as SQLite wants it: what is being admitted and settled is found in memory.
+/// The page cache in KiB (SQLite expects a negative number), large enough to admit and settle without reading
+/// the disk.
 const CACHE_KIB: i32 = -32_768;
 
-/// `shard` is one row. A marker that is pending has no `expires_ms`; `digest` only when the batch has a key.
+/// `shard` has one row. The marker of a pending batch has no `expires_ms`. A marker has a `digest` only if
+/// its batch has a key.
 const TABLES: &str = "
     CREATE TABLE shard (
         id INTEGER PRIMARY KEY CHECK (id = 0),
@@ -57,10 +60,10 @@ const TABLES: &str = "
     CREATE INDEX markers_expiring ON markers (expires_ms) WHERE expires_ms IS NOT NULL;
 ";
 
-/// Held for as long as the folder is ours.
-pub(super) struct Lock(#[expect(dead_code, reason = "closing the file lets the lock go")] File);
+/// The exclusive use of the folder by this process.
+pub(super) struct Lock(#[expect(dead_code, reason = "closing the file releases the lock")] File);
 
-/// Makes the folder, which then nobody but us can enter, and takes it for this process alone.
+/// Creates the folder, with access for its owner only, and locks it for this process.
 pub(super) fn lock(folder: &Path) -> Result<Lock, StreamError> {
     let shown = folder.display();
     let cannot = |error: std::io::Error| StreamError::Refused(format!("{shown} cannot be used: {error}"));
@@ -70,42 +73,42 @@ pub(super) fn lock(folder: &Path) -> Result<Lock, StreamError> {
         File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(cannot)?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut owner = String::new();
-        // Whoever holds the lock may not have written its number yet.
+        // The process that holds the lock may not have written its number yet.
         file.read_to_string(&mut owner).ok();
         return Err(StreamError::Refused(format!(
-            "{shown} is used by another process already ({}): stop that one, or choose another folder",
+            "{shown} is used by another process ({}): stop that process, or choose another folder",
             owner.trim()
         )));
     }
-    // The number only helps whoever is refused; a full disk must not keep us from draining.
+    // The number is only for the message above. A full disk must not prevent draining.
     let noted = file.set_len(0).and_then(|()| file.rewind());
     noted.and_then(|()| write!(file, "process {}", std::process::id())).ok();
     Ok(Lock(file))
 }
 
-/// Opens the file for the writer; makes it when there is none.
+/// Opens the file for the writer, and creates it when it is missing or empty.
 pub(super) fn open(folder: &Path) -> Result<Connection, StreamError> {
     let path = folder.join(FILE);
     let is_new = is_empty(&path);
     if is_new && !is_empty(&folder.join(format!("{FILE}-wal"))) {
         return Err(StreamError::Refused(format!(
-            "{} is missing or empty, but its log is not: it was cut off or moved; restore it, or move {FILE}-wal away",
+            "{} is missing or empty, but its write-ahead log {FILE}-wal is not. Restore the file, or move {FILE}-wal away",
             path.display()
         )));
     }
-    let connection = Connection::open(&path).map_err(|error| error::harmless(&error))?;
+    let connection = Connection::open(&path).map_err(|error| error::classify(&error))?;
     if is_new {
-        create(&connection, folder).map_err(|error| error::harmless(&error))?;
+        create(&connection, folder).map_err(|error| error::classify(&error))?;
     } else {
         check(&connection, &path)?;
-        let whole = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
-        match whole {
+        let checked = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+        match checked {
             Ok(answer) if answer == "ok" => {}
             Ok(fault) => return Err(damaged(&path, &fault)),
             Err(error) => return Err(damaged(&path, &error.to_string())),
         }
     }
-    durable(&connection).map_err(|error| error::harmless(&error))?;
+    make_durable(&connection).map_err(|error| error::classify(&error))?;
     Ok(connection)
 }
 
@@ -115,7 +118,7 @@ pub(super) fn open_read_only(folder: &Path) -> Result<Connection, StreamError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(&path, flags)
         .map_err(|error| StreamError::Unavailable(format!("{}: {error}", path.display())))?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| error::harmless(&error))?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| error::classify(&error))?;
     check(&connection, &path)?;
     Ok(connection)
 }
@@ -124,7 +127,8 @@ fn is_empty(path: &Path) -> bool {
     fs::metadata(path).map_or(true, |metadata| metadata.len() == 0)
 }
 
-/// All tables or none, and the name of the file on disk before anything is acknowledged.
+/// Creates all tables or none. Syncs the folders, so that the name of the file is on disk before any batch is
+/// acknowledged.
 fn create(connection: &Connection, folder: &Path) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
@@ -132,7 +136,7 @@ fn create(connection: &Connection, folder: &Path) -> rusqlite::Result<()> {
          PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
     ))?;
     for folder in [Some(folder), folder.parent()].into_iter().flatten() {
-        // Not every file system lets a folder be synced; those that do not need it refuse.
+        // Some file systems cannot sync a folder. Those do not need it.
         if let Ok(folder) = File::open(folder) {
             folder.sync_all().ok();
         }
@@ -147,23 +151,23 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StreamError> {
         (Err(error), _) | (_, Err(error)) => return Err(damaged(path, &error.to_string())),
     };
     if application_id != APPLICATION_ID {
-        return Err(damaged(path, "it is another program's database"));
+        return Err(damaged(path, "it is a database of another program"));
     }
     if version != VERSION {
-        return Err(damaged(path, &format!("its version is {version}, this program knows {VERSION}")));
+        return Err(damaged(path, &format!("its version is {version}, this program supports {VERSION}")));
     }
     Ok(())
 }
 
 fn damaged(path: &Path, fault: &str) -> StreamError {
     StreamError::Refused(format!(
-        "{} is not a stream that can be used: {fault}. Nothing was changed in it; restore it, or move it away",
+        "{} is not a usable stream: {fault}. The file was not changed; restore it, or move it away",
         path.display()
     ))
 }
 
-/// Every commit is synced before it returns.
-fn durable(connection: &Connection) -> rusqlite::Result<()> {
+/// Makes every commit return only after it is synced.
+fn make_durable(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(32);
     connection.execute_batch(&format!(
@@ -172,7 +176,7 @@ fn durable(connection: &Connection) -> rusqlite::Result<()> {
     ))
 }
 
-/// What keeps a commit from being on disk when it returns; empty when nothing does.
+/// Settings with which a commit can return before it is on disk.
 pub(super) fn durability_faults(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut faults = Vec::new();
     let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;

@@ -1,8 +1,9 @@
-//! The one thread that writes. It takes whatever waits, does it all in one transaction, and answers when that is on disk.
+//! The thread that writes. It takes all requests that wait, runs them in one transaction, and answers them
+//! when the transaction is on disk.
 //!
-//! There is no linger timer: while one transaction is synced the next one gathers, so groups grow with the load and a lone
-//! caller waits for its own fsync alone. Never answer before COMMIT has returned, and never keep counters of a
-//! transaction that failed.
+//! There is no timer. While one transaction is synced, requests gather for the next one, so transactions grow
+//! with the load, and a request without company waits only for its own fsync. The thread must never answer
+//! before COMMIT has returned, and never keep the counters of a transaction that failed.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -12,206 +13,197 @@ use std::time::Duration;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::books::Books;
+use super::counters::Counters;
+use super::dispatch::Dispatch;
 use super::position::Position;
 use super::schema::Lock;
-use super::{Shared, error, tidy};
+use super::transaction::WriteTransaction;
+use super::{error, maintenance};
 use crate::StreamError;
 use millrace_event::entry::PackedBatch;
 
-/// Requests that may wait for the writer. More are refused at once: the disk does not keep up.
+/// Capacity of the queue. A request that finds it full is refused: the disk is too slow for the load.
 const QUEUE_MAX: usize = 16_384;
-/// Requests in one transaction, so that nobody waits long for his neighbours.
-const GROUP_MAX: usize = 512;
-/// PackedBatch bytes with which a transaction is full.
-const GROUP_BYTES_MAX: usize = 16 << 20;
-/// Silence after which the file is tidied.
+/// Requests in one transaction, at most, to bound how long the first of them waits.
+const REQUESTS_MAX: usize = 512;
+/// Packed bytes at which a transaction takes no more requests.
+const BYTES_MAX: usize = 16 << 20;
+/// Time without a request after which maintenance runs.
 const IDLE: Duration = Duration::from_secs(1);
-/// The longest wait for an answer. A disk that takes longer is taken for broken.
+/// Longest wait for an answer. After it the outcome of the request is unknown.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One transaction under way.
-pub(super) struct Turn<'a> {
-    /// The file.
-    pub(super) file: &'a Connection,
-    /// Its counters.
-    pub(super) books: &'a mut Books,
-    /// Entries that come into the stream with this transaction.
-    pub(super) appended: Vec<(Position, PackedBatch)>,
-    /// Entries that leave the stream with this transaction.
-    pub(super) settled: Vec<Position>,
-}
-
-/// A request's part in a transaction, and its answer afterwards.
+/// One request: its part in a transaction, and its answer afterwards.
 trait Job: Send {
-    fn work(&mut self, turn: &mut Turn<'_>) -> rusqlite::Result<()>;
-    fn answer(self: Box<Self>, ended: Result<(), StreamError>);
+    fn run(&mut self, transaction: &mut WriteTransaction<'_>) -> rusqlite::Result<()>;
+    fn answer(self: Box<Self>, committed: Result<(), StreamError>);
 }
 
-struct Queued {
+struct QueuedJob {
     bytes: usize,
     job: Box<dyn Job>,
 }
 
-/// The way to the writing thread, which ends with it.
+/// The queue of the [`WriterThread`], which ends when this is dropped.
 pub(super) struct Writer {
-    queue: Option<SyncSender<Queued>>,
+    queue: Option<SyncSender<QueuedJob>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
-    /// Starts the thread.
     pub(super) fn start(
         file: Connection,
-        books: Books,
+        counters: Counters,
         lock: Lock,
-        shared: Arc<Shared>,
+        dispatch: Arc<Dispatch>,
     ) -> std::io::Result<Self> {
-        let (queue, inbox) = sync_channel(QUEUE_MAX);
-        let desk = Desk { file, books: Some(books), shared, _lock: lock };
+        let (queue, jobs) = sync_channel(QUEUE_MAX);
+        let writer = WriterThread { file, counters: Some(counters), dispatch, _lock: lock };
         let thread =
-            std::thread::Builder::new().name("stream-writer".to_owned()).spawn(move || desk.serve(&inbox))?;
+            std::thread::Builder::new().name("stream-writer".to_owned()).spawn(move || writer.run(&jobs))?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
 
-    /// Has `work` done in the next transaction, and returns its result once that is on disk. `bytes` is what it will write.
-    pub(super) async fn ask<T, W>(&self, bytes: usize, work: W) -> Result<T, StreamError>
+    /// Runs `work` in the next transaction, and returns its result once the transaction is on disk. `bytes`
+    /// is about how much `work` writes.
+    pub(super) async fn run<T, W>(&self, bytes: usize, work: W) -> Result<T, StreamError>
     where
         T: Send + 'static,
-        W: FnOnce(&mut Turn<'_>) -> rusqlite::Result<T> + Send + 'static,
+        W: FnOnce(&mut WriteTransaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let (sender, receiver) = oneshot::channel();
-        let job = Box::new(Asked { work: Some(work), result: None, answer: sender });
+        let job = Box::new(Request { work: Some(work), result: None, answer: sender });
         let queue = self.queue.as_ref().expect("taken only when dropped");
-        queue.try_send(Queued { bytes, job }).map_err(|error| match error {
+        let ended = || "the writer thread has ended".to_owned();
+        queue.try_send(QueuedJob { bytes, job }).map_err(|error| match error {
             TrySendError::Full(_) => {
-                StreamError::Unavailable(format!("{QUEUE_MAX} requests wait for the disk already"))
+                StreamError::Unavailable(format!("{QUEUE_MAX} requests already wait for the disk"))
             }
-            TrySendError::Disconnected(_) => StreamError::Unavailable("the writer has ended".to_owned()),
+            TrySendError::Disconnected(_) => StreamError::Unavailable(ended()),
         })?;
         match tokio::time::timeout(ANSWER_TIMEOUT, receiver).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(StreamError::Unknown("the writer has ended".to_owned())),
+            Ok(Err(_)) => Err(StreamError::Unknown(ended())),
             Err(_) => Err(StreamError::Unknown(format!("the disk took longer than {ANSWER_TIMEOUT:?}"))),
         }
     }
 }
 
 impl Drop for Writer {
-    /// Waits for what is being written: the folder's lock goes with the thread, and whoever opens next must find it free.
+    /// Waits for the thread, which holds the lock of the folder: the next process to open it must find it
+    /// free.
     fn drop(&mut self) {
         self.queue = None;
         if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
-            tracing::error!("the writer of the stream had panicked");
+            tracing::error!("the writer thread of the stream panicked");
         }
     }
 }
 
-struct Asked<T, W> {
+struct Request<T, W> {
     work: Option<W>,
     result: Option<T>,
     answer: oneshot::Sender<Result<T, StreamError>>,
 }
 
-impl<T, W> Job for Asked<T, W>
+impl<T, W> Job for Request<T, W>
 where
     T: Send,
-    W: FnOnce(&mut Turn<'_>) -> rusqlite::Result<T> + Send,
+    W: FnOnce(&mut WriteTransaction<'_>) -> rusqlite::Result<T> + Send,
 {
-    fn work(&mut self, turn: &mut Turn<'_>) -> rusqlite::Result<()> {
+    fn run(&mut self, transaction: &mut WriteTransaction<'_>) -> rusqlite::Result<()> {
         if let Some(work) = self.work.take() {
-            self.result = Some(work(turn)?);
+            self.result = Some(work(transaction)?);
         }
         Ok(())
     }
 
-    fn answer(self: Box<Self>, ended: Result<(), StreamError>) {
+    fn answer(self: Box<Self>, committed: Result<(), StreamError>) {
         let Self { result, answer, .. } = *self;
-        let result = ended.map(|()| result.expect("a transaction ends well when all its work is done"));
-        // Whoever asked may have gone away; what was done stays done.
+        let result = committed.map(|()| result.expect("every job of a committed transaction has run"));
+        // The caller may no longer wait. The transaction is committed all the same.
         drop(answer.send(result));
     }
 }
 
-/// Where the writing thread sits.
-struct Desk {
+struct WriterThread {
     file: Connection,
-    /// `None` after a failure, until they are read again.
-    books: Option<Books>,
-    shared: Arc<Shared>,
+    /// `None` after an error, until they are loaded again.
+    counters: Option<Counters>,
+    dispatch: Arc<Dispatch>,
     _lock: Lock,
 }
 
-impl Desk {
-    fn serve(mut self, inbox: &Receiver<Queued>) {
-        while let Some(first) = self.wait(inbox) {
+impl WriterThread {
+    fn run(mut self, queue: &Receiver<QueuedJob>) {
+        while let Some(first) = self.next_job(queue) {
             let mut bytes = first.bytes;
             let mut jobs = vec![first.job];
-            while jobs.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX {
-                let Ok(next) = inbox.try_recv() else { break };
+            while jobs.len() < REQUESTS_MAX && bytes < BYTES_MAX {
+                let Ok(next) = queue.try_recv() else { break };
                 bytes += next.bytes;
                 jobs.push(next.job);
             }
-            let ended = self.transact(&mut jobs);
+            let committed = self.run_transaction(&mut jobs);
             for job in jobs {
-                job.answer(ended.clone());
+                job.answer(committed.clone());
             }
         }
     }
 
-    /// The next request; tidies up when none comes for a while. `None` when nobody is left to make one.
-    fn wait(&self, inbox: &Receiver<Queued>) -> Option<Queued> {
-        let mut patience = Some(IDLE);
-        while let Some(idle) = patience {
-            match inbox.recv_timeout(idle) {
+    /// Waits for the next job, and runs maintenance meanwhile. `None` when the [`Writer`] was dropped.
+    fn next_job(&self, queue: &Receiver<QueuedJob>) -> Option<QueuedJob> {
+        let mut timeout = Some(IDLE);
+        while let Some(idle) = timeout {
+            match queue.recv_timeout(idle) {
                 Ok(first) => return Some(first),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => patience = self.tidy(),
+                Err(RecvTimeoutError::Timeout) => timeout = self.run_maintenance(),
             }
         }
-        inbox.recv().ok()
+        queue.recv().ok()
     }
 
-    fn tidy(&self) -> Option<Duration> {
-        let now_ms = self.books.as_ref()?.shard.now_us() / 1_000;
-        tidy::tidy(&self.file, now_ms).unwrap_or_else(|error| {
-            // It would only have made the file smaller.
-            tracing::debug!(%error, "the stream's file was not tidied");
+    fn run_maintenance(&self) -> Option<Duration> {
+        let now_ms = self.counters.as_ref()?.shard.now_us() / 1_000;
+        maintenance::run(&self.file, now_ms).unwrap_or_else(|error| {
+            // The only effect is that the file stays larger.
+            tracing::debug!(%error, "the maintenance of the stream's file failed");
             None
         })
     }
 
-    /// Does all of it or none.
-    fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), StreamError> {
-        // Taken out, so that a failure leaves none behind.
-        let mut books = match self.books.take() {
-            Some(books) => books,
-            None => Books::read(&self.file).map_err(|error| error::harmless(&error))?,
+    /// Commits all jobs or none.
+    fn run_transaction(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), StreamError> {
+        // Taken out, so that none are left after an error.
+        let mut counters = match self.counters.take() {
+            Some(counters) => counters,
+            None => Counters::load(&self.file).map_err(|error| error::classify(&error))?,
         };
-        let (appended, settled) = commit(&self.file, &mut books, jobs)?;
-        let last = books.shard.last;
-        self.books = Some(books);
-        self.shared.deliveries().forget(&settled);
-        if !appended.is_empty() {
-            self.shared.fresh().add(appended);
-            self.shared.admitted.send_replace(last);
-        }
+        let (appended, settled) = commit(&self.file, &mut counters, jobs)?;
+        let last = counters.shard.last;
+        self.counters = Some(counters);
+        self.dispatch.committed(appended, &settled, last);
         Ok(())
     }
 }
 
-/// What a transaction has changed: entries that came, and entries that left.
+/// The entries that a transaction appended, and those that it removed.
 type Changes = (Vec<(Position, PackedBatch)>, Vec<Position>);
 
-fn commit(file: &Connection, books: &mut Books, jobs: &mut [Box<dyn Job>]) -> Result<Changes, StreamError> {
-    let harmless = |error: rusqlite::Error| error::harmless(&error);
-    let transaction = Transaction::new_unchecked(file, TransactionBehavior::Immediate).map_err(harmless)?;
-    let mut turn = Turn { file, books, appended: Vec::new(), settled: Vec::new() };
+fn commit(
+    file: &Connection,
+    counters: &mut Counters,
+    jobs: &mut [Box<dyn Job>],
+) -> Result<Changes, StreamError> {
+    let classify = |error: rusqlite::Error| error::classify(&error);
+    let sqlite = Transaction::new_unchecked(file, TransactionBehavior::Immediate).map_err(classify)?;
+    let mut transaction = WriteTransaction { file, counters, appended: Vec::new(), settled: Vec::new() };
     for job in jobs {
-        job.work(&mut turn).map_err(harmless)?;
+        job.run(&mut transaction).map_err(classify)?;
     }
-    let (appended, settled) = (turn.appended, turn.settled);
-    books.write(file).map_err(harmless)?;
-    transaction.commit().map_err(|error| error::of_commit(&error))?;
+    let (appended, settled) = (transaction.appended, transaction.settled);
+    counters.write_changes(file).map_err(classify)?;
+    sqlite.commit().map_err(|error| error::classify_commit(&error))?;
     Ok((appended, settled))
 }

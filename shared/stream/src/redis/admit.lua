@@ -1,31 +1,33 @@
 
--- Admits some batches, one after the other, each whole or not at all. (`#!lua` and clock.lua stand in front of this text: a
--- server that is full, read-only or cannot persist refuses a script so declared before its first command.)
+-- Admits batches, one after the other, each completely or not at all. (`#!lua` and clock.lua precede this
+-- text: Redis refuses such a script before its first command when it is full, is read-only or cannot
+-- persist.)
 --
 -- KEYS   1 events   the shard's stream
 --        2 epoch    the shard's epoch
 --        3 shard    hash: clock_ms, backlog_events, backlog_bytes
 --        then for each batch
 --        + project  hash: tat (microseconds), month (yyyymm), used, accepted, pending
---        + marker   what is remembered of this batch id
--- ARGV   1 the epoch the caller trusts    2 events the backlog may hold    3 words of an entry
+--        + marker   the marker of this batch id
+-- ARGV   1 the epoch that the caller trusts    2 events that the backlog may hold    3 words of an entry
 --        then for each batch
 --        + events in it                   + project id
 --        + packed bytes of it             + marker flags: k keyed, w awaited, - neither
 --        + interval, microseconds         + digest of the body in hex, or -
 --        + tolerance, microseconds        + fields and values of the entry
 --        + events a month, -1 for unlimited
--- Answer for each batch {word, now_us, tat_us, used, extra}; extra is received_ms of ADMITTED and REPEATED, wait_us of
---        RATE_LIMITED, and what the server said of FAILED. When the epoch is another one, {'EPOCH_CHANGED'} alone.
+-- Answer for each batch {word, now_us, tat_us, used, extra}. extra is received_ms for ADMITTED and REPEATED,
+--        wait_us for RATE_LIMITED, and the error of the server for FAILED. When the epoch is not the trusted
+--        one, the answer is {'EPOCH_CHANGED'} alone.
 --
--- Lua has no rollback: of each batch, whatever can refuse stands before its XADD, XADD itself may fail and then changes
--- nothing, and nothing after it can fail. The arithmetic is Standing::charge of shared/src/plan.rs; a property test holds
--- the two together.
+-- Lua has no rollback. For each batch, all checks are before its XADD. XADD may fail, and then changes
+-- nothing. Nothing after it can fail. The arithmetic is that of LimitState::charge in
+-- shared/event/src/plan.rs; a property test compares the two.
 local batches = (#KEYS - 3) / 2
 local words = tonumber(ARGV[3])
 local stride = 8 + words
 assert(batches >= 1 and words >= 2 and words % 2 == 0 and #ARGV == 3 + batches * stride,
-  'admit: 3 keys and 2 a batch, 3 arguments and 8 a batch and the words of its entry')
+  'admit: expected 3 keys and 2 for each batch, 3 arguments and 8 plus the words of the entry for each batch')
 
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return {{'EPOCH_CHANGED'}}
@@ -39,7 +41,7 @@ local month = month_of(now)
 local received = math.floor(now / 1000)
 local received_ms = string.format('%.0f', received)
 
--- What is known of these batches, and what is to be remembered of those that come in.
+-- The markers of these batches, and those to write.
 local marker_keys, markers, new_markers = {}, {}, {}
 for batch = 1, batches do
   marker_keys[batch] = KEYS[3 + 2 * batch]
@@ -62,7 +64,7 @@ local function project_at(key)
   return project
 end
 
-local function admit(project, marker_key, at)
+local function admit_one(project, marker_key, at)
   local count, digest = tonumber(ARGV[at]), ARGV[at + 7]
   local marker = markers[marker_key]
   if marker then
@@ -101,7 +103,7 @@ end
 local answers = {}
 for batch = 1, batches do
   local project = project_at(KEYS[2 + 2 * batch])
-  local word, extra = admit(project, KEYS[3 + 2 * batch], 4 + (batch - 1) * stride)
+  local word, extra = admit_one(project, KEYS[3 + 2 * batch], 4 + (batch - 1) * stride)
   answers[batch] = {word, now, project.tat, project.used, extra}
 end
 

@@ -1,9 +1,9 @@
 
--- Tells how much waits in a shard. (`#!lua flags=no-writes` and clock.lua stand in front.)
+-- Returns the backlog of a shard. (`#!lua flags=no-writes` and clock.lua precede this text.)
 --
 -- KEYS   1 events  2 shard
 -- Answer {entries, events, packed bytes, age of the oldest entry in milliseconds}
-assert(#KEYS == 2 and #ARGV == 0, 'backlog: 2 keys')
+assert(#KEYS == 2 and #ARGV == 0, 'backlog: expected 2 keys')
 
 local shard = redis.call('HMGET', KEYS[2], 'clock_ms', 'backlog_events', 'backlog_bytes')
 local age_ms = 0

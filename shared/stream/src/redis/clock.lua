@@ -1,14 +1,14 @@
 
--- The clock of a shard, put in front of every script that tells the time. All arithmetic is in integers far
--- below 2^53, so that Lua's numbers are exact and agree with shared/src/plan.rs to the last microsecond.
+-- The clock of a shard; precedes every script that needs the time. All arithmetic is on integers far below
+-- 2^53, so Lua's numbers are exact and agree with shared/event/src/plan.rs to the microsecond.
 
--- Microseconds since 1970, never going back within one shard, whatever the machine's clock does.
+-- Microseconds since 1970. It never goes back within one shard, even when the clock of the machine does.
 local function clock_us(shard_clock_ms)
   local time = redis.call('TIME')
   return math.max(time[1] * 1000000 + time[2], (tonumber(shard_clock_ms) or 0) * 1000)
 end
 
--- Year * 100 + month (UTC): Howard Hinnant's civil_from_days, as month_of in plan.rs.
+-- Year * 100 + month (UTC): Howard Hinnant's civil_from_days, like month_of in plan.rs.
 local function month_of(us)
   local days = math.floor(us / 86400000000) + 719468
   local era = math.floor(days / 146097)

@@ -1,8 +1,8 @@
-//! The few connections that everything urgent shares, and the circuit breaker over them.
+//! The few connections that all calls of the hot path share, and the circuit breaker over them.
 //!
-//! Each connection has a keeper: a task that connects, hands the connection out, and connects again when it is lost.
-//! A server that does not answer in time opens the circuit at once for all connections; it is closed by the first
-//! connection that is made anew and answers a PING. While it is open every call fails without waiting.
+//! Each connection has a keeper: a task that connects, publishes the connection in a slot, and reconnects
+//! when it is lost. A server that does not answer in time opens the circuit for all connections. The first
+//! new connection that answers a PING closes it. While the circuit is open, every call fails without waiting.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -15,25 +15,26 @@ use redis::{AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, ProtocolVers
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::error::{Health, counted, health, meaning};
+use super::error::{ConnectionHealth, classify, connection_health};
+use super::scripts::Script;
 use crate::StreamError;
-use crate::metrics;
+use crate::metrics::{STREAM_CONNECTED, STREAM_RECONNECTS, counted};
 
-/// A call that is not answered in this time has an unknown outcome.
+/// Longest wait for an answer. After it the outcome of the call is unknown.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// A server that cannot be reached in this time is not there.
+/// Longest wait for a connection, and for the answer to its PING.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// A connection that lived as long was a good one: the next attempt starts from the shortest backoff.
-const STEADY_AFTER: Duration = Duration::from_secs(1);
-/// Calls that may queue for one connection before callers wait to be queued.
+/// After a connection that lived this long, the backoff starts from its minimum again.
+const STABLE_AFTER: Duration = Duration::from_secs(1);
+/// Capacity of the queue of one connection. When it is full, callers wait for a slot.
 const QUEUE_CALLS: usize = 1_024;
 /// Bytes gathered for one write to the socket.
 const WRITE_BYTES: usize = 256 << 10;
 
-/// Opens clients for the same server: one for shared connections, which is told when they are lost (RESP3), and one
-/// for connections with a single user.
+/// Two clients of the same server: one for shared connections, which RESP3 notifies when they are lost, and
+/// one for connections with a single user.
 pub(super) fn clients(url: &str) -> Result<(Client, Client), RedisError> {
     let keepalive =
         socket2::TcpKeepalive::new().with_time(Duration::from_secs(5)).with_interval(Duration::from_secs(5));
@@ -48,24 +49,27 @@ pub(super) fn clients(url: &str) -> Result<(Client, Client), RedisError> {
     Ok((Client::open(shared)?, Client::open(single)?))
 }
 
-/// A connection in use.
-struct Live {
+struct LiveConnection {
     connection: MultiplexedConnection,
+    /// Unique to this connection.
     generation: u64,
-    born: Instant,
+    connected_at: Instant,
 }
 
-/// Where a keeper puts its connection.
+/// The place of one connection. It is empty while its keeper connects.
 #[derive(Default)]
 struct Slot {
-    live: ArcSwapOption<Live>,
+    live: ArcSwapOption<LiveConnection>,
+    /// Wakes the keeper.
     lost: Notify,
 }
 
 struct Shared {
     client: Client,
     slots: Vec<Arc<Slot>>,
+    /// The last generation.
     generations: AtomicU64,
+    /// Counts calls, so that they take the slots in turn.
     turn: AtomicUsize,
 }
 
@@ -81,39 +85,40 @@ impl Connections {
         let slots = (0..connections.max(1)).map(|_| Arc::new(Slot::default())).collect();
         let shared =
             Arc::new(Shared { client, slots, generations: AtomicU64::new(0), turn: AtomicUsize::new(0) });
-        let keepers =
-            shared.slots.iter().map(|slot| tokio::spawn(keep(shared.clone(), slot.clone()))).collect();
-        metrics::stream_connected(false);
+        let keepers = shared
+            .slots
+            .iter()
+            .map(|slot| tokio::spawn(keep_connected(shared.clone(), slot.clone())))
+            .collect();
+        STREAM_CONNECTED.set(0.0);
         Self { shared, keepers }
     }
 
-    /// Whether the circuit is closed.
-    ///
     /// # Errors
-    /// [`StreamError::Unavailable`] when it is open.
-    pub(super) fn closed(&self) -> Result<(), StreamError> {
-        self.pick().map(drop)
+    /// [`StreamError::Unavailable`] when the circuit is open; not counted.
+    pub(super) fn check_circuit(&self) -> Result<(), StreamError> {
+        self.next_live().map(drop)
     }
 
     /// Sends one command.
     ///
     /// # Errors
-    /// [`StreamError`], not counted yet.
+    /// [`StreamError`], not counted.
     pub(super) async fn send(&self, command: &Cmd) -> Result<Value, StreamError> {
-        self.try_send(command).await.map_err(|failure| match failure {
-            Failure::Open(error) => error,
-            Failure::Redis(error) => meaning(&error),
+        self.try_send(command).await.map_err(|error| match error {
+            SendError::CircuitOpen(error) => error,
+            SendError::Redis(error) => classify(&error),
         })
     }
 
-    /// Sends one EVALSHA, loading the script first when the server has forgotten it.
+    /// Sends one EVALSHA. Loads the script and sends it again when the server does not have the script.
     ///
     /// # Errors
     /// [`StreamError`], counted.
     pub(super) async fn eval(&self, script: &Script, command: &Cmd) -> Result<Value, StreamError> {
         match self.try_send(command).await {
             Ok(value) => Ok(value),
-            Err(Failure::Redis(error))
+            Err(SendError::Redis(error))
                 if error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript) =>
             {
                 let mut load = redis::cmd("SCRIPT");
@@ -124,29 +129,29 @@ impl Connections {
                     Err(error) => Err(counted(error)),
                 }
             }
-            Err(Failure::Open(error)) => Err(counted(error)),
-            Err(Failure::Redis(error)) => Err(counted(meaning(&error))),
+            Err(SendError::CircuitOpen(error)) => Err(counted(error)),
+            Err(SendError::Redis(error)) => Err(counted(classify(&error))),
         }
     }
 
-    async fn try_send(&self, command: &Cmd) -> Result<Value, Failure> {
-        let (slot, live) = self.pick().map_err(Failure::Open)?;
+    async fn try_send(&self, command: &Cmd) -> Result<Value, SendError> {
+        let (slot, live) = self.next_live().map_err(SendError::CircuitOpen)?;
         let mut connection = live.connection.clone();
         let sent = Instant::now();
         let error = match command.query_async::<Value>(&mut connection).await {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        match health(&error) {
-            Health::Good => {}
-            Health::Lost => slot.lose(live.generation),
-            Health::Silent => self.lose_all(sent),
+        match connection_health(&error) {
+            ConnectionHealth::Usable => {}
+            ConnectionHealth::Broken => slot.discard(live.generation),
+            ConnectionHealth::Silent => self.open_circuit(sent),
         }
-        Err(Failure::Redis(error))
+        Err(SendError::Redis(error))
     }
 
-    /// The next connection in turn that is there.
-    fn pick(&self) -> Result<(&Slot, Arc<Live>), StreamError> {
+    /// The next slot in turn that has a connection.
+    fn next_live(&self) -> Result<(&Slot, Arc<LiveConnection>), StreamError> {
         let slots = &self.shared.slots;
         let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
         (0..slots.len())
@@ -157,14 +162,13 @@ impl Connections {
             .ok_or_else(|| StreamError::Unavailable("not connected".to_owned()))
     }
 
-    /// Opens the circuit: what was sent at this moment was not answered, so every connection that has not proved
-    /// itself since is given up.
-    fn lose_all(&self, sent: Instant) {
+    /// Discards every connection that is not newer than a call that got no answer.
+    fn open_circuit(&self, sent: Instant) {
         for slot in &self.shared.slots {
             if let Some(live) = slot.live.load_full()
-                && live.born <= sent
+                && live.connected_at <= sent
             {
-                slot.lose(live.generation);
+                slot.discard(live.generation);
             }
         }
     }
@@ -181,17 +185,16 @@ impl Drop for Connections {
     }
 }
 
-/// Why a command brought no value.
-enum Failure {
-    /// The circuit is open; nothing was sent.
-    Open(StreamError),
-    /// It was sent.
+enum SendError {
+    /// Nothing was sent.
+    CircuitOpen(StreamError),
+    /// The command was sent.
     Redis(RedisError),
 }
 
 impl Slot {
-    /// Gives this connection up, if it is still the one in use.
-    fn lose(&self, generation: u64) {
+    /// Empties the slot, if this connection is still in it.
+    fn discard(&self, generation: u64) {
         let current = self.live.load();
         if current.as_ref().is_some_and(|live| live.generation == generation) {
             self.live.compare_and_swap(&current, None);
@@ -200,45 +203,45 @@ impl Slot {
     }
 }
 
-/// Keeps one slot filled for as long as the [`Connections`] live.
-async fn keep(shared: Arc<Shared>, slot: Arc<Slot>) {
+/// Reconnects one slot whenever its connection is lost, until the task is aborted.
+async fn keep_connected(shared: Arc<Shared>, slot: Arc<Slot>) {
     let mut backoff = BACKOFF_MIN;
-    let mut lived_before = false;
+    let mut connected_before = false;
     loop {
         match connect(&shared, &slot).await {
             Ok(live) => {
-                if lived_before {
-                    metrics::stream_reconnected();
+                if connected_before {
+                    STREAM_RECONNECTS.increment(1);
                 }
-                lived_before = true;
-                let born = live.born;
+                connected_before = true;
+                let connected_at = live.connected_at;
                 slot.live.store(Some(Arc::new(live)));
-                metrics::stream_connected(true);
+                STREAM_CONNECTED.set(1.0);
                 slot.lost.notified().await;
                 slot.live.store(None);
                 let connected = shared.slots.iter().any(|slot| slot.live.load().is_some());
-                metrics::stream_connected(connected);
-                tracing::warn!(connected, "a connection to the stream was lost");
-                if born.elapsed() >= STEADY_AFTER {
+                STREAM_CONNECTED.set(f64::from(connected));
+                tracing::warn!(connected, "lost a connection to Redis");
+                if connected_at.elapsed() >= STABLE_AFTER {
                     backoff = BACKOFF_MIN;
                     continue;
                 }
             }
-            // Once aloud, so that a wrong password is seen; then quietly, however long it takes.
+            // Only the first of a series of errors is a warning, which is enough to show a wrong password.
             Err(error) if backoff == BACKOFF_MIN => {
-                tracing::warn!(%error, "the stream cannot be reached: {error}");
+                tracing::warn!(%error, "cannot connect to Redis");
             }
-            Err(error) => tracing::debug!(%error, "the stream still cannot be reached: {error}"),
+            Err(error) => tracing::debug!(%error, "still cannot connect to Redis"),
         }
         tokio::time::sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }
 
-/// Makes a connection and sees that the server answers on it.
-async fn connect(shared: &Shared, slot: &Arc<Slot>) -> Result<Live, RedisError> {
+/// Connects, and checks that the server answers a PING.
+async fn connect(shared: &Shared, slot: &Arc<Slot>) -> Result<LiveConnection, RedisError> {
     let generation = shared.generations.fetch_add(1, Ordering::Relaxed) + 1;
-    let told: Weak<Slot> = Arc::downgrade(slot);
+    let weak_slot: Weak<Slot> = Arc::downgrade(slot);
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(CONNECT_TIMEOUT))
@@ -246,33 +249,14 @@ async fn connect(shared: &Shared, slot: &Arc<Slot>) -> Result<Live, RedisError> 
         .set_write_backpressure_boundary(WRITE_BYTES)
         .set_push_sender(move |push: redis::PushInfo| {
             if push.kind == redis::PushKind::Disconnection
-                && let Some(slot) = told.upgrade()
+                && let Some(slot) = weak_slot.upgrade()
             {
-                slot.lose(generation);
+                slot.discard(generation);
             }
             Ok::<(), redis::aio::SendError>(())
         });
     let mut connection = shared.client.get_multiplexed_async_connection_with_config(&config).await?;
     redis::cmd("PING").query_async::<()>(&mut connection).await?;
     connection.set_response_timeout(RESPONSE_TIMEOUT);
-    Ok(Live { connection, generation, born: Instant::now() })
-}
-
-/// A script of the hot path: called by its hash.
-pub(super) struct Script {
-    code: String,
-    hash: String,
-}
-
-impl Script {
-    pub(super) fn new(code: &str) -> Self {
-        Self { code: code.to_owned(), hash: redis::Script::new(code).get_hash().to_owned() }
-    }
-
-    /// `EVALSHA hash keys`, to be continued with the keys and the arguments.
-    pub(super) fn call(&self, keys: usize) -> Cmd {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(&self.hash).arg(keys);
-        command
-    }
+    Ok(LiveConnection { connection, generation, connected_at: Instant::now() })
 }

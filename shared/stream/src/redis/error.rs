@@ -1,34 +1,32 @@
-//! What a failed call to Redis means to the caller: was anything sent, may it have happened, is the connection good.
+//! What a failed call to Redis means: was anything sent, may it have taken effect, is the connection usable.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::StreamError;
-pub(super) use crate::error::counted;
 
-/// What a failure says about the connection it came from.
+/// What an error says about the connection it came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Health {
+pub(super) enum ConnectionHealth {
     /// The server answered.
-    Good,
-    /// This connection is lost.
-    Lost,
-    /// The server is silent: no connection to it can be trusted.
+    Usable,
+    /// This connection is broken.
+    Broken,
+    /// The server is silent: no connection to it is usable.
     Silent,
 }
 
-/// Health of the connection after this failure.
-pub(super) fn health(error: &RedisError) -> Health {
+pub(super) fn connection_health(error: &RedisError) -> ConnectionHealth {
     if error.is_timeout() {
-        Health::Silent
+        ConnectionHealth::Silent
     } else if matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse) || error.is_unrecoverable_error() {
-        Health::Lost
+        ConnectionHealth::Broken
     } else {
-        Health::Good
+        ConnectionHealth::Usable
     }
 }
 
-/// The meaning of a failure of a command that was sent.
-pub(super) fn meaning(error: &RedisError) -> StreamError {
+/// The error of a command that was sent, in the terms of the stream.
+pub(super) fn classify(error: &RedisError) -> StreamError {
     let text = error.to_string();
     match error.kind() {
         ErrorKind::Io | ErrorKind::Parse => StreamError::Unknown(text),

@@ -1,7 +1,7 @@
-//! The names of everything in Redis. All keys of a shard carry its hash tag, so that what one script touches is in one
+//! The keys in Redis. All keys of a shard have the same hash tag, so that one script only touches keys in one
 //! slot of a cluster.
 
-use crate::{BatchId, PendingBatch};
+use crate::{BatchId, Epoch, PendingBatch};
 use millrace_event::plan::ProjectId;
 
 /// The consumer group of the workers.
@@ -10,7 +10,6 @@ pub(super) const GROUP: &str = "workers";
 /// The keys of one shard that do not depend on the request.
 pub(super) struct ShardKeys {
     shard: u16,
-    /// The stream.
     pub(super) events: String,
     /// The epoch, or a fence while counters are rebuilt.
     pub(super) epoch: String,
@@ -37,18 +36,18 @@ impl ShardKeys {
         format!("{{s{}}}:project:{project}", self.shard)
     }
 
-    /// What is remembered of a batch; admit.lua writes it, settle.lua ends it.
+    /// The marker of a batch: written by admit.lua; settle.lua gives it a time to live.
     pub(super) fn marker(&self, batch_id: BatchId) -> String {
         format!("{{s{}}}:batch:{batch_id}", self.shard)
     }
 }
 
-/// What stands in the epoch's place while its counters are rebuilt.
-pub(super) fn fence(epoch: crate::Epoch) -> String {
+/// The value of the epoch's key while the counters are rebuilt.
+pub(super) fn fence(epoch: Epoch) -> String {
     format!("rebuilding {epoch}")
 }
 
-/// The marker of a batch that was found in the stream by a rebuild.
+/// The marker that a rebuild writes for a batch without one. Flags and digest are not in the entry.
 pub(super) fn rebuilt_marker(batch: &PendingBatch) -> String {
     format!("p - {} {} {} -", batch.project, batch.count, batch.id.ms)
 }

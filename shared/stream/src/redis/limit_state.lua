@@ -1,9 +1,9 @@
 
--- Tells a project's standing and changes nothing. (`#!lua flags=no-writes` and clock.lua stand in front.)
+-- Returns the limit state of a project. (`#!lua flags=no-writes` and clock.lua precede this text.)
 --
 -- KEYS   1 shard  2 project, as in admit.lua
 -- Answer {now_us, tat_us, used}
-assert(#KEYS == 2 and #ARGV == 0, 'standing: 2 keys')
+assert(#KEYS == 2 and #ARGV == 0, 'limit_state: expected 2 keys')
 
 local now = clock_us(redis.call('HGET', KEYS[1], 'clock_ms'))
 local project = redis.call('HMGET', KEYS[2], 'tat', 'month', 'used')

@@ -1,10 +1,10 @@
 #!lua flags=no-writes
--- Lists entries without their rows: only lengths leave the server.
+-- Lists entries without their rows: the server sends only the lengths of the rows.
 --
 -- KEYS   1 events
--- ARGV   1 from (an id, or '(' and an id), 2 at most
--- Answer for each entry {id, field b, field p, field n, bytes of field d}; what is missing is '' or 0
-assert(#KEYS == 1 and #ARGV == 2, 'pending: 1 key, 2 arguments')
+-- ARGV   1 from (an id, or '(' and an id), 2 the most entries to list
+-- Answer for each entry {id, field b, field p, field n, bytes of field d}; a missing field is '' or 0
+assert(#KEYS == 1 and #ARGV == 2, 'pending: expected 1 key and 2 arguments')
 
 local answer = {}
 for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])) do

@@ -1,19 +1,22 @@
-//! One lane's view of one shard, on a connection of its own: a blocking read on a shared one would stop everybody.
+//! One lane's view of one shard. Each reader has its own connection, because a blocking read on a shared one
+//! would block all other calls.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, Value};
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisError, Value};
 
 use super::connection::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
-use super::error::{counted, meaning};
+use super::core::Core;
+use super::error::classify;
 use super::keys::GROUP;
-use super::{admin, reply};
-use crate::metrics;
+use super::reply::{self, StreamEntry};
+use super::retire::retire_command;
+use crate::metrics::{counted, taken_over};
 use crate::{Delivery, EntryId, Reader, StreamError, TakeOver};
 
-/// The longest wait in one read. Never for ever: a socket that is half open would never be noticed.
+/// The longest wait in one read, so that a half-open socket is noticed.
 const BLOCK_MAX: Duration = Duration::from_secs(5);
 
 pub(super) struct RedisReader {
@@ -23,40 +26,47 @@ pub(super) struct RedisReader {
 }
 
 impl RedisReader {
-    pub(super) async fn open(client: &Client, events: String, consumer: &str) -> Result<Self, StreamError> {
+    pub(super) async fn open(core: &Core, shard: u16, consumer: &str) -> Result<Self, StreamError> {
+        let events = core.keys(shard)?.events.clone();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let connection = client
+        let connection = core
+            .single
             .get_multiplexed_async_connection_with_config(&config)
             .await
             .map_err(|error| counted(StreamError::Unavailable(error.to_string())))?;
         Ok(Self { connection, events, consumer: consumer.to_owned() })
     }
 
-    async fn ask(&mut self, command: &Cmd) -> Result<Value, StreamError> {
-        self.ask_for(command, Duration::ZERO).await
+    async fn send(&mut self, command: &Cmd) -> Result<Value, StreamError> {
+        self.send_waiting(command, Duration::ZERO).await
     }
 
-    /// Sends a command that may wait on the server for `wait`. A group that is gone is made again, from the beginning
-    /// of the stream: from its end would skip what was admitted in the meantime.
-    async fn ask_for(&mut self, command: &Cmd, wait: Duration) -> Result<Value, StreamError> {
+    /// Sends a command that may block on the server for `wait`. A missing group is created from the beginning
+    /// of the stream: from its end, it would skip batches that were admitted before.
+    async fn send_waiting(&mut self, command: &Cmd, wait: Duration) -> Result<Value, StreamError> {
         self.connection.set_response_timeout(RESPONSE_TIMEOUT.max(wait + BLOCK_MAX));
         match command.query_async(&mut self.connection).await {
             Ok(value) => Ok(value),
             Err(error) if is_no_group(&error) => {
-                tracing::info!("{} has no group {GROUP}; it is made, from the beginning", self.events);
+                let stream = &self.events;
+                tracing::info!(
+                    stream,
+                    group = GROUP,
+                    "the stream has no group: creating it from the beginning"
+                );
                 let mut create = redis::cmd("XGROUP");
                 create.arg("CREATE").arg(&self.events).arg(GROUP).arg("0").arg("MKSTREAM");
                 match create.query_async::<Value>(&mut self.connection).await {
-                    Err(error) if error.code() != Some("BUSYGROUP") => Err(counted(meaning(&error))),
+                    Err(error) if error.code() != Some("BUSYGROUP") => Err(counted(classify(&error))),
                     _ => command
                         .query_async(&mut self.connection)
                         .await
-                        .map_err(|error| counted(meaning(&error))),
+                        .map_err(|error| counted(classify(&error))),
                 }
             }
-            Err(error) => Err(counted(meaning(&error))),
+            Err(error) => Err(counted(classify(&error))),
         }
     }
 
@@ -70,7 +80,7 @@ impl RedisReader {
         command
     }
 
-    /// How often each of these entries, all pending for us, has been handed out.
+    /// How often each of these entries was delivered. All of them are pending for this consumer.
     async fn delivery_counts(&mut self, ids: &[EntryId]) -> Result<Vec<u32>, StreamError> {
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -82,7 +92,7 @@ impl RedisReader {
         }
         self.connection.set_response_timeout(RESPONSE_TIMEOUT);
         let rows: Vec<Value> =
-            pipeline.query_async(&mut self.connection).await.map_err(|error| counted(meaning(&error)))?;
+            pipeline.query_async(&mut self.connection).await.map_err(|error| counted(classify(&error)))?;
         rows.into_iter()
             .map(|row| match reply::array(row)?.pop() {
                 Some(row) => {
@@ -94,7 +104,7 @@ impl RedisReader {
             .collect()
     }
 
-    async fn with_counts(&mut self, entries: Vec<reply::Entry>) -> Result<TakeOver, StreamError> {
+    async fn with_counts(&mut self, entries: Vec<StreamEntry>) -> Result<TakeOver, StreamError> {
         let ids: Vec<EntryId> =
             entries.iter().filter(|entry| entry.fields.is_some()).map(|entry| entry.id).collect();
         let mut counts = self.delivery_counts(&ids).await?.into_iter();
@@ -116,7 +126,7 @@ fn is_no_group(error: &RedisError) -> bool {
 }
 
 /// The entries in a reply to XREADGROUP on one stream.
-fn entries_read(reply: Value) -> Result<Vec<reply::Entry>, StreamError> {
+fn parse_entries(reply: Value) -> Result<Vec<StreamEntry>, StreamError> {
     let Some(stream) = reply::array(reply)?.pop() else {
         return Ok(Vec::new());
     };
@@ -129,7 +139,7 @@ impl Reader for RedisReader {
     async fn next(&mut self, entries_max: usize, wait: Duration) -> Result<Vec<Delivery>, StreamError> {
         let block = (wait >= Duration::from_millis(1)).then(|| wait.min(BLOCK_MAX));
         let command = self.read_command(entries_max, block, ">");
-        let entries = entries_read(self.ask_for(&command, block.unwrap_or_default()).await?)?;
+        let entries = parse_entries(self.send_waiting(&command, block.unwrap_or_default()).await?)?;
         Ok(entries
             .into_iter()
             .map(|entry| reply::delivery(entry.id, &entry.fields.unwrap_or_default(), 1))
@@ -144,21 +154,21 @@ impl Reader for RedisReader {
         let mut after = after;
         loop {
             let command = self.read_command(entries_max, None, &after.to_string());
-            let entries = entries_read(self.ask(&command).await?)?;
+            let entries = parse_entries(self.send(&command).await?)?;
             let Some(last) = entries.last().map(|entry| entry.id) else {
                 return Ok(Vec::new());
             };
             let found = self.with_counts(entries).await?;
             if !found.vanished.is_empty() {
-                // They can never be settled; left alone they would come back in every re-read.
+                // They can never be settled, and would be in every later answer.
                 let mut acknowledge = redis::cmd("XACK");
                 acknowledge.arg(&self.events).arg(GROUP);
                 for id in &found.vanished {
                     acknowledge.arg(id.to_string());
                 }
-                self.ask(&acknowledge).await?;
-                metrics::taken_over(0, found.vanished.len());
-                tracing::error!(entries = ?found.vanished, "pending entries were deleted unread");
+                self.send(&acknowledge).await?;
+                taken_over(0, found.vanished.len());
+                tracing::error!(entries = ?found.vanished, "pending entries were deleted before they were settled");
             }
             if !found.deliveries.is_empty() {
                 return Ok(found.deliveries);
@@ -176,7 +186,7 @@ impl Reader for RedisReader {
             command.arg(&self.events).arg(GROUP).arg(&self.consumer);
             command.arg(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)).arg(&cursor);
             command.arg("COUNT").arg(entries_max.saturating_sub(taken.len()).max(1));
-            let [next, entries, deleted] = reply::tuple(self.ask(&command).await?)?;
+            let [next, entries, deleted] = reply::tuple(self.send(&command).await?)?;
             for entry in reply::array(entries)? {
                 taken.push(reply::entry(entry)?);
             }
@@ -194,7 +204,7 @@ impl Reader for RedisReader {
     }
 
     async fn leave(&mut self) -> Result<(), StreamError> {
-        let command = admin::retire_command(&self.events, Duration::ZERO, &self.consumer);
-        self.ask(&command).await.map(drop)
+        let command = retire_command(&self.events, Duration::ZERO, &self.consumer);
+        self.send(&command).await.map(drop)
     }
 }

@@ -1,16 +1,19 @@
 
--- Replaces every counter of a shard and gives it a new epoch, if the shard is still fenced by this very rebuild and
--- its stream holds what was counted. (`#!lua flags=allow-oom` and clock.lua stand in front: while the
--- epoch is missing nothing can be settled, so a full server must be able to get one.)
+-- Replaces every counter of a shard and gives it a new epoch, if the shard is still fenced for this rebuild
+-- and its stream holds the entries that were counted. (`#!lua flags=allow-oom` and clock.lua precede this
+-- text: nothing can be settled without an epoch, so a full server must be able to get one.)
 --
--- KEYS   1 events  2 epoch  3 shard  4 attempts, then every project, then the marker of every entry that has a name
--- ARGV   1 the fence, 2 the new epoch, 3 the group, 4 projects, 5 entries, 6 first id, 7 last id (empty when none),
---        8 events in the named entries, 9 packed bytes in them,
---        then for each project: month, used, accepted, pending; then for each marker: its text
--- Answer 1; 0 with nothing changed when the fence or the contents are not as expected.
+-- KEYS   1 events  2 epoch  3 shard  4 attempts, then every project,
+--        then the marker of every entry with a batch id
+-- ARGV   1 the fence, 2 the new epoch, 3 the group, 4 projects, 5 entries,
+--        6 first id, 7 last id (both empty when there are no entries),
+--        8 events in the entries with a batch id, 9 packed bytes in them,
+--        then for each project: month, used, accepted, pending; then for each marker: its value
+-- Answer 1; 0 with nothing changed when the fence or the entries are not as expected.
 local project_count = tonumber(ARGV[4])
 local marker_count = #KEYS - 4 - project_count
-assert(marker_count >= 0 and #ARGV == 9 + 4 * project_count + marker_count, 'rebuild: keys and arguments do not match')
+assert(marker_count >= 0 and #ARGV == 9 + 4 * project_count + marker_count,
+  'rebuild: the keys and arguments do not match')
 
 local function id_at(end_of_stream)
   local entries = redis.call(end_of_stream == 'first' and 'XRANGE' or 'XREVRANGE', KEYS[1],
@@ -29,7 +32,7 @@ if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then
   return made
 end
 
--- The clock goes on from the last entry the stream ever had: a smaller id could not be appended.
+-- The clock continues from the last entry that was ever in the stream: a smaller id could not be appended.
 local last_ms = 0
 local info = redis.call('XINFO', 'STREAM', KEYS[1])
 for field = 1, #info, 2 do

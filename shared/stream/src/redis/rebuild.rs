@@ -1,50 +1,50 @@
-//! Giving a shard that has lost its memory its counters and an epoch again.
+//! New counters and a new epoch for a shard whose counters are not trusted.
 
-use super::keys::{GROUP, fence, rebuilt_marker};
-use super::{RedisStream, admin, reply};
-use crate::{Epoch, PendingBatch, ProjectCounters, StreamError};
+use super::core::Core;
+use super::keys::{self, GROUP, rebuilt_marker};
+use super::{reply, scripts};
+use crate::{EntryId, Epoch, PendingBatch, ProjectCounters, StreamError};
 
-const REBUILD: &str =
-    concat!("#!lua flags=allow-oom", include_str!("clock.lua"), include_str!("rebuild.lua"));
-const FENCE: &str = "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], ARGV[1])";
+pub(super) async fn fence(core: &Core, shard: u16, epoch: Epoch) -> Result<(), StreamError> {
+    let mut command = redis::cmd("EVAL");
+    command.arg(scripts::FENCE).arg(1).arg(&core.keys(shard)?.epoch).arg(keys::fence(epoch));
+    core.ask(&command).await.map(drop)
+}
 
-impl RedisStream {
-    /// See [`crate::Stream::fence`].
-    pub(super) async fn fence_off(&self, shard: u16, epoch: Epoch) -> Result<(), StreamError> {
-        let mut command = redis::cmd("EVAL");
-        command.arg(FENCE).arg(1).arg(&self.keys(shard)?.epoch).arg(fence(epoch));
-        self.ask(&command).await.map(drop)
+pub(super) async fn rebuild(
+    core: &Core,
+    shard: u16,
+    epoch: Epoch,
+    counters: &[ProjectCounters],
+    expected: &[PendingBatch],
+) -> Result<bool, StreamError> {
+    let shard_keys = core.keys(shard)?;
+    let named: Vec<&PendingBatch> = expected.iter().filter(|batch| !batch.batch_id.is_nil()).collect();
+    let mut command = redis::cmd("EVAL");
+    command.arg(scripts::REBUILD).arg(4 + counters.len() + named.len());
+    command.arg(&shard_keys.events).arg(&shard_keys.epoch);
+    command.arg(&shard_keys.shard_hash).arg(&shard_keys.attempts);
+    for project in counters {
+        command.arg(shard_keys.project(project.project));
     }
-
-    /// See [`crate::Stream::rebuild`].
-    pub(super) async fn rebuild_all(
-        &self,
-        shard: u16,
-        epoch: Epoch,
-        counters: &[ProjectCounters],
-        expected: &[PendingBatch],
-    ) -> Result<bool, StreamError> {
-        let keys = self.keys(shard)?;
-        let named: Vec<&PendingBatch> = expected.iter().filter(|batch| !batch.batch_id.is_nil()).collect();
-        let mut command = redis::cmd("EVAL");
-        command.arg(REBUILD).arg(4 + counters.len() + named.len());
-        command.arg(&keys.events).arg(&keys.epoch).arg(&keys.shard_hash).arg(&keys.attempts);
-        for project in counters {
-            command.arg(keys.project(project.project));
-        }
-        for batch in &named {
-            command.arg(keys.marker(batch.batch_id));
-        }
-        command.arg(fence(epoch)).arg(epoch.to_string()).arg(GROUP).arg(counters.len()).arg(expected.len());
-        command.arg(&admin::ends(expected));
-        command.arg(named.iter().map(|batch| u64::from(batch.count)).sum::<u64>());
-        command.arg(named.iter().map(|batch| u64::from(batch.bytes)).sum::<u64>());
-        for project in counters {
-            command.arg(project.month).arg(project.used).arg(project.accepted).arg(project.pending);
-        }
-        for batch in &named {
-            command.arg(rebuilt_marker(batch));
-        }
-        Ok(reply::integer(self.ask(&command).await?)? == 1)
+    for batch in &named {
+        command.arg(shard_keys.marker(batch.batch_id));
     }
+    command.arg(keys::fence(epoch)).arg(epoch.to_string()).arg(GROUP);
+    command.arg(counters.len()).arg(expected.len()).arg(&first_and_last_id(expected));
+    command.arg(named.iter().map(|batch| u64::from(batch.count)).sum::<u64>());
+    command.arg(named.iter().map(|batch| u64::from(batch.bytes)).sum::<u64>());
+    for project in counters {
+        command.arg(project.month).arg(project.used).arg(project.accepted).arg(project.pending);
+    }
+    for batch in &named {
+        command.arg(rebuilt_marker(batch));
+    }
+    Ok(reply::integer(core.ask(&command).await?)? == 1)
+}
+
+/// As rebuild.lua compares them: empty when there is no batch.
+fn first_and_last_id(pending: &[PendingBatch]) -> [String; 2] {
+    let text = |id: Option<EntryId>| id.map_or_else(String::new, |id| id.to_string());
+    [text(pending.first().map(|batch| batch.id)), text(pending.last().map(|batch| batch.id))]
 }

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Removes consumers that have been silent and have nothing pending: XGROUP DELCONSUMER forgets what is pending
--- for ever, so the check and the removal must be one step.
+-- Removes consumers that are idle and have nothing pending. The check and the removal must be one step,
+-- because XGROUP DELCONSUMER also removes the pending entries of the consumer.
 --
 -- KEYS   1 events
--- ARGV   1 the group, 2 idle milliseconds, 3 the only consumer to look at, or '' for all
--- Answer how many were removed
-assert(#KEYS == 1 and #ARGV == 3, 'retire: 1 key, 3 arguments')
+-- ARGV   1 the group, 2 idle milliseconds, 3 the only consumer to check, or '' for all
+-- Answer the number of removed consumers
+assert(#KEYS == 1 and #ARGV == 3, 'retire: expected 1 key and 3 arguments')
 
 local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
 if consumers.err then

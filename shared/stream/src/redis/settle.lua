@@ -1,21 +1,23 @@
 
--- Removes committed entries from the stream and gives back what was charged for nothing, once each.
--- (`#!lua flags=allow-oom` and clock.lua stand in front: a full server must be able to drain.)
+-- Removes committed entries from the stream, and refunds duplicates and dead events once for each entry.
+-- (`#!lua flags=allow-oom` and clock.lua precede this text: a full server must be able to drain.)
 --
 -- KEYS   1 events  2 epoch  3 shard  4 attempts, then for each entry: its marker, its project
--- ARGV   1 the epoch the caller trusts, 2 the group,
+-- ARGV   1 the epoch that the caller trusts, 2 the group,
 --        then for each entry: id, events, packed bytes, stored, duplicate, dead
--- Answer how many were still pending; -1 when the epoch has changed.
+-- Answer the number of entries that were still pending; -1 when the epoch is not the trusted one.
 --
--- XACK decides: only who takes the entry off the pending list goes on with it, so two lanes that wrote the same
--- entry refund it once. An entry is ours when its marker is pending and names its project. One without was put into the
--- stream behind admission's back: it was never charged and never counted, so it is counted as accepted and charged for
--- what was stored here, and the books balance.
--- How long an outcome is remembered. Of every batch for a moment: whoever lost the answer to its admission repeats it
--- within seconds, and must not find the batch forgotten because a lane was faster.
+-- XACK decides: only the call that takes the entry off the pending list counts it, so two lanes that wrote
+-- the same entry refund it once. An entry was admitted if its marker is pending and names its project. An
+-- entry without such a marker was appended by another program: it was never charged or counted. It is counted
+-- as accepted here, and charged for its stored events, so that the sums stay balanced.
+
+-- How long an outcome is remembered, in seconds. Every outcome is kept for a short time: a client that lost
+-- the answer to its admission repeats it within seconds, and the batch may be settled by then.
 local SETTLED_KEYED_S, SETTLED_AWAITED_S, SETTLED_S = 86400, 60, 15
 local count_of_entries = (#KEYS - 4) / 2
-assert(#KEYS >= 4 and #ARGV == 2 + 6 * count_of_entries, 'settle: 4 keys and 2 an entry, 2 arguments and 6 an entry')
+assert(#KEYS >= 4 and #ARGV == 2 + 6 * count_of_entries,
+  'settle: expected 4 keys and 2 for each entry, 2 arguments and 6 for each entry')
 
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return -1

@@ -1,13 +1,67 @@
-//! What every implementation of the stream promises, and what each promises besides.
+//! The conformance suite of the stream: what every implementation of `Stream` and `Reader` promises.
 //!
-//! `suite` is written against the traits alone: an implementation needs a `Bench` and one call of
-//! `hold_to_the_suite!`.
+//! The promises in [`suite`] use the traits and a [`suite::Harness`], which opens a new stream. Here they run
+//! on Redis and on a file. The other tests are about one implementation: keys, scripts and faults of Redis;
+//! files, disks and processes of the embedded stream. `model` compares the decisions of both with the
+//! reference model.
 
-mod bench;
-mod embedded_processes;
-mod embedded_speed;
+mod embedded;
 mod model;
-mod on_embedded;
-mod on_redis;
-mod redis_faults;
+mod redis;
 mod suite;
+
+/// Makes a test of each promise.
+macro_rules! promises {
+    ($harness:path: $($topic:ident { $($promise:ident),+ $(,)? })+) => {
+        $($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                let harness = $harness().await;
+                crate::suite::$topic::$promise(&harness).await;
+            }
+        )+)+
+    };
+}
+
+/// Tests every promise on the streams of this harness.
+macro_rules! every_promise {
+    ($harness:path) => {
+        promises! { $harness:
+            admission {
+                an_admitted_batch_is_delivered_as_it_was_packed,
+                a_repeated_batch_id_returns_the_first_answer_and_charges_nothing,
+                the_same_key_with_another_body_is_a_conflict,
+                a_refusal_changes_nothing,
+                the_quota_can_be_used_to_its_last_event,
+                a_batch_that_exceeds_the_backlog_is_refused_until_there_is_room,
+                every_batch_of_many_retrying_clients_is_admitted_once,
+            }
+            delivery {
+                entries_of_a_silent_consumer_are_taken_over_and_their_deliveries_counted,
+                entries_that_were_delivered_and_not_settled_are_read_again,
+                an_admission_wakes_a_waiting_reader,
+                consumers_are_retired_only_when_nothing_is_pending_for_them,
+            }
+            settling {
+                a_settled_batch_is_remembered,
+                an_entry_that_is_settled_twice_is_refunded_once,
+                an_entry_that_two_lanes_settle_is_refunded_once,
+                attempts_are_counted_until_they_are_forgotten,
+            }
+            rebuilding {
+                nothing_is_admitted_or_settled_without_the_trusted_epoch,
+                a_rebuild_replaces_the_counters_and_keeps_the_batches,
+                a_rebuild_is_refused_when_the_entries_have_changed,
+                a_fence_stops_every_process_until_its_own_rebuild,
+            }
+        }
+    };
+}
+
+mod on_redis {
+    every_promise!(crate::redis::harness);
+}
+
+mod on_embedded {
+    every_promise!(crate::embedded::harness);
+}

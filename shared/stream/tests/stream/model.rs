@@ -1,6 +1,7 @@
-//! Admission against the reference model: what `LimitState::charge` says of a moment must have been done at it.
+//! Admission compared with the reference model, `LimitState::charge`.
 //!
-//! No clock is passed into a stream. Each answer tells the moment it was given at; the model replays that moment.
+//! A stream has its own clock. Each answer contains the time of its decision, and the model decides for that
+//! time.
 
 use std::time::Duration;
 
@@ -11,9 +12,8 @@ use proptest::test_runner::{Config, TestRunner};
 use redis::Value;
 use testkit::Redis;
 
-use super::bench::*;
-use super::on_embedded::Embedded;
-use super::on_redis::run;
+use crate::redis::run;
+use crate::suite::*;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -23,7 +23,7 @@ enum Step {
         burst: u32,
         events_per_month: Option<u64>,
     },
-    /// Settles the oldest entry with so many duplicates.
+    /// Settles the oldest entry with this many duplicates.
     Settle {
         duplicate: u32,
     },
@@ -45,7 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![4 => admit, 1 => (0_u32..50).prop_map(|duplicate| Step::Settle { duplicate })]
 }
 
-/// What the model knows of the project between two calls.
+/// The state of the project between two calls.
 #[derive(Default)]
 struct Model {
     tat_us: u64,
@@ -62,12 +62,12 @@ impl Model {
     }
 
     async fn admit(&mut self, stream: &SharedStream, plan: &Plan, count: u32) {
-        let verdict = admit_under(stream, &batch(count), plan).await;
+        let decision = admit_under(stream, &batch(count), plan).await;
         let (Decision::Admitted { limit_state, .. }
         | Decision::RateLimited { limit_state, .. }
-        | Decision::QuotaExceeded { limit_state }) = verdict
+        | Decision::QuotaExceeded { limit_state }) = decision
         else {
-            panic!("{verdict:?}");
+            panic!("{decision:?}");
         };
         let expected = match self.at(limit_state.now_us).charge(plan, u64::from(count)) {
             Ok(limit_state) => Decision::Admitted { received_ms: limit_state.now_us / 1_000, limit_state },
@@ -76,7 +76,7 @@ impl Model {
             }
             Err(Refusal::Quota) => Decision::QuotaExceeded { limit_state: self.at(limit_state.now_us) },
         };
-        assert_eq!(verdict, expected);
+        assert_eq!(decision, expected);
         if let Decision::Admitted { limit_state, .. } = expected {
             (self.tat_us, self.used) = (limit_state.tat_us, limit_state.used);
             self.month = month_of(limit_state.now_us);
@@ -98,26 +98,30 @@ impl Model {
     }
 }
 
-/// Holds a stream against the model through many histories, each from the beginning that `clear` makes.
-fn decides_as_the_model_does<B: Bench>(clear: impl AsyncFn(&Rig<B>)) {
+/// Compares a stream with the model through many histories. `clear` empties the stream before each.
+fn assert_decides_as_the_model<H: Harness>(
+    start: impl AsyncFn() -> H,
+    clear: impl AsyncFn(&H, &SharedStream),
+) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let rig = runtime.block_on(Rig::<B>::start());
+    let harness = runtime.block_on(start());
+    let stream = runtime.block_on(trusted_stream(&harness));
     let mut runner = TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
     let histories = proptest::collection::vec(step(), 1..40);
     let result = runner.run(&histories, |history| {
         runtime.block_on(async {
-            clear(&rig).await;
-            rebuilt(&rig.stream, rig.epoch, &[]).await;
+            clear(&harness, &stream).await;
+            rebuilt(&stream, EPOCH, &[]).await;
             let mut model = Model::default();
             for step in history {
                 match step {
                     Step::Admit { count, requests_per_minute, burst, events_per_month } => {
                         let plan = Plan { requests_per_minute, burst, events_per_month, ..plan() };
-                        model.admit(&rig.stream, &plan, count).await;
+                        model.admit(&stream, &plan, count).await;
                     }
-                    Step::Settle { duplicate } => model.settle(&rig.stream, duplicate).await,
+                    Step::Settle { duplicate } => model.settle(&stream, duplicate).await,
                 }
-                let now = counters(&rig.stream).await;
+                let now = counters(&stream).await;
                 let modelled = (model.accepted, model.pending, model.used);
                 assert_eq!((now.accepted, now.pending, now.used), modelled);
             }
@@ -128,21 +132,21 @@ fn decides_as_the_model_does<B: Bench>(clear: impl AsyncFn(&Rig<B>)) {
 }
 
 #[test]
-fn the_script_decides_as_the_model_does() {
-    decides_as_the_model_does::<Redis>(async |rig| {
-        run(&rig.bench, &["FLUSHALL"]).await;
+fn the_redis_stream_decides_as_the_model_does() {
+    assert_decides_as_the_model(crate::redis::harness, async |redis, _| {
+        run(redis, &["FLUSHALL"]).await;
     });
 }
 
 #[test]
 fn the_embedded_stream_decides_as_the_model_does() {
-    decides_as_the_model_does::<Embedded>(async |rig| {
-        drain(&rig.stream, "lane").await;
+    assert_decides_as_the_model(crate::embedded::harness, async |_, stream| {
+        drain(stream, "lane").await;
     });
 }
 
 #[tokio::test]
-async fn the_scripts_calendar_is_the_models() {
+async fn the_calendar_of_the_scripts_is_that_of_the_model() {
     let redis = Redis::start().await;
     let clock = include_str!("../../src/redis/clock.lua");
     let mut moments = Vec::new();
@@ -165,11 +169,12 @@ async fn the_scripts_calendar_is_the_models() {
 
 #[tokio::test]
 async fn the_clock_of_a_shard_never_goes_back() {
-    let rig = Rig::<Redis>::start().await;
-    let ahead_ms = rig.stream.limit_state(PROJECT).await.unwrap().now_us / 1_000 + 3_600_000;
-    run(&rig.bench, &["HSET", "{s0}:shard", "clock_ms", &ahead_ms.to_string()]).await;
-    assert_eq!(assert_admitted(admit(&rig.stream, &batch(1)).await), ahead_ms);
-    assert_eq!(assert_admitted(admit(&rig.stream, &batch(1)).await), ahead_ms);
-    assert_eq!(rig.stream.limit_state(PROJECT).await.unwrap().now_us, ahead_ms * 1_000);
-    assert_eq!(run(&rig.bench, &["XLEN", "{s0}:events"]).await, Value::Int(2));
+    let redis = Redis::start().await;
+    let stream = trusted_stream(&redis).await;
+    let ahead_ms = stream.limit_state(PROJECT).await.unwrap().now_us / 1_000 + 3_600_000;
+    run(&redis, &["HSET", "{s0}:shard", "clock_ms", &ahead_ms.to_string()]).await;
+    assert_eq!(assert_admitted(admit(&stream, &batch(1)).await), ahead_ms);
+    assert_eq!(assert_admitted(admit(&stream, &batch(1)).await), ahead_ms);
+    assert_eq!(stream.limit_state(PROJECT).await.unwrap().now_us, ahead_ms * 1_000);
+    assert_eq!(run(&redis, &["XLEN", "{s0}:events"]).await, Value::Int(2));
 }

@@ -1,4 +1,4 @@
-//! The two files of the embedded installation, read with SQLite, while a program of ours has them open or after it died.
+//! Reads the two SQLite files of the embedded backend, while `millrace` has them open or after it has ended.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags, Row, params};
 use uuid::Uuid;
 
-use super::{Entry, Evidence, Letter, StoredEvent, StreamCounters, Sums};
+use super::{DeadLetter, Evidence, LedgerEntry, StoredEvent, StreamCounters, Sums};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const SUMS: &str = "
@@ -38,22 +38,21 @@ const LEFT: &str = "
     SELECT (SELECT count(*) FROM entries), (SELECT count(*) FROM markers WHERE expires_ms IS NULL),
            backlog_entries, backlog_events, backlog_bytes FROM shard";
 
-/// A data directory.
+/// A data directory of `millrace`.
 #[derive(Clone, Debug)]
 pub struct Files {
     folder: PathBuf,
 }
 
 impl Files {
-    /// The data directory of `millrace`.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
     }
 
-    /// A view of one of the files that can change nothing in it.
+    /// Opens one of the files read-only.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When the file does not exist.
     pub(in crate::oracle) fn open(&self, name: &str) -> rusqlite::Result<Connection> {
         let file = Connection::open_with_flags(self.folder.join(name), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         file.busy_timeout(BUSY_TIMEOUT)?;
@@ -70,17 +69,17 @@ impl Files {
 
     fn all<T>(
         file: &Connection,
-        question: &str,
+        query: &str,
         project: i64,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Vec<T> {
-        let mut statement = file.prepare(question).expect("a question the file understands");
+        let mut statement = file.prepare(query).expect("the query is valid");
         let rows = statement.query_map([project], read).expect("the file answers the oracle");
         rows.collect::<Result<_, _>>().expect("the file answers the oracle")
     }
 }
 
-/// What every project has metered.
+/// The metered usage of every project. See [`Evidence::metered`].
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -113,9 +112,9 @@ impl Evidence for Files {
         Self::all(&file, EVENTS, project, stored);
     }
 
-    async fn letters(&self, project: i64) -> Vec<Letter> {
+    async fn letters(&self, project: i64) -> Vec<DeadLetter> {
         Self::all(&self.store(), LETTERS, project, |row| {
-            Ok(Letter { events: row.get(0)?, payload: row.get(1)?, reason: row.get(2)? })
+            Ok(DeadLetter { events: row.get(0)?, payload: row.get(1)?, reason: row.get(2)? })
         })
     }
 
@@ -131,9 +130,9 @@ impl Evidence for Files {
         Sums { ledger: [accepted, stored, duplicate, dead], usage: [events, duplicates, usage_dead], letters }
     }
 
-    async fn ledger(&self, project: i64) -> Vec<Entry> {
+    async fn ledger(&self, project: i64) -> Vec<LedgerEntry> {
         Self::all(&self.store(), LEDGER, project, |row| {
-            Ok(Entry { batch: uuid(row, 0)?, received_ms: row.get(1)?, accepted: row.get(2)? })
+            Ok(LedgerEntry { batch: uuid(row, 0)?, received_ms: row.get(1)?, accepted: row.get(2)? })
         })
     }
 
@@ -175,18 +174,18 @@ impl Evidence for Files {
         read.expect("the file answers the oracle");
         let [entries, markers, backlog_entries, events, bytes] = held;
         let said = format!(
-            "the stream holds {entries} entries and {markers} markers pending, and says that {backlog_entries} entries, \
-             {events} events, {bytes} B wait"
+            "the stream holds {entries} entries and {markers} markers pending, and counts a backlog of {backlog_entries} entries, \
+             {events} events, {bytes} B"
         );
         if held == [0; 5] { Vec::new() } else { vec![said] }
     }
 
     async fn epochs(&self) -> Vec<(Option<String>, Option<String>)> {
-        let epoch = |file: Connection, question: &str| {
-            let bytes: Option<Option<[u8; 16]>> = file.query_row(question, [], |row| row.get(0)).ok();
+        let epoch = |file: Connection, query: &str| {
+            let bytes: Option<Option<[u8; 16]>> = file.query_row(query, [], |row| row.get(0)).ok();
             bytes.flatten().map(|bytes| Uuid::from_bytes(bytes).to_string())
         };
-        let borne = epoch(self.stream(), "SELECT epoch FROM shard");
-        vec![(borne, epoch(self.store(), "SELECT epoch FROM stream_epochs WHERE shard = 0"))]
+        let in_stream = epoch(self.stream(), "SELECT epoch FROM shard");
+        vec![(in_stream, epoch(self.store(), "SELECT epoch FROM stream_epochs WHERE shard = 0"))]
     }
 }

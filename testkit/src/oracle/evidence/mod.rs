@@ -1,7 +1,7 @@
-//! What is there to be judged: rows, sums and counters, read out of a store and a stream by hand.
+//! The contents of a store and a stream: rows, sums and counters.
 //!
-//! Two installations can be looked at: PostgreSQL and Redis, and the two files of the embedded one. Both are asked the same
-//! questions. What this room must never do: use the product's own code, or change what it looks at.
+//! There are two implementations, for PostgreSQL with Redis and for the two files of the embedded backend.
+//! They must never use the product's own code and never change what they read.
 
 pub(super) mod files;
 pub(super) mod servers;
@@ -12,22 +12,19 @@ use uuid::Uuid;
 pub use self::files::Files;
 pub use self::servers::Servers;
 
-/// An event as it stands in the store.
+/// A row of `events`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct StoredEvent {
-    /// The number in its properties, by which the oracle knows it.
+    /// The property `n`, which identifies an event of the oracle.
     pub number: Option<i64>,
-    /// Its id.
     pub event_id: Uuid,
-    /// Its timestamp, in microseconds since 1970.
+    /// The timestamp, in microseconds since 1970.
     pub time_us: i64,
-    /// When it was received, the same.
+    /// The receive time, in microseconds since 1970.
     pub received_us: i64,
-    /// Its name.
     pub name: String,
-    /// Its subject.
     pub subject: Option<String>,
-    /// Its id as the client wrote it.
+    /// The id in the request, if it is not a UUID.
     pub client_id: Option<String>,
     /// JSON.
     pub properties: Option<String>,
@@ -35,84 +32,79 @@ pub struct StoredEvent {
     pub context: Option<String>,
 }
 
-/// A dead letter.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Letter {
-    /// Events it counts.
+pub struct DeadLetter {
+    /// The number of events in it.
     pub events: u64,
-    /// What it holds.
     pub payload: Vec<u8>,
-    /// Why it is dead.
     pub reason: String,
 }
 
 /// The sums of one project.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Sums {
-    /// Of the ledger: accepted, stored, duplicate, dead.
+    /// From `batches`: accepted, stored, duplicate, dead.
     pub ledger: [u64; 4],
-    /// Of the meters: stored, duplicate, dead.
+    /// From `usage_hourly`: stored, duplicate, dead.
     pub usage: [u64; 3],
     /// Events in dead letters.
     pub letters: u64,
 }
 
-/// A row of the ledger.
+/// A row of `batches`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Entry {
-    /// The batch.
+pub struct LedgerEntry {
     pub batch: Uuid,
-    /// When it was received.
+    /// Milliseconds since 1970.
     pub received_ms: u64,
-    /// Events in it.
+    /// The number of accepted events.
     pub accepted: u64,
 }
 
-/// What the stream knows of a project.
+/// The stream's counters of a project.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct StreamCounters {
-    /// Events ever admitted.
+    /// All admitted events.
     pub accepted: u64,
-    /// Of these, not settled.
+    /// Admitted events that are not settled yet.
     pub pending: i64,
-    /// Events charged to the month.
+    /// Events charged to the quota of `month`.
     pub used: u64,
-    /// Theoretical arrival time of the rate limit.
+    /// Theoretical arrival time of the rate limit, in microseconds since 1970.
     pub tat: u64,
-    /// The month, as year * 100 + month.
+    /// Year * 100 + month.
     pub month: u64,
 }
 
-/// An installation to be looked at. Every method panics when it does not answer: it must run again.
+/// Reads a store and a stream. Every method panics when they do not answer.
 #[async_trait]
 pub trait Evidence: Send + Sync {
-    /// Every event of a project, one after the other.
+    /// Calls `visit` for every stored event of a project.
     async fn events(&self, project: i64, visit: &mut (dyn FnMut(StoredEvent) + Send));
 
-    /// Its dead letters.
-    async fn letters(&self, project: i64) -> Vec<Letter>;
+    /// The dead letters of a project that were not redriven.
+    async fn letters(&self, project: i64) -> Vec<DeadLetter>;
 
-    /// Its sums.
     async fn sums(&self, project: i64) -> Sums;
 
-    /// Its ledger, in the order of receipt.
-    async fn ledger(&self, project: i64) -> Vec<Entry>;
+    /// The ledger of a project, in the order of receipt.
+    async fn ledger(&self, project: i64) -> Vec<LedgerEntry>;
 
-    /// Events stored of those received in a month, given as year * 100 + month; `None` is this month.
+    /// The number of stored events that were received in a month, given as year * 100 + month. `None` is this
+    /// month.
     async fn stored_in_month(&self, project: i64, month: Option<u64>) -> u64;
 
-    /// Characters of `bulk` in the properties of one event; 0 when it is not there.
+    /// The length of the property `bulk` of one event, in characters. 0 when the event is not stored.
     async fn bulk_chars(&self, project: i64, event_id: Uuid) -> usize;
 
-    /// Events ever metered, in whatever way, by project.
+    /// For each project, its id and the sum of its metered events, duplicates and dead events.
     async fn metered(&self) -> Vec<(i64, i64)>;
 
-    /// What the stream knows of a project.
     async fn counters(&self, project: i64) -> StreamCounters;
 
-    /// What the stream still holds, in words.
+    /// A description of the work left in the stream. Empty when there is none.
     async fn left(&self) -> Vec<String>;
 
-    /// The epoch of each shard: the one the stream bears, and the one on record.
+    /// For each shard, the epoch in the stream and the epoch recorded in the store.
     async fn epochs(&self) -> Vec<(Option<String>, Option<String>)>;
 }

@@ -1,4 +1,4 @@
-//! PostgreSQL and Redis, asked in SQL and in commands.
+//! Reads PostgreSQL and Redis.
 
 use std::pin::pin;
 
@@ -8,7 +8,7 @@ use redis::aio::MultiplexedConnection;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::{Entry, Evidence, Letter, StoredEvent, StreamCounters, Sums};
+use super::{DeadLetter, Evidence, LedgerEntry, StoredEvent, StreamCounters, Sums};
 
 const ANSWERS: &str = "PostgreSQL answers the oracle";
 const SUMS: &str = "
@@ -43,23 +43,46 @@ const METERED: &str = "
       FROM (SELECT project_id, sum(events + duplicates + dead)::bigint AS metered
               FROM usage_hourly GROUP BY project_id) u";
 
-/// A connection to each, and how many shards there are.
+/// Connections to both servers.
 pub struct Servers<'a> {
-    /// To the store.
     pub database: &'a Client,
-    /// To the stream.
     pub redis: MultiplexedConnection,
-    /// Of the stream.
+    /// The number of shards of the stream.
     pub shards: u16,
 }
 
 impl Servers<'_> {
-    async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Option<T> {
-        command.query_async(&mut self.redis.clone()).await.ok()
+    async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> redis::RedisResult<T> {
+        command.query_async(&mut self.redis.clone()).await
+    }
+
+    /// What is left in the stream of one shard.
+    async fn left_in_shard(&self, shard: u16) -> redis::RedisResult<Option<String>> {
+        let stream = format!("{{s{shard}}}:events");
+        let entries: u64 = self.ask(redis::cmd("XLEN").arg(&stream)).await?;
+        let pending = match self.ask(redis::cmd("XPENDING").arg(&stream).arg("workers")).await {
+            Ok(redis::Value::Array(summary)) => match summary.first() {
+                Some(redis::Value::Int(count)) => *count,
+                other => panic!("XPENDING starts with {other:?} instead of a count"),
+            },
+            Ok(other) => panic!("XPENDING responds {other:?}"),
+            // No worker has created the group yet.
+            Err(error) if error.code() == Some("NOGROUP") => 0,
+            Err(error) => return Err(error),
+        };
+        let fields = ["backlog_events", "backlog_bytes"];
+        let backlog = redis::cmd("HMGET").arg(format!("{{s{shard}}}:shard")).arg(&fields).to_owned();
+        let backlog: Vec<Option<i64>> = self.ask(&backlog).await?;
+        let backlog: Vec<i64> = backlog.into_iter().map(|count| count.unwrap_or(0)).collect();
+        let is_empty = entries == 0 && pending == 0 && backlog.iter().all(|count| *count == 0);
+        let description = format!(
+            "shard {shard} holds {entries} entries, {pending} pending, and counts a backlog of {backlog:?}"
+        );
+        Ok((!is_empty).then_some(description))
     }
 }
 
-/// What every project has metered.
+/// The metered usage of every project. See [`Evidence::metered`].
 ///
 /// # Errors
 /// When PostgreSQL does not answer.
@@ -67,6 +90,11 @@ pub(in crate::oracle) async fn metered(database: &Client) -> Result<Vec<(i64, i6
     let row = database.query_one(METERED, &[]).await?;
     let (projects, sums): (Vec<i64>, Vec<i64>) = (row.get(0), row.get(1));
     Ok(projects.into_iter().zip(sums).collect())
+}
+
+/// A count or a sum of counts.
+fn count(number: i64) -> u64 {
+    u64::try_from(number).expect("a count is not negative")
 }
 
 #[async_trait]
@@ -88,10 +116,10 @@ impl Evidence for Servers<'_> {
         }
     }
 
-    async fn letters(&self, project: i64) -> Vec<Letter> {
+    async fn letters(&self, project: i64) -> Vec<DeadLetter> {
         let rows = self.database.query(DEAD_LETTERS, &[&project]).await.expect(ANSWERS);
-        let letter = |row: tokio_postgres::Row| Letter {
-            events: u64::try_from(row.get::<_, i64>(0)).unwrap_or_default(),
+        let letter = |row: tokio_postgres::Row| DeadLetter {
+            events: count(row.get(0)),
             payload: row.get(1),
             reason: row.get(2),
         };
@@ -100,17 +128,16 @@ impl Evidence for Servers<'_> {
 
     async fn sums(&self, project: i64) -> Sums {
         let row = self.database.query_one(SUMS, &[&project]).await.expect(ANSWERS);
-        let sum = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or_default();
+        let sum = |at: usize| count(row.get(at));
         Sums { ledger: [0, 1, 2, 3].map(sum), usage: [4, 5, 6].map(sum), letters: sum(7) }
     }
 
-    async fn ledger(&self, project: i64) -> Vec<Entry> {
+    async fn ledger(&self, project: i64) -> Vec<LedgerEntry> {
         let rows = self.database.query(LEDGER, &[&project]).await.expect(ANSWERS);
-        let number = |number: i64| u64::try_from(number).unwrap_or_default();
-        let entry = |row: tokio_postgres::Row| Entry {
+        let entry = |row: tokio_postgres::Row| LedgerEntry {
             batch: row.get(0),
-            received_ms: number(row.get(1)),
-            accepted: number(row.get(2)),
+            received_ms: count(row.get(1)),
+            accepted: count(row.get(2)),
         };
         rows.into_iter().map(entry).collect()
     }
@@ -118,12 +145,12 @@ impl Evidence for Servers<'_> {
     async fn stored_in_month(&self, project: i64, month: Option<u64>) -> u64 {
         let month = month.map(|month| i64::try_from(month).expect("months are small"));
         let row = self.database.query_one(STORED_IN_MONTH, &[&project, &month]).await.expect(ANSWERS);
-        u64::try_from(row.get::<_, i64>(0)).unwrap_or_default()
+        count(row.get(0))
     }
 
     async fn bulk_chars(&self, project: i64, event_id: Uuid) -> usize {
         let row = self.database.query_one(BULK, &[&project, &event_id]).await.expect(ANSWERS);
-        usize::try_from(row.get::<_, i64>(0)).unwrap_or_default()
+        usize::try_from(row.get::<_, i64>(0)).expect("a length is not negative")
     }
 
     async fn metered(&self) -> Vec<(i64, i64)> {
@@ -134,34 +161,20 @@ impl Evidence for Servers<'_> {
         let shard = project.rem_euclid(i64::from(self.shards));
         let key = format!("{{s{shard}}}:project:{project}");
         let fields = ["accepted", "pending", "used", "tat", "month"];
-        let row: Option<Vec<Option<i64>>> = self.ask(redis::cmd("HMGET").arg(key).arg(&fields)).await;
+        let row: redis::RedisResult<Vec<Option<i64>>> =
+            self.ask(redis::cmd("HMGET").arg(key).arg(&fields)).await;
         let row = row.expect("Redis answers the oracle");
         let field = |at: usize| row.get(at).copied().flatten().unwrap_or(0);
-        let [accepted, used, tat, month] =
-            [0, 2, 3, 4].map(|at| u64::try_from(field(at)).unwrap_or_default());
+        let [accepted, used, tat, month] = [0, 2, 3, 4].map(|at| count(field(at)));
         StreamCounters { accepted, pending: field(1), used, tat, month }
     }
 
     async fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
         for shard in 0..self.shards {
-            let stream = format!("{{s{shard}}}:events");
-            let entries: u64 = self.ask(redis::cmd("XLEN").arg(&stream)).await.unwrap_or(0);
-            let pending: Option<Vec<redis::Value>> =
-                self.ask(redis::cmd("XPENDING").arg(&stream).arg("workers")).await;
-            let pending = match pending.as_deref() {
-                Some([redis::Value::Int(count), ..]) => *count,
-                _ => 0,
-            };
-            let hash = format!("{{s{shard}}}:shard");
-            let fields = ["backlog_events", "backlog_bytes"];
-            let backlog: Vec<Option<u64>> =
-                self.ask(redis::cmd("HMGET").arg(&hash).arg(&fields)).await.unwrap_or_default();
-            let backlog: u64 = backlog.into_iter().flatten().sum();
-            if entries > 0 || pending > 0 || backlog > 0 {
-                left.push(format!(
-                    "shard {shard} holds {entries} entries, {pending} pending, backlog {backlog}"
-                ));
+            match self.left_in_shard(shard).await {
+                Ok(description) => left.extend(description),
+                Err(error) => left.push(format!("shard {shard} does not answer: {error}")),
             }
         }
         left
@@ -170,10 +183,11 @@ impl Evidence for Servers<'_> {
     async fn epochs(&self) -> Vec<(Option<String>, Option<String>)> {
         let mut epochs = Vec::new();
         for shard in 0..self.shards {
-            let borne: Option<String> = self.ask(redis::cmd("GET").arg(format!("{{s{shard}}}:epoch"))).await;
+            let epoch = self.ask(redis::cmd("GET").arg(format!("{{s{shard}}}:epoch"))).await;
+            let in_stream: Option<String> = epoch.expect("Redis answers the oracle");
             let recorded = "SELECT epoch::text FROM stream_epochs WHERE shard = $1";
             let recorded = self.database.query_opt(recorded, &[&i32::from(shard)]).await.expect(ANSWERS);
-            epochs.push((borne, recorded.map(|row| row.get(0))));
+            epochs.push((in_stream, recorded.map(|row| row.get(0))));
         }
         epochs
     }

@@ -1,0 +1,233 @@
+//! The loop that keeps [`StreamHealth`] up to date, for API and worker alike.
+//!
+//! Durability is checked at the start, periodically and after every failure of the stream. The epoch is
+//! compared with the store's record, and the counters are rebuilt when the two differ. The two checks never
+//! wait for each other, because only one of them needs the store.
+
+use std::time::Duration;
+
+use millrace_store::SharedStore;
+use millrace_stream::SharedStream;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::epoch::{self, EpochCheck, EpochError};
+use crate::health::{Durability, StreamHealth};
+
+/// The shortest pause between two checks, so that a stream that keeps failing is not asked without end.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+/// How long one comparison of epochs may take, including a rebuild of the counters. A store that does not
+/// answer must not hold up the comparison forever; it can be dropped at any step and repeated.
+const EPOCH_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// How long to wait between two checks. A failure of the stream cuts every one of these short.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CheckPeriods {
+    /// While the stream is durable.
+    pub durable: Duration,
+    /// While the stream is not durable; short, so that a corrected setting takes effect soon.
+    pub undurable: Duration,
+    /// After a durability check that failed.
+    pub durability_retry: Duration,
+    /// Until the epoch is trusted for the first time.
+    pub epoch_first: Duration,
+    /// While the epoch is trusted.
+    pub epoch: Duration,
+    /// After a comparison of epochs that failed.
+    pub epoch_retry: Duration,
+}
+
+impl CheckPeriods {
+    /// For a process that only admits events.
+    pub const API: Self = Self {
+        durable: Duration::from_secs(30),
+        undurable: Duration::from_secs(2),
+        durability_retry: Duration::from_millis(250),
+        epoch_first: Duration::from_millis(250),
+        epoch: Duration::from_secs(10),
+        epoch_retry: Duration::from_millis(250),
+    };
+    /// For a process that only drains the stream. Lanes wait for the first epoch.
+    pub const WORKER: Self = Self {
+        epoch_first: Duration::from_millis(50),
+        epoch: Duration::from_secs(1),
+        epoch_retry: Duration::from_secs(1),
+        ..Self::API
+    };
+    /// For a process that does both: the shorter of each.
+    pub const STANDALONE: Self = Self { epoch_retry: Self::API.epoch_retry, ..Self::WORKER };
+}
+
+/// Checks the stream until `shutdown` is true; a check under way is finished first. Dropping the future stops
+/// it, too.
+pub async fn keep(
+    health: &StreamHealth,
+    stream: &SharedStream,
+    store: &SharedStore,
+    periods: CheckPeriods,
+    shutdown: watch::Receiver<bool>,
+) {
+    tokio::join!(
+        keep_durability(health, stream, periods, shutdown.clone()),
+        keep_epoch(health, stream, store, periods, shutdown)
+    );
+}
+
+async fn keep_durability(
+    health: &StreamHealth,
+    stream: &SharedStream,
+    periods: CheckPeriods,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let mut known = None;
+    while !*shutdown.borrow() {
+        let pause = match check_durability(health, stream, &mut known).await {
+            Some(true) => periods.durable,
+            Some(false) => periods.undurable,
+            None => periods.durability_retry,
+        };
+        pause_for(health.durability_stale_within(pause), &mut shutdown).await;
+    }
+}
+
+/// Whether the stream is durable; `None` when the check failed, which changes nothing. `known` is the last
+/// result.
+async fn check_durability(
+    health: &StreamHealth,
+    stream: &SharedStream,
+    known: &mut Option<bool>,
+) -> Option<bool> {
+    let generation = health.generation();
+    let faults = stream.durability_faults().await.ok()?;
+    let durable = faults.is_empty();
+    health.record_durability(generation, durable);
+    if known.replace(durable) != Some(durable) {
+        let faults = faults.join("; ");
+        match (durable, health.demanded()) {
+            (true, _) => tracing::info!("stream durability verified"),
+            (false, Durability::Strict) => {
+                tracing::error!(%faults, "the stream is not durable; the API refuses events (DURABILITY=strict)");
+            }
+            (false, Durability::Relaxed) => {
+                tracing::warn!(%faults, "the stream is not durable; acknowledged events can be lost");
+            }
+        }
+    }
+    Some(durable)
+}
+
+async fn keep_epoch(
+    health: &StreamHealth,
+    stream: &SharedStream,
+    store: &SharedStore,
+    periods: CheckPeriods,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let mut was_confirmed = None;
+    while !*shutdown.borrow() {
+        let confirmed = check_epoch(health, stream, store, &mut was_confirmed).await;
+        let pause = match (confirmed, was_confirmed) {
+            (true, _) => periods.epoch,
+            (false, Some(_)) => periods.epoch_retry,
+            (false, None) => periods.epoch_first,
+        };
+        pause_for(health.epoch_stale_within(pause), &mut shutdown).await;
+    }
+}
+
+/// Whether stream and store agree now.
+async fn check_epoch(
+    health: &StreamHealth,
+    stream: &SharedStream,
+    store: &SharedStore,
+    was_confirmed: &mut Option<bool>,
+) -> bool {
+    let reconciling = epoch::reconcile(stream.as_ref(), store.as_ref());
+    let error = match timeout(EPOCH_TIME_MAX, reconciling).await {
+        Ok(result) => {
+            record_epoch_check(health, &result);
+            result.err().map(|error| error.to_string())
+        }
+        Err(_) => Some(format!("no result within {} seconds", EPOCH_TIME_MAX.as_secs())),
+    };
+    log_epoch_check(error.as_deref(), was_confirmed);
+    error.is_none()
+}
+
+/// While stream or store is away, nothing can be compared and trust stays as it is: the stream itself refuses
+/// every call under another epoch.
+fn record_epoch_check(health: &StreamHealth, result: &Result<EpochCheck, EpochError>) {
+    match result {
+        Ok(_) => health.record_epoch(true),
+        Err(EpochError::Conflict { .. }) => health.record_epoch(false),
+        Err(EpochError::Stream(_) | EpochError::Store(_)) => {}
+    }
+}
+
+/// Logs a change. `was_confirmed` is the last result since the epoch was confirmed for the first time, `None`
+/// before.
+fn log_epoch_check(error: Option<&str>, was_confirmed: &mut Option<bool>) {
+    match (error, *was_confirmed) {
+        (None, Some(true)) => {}
+        (None, _) => {
+            *was_confirmed = Some(true);
+            tracing::info!("stream epoch confirmed");
+        }
+        (Some(error), Some(true)) => {
+            *was_confirmed = Some(false);
+            tracing::warn!(%error, "stream epoch could not be confirmed");
+        }
+        (Some(error), _) => tracing::debug!(%error, "stream epoch is still not confirmed"),
+    }
+}
+
+/// Waits until the next check is due, or until the process is to stop.
+async fn pause_for(next_check: impl Future<Output = ()>, shutdown: &mut watch::Receiver<bool>) {
+    let pause = async {
+        sleep(PAUSE_MIN).await;
+        next_check.await;
+    };
+    tokio::select! {
+        () = pause => {}
+        // An error means that the sender is gone, and with it the process.
+        _ = shutdown.wait_for(|stop| *stop) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_store::StoreError;
+    use millrace_stream::StreamError;
+
+    use super::*;
+
+    #[test]
+    fn an_epoch_is_trusted_until_a_rebuild_conflicts_with_another_and_outages_change_nothing() {
+        let health = StreamHealth::new(Durability::Strict);
+        let store_away = || Err(EpochError::Store(StoreError::Unavailable("away".to_owned())));
+        let stream_away = || Err(EpochError::Stream(StreamError::Unavailable("away".to_owned())));
+        record_epoch_check(&health, &store_away());
+        assert!(!health.is_epoch_trusted());
+        record_epoch_check(&health, &Ok(EpochCheck::Rebuild(1)));
+        assert!(health.is_epoch_trusted());
+        record_epoch_check(&health, &store_away());
+        record_epoch_check(&health, &stream_away());
+        assert!(health.is_epoch_trusted());
+        record_epoch_check(&health, &Err(EpochError::Conflict { shard: 0 }));
+        assert!(!health.is_epoch_trusted());
+    }
+
+    #[test]
+    fn a_process_that_admits_and_drains_checks_as_often_as_either_of_the_two() {
+        let (api, worker, both) = (CheckPeriods::API, CheckPeriods::WORKER, CheckPeriods::STANDALONE);
+        let shortest = CheckPeriods {
+            durable: api.durable.min(worker.durable),
+            undurable: api.undurable.min(worker.undurable),
+            durability_retry: api.durability_retry.min(worker.durability_retry),
+            epoch_first: api.epoch_first.min(worker.epoch_first),
+            epoch: api.epoch.min(worker.epoch),
+            epoch_retry: api.epoch_retry.min(worker.epoch_retry),
+        };
+        assert_eq!(both, shortest);
+    }
+}

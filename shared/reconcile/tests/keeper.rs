@@ -1,0 +1,99 @@
+//! The keeper of the stream's health, against a real Redis and a real PostgreSQL.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_reconcile::health::{Durability, StreamHealth};
+use millrace_reconcile::keeper::{CheckPeriods, keep};
+use millrace_store::postgres::{PostgresOptions, PostgresStore};
+use millrace_store::{Operators, SharedStore};
+use millrace_stream::SharedStream;
+use millrace_stream::redis::{RedisOptions, RedisStream};
+use testkit::{Postgres, Redis, eventually};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A keeper at work.
+struct Rig {
+    redis: Redis,
+    postgres: Postgres,
+    health: Arc<StreamHealth>,
+    stop: watch::Sender<bool>,
+    keeper: JoinHandle<()>,
+}
+
+impl Rig {
+    async fn start() -> Self {
+        let (redis, postgres) = tokio::join!(Redis::start(), Postgres::start());
+        let store = PostgresStore::new(PostgresOptions {
+            config: postgres.config(),
+            pool_size: 4,
+            application: "millrace-test",
+        });
+        store.migrate().await.unwrap();
+        let stream: SharedStream = RedisStream::new(RedisOptions {
+            url: redis.url(),
+            shards: 1,
+            backlog_events_max: 10_000,
+            connections: 1,
+        })
+        .unwrap();
+        let store: SharedStore = store;
+        let health = Arc::new(StreamHealth::new(Durability::Strict));
+        assert!(!health.is_durable_enough() && !health.is_epoch_trusted(), "nothing was checked yet");
+        let (stop, shutdown) = watch::channel(false);
+        let keeper = tokio::spawn({
+            let health = Arc::clone(&health);
+            async move { keep(&health, &stream, &store, CheckPeriods::API, shutdown).await }
+        });
+        let rig = Self { redis, postgres, health, stop, keeper };
+        rig.is_durable_soon().await;
+        tokio::time::timeout(DEADLINE, rig.health.epoch_trusted()).await.unwrap();
+        rig
+    }
+
+    async fn is_durable_soon(&self) {
+        eventually(DEADLINE, "a durable stream", async || self.health.is_durable_enough()).await;
+    }
+
+    async fn set_fsync(&self, policy: &str) {
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg("appendfsync").arg(policy);
+        set.exec_async(&mut self.redis.connect().await).await.unwrap();
+    }
+
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        tokio::time::timeout(DEADLINE, self.keeper).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_marked_as_stale_is_not_durable_until_its_settings_are() {
+    let rig = Rig::start().await;
+    rig.set_fsync("everysec").await;
+    rig.health.mark_stale();
+    for _ in 0..20 {
+        assert!(!rig.health.is_durable_enough());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    rig.set_fsync("always").await;
+    rig.is_durable_soon().await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_the_store_changes_neither_durability_nor_the_trust_in_the_epoch() {
+    let mut rig = Rig::start().await;
+    rig.postgres.stop_fast().await;
+    rig.health.mark_stale();
+    rig.is_durable_soon().await;
+    assert!(rig.health.is_epoch_trusted());
+    rig.health.mark_epoch_stale();
+    assert!(!rig.health.is_epoch_trusted());
+    rig.postgres.restart().await;
+    tokio::time::timeout(DEADLINE, rig.health.epoch_trusted()).await.unwrap();
+    rig.stop().await;
+}

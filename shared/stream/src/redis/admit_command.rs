@@ -1,0 +1,110 @@
+//! The call of admit.lua, and its answer.
+
+use std::sync::Arc;
+
+use redis::{Cmd, Value};
+
+use super::keys::ShardKeys;
+use super::reply;
+use super::scripts::Script;
+use crate::{Decision, StreamError};
+use millrace_event::entry::PackedBatch;
+
+/// Fields and values of an entry.
+const ENTRY_WORDS: usize = 12;
+
+/// One batch to admit, in the terms of the script.
+pub(super) struct AdmitRequest {
+    pub(super) project_key: String,
+    pub(super) marker_key: String,
+    /// The epoch that the caller trusts.
+    pub(super) epoch: Arc<String>,
+    pub(super) packed: PackedBatch,
+    pub(super) interval_us: u64,
+    pub(super) tolerance_us: u64,
+    /// Events a month; -1 is unlimited.
+    pub(super) quota: i64,
+    /// The flags of the marker: `k` for a batch with a key, `w` when a client waits for the outcome, `-` for
+    /// neither.
+    pub(super) flags: &'static str,
+    pub(super) digest: Option<[u8; 16]>,
+}
+
+impl AdmitRequest {
+    /// Bytes that the request adds to a call.
+    pub(super) fn bytes(&self) -> usize {
+        self.packed.data.len()
+    }
+
+    /// Whether both can be sent in one call, which has one trusted epoch.
+    pub(super) fn fits_with(&self, other: &Self) -> bool {
+        self.epoch == other.epoch
+    }
+}
+
+/// The call that admits these requests, of one shard and one epoch, in their order.
+pub(super) fn admit_command(
+    script: &Script,
+    keys: &ShardKeys,
+    backlog_events_max: u64,
+    requests: &[&AdmitRequest],
+) -> Cmd {
+    let mut command = script.call(3 + 2 * requests.len());
+    command.arg(&keys.events).arg(&keys.epoch).arg(&keys.shard_hash);
+    for request in requests {
+        command.arg(&request.project_key).arg(&request.marker_key);
+    }
+    let epoch = requests.first().map_or("", |request| request.epoch.as_str());
+    command.arg(epoch).arg(backlog_events_max).arg(ENTRY_WORDS);
+    for AdmitRequest { packed, interval_us, tolerance_us, quota, flags, digest, .. } in requests {
+        command.arg(packed.count).arg(packed.data.len()).arg(interval_us).arg(tolerance_us).arg(quota);
+        command.arg(packed.project.0).arg(flags).arg(digest.map_or_else(|| "-".to_owned(), hex));
+        for (name, value) in packed.fields() {
+            command.arg(name).arg(&value[..]);
+        }
+    }
+    command
+}
+
+fn hex(digest: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(digest))
+}
+
+/// The decision on each request, in their order.
+///
+/// # Errors
+/// [`StreamError::Refused`] when the answer is not one of admit.lua to this many requests.
+pub(super) fn parse_decisions(
+    answer: Value,
+    requests: usize,
+) -> Result<Vec<Result<Decision, StreamError>>, StreamError> {
+    let decisions: Vec<_> = reply::array(answer)?.into_iter().map(parse_decision).collect();
+    if let [Ok(Decision::EpochChanged)] = decisions[..] {
+        return Ok(vec![Ok(Decision::EpochChanged); requests]);
+    }
+    if decisions.len() != requests {
+        let refused = format!("admit.lua answered for {} of {requests} batches", decisions.len());
+        return Err(StreamError::Refused(refused));
+    }
+    Ok(decisions)
+}
+
+fn parse_decision(answer: Value) -> Result<Decision, StreamError> {
+    let mut answer = reply::array(answer)?.into_iter();
+    let mut next = || answer.next().unwrap_or_default();
+    let word = reply::bytes(next())?;
+    if word == "EPOCH_CHANGED" {
+        return Ok(Decision::EpochChanged);
+    }
+    let limit_state = reply::limit_state(next(), next(), next())?;
+    match &word[..] {
+        b"FAILED" => Err(StreamError::Refused(reply::text(next())?)),
+        b"ADMITTED" => Ok(Decision::Admitted { received_ms: reply::unsigned(next())?, limit_state }),
+        b"REPEATED" => Ok(Decision::Repeated { received_ms: reply::unsigned(next())?, limit_state }),
+        b"CONFLICT" => Ok(Decision::Conflict { limit_state }),
+        b"BACKLOG_FULL" => Ok(Decision::BacklogFull { limit_state }),
+        b"RATE_LIMITED" => Ok(Decision::RateLimited { wait_us: reply::unsigned(next())?, limit_state }),
+        b"QUOTA_EXCEEDED" => Ok(Decision::QuotaExceeded { limit_state }),
+        _ => Err(StreamError::Refused("admit.lua answered with an unknown word".to_owned())),
+    }
+}

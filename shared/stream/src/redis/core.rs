@@ -1,0 +1,100 @@
+//! What all calls to one Redis share: its connections, its keys, and the epochs that this process trusts.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use deadpool_redis::{Connection, Pool};
+use redis::{Client, Cmd, RedisError, Value};
+
+use super::admission_queue::AdmissionQueue;
+use super::connection::{self, Connections};
+use super::error::classify;
+use super::keys::ShardKeys;
+use super::pool;
+use super::scripts::Scripts;
+use crate::metrics::{self, counted};
+use crate::{Epoch, StreamError};
+
+pub(super) struct Core {
+    pub(super) shard_count: u16,
+    /// For the short calls of the hot path.
+    pub(super) connections: Arc<Connections>,
+    pub(super) scripts: Arc<Scripts>,
+    pub(super) admissions: AdmissionQueue,
+    /// Makes connections with a single user.
+    pub(super) single: Client,
+    keys: Vec<ShardKeys>,
+    /// The trusted epoch of each shard, as text.
+    trusted: Vec<ArcSwapOption<String>>,
+    pool: Pool,
+}
+
+impl Core {
+    /// Starts to connect in the background.
+    pub(super) fn start(
+        url: &str,
+        shard_count: u16,
+        backlog_events_max: u64,
+        connections: usize,
+    ) -> Result<Self, StreamError> {
+        let (shared, single) = connection::clients(url)
+            .map_err(|error| StreamError::Refused(format!("the Redis URL is invalid: {error}")))?;
+        let connections = Arc::new(Connections::start(shared, connections));
+        let scripts = Arc::new(Scripts::new());
+        let pool = pool::create(&single)?;
+        pool::observe(&pool);
+        metrics::BACKLOG_EVENTS_MAX.set(backlog_events_max.saturating_mul(shard_count.into()) as f64);
+        Ok(Self {
+            shard_count,
+            admissions: AdmissionQueue::start(&connections, &scripts, shard_count, backlog_events_max),
+            connections,
+            scripts,
+            single,
+            keys: (0..shard_count).map(ShardKeys::new).collect(),
+            trusted: (0..shard_count).map(|_| ArcSwapOption::empty()).collect(),
+            pool,
+        })
+    }
+
+    pub(super) fn keys(&self, shard: u16) -> Result<&ShardKeys, StreamError> {
+        self.keys.get(usize::from(shard)).ok_or_else(|| {
+            StreamError::Refused(format!("there is no shard {shard}: this stream has {}", self.shard_count))
+        })
+    }
+
+    /// The keys of all shards.
+    pub(super) fn all_keys(&self) -> &[ShardKeys] {
+        &self.keys
+    }
+
+    pub(super) fn trusted_epoch(&self, shard: u16) -> Option<Arc<String>> {
+        self.trusted.get(usize::from(shard))?.load_full()
+    }
+
+    pub(super) fn trust_epoch(&self, shard: u16, epoch: Epoch) {
+        if let Some(trusted) = self.trusted.get(usize::from(shard)) {
+            trusted.store(Some(Arc::new(epoch.to_string())));
+        }
+    }
+
+    /// Sends a command that may take long, over the pool.
+    ///
+    /// # Errors
+    /// [`StreamError`], counted.
+    pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, StreamError> {
+        self.try_ask(command).await?.map_err(|error| counted(classify(&error)))
+    }
+
+    /// As [`Core::ask`], but leaves the error of Redis to the caller. A connection that failed is closed, not
+    /// returned to the pool.
+    pub(super) async fn try_ask(&self, command: &Cmd) -> Result<Result<Value, RedisError>, StreamError> {
+        self.connections.check_circuit().map_err(counted)?;
+        let mut connection =
+            self.pool.get().await.map_err(|error| counted(StreamError::Unavailable(error.to_string())))?;
+        let answer = command.query_async(&mut connection).await;
+        if answer.is_err() {
+            drop(Connection::take(connection));
+        }
+        Ok(answer)
+    }
+}

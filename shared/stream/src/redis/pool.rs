@@ -1,0 +1,51 @@
+//! The small pool of connections for operators, audits and upkeep, so that a long call never delays an
+//! admission.
+
+use std::time::Duration;
+
+use deadpool_redis::{Manager, Pool, Runtime};
+use redis::{AsyncConnectionConfig, Client};
+
+use super::connection::CONNECT_TIMEOUT;
+use crate::StreamError;
+use millrace_telemetry::metrics::{PoolUse, at_scrape};
+
+/// Long enough for the rebuild of a full backlog.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
+const POOL_CONNECTIONS: usize = 4;
+
+/// Makes the pool without connecting.
+pub(super) fn create(client: &Client) -> Result<Pool, StreamError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(RESPONSE_TIMEOUT));
+    let refused = |error: String| StreamError::Refused(error);
+    let manager = Manager::new_with_config(client.get_connection_info().clone(), config)
+        .map_err(|error| refused(error.to_string()))?;
+    Pool::builder(manager)
+        .max_size(POOL_CONNECTIONS)
+        .runtime(Runtime::Tokio1)
+        .create_timeout(Some(CONNECT_TIMEOUT))
+        .recycle_timeout(Some(CONNECT_TIMEOUT))
+        .wait_timeout(Some(RESPONSE_TIMEOUT))
+        .build()
+        .map_err(|error| refused(error.to_string()))
+}
+
+/// Records the use of the pool at every scrape, for as long as the pool lives.
+pub(super) fn observe(pool: &Pool) {
+    let pool = pool.weak();
+    at_scrape(move || {
+        let Some(pool) = pool.upgrade() else { return false };
+        let now = pool.status();
+        PoolUse {
+            pool: "redis",
+            max: now.max_size,
+            used: now.size.saturating_sub(now.available),
+            idle: now.available,
+            waiting: Some(now.waiting),
+        }
+        .record();
+        true
+    });
+}

@@ -1,0 +1,60 @@
+//! The Lua scripts, with the flags that they declare.
+//!
+//! Redis refuses a script that declares no flags (`#!lua`) before its first command when it is full, is
+//! read-only or cannot persist. `allow-oom` lets a full server run the scripts that drain it.
+
+use redis::Cmd;
+
+const ADMIT: &str = concat!("#!lua", include_str!("clock.lua"), include_str!("admit.lua"));
+const LIMIT_STATE: &str =
+    concat!("#!lua flags=no-writes", include_str!("clock.lua"), include_str!("limit_state.lua"));
+const SETTLE: &str = concat!("#!lua flags=allow-oom", include_str!("clock.lua"), include_str!("settle.lua"));
+/// With `allow-oom`, because a full server must be able to isolate poison, so that it can drain.
+const NOTE_ATTEMPT: &str = "#!lua flags=allow-oom\nreturn redis.call('HINCRBY', KEYS[1], ARGV[1], 1)";
+
+// Rare calls: sent as text with EVAL.
+pub(super) const BACKLOG: &str =
+    concat!("#!lua flags=no-writes", include_str!("clock.lua"), include_str!("backlog.lua"));
+pub(super) const PENDING: &str = include_str!("pending.lua");
+pub(super) const RETIRE: &str = include_str!("retire.lua");
+pub(super) const REBUILD: &str =
+    concat!("#!lua flags=allow-oom", include_str!("clock.lua"), include_str!("rebuild.lua"));
+pub(super) const FENCE: &str = "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], ARGV[1])";
+
+/// The scripts of the hot path.
+pub(super) struct Scripts {
+    pub(super) admit: Script,
+    pub(super) limit_state: Script,
+    pub(super) settle: Script,
+    pub(super) note_attempt: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            admit: Script::new(ADMIT),
+            limit_state: Script::new(LIMIT_STATE),
+            settle: Script::new(SETTLE),
+            note_attempt: Script::new(NOTE_ATTEMPT),
+        }
+    }
+}
+
+/// A script that is called by its hash.
+pub(super) struct Script {
+    pub(super) code: String,
+    hash: String,
+}
+
+impl Script {
+    fn new(code: &str) -> Self {
+        Self { code: code.to_owned(), hash: redis::Script::new(code).get_hash().to_owned() }
+    }
+
+    /// `EVALSHA hash keys`. The caller appends the keys and the arguments.
+    pub(super) fn call(&self, keys: usize) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.hash).arg(keys);
+        command
+    }
+}

@@ -1,0 +1,122 @@
+//! [`RedisStream`]: passes each call to the module that does it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::core::Core;
+use super::reader::RedisReader;
+use super::{admin, admit, durability, rebuild, retire, settle, state};
+use crate::{
+    Admission, Backlog, BatchId, BatchState, Decision, EntryId, Epoch, PendingBatch, ProjectCounters, Reader,
+    Settlement, Stream, StreamError,
+};
+use millrace_event::plan::{LimitState, ProjectId};
+
+/// Settings of a [`RedisStream`].
+#[derive(Clone, Debug)]
+pub struct RedisOptions {
+    /// `redis://[user:password@]host:port[/db]` or `redis+unix://…`.
+    pub url: String,
+    /// Shards that the projects are spread over; at least 1. Fixed for the life of an installation.
+    pub shards: u16,
+    /// Events that may wait in one shard.
+    pub backlog_events_max: u64,
+    /// Shared connections for everything but blocking reads; at least 1.
+    pub connections: usize,
+}
+
+/// The stream on Redis.
+pub struct RedisStream {
+    core: Core,
+}
+
+impl RedisStream {
+    /// Starts to connect in the background, and does not wait for it. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StreamError::Refused`] when the URL is invalid.
+    pub fn new(options: RedisOptions) -> Result<Arc<Self>, StreamError> {
+        let RedisOptions { url, shards, backlog_events_max, connections } = options;
+        let core = Core::start(&url, shards.max(1), backlog_events_max, connections)?;
+        Ok(Arc::new(Self { core }))
+    }
+}
+
+#[async_trait]
+impl Stream for RedisStream {
+    fn shards(&self) -> u16 {
+        self.core.shard_count
+    }
+
+    async fn admit(&self, admission: &Admission<'_>) -> Result<Decision, StreamError> {
+        admit::admit(&self.core, admission).await
+    }
+
+    async fn batch_state(&self, project: ProjectId, batch_id: BatchId) -> Result<BatchState, StreamError> {
+        state::batch_state(&self.core, project, batch_id).await
+    }
+
+    async fn limit_state(&self, project: ProjectId) -> Result<LimitState, StreamError> {
+        state::limit_state(&self.core, project).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StreamError> {
+        admin::backlog(&self.core).await
+    }
+
+    async fn durability_faults(&self) -> Result<Vec<String>, StreamError> {
+        durability::durability_faults(&self.core).await
+    }
+
+    async fn reader(&self, shard: u16, consumer: &str) -> Result<Box<dyn Reader>, StreamError> {
+        Ok(Box::new(RedisReader::open(&self.core, shard, consumer).await?))
+    }
+
+    async fn settle(&self, shard: u16, settlements: &[Settlement]) -> Result<u64, StreamError> {
+        settle::settle(&self.core, shard, settlements).await
+    }
+
+    async fn note_attempt(&self, shard: u16, id: EntryId) -> Result<u32, StreamError> {
+        settle::note_attempt(&self.core, shard, id).await
+    }
+
+    async fn forget_attempts(&self, shard: u16, id: EntryId) -> Result<(), StreamError> {
+        settle::forget_attempts(&self.core, shard, id).await
+    }
+
+    async fn retire_consumers(&self, shard: u16, idle: Duration) -> Result<u64, StreamError> {
+        retire::retire_consumers(&self.core, shard, idle).await
+    }
+
+    async fn epoch(&self, shard: u16) -> Result<Option<Epoch>, StreamError> {
+        admin::epoch(&self.core, shard).await
+    }
+
+    fn trust_epoch(&self, shard: u16, epoch: Epoch) {
+        self.core.trust_epoch(shard, epoch);
+    }
+
+    async fn pending_batches(&self, shard: u16) -> Result<Vec<PendingBatch>, StreamError> {
+        admin::pending_batches(&self.core, shard).await
+    }
+
+    async fn fence(&self, shard: u16, epoch: Epoch) -> Result<(), StreamError> {
+        rebuild::fence(&self.core, shard, epoch).await
+    }
+
+    async fn rebuild(
+        &self,
+        shard: u16,
+        epoch: Epoch,
+        counters: &[ProjectCounters],
+        expected: &[PendingBatch],
+    ) -> Result<bool, StreamError> {
+        rebuild::rebuild(&self.core, shard, epoch, counters, expected).await
+    }
+
+    async fn counters(&self, projects: &[ProjectId]) -> Result<Vec<ProjectCounters>, StreamError> {
+        admin::counters(&self.core, projects).await
+    }
+}

@@ -1,0 +1,139 @@
+//! What every stream promises. Nothing here knows which stream it is.
+
+pub mod admission;
+pub mod delivery;
+pub mod rebuilding;
+pub mod settling;
+
+use std::time::Duration;
+
+use millrace_event::entry::PackedBatch;
+use millrace_event::plan::{Plan, ProjectId};
+use millrace_stream::{
+    Admission, BatchId, Decision, Delivery, Epoch, Outcome, ProjectCounters, Settlement, SharedStream,
+};
+use testkit::eventually;
+use uuid::Uuid;
+
+pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const PROJECT: ProjectId = ProjectId(7);
+/// The epoch of every trusted stream.
+pub const EPOCH: Epoch = Uuid::from_u128(0xE90C);
+/// A backlog that no test fills.
+pub const ENOUGH: u64 = 1_000_000;
+
+/// A new server or folder that can hold one stream.
+pub trait Harness {
+    /// The stream as one process sees it. Each call is another process.
+    fn open(&self, backlog_events_max: u64) -> SharedStream;
+}
+
+/// A new stream that trusts [`EPOCH`].
+pub async fn trusted_stream(harness: &dyn Harness) -> SharedStream {
+    trusted_stream_with_backlog(harness, ENOUGH).await
+}
+
+pub async fn trusted_stream_with_backlog(harness: &dyn Harness, backlog_events_max: u64) -> SharedStream {
+    let stream = harness.open(backlog_events_max);
+    connected(&stream).await;
+    rebuilt(&stream, EPOCH, &[]).await;
+    stream
+}
+
+/// The same stream in another process that trusts [`EPOCH`].
+pub async fn another(harness: &dyn Harness) -> SharedStream {
+    let stream = harness.open(ENOUGH);
+    connected(&stream).await;
+    stream.trust_epoch(0, EPOCH);
+    stream
+}
+
+pub async fn connected(stream: &SharedStream) {
+    eventually(DEADLINE, "the stream to answer", async || stream.limit_state(PROJECT).await).await;
+}
+
+/// Rebuilds shard 0 with this epoch and these counters, and trusts the epoch.
+pub async fn rebuilt(stream: &SharedStream, epoch: Epoch, counters: &[ProjectCounters]) {
+    stream.fence(0, epoch).await.unwrap();
+    let pending = stream.pending_batches(0).await.unwrap();
+    assert!(stream.rebuild(0, epoch, counters, &pending).await.unwrap());
+    stream.trust_epoch(0, epoch);
+}
+
+pub fn plan() -> Plan {
+    Plan {
+        name: "test".to_owned(),
+        requests_per_minute: 60_000,
+        burst: 100_000,
+        events_per_month: Some(1_000_000),
+        events_per_batch: 1_000,
+    }
+}
+
+/// A batch of so many events.
+pub fn batch(count: u32) -> PackedBatch {
+    batch_with_id(Uuid::now_v7(), count)
+}
+
+pub fn batch_with_id(batch_id: BatchId, count: u32) -> PackedBatch {
+    PackedBatch::pack(batch_id, PROJECT, count, format!("{count} rows of {batch_id}").as_bytes())
+}
+
+pub async fn admit(stream: &SharedStream, packed: &PackedBatch) -> Decision {
+    admit_under(stream, packed, &plan()).await
+}
+
+pub async fn admit_under(stream: &SharedStream, packed: &PackedBatch, plan: &Plan) -> Decision {
+    stream.admit(&Admission { packed, plan, digest: None, awaited: false }).await.unwrap()
+}
+
+pub async fn admit_keyed(stream: &SharedStream, packed: &PackedBatch, digest: [u8; 16]) -> Decision {
+    let plan = plan();
+    stream.admit(&Admission { packed, plan: &plan, digest: Some(digest), awaited: false }).await.unwrap()
+}
+
+/// Returns when the batch was received, in milliseconds since 1970.
+#[track_caller]
+pub fn assert_admitted(decision: Decision) -> u64 {
+    match decision {
+        Decision::Admitted { received_ms, .. } => received_ms,
+        other => panic!("not admitted: {other:?}"),
+    }
+}
+
+pub async fn counters(stream: &SharedStream) -> ProjectCounters {
+    stream.counters(&[PROJECT]).await.unwrap()[0]
+}
+
+pub fn settlement(delivery: &Delivery, duplicate: u32, dead: u32) -> Settlement {
+    let packed = delivery.packed.as_ref().unwrap();
+    Settlement {
+        id: delivery.id,
+        batch_id: packed.batch_id,
+        project: packed.project,
+        count: packed.count,
+        bytes: u32::try_from(packed.data.len()).unwrap(),
+        outcome: Outcome { stored: packed.count - duplicate - dead, duplicate, dead },
+    }
+}
+
+/// Reads all new entries and settles them as stored.
+pub async fn drain(stream: &SharedStream, consumer: &str) -> Vec<Delivery> {
+    let mut reader = stream.reader(0, consumer).await.unwrap();
+    let mut drained = Vec::new();
+    loop {
+        let deliveries = reader.next(100, Duration::ZERO).await.unwrap();
+        if deliveries.is_empty() {
+            return drained;
+        }
+        let settlements: Vec<_> = deliveries.iter().map(|delivery| settlement(delivery, 0, 0)).collect();
+        assert_eq!(stream.settle(0, &settlements).await.unwrap(), deliveries.len() as u64);
+        drained.extend(deliveries);
+    }
+}
+
+/// The next new entry, read by this consumer.
+pub async fn next_delivery(stream: &SharedStream, consumer: &str) -> Delivery {
+    let mut reader = stream.reader(0, consumer).await.unwrap();
+    reader.next(1, Duration::ZERO).await.unwrap().remove(0)
+}

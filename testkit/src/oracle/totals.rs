@@ -1,0 +1,104 @@
+//! Compares the totals: ledger, usage, rows and the stream's counters must agree. I5, I6, I8.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::evidence::{Evidence, Sums};
+use super::findings::{Findings, Invariant};
+use super::limits::PlanLimits;
+use super::project::Project;
+use super::rates;
+
+/// The ledger of one project, summarized.
+pub(super) struct LedgerSummary {
+    accepted: u64,
+    stored: u64,
+    /// The receive time of every entry, in order.
+    received_ms: Vec<u64>,
+}
+
+/// Compares the sums of one project, which has `rows` rows in `events`.
+pub(super) async fn compare(
+    evidence: &dyn Evidence,
+    project: &Project,
+    rows: u64,
+    findings: &mut Findings,
+) -> LedgerSummary {
+    let Sums { ledger: [accepted, stored, duplicate, dead], usage, letters } =
+        evidence.sums(project.id).await;
+    let claims = [
+        ("ledger: accepted = stored + duplicate + dead", accepted, stored + duplicate + dead),
+        ("ledger stored = rows", stored, rows),
+        ("ledger stored = usage", stored, usage[0]),
+        ("ledger duplicate = usage", duplicate, usage[1]),
+        ("ledger dead = usage", dead, usage[2]),
+        ("ledger dead = dead letters", dead, letters),
+    ];
+    for (claim, left, right) in claims {
+        if left != right {
+            findings.add(Invariant::TotalsAgree, format!("{}: {claim}: {left} and {right}", project.name));
+        }
+    }
+    let mut ledger = LedgerSummary { accepted, stored, received_ms: Vec::new() };
+    let mut entries: BTreeMap<Uuid, Vec<u64>> = BTreeMap::new();
+    for entry in evidence.ledger(project.id).await {
+        entries.entry(entry.batch).or_default().push(entry.accepted);
+        ledger.received_ms.push(entry.received_ms);
+    }
+    compare_batches(project, &entries, findings);
+    ledger
+}
+
+/// Every acknowledged batch must be in the ledger once, with the count of the response.
+fn compare_batches(project: &Project, entries: &BTreeMap<Uuid, Vec<u64>>, findings: &mut Findings) {
+    for (batch, accepted) in project.history.batches() {
+        let recorded = entries.get(&batch).map_or(&[][..], Vec::as_slice);
+        if recorded != [accepted] {
+            let said = format!(
+                "{}: batch {batch} of {accepted} events is in the ledger as {recorded:?}",
+                project.name
+            );
+            findings.add(Invariant::TotalsAgree, said);
+        }
+    }
+}
+
+/// Compares the stream's counters of a project with the ledger and the plan, when nothing is pending. After a
+/// wipe of the stream, the rate limit is not checked.
+pub(super) async fn compare_stream(
+    evidence: &dyn Evidence,
+    project: &Project,
+    limits: PlanLimits,
+    was_wiped: bool,
+    ledger: &LedgerSummary,
+    findings: &mut Findings,
+) {
+    let counters = evidence.counters(project.id).await;
+    let in_month = evidence.stored_in_month(project.id, Some(counters.month)).await;
+    let claims = [
+        (Invariant::TotalsAgree, "the stream's accepted = the ledger's", counters.accepted, ledger.accepted),
+        (Invariant::Quiet, "pending = 0", counters.pending.unsigned_abs(), 0),
+        (Invariant::PlansExact, "events charged = events stored", counters.used, in_month),
+    ];
+    for (invariant, claim, left, right) in claims {
+        if left != right {
+            findings.add(invariant, format!("{}: {claim}: {left} and {right}", project.name));
+        }
+    }
+    if let Some(quota) = limits.events_per_month.filter(|quota| ledger.stored > *quota) {
+        let said = format!("{}: {} events stored, {quota} allowed", project.name, ledger.stored);
+        findings.add(Invariant::PlansExact, said);
+    }
+    let (excess, tat_max) = rates::replay(&ledger.received_ms, limits.requests_per_minute, limits.burst);
+    if excess > 0 && !was_wiped {
+        let said = format!("{}: {excess} requests above the rate limit were admitted", project.name);
+        findings.add(Invariant::PlansExact, said);
+    }
+    // A rebuild of the counters sets the arrival time to now, also the first rebuild, of an empty stream.
+    if counters.tat > tat_max && !was_wiped && !ledger.received_ms.is_empty() {
+        let said =
+            format!("{}: the rate limit was charged for requests that were not admitted", project.name);
+        findings.add(Invariant::PlansExact, said);
+    }
+}
