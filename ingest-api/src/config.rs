@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use millrace_settings::{ConfigError, OneOf, Policy, Servers, address, milliseconds, number};
 
+use crate::status::StatusPage;
+
 /// Receives events over HTTP, checks them against the project's plan, and appends them to the Redis Stream
 #[derive(clap::Parser, Clone, Debug)]
 #[command(name = "ingest-api", version)]
@@ -38,16 +40,6 @@ pub struct HttpSettings {
     pub redis_connections: usize,
     #[command(flatten)]
     pub limits: Limits,
-}
-
-/// The setting `STATUS_PAGE`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum StatusPage {
-    /// Served to this machine when the server listens on a loopback address, otherwise not served.
-    Auto,
-    /// Served to everyone who reaches the server.
-    On,
-    Off,
 }
 
 const STATUS_PAGE: OneOf<StatusPage> =

@@ -42,10 +42,9 @@ use millrace_reconcile::keeper;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-pub use config::StatusPage;
 pub use service::Deps;
 use service::{Service, Stage};
-pub use status::Audience;
+pub use status::{Audience, StatusPage};
 
 /// How long last-used times may take at the end; they are not worth more.
 const LAST_FLUSH_TIME_MAX: Duration = Duration::from_secs(1);

@@ -16,10 +16,10 @@ use tokio::sync::{Semaphore, watch};
 use crate::accounts::{Accounts, Known};
 use crate::auth;
 use crate::body::{Budget, Reserved, Upload};
-use crate::config::{Limits, StatusPage};
+use crate::config::Limits;
 use crate::encoding::{self, DecodeError, Encoding};
 use crate::error::Problem;
-use crate::status::Status;
+use crate::status::{Status, StatusPage};
 
 /// WriteRequest on up to this many bytes is done where it stands: it takes less time than handing it over would disturb.
 /// WriteRequest on more goes to a thread of its own, so that it delays no other connection.

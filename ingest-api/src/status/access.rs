@@ -10,10 +10,19 @@ use hyper::header::{HOST, HeaderMap, ORIGIN};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 
-use crate::config::StatusPage;
-
 /// What proxies add to a request that they pass on.
 const PROXY_HEADERS: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+
+/// The setting `STATUS_PAGE`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StatusPage {
+    /// For this machine when the server listens on loopback, otherwise for nobody.
+    Auto,
+    /// For everybody who reaches the server.
+    On,
+    /// For nobody.
+    Off,
+}
 
 /// Whom the page is shown to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

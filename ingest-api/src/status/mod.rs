@@ -23,7 +23,7 @@ use hyper::http::request::Parts;
 use millrace_event::event::Rejection;
 use tokio::sync::watch;
 
-pub use access::Audience;
+pub use access::{Audience, StatusPage};
 pub use feed::WATCHERS_MAX;
 pub use sampler::keep_telling;
 
