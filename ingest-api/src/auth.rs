@@ -47,7 +47,7 @@ pub fn key_in_head(headers: &HeaderMap) -> Result<String, CredentialsError> {
 /// # Errors
 /// [`CredentialsError`].
 pub fn key_in_segment_body(body: &[u8]) -> Result<String, CredentialsError> {
-    checked(millrace_event::dialect::segment_write_key(body).ok_or(CredentialsError::Missing)?)
+    checked(millrace_event::dialect::segment::BATCH.find_key(body).ok_or(CredentialsError::Missing)?)
 }
 
 fn checked(key: String) -> Result<String, CredentialsError> {

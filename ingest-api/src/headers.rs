@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use millrace_event::dialect::Dialect;
+use millrace_event::dialect::{Dialect, native};
 use millrace_event::event::IDEMPOTENCY_KEY_BYTES_MAX;
 
 use crate::encoding::Encoding;
@@ -47,16 +47,16 @@ impl HeaderError {
 ///
 /// # Errors
 /// [`HeaderError::MediaType`].
-pub fn native_dialect(headers: &HeaderMap) -> Result<Dialect, HeaderError> {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Dialect::Native) };
+pub fn native_dialect(headers: &HeaderMap) -> Result<&'static Dialect, HeaderError> {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(&native::JSON) };
     let value = value.to_str().map_err(|_| HeaderError::MediaType)?;
     let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match essence.as_str() {
-        "" | "application/json" | "text/plain" | "text/json" => Ok(Dialect::Native),
+        "" | "application/json" | "text/plain" | "text/json" => Ok(&native::JSON),
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonl" => {
-            Ok(Dialect::NativeLines)
+            Ok(&native::NDJSON)
         }
-        other if other.starts_with("application/") && other.ends_with("+json") => Ok(Dialect::Native),
+        other if other.starts_with("application/") && other.ends_with("+json") => Ok(&native::JSON),
         _ => Err(HeaderError::MediaType),
     }
 }
@@ -134,14 +134,14 @@ mod tests {
     #[test]
     fn the_content_type_chooses_the_dialect() {
         let dialect = |value: &str| native_dialect(&headers(&[("content-type", value)]));
-        assert_eq!(native_dialect(&headers(&[])), Ok(Dialect::Native));
+        assert_eq!(native_dialect(&headers(&[])), Ok(&native::JSON));
         for json in
             ["application/json", "Application/JSON; charset=utf-8", "text/plain", "application/x.y+json"]
         {
-            assert_eq!(dialect(json), Ok(Dialect::Native), "{json}");
+            assert_eq!(dialect(json), Ok(&native::JSON), "{json}");
         }
         for lines in ["application/x-ndjson", "application/ndjson;charset=utf-8", "application/jsonl"] {
-            assert_eq!(dialect(lines), Ok(Dialect::NativeLines), "{lines}");
+            assert_eq!(dialect(lines), Ok(&native::NDJSON), "{lines}");
         }
         for other in ["text/html", "application/x-www-form-urlencoded", "multipart/form-data", "json"] {
             assert_eq!(dialect(other), Err(HeaderError::MediaType), "{other}");

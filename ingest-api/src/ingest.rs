@@ -39,7 +39,7 @@ use crate::wait::{self, Waited};
 
 /// What the head of a post says, beside the key.
 struct Terms<'a> {
-    dialect: Dialect,
+    dialect: &'static Dialect,
     signed: Option<Signed<'a>>,
     idempotency_key: Option<&'a str>,
 }
@@ -128,7 +128,7 @@ pub async fn segment(
     head: &Parts,
     body: SegmentBody,
     known: &Arc<Known>,
-    dialect: Dialect,
+    dialect: &'static Dialect,
 ) -> Result<Answer, Problem> {
     failpoint::reach(Point::AfterAuth);
     let terms = Terms::read(dialect, &head.headers, known)?;
@@ -142,7 +142,7 @@ pub async fn segment(
 }
 
 impl<'a> Terms<'a> {
-    fn read(dialect: Dialect, headers: &'a HeaderMap, known: &Known) -> Result<Self, Problem> {
+    fn read(dialect: &'static Dialect, headers: &'a HeaderMap, known: &Known) -> Result<Self, Problem> {
         let idempotency_key = headers::idempotency_key(headers)?;
         if known.account.signing_secrets.is_empty() {
             return Ok(Self { dialect, signed: None, idempotency_key });
@@ -216,13 +216,13 @@ fn note_rejections(service: &Service, known: &Known, prepared: &Result<Prepared,
         Err(_) => &[],
     };
     for alike in rejected.chunk_by(|one, next| one.code == next.code) {
-        metrics::events_refused(alike[0].code, alike.len());
+        metrics::events_refused(alike[0].code.into(), alike.len());
     }
     service.status.note_events(&known.account.project_name, rejected);
 }
 
 fn prepare(
-    dialect: Dialect,
+    dialect: &'static Dialect,
     body: &[u8],
     origin: Origin,
     events_max: usize,
@@ -235,14 +235,8 @@ fn prepare(
 }
 
 /// What a repeated batch is compared by: the decoded body, and how it is read.
-fn digest(dialect: Dialect, body: &[u8]) -> [u8; 16] {
-    let kind = match dialect {
-        Dialect::Native => "native",
-        Dialect::NativeLines => "lines",
-        Dialect::SegmentBatch => "batch",
-        Dialect::SegmentCall(call) => call,
-    };
-    let digest = Sha256::new().chain_update(kind).chain_update([0]).chain_update(body).finalize();
+fn digest(dialect: &Dialect, body: &[u8]) -> [u8; 16] {
+    let digest = Sha256::new().chain_update(dialect.name).chain_update([0]).chain_update(body).finalize();
     digest[..16].try_into().expect("SHA-256 has 32 bytes")
 }
 

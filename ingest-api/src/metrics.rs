@@ -73,7 +73,7 @@ Api on Either {
     HTTP_REQUESTS: counter "millrace_http_requests_total" { route: Values::Routes, status: Values::These(STATUSES) }
         "Requests answered"
     HTTP_REQUEST_DURATION: latency "millrace_http_request_duration_seconds" { route: Values::Routes }
-        "From the request's head to its answer, but for what Prefer: wait has asked to wait"
+        "From the request's head to its answer, without the time that Prefer: wait asks for"
     HTTP_REQUESTS_IN_FLIGHT: gauge "millrace_http_requests_in_flight" {}
         "Requests being answered now"
     HTTP_REQUESTS_ABANDONED: counter "millrace_http_requests_abandoned_total" {}
@@ -81,9 +81,9 @@ Api on Either {
     HTTP_REFUSALS: counter "millrace_http_refusals_total" { code: Values::These(PROBLEMS) }
         "Requests refused, by the code of the answer"
     HTTP_CONNECTIONS: gauge "millrace_http_connections" {}
-        "Connections open"
+        "Open connections"
     HTTP_CONNECTIONS_MAX: gauge "millrace_http_connections_max" {}
-        "Connections that may be open"
+        "Limit of open connections"
     HTTP_CONNECTIONS_REFUSED: counter "millrace_http_connections_refused_total" {}
         "Connections closed at the connection limit"
     HTTP_BODY_BYTES: counter "millrace_http_body_bytes_total" {}
@@ -97,7 +97,7 @@ Api on Either {
     ADMITTED_EVENTS: counter "millrace_admitted_events_total" {}
         "Events answered 2xx for the first time"
     ADMITTED_BYTES: counter "millrace_admitted_bytes_total" {}
-        "Bytes of admitted batches as they stand in the stream, packed"
+        "Packed bytes of admitted batches"
     BATCH_EVENTS: sizes "millrace_batch_events" {}
         "Events in one admitted batch"
     REFUSED_EVENTS: counter "millrace_refused_events_total" { code: Values::These(REJECTIONS) }
@@ -105,9 +105,9 @@ Api on Either {
     FLOOD_REFUSALS: counter "millrace_flood_refusals_total" {}
         "Requests over the rate limit refused without asking the stream"
     ACCOUNTS: gauge "millrace_accounts" {}
-        "Live keys in the snapshot"
+        "Valid API keys in the snapshot of accounts"
     ACCOUNTS_REFRESHES: counter "millrace_accounts_refreshes_total" { result: Values::These(&["ok", "failed"]) }
-        "Refreshes of the accounts snapshot"
+        "Refreshes of the snapshot of accounts"
 }
 }
 

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
-use millrace_event::dialect::Dialect;
+use millrace_event::dialect::{Dialect, segment};
 
 use crate::accounts::Known;
 use crate::answer::Answer;
@@ -46,7 +46,7 @@ enum Handler {
     /// Answers the caller whose key is in the head.
     Keyed(Keyed),
     /// Answers the caller whose key is in the head or in the body.
-    Segment(Dialect),
+    Segment(&'static Dialect),
     /// Answers whom the status page is shown to; for everybody else it is not there.
     Status(View),
 }
@@ -74,28 +74,28 @@ const fn post(path: &'static str, handler: Handler) -> Route {
     Route { method: Verb::Post, path, handler }
 }
 
-const fn segment(path: &'static str, call: &'static str) -> Route {
-    post(path, Handler::Segment(Dialect::SegmentCall(call)))
+const fn segment(path: &'static str, dialect: &'static Dialect) -> Route {
+    post(path, Handler::Segment(dialect))
 }
 
 /// Every route. The one-letter paths are what Segment's browser library uses.
 pub const ROUTES: &[Route] = &[
     post("/v1/events", Handler::Keyed(Keyed::Events)),
-    post("/v1/batch", Handler::Segment(Dialect::SegmentBatch)),
-    segment("/v1/track", "track"),
-    segment("/v1/identify", "identify"),
-    segment("/v1/page", "page"),
-    segment("/v1/screen", "screen"),
-    segment("/v1/group", "group"),
-    segment("/v1/alias", "alias"),
-    post("/v1/import", Handler::Segment(Dialect::SegmentBatch)),
-    post("/v1/b", Handler::Segment(Dialect::SegmentBatch)),
-    segment("/v1/t", "track"),
-    segment("/v1/i", "identify"),
-    segment("/v1/p", "page"),
-    segment("/v1/s", "screen"),
-    segment("/v1/g", "group"),
-    segment("/v1/a", "alias"),
+    segment("/v1/batch", &segment::BATCH),
+    segment("/v1/track", &segment::TRACK),
+    segment("/v1/identify", &segment::IDENTIFY),
+    segment("/v1/page", &segment::PAGE),
+    segment("/v1/screen", &segment::SCREEN),
+    segment("/v1/group", &segment::GROUP),
+    segment("/v1/alias", &segment::ALIAS),
+    segment("/v1/import", &segment::BATCH),
+    segment("/v1/b", &segment::BATCH),
+    segment("/v1/t", &segment::TRACK),
+    segment("/v1/i", &segment::IDENTIFY),
+    segment("/v1/p", &segment::PAGE),
+    segment("/v1/s", &segment::SCREEN),
+    segment("/v1/g", &segment::GROUP),
+    segment("/v1/a", &segment::ALIAS),
     get("/v1/batches/{id}", Handler::Keyed(Keyed::Batch)),
     get("/v1/usage", Handler::Keyed(Keyed::Usage)),
     get("/v1/limits", Handler::Keyed(Keyed::Limits)),

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use millrace_event::dialect::{self, Dialect};
+use millrace_event::dialect::{self, native};
 use millrace_event::event::Origin;
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{self, EventTime, Row};
@@ -31,9 +31,10 @@ impl Rows {
         while rows.len() < events {
             let batch = (events - rows.len()).min(BATCH_EVENTS_MAX);
             let body = batch_json(batch, &mut random);
-            let batch = dialect::read(Dialect::Native, body.as_bytes(), origin, BATCH_EVENTS_MAX).map_err(
-                |error| BenchError::new(format!("the product rejects a generated event: {error:?}")),
-            )?;
+            let batch =
+                dialect::read(&native::JSON, body.as_bytes(), origin, BATCH_EVENTS_MAX).map_err(|error| {
+                    BenchError::new(format!("the product rejects a generated event: {error:?}"))
+                })?;
             for row in row::split(&batch.rows) {
                 rows.push(row?.to_vec());
             }

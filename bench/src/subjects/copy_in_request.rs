@@ -18,7 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use millrace_event::dialect::{self, Dialect};
+use millrace_event::dialect::{self, native};
 use millrace_event::event::{Batch, Origin};
 use millrace_event::plan::ProjectId;
 use millrace_event::row;
@@ -97,7 +97,7 @@ impl Service {
         }
         let body = request.into_body().collect().await?.to_bytes();
         let origin = Origin { project: self.project, batch_id: Uuid::now_v7() };
-        let Ok(batch) = dialect::read(Dialect::Native, &body, origin, BATCH_EVENTS_MAX) else {
+        let Ok(batch) = dialect::read(&native::JSON, &body, origin, BATCH_EVENTS_MAX) else {
             return Ok(status(StatusCode::BAD_REQUEST));
         };
         match self.store(&batch).await {

@@ -57,7 +57,7 @@ impl Refusals {
         for Rejection { code, field, message, .. } in
             &rejected[rejected.len().saturating_sub(REMEMBERED_MAX)..]
         {
-            note(&mut last, Some(project), (*code, field.as_deref(), message), at_ms);
+            note(&mut last, Some(project), ((*code).into(), field.as_deref(), message), at_ms);
         }
     }
 
@@ -122,10 +122,17 @@ fn now_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use millrace_event::event::RejectionCode;
+
     use super::*;
 
     fn rejection(index: usize, message: &str) -> Rejection {
-        Rejection { index, code: "invalid_name", field: Some("name".into()), message: message.to_owned() }
+        Rejection {
+            index,
+            code: RejectionCode::InvalidLength,
+            field: Some("name".into()),
+            message: message.to_owned(),
+        }
     }
 
     #[test]

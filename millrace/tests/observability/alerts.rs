@@ -1,5 +1,6 @@
-//! The alert rules, their tests and the runbook: Prometheus' own tool takes them, each rule is tried at its level, each has its
-//! entry in the runbook and each entry its rule, and what they ask for is shown by a program of ours.
+//! The alert rules, their tests and the runbook agree: Prometheus' own tool accepts the rules, every alert is
+//! tested while it fires and while it is silent, every alert has an entry in the runbook, and every metric
+//! that a rule uses exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,7 +10,7 @@ use std::process::Command;
 use crate::tables::metrics;
 use serde_norway::Value;
 
-/// What an entry of the runbook says, in this order.
+/// The parts of an entry of the runbook, in their order.
 const PARTS: [&str; 5] = ["**Means:** ", "**Users feel:** ", "**Look:** ", "**Do:** ", "**Harmless:** "];
 
 struct Rule {
@@ -20,17 +21,17 @@ struct Rule {
 }
 
 #[test]
-fn promtool_takes_the_configuration_and_the_rules() {
+fn promtool_accepts_the_configuration_and_the_rules() {
     let checked = promtool(&["check", "config", &file("prometheus.yml").display().to_string()]);
     assert_eq!(
         rules().len(),
         sum_before(&checked, " rules found"),
-        "all rules are loaded by the configuration: {checked}"
+        "the configuration loads all rules: {checked}"
     );
 }
 
 #[test]
-fn every_alert_fires_at_its_level_and_neither_below_nor_without_data_nor_at_a_restart() {
+fn the_rule_tests_pass() {
     let tests: Vec<String> =
         yaml_files(&file("rules/tests")).iter().map(|path| path.display().to_string()).collect();
     let arguments: Vec<&str> =
@@ -39,24 +40,24 @@ fn every_alert_fires_at_its_level_and_neither_below_nor_without_data_nor_at_a_re
 }
 
 #[test]
-fn no_alert_is_left_untried() {
+fn every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_is_silent() {
     let mut fires = BTreeSet::new();
     let mut is_silent = BTreeSet::new();
     for path in yaml_files(&file("rules/tests")) {
         for test in list(&read(&path)["tests"]) {
-            for check in list(&test["promql_expr_test"]) {
+            for check in optional_list(&test["promql_expr_test"]) {
                 let Some(alert) = between(text(&check["expr"]), "alertname=\"", "\"") else { continue };
-                let firing = list(&check["exp_samples"]);
+                let firing = optional_list(&check["exp_samples"]);
                 let severities: Vec<_> = firing
                     .iter()
                     .filter_map(|sample| between(text(&sample["labels"]), "severity=\"", "\""))
                     .collect();
                 for severity in ["warning", "critical"] {
-                    let tried = (alert.to_owned(), severity.to_owned());
+                    let tested = (alert.to_owned(), severity.to_owned());
                     if severities.contains(&severity) {
-                        fires.insert(tried)
+                        fires.insert(tested)
                     } else {
-                        is_silent.insert(tried)
+                        is_silent.insert(tested)
                     };
                 }
             }
@@ -64,13 +65,13 @@ fn no_alert_is_left_untried() {
     }
     for Rule { alert, severity, .. } in rules() {
         let rule = (alert, severity);
-        assert!(fires.contains(&rule), "no test has {rule:?} fire");
-        assert!(is_silent.contains(&rule), "no test has {rule:?} stay silent");
+        assert!(fires.contains(&rule), "{rule:?} fires in no test");
+        assert!(is_silent.contains(&rule), "{rule:?} is silent in no test");
     }
 }
 
 #[test]
-fn every_alert_has_its_entry_in_the_runbook_and_every_entry_its_alert() {
+fn every_alert_has_an_entry_in_the_runbook_and_every_entry_an_alert() {
     let page = fs::read_to_string(file("../docs/runbook.md")).unwrap();
     let mut described = BTreeSet::new();
     for entry in page.split("\n## ").skip(1) {
@@ -81,7 +82,7 @@ fn every_alert_has_its_entry_in_the_runbook_and_every_entry_its_alert() {
         let mut rest = entry;
         for part in PARTS {
             let Some((_, behind)) = rest.split_once(part) else {
-                panic!("{heading}: {part:?} is missing, or in another order")
+                panic!("{heading}: {part:?} is missing or not in order")
             };
             rest = behind;
         }
@@ -92,7 +93,7 @@ fn every_alert_has_its_entry_in_the_runbook_and_every_entry_its_alert() {
 }
 
 #[test]
-fn every_alert_says_what_it_is_and_how_bad() {
+fn every_alert_has_a_severity_and_all_annotations() {
     for rule in rules() {
         let Rule { alert, severity, annotations, .. } = rule;
         assert!(["warning", "critical"].contains(&severity.as_str()), "{alert}: {severity}");
@@ -103,24 +104,25 @@ fn every_alert_says_what_it_is_and_how_bad() {
 }
 
 #[test]
-fn every_metric_and_label_a_rule_asks_for_is_one_we_have() {
-    let mut asked = 0;
+fn every_rule_uses_only_metrics_and_labels_that_exist() {
+    let mut used = 0;
     for Rule { alert, expression, .. } in rules() {
         for (name, labels) in selectors(&expression) {
-            asked += 1;
+            used += 1;
             let metric = metrics().into_iter().find(|metric| metric.name == name);
-            let metric = metric.unwrap_or_else(|| panic!("{alert} asks for {name}"));
+            let metric = metric.unwrap_or_else(|| panic!("{alert} uses the unknown metric {name}"));
             for label in labels {
                 let is_known = ["job", "instance", "le"].contains(&label.as_str())
                     || metric.labels.iter().any(|known| known.name == label);
-                assert!(is_known, "{alert} asks for {label} of {name}");
+                assert!(is_known, "{alert} uses the unknown label {label} of {name}");
             }
         }
     }
-    assert!(asked > 40, "the rules were not found");
+    assert!(used > 40, "found only {used} metrics in the rules");
 }
 
-/// The metrics in an expression, each with the labels it is chosen by. A histogram is asked for by the names of its series.
+/// The metrics in an expression, each with the labels of its matchers. A series of a histogram counts as the
+/// histogram.
 fn selectors(expression: &str) -> Vec<(String, Vec<String>)> {
     let mut found = Vec::new();
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -161,7 +163,7 @@ fn rules() -> Vec<Rule> {
     rules
 }
 
-/// Runs Prometheus' tool, which must be content, and returns what it says.
+/// Runs Prometheus' tool, which must succeed, and returns its output.
 fn promtool(arguments: &[&str]) -> String {
     let run = Command::new("promtool").args(arguments).output();
     let run = run
@@ -171,7 +173,7 @@ fn promtool(arguments: &[&str]) -> String {
     said
 }
 
-/// The sum of the numbers before these words at the ends of lines.
+/// The sum of the numbers before these words, at the ends of lines.
 fn sum_before(text: &str, words: &str) -> usize {
     text.lines()
         .filter_map(|line| line.strip_suffix(words)?.split_whitespace().last()?.parse::<usize>().ok())
@@ -196,11 +198,15 @@ fn read(path: &Path) -> Value {
 }
 
 fn list(value: &Value) -> Vec<Value> {
-    value.as_sequence().cloned().unwrap_or_default()
+    value.as_sequence().unwrap_or_else(|| panic!("{value:?} is not a list")).clone()
+}
+
+fn optional_list(value: &Value) -> Vec<Value> {
+    if value.is_null() { Vec::new() } else { list(value) }
 }
 
 fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_else(|| panic!("{value:?} is no text"))
+    value.as_str().unwrap_or_else(|| panic!("{value:?} is not a text"))
 }
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {

@@ -1,4 +1,5 @@
-//! The dashboards ask in PromQL, for metrics that exist, in the way that Grafana's own linter of dashboards demands.
+//! The dashboards use PromQL that parses, metrics and labels that exist, and the conventions of Grafana's
+//! linter.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,16 +12,16 @@ use promql_parser::parser::{self, Expr, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
 use testkit::grafana::{Dashboard, Panel, Question, View, dashboards};
 
-/// Functions that make a rate or a growth of a counter.
-const OF_COUNTERS: &[&str] = &["rate", "irate", "increase"];
-/// What Prometheus itself records of each scrape.
-const OF_PROMETHEUS: &[&str] = &["up"];
+/// Functions that take a counter.
+const COUNTER_FUNCTIONS: &[&str] = &["rate", "irate", "increase"];
+/// Metrics that Prometheus records about each scrape.
+const PROMETHEUS_METRICS: &[&str] = &["up"];
 
-/// A metric's name that an expression asks for, and the function it is asked under, the innermost one.
+/// A selector of an expression, and the innermost function around it.
 type Selected = (VectorSelector, Option<String>);
 
 #[test]
-fn every_panel_says_what_it_shows_and_in_which_unit() {
+fn every_panel_has_a_title_a_description_and_a_unit() {
     each_panel(|_, panel| {
         for field in ["title", "description"] {
             assert!(
@@ -35,15 +36,20 @@ fn every_panel_says_what_it_shows_and_in_which_unit() {
 }
 
 #[test]
-fn titles_and_ids_are_used_once_in_a_dashboard() {
+fn titles_and_ids_are_unique_in_a_dashboard() {
     for dashboard in dashboards() {
         let mut seen = BTreeMap::new();
         for panel in dashboard.panels() {
-            assert_eq!(seen.insert(panel.title().to_owned(), ()), None, "{} is there twice", panel.name());
+            assert_eq!(
+                seen.insert(panel.title().to_owned(), ()),
+                None,
+                "the title of {} is used twice",
+                panel.name()
+            );
             assert_eq!(
                 seen.insert(panel.json["id"].to_string(), ()),
                 None,
-                "the id of {} is there twice",
+                "the id of {} is used twice",
                 panel.name()
             );
         }
@@ -51,7 +57,7 @@ fn titles_and_ids_are_used_once_in_a_dashboard() {
 }
 
 #[test]
-fn every_panel_asks_the_data_source_that_was_chosen_above() {
+fn every_panel_uses_a_data_source_variable() {
     each_panel(|dashboard, panel| {
         let list = dashboard.json["templating"]["list"].as_array().unwrap();
         for target in panel.json["targets"].as_array().unwrap() {
@@ -68,15 +74,19 @@ fn every_panel_asks_the_data_source_that_was_chosen_above() {
 }
 
 #[test]
-fn every_metric_a_panel_asks_for_is_one_we_have() {
+fn every_panel_uses_only_metrics_that_exist() {
     each_selector(|panel, selector, _| {
         let name = selector.name.as_deref().unwrap();
-        assert!(OF_PROMETHEUS.contains(&name) || kind_of(name).is_some(), "{} asks for {name}", panel.name());
+        assert!(
+            PROMETHEUS_METRICS.contains(&name) || kind_of(name).is_some(),
+            "{} uses the unknown metric {name}",
+            panel.name()
+        );
     });
 }
 
 #[test]
-fn every_label_a_panel_asks_for_is_one_the_metric_has() {
+fn every_panel_uses_only_labels_that_the_metric_has() {
     each_selector(|panel, selector, _| {
         let name = selector.name.as_deref().unwrap();
         let metric = metrics().into_iter().find(|metric| metric.name == base_name(name));
@@ -91,27 +101,27 @@ fn every_label_a_panel_asks_for_is_one_the_metric_has() {
 }
 
 #[test]
-fn counters_are_asked_for_their_growth_and_gauges_are_not() {
+fn counters_are_used_with_a_rate_and_gauges_without_one() {
     each_selector(|panel, selector, function| {
         let name = selector.name.as_deref().unwrap();
         let is_counted = matches!(kind_of(name), Some(Kind::Counter | Kind::Histogram(_)));
-        let is_growth = function.is_some_and(|function| OF_COUNTERS.contains(&function));
+        let is_growth = function.is_some_and(|function| COUNTER_FUNCTIONS.contains(&function));
         assert_eq!(is_counted, is_growth, "{}: {name} under {function:?}", panel.name());
     });
 }
 
 #[test]
-fn every_selector_is_held_to_the_instances_that_were_chosen() {
+fn every_selector_filters_by_the_chosen_instances() {
     each_selector(|panel, selector, _| {
-        let is_held = selector.matchers.matchers.iter().any(|matcher| {
+        let is_filtered = selector.matchers.matchers.iter().any(|matcher| {
             matcher.name == "instance" && matches!(matcher.op, MatchOp::Re(_)) && matcher.value == ".*"
         });
-        assert!(is_held, "{}: {selector}", panel.name());
+        assert!(is_filtered, "{}: {selector}", panel.name());
     });
 }
 
 #[test]
-fn rates_follow_the_width_of_the_picture() {
+fn every_rate_uses_the_interval_of_the_panel() {
     each_question(|panel, question| {
         let (Question::Range(expression) | Question::Instant(expression)) = question else { return };
         for part in expression.split("rate(").skip(1) {
@@ -141,10 +151,10 @@ fn every_link_to_the_runbook_leads_to_an_entry() {
             links += 1;
         }
     });
-    assert!(links > 30, "the links were not found");
+    assert!(links > 30, "found only {links} links");
 }
 
-/// A heading as GitHub makes an anchor of it.
+/// The anchor that GitHub derives from a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase();
     kept.chars()
@@ -168,7 +178,7 @@ fn each_question(mut look: impl FnMut(Panel<'_>, Question<'_>)) {
     each_panel(|_, panel| panel.questions().for_each(|question| look(panel, question)));
 }
 
-/// Parses every PromQL as Prometheus gets it, and looks at each series it asks for.
+/// Parses every expression as Prometheus receives it, and calls `look` for each selector.
 fn each_selector(mut look: impl FnMut(Panel<'_>, &VectorSelector, Option<&str>)) {
     let view = View {
         from: 0.0,
@@ -177,22 +187,23 @@ fn each_selector(mut look: impl FnMut(Panel<'_>, &VectorSelector, Option<&str>))
         scraped_every: Duration::from_secs(5),
         variables: &[("instance", ".*"), ("interval", "15s")],
     };
-    let mut seen = 0;
+    let mut selectors = 0;
     each_question(|panel, question| {
         let (Question::Range(expression) | Question::Instant(expression)) = question else { return };
         let expression = view.promql(expression);
-        assert!(!expression.contains('$'), "{}: nothing stands for a variable in {expression}", panel.name());
+        assert!(!expression.contains('$'), "{}: {expression} has an unknown variable", panel.name());
         let parsed = parser::parse(&expression)
             .unwrap_or_else(|error| panic!("{}: {expression}: {error}", panel.name()));
         for (selector, function) in selected(&parsed) {
-            seen += 1;
+            selectors += 1;
             look(panel, &selector, function.as_deref());
         }
     });
-    assert!(seen > 80, "the dashboards were not found");
+    assert!(selectors > 80, "found only {selectors} selectors");
 }
 
-/// Collects selectors; the parser tells of a call before of what is in it, so the last one seen is the innermost.
+/// Collects selectors, each with the innermost function around it: the visitor enters a call before its
+/// arguments.
 #[derive(Default)]
 struct Selectors(Vec<Selected>);
 
@@ -221,7 +232,7 @@ fn selected(expression: &Expr) -> Vec<Selected> {
     selectors.0
 }
 
-/// The metric a series belongs to: a histogram is asked for by the names of its series.
+/// The metric that a series belongs to. A histogram has series with other names.
 fn base_name(series: &str) -> &str {
     let ends = ["_bucket", "_sum", "_count"].iter().filter_map(|end| series.strip_suffix(end));
     let mut names = std::iter::once(series).chain(ends);

@@ -1,4 +1,4 @@
-//! The figures that the stream and the store exchange about batches: outcomes, pending batches, counters, epochs.
+//! The figures about batches that the stream and the store exchange.
 
 use uuid::Uuid;
 
@@ -6,7 +6,7 @@ use crate::entry::EntryId;
 use crate::event::BatchId;
 use crate::plan::ProjectId;
 
-/// A stream's life. A stream that has lost its memory has another epoch, or none.
+/// The identity of a stream's data. A stream that has lost its data has another epoch, or none.
 pub type Epoch = Uuid;
 
 /// How the events of one batch ended. `stored + duplicate + dead` is the batch's count.
@@ -14,38 +14,34 @@ pub type Epoch = Uuid;
 pub struct Outcome {
     /// New rows in `events`.
     pub stored: u32,
-    /// Events that were stored before.
+    /// Events that were already stored.
     pub duplicate: u32,
-    /// Events the database refused, now in `dead_letters`.
+    /// Events that the database refused, now in `dead_letters`.
     pub dead: u32,
 }
 
-/// A batch that stands in the stream, without its rows.
+/// A batch that is in the stream and not settled, without its rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PendingBatch {
-    /// Its place.
     pub id: EntryId,
-    /// Its name.
     pub batch_id: BatchId,
-    /// Its project.
     pub project: ProjectId,
-    /// Its events.
+    /// Events in the batch.
     pub count: u32,
-    /// Its packed bytes.
+    /// Compressed size.
     pub bytes: u32,
 }
 
-/// What the stream holds of one project, for audits and for rebuilding.
+/// The counters that the stream holds for one project, for audits and rebuilds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ProjectCounters {
-    /// The project.
     pub project: ProjectId,
     /// Events ever admitted.
     pub accepted: u64,
-    /// Of these, not settled yet.
+    /// Admitted events that are not settled yet.
     pub pending: i64,
-    /// The month that `used` belongs to, as [`millrace_event::plan::month_of`] writes it.
+    /// The month that `used` belongs to, in the format of [`crate::plan::month_of`].
     pub month: u32,
-    /// Events charged to that month, refunds taken off.
+    /// Events charged to that month, less refunds.
     pub used: u64,
 }

@@ -1,6 +1,6 @@
-//! A batch as one entry of the stream. Encoding and decoding stand side by side and are versioned.
+//! A batch as one entry of the stream: the versioned format, with encoding and decoding in this file.
 //!
-//! Fields of an entry, version 1, for anyone who reads the stream with a consumer group of their own:
+//! Fields of an entry, version 1, for programs that read the stream with their own consumer group:
 //!
 //! | field | value |
 //! |---|---|
@@ -9,9 +9,9 @@
 //! | `p` | project id, decimal |
 //! | `n` | number of events, decimal |
 //! | `u` | bytes of `d` before compression, decimal |
-//! | `d` | one zstd frame with checksum; in it `n` rows as [`crate::row`] describes them, nothing else |
+//! | `d` | one zstd frame with checksum, of `n` rows in the format of [`crate::row`] |
 //!
-//! The receive time is not in the entry: it is the milliseconds of the entry's own id. No I/O in this room.
+//! The entry has no field for the receive time: it is the milliseconds of the entry's id.
 
 use std::cell::RefCell;
 use std::io::Read;
@@ -23,52 +23,50 @@ use crate::event::{BatchId, derived_uuid};
 use crate::plan::ProjectId;
 use crate::row;
 
-/// The version this build writes. It reads this one and no other.
+/// The only version that this build writes and reads.
 pub const VERSION: &str = "1";
-/// The largest run of rows an entry may hold, before compression: four times the largest body the API takes, because
-/// a row can be longer than the JSON it came from.
+/// The largest size of an entry's rows before compression. It is four times the largest body that the API
+/// accepts, because a row can be longer than its JSON.
 pub const ROWS_BYTES_MAX: usize = 64 << 20;
-/// Events that fit into so many bytes: a count above is no count.
+/// The number of the shortest rows that fit. A higher count is malformed.
 const EVENTS_MAX: u32 = (ROWS_BYTES_MAX / row::BYTES_MIN) as u32;
-/// The first of the fast levels, which leave literals as they are. It makes entries as small as level 1 does, 4-8 times smaller
-/// than their rows, and takes a fifth of its time for one event (1.4 µs instead of 6.3, packed and unpacked), two thirds for
-/// two hundred.
+/// The first of the fast levels, which do not compress literals. Entries are as small as at level 1, 4 to 8
+/// times smaller than their rows. Packing and unpacking takes a fifth of the time for one event (1.4 µs
+/// instead of 6.3), and two thirds for 200 events.
 const ZSTD_LEVEL: i32 = -1;
 
 thread_local! {
     static COMPRESSOR: RefCell<zstd::bulk::Compressor<'static>> = RefCell::new(new_compressor());
-    // Making one costs more than unpacking a small batch with it.
+    // Creating a decompressor costs more than unpacking a small batch.
     static DECOMPRESSOR: RefCell<zstd::bulk::Decompressor<'static>> =
         RefCell::new(zstd::bulk::Decompressor::new().expect("memory for a decompressor"));
 }
 
 fn new_compressor() -> zstd::bulk::Compressor<'static> {
     let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL).expect("the level exists");
-    compressor.include_checksum(true).expect("a checksum can be asked for");
+    compressor.include_checksum(true).expect("checksums are supported");
     compressor
 }
 
-/// A batch as it stands in the stream.
+/// A compressed batch, as the stream holds it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PackedBatch {
-    /// Its name.
     pub batch_id: BatchId,
-    /// Whose it is.
     pub project: ProjectId,
-    /// Events in it.
+    /// Events in the batch.
     pub count: u32,
-    /// Bytes of its rows before compression.
+    /// Size of the rows before compression, in bytes.
     pub rows_bytes: u32,
     /// The compressed rows.
     pub data: Bytes,
 }
 
-/// An entry's place in its stream, and with it the moment it was received.
+/// The position of an entry in its stream, which includes the receive time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct EntryId {
-    /// Milliseconds since 1970 on the stream's clock, never going back within one stream.
+    /// Milliseconds since 1970 by the stream's clock. They never decrease within a stream.
     pub ms: u64,
-    /// Counts entries of one millisecond.
+    /// The sequence number within one millisecond.
     pub seq: u64,
 }
 
@@ -78,19 +76,16 @@ impl std::fmt::Display for EntryId {
     }
 }
 
-/// What is wrong with an entry, and what could still be read of it.
+/// A damaged entry: what is wrong, and the fields that are readable.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct Damage {
-    /// For operators.
+    /// What is wrong, for operators.
     pub reason: String,
-    /// When it could be read.
     pub batch_id: Option<BatchId>,
-    /// When it could be read.
     pub project: Option<ProjectId>,
-    /// When it could be read.
     pub count: Option<u32>,
-    /// The field `d` when there is one, otherwise all fields one after the other.
+    /// The field `d`, or all fields if there is no `d`.
     pub raw: Bytes,
 }
 
@@ -98,15 +93,15 @@ impl PackedBatch {
     /// Compresses `count` rows into an entry.
     ///
     /// # Panics
-    /// When the rows are larger than [`ROWS_BYTES_MAX`]; the limits on bodies exclude that.
+    /// When the rows are larger than [`ROWS_BYTES_MAX`]. The API's limit on bodies prevents that.
     pub fn pack(batch_id: BatchId, project: ProjectId, count: u32, rows: &[u8]) -> Self {
-        assert!(rows.len() <= ROWS_BYTES_MAX, "the body limit bounds the rows");
+        assert!(rows.len() <= ROWS_BYTES_MAX, "the limit on bodies bounds the rows");
         let data = COMPRESSOR.with_borrow_mut(|zstd| zstd.compress(rows)).expect("memory can be compressed");
         let rows_bytes = u32::try_from(rows.len()).expect("bounded above");
         Self { batch_id, project, count, rows_bytes, data: data.into() }
     }
 
-    /// The entry's fields, in the order they are written.
+    /// The fields of the entry, in the order in which they are written.
     pub fn fields(&self) -> [(&'static str, Bytes); 6] {
         let decimal = |number: i64| Bytes::from(itoa::Buffer::new().format(number).to_owned());
         [
@@ -119,10 +114,10 @@ impl PackedBatch {
         ]
     }
 
-    /// Reads an entry's fields. Unknown fields are passed over.
+    /// Reads the fields of an entry, and ignores unknown ones.
     ///
     /// # Errors
-    /// [`Damage`] when the version is not ours or a field is missing or malformed.
+    /// [`Damage`] when the version is not [`VERSION`], or a field is missing or malformed.
     pub fn from_fields(fields: &[(Bytes, Bytes)]) -> Result<Self, Damage> {
         let find =
             |name: &str| fields.iter().find(|(field, _)| field == name.as_bytes()).map(|(_, value)| value);
@@ -142,32 +137,34 @@ impl PackedBatch {
             Some(version) if version == VERSION.as_bytes() => {}
             Some(version) => {
                 let shown = String::from_utf8_lossy(&version[..version.len().min(20)]);
-                return Err(damage(format!("entry version {shown:?} is not {VERSION:?}")));
+                return Err(damage(format!("unsupported entry version {shown:?}, expected {VERSION:?}")));
             }
-            None => return Err(damage("the entry has no field v".to_owned())),
+            None => return Err(damage("missing field v".to_owned())),
         }
         match (batch_id, project, count, rows_bytes, data.clone()) {
             (Some(batch_id), Some(project), Some(count), Some(rows_bytes), Some(data)) => {
                 Ok(Self { batch_id, project, count, rows_bytes, data })
             }
-            _ => Err(damage("a field of b, p, n, u, d is missing or malformed".to_owned())),
+            _ => Err(damage("one of the fields b, p, n, u, d is missing or malformed".to_owned())),
         }
     }
 
-    /// The rows, checked: as many as promised, well shaped, all of this project.
+    /// Decompresses the rows, and checks their number, structure and project.
     ///
     /// # Errors
-    /// [`Damage`] when the bytes are not what [`PackedBatch::pack`] makes.
+    /// [`Damage`] when the data cannot be the result of [`PackedBatch::pack`].
     pub fn unpack(&self) -> Result<Bytes, Damage> {
         let rows_bytes = self.rows_bytes as usize;
         if rows_bytes > ROWS_BYTES_MAX {
-            return Err(self.damage(format!("{rows_bytes} bytes of rows are over {ROWS_BYTES_MAX}")));
+            return Err(
+                self.damage(format!("{rows_bytes} bytes of rows are over the limit of {ROWS_BYTES_MAX}"))
+            );
         }
         let rows = DECOMPRESSOR
             .with_borrow_mut(|zstd| zstd.decompress(&self.data, rows_bytes))
             .map_err(|error| self.damage(format!("the rows do not decompress: {error}")))?;
         if rows.len() != rows_bytes {
-            return Err(self.damage(format!("{} bytes of rows, {rows_bytes} promised", rows.len())));
+            return Err(self.damage(format!("found {} bytes of rows, expected {rows_bytes}", rows.len())));
         }
         check_rows(self.project, self.count, &rows).map_err(|reason| self.damage(reason))?;
         Ok(rows.into())
@@ -184,19 +181,19 @@ impl PackedBatch {
     }
 }
 
-/// The rows of an entry of which only the field `d` is left, as it is of one in the dead letters. Checked as
-/// [`PackedBatch::unpack`] does.
+/// Unpacks the field `d` of an entry in the dead letters, where the entry's other fields are not kept. Does
+/// the same checks as [`PackedBatch::unpack`].
 ///
 /// # Errors
-/// What is wrong with it, for operators.
+/// What is wrong with the data, for operators.
 pub fn unpack_dead(project: ProjectId, count: u32, data: &[u8]) -> Result<Vec<u8>, String> {
     let mut rows = Vec::new();
-    // How much there will be stands in a field that is not left, so it is found out within the limit.
+    // The size of the rows is unknown, because it was in another field.
     zstd::stream::read::Decoder::new(data)
         .and_then(|decoder| decoder.take(ROWS_BYTES_MAX as u64 + 1).read_to_end(&mut rows))
         .map_err(|error| format!("the rows do not decompress: {error}"))?;
     if rows.len() > ROWS_BYTES_MAX {
-        return Err(format!("over {ROWS_BYTES_MAX} bytes of rows"));
+        return Err(format!("the rows are over the limit of {ROWS_BYTES_MAX} bytes"));
     }
     check_rows(project, count, &rows)?;
     Ok(rows)
@@ -212,7 +209,7 @@ fn check_rows(project: ProjectId, count: u32, rows: &[u8]) -> Result<(), String>
         found += 1;
     }
     if found != count {
-        return Err(format!("{found} rows, {count} promised"));
+        return Err(format!("found {found} rows, expected {count}"));
     }
     Ok(())
 }
@@ -232,7 +229,7 @@ fn all_fields(fields: &[(Bytes, Bytes)]) -> Bytes {
     all.into()
 }
 
-/// The batch id under which the ledger knows an entry that does not tell its own.
+/// The batch id in the ledger for a damaged entry whose own batch id is not readable.
 pub fn id_of_damaged(shard: u16, entry: EntryId) -> BatchId {
     derived_uuid(&[b"damaged entry", &shard.to_be_bytes(), &entry.ms.to_be_bytes(), &entry.seq.to_be_bytes()])
 }

@@ -1,8 +1,8 @@
-//! What an event is: its limits, its identity, and what is said of one that is refused. No I/O in this room.
+//! An event's limits, its identity, and the rejection of an invalid one.
 //!
-//! Identity is (project, event id, timestamp). A client's `id` that is a UUID is kept; any other is mapped to a UUIDv8
-//! by hash, and an event without one gets its id from its batch and its place there. So the same event sent again is
-//! the same row, whatever batch it arrives in.
+//! Identity is (project, event id, timestamp). A client's `id` that is a UUID is kept; any other is hashed
+//! into a UUIDv8. An event without an `id` gets one from its batch id and its index there. So an event that
+//! is sent again is the same row, whichever batch it arrives in.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::plan::ProjectId;
 
-/// A batch's name: UUIDv7 made by the API, or UUIDv8 derived from the project and the `Idempotency-Key`.
+/// A UUIDv7 made by the API, or a UUIDv8 derived from the project and the `Idempotency-Key`.
 pub type BatchId = Uuid;
 
 /// Longest `id`, in bytes.
@@ -22,65 +22,92 @@ pub const NAME_CHARS_MAX: usize = 200;
 pub const SUBJECT_BYTES_MAX: usize = 200;
 /// Deepest nesting of `properties` and of `context`; the object itself is level 1.
 pub const DEPTH_MAX: usize = 64;
-/// Most digits in a number. PostgreSQL keeps every one of them.
+/// Most digits in a number. PostgreSQL keeps all of them.
 pub const NUMBER_DIGITS_MAX: usize = 40;
-/// Largest power of ten in a number, either way. jsonb writes exponents out: `1e131071` takes 131,072 bytes.
+/// Largest absolute exponent of a number. jsonb writes exponents out: `1e131071` takes 131,072 bytes.
 pub const NUMBER_EXPONENT_MAX: u32 = 308;
-/// Largest sum of the exponents in one object: what all its numbers together may grow by when they are written out.
+/// Largest sum of the exponents in one object, which bounds the size of all its numbers written out.
 pub const EXPONENTS_SUM_MAX: u32 = 100_000;
 /// Longest `Idempotency-Key`, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
-/// One event that is not in the batch, and why.
+/// Why an event was rejected. Answers, metric labels and the documentation use the name in snake case, so a
+/// variant must never be renamed.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Debug,
+    serde::Serialize,
+    strum::AsRefStr,
+    strum::Display,
+    strum::IntoStaticStr,
+    strum::VariantNames,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum RejectionCode {
+    InvalidJson,
+    InvalidEvent,
+    MissingField,
+    UnknownField,
+    DuplicateField,
+    InvalidType,
+    InvalidLength,
+    InvalidString,
+    InvalidNumber,
+    InvalidTimestamp,
+    TooDeep,
+}
+
+/// An invalid event of a batch.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
 pub struct Rejection {
-    /// Its place in the request, from 0.
+    /// The event's index in the request, from 0.
     pub index: usize,
-    /// A stable word for programs.
-    pub code: &'static str,
-    /// The field to mend, when it is one field.
+    pub code: RejectionCode,
+    /// The invalid field, if one field is the cause.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<Cow<'static, str>>,
-    /// What is wrong and what would be right.
+    /// What is wrong, and what would be valid.
     pub message: String,
 }
 
-/// The valid events of one request, as rows, and what was said of the others.
+/// The valid events of one request, as rows, and the rejections of the others.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Batch {
-    /// The rows, as [`crate::row`] writes them.
+    /// Rows in the format of [`crate::row`].
     pub rows: Vec<u8>,
-    /// How many.
+    /// The number of rows.
     pub count: u32,
-    /// The events that are not among them.
     pub rejected: Vec<Rejection>,
 }
 
-/// Where a batch comes from; what identities are made of.
+/// The project and the batch of an event, from which identities are derived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Origin {
-    /// Whose events they are.
     pub project: ProjectId,
-    /// The batch's own name.
     pub batch_id: BatchId,
 }
 
-/// The UUIDv8 (RFC 9562, section 5.8) that a client's own id is known by: 122 bits of its SHA-256.
+/// The event id for a client's id that is not a UUID: a UUIDv8 (RFC 9562, section 5.8) from its SHA-256.
 pub fn uuid_of_client_id(id: &str) -> Uuid {
     derived_uuid(&[b"client id", id.as_bytes()])
 }
 
-/// The id of an event that came without one.
-pub fn uuid_of_place(batch_id: BatchId, index: usize) -> Uuid {
+/// The event id of an event that was sent without one.
+pub fn uuid_of_index(batch_id: BatchId, index: usize) -> Uuid {
     derived_uuid(&[b"place in batch", batch_id.as_bytes(), &(index as u64).to_be_bytes()])
 }
 
-/// The batch id that stands for an `Idempotency-Key` of a project.
+/// The batch id for an `Idempotency-Key` of a project.
 pub fn batch_id_of_key(project: ProjectId, idempotency_key: &str) -> BatchId {
     derived_uuid(&[b"idempotency key", &project.0.to_be_bytes(), idempotency_key.as_bytes()])
 }
 
-/// A UUIDv8 from the SHA-256 of the parts, each with its length before it.
+/// A UUIDv8 from the SHA-256 of the parts, each preceded by its length. The first part keeps the uses apart;
+/// it must never change, because it is part of stored identities.
 pub fn derived_uuid(parts: &[&[u8]]) -> Uuid {
     let mut hash = Sha256::new();
     for part in parts {

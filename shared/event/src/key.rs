@@ -1,33 +1,34 @@
-//! Keys and secrets: how they are made and how they are known again. Nothing here is ever logged.
+//! API keys and signing secrets: how they are generated and compared. They must never be logged.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// What every key we make begins with, so that a leaked one can be found by a scanner.
+/// The prefix of every generated key, so that secret scanners can find a leaked one.
 pub const KEY_PREFIX: &str = "mk_";
-/// What a signing secret begins with, as Standard Webhooks writes it.
+/// The prefix of a signing secret, as Standard Webhooks defines it.
 pub const SECRET_PREFIX: &str = "whsec_";
-/// Shortest and longest key an operator may choose, in bytes.
+/// Allowed lengths of a key that an operator chooses, in bytes.
 pub const CHOSEN_KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=200;
 
-/// A new key: 256 random bits.
+/// Generates a key with 256 random bits.
 pub fn random_key() -> String {
     format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
 }
 
-/// A new signing secret: 256 random bits.
+/// Generates a signing secret with 256 random bits.
 pub fn random_secret() -> [u8; 32] {
     rand::random()
 }
 
-/// A signing secret as its user enters it.
+/// Formats a signing secret as clients configure it: `whsec_` and base64.
 pub fn show_secret(secret: &[u8]) -> String {
     format!("{SECRET_PREFIX}{}", STANDARD.encode(secret))
 }
 
-/// What is stored of a key. A key has 256 random bits, so a plain hash is as good as a slow one.
+/// The hash that is stored instead of the key. A generated key has 256 random bits, so a fast hash is as safe
+/// as a slow one.
 pub fn hash_key(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
 }
@@ -40,14 +41,46 @@ pub fn same_hash(a: &[u8; 32], b: &[u8; 32]) -> bool {
 /// Checks a key that an operator chose.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A message that says what is wrong with the key.
 pub fn check_chosen_key(key: &str) -> Result<(), String> {
     if !CHOSEN_KEY_BYTES.contains(&key.len()) {
         let (least, most) = (CHOSEN_KEY_BYTES.start(), CHOSEN_KEY_BYTES.end());
-        return Err(format!("a key has {least} to {most} characters, this one has {}", key.len()));
+        return Err(format!("a key must have {least} to {most} characters, this one has {}", key.len()));
     }
     if !key.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':') {
-        return Err("a key is made of visible ASCII characters other than the colon".to_owned());
+        return Err("a key must consist of visible ASCII characters other than the colon".to_owned());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chosen_key_has_a_bounded_length_and_no_character_that_a_header_cannot_carry() {
+        for good in ["0123456789abcdef", &"k".repeat(200), "shop/2026+test=!"] {
+            assert_eq!(check_chosen_key(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "0123456789abcde",
+            &"k".repeat(201),
+            "0123456789 abcdef",
+            "user:password:0123",
+            "schlüssel-0123456",
+        ] {
+            assert!(check_chosen_key(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_generated_key_differs_each_time_and_could_have_been_chosen() {
+        let (one, other) = (random_key(), random_key());
+        assert_ne!(one, other);
+        assert!(one.starts_with(KEY_PREFIX));
+        assert_eq!(check_chosen_key(&one), Ok(()));
+        assert!(same_hash(&hash_key(&one), &hash_key(&one)));
+        assert!(!same_hash(&hash_key(&one), &hash_key(&other)));
+        assert_eq!(show_secret(b"\x00\xff"), "whsec_AP8=");
+    }
 }

@@ -1,16 +1,17 @@
-//! What an event is, from the bytes a client sent to the entry that is appended to the stream.
+//! Events, from the bytes that a client sent to the entry that is appended to the stream.
 //!
 //! The path of one event through this crate:
 //!
-//! 1. A [`dialect`] turns a request body into a batch of rows. The one validator, `dialect/reader.rs`, refuses each event that
-//!    PostgreSQL would not store.
-//! 2. A [`row`] is an event in PostgreSQL's binary COPY format. After this step bytes are moved and nothing is parsed.
-//! 3. An [`entry`] is one batch of rows, compressed, as the stream holds it.
+//! 1. A [`dialect`] turns a request body into a batch of rows. The only validator, `dialect/validator.rs`,
+//!    rejects each event that PostgreSQL would not store.
+//! 2. A [`row`] is an event in PostgreSQL's binary COPY format. After this step, bytes are moved and never
+//!    parsed again.
+//! 3. An [`entry`] is one compressed batch of rows, in the form the stream holds.
 //!
-//! [`plan`] decides what a project may send, [`key`] is how a project is recognized, and [`accounting`] has the figures that the
-//! stream and the store exchange about batches.
+//! [`plan`] decides how much a project may send, [`key`] makes and checks API keys, and [`accounting`] holds
+//! the figures about batches that the stream and the store exchange.
 //!
-//! Nothing here does I/O, reads a clock or depends on an async runtime.
+//! This crate must never do I/O, read a clock, or depend on an async runtime.
 
 pub mod accounting;
 pub mod dialect;

@@ -1,19 +1,19 @@
 //! One event as one row of `events`, in PostgreSQL's binary COPY format.
 //!
-//! Source of the format: PostgreSQL documentation, "COPY", "Binary Format": a tuple is a 16-bit field count, then for
-//! each field a 32-bit length (-1 is NULL) and the bytes, all big-endian. A row is written once, at the edge, and from
-//! then on only moved. The fields of fixed width come first, so that the key stands at known offsets and the two times
-//! that only the stream knows can be stamped in place:
+//! Source of the format: PostgreSQL documentation, "COPY", "Binary Format": a tuple is a 16-bit field count,
+//! then for each field a 32-bit length (-1 is NULL) and the bytes, all big-endian. The API writes a row once;
+//! later steps only move its bytes. Fields of fixed width come first, so that the key is at known offsets,
+//! and the two times that only the stream knows can be written in place:
 //!
 //! | offset | field | type |
 //! |---|---|---|
 //! | 6 | `project_id` | bigint |
-//! | 18 | `timestamp` | timestamptz; -infinity: undated, told apart by its id; infinity: undated, the id is the batch's |
+//! | 18 | `timestamp` | timestamptz; -infinity: [`EventTime::Undated`]; infinity: [`EventTime::Anonymous`] |
 //! | 30 | `event_id` | uuid |
-//! | 50 | `received_at` | timestamptz, 0 until stamped |
+//! | 50 | `received_at` | timestamptz, 0 until [`write_stamped`] |
 //! | 58… | `name`, `subject`, `client_id`, `properties`, `context` | text, text, text, jsonb, jsonb |
 //!
-//! Writing and reading stand side by side; a property test holds them together. No I/O in this room.
+//! Writing and reading are in this file, and a property test compares them.
 
 use uuid::Uuid;
 
@@ -29,28 +29,29 @@ const TIMESTAMP_AT: usize = 18;
 const EVENT_ID_AT: usize = 30;
 const RECEIVED_AT: usize = 50;
 const FIXED_BYTES: usize = 58;
-/// The shortest row: five empty fields behind the fixed ones.
+/// The shortest row: five empty fields after the fixed ones.
 pub const BYTES_MIN: usize = FIXED_BYTES + 5 * 4;
 /// The version byte that opens a jsonb value on the wire.
 const JSONB_VERSION: u8 = 1;
 /// PostgreSQL counts microseconds from 2000-01-01.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
-/// The first time PostgreSQL has, in 4714 BC (source: `MIN_TIMESTAMP` in its datatype/timestamp.h). A row's time is asked
-/// about before the row is sent, so one that is none fails where no row can be blamed.
+/// PostgreSQL's earliest time, in 4714 BC (source: `MIN_TIMESTAMP` in its datatype/timestamp.h). The worker
+/// looks up a row's time before it sends the row, so an invalid time would fail a query that no single row
+/// can be blamed for.
 const FIRST_TIME: i64 = -211_813_488_000_000_000;
-/// The last time that can be told in microseconds since 1970, in the year 294247.
+/// The latest time that fits into microseconds since 1970, in the year 294247.
 const LAST_TIME: i64 = i64::MAX - POSTGRES_EPOCH_US;
-/// From this field on, a field is jsonb.
+/// Fields from this index on are jsonb.
 const FIRST_JSON_FIELD: i16 = 7;
 
-/// When an event happened, and so what it is recognised by.
+/// When an event happened, which also decides how a duplicate is recognized.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EventTime {
-    /// Microseconds since 1970, as the client said.
+    /// The client's time, in microseconds since 1970.
     At(i64),
-    /// The client gave an id but no time: it happens when it is received, and is recognised by its id.
+    /// The client sent an id and no time. The receive time is used, and the id identifies the event.
     Undated,
-    /// The client gave neither: it happens when it is received, and is recognised by its batch.
+    /// The client sent neither. The receive time is used, and the batch identifies the event.
     Anonymous,
 }
 
@@ -72,20 +73,15 @@ impl EventTime {
     }
 }
 
-/// One event, ready to be written.
+/// One event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Row<'a> {
-    /// Whose event it is.
     pub project: ProjectId,
-    /// When it happened.
     pub time: EventTime,
-    /// Its identity within project and time.
     pub event_id: Uuid,
-    /// What happened.
     pub name: &'a str,
-    /// Who it happened to.
     pub subject: Option<&'a str>,
-    /// The id as the client wrote it, when that is not a UUID.
+    /// The client's id, if it is not a UUID.
     pub client_id: Option<&'a str>,
     /// A JSON object, as text.
     pub properties: Option<&'a [u8]>,
@@ -137,19 +133,19 @@ fn push_json(out: &mut Vec<u8>, json: Option<&[u8]>) {
     }
 }
 
-/// What is wrong with bytes that should be rows.
+/// Bytes that are not a row of this version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("byte {at} is not where a row of this version goes on")]
-pub struct RowDamage {
-    /// Offset of the first byte that does not fit.
+#[error("malformed row at byte {at}")]
+pub struct MalformedRow {
+    /// The offset at which the malformed row begins.
     pub at: usize,
 }
 
-/// Cuts a run of rows into single rows, checking the shape of each.
+/// Splits consecutive rows, and checks the structure of each.
 ///
 /// # Errors
-/// [`RowDamage`], once, where the bytes stop being rows.
-pub fn split(rows: &[u8]) -> impl Iterator<Item = Result<&[u8], RowDamage>> {
+/// [`MalformedRow`] as the last item, if a row is malformed.
+pub fn split(rows: &[u8]) -> impl Iterator<Item = Result<&[u8], MalformedRow>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         if at >= rows.len() {
@@ -163,21 +159,21 @@ pub fn split(rows: &[u8]) -> impl Iterator<Item = Result<&[u8], RowDamage>> {
             }
             None => {
                 at = rows.len();
-                Some(Err(RowDamage { at: start }))
+                Some(Err(MalformedRow { at: start }))
             }
         }
     })
 }
 
-/// Where the row that starts at `start` ends; `None` when there is no well-shaped row.
+/// The end of the row that starts at `start`; `None` if it is malformed.
 fn row_end(rows: &[u8], start: usize) -> Option<usize> {
     let fixed = rows.get(start..start + FIXED_BYTES)?;
     let widths = [(2, 8_i32), (14, 8), (26, 16), (46, 8)];
-    let shaped = fixed[..2] == FIELD_COUNT.to_be_bytes()
+    let has_shape = fixed[..2] == FIELD_COUNT.to_be_bytes()
         && widths.iter().all(|&(at, width)| fixed[at..at + 4] == width.to_be_bytes());
     let time = i64::from_be_bytes(fixed[TIMESTAMP_AT..TIMESTAMP_AT + 8].try_into().ok()?);
     let is_time = matches!(time, i64::MIN | FIRST_TIME..=LAST_TIME | i64::MAX);
-    if !shaped || !is_time {
+    if !has_shape || !is_time {
         return None;
     }
     let mut at = start + FIXED_BYTES;
@@ -187,7 +183,7 @@ fn row_end(rows: &[u8], start: usize) -> Option<usize> {
         match usize::try_from(length) {
             Ok(bytes) => {
                 let value = rows.get(at..at.checked_add(bytes)?)?;
-                // PostgreSQL has no data error for this, only one that looks like a fault of its own.
+                // PostgreSQL reports this as an internal error instead of a data error.
                 if field >= FIRST_JSON_FIELD && value.first() != Some(&JSONB_VERSION) {
                     return None;
                 }
@@ -200,38 +196,34 @@ fn row_end(rows: &[u8], start: usize) -> Option<usize> {
     Some(at)
 }
 
-/// The key of a row that [`split`] has yielded. Ordered as the primary key of `events` is.
+/// The primary key of a row in `events`, with the order of that key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RowKey {
-    /// `project_id`.
     pub project: ProjectId,
-    /// `timestamp`, microseconds since 1970.
+    /// Microseconds since 1970.
     pub timestamp_us: i64,
-    /// `event_id`.
     pub event_id: Uuid,
 }
 
-/// A text of a row is not UTF-8. The row must not be stored.
+/// A text column of a row is not UTF-8, so the row cannot be stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("invalid byte sequence for encoding UTF8 (column {column})")]
-pub struct NotText {
-    /// The column.
+pub struct InvalidUtf8 {
     pub column: &'static str,
 }
 
 impl<'a> Row<'a> {
-    /// Reads a row that [`split`] has yielded; what [`Row::write`] has written comes back equal. That JSON is JSON is not
-    /// looked at again.
+    /// Reads a row from [`split`], the inverse of [`Row::write`]. Does not check that JSON columns are JSON.
     ///
     /// # Errors
-    /// [`NotText`].
-    pub fn read(row: &'a [u8]) -> Result<Self, NotText> {
+    /// [`InvalidUtf8`] when a text or JSON column is not UTF-8.
+    pub fn read(row: &'a [u8]) -> Result<Self, InvalidUtf8> {
         let mut rest = &row[FIXED_BYTES..];
         let mut text = |column| {
             let field = next_field(&mut rest);
-            field.map(|bytes| std::str::from_utf8(bytes).map_err(|_| NotText { column })).transpose()
+            field.map(|bytes| std::str::from_utf8(bytes).map_err(|_| InvalidUtf8 { column })).transpose()
         };
-        // The version byte is ASCII, so that it can be cut off a text.
+        // The version byte is ASCII, so that it can be removed from a text.
         let json = |text: &'a str| &text.as_bytes()[1..];
         Ok(Self {
             project: project(row),
@@ -246,13 +238,13 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Takes the next field of variable width; `None` is NULL.
+/// Removes the next field of variable width from `rest`; `None` is NULL.
 fn next_field<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (length, behind) = rest.split_first_chunk().expect("a split row holds the length of every field");
-    *rest = behind;
+    let (length, after) = rest.split_first_chunk().expect("a split row holds the length of every field");
+    *rest = after;
     let bytes = usize::try_from(i32::from_be_bytes(*length)).ok()?;
-    let (field, behind) = rest.split_at(bytes);
-    *rest = behind;
+    let (field, after) = rest.split_at(bytes);
+    *rest = after;
     Some(field)
 }
 
@@ -260,22 +252,22 @@ fn fixed<const N: usize>(row: &[u8], at: usize) -> [u8; N] {
     row[at..at + N].try_into().expect("a split row holds all fixed fields")
 }
 
-/// The project of a row that [`split`] has yielded.
+/// The project of a row from [`split`].
 pub fn project(row: &[u8]) -> ProjectId {
     ProjectId(i64::from_be_bytes(fixed(row, PROJECT_AT)))
 }
 
-/// The time of a row that [`split`] has yielded, as it was written.
+/// The time of a row from [`split`].
 pub fn time(row: &[u8]) -> EventTime {
     EventTime::from_wire(i64::from_be_bytes(fixed(row, TIMESTAMP_AT)))
 }
 
-/// The identity of a row that [`split`] has yielded.
+/// The event id of a row from [`split`].
 pub fn event_id(row: &[u8]) -> Uuid {
     Uuid::from_bytes(fixed(row, EVENT_ID_AT))
 }
 
-/// The key a row has in `events` when it was received at `received_us` (microseconds since 1970).
+/// The primary key of a row from [`split`] that was received at `received_us` (microseconds since 1970).
 pub fn key(row: &[u8], received_us: i64) -> RowKey {
     let timestamp_us = match time(row) {
         EventTime::At(us) => us,
@@ -284,7 +276,7 @@ pub fn key(row: &[u8], received_us: i64) -> RowKey {
     RowKey { project: project(row), timestamp_us, event_id: event_id(row) }
 }
 
-/// Appends the row to `out` with its receive time, and with that as its timestamp when it is undated.
+/// Appends the row to `out` with its receive time, which is also the timestamp of an event without a time.
 pub fn write_stamped(row: &[u8], received_us: i64, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(row);

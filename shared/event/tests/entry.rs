@@ -1,4 +1,4 @@
-//! The formats of a row and of a stream entry: writing and reading held together.
+//! The formats of a row and of a stream entry: what is written can be read, and damage is detected.
 
 use bytes::Bytes;
 use millrace_event::EntryId;
@@ -66,7 +66,7 @@ fn fields_of(packed: &PackedBatch) -> Vec<(Bytes, Bytes)> {
 
 proptest! {
     #[test]
-    fn an_entry_comes_out_as_it_went_in(rows in proptest::collection::vec(any_row(), 0..20), project: i64) {
+    fn an_entry_is_read_as_it_was_written(rows in proptest::collection::vec(any_row(), 0..20), project: i64) {
         let project = ProjectId(project);
         let bytes = rows_of(project, &rows);
         let packed = PackedBatch::pack(Uuid::now_v7(), project, rows.len() as u32, &bytes);
@@ -79,7 +79,7 @@ proptest! {
     }
 
     #[test]
-    fn rows_are_found_again_and_stamped_in_place(rows in proptest::collection::vec(any_row(), 1..20), received in 0_i64..4_000_000_000_000_000) {
+    fn rows_are_split_as_written_and_times_are_set_in_place(rows in proptest::collection::vec(any_row(), 1..20), received in 0_i64..4_000_000_000_000_000) {
         let bytes = rows_of(ProjectId(3), &rows);
         let found: Vec<_> = row::split(&bytes).collect::<Result<_, _>>().unwrap();
         prop_assert_eq!(found.len(), rows.len());
@@ -98,7 +98,7 @@ proptest! {
     }
 
     #[test]
-    fn damage_is_told_and_never_brings_the_reader_down(
+    fn damage_is_reported_and_never_panics(
         rows in proptest::collection::vec(any_row(), 1..8),
         at in any::<prop::sample::Index>(),
         flip in 1_u8..,
@@ -106,14 +106,14 @@ proptest! {
         let bytes = rows_of(ProjectId(3), &rows);
         let packed = PackedBatch::pack(Uuid::now_v7(), ProjectId(3), rows.len() as u32, &bytes);
         let mut data = packed.data.to_vec();
-        let place = at.index(data.len());
-        data[place] ^= flip;
+        let index = at.index(data.len());
+        data[index] ^= flip;
         let damaged = PackedBatch { data: data.into(), ..packed.clone() };
         if let Ok(unpacked) = damaged.unpack() {
-            prop_assert_eq!(&unpacked, &bytes, "the checksum has let a change through");
+            prop_assert_eq!(&unpacked, &bytes, "the checksum did not detect a change");
         }
         if let Ok(unpacked) = unpack_dead(damaged.project, damaged.count, &damaged.data) {
-            prop_assert_eq!(unpacked, bytes, "the checksum has let a change through");
+            prop_assert_eq!(unpacked, bytes, "the checksum did not detect a change");
         }
         let miscounted = PackedBatch { count: packed.count + 1, ..packed.clone() };
         let foreign = PackedBatch { project: ProjectId(4), ..packed };
@@ -130,12 +130,12 @@ proptest! {
 }
 
 #[test]
-fn an_entry_of_another_version_or_with_a_field_missing_tells_what_can_be_read() {
+fn an_entry_with_an_unknown_version_or_a_missing_field_reports_the_readable_fields() {
     let packed = PackedBatch::pack(Uuid::now_v7(), ProjectId(9), 0, b"");
     let fields = fields_of(&packed);
-    for (place, name) in ["v", "b", "p", "n", "u", "d"].iter().enumerate() {
+    for (index, name) in ["v", "b", "p", "n", "u", "d"].iter().enumerate() {
         let mut fewer = fields.clone();
-        fewer.remove(place);
+        fewer.remove(index);
         let damage = PackedBatch::from_fields(&fewer).unwrap_err();
         assert_eq!(damage.project.is_none(), *name == "p");
         assert_eq!(damage.batch_id.is_none(), *name == "b");
@@ -145,7 +145,7 @@ fn an_entry_of_another_version_or_with_a_field_missing_tells_what_can_be_read() 
     assert_eq!(
         PackedBatch::from_fields(&absurd).unwrap_err().count,
         None,
-        "so many events fit into no entry"
+        "no entry has room for that many events"
     );
     let mut newer = fields;
     newer[0].1 = Bytes::from_static(b"2");
@@ -155,9 +155,9 @@ fn an_entry_of_another_version_or_with_a_field_missing_tells_what_can_be_read() 
     assert_ne!(id_of_damaged(0, EntryId { ms: 1, seq: 2 }), id_of_damaged(1, EntryId { ms: 1, seq: 2 }));
 }
 
-/// PostgreSQL would answer these as if it were out of order itself, and they would be tried for ever.
+/// PostgreSQL would report these as internal errors, and the worker would retry them indefinitely.
 #[test]
-fn rows_of_another_format_of_json_or_of_time_are_damage() {
+fn rows_with_an_unknown_json_version_or_an_invalid_time_are_malformed() {
     let row = Row {
         project: ProjectId(1),
         time: EventTime::At(1_795_000_000_000_000),
@@ -182,12 +182,12 @@ fn rows_of_another_format_of_json_or_of_time_are_damage() {
     for no_time in [i64::MIN + 1, -211_813_488_000_000_001, i64::MAX - 1] {
         let mut timeless = good.clone();
         timeless[18..26].copy_from_slice(&no_time.to_be_bytes());
-        assert!(!is_row(&timeless), "{no_time} is no time");
+        assert!(!is_row(&timeless), "{no_time} is not a time");
     }
 }
 
 #[test]
-fn a_bomb_in_an_entry_is_damage_and_takes_no_memory() {
+fn a_decompression_bomb_is_reported_as_damage() {
     let bomb = zstd::bulk::compress(&vec![0_u8; 50 << 20], 3).unwrap();
     let packed = PackedBatch {
         batch_id: Uuid::nil(),

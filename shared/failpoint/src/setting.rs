@@ -1,13 +1,13 @@
-//! A setting of a drill that names something that does not exist.
+//! The error for a setting of a drill that names something unknown.
 
 use std::fmt;
 
-/// An environment variable of a drill build that cannot be used.
+/// An environment variable of a drill build with an invalid value.
 #[derive(Debug)]
 pub struct UnknownSetting {
     pub variable: &'static str,
     pub value: String,
-    /// What is wrong, and which values there are.
+    /// What is wrong, and which values are valid.
     pub reason: String,
 }
 

@@ -9,7 +9,7 @@ Any on Either {
     DURABILITY_FAULTS: counter "millrace_durability_faults_total" {}
         "Sentinel: checks that found the stream not durable"
     EPOCH_TRUSTED: gauge "millrace_epoch_trusted" {}
-        "1 while the stream's epoch is the recorded one"
+        "1 while the stream has the epoch that the store has recorded, 0 while it has not"
     EPOCH_REBUILDS: counter "millrace_epoch_rebuilds_total" {}
         "Shards whose counters were rebuilt from the ledger after their epoch was lost"
 }

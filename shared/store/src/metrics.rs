@@ -26,11 +26,11 @@ Worker on Either {
 }
 Worker on Servers {
     COPIED_ROWS: counter "millrace_copied_rows_total" {}
-        "Rows sent through COPY"
+        "Rows written with COPY"
     COPIED_ROWS_MISMATCH: counter "millrace_copied_rows_mismatch_total" {}
         "Sentinel: COPYs that reported another number of rows than was sent"
     ZOMBIES_TERMINATED: counter "millrace_zombies_terminated_total" {}
-        "Own database sessions terminated because they were stuck"
+        "Database sessions of workers terminated because they were stuck"
 }
 Any on Either {
     STORE_RECONNECTS: counter "millrace_store_reconnects_total" { connection: Values::These(&["lane", "pool", "listener"]) }

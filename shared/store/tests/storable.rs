@@ -2,7 +2,7 @@
 //! SQLite file.
 
 use millrace_event::EntryId;
-use millrace_event::dialect::{BodyError, Dialect, read};
+use millrace_event::dialect::{BodyError, native, read};
 use millrace_event::entry::PackedBatch;
 use millrace_event::event::Origin;
 use millrace_event::plan::ProjectId;
@@ -161,7 +161,7 @@ async fn whatever_the_validator_accepts_is_stored_and_comes_back_equal() {
             (0..EVENTS_PER_BATCH).map(|_| any_event().new_tree(&mut runner).unwrap().current()).collect();
         let body = format!("[{}]", sent.iter().map(Sent::body).collect::<Vec<_>>().join(",\n"));
         let origin = Origin { project: ProjectId(1), batch_id: Uuid::now_v7() };
-        let batch_read = match read(Dialect::Native, body.as_bytes(), origin, 1_000) {
+        let batch_read = match read(&native::JSON, body.as_bytes(), origin, 1_000) {
             Ok(read) => read,
             Err(BodyError::NoValidEvent { .. }) => continue,
             Err(other) => panic!("{other:?} of {body}"),

@@ -8,9 +8,9 @@ use crate::error::StreamError;
 millrace_telemetry::metrics_table! {
 Worker on Either {
     TAKEN_OVER_ENTRIES: counter "millrace_taken_over_entries_total" {}
-        "Entries taken over from silent consumers"
+        "Entries taken over from consumers that stopped responding"
     VANISHED_ENTRIES: counter "millrace_vanished_entries_total" {}
-        "Sentinel: pending entries that were deleted unread"
+        "Sentinel: pending entries that were deleted before they were read"
 }
 Any on Either {
     STREAM_CONNECTED: gauge "millrace_stream_connected" {}
@@ -20,13 +20,13 @@ Any on Either {
     STREAM_ERRORS: counter "millrace_stream_errors_total" { kind: Values::These(StreamError::VARIANTS) }
         "Calls to the stream that failed"
     BACKLOG_EVENTS_MAX: gauge "millrace_backlog_events_max" {}
-        "Events that may wait in the stream before posts are refused"
+        "Limit of events in the stream; above it posts are refused"
 }
 Any on Servers {
     REDIS_MEMORY: gauge "millrace_redis_memory_bytes" {}
         "Memory that Redis uses, at the last durability check"
     REDIS_MEMORY_MAX: gauge "millrace_redis_memory_max_bytes" {}
-        "Memory limit of Redis; 0 is no limit"
+        "Memory limit of Redis; 0 means no limit"
     REDIS_AOF: gauge "millrace_redis_aof_bytes" {}
         "Size of the append-only file of Redis"
 }

@@ -1,6 +1,8 @@
-//! How a process is seen from outside: its metrics, the listener that serves them, its logs, and the signal to stop.
+//! What every process needs to be operated: metrics, the listener that serves them, logs, and the signal to
+//! stop.
 //!
-//! Nothing here knows what an event, a stream or a store is: each crate declares the metrics it records.
+//! This crate must never depend on events, streams or stores: each crate declares the metrics that it
+//! records.
 
 pub mod metrics;
 pub mod process;

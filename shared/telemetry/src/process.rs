@@ -1,24 +1,25 @@
-//! How a process of ours starts, logs and is told to stop.
+//! Starts logging, and waits for the signal to stop.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How logs are written.
+/// The format of log lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogFormat {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Starts logging to standard error, at `info` unless `RUST_LOG` says otherwise. A second call changes nothing.
+/// Starts logging to standard error, at the level `info` or the levels in `RUST_LOG`. A second call has no
+/// effect.
 pub fn start_logging(format: LogFormat) {
     start_logging_to(std::io::stderr, format, "info");
 }
 
-/// The same to another place, at another level.
+/// Starts logging to `writer`, at `level` or the levels in `RUST_LOG`. A second call has no effect.
 pub fn start_logging_to<W>(writer: W, format: LogFormat, level: &str)
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
@@ -37,7 +38,7 @@ where
 /// Returns when the process is asked to stop: SIGTERM or SIGINT.
 ///
 /// # Panics
-/// When the operating system refuses signal handlers.
+/// When the operating system refuses to install a signal handler.
 pub async fn stop_requested() {
     let mut terminate = signal(SignalKind::terminate()).expect("a handler for SIGTERM");
     let mut interrupt = signal(SignalKind::interrupt()).expect("a handler for SIGINT");

@@ -1,5 +1,5 @@
-//! The small listener for operators: `GET /metrics` for Prometheus and `GET /healthz`, apart from the port that
-//! clients reach. It knows nothing of events and must never be opened to the world.
+//! The listener for operators: `GET /metrics` for Prometheus, and `GET /healthz`. It has no access control,
+//! so it must never listen on an address that clients can reach.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -18,16 +18,17 @@ use tokio::task::JoinSet;
 
 use crate::metrics;
 
-/// Scrapers that may be connected at once; one more is closed.
+/// Connections that may be open. Further connections are closed immediately.
 const CONNECTIONS_MAX: usize = 64;
-/// A scraper that stays silent for so long is closed.
-const SILENCE_MAX: Duration = Duration::from_secs(75);
-/// The exporter keeps samples until somebody folds them into buckets: a scrape, or this.
+/// A connection is closed after this time without a request.
+const IDLE_MAX: Duration = Duration::from_secs(75);
+/// The exporter collects samples of histograms in memory until a scrape or this upkeep sorts them into
+/// buckets.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
-/// How long to wait after the operating system refused a connection (no file descriptors left).
+/// The pause after a failed accept, for example when no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves scrapes until `shutdown` is ready; connections are then closed at once.
+/// Serves scrapes until `shutdown` is ready, and then closes all connections immediately.
 pub async fn serve(listener: TcpListener, handle: PrometheusHandle, shutdown: impl Future<Output = ()>) {
     let mut connections = JoinSet::new();
     let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
@@ -41,9 +42,11 @@ pub async fn serve(listener: TcpListener, handle: PrometheusHandle, shutdown: im
                 Ok((socket, _)) if connections.len() < CONNECTIONS_MAX => {
                     connections.spawn(serve_connection(socket, handle.clone()));
                 }
-                Ok(_) => tracing::warn!("a scraper was turned away: {CONNECTIONS_MAX} are connected"),
+                Ok((_, peer)) => {
+                    tracing::warn!(%peer, limit = CONNECTIONS_MAX, "closed a scraper's connection at the limit");
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a scraper: {error}");
+                    tracing::warn!(%error, "cannot accept a scraper's connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -58,17 +61,17 @@ async fn serve_connection(socket: tokio::net::TcpStream, handle: PrometheusHandl
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(SILENCE_MAX)
+        .header_read_timeout(IDLE_MAX)
         .serve_connection(TokioIo::new(socket), service)
         .await;
     if let Err(error) = served {
-        tracing::debug!(%error, "a scraper's connection ended: {error}");
+        tracing::debug!(%error, "a scraper's connection failed");
     }
 }
 
 fn answer(request: &Request<Incoming>, handle: &PrometheusHandle) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n".into());
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed\n".into());
     }
     match request.uri().path() {
         "/metrics" => {
@@ -76,7 +79,7 @@ fn answer(request: &Request<Incoming>, handle: &PrometheusHandle) -> Response<Fu
             text(StatusCode::OK, handle.render().into())
         }
         "/healthz" => text(StatusCode::OK, "ok\n".into()),
-        _ => text(StatusCode::NOT_FOUND, "/metrics and /healthz are served here\n".into()),
+        _ => text(StatusCode::NOT_FOUND, "not found; this listener serves /metrics and /healthz\n".into()),
     }
 }
 

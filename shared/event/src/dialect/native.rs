@@ -1,27 +1,38 @@
-//! Our own format: `{"events":[…]}`, a bare array, one event object, or one object a line.
+//! Millrace's own format: `{"events":[…]}`, an array, a single event object, or one object per line.
 //!
-//! An event is `{"id"?, "name", "timestamp"?, "subject"?, "properties"?, "context"?}` and nothing else: a field we do
-//! not know is refused rather than lost. A field that is `null` counts as absent.
+//! An event is `{"id"?, "name", "timestamp"?, "subject"?, "properties"?, "context"?}`. An unknown field is
+//! rejected, because its data would be lost. A field with the value `null` counts as absent.
 
-use super::reader::{EventReader, Reading};
-use crate::event::{ID_BYTES_MAX, Origin, Rejection, SUBJECT_BYTES_MAX};
-use crate::json::{Container, Value};
+use super::builder::EventBuilder;
+use super::definition::{Dialect, DocumentForms, Framing, RawEvent};
+use super::validator::Validator;
+use crate::event::{ID_BYTES_MAX, Rejection, RejectionCode, SUBJECT_BYTES_MAX};
+use crate::json::Value;
 
-/// The member of the envelope that holds the events.
-pub const ENVELOPE: &str = "events";
+const EXPECTED: &str = r#"{"events": [...]}, an array of events, or one event"#;
 
-/// Reads one event.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn read_event<'a>(
-    event: Container<'a>,
-    origin: Origin,
-    index: usize,
-) -> Result<EventReader<'a>, Rejection> {
-    let reading = Reading { index };
+/// One JSON document.
+pub static JSON: Dialect = Dialect {
+    name: "native",
+    framing: Framing::Document(DocumentForms { envelope: Some("events"), array: true, single: true }),
+    expected: EXPECTED,
+    read_event,
+    key_in_body: None,
+};
+
+/// One event object per line.
+pub static NDJSON: Dialect = Dialect {
+    name: "lines",
+    framing: Framing::Lines,
+    expected: "one event per line",
+    read_event,
+    key_in_body: None,
+};
+
+fn read_event<'a>(event: &RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection> {
+    let validator = Validator { index: event.index };
     let mut fields = Fields::default();
-    for (name, value) in event.members() {
+    for (name, value) in event.object.members() {
         let slot = match name {
             "id" => &mut fields.id,
             "name" => &mut fields.name,
@@ -29,20 +40,21 @@ pub fn read_event<'a>(
             "subject" => &mut fields.subject,
             "properties" => &mut fields.properties,
             "context" => &mut fields.context,
-            unknown => return Err(reading.unknown_field(unknown)),
+            unknown => return Err(validator.unknown_field(unknown)),
         };
         if slot.replace(value).is_some() {
-            return Err(reading.field(name, "duplicate_field", format!("{name} stands twice in this event")));
+            let message = format!("{name} appears more than once in this event");
+            return Err(validator.reject_field(name, RejectionCode::DuplicateField, message));
         }
     }
-    let mut reader = EventReader::new(reading.name(fields.name)?);
-    let id = reading.text("id", fields.id, ID_BYTES_MAX)?;
-    let timestamp = reading.timestamp("timestamp", fields.timestamp)?;
-    reader.identify(origin, index, id, timestamp);
-    reader.subject = reading.text("subject", fields.subject, SUBJECT_BYTES_MAX)?;
-    reader.properties = reading.object("properties", fields.properties)?;
-    reader.context = reading.object("context", fields.context)?;
-    Ok(reader)
+    let mut builder = EventBuilder::new(validator.name("name", fields.name)?);
+    let id = validator.text("id", fields.id, ID_BYTES_MAX)?;
+    let timestamp = validator.timestamp("timestamp", fields.timestamp)?;
+    builder.identify(event.origin, event.index, id, timestamp);
+    builder.subject = validator.text("subject", fields.subject, SUBJECT_BYTES_MAX)?;
+    builder.properties = validator.object("properties", fields.properties)?;
+    builder.context = validator.object("context", fields.context)?;
+    Ok(builder)
 }
 
 #[derive(Default)]

@@ -1,73 +1,103 @@
-//! Segment's tracking format, as its SDKs and RudderStack's send it: `{"batch":[…]}`, or one call whose type is named
-//! by the path.
+//! Segment's tracking format, as its SDKs and RudderStack's send it: `{"batch":[…]}`, or a single call whose
+//! type the path names.
 //!
-//! | column | from |
+//! | column | source |
 //! |---|---|
 //! | id | `messageId` |
 //! | name | `event` of a track call; otherwise `$identify`, `$page`, `$screen`, `$group`, `$alias` |
-//! | timestamp | `timestamp`, otherwise `originalTimestamp`, as sent: `sentAt` is another at every retry, so correcting a clock by it would make a retry another event |
-//! | subject | `userId`, otherwise `anonymousId` |
-//! | properties | `properties` or `traits`; of an alias `{"previousId": …}` |
-//! | context | `context`, with every other field under `context.segment` (`$segment` when the client has a `segment` there) |
+//! | timestamp | `timestamp`, or else `originalTimestamp`, as sent |
+//! | subject | `userId`, or else `anonymousId` |
+//! | properties | `properties` or `traits`; of an alias call `{"previousId": …}` |
+//! | context | `context`, with every other field under `context.segment` |
 //!
-//! A batch's own `context` and other fields belong to each of its calls; what a call says itself comes first.
+//! If the client's context has a member `segment`, the other fields are under `context.$segment` instead.
 //!
-//! SDKs drop a whole batch on a 4xx, so this dialect is lenient where nothing is lost by it: a number is taken for an
-//! id, and fields we do not know are kept.
+//! `sentAt` never corrects a timestamp: it differs at every retry, so a corrected retry would be another
+//! event.
+//!
+//! The `context` and the other fields of a batch apply to each of its calls; a call's own values take
+//! precedence.
+//!
+//! SDKs drop a whole batch on a 4xx, so this dialect is lenient where nothing is lost by it: a number is
+//! accepted as an id, and unknown fields are kept.
 
 use std::borrow::Cow;
 
-use super::reader::{EventReader, Reading, without_nul};
-use crate::event::{ID_BYTES_MAX, Origin, Rejection, SUBJECT_BYTES_MAX};
+use super::builder::EventBuilder;
+use super::definition::{Dialect, DocumentForms, Framing, RawEvent};
+use super::validator::{Validator, without_nul};
+use crate::event::{ID_BYTES_MAX, Rejection, RejectionCode, SUBJECT_BYTES_MAX};
 use crate::json::{Container, Unstorable, Value};
 
-/// The member of the envelope that holds the calls.
-pub const ENVELOPE: &str = "batch";
-/// The member of the context that holds what has no column.
+/// The member of the root object that holds the calls.
+const ENVELOPE: &str = "batch";
+/// The member of the context for fields that have no column.
 const REST: &str = "segment";
-/// The same, beside a `segment` of the client's own.
-const REST_BESIDE: &str = "$segment";
+/// The same, if the client's context already has a member `segment`.
+const REST_RENAMED: &str = "$segment";
 
-/// Reads one call. `path_type` is the type the path names, for calls that do not name their own; `envelope` is the
-/// batch around it.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn read_call<'a>(
-    call: Container<'a>,
-    path_type: Option<&'static str>,
-    envelope: Option<Container<'a>>,
-    origin: Origin,
-    index: usize,
-) -> Result<EventReader<'a>, Rejection> {
-    let reading = Reading { index };
-    let fields = Fields::of(call);
-    let name = name_of(&fields, path_type, reading)?;
-    let mut reader = EventReader::new(name);
-    let id = text_or_number(reading, "messageId", fields.message_id, ID_BYTES_MAX)?;
-    let timestamp = match reading.timestamp("timestamp", fields.timestamp)? {
-        Some(us) => Some(us),
-        None => reading.timestamp("originalTimestamp", fields.original_timestamp)?,
-    };
-    reader.identify(origin, index, id, timestamp);
-    let user = text_or_number(reading, "userId", fields.user_id, SUBJECT_BYTES_MAX)?;
-    let anonymous = text_or_number(reading, "anonymousId", fields.anonymous_id, SUBJECT_BYTES_MAX)?;
-    reader.subject = user.or(anonymous);
-    reader.properties = match reading.object("properties", fields.properties)? {
-        Some(properties) => Some(properties),
-        None => reading.object("traits", fields.traits)?,
-    };
-    if let (None, Some(previous)) = (&reader.properties, fields.previous_id) {
-        reader.properties =
-            Some(one_member("previousId", previous).map_err(|what| reading.unstorable(None, what))?);
+/// `{"batch":[…]}`
+pub static BATCH: Dialect = Dialect {
+    name: "batch",
+    framing: Framing::Document(DocumentForms { envelope: Some(ENVELOPE), array: false, single: false }),
+    expected: r#"{"batch": [...]}"#,
+    read_event: |event| read_call(event, None),
+    key_in_body: Some(write_key),
+};
+
+pub static TRACK: Dialect = call("track", |event| read_call(event, Some("track")));
+pub static IDENTIFY: Dialect = call("identify", |event| read_call(event, Some("identify")));
+pub static PAGE: Dialect = call("page", |event| read_call(event, Some("page")));
+pub static SCREEN: Dialect = call("screen", |event| read_call(event, Some("screen")));
+pub static GROUP: Dialect = call("group", |event| read_call(event, Some("group")));
+pub static ALIAS: Dialect = call("alias", |event| read_call(event, Some("alias")));
+
+/// The dialect of a path that takes a single call.
+const fn call(
+    name: &'static str,
+    read_event: for<'a> fn(&RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection>,
+) -> Dialect {
+    Dialect {
+        name,
+        framing: Framing::Document(DocumentForms { envelope: None, array: false, single: true }),
+        expected: "one call, an object",
+        read_event,
+        key_in_body: Some(write_key),
     }
-    reader.context = Some(context_of(&fields, call, envelope, reading)?);
-    Ok(reader)
 }
 
-/// The `writeKey` in a body, where SDKs put it that send no `Authorization`.
-pub fn write_key(body: Container<'_>) -> Option<String> {
-    match body.member("writeKey")? {
+/// Reads one call. `path_type` is the type that the path names, for calls without a `type`.
+fn read_call<'a>(
+    event: &RawEvent<'a>,
+    path_type: Option<&'static str>,
+) -> Result<EventBuilder<'a>, Rejection> {
+    let validator = Validator { index: event.index };
+    let fields = Fields::of(event.object);
+    let mut builder = EventBuilder::new(name_of(&fields, path_type, validator)?);
+    let id = text_or_number(validator, "messageId", fields.message_id, ID_BYTES_MAX)?;
+    let timestamp = match validator.timestamp("timestamp", fields.timestamp)? {
+        Some(us) => Some(us),
+        None => validator.timestamp("originalTimestamp", fields.original_timestamp)?,
+    };
+    builder.identify(event.origin, event.index, id, timestamp);
+    let user = text_or_number(validator, "userId", fields.user_id, SUBJECT_BYTES_MAX)?;
+    let anonymous = text_or_number(validator, "anonymousId", fields.anonymous_id, SUBJECT_BYTES_MAX)?;
+    builder.subject = user.or(anonymous);
+    builder.properties = match validator.object("properties", fields.properties)? {
+        Some(properties) => Some(properties),
+        None => validator.object("traits", fields.traits)?,
+    };
+    if let (None, Some(previous)) = (&builder.properties, fields.previous_id) {
+        let properties = one_member("previousId", previous);
+        builder.properties = Some(properties.map_err(|what| validator.unstorable(None, what))?);
+    }
+    builder.context = Some(context_of(&fields, event.object, event.envelope, validator)?);
+    Ok(builder)
+}
+
+/// The `writeKey`, where SDKs put the key that they do not send as `Authorization`.
+fn write_key(root: Container<'_>) -> Option<String> {
+    match root.member("writeKey")? {
         Value::String(key, _) => Some(key.to_owned()),
         _ => None,
     }
@@ -115,20 +145,14 @@ impl<'a> Fields<'a> {
 fn name_of<'a>(
     fields: &Fields<'a>,
     path_type: Option<&'static str>,
-    reading: Reading,
+    validator: Validator,
 ) -> Result<Cow<'a, str>, Rejection> {
     let own_type = match fields.kind {
         Some(Value::String(own, _)) => Some(own),
         _ => None,
     };
     let named = match own_type.or(path_type) {
-        Some("track") => {
-            return reading.name(fields.event).map_err(|rejection| Rejection {
-                field: Some(Cow::Borrowed("event")),
-                message: rejection.message.replace("name", "event"),
-                ..rejection
-            });
-        }
+        Some("track") => return validator.name("event", fields.event),
         Some("identify") => "$identify",
         Some("page") => "$page",
         Some("screen") => "$screen",
@@ -136,14 +160,14 @@ fn name_of<'a>(
         Some("alias") => "$alias",
         _ => {
             let message = "type must be one of track, identify, page, screen, group, alias".to_owned();
-            return Err(reading.field("type", "invalid_type", message));
+            return Err(validator.reject_field("type", RejectionCode::InvalidType, message));
         }
     };
     Ok(Cow::Borrowed(named))
 }
 
 fn text_or_number<'a>(
-    reading: Reading,
+    validator: Validator,
     field: &str,
     value: Option<Value<'a>>,
     bytes_max: usize,
@@ -151,7 +175,7 @@ fn text_or_number<'a>(
     match value {
         Some(Value::String("", _)) => Ok(None),
         Some(Value::Number(bytes)) if bytes.len() <= bytes_max => Ok(Some(String::from_utf8_lossy(bytes))),
-        other => reading.text(field, other, bytes_max),
+        other => validator.text(field, other, bytes_max),
     }
 }
 
@@ -162,7 +186,7 @@ fn one_member<'a>(name: &str, value: Value<'_>) -> Result<Cow<'a, [u8]>, Unstora
     Ok(Cow::Owned(object))
 }
 
-/// Opens an object with its first member, or adds one more.
+/// Appends a member to an object, and opens the object if it is empty.
 fn push_member(object: &mut Vec<u8>, name: &str, value: &[u8]) {
     object.push(if object.is_empty() { b'{' } else { b',' });
     let quoted = serde_json::to_string(name).expect("a string is JSON");
@@ -171,34 +195,36 @@ fn push_member(object: &mut Vec<u8>, name: &str, value: &[u8]) {
     object.extend_from_slice(value);
 }
 
-/// The call's context, and in it every field that has no column. Of members with one name jsonb keeps the last, so what
-/// the envelope says stands first.
+/// The call's context, with every field that has no column. Of members with the same name jsonb keeps the
+/// last, so the envelope's values come first and the call's own values override them.
 fn context_of<'a>(
     fields: &Fields<'a>,
     call: Container<'a>,
     envelope: Option<Container<'a>>,
-    reading: Reading,
+    validator: Validator,
 ) -> Result<Cow<'a, [u8]>, Rejection> {
     let mut rest = Vec::new();
-    let of_envelope =
-        envelope.iter().flat_map(Container::members).filter(|(name, _)| !is_envelopes_own(name));
-    for (name, value) in of_envelope.chain(call.members().filter(|(name, _)| !has_column(name, fields))) {
+    let shared_fields =
+        envelope.iter().flat_map(Container::members).filter(|(name, _)| !is_of_envelope_only(name));
+    for (name, value) in shared_fields.chain(call.members().filter(|(name, _)| !has_column(name, fields))) {
         if !matches!(value, Value::Null) {
-            let value = value.storable().map_err(|what| reading.unstorable(Some(name), what))?;
+            let value = value.storable().map_err(|what| validator.unstorable(Some(name), what))?;
             push_member(&mut rest, &without_nul(name), &value);
         }
     }
     let shared = envelope.and_then(|envelope| envelope.member("context"));
     let mut context = Vec::new();
     for own in [shared, fields.context] {
-        let Some(own) = reading.object("context", own)?.filter(|own| !is_empty_object(own)) else { continue };
+        let Some(own) = validator.object("context", own)?.filter(|own| !is_empty_object(own)) else {
+            continue;
+        };
         context.push(if context.is_empty() { b'{' } else { b',' });
         context.extend_from_slice(&own[1..own.len() - 1]);
     }
     if !rest.is_empty() {
         rest.push(b'}');
         let name =
-            if has_member(fields.context, REST) || has_member(shared, REST) { REST_BESIDE } else { REST };
+            if has_member(fields.context, REST) || has_member(shared, REST) { REST_RENAMED } else { REST };
         push_member(&mut context, name, &rest);
     }
     if context.is_empty() {
@@ -212,7 +238,8 @@ fn has_member(object: Option<Value<'_>>, name: &str) -> bool {
     matches!(object, Some(Value::Object(object)) if object.member(name).is_some())
 }
 
-fn is_envelopes_own(name: &str) -> bool {
+/// Whether a field of the envelope is not copied into each call's context as it is.
+fn is_of_envelope_only(name: &str) -> bool {
     matches!(name, ENVELOPE | "context" | "writeKey")
 }
 

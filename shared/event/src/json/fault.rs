@@ -1,39 +1,39 @@
-//! What is wrong with bytes that should be JSON: not JSON at all, or JSON that PostgreSQL cannot keep.
+//! The faults of a body: not JSON at all, or JSON that PostgreSQL cannot store.
 
 use simd_json::ErrorType;
 
-/// Why bytes are not JSON that can be kept.
+/// Why a body cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// Not JSON at all. `at` is the byte offset, as far as it is known.
+    /// Not JSON.
     Grammar {
         /// Byte offset; 0 when unknown.
         at: usize,
-        /// What is wrong.
         reason: &'static str,
     },
-    /// JSON by its grammar, but PostgreSQL cannot keep it.
+    /// Valid by the grammar, but PostgreSQL cannot store it.
     Unstorable(Unstorable),
 }
 
-/// JSON that PostgreSQL cannot keep.
+/// Valid JSON that PostgreSQL cannot store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unstorable {
-    /// An escaped surrogate without its partner.
+    /// A `\u` escape that is half of a surrogate pair.
     LoneSurrogate,
-    /// Too many digits, or too large an exponent.
+    /// Too many digits, or an exponent that is too large.
     Number,
-    /// Nested too deep.
+    /// Nested too deeply.
     Depth,
 }
 
-/// Reads the parser's error: which of the two it is, and where.
+/// Classifies the parser's error.
 pub(super) fn fault_of(error: &simd_json::Error, raw: &[u8]) -> Fault {
     let at = error.index();
     let grammar = |reason| Fault::Grammar { at, reason };
     match error.error() {
         ErrorType::DepthLimitExceeded => Fault::Unstorable(Unstorable::Depth),
-        // Stage two says InvalidUtf8 of a low surrogate that comes alone; stage one says it of bytes.
+        // The parser's second stage reports a lone low surrogate as InvalidUtf8, the first stage invalid
+        // bytes.
         ErrorType::InvalidUtf8 | ErrorType::InvalidUnicodeCodepoint if std::str::from_utf8(raw).is_ok() => {
             match lone_surrogate_or_bad_escape(raw) {
                 Some(Escape::Lone) => Fault::Unstorable(Unstorable::LoneSurrogate),
@@ -47,15 +47,13 @@ pub(super) fn fault_of(error: &simd_json::Error, raw: &[u8]) -> Fault {
             if check_grammar(number_token(raw, start)).is_ok() {
                 Fault::Unstorable(Unstorable::Number)
             } else {
-                grammar("a number that JSON does not know")
+                grammar("an invalid number")
             }
         }
-        ErrorType::InvalidEscape | ErrorType::InvalidUnicodeEscape => {
-            grammar("an escape that JSON does not know")
-        }
-        ErrorType::UnterminatedString => grammar("a string that does not end"),
-        ErrorType::Eof => grammar("empty, or it ends too early"),
-        _ => grammar("not what JSON allows here"),
+        ErrorType::InvalidEscape | ErrorType::InvalidUnicodeEscape => grammar("an invalid escape"),
+        ErrorType::UnterminatedString => grammar("an unterminated string"),
+        ErrorType::Eof => grammar("unexpected end"),
+        _ => grammar("an unexpected character"),
     }
 }
 
@@ -64,8 +62,8 @@ enum Escape {
     Malformed,
 }
 
-/// The first `\u` escape that is no character: half a pair, or not four hexadecimal digits. Backslashes stand only in
-/// strings, or the grammar has failed elsewhere.
+/// The first `\u` escape that is not a character: half of a pair, or without four hexadecimal digits. Outside
+/// of strings a backslash is a grammar error, which the parser reports first.
 fn lone_surrogate_or_bad_escape(raw: &[u8]) -> Option<Escape> {
     let unit = |at: usize| -> Option<u16> {
         let digits = raw.get(at + 2..at + 6)?;
@@ -98,10 +96,10 @@ fn number_token(raw: &[u8], start: usize) -> &[u8] {
     &rest[..rest.iter().position(|byte| !is_number_byte(*byte)).unwrap_or(rest.len())]
 }
 
-/// Checks the grammar and nothing else: for a body in which the parser met something unstorable before its end.
+/// Checks only the grammar, for a body in which the parser stopped early at an unstorable value.
 ///
 /// # Errors
-/// Where and why the bytes are not JSON.
+/// The position and the reason of the first grammar error.
 pub fn check_grammar(raw: &[u8]) -> Result<(), serde_json::Error> {
     serde_json::from_slice::<serde::de::IgnoredAny>(raw).map(|_| ())
 }

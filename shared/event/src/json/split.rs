@@ -1,14 +1,19 @@
-//! Cutting a body into its events by its brackets alone, when the parser has refused it.
+//! Cuts a body that the parser has refused into its events, by brackets alone.
 
-/// Cuts an array into the byte ranges of its elements by its brackets alone, grammar unseen. For a body that the parser
-/// has refused, to find the element to blame.
+/// The byte ranges of the elements of an array, found by brackets without checking the grammar, so that the
+/// invalid element can be found.
 ///
-/// `member` names the array in a root object; a root array is taken as it is.
-pub fn element_ranges(raw: &[u8], offsets: &[u32], member: &str) -> Option<Vec<std::ops::Range<usize>>> {
+/// `envelope` names the member of a root object that holds the array; a root array is taken as it is. `None`
+/// if there is no such array.
+pub fn element_ranges(
+    raw: &[u8],
+    offsets: &[u32],
+    envelope: Option<&str>,
+) -> Option<Vec<std::ops::Range<usize>>> {
     let byte = |index: usize| offsets.get(index).map(|at| raw[*at as usize]);
     let opening = match byte(0)? {
         b'[' => 0,
-        b'{' => array_of_member(raw, offsets, member)?,
+        b'{' => array_of_member(raw, offsets, envelope?)?,
         _ => return None,
     };
     let mut ranges = Vec::new();
@@ -27,7 +32,7 @@ pub fn element_ranges(raw: &[u8], offsets: &[u32], member: &str) -> Option<Vec<s
     Some(ranges)
 }
 
-/// The index of the offset at which the array of a root object's member opens.
+/// The index of the offset that opens the array of a root object's member.
 fn array_of_member(raw: &[u8], offsets: &[u32], member: &str) -> Option<usize> {
     let mut index = 1;
     let mut depth = 1_usize;
@@ -51,7 +56,7 @@ fn array_of_member(raw: &[u8], offsets: &[u32], member: &str) -> Option<usize> {
     None
 }
 
-/// The index of the offset that closes the bracket at index `opening`, if it is closed.
+/// The index of the offset that closes the bracket at index `opening`.
 pub(super) fn closing(raw: &[u8], offsets: &[u32], opening: usize) -> Option<usize> {
     let mut depth = 0_usize;
     for (index, &at) in offsets.iter().enumerate().skip(opening) {

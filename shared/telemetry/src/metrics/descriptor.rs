@@ -1,20 +1,21 @@
-//! What describes a metric: its name, kind, labels with all their values, the programs that show it, and its help.
+//! The description of a metric: name, kind, labels with all their values, the programs that show it, and
+//! help.
 
-/// What a metric is to Prometheus.
+/// The type of a metric in Prometheus.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Kind {
     Counter,
     Gauge,
-    /// A distribution, with the upper bounds of its buckets.
+    /// With the upper bounds of its buckets.
     Histogram(&'static [f64]),
 }
 
-/// The values a label can have. No value ever comes from a client.
+/// All values of a label. A value must never come from a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Values {
-    /// Exactly these.
+    /// Constants of the code.
     These(&'static [&'static str]),
-    /// The one value that was compiled in.
+    /// One value that is set at build time, and differs between builds.
     Built(&'static [&'static str]),
     /// The routes passed to [`super::install`].
     Routes,
@@ -26,23 +27,23 @@ pub struct Label {
     pub values: Values,
 }
 
-/// Which program shows a metric. `millrace` without a command is both programs.
+/// The program that shows a metric. `millrace` without a command is both programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Program {
-    /// ingest-api.
+    /// `ingest-api`
     Api,
-    /// stream-worker.
+    /// `stream-worker`
     Worker,
     /// Both.
     Any,
 }
 
-/// On which kind of installation a metric is shown.
+/// The kind of installation on which a metric is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Installation {
     /// Redis and PostgreSQL.
     Servers,
-    /// Two SQLite files in a directory.
+    /// SQLite files in a data directory.
     Files,
     /// Both.
     Either,
@@ -59,6 +60,6 @@ pub struct Descriptor {
     pub program: Program,
     /// Counters exist on every installation and stay 0 where nothing counts.
     pub installation: Installation,
-    /// For the reader of a dashboard.
+    /// One sentence without a period, for `# HELP` and for `docs/metrics.md`.
     pub help: &'static str,
 }

@@ -1,24 +1,24 @@
-//! A metric with the handles it is recorded through: one handle for each series, made once.
+//! A metric with the handles through which it is recorded: one handle per series, created once.
 //!
-//! Recording on the path of a batch is one addition to an atomic and looks nothing up by name. A metric that this process does
-//! not show, or that was never installed, is recorded nowhere and costs one load.
+//! Recording is an addition to atomics and never looks up a metric by name. A metric that this process does
+//! not show, or that was never installed, is not recorded; the attempt costs one load.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
+use metrics::{Gauge, Histogram, Label, counter, gauge, histogram};
 
+use super::counter::Counter;
 use super::descriptor::{Descriptor, Kind, Program, Values};
 
-/// A kind of handle that the recorder hands out.
+/// A handle of the recorder.
 pub trait Handle: Sized + Send + Sync + 'static {
     fn make(name: &'static str, labels: Vec<Label>) -> Self;
 }
 
 impl Handle for Counter {
     fn make(name: &'static str, labels: Vec<Label>) -> Self {
-        counter!(name, labels)
+        Self::new(counter!(name, labels))
     }
 }
 
@@ -37,37 +37,36 @@ impl Handle for Histogram {
 /// A metric and its series. Rows of [`crate::metrics_table`] are statics of this type.
 pub struct Family<T> {
     descriptor: Descriptor,
-    installed: OnceLock<Installed<T>>,
-    /// Of a counter, what was added to all of its series. The recorder cannot be read.
-    total: AtomicU64,
+    series: OnceLock<Series<T>>,
 }
 
 /// The handles of a metric in a process that shows it.
-struct Installed<T> {
+struct Series<T> {
     /// The values of each label.
     values: Vec<Box<[&'static str]>>,
-    /// Every combination of the values; the values of the last label are next to each other.
-    series: Box<[OnceLock<T>]>,
+    /// One handle for each combination of values, with the last label varying fastest.
+    handles: Box<[OnceLock<T>]>,
 }
 
-/// What a table knows of each of its metrics, whatever the kind.
-pub trait Registered: Sync {
+/// A row of a table, for any type of metric.
+pub trait Metric: Sync {
     fn descriptor(&self) -> &Descriptor;
 
-    /// Makes room for every series, if one of `programs` shows the metric, and shows those that must be visible from
-    /// the first scrape on: Prometheus does not see the first increment of a series that did not exist before. Gauges
-    /// appear when they are first set. Counters by route appear at once only for 5xx, because there are many routes
-    /// and no alert waits for a first success.
+    /// Reserves the handles of every series, if one of `programs` shows the metric, and shows the series that
+    /// must be visible from the first scrape: Prometheus does not count the first increment of a series that
+    /// did not exist before. These are all counters and histograms, except those by route, of which only 5xx
+    /// statuses are shown: there are many routes, and alerts watch only failures. Gauges become visible when
+    /// they are first set.
     fn register(&self, programs: &[Program], routes: &[&'static str]);
 }
 
-impl<T: Handle> Registered for Family<T> {
+impl<T: Handle> Metric for Family<T> {
     fn descriptor(&self) -> &Descriptor {
         &self.descriptor
     }
 
     fn register(&self, programs: &[Program], routes: &[&'static str]) {
-        let Descriptor { program, kind, labels, .. } = self.descriptor;
+        let Descriptor { program, labels, .. } = self.descriptor;
         if program != Program::Any && !programs.contains(&program) {
             return;
         }
@@ -79,50 +78,59 @@ impl<T: Handle> Registered for Family<T> {
             })
             .collect();
         let count = values.iter().map(|values| values.len()).product();
-        let installed = Installed { values, series: (0..count).map(|_| OnceLock::new()).collect() };
-        let installed = self.installed.get_or_init(|| installed);
-        let is_by_route = labels.iter().any(|label| label.values == Values::Routes);
+        let reserved = Series { values, handles: (0..count).map(|_| OnceLock::new()).collect() };
+        let series = self.series.get_or_init(|| reserved);
         for index in 0..count {
-            let is_failure =
-                installed.labels_at(&self.descriptor, index).any(|(_, value)| value.starts_with('5'));
-            if kind != Kind::Gauge && (!is_by_route || is_failure) {
+            if is_visible_at_start(&self.descriptor, &series.labels_at(&self.descriptor, index)) {
                 self.at(index);
             }
         }
     }
 }
 
+/// Whether the series with these labels is shown before anything is recorded. See [`Metric::register`].
+fn is_visible_at_start(descriptor: &Descriptor, labels: &[(&'static str, &'static str)]) -> bool {
+    let is_by_route = descriptor.labels.iter().any(|label| label.values == Values::Routes);
+    let is_failure = labels.iter().any(|(name, value)| *name == "status" && value.starts_with('5'));
+    descriptor.kind != Kind::Gauge && (!is_by_route || is_failure)
+}
+
 impl<T: Handle> Family<T> {
     pub const fn new(descriptor: Descriptor) -> Self {
-        Self { descriptor, installed: OnceLock::new(), total: AtomicU64::new(0) }
+        Self { descriptor, series: OnceLock::new() }
     }
 
-    /// The series with these values, in the order of the labels. The values are constants of the code, so one that is
-    /// not in the table is a defect: a debug build panics, a release build records nothing.
+    /// The series with these label values, in the order of the labels; `None` if this process does not show
+    /// the metric.
+    ///
+    /// # Panics
+    /// In a debug build, when a value is not in the table or one is missing. A release build returns `None`
+    /// then.
     pub fn with(&self, wanted: &[&str]) -> Option<&T> {
-        let values = &self.installed.get()?.values;
+        let values = &self.series.get()?.values;
+        debug_assert_eq!(wanted.len(), values.len(), "label values of {}", self.descriptor.name);
         let mut index = 0;
-        for (values, wanted) in values.iter().zip(wanted) {
-            let found = values.iter().position(|value| value == wanted);
+        for (position, values) in values.iter().enumerate() {
+            let found = values.iter().position(|value| Some(value) == wanted.get(position));
             debug_assert!(found.is_some(), "{wanted:?} is not a label value of {}", self.descriptor.name);
             index = index * values.len() + found?;
         }
         self.at(index)
     }
 
-    /// The series at this index among all combinations of label values.
+    /// The series at this index among all combinations of label values, with the last label varying fastest.
     pub fn at(&self, index: usize) -> Option<&T> {
-        let installed = self.installed.get()?;
+        let series = self.series.get()?;
         let make = || {
-            let labels = installed.labels_at(&self.descriptor, index);
+            let labels = series.labels_at(&self.descriptor, index).into_iter();
             T::make(self.descriptor.name, labels.map(|(name, value)| Label::new(name, value)).collect())
         };
-        Some(installed.series.get(index)?.get_or_init(make))
+        Some(series.handles.get(index)?.get_or_init(make))
     }
 }
 
-/// Metrics without labels, and [`Family::with`] for those that have some.
 impl Family<Counter> {
+    /// For a metric without labels.
     pub fn increment(&self, by: u64) {
         self.increment_with(&[], by);
     }
@@ -130,24 +138,25 @@ impl Family<Counter> {
     pub fn increment_with(&self, values: &[&str], by: u64) {
         if let Some(counter) = self.with(values) {
             counter.increment(by);
-            self.total.fetch_add(by, Ordering::Relaxed);
         }
     }
 
-    /// What this process has added to all series; values that were set with [`Family::set_total`] do not count.
-    pub fn total(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
-    }
-
-    /// Sets the counter to a value that is counted elsewhere. It never decreases.
+    /// Sets the counter to a total that is counted elsewhere. It never decreases.
     pub fn set_total(&self, values: &[&str], total: u64) {
         if let Some(counter) = self.with(values) {
-            counter.absolute(total);
+            counter.raise_to(total);
         }
+    }
+
+    /// The sum of all series, as counted by this process.
+    pub fn total(&self) -> u64 {
+        let handles = self.series.get().map_or(&[][..], |series| &series.handles);
+        handles.iter().filter_map(OnceLock::get).map(Counter::total).sum()
     }
 }
 
 impl Family<Gauge> {
+    /// For a metric without labels.
     pub fn set(&self, to: f64) {
         self.set_with(&[], to);
     }
@@ -173,6 +182,7 @@ impl Family<Gauge> {
 }
 
 impl Family<Histogram> {
+    /// For a metric without labels.
     pub fn record(&self, value: f64) {
         self.record_with(&[], value);
     }
@@ -184,19 +194,22 @@ impl Family<Histogram> {
     }
 }
 
-impl<T> Installed<T> {
+impl<T> Series<T> {
     /// Name and value of each label of the series at this index.
-    fn labels_at(
-        &self,
-        descriptor: &Descriptor,
-        index: usize,
-    ) -> impl Iterator<Item = (&'static str, &'static str)> {
+    fn labels_at(&self, descriptor: &Descriptor, index: usize) -> Vec<(&'static str, &'static str)> {
         let mut rest = index;
-        let mut labels = Vec::with_capacity(self.values.len());
-        for (label, values) in descriptor.labels.iter().zip(&self.values).rev() {
-            labels.push((label.name, values[rest % values.len()]));
-            rest /= values.len();
-        }
-        labels.into_iter().rev()
+        let mut labels: Vec<_> = descriptor
+            .labels
+            .iter()
+            .zip(&self.values)
+            .rev()
+            .map(|(label, values)| {
+                let value = values[rest % values.len()];
+                rest /= values.len();
+                (label.name, value)
+            })
+            .collect();
+        labels.reverse();
+        labels
     }
 }

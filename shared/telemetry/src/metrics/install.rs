@@ -1,4 +1,4 @@
-//! Installs the recorder of a process for the tables of the crates it is made of.
+//! Installs the recorder of a process for the tables of its crates.
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -6,8 +6,8 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use super::descriptor::{Kind, Program};
 use super::table::Table;
 
-/// Installs the recorder of this process. `tables` are those of every crate it is built from, `programs` the programs it
-/// is, `routes` the values of every label with [`super::Values::Routes`]. Call it once, before anything is recorded.
+/// Installs the recorder of this process, for the metrics in `tables` that one of `programs` shows. `routes`
+/// are the values of each label with [`super::Values::Routes`]. Call it once, before anything is recorded.
 ///
 /// # Errors
 /// When a recorder is already installed.

@@ -1,12 +1,14 @@
-//! What a metric is and how it is recorded.
+//! Metrics: how they are declared, recorded and served.
 //!
-//! Each crate declares its own metrics in one table with [`crate::metrics_table`]: name, kind, labels with all their values, help.
-//! That row is the only place a metric costs: the row is its static, `docs/metrics.md` is checked against the tables, and
-//! [`install`] merges the tables of the crates that a program is made of.
+//! Each crate declares its metrics in one table with [`crate::metrics_table`]. A row of the table is the only
+//! place where a metric is defined: it is the static that records the metric, [`install`] merges the tables
+//! of a program's crates, and `docs/metrics.md` is generated from the tables.
 //!
-//! No label value ever comes from a client: a project or an event name is never a label. Counters are shown at 0 from the
-//! first scrape on. Each promise has a sentinel: a counter of violations that stays 0, next to a counter of checks.
+//! A label value must never come from a client, so a project or an event name is never a label. Counters are
+//! visible at 0 from the first scrape. Each guarantee has a sentinel: a counter of violations, next to a
+//! counter of checks.
 
+mod counter;
 mod descriptor;
 mod family;
 mod install;
@@ -14,10 +16,11 @@ mod process;
 mod sampled;
 mod table;
 
-pub use metrics::{Counter, Gauge, Histogram};
+pub use metrics::{Gauge, Histogram};
 
+pub use self::counter::Counter;
 pub use self::descriptor::{Descriptor, Installation, Kind, Label, Program, Values};
-pub use self::family::{Family, Handle, Registered};
+pub use self::family::{Family, Handle, Metric};
 pub use self::install::install;
 pub use self::process::{METRICS, PoolUse, sample, watch_folder};
 pub use self::sampled::at_scrape;

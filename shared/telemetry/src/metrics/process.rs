@@ -1,4 +1,4 @@
-//! The metrics of every process: its build, its resources, its pools, and the directory of its files.
+//! The metrics of every process: its build, its resources, its connection pools, and its data directory.
 
 use std::path::PathBuf;
 
@@ -12,43 +12,44 @@ const COMMIT: &[&str] = &[match option_env!("MILLRACE_COMMIT") {
     None => "unknown",
 }];
 const POOLS: &[&str] = &["postgres", "redis", "sqlite"];
+const STATES: &[&str] = &["used", "idle"];
 /// The files of a data directory.
 const FILES: &[&str] = &["stream.db", "stream.db-wal", "events.db", "events.db-wal"];
 
 crate::metrics_table! {
 Any on Either {
     BUILD_INFO: gauge "millrace_build_info" { version: Values::Built(VERSION), commit: Values::Built(COMMIT) }
-        "Always 1; the labels name the version and the commit"
-    POOL_CONNECTIONS: gauge "millrace_pool_connections" { pool: Values::These(POOLS), state: Values::These(&["used", "idle"]) }
-        "Connections of a pool"
+        "Always 1; the labels contain the version and the commit"
+    POOL_CONNECTIONS: gauge "millrace_pool_connections" { pool: Values::These(POOLS), state: Values::These(STATES) }
+        "Connections of a pool, in use or idle"
     POOL_CONNECTIONS_MAX: gauge "millrace_pool_connections_max" { pool: Values::These(POOLS) }
-        "Largest number of connections of a pool"
+        "Size limit of a pool"
     PROCESS_CPU: counter "process_cpu_seconds_total" {}
-        "Processor time used, in whole seconds"
+        "CPU time used, in whole seconds"
     PROCESS_RESIDENT: gauge "process_resident_memory_bytes" {}
-        "Resident memory"
+        "Resident memory size"
     PROCESS_VIRTUAL: gauge "process_virtual_memory_bytes" {}
-        "Virtual memory"
+        "Virtual memory size"
     PROCESS_OPEN_FDS: gauge "process_open_fds" {}
         "Open file descriptors"
     PROCESS_MAX_FDS: gauge "process_max_fds" {}
-        "Largest number of open file descriptors"
+        "Limit of open file descriptors"
     PROCESS_THREADS: gauge "process_threads" {}
         "Threads"
     PROCESS_START: gauge "process_start_time_seconds" {}
-        "Start of the process, in seconds since 1970"
+        "Start time of the process"
 }
 Any on Servers {
     POOL_WAITING: gauge "millrace_pool_waiting" { pool: Values::These(&["postgres", "redis"]) }
-        "Callers that wait for a connection of a pool"
+        "Callers waiting for a connection of a pool"
 }
 Any on Files {
     FOLDER_FILE: gauge "millrace_folder_file_bytes" { file: Values::These(FILES) }
         "Size of a file in the data directory"
     FOLDER_FREE: gauge "millrace_folder_free_bytes" {}
-        "Free space on the disk of the data directory"
+        "Free space on the file system of the data directory"
     FOLDER_SIZE: gauge "millrace_folder_size_bytes" {}
-        "Size of the disk of the data directory"
+        "Size of the file system of the data directory"
 }
 }
 
@@ -57,7 +58,7 @@ pub(super) fn record_build() {
     BUILD_INFO.set_with(&[VERSION[0], COMMIT[0]], 1.0);
 }
 
-/// The connections of a pool at one moment.
+/// The connections of a pool at one moment, for [`at_scrape`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PoolUse {
     /// `postgres`, `redis` or `sqlite`.
@@ -68,7 +69,7 @@ pub struct PoolUse {
     pub used: usize,
     /// Open connections that are not in use.
     pub idle: usize,
-    /// Callers that wait for a connection; `None` where the pool does not tell.
+    /// Callers that wait for a connection; `None` if the pool does not report them.
     pub waiting: Option<usize>,
 }
 
@@ -83,7 +84,7 @@ impl PoolUse {
     }
 }
 
-/// Reads the sizes of the files in a data directory, and the free space on its disk, before every scrape.
+/// Measures the files of a data directory and the free space on its disk, before each scrape.
 pub fn watch_folder(folder: PathBuf) {
     at_scrape(move || {
         for name in FILES {
@@ -99,7 +100,7 @@ pub fn watch_folder(folder: PathBuf) {
     });
 }
 
-/// Reads everything that is read only when a scrape asks for it.
+/// Records the values that are read only for a scrape: the process's resources, and every [`at_scrape`].
 pub fn sample() {
     let found = metrics_process::collector::collect();
     if let Some(seconds) = found.cpu_seconds_total {

@@ -1,0 +1,87 @@
+//! Collects the columns of one event and writes its row.
+
+use std::borrow::Cow;
+
+use uuid::Uuid;
+
+use crate::event::{Origin, uuid_of_client_id, uuid_of_index};
+use crate::plan::ProjectId;
+use crate::row::{EventTime, Row};
+
+/// Length of a UUID with hyphens. Other notations are treated as ordinary text.
+const UUID_CHARS: usize = 36;
+
+/// The validated columns of one event.
+pub struct EventBuilder<'a> {
+    pub name: Cow<'a, str>,
+    pub subject: Option<Cow<'a, str>>,
+    /// A JSON object, as text.
+    pub properties: Option<Cow<'a, [u8]>>,
+    /// A JSON object, as text.
+    pub context: Option<Cow<'a, [u8]>>,
+    event_id: Uuid,
+    client_id: Option<Cow<'a, str>>,
+    time: EventTime,
+}
+
+impl<'a> EventBuilder<'a> {
+    /// An event with a name and nothing else. Call [`EventBuilder::identify`] before writing it.
+    pub fn new(name: Cow<'a, str>) -> Self {
+        Self {
+            name,
+            subject: None,
+            properties: None,
+            context: None,
+            event_id: Uuid::nil(),
+            client_id: None,
+            time: EventTime::Anonymous,
+        }
+    }
+
+    /// Sets the event's identity. The id is the client's, or else derived from the index in the batch. The
+    /// time is the client's, or else the time in a UUIDv7, or else the receive time.
+    pub fn identify(
+        &mut self,
+        origin: Origin,
+        index: usize,
+        id: Option<Cow<'a, str>>,
+        timestamp_us: Option<i64>,
+    ) {
+        let Some(id) = id else {
+            self.event_id = uuid_of_index(origin.batch_id, index);
+            self.time = timestamp_us.map_or(EventTime::Anonymous, EventTime::At);
+            return;
+        };
+        let uuid = (id.len() == UUID_CHARS).then(|| Uuid::try_parse(&id).ok()).flatten();
+        self.event_id = uuid.unwrap_or_else(|| uuid_of_client_id(&id));
+        self.time = match timestamp_us.or_else(|| uuid.and_then(time_of_uuid)) {
+            Some(us) => EventTime::At(us),
+            None => EventTime::Undated,
+        };
+        self.client_id = uuid.is_none().then_some(id);
+    }
+
+    /// Appends the event's row.
+    pub(super) fn write(&self, project: ProjectId, rows: &mut Vec<u8>) {
+        let row = Row {
+            project,
+            time: self.time,
+            event_id: self.event_id,
+            name: &self.name,
+            subject: self.subject.as_deref(),
+            client_id: self.client_id.as_deref(),
+            properties: self.properties.as_deref(),
+            context: self.context.as_deref(),
+        };
+        row.write(rows);
+    }
+}
+
+/// Microseconds since 1970 in a UUIDv7 (RFC 9562, section 5.7).
+fn time_of_uuid(uuid: Uuid) -> Option<i64> {
+    if uuid.get_version_num() != 7 {
+        return None;
+    }
+    let (seconds, nanos) = uuid.get_timestamp()?.to_unix();
+    Some(i64::try_from(seconds).ok()? * 1_000_000 + i64::from(nanos / 1_000))
+}

@@ -1,0 +1,65 @@
+//! What a wire format consists of: how events are laid out in a body, and how one of them is read.
+
+use std::fmt;
+
+use super::builder::EventBuilder;
+use crate::event::{Origin, Rejection};
+use crate::json::Container;
+
+/// A wire format. Each one is a static in the file of its format.
+pub struct Dialect {
+    /// Part of the digest by which a repeated request with an `Idempotency-Key` is recognized, so it must be
+    /// unique and must never change.
+    pub name: &'static str,
+    pub framing: Framing,
+    /// The forms of a body, for the error about any other.
+    pub expected: &'static str,
+    /// Reads one event. Every value must pass the [`super::Validator`].
+    pub read_event: for<'a> fn(&RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection>,
+    /// Finds the API key in the root object of a body, for clients that send no `Authorization` header.
+    pub key_in_body: Option<fn(Container<'_>) -> Option<String>>,
+}
+
+/// How the events of a body are separated from each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Framing {
+    /// One JSON object per line. An invalid line is rejected like an invalid event.
+    Lines,
+    /// One JSON document.
+    Document(DocumentForms),
+}
+
+/// The forms of a JSON document that a dialect accepts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DocumentForms {
+    /// The member of the root object that holds an array of events: `events` in `{"events":[…]}`.
+    pub envelope: Option<&'static str>,
+    /// Whether the document may be an array of events.
+    pub array: bool,
+    /// Whether the document may be a single event.
+    pub single: bool,
+}
+
+/// One event as the client sent it, not validated.
+pub struct RawEvent<'a> {
+    pub object: Container<'a>,
+    /// The root object, if the event is an element of its envelope's array.
+    pub envelope: Option<Container<'a>>,
+    /// The event's index in the request, from 0.
+    pub index: usize,
+    pub origin: Origin,
+}
+
+impl PartialEq for Dialect {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Dialect {}
+
+impl fmt::Debug for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dialect({})", self.name)
+    }
+}

@@ -1,0 +1,67 @@
+//! Runs simd-json on a body, with memory that each thread reuses.
+
+use std::cell::RefCell;
+
+use simd_json::{Buffers, Tape};
+
+use super::fault::{Fault, fault_of};
+use super::value::Document;
+
+/// Deepest nesting of a whole body: an event's own depth, and the levels that a dialect wraps around it.
+const BODY_DEPTH_MAX: usize = crate::event::DEPTH_MAX + 8;
+/// After a body larger than this, a thread frees its parser's memory instead of keeping it.
+const KEPT_BYTES_MAX: usize = 1 << 20;
+/// Structural characters for which a new parser has room.
+const STRUCTURALS_AT_START: usize = 4_096;
+
+thread_local! {
+    static PARSER: RefCell<Parser> = RefCell::new(Parser::new());
+}
+
+struct Parser {
+    buffers: Buffers,
+    scratch: Vec<u8>,
+    tape: Tape<'static>,
+}
+
+impl Parser {
+    fn new() -> Self {
+        Self {
+            buffers: Buffers::with_max_depth(STRUCTURALS_AT_START, BODY_DEPTH_MAX),
+            scratch: Vec::new(),
+            tape: Tape::null(),
+        }
+    }
+}
+
+/// Parses `raw` and passes the result to `use_it`. A fault comes with the offsets of all structural
+/// characters, for [`super::element_ranges`]; they are empty if the body violates the grammar.
+pub fn parse<R>(raw: &[u8], use_it: impl FnOnce(Result<Document<'_>, (Fault, &[u32])>) -> R) -> R {
+    PARSER.with_borrow_mut(|parser| {
+        parser.scratch.clear();
+        parser.scratch.extend_from_slice(raw);
+        let mut tape = std::mem::replace(&mut parser.tape, Tape::null()).reset();
+        let outcome = simd_json::fill_tape(&mut parser.scratch, &mut parser.buffers, &mut tape);
+        let offsets = parser.buffers.structural_indexes();
+        let result = match outcome {
+            Ok(()) => use_it(Ok(Document::new(raw, &tape.0, offsets))),
+            Err(error) => {
+                let fault = fault_of(&error, raw);
+                // Only the second stage finds unstorable values, and the first stage has found every offset
+                // by then.
+                let complete = matches!(fault, Fault::Unstorable(_));
+                use_it(Err((fault, if complete { offsets } else { &[] })))
+            }
+        };
+        parser.tape = tape.reset();
+        if raw.len() > KEPT_BYTES_MAX {
+            *parser = Parser::new();
+        }
+        result
+    })
+}
+
+/// Skips the byte order mark with which Windows tools begin a file. RFC 8259 allows parsers to ignore it.
+pub fn without_byte_order_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body)
+}

@@ -1,0 +1,253 @@
+//! A parsed document and its values, each with the bytes it was written in.
+//!
+//! simd-json's tape gives the meaning of each value, but not how a number was written. Its structural offsets
+//! give the bytes; they have the same order as the nodes of the tape, so the two are walked in step.
+
+use std::borrow::Cow;
+
+use simd_json::Node;
+
+use super::fault::Unstorable;
+use super::number::check_number;
+use super::split::closing;
+use crate::event::{DEPTH_MAX, EXPONENTS_SUM_MAX};
+
+/// The JSON escape of U+0000.
+const NUL_ESCAPE: &[u8] = b"\\u0000";
+
+/// A parsed body.
+#[derive(Clone, Copy)]
+pub struct Document<'a> {
+    raw: &'a [u8],
+    nodes: &'a [Node<'a>],
+    offsets: &'a [u32],
+    /// Found by one search of the whole body, so that most values need no search of their own.
+    may_hold_nul: bool,
+}
+
+impl<'a> Document<'a> {
+    /// A document from the parser's tape and the offsets of all structural characters of `raw`.
+    pub(super) fn new(raw: &'a [u8], nodes: &'a [Node<'a>], offsets: &'a [u32]) -> Self {
+        let may_hold_nul = memchr::memmem::find(raw, NUL_ESCAPE).is_some();
+        Self { raw, nodes, offsets, may_hold_nul }
+    }
+
+    pub fn root(self) -> Value<'a> {
+        Value::at(self, Cursor { node: 0, offset: 0 })
+    }
+
+    /// The bytes of the scalar that begins at this offset, up to the next structural character, without white
+    /// space.
+    fn scalar_bytes(self, offset: usize) -> &'a [u8] {
+        let start = self.offsets[offset] as usize;
+        let end = self.offsets.get(offset + 1).map_or(self.raw.len(), |next| *next as usize);
+        self.raw[start..end].trim_ascii_end()
+    }
+}
+
+/// A position in a document: an index of the tape, and the matching index of the offsets.
+#[derive(Clone, Copy)]
+struct Cursor {
+    node: usize,
+    offset: usize,
+}
+
+/// One value of a document.
+#[derive(Clone, Copy)]
+pub enum Value<'a> {
+    /// `null`
+    Null,
+    /// `true` or `false`, as bytes.
+    Bool(&'a [u8]),
+    /// A number, as bytes.
+    Number(&'a [u8]),
+    /// A string: unescaped, and as bytes with its quotes.
+    String(&'a str, &'a [u8]),
+    Object(Container<'a>),
+    Array(Container<'a>),
+}
+
+impl<'a> Value<'a> {
+    fn at(document: Document<'a>, cursor: Cursor) -> Self {
+        let container = |len| Container { document, cursor, len };
+        match document.nodes[cursor.node] {
+            Node::Object { len, .. } => Self::Object(container(len)),
+            Node::Array { len, .. } => Self::Array(container(len)),
+            Node::String(text) => Self::String(text, document.scalar_bytes(cursor.offset)),
+            Node::Static(_) => {
+                let bytes = document.scalar_bytes(cursor.offset);
+                match bytes[0] {
+                    b'n' => Self::Null,
+                    b't' | b'f' => Self::Bool(bytes),
+                    _ => Self::Number(bytes),
+                }
+            }
+        }
+    }
+
+    /// The type of the value, for messages.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "a boolean",
+            Self::Number(_) => "a number",
+            Self::String(..) => "a string",
+            Self::Object(_) => "an object",
+            Self::Array(_) => "an array",
+        }
+    }
+
+    /// The value as it was written, with U+0000 replaced by U+FFFD.
+    ///
+    /// # Errors
+    /// [`Unstorable`] when PostgreSQL cannot store its depth or one of its numbers.
+    pub fn storable(&self) -> Result<Cow<'a, [u8]>, Unstorable> {
+        let bytes: &'a [u8] = match self {
+            Self::Null => b"null",
+            Self::Bool(bytes) | Self::String(_, bytes) => bytes,
+            Self::Number(bytes) => {
+                check_number(bytes)?;
+                bytes
+            }
+            Self::Object(container) | Self::Array(container) => {
+                let bytes = container.checked_bytes()?;
+                if !container.document.may_hold_nul {
+                    return Ok(Cow::Borrowed(bytes));
+                }
+                bytes
+            }
+        };
+        Ok(without_nul_escapes(bytes))
+    }
+}
+
+/// An object or array.
+#[derive(Clone, Copy)]
+pub struct Container<'a> {
+    document: Document<'a>,
+    cursor: Cursor,
+    len: usize,
+}
+
+impl<'a> Container<'a> {
+    /// The number of members or elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The elements of an array, in order.
+    pub fn elements(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
+        let mut walk = Walk::into(self);
+        (0..self.len).map(move |_| walk.value())
+    }
+
+    /// The members of an object, in order, with unescaped names. A name may appear more than once.
+    pub fn members(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> + use<'a> {
+        let mut walk = Walk::into(self);
+        (0..self.len).map(move |_| {
+            let name = walk.name();
+            (name, walk.value())
+        })
+    }
+
+    /// The member with this name. Of several, jsonb keeps the last, so this returns the last.
+    pub fn member(&self, name: &str) -> Option<Value<'a>> {
+        self.members().filter(|(found, _)| *found == name).map(|(_, value)| value).last()
+    }
+
+    /// All bytes from the opening to the closing bracket, after checking every number and the depth. The
+    /// parser has checked grammar and strings.
+    fn checked_bytes(&self) -> Result<&'a [u8], Unstorable> {
+        let Document { raw, offsets, .. } = self.document;
+        let mut depth = 0_usize;
+        let mut expansion = 0_u32;
+        for (index, &at) in offsets.iter().enumerate().skip(self.cursor.offset) {
+            let at = at as usize;
+            match raw[at] {
+                b'{' | b'[' => {
+                    depth += 1;
+                    if depth > DEPTH_MAX {
+                        return Err(Unstorable::Depth);
+                    }
+                }
+                b'}' | b']' => {
+                    depth -= 1;
+                    if depth == 0 {
+                        return Ok(&raw[offsets[self.cursor.offset] as usize..=at]);
+                    }
+                }
+                b'-' | b'0'..=b'9' => {
+                    expansion += check_number(self.document.scalar_bytes(index))?;
+                    if expansion > EXPONENTS_SUM_MAX {
+                        return Err(Unstorable::Number);
+                    }
+                }
+                _ => {}
+            }
+        }
+        unreachable!("the parser has matched every bracket")
+    }
+}
+
+/// A walk over the direct children of a container, nodes and offsets in step.
+struct Walk<'a> {
+    document: Document<'a>,
+    at: Cursor,
+}
+
+impl<'a> Walk<'a> {
+    /// Starts at the first child, after the opening bracket.
+    fn into(container: &Container<'a>) -> Self {
+        let Cursor { node, offset } = container.cursor;
+        Self { document: container.document, at: Cursor { node: node + 1, offset: offset + 1 } }
+    }
+
+    /// Reads a member's name and skips its colon.
+    fn name(&mut self) -> &'a str {
+        let Node::String(name) = self.document.nodes[self.at.node] else {
+            unreachable!("the parser accepts only strings as names")
+        };
+        self.at.node += 1;
+        self.at.offset += 2;
+        name
+    }
+
+    /// Reads a value and skips the comma or closing bracket after it.
+    fn value(&mut self) -> Value<'a> {
+        let value = Value::at(self.document, self.at);
+        match self.document.nodes[self.at.node] {
+            Node::Object { count, .. } | Node::Array { count, .. } => {
+                self.at.node += count + 1;
+                self.at.offset = self.closing() + 2;
+            }
+            Node::String(_) | Node::Static(_) => {
+                self.at.node += 1;
+                self.at.offset += 2;
+            }
+        }
+        value
+    }
+
+    /// The index of the offset that closes the container at this position.
+    fn closing(&self) -> usize {
+        let Document { raw, offsets, .. } = self.document;
+        closing(raw, offsets, self.at.offset).expect("the parser has matched every bracket")
+    }
+}
+
+/// Replaces the escape `\u0000` by `\ufffd`. An escaped backslash before `u0000` is left unchanged.
+fn without_nul_escapes(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let mut replaced: Option<Vec<u8>> = None;
+    for at in memchr::memmem::find_iter(bytes, NUL_ESCAPE) {
+        let backslashes = bytes[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+        if backslashes % 2 == 0 {
+            replaced.get_or_insert_with(|| bytes.to_vec())[at..at + NUL_ESCAPE.len()]
+                .copy_from_slice(b"\\ufffd");
+        }
+    }
+    replaced.map_or(Cow::Borrowed(bytes), Cow::Owned)
+}
