@@ -19,7 +19,11 @@ async fn wrong_usage_ends_with_2_and_names_what_is_right() {
     assert_fails(&bad, 2, r#"STREAM_SHARDS="none": expected a whole number from 1 to 256"#);
     let short = ["project", "create", "shop", "--plan", "pro", "--key", "short"];
     let nowhere = [("DATABASE_URL", "postgres://127.0.0.1:1/x"), ("REDIS_URL", "redis://127.0.0.1:1/0")];
-    assert_fails(&Program::run("millrace", &short, &nowhere).await, 2, "--key: a key has 16 to 200");
+    assert_fails(
+        &Program::run("millrace", &short, &nowhere).await,
+        2,
+        "--key: a key must have 16 to 200 characters",
+    );
 }
 
 #[tokio::test]
