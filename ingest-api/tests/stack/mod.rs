@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use ingest_api::config::{Args, Limits};
+use ingest_api::config::{Config, Limits};
 use ingest_api::{Deps, StatusPage, run};
 use millrace_event::plan::ProjectId;
 use millrace_reconcile::health::{Durability, StreamHealth};
@@ -48,7 +48,7 @@ pub struct Server {
 
 /// What a server takes when nothing else is said.
 pub fn default_limits() -> Limits {
-    Args::parse_from(["ingest-api"]).limits.check().unwrap()
+    Config::parse_from(["ingest-api"]).http.limits
 }
 
 /// A durable Redis and an empty PostgreSQL with the schema, and the two traits over them.
