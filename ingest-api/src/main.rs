@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
-use ingest_api::config::{Args, Config};
+use ingest_api::config::Config;
 use ingest_api::metrics::TABLES;
 use ingest_api::{Deps, Scrape, routes, run};
 use millrace_reconcile::health::StreamHealth;
@@ -19,7 +18,7 @@ use tokio::net::TcpListener;
 const STORE_CONNECTIONS: usize = 4;
 
 fn main() -> ExitCode {
-    let config = match Args::parse().check() {
+    let config = match Config::read() {
         Ok(config) => config,
         Err(error) => {
             eprintln!("ingest-api: {error}");
@@ -39,16 +38,16 @@ fn main() -> ExitCode {
 }
 
 async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
-    let Config { servers, policy, .. } = config;
-    let listener = bind("LISTEN_ADDR", config.listen).await?;
-    let scrape_listener = bind("METRICS_ADDR", config.metrics).await?;
+    let Config { servers, policy, http } = config;
+    let listener = bind("LISTEN_ADDR", http.listen).await?;
+    let scrape_listener = bind("METRICS_ADDR", http.metrics).await?;
     let handle = metrics::install(TABLES, &[Program::Api], &routes::names())?;
     tracing::info!("metrics on http://{}/metrics", scrape_listener.local_addr()?);
     let stream = RedisStream::new(RedisOptions {
         url: servers.redis_url,
         shards: servers.stream_shards,
         backlog_events_max: policy.backlog_events_max,
-        connections: config.redis_connections,
+        connections: http.redis_connections,
     })?;
     let store = PostgresStore::new(PostgresOptions {
         config: servers.database,
@@ -60,8 +59,8 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         store,
         stream_health: Arc::new(StreamHealth::new(policy.durability)),
         check_periods: Some(CheckPeriods::API),
-        status_page: config.status_page,
-        limits: config.limits,
+        status_page: http.status_page,
+        limits: http.limits,
     };
     let scrape = Scrape { listener: scrape_listener, handle };
     Ok(run(listener, Some(scrape), deps, stop_requested()).await?)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use ingest_api::config::{Args, Limits};
+use ingest_api::config::{Config, Limits};
 use ingest_api::{Deps, StatusPage, run};
 use millrace_event::plan::ProjectId;
 use millrace_reconcile::health::{Durability, StreamHealth};
@@ -46,7 +46,7 @@ pub struct Server {
 
 /// The limits of a server without settings.
 pub fn default_limits() -> Limits {
-    Args::parse_from(["ingest-api"]).limits.check().unwrap()
+    Config::parse_from(["ingest-api"]).http.limits
 }
 
 /// A durable Redis and a PostgreSQL with an empty schema, opened as stream and store.
