@@ -40,7 +40,8 @@ def workspace_members() -> list[str]:
     """The folders of all Rust crates."""
     members = re.search(r"^members = (\[[^\]]*\])", (ROOT / "Cargo.toml").read_text(), re.MULTILINE)
     assert members is not None, "Cargo.toml has no members"
-    return yaml.safe_load(members.group(1))
+    patterns = yaml.safe_load(members.group(1))
+    return [str(folder.relative_to(ROOT)) for pattern in patterns for folder in sorted(ROOT.glob(pattern))]
 
 
 def test_compose_yaml_follows_the_compose_specification() -> None:

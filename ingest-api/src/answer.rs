@@ -1,4 +1,4 @@
-//! How answers are made. Only [`crate::routes`] adds the headers that all of them share.
+//! How answers are made. Only `routes` adds the headers that all of them share.
 
 use std::convert::Infallible;
 
@@ -10,13 +10,12 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-/// An answer: the body is whole in memory, and small; only the status page is told things one after the other.
-pub type Answer = Response<Either<Full<Bytes>, Told>>;
+/// An answer. Its body is small and complete in memory, except for the stream that feeds the status page.
+pub type Answer = Response<Either<Full<Bytes>, EventStream>>;
 
-/// A body that is sent piece by piece.
-pub type Told = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
+/// Server-sent events, sent one by one.
+pub type EventStream = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
 
-/// An answer of any type.
 pub fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
     let mut answer = Response::new(Either::Left(Full::new(body)));
     *answer.status_mut() = status;
@@ -29,9 +28,10 @@ pub fn json_text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     with_type(status, "application/json", body.into())
 }
 
-/// An answer of anything that is JSON.
+/// # Panics
+/// When the value has a map whose keys are not strings.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
-    json_text(status, serde_json::to_vec(value).expect("our answers have string keys and finite numbers"))
+    json_text(status, serde_json::to_vec(value).expect("answers have string keys and finite numbers"))
 }
 
 /// An answer without a body.
@@ -41,8 +41,7 @@ pub fn empty(status: StatusCode) -> Answer {
     answer
 }
 
-/// An answer of server-sent events.
-pub fn event_stream(body: Told) -> Answer {
+pub fn event_stream(body: EventStream) -> Answer {
     let mut answer = Response::new(Either::Right(body));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     answer

@@ -1,29 +1,30 @@
-//! Who is asking: the key of a request, from its head or from a Segment body. It must never be logged or repeated.
+//! The key of a request, from its headers or from a Segment body. It must never be logged or repeated in an
+//! answer.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 
-/// Longest key that is looked up, in bytes; keys of ours are shorter.
+/// Longest key that is looked up, in bytes. Generated keys are shorter.
 const KEY_BYTES_MAX: usize = 512;
 
 /// Why there is no key to look up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// Nothing was sent.
-    #[error("no key was sent; send it as Authorization: Bearer KEY, or as the user name of Basic")]
+    #[error("no key was sent; send Authorization: Bearer KEY, or Basic with the key as user name")]
     Missing,
-    /// Not a form we read.
-    #[error("the Authorization header is not Bearer KEY and not Basic with the key as user name")]
+    #[error(
+        "the Authorization header cannot be read; send exactly one: Bearer KEY, or Basic with the key as user name"
+    )]
     Malformed,
 }
 
-/// The key in the head of a request: `Bearer`, or `Basic` with the key as user name.
+/// The key in the headers of a request: `Bearer`, or `Basic` with the key as user name.
 ///
 /// # Errors
 /// [`CredentialsError`].
-pub fn key_in_head(headers: &HeaderMap) -> Result<String, CredentialsError> {
+pub fn key_in_headers(headers: &HeaderMap) -> Result<String, CredentialsError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(CredentialsError::Missing)?;
     if values.next().is_some() {
@@ -39,22 +40,22 @@ pub fn key_in_head(headers: &HeaderMap) -> Result<String, CredentialsError> {
     } else {
         return Err(CredentialsError::Malformed);
     };
-    checked(key)
+    of_valid_length(key)
 }
 
-/// The key in a Segment body, for SDKs that send none in the head.
+/// The key in a Segment body, for SDKs that send no `Authorization` header.
 ///
 /// # Errors
 /// [`CredentialsError`].
 pub fn key_in_segment_body(body: &[u8]) -> Result<String, CredentialsError> {
-    checked(millrace_event::dialect::segment::BATCH.find_key(body).ok_or(CredentialsError::Missing)?)
+    of_valid_length(millrace_event::dialect::segment::BATCH.find_key(body).ok_or(CredentialsError::Missing)?)
 }
 
-fn checked(key: String) -> Result<String, CredentialsError> {
+fn of_valid_length(key: String) -> Result<String, CredentialsError> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX { Err(CredentialsError::Malformed) } else { Ok(key) }
 }
 
-/// The user name in Basic credentials (RFC 7617); clients disagree about padding.
+/// The user name in Basic credentials (RFC 7617), with padding or without: clients do both.
 fn user_name(credentials: &str) -> Option<String> {
     let decoded = STANDARD.decode(credentials).or_else(|_| STANDARD_NO_PAD.decode(credentials)).ok()?;
     let text = String::from_utf8(decoded).ok()?;
@@ -70,7 +71,7 @@ mod tests {
     fn key_of(value: &str) -> Result<String, CredentialsError> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
-        key_in_head(&headers)
+        key_in_headers(&headers)
     }
 
     #[test]
@@ -83,12 +84,12 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_malformed() {
+    fn any_other_authorization_is_malformed() {
         for value in ["", "mk_1", "Bearer", "Basic !!!", "Digest x", "Basic Og==", "Basic /////w=="] {
             assert_eq!(key_of(value), Err(CredentialsError::Malformed), "{value:?}");
         }
         assert_eq!(key_of(&format!("Bearer {}", "k".repeat(600))), Err(CredentialsError::Malformed));
-        assert_eq!(key_in_head(&HeaderMap::new()), Err(CredentialsError::Missing));
+        assert_eq!(key_in_headers(&HeaderMap::new()), Err(CredentialsError::Missing));
     }
 
     #[test]
@@ -96,6 +97,6 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer a"));
         headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer b"));
-        assert_eq!(key_in_head(&headers), Err(CredentialsError::Malformed));
+        assert_eq!(key_in_headers(&headers), Err(CredentialsError::Malformed));
     }
 }

@@ -1,4 +1,4 @@
-//! `GET /v1/batches/{id}`: where a batch is.
+//! `GET /v1/batches/{id}`: the state of a batch.
 
 use hyper::StatusCode;
 use millrace_event::plan::ProjectId;
@@ -6,15 +6,18 @@ use millrace_stream::{BatchId, BatchState, Outcome};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::accounts::ApiKey;
 use crate::answer::{self, Answer};
 use crate::error::Problem;
-use crate::ingest::stream_problem;
+use crate::problem_code::ProblemCode;
+use crate::request::Request;
 use crate::service::Service;
 
-const NOT_FOUND: Problem = Problem::NotFound("this project has no such batch");
+const NOT_FOUND: Problem =
+    Problem::new(ProblemCode::NotFound, "the project of this key has no such batch; check the batch id");
 
 #[derive(Serialize)]
-struct Report {
+struct BatchReport {
     batch_id: BatchId,
     status: &'static str,
     accepted: u32,
@@ -22,12 +25,13 @@ struct Report {
     outcome: Outcome,
 }
 
-/// The batch's state. The stream is asked before the store, because a batch goes from one to the other.
+/// Asks the stream before the store, because a batch moves from one to the other.
 ///
 /// # Errors
-/// 404 for a batch that is not the project's, 503 when the place that would know cannot be asked.
-pub async fn show(service: &Service, project: ProjectId, id: &str) -> Result<Answer, Problem> {
-    let batch_id = Uuid::try_parse(id).map_err(|_| NOT_FOUND)?;
+/// `not_found` for a batch that is not the project's, and a 503 when stream or store cannot be reached.
+pub async fn get(request: Request<'_>, key: &ApiKey) -> Result<Answer, Problem> {
+    let (service, project) = (request.service, key.account.project);
+    let batch_id = Uuid::try_parse(request.id).map_err(|_| NOT_FOUND)?;
     let in_stream = service.stream.batch_state(project, batch_id).await;
     match in_stream {
         Ok(BatchState::Pending { project: owner, .. } | BatchState::Settled { project: owner, .. })
@@ -35,31 +39,34 @@ pub async fn show(service: &Service, project: ProjectId, id: &str) -> Result<Ans
         {
             Err(NOT_FOUND)
         }
-        Ok(BatchState::Pending { count, .. }) => {
-            Ok(report(Report { batch_id, status: "pending", accepted: count, outcome: Outcome::default() }))
-        }
+        Ok(BatchState::Pending { count, .. }) => Ok(report(BatchReport {
+            batch_id,
+            status: "pending",
+            accepted: count,
+            outcome: Outcome::default(),
+        })),
         Ok(BatchState::Settled { outcome, .. }) => {
             Ok(stored(batch_id, up_to_date(service, project, batch_id, outcome).await))
         }
         Ok(BatchState::Unknown) => {
-            let outcome = service.report(service.store.batch(project, batch_id)).await?;
+            let outcome = service.reports.ask(service.store.batch(project, batch_id)).await?;
             outcome.map(|outcome| stored(batch_id, outcome)).ok_or(NOT_FOUND)
         }
         Err(error) => {
-            let outcome = service.report(service.store.batch(project, batch_id)).await?;
-            // Without the stream, "not stored" may mean pending.
-            outcome.map(|outcome| stored(batch_id, outcome)).ok_or_else(|| stream_problem(service, &error))
+            let outcome = service.reports.ask(service.store.batch(project, batch_id)).await?;
+            // Without the stream, a batch that is not stored may be pending.
+            outcome.map(|outcome| stored(batch_id, outcome)).ok_or_else(|| service.stream_problem(&error))
         }
     }
 }
 
-/// The stream remembers how a batch was settled. What had died then may have been driven again, which the ledger knows,
-/// while it can be asked.
+/// The stream remembers how a batch was settled. Dead letters may have been redriven since, which only the
+/// ledger knows. If the store cannot be reached, the stream's answer stands.
 async fn up_to_date(service: &Service, project: ProjectId, batch_id: BatchId, settled: Outcome) -> Outcome {
     if settled.dead == 0 {
         return settled;
     }
-    match service.report(service.store.batch(project, batch_id)).await {
+    match service.reports.ask(service.store.batch(project, batch_id)).await {
         Ok(Some(outcome)) => outcome,
         Ok(None) | Err(_) => settled,
     }
@@ -67,9 +74,9 @@ async fn up_to_date(service: &Service, project: ProjectId, batch_id: BatchId, se
 
 fn stored(batch_id: BatchId, outcome: Outcome) -> Answer {
     let accepted = outcome.stored + outcome.duplicate + outcome.dead;
-    report(Report { batch_id, status: "stored", accepted, outcome })
+    report(BatchReport { batch_id, status: "stored", accepted, outcome })
 }
 
-fn report(report: Report) -> Answer {
+fn report(report: BatchReport) -> Answer {
     answer::json(StatusCode::OK, &report)
 }

@@ -1,39 +1,35 @@
-//! Reading a body from its connection: within a deadline, a size, and the memory that all bodies share. A body that is
-//! not read is drained, so that the answer reaches a client that is still sending.
+//! Receives a body from its connection, within a deadline, a size, and the memory that all bodies share. A
+//! body that is not received is read and discarded, so that the answer reaches a client that is still
+//! sending.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::metrics;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
 use hyper::body::{Body, Incoming};
 use hyper::header::EXPECT;
 
-/// What is read and thrown away of a body that nobody wants, before the connection is closed.
+use crate::metrics;
+
+/// How much of a body is read and discarded before the connection is closed.
 const DISCARD_BYTES_MAX: u64 = 64 << 20;
-/// The same in time.
+/// How long a body is read and discarded before the connection is closed.
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Why a body was not received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum BodyFault {
-    /// Larger than allowed.
-    #[error("the body is larger than {max} bytes")]
-    TooLarge {
-        /// The limit.
-        max: usize,
-    },
-    /// Not here within the deadline.
-    #[error("the body did not arrive in time")]
+pub enum ReceiveError {
+    #[error("the body is larger than {max} bytes; send smaller batches")]
+    TooLarge { max: usize },
+    #[error("the body did not arrive in time; send the same batch again, or smaller batches")]
     Timeout,
     /// The connection or the framing broke.
-    #[error("the body broke off")]
+    #[error("the body ended early, or its framing is invalid; check Content-Length and Transfer-Encoding")]
     Broken,
-    /// All bodies together take as much memory as they may.
-    #[error("too many bodies are being read")]
+    #[error("the bodies of all requests take too much memory; send the same batch again later")]
     OverBudget,
 }
 
@@ -44,9 +40,9 @@ pub struct Budget {
     bytes_max: usize,
 }
 
-/// A share of the [`Budget`], given back when dropped.
+/// A share of the [`Budget`], returned when dropped.
 #[derive(Debug)]
-pub struct Reserved {
+pub struct Reservation {
     budget: Arc<Budget>,
     bytes: usize,
 }
@@ -58,27 +54,26 @@ pub struct Upload {
 }
 
 impl Budget {
-    /// A budget of this many bytes.
     pub fn new(bytes_max: usize) -> Arc<Self> {
         Arc::new(Self { used: AtomicUsize::new(0), bytes_max })
     }
 
     /// A share of nothing, to grow.
-    pub fn open(self: &Arc<Self>) -> Reserved {
-        Reserved { budget: Arc::clone(self), bytes: 0 }
+    pub fn open(self: &Arc<Self>) -> Reservation {
+        Reservation { budget: Arc::clone(self), bytes: 0 }
     }
 }
 
-impl Reserved {
-    /// Takes more.
+impl Reservation {
+    /// Takes this many bytes more.
     ///
     /// # Errors
-    /// [`BodyFault::OverBudget`], with nothing taken.
-    pub fn grow(&mut self, bytes: usize) -> Result<(), BodyFault> {
+    /// [`ReceiveError::OverBudget`], with nothing taken.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), ReceiveError> {
         let before = self.budget.used.fetch_add(bytes, Ordering::Relaxed);
         if before + bytes > self.budget.bytes_max {
             self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(BodyFault::OverBudget);
+            return Err(ReceiveError::OverBudget);
         }
         self.bytes += bytes;
         metrics::body_bytes_in_flight(before + bytes);
@@ -86,7 +81,7 @@ impl Reserved {
     }
 }
 
-impl Drop for Reserved {
+impl Drop for Reservation {
     fn drop(&mut self) {
         if self.bytes > 0 {
             let before = self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -96,31 +91,30 @@ impl Drop for Reserved {
 }
 
 impl Upload {
-    /// The body of a request with this head.
     pub fn new(headers: &HeaderMap, body: Incoming) -> Self {
         Self { body: Some(body), expects_continue: headers.contains_key(EXPECT) }
     }
 
-    /// Reads the body, taking its memory from `reserved`.
+    /// Reads the body, taking its memory from `reservation`.
     ///
     /// # Errors
-    /// [`BodyFault`]. What is left is drained, except after a timeout.
+    /// [`ReceiveError`]. The rest of the body is discarded, except after a timeout.
     pub async fn receive(
         mut self,
-        reserved: &mut Reserved,
+        reservation: &mut Reservation,
         bytes_max: usize,
         time_max: Duration,
-    ) -> Result<Bytes, BodyFault> {
-        let body = self.body.as_mut().expect("only dropping takes it");
-        // A Content-Length is known before the first byte; without one this is 0.
+    ) -> Result<Bytes, ReceiveError> {
+        let body = self.body.as_mut().expect("only this function and dropping take it");
+        // The lower bound is the Content-Length. Without one it is 0.
         if body.size_hint().lower() > bytes_max as u64 {
-            return Err(BodyFault::TooLarge { max: bytes_max });
+            return Err(ReceiveError::TooLarge { max: bytes_max });
         }
-        let received = tokio::time::timeout(time_max, collect(body, reserved, bytes_max)).await;
+        let received = tokio::time::timeout(time_max, collect(body, reservation, bytes_max)).await;
         let received = match received {
-            Ok(Err(fault @ (BodyFault::TooLarge { .. } | BodyFault::OverBudget))) => return Err(fault),
+            Ok(Err(error @ (ReceiveError::TooLarge { .. } | ReceiveError::OverBudget))) => return Err(error),
             Ok(received) => received,
-            Err(_) => Err(BodyFault::Timeout),
+            Err(_) => Err(ReceiveError::Timeout),
         };
         self.body = None;
         metrics::body_received(received.as_ref().map_or(0, Bytes::len));
@@ -128,16 +122,20 @@ impl Upload {
     }
 }
 
-/// Reads to the end. A body of one piece, the common case, is not copied.
-async fn collect(body: &mut Incoming, reserved: &mut Reserved, bytes_max: usize) -> Result<Bytes, BodyFault> {
+/// Reads to the end. A body that arrives in one piece, the common case, is not copied.
+async fn collect(
+    body: &mut Incoming,
+    reservation: &mut Reservation,
+    bytes_max: usize,
+) -> Result<Bytes, ReceiveError> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(piece) = frame.map_err(|_| BodyFault::Broken)?.into_data() else { continue };
+        let Ok(piece) = frame.map_err(|_| ReceiveError::Broken)?.into_data() else { continue };
         if first.len() + rest.len() + piece.len() > bytes_max {
-            return Err(BodyFault::TooLarge { max: bytes_max });
+            return Err(ReceiveError::TooLarge { max: bytes_max });
         }
-        reserved.grow(piece.len())?;
+        reservation.grow(piece.len())?;
         if first.is_empty() && rest.is_empty() {
             first = piece;
         } else {
@@ -163,7 +161,7 @@ impl Drop for Upload {
     }
 }
 
-/// Reads what a client still sends while its answer is on the way. Closing with unread bytes would reset the
+/// Reads what a client still sends after its request was refused. Closing with unread bytes would reset the
 /// connection, and the reset can overtake the answer.
 async fn discard(mut body: Incoming) {
     let mut discarded = 0;
@@ -176,7 +174,7 @@ async fn discard(mut body: Incoming) {
         }
     };
     if tokio::time::timeout(DISCARD_TIME_MAX, reading).await.is_err() {
-        tracing::debug!("a refused body was not drained in time");
+        tracing::debug!("a refused body did not end in time");
     }
 }
 
@@ -185,14 +183,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_budget_is_shared_and_given_back() {
+    fn all_bodies_share_one_budget_and_return_what_they_took() {
         let budget = Budget::new(100);
         let mut one = budget.open();
         let mut two = budget.open();
         one.grow(60).unwrap();
-        assert_eq!(two.grow(41), Err(BodyFault::OverBudget));
+        assert_eq!(two.grow(41), Err(ReceiveError::OverBudget));
         two.grow(40).unwrap();
-        assert_eq!(one.grow(1), Err(BodyFault::OverBudget));
+        assert_eq!(one.grow(1), Err(ReceiveError::OverBudget));
         drop(two);
         one.grow(40).unwrap();
         drop(one);

@@ -1,183 +1,145 @@
-//! The settings of ingest-api: text from flags or the environment, checked before a port is bound.
+//! The settings of ingest-api.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use millrace_settings::{ConfigError, Policy, PolicyArgs, Servers, ServersArgs, address, number, word};
+use millrace_settings::{ConfigError, OneOf, Policy, Servers, address, milliseconds, number};
 
-use crate::status::StatusPage;
+use crate::audience::StatusPage;
 
-/// Takes event batches over HTTP, checks the project's plan, and appends them to the stream.
+/// Receives events over HTTP, checks them against the project's plan, and appends them to the Redis Stream
 #[derive(clap::Parser, Clone, Debug)]
 #[command(name = "ingest-api", version)]
-pub struct Args {
-    /// Redis and PostgreSQL.
-    #[command(flatten)]
-    pub servers: ServersArgs,
-    /// What every program keeps to.
-    #[command(flatten)]
-    pub policy: PolicyArgs,
-    /// Where clients connect
-    #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8080")]
-    pub listen_addr: String,
-    /// Where /metrics is served; keep it away from clients
-    #[arg(long, env = "METRICS_ADDR", default_value = "127.0.0.1:9100")]
-    pub metrics_addr: String,
-    /// The status page at /, which tells of all projects without a key: on, off, or auto: when LISTEN_ADDR is loopback
-    #[arg(long, env = "STATUS_PAGE", default_value = "auto")]
-    pub status_page: String,
-    /// Connections to Redis over which admissions are multiplexed
-    #[arg(long, env = "REDIS_CONNECTIONS", default_value = "2")]
-    pub redis_connections: String,
-    /// The HTTP server's limits.
-    #[command(flatten)]
-    pub limits: LimitArgs,
-}
-
-/// The limits of the HTTP server, as text.
-#[derive(clap::Args, Clone, Debug)]
-pub struct LimitArgs {
-    /// Largest request body in bytes, as it is sent
-    #[arg(long, env = "BODY_BYTES_MAX", default_value = "4194304")]
-    pub body_bytes_max: String,
-    /// Largest request body in bytes, after decompression
-    #[arg(long, env = "BODY_DECODED_BYTES_MAX", default_value = "16777216")]
-    pub body_decoded_bytes_max: String,
-    /// Bytes of all bodies being worked on at once; over it requests are answered 503 overloaded
-    #[arg(long, env = "BODIES_IN_FLIGHT_BYTES_MAX", default_value = "268435456")]
-    pub bodies_in_flight_bytes_max: String,
-    /// Connections open at once; one more is closed as soon as it is accepted
-    #[arg(long, env = "CONNECTIONS_MAX", default_value = "10000")]
-    pub connections_max: String,
-    /// Milliseconds a client may take for the head of a request, from its first byte
-    #[arg(long, env = "HEADER_TIMEOUT_MS", default_value = "5000")]
-    pub header_timeout_ms: String,
-    /// Milliseconds an idle connection is kept; more than the proxy in front keeps its own
-    #[arg(long, env = "IDLE_TIMEOUT_MS", default_value = "75000")]
-    pub idle_timeout_ms: String,
-    /// Milliseconds a client may take for the body of a request
-    #[arg(long, env = "BODY_TIMEOUT_MS", default_value = "10000")]
-    pub body_timeout_ms: String,
-    /// Milliseconds to go on accepting connections after SIGTERM while /readyz already answers 503
-    #[arg(long, env = "DRAIN_GRACE_MS", default_value = "0")]
-    pub drain_grace_ms: String,
-}
-
-/// [`Args`], checked.
-#[derive(Clone, Debug)]
 pub struct Config {
-    /// See [`Servers`].
+    #[command(flatten)]
     pub servers: Servers,
-    /// See [`Policy`].
+    #[command(flatten)]
     pub policy: Policy,
-    /// See [`Args::listen_addr`].
+    #[command(flatten)]
+    pub http: HttpSettings,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "HTTP server")]
+pub struct HttpSettings {
+    /// Address that clients connect to
+    #[arg(long = "listen-addr", env = "LISTEN_ADDR", value_name = "ADDRESS:PORT")]
+    #[arg(default_value = "127.0.0.1:8080", value_parser = address)]
     pub listen: SocketAddr,
-    /// See [`Args::metrics_addr`].
+    /// Address that serves /metrics; do not expose it to clients
+    #[arg(long = "metrics-addr", env = "METRICS_ADDR", value_name = "ADDRESS:PORT")]
+    #[arg(default_value = "127.0.0.1:9100", value_parser = address)]
     pub metrics: SocketAddr,
-    /// See [`Args::status_page`].
+    /// Whether / serves the status page, which shows all projects and needs no key; auto serves it only when
+    /// LISTEN_ADDR is a loopback address
+    #[arg(long, env = "STATUS_PAGE", value_name = "MODE", default_value = "auto", value_parser = STATUS_PAGE)]
     pub status_page: StatusPage,
-    /// At least 1.
+    /// Connections to Redis, shared by all requests
+    #[arg(long, env = "REDIS_CONNECTIONS", value_name = "CONNECTIONS", default_value = "2")]
+    #[arg(value_parser = number(1..=64_usize))]
     pub redis_connections: usize,
-    /// See [`Limits`].
+    #[command(flatten)]
     pub limits: Limits,
 }
 
-/// What one server takes at most.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+const STATUS_PAGE: OneOf<StatusPage> =
+    OneOf(&[("auto", StatusPage::Auto), ("on", StatusPage::On), ("off", StatusPage::Off)]);
+
+/// The limits of one HTTP server.
+#[derive(clap::Args, Clone, Copy, PartialEq, Eq, Debug)]
+#[command(next_help_heading = "Limits of the HTTP server")]
 pub struct Limits {
-    /// Bytes of one body as sent.
+    /// Largest request body in bytes, as it is sent
+    #[arg(long, env = "BODY_BYTES_MAX", value_name = "BYTES", default_value = "4194304")]
+    #[arg(value_parser = number(1_024..=BODY_DECODED_BYTES_MAX))]
     pub body_bytes_max: usize,
-    /// Bytes of one body after decompression.
+    /// Largest request body in bytes, after decompression
+    #[arg(long, env = "BODY_DECODED_BYTES_MAX", value_name = "BYTES", default_value = "16777216")]
+    #[arg(value_parser = number(1_024..=BODY_DECODED_BYTES_MAX))]
     pub body_decoded_bytes_max: usize,
-    /// Bytes of all bodies at once.
+    /// Bytes of all request bodies in memory; beyond that, requests are answered 503 overloaded. At least the
+    /// sum of BODY_BYTES_MAX and BODY_DECODED_BYTES_MAX
+    #[arg(long, env = "BODIES_IN_FLIGHT_BYTES_MAX", value_name = "BYTES", default_value = "268435456")]
+    #[arg(value_parser = number(2_048..=BODIES_IN_FLIGHT_BYTES_MAX))]
     pub bodies_in_flight_bytes_max: usize,
-    /// Open connections.
+    /// Open connections; the next one is closed as soon as it is accepted
+    #[arg(long, env = "CONNECTIONS_MAX", value_name = "CONNECTIONS", default_value = "10000")]
+    #[arg(value_parser = number(1..=1_000_000_usize))]
     pub connections_max: usize,
-    /// For the head of a request, and for silence between two.
+    /// Milliseconds that a client may take to send the head of a request
+    #[arg(long = "header-timeout-ms", env = "HEADER_TIMEOUT_MS", value_name = "MS", default_value = "5000")]
+    #[arg(value_parser = milliseconds(100..=600_000))]
     pub header_timeout: Duration,
-    /// See [`LimitArgs::idle_timeout_ms`].
+    /// Milliseconds that an idle connection stays open; set it higher than the idle timeout of the proxy in
+    /// front
+    #[arg(long = "idle-timeout-ms", env = "IDLE_TIMEOUT_MS", value_name = "MS", default_value = "75000")]
+    #[arg(value_parser = milliseconds(100..=3_600_000))]
     pub idle_timeout: Duration,
-    /// For one whole body.
+    /// Milliseconds that a client may take to send the body of a request
+    #[arg(long = "body-timeout-ms", env = "BODY_TIMEOUT_MS", value_name = "MS", default_value = "10000")]
+    #[arg(value_parser = milliseconds(100..=600_000))]
     pub body_timeout: Duration,
-    /// Between the wish to stop and the end of accepting.
+    /// Milliseconds after SIGTERM during which connections are still accepted, while /readyz already answers
+    /// 503
+    #[arg(long = "drain-grace-ms", env = "DRAIN_GRACE_MS", value_name = "MS", default_value = "0")]
+    #[arg(value_parser = milliseconds(0..=60_000))]
     pub drain_grace: Duration,
 }
 
 /// The parser makes rows of at most this many bytes from one body, so the decoded body must be well below.
 const BODY_DECODED_BYTES_MAX: usize = millrace_event::entry::ROWS_BYTES_MAX / 4;
+const BODIES_IN_FLIGHT_BYTES_MAX: usize = 1 << 40;
 
-impl Args {
-    /// Checks every setting.
+impl Config {
+    /// The settings of this process.
     ///
     /// # Errors
-    /// The first [`ConfigError`].
-    pub fn check(&self) -> Result<Config, ConfigError> {
-        Ok(Config {
-            policy: self.policy.check()?,
-            servers: self.servers.check()?,
-            listen: address("LISTEN_ADDR", &self.listen_addr)?,
-            metrics: address("METRICS_ADDR", &self.metrics_addr)?,
-            status_page: status_page(&self.status_page)?,
-            redis_connections: number("REDIS_CONNECTIONS", &self.redis_connections, 1..=64)?,
-            limits: self.limits.check()?,
-        })
+    /// The first setting with a bad value.
+    pub fn read() -> Result<Self, ConfigError> {
+        let config: Self = millrace_settings::parse()?;
+        config.http.limits.check()?;
+        Ok(config)
     }
 }
 
-/// The setting `STATUS_PAGE`.
-///
-/// # Errors
-/// [`ConfigError`] when it is none of its words.
-pub fn status_page(value: &str) -> Result<StatusPage, ConfigError> {
-    let words = [("auto", StatusPage::Auto), ("on", StatusPage::On), ("off", StatusPage::Off)];
-    word("STATUS_PAGE", value, &words)
-}
-
-impl LimitArgs {
-    /// Checks every limit.
+impl Limits {
+    /// Checks the limits against each other.
     ///
     /// # Errors
-    /// The first [`ConfigError`].
-    pub fn check(&self) -> Result<Limits, ConfigError> {
-        let decoded =
-            number("BODY_DECODED_BYTES_MAX", &self.body_decoded_bytes_max, 1_024..=BODY_DECODED_BYTES_MAX)?;
-        let body = number("BODY_BYTES_MAX", &self.body_bytes_max, 1_024..=BODY_DECODED_BYTES_MAX)?;
-        let in_flight = number(
-            "BODIES_IN_FLIGHT_BYTES_MAX",
-            &self.bodies_in_flight_bytes_max,
-            body.saturating_add(decoded)..=1 << 40,
-        )?;
-        let milliseconds = |variable, text: &str, least: u64, most: u64| {
-            number(variable, text, least..=most).map(Duration::from_millis)
-        };
-        Ok(Limits {
-            body_bytes_max: body,
-            body_decoded_bytes_max: decoded,
-            bodies_in_flight_bytes_max: in_flight,
-            connections_max: number("CONNECTIONS_MAX", &self.connections_max, 1..=1_000_000)?,
-            header_timeout: milliseconds("HEADER_TIMEOUT_MS", &self.header_timeout_ms, 100, 600_000)?,
-            idle_timeout: milliseconds("IDLE_TIMEOUT_MS", &self.idle_timeout_ms, 100, 3_600_000)?,
-            body_timeout: milliseconds("BODY_TIMEOUT_MS", &self.body_timeout_ms, 100, 600_000)?,
-            drain_grace: milliseconds("DRAIN_GRACE_MS", &self.drain_grace_ms, 0, 60_000)?,
-        })
+    /// When the largest request would never find room.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let largest = self.body_bytes_max.saturating_add(self.body_decoded_bytes_max);
+        let value = self.bodies_in_flight_bytes_max.to_string();
+        number(largest..=BODIES_IN_FLIGHT_BYTES_MAX)(&value).map_err(|expected| ConfigError {
+            variable: "BODIES_IN_FLIGHT_BYTES_MAX".to_owned(),
+            reason: format!("{expected}; the lowest is BODY_BYTES_MAX + BODY_DECODED_BYTES_MAX"),
+            value,
+        })?;
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use std::ffi::OsString;
+
+    use clap::{CommandFactory, FromArgMatches};
 
     use super::*;
 
-    fn check(arguments: &[&str]) -> Result<Config, ConfigError> {
-        Args::parse_from([&["ingest-api"], arguments].concat()).check()
+    fn read(arguments: &[&str]) -> Result<Config, ConfigError> {
+        let arguments = ["ingest-api"].iter().chain(arguments).map(OsString::from);
+        let matches = millrace_settings::matches(Config::command(), arguments)?;
+        let config = Config::from_arg_matches(&matches).unwrap();
+        config.http.limits.check().map(|()| config)
     }
 
     #[test]
     fn the_defaults_are_valid() {
-        let config = check(&[]).unwrap();
-        assert_eq!(config.listen.port(), 8080);
-        assert_eq!(config.limits.body_bytes_max, 4 << 20);
+        let config = read(&[]).unwrap();
+        assert_eq!(config.http.listen.port(), 8080);
+        assert_eq!(config.http.limits.body_bytes_max, 4 << 20);
+        assert_eq!(config.http.limits.idle_timeout, Duration::from_secs(75));
     }
 
     #[test]
@@ -193,6 +155,7 @@ mod tests {
             ("--body-bytes-max", "4MB", "BODY_BYTES_MAX"),
             ("--body-decoded-bytes-max", "99999999999", "BODY_DECODED_BYTES_MAX"),
             ("--bodies-in-flight-bytes-max", "1", "BODIES_IN_FLIGHT_BYTES_MAX"),
+            ("--bodies-in-flight-bytes-max", "4194304", "BODIES_IN_FLIGHT_BYTES_MAX"),
             ("--connections-max", "0", "CONNECTIONS_MAX"),
             ("--header-timeout-ms", "", "HEADER_TIMEOUT_MS"),
             ("--idle-timeout-ms", "0", "IDLE_TIMEOUT_MS"),
@@ -203,9 +166,9 @@ mod tests {
         ];
         for (flag, value, variable) in bad {
             let flag = format!("{flag}={value}");
-            match check(&[&flag]) {
+            match read(&[&flag]) {
                 Err(error) => assert_eq!(error.variable, variable, "{flag}"),
-                Ok(_) => panic!("{flag} was taken"),
+                Ok(_) => panic!("{flag} was accepted"),
             }
         }
     }

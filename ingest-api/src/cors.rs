@@ -1,5 +1,5 @@
-//! Cross-origin requests (Fetch, "CORS protocol"). Write keys are made to be seen by browsers, so any origin may use
-//! them; no credentials of the browser are ever involved.
+//! Cross-origin requests (Fetch, "CORS protocol"). Any origin may post, because a key in a page is public.
+//! The browser's own credentials are never involved.
 
 use hyper::StatusCode;
 use hyper::header::{
@@ -13,13 +13,13 @@ const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, content-type, content-encoding, idempotency-key, prefer, x-retry-count, webhook-id, \
      webhook-timestamp, webhook-signature",
 );
-/// Seconds for which a browser need not ask again: the most that browsers take.
+/// Seconds for which a browser may keep the answer to a preflight request. Browsers keep it no longer.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 const ANY: HeaderValue = HeaderValue::from_static("*");
 const EXPOSE_HEADERS: HeaderValue =
     HeaderValue::from_static("RateLimit, RateLimit-Policy, Retry-After, Preference-Applied");
 
-/// The answer to a browser that asks whether it may post.
+/// The answer to a preflight request.
 pub fn preflight() -> Answer {
     let mut answer = answer::empty(StatusCode::NO_CONTENT);
     let headers = answer.headers_mut();
@@ -29,7 +29,7 @@ pub fn preflight() -> Answer {
     answer
 }
 
-/// What every answer carries, errors too: without it a page cannot read why it was refused.
+/// Adds the headers that let a page of any origin read an answer. Errors need them, too.
 pub fn allow_any_origin(headers: &mut HeaderMap) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSE_HEADERS);

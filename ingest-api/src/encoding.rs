@@ -1,4 +1,4 @@
-//! Undoing the content encoding of a body, in memory that is bounded whatever the body claims. No I/O in this room.
+//! Decodes a body, in memory that is bounded even if the body lies about its size. Pure: no I/O.
 
 use std::cell::RefCell;
 use std::io::Read;
@@ -7,15 +7,14 @@ use bytes::Bytes;
 use flate2::bufread::MultiGzDecoder;
 use zstd::zstd_safe::{DCtx, DParameter, ResetDirective};
 
-/// The largest zstd window that is served, as a power of two: the 8 MiB that RFC 9659 allows for HTTP.
+/// The largest zstd window that is decoded, as a power of two: the 8 MiB that RFC 9659 allows for HTTP.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-/// Output is made in steps of this many bytes, so that memory follows what is really there.
+/// Output grows by this many bytes at a time, so that memory follows the real size.
 const STEP_BYTES: usize = 64 << 10;
 
-/// How a body is encoded.
+/// A content encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Encoding {
-    /// As it is.
     Identity,
     /// RFC 1952.
     Gzip,
@@ -26,17 +25,13 @@ pub enum Encoding {
 /// Why a body cannot be decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// More bytes come out than are allowed.
-    #[error("the decoded body is larger than {max} bytes")]
-    TooLarge {
-        /// The limit.
-        max: usize,
-    },
-    /// Not gzip, cut short, damaged, or followed by something else.
-    #[error("not whole and valid gzip")]
+    #[error("the body is larger than {max} bytes after decompression; send smaller batches")]
+    TooLarge { max: usize },
+    /// Not gzip, truncated, damaged, or followed by other bytes.
+    #[error("the body is not complete and valid gzip; check Content-Encoding")]
     Gzip,
-    /// Not zstd, cut short, damaged, followed by something else, or with too large a window.
-    #[error("not whole and valid zstd")]
+    /// Not zstd, truncated, damaged, followed by other bytes, or with too large a window.
+    #[error("the body is not complete and valid zstd with a window of at most 8 MiB; check Content-Encoding")]
     Zstd,
 }
 
@@ -48,12 +43,12 @@ fn new_zstd_context() -> DCtx<'static> {
     let mut context = DCtx::create();
     context
         .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX))
-        .expect("the limit is within what zstd knows");
+        .expect("the limit is in the range of zstd");
     context
 }
 
-/// Decodes a body of at most `bytes_max` bytes. Several gzip members or zstd frames one after the other are one body,
-/// as their specifications say; anything else after the end is an error.
+/// Decodes a body to at most `bytes_max` bytes. Several gzip members or zstd frames in a row are one body, as
+/// their specifications say. Any other bytes after the end are an error.
 ///
 /// # Errors
 /// [`DecodeError`].
@@ -64,7 +59,7 @@ pub fn decode(encoding: Encoding, body: &Bytes, bytes_max: usize) -> Result<Byte
         Encoding::Gzip => read_bounded(MultiGzDecoder::new(&body[..]), body.len(), bytes_max)
             .map_err(|_| DecodeError::Gzip)?,
         Encoding::Zstd => ZSTD.with_borrow_mut(|context| {
-            // A context that failed in the middle of a frame would go on there.
+            // A context that failed in the middle of a frame would continue there.
             context.reset(ResetDirective::SessionOnly).map_err(|_| DecodeError::Zstd)?;
             let decoder = zstd::Decoder::with_context(&body[..], context);
             read_bounded(decoder, body.len(), bytes_max).map_err(|_| DecodeError::Zstd)
@@ -115,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_encoded_comes_back() {
+    fn an_encoded_body_decodes_to_the_original() {
         let body: Vec<u8> = (0..40_000_u32).flat_map(u32::to_le_bytes).collect();
         assert_eq!(decoded(Encoding::Identity, body.clone()), Ok(body.clone()));
         assert_eq!(decoded(Encoding::Gzip, gzip(&body)), Ok(body.clone()));
@@ -123,13 +118,13 @@ mod tests {
     }
 
     #[test]
-    fn members_one_after_the_other_are_one_body() {
+    fn several_members_or_frames_are_one_body() {
         assert_eq!(decoded(Encoding::Gzip, [gzip(b"ab"), gzip(b"cd")].concat()), Ok(b"abcd".to_vec()));
         assert_eq!(decoded(Encoding::Zstd, [zstd(b"ab"), zstd(b"cd")].concat()), Ok(b"abcd".to_vec()));
     }
 
     #[test]
-    fn truncated_damaged_or_followed_by_garbage_is_refused() {
+    fn a_body_that_is_truncated_or_followed_by_garbage_is_refused() {
         let text = b"the same sentence, the same sentence, the same sentence".repeat(100);
         for (encoding, whole, error) in [
             (Encoding::Gzip, gzip(&text), DecodeError::Gzip),
@@ -140,20 +135,20 @@ mod tests {
             }
             assert_eq!(decoded(encoding, [&whole[..], b"garbage"].concat()), Err(error), "garbage");
             assert_eq!(decoded(encoding, b"{}".to_vec()), Err(error), "not encoded");
-            // The next body on the same thread is not hurt by the damage.
+            // A failure does not affect the next body on the same thread.
             assert_eq!(decoded(encoding, whole), Ok(text.clone()));
         }
     }
 
     #[test]
-    fn nothing_at_all_is_not_an_encoding_of_anything() {
+    fn an_empty_body_is_neither_gzip_nor_zstd() {
         assert_eq!(decoded(Encoding::Identity, Vec::new()), Ok(Vec::new()));
         assert_eq!(decoded(Encoding::Gzip, Vec::new()), Err(DecodeError::Gzip));
         assert_eq!(decoded(Encoding::Zstd, Vec::new()), Err(DecodeError::Zstd));
     }
 
     #[test]
-    fn a_bomb_stops_at_the_limit() {
+    fn decompression_stops_at_the_limit() {
         let zeroes = vec![0; 4 << 20];
         let too_large = Err(DecodeError::TooLarge { max: MAX });
         assert_eq!(decoded(Encoding::Gzip, gzip(&zeroes)), too_large);
@@ -167,7 +162,7 @@ mod tests {
     fn a_zstd_window_over_8_mib_is_refused() {
         let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
         encoder.window_log(24).unwrap();
-        encoder.write_all(b"small, but it asks for 16 MiB").unwrap();
+        encoder.write_all(b"a small body with a window of 16 MiB").unwrap();
         assert_eq!(decoded(Encoding::Zstd, encoder.finish().unwrap()), Err(DecodeError::Zstd));
     }
 }

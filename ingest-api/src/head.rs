@@ -1,8 +1,9 @@
 //! A deadline for the head of a request that does not end idle connections.
 //!
-//! hyper's own timer runs from the end of one answer to the end of the next head, so it has to be as long as a connection
-//! may be idle: a proxy or an SDK that sends now and then would otherwise meet a connection that closes under its
-//! request. Here the time counts from the first byte of a head, so that whoever sends it drop by drop is cut off.
+//! hyper's own timer runs from the end of one answer to the end of the next head, so it must be as long as a
+//! connection may be idle. Otherwise a proxy or an SDK that seldom sends would find its connection closed as
+//! it sends. Here the time counts from the first byte of a head, so that a client that sends it slowly is
+//! disconnected.
 
 use std::io;
 use std::pin::Pin;
@@ -15,47 +16,48 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Whether a request is being answered; the service says so, and the socket looks. Odd while one is, and another number
-/// for each, so that a deadline is never taken for that of a later head.
+/// Counts the beginnings and ends of answers on one connection. The number is odd while a request is being
+/// answered, and never the same for two heads, so that a deadline cannot be mistaken for that of a later
+/// head.
 #[derive(Clone, Debug, Default)]
-pub struct Answering(Arc<AtomicU64>);
+pub struct AnswerCount(Arc<AtomicU64>);
 
-impl Answering {
-    /// A head is complete: its request is being answered until the guard is dropped.
-    pub fn begin(&self) -> AnsweringGuard {
+impl AnswerCount {
+    /// A head is complete. Its request is being answered until the guard is dropped.
+    pub fn begin(&self) -> AnswerGuard {
         self.0.fetch_add(1, Ordering::Relaxed);
-        AnsweringGuard(self.clone())
+        AnswerGuard(self.clone())
     }
 
-    fn turn(&self) -> u64 {
+    fn current(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// See [`Answering::begin`].
+/// Counts the end of an answer when dropped.
 #[derive(Debug)]
-pub struct AnsweringGuard(Answering);
+pub struct AnswerGuard(AnswerCount);
 
-impl Drop for AnsweringGuard {
+impl Drop for AnswerGuard {
     fn drop(&mut self) {
         self.0.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// A client's socket, whose reads fail when a head that has begun does not end in time.
+/// A client's socket. Its reads fail when a head has begun and does not end in time.
 #[derive(Debug)]
 pub struct HeadDeadline {
     socket: TcpStream,
-    answering: Answering,
+    answers: AnswerCount,
     head_time_max: Duration,
-    /// Armed by the first byte of a head, for this turn only.
+    /// Set by the first byte of a head, with the count at that moment.
     deadline: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
 impl HeadDeadline {
     /// A head may take `head_time_max` from its first byte.
-    pub fn new(socket: TcpStream, answering: Answering, head_time_max: Duration) -> Self {
-        Self { socket, answering, head_time_max, deadline: None }
+    pub fn new(socket: TcpStream, answers: AnswerCount, head_time_max: Duration) -> Self {
+        Self { socket, answers, head_time_max, deadline: None }
     }
 }
 
@@ -65,10 +67,10 @@ impl AsyncRead for HeadDeadline {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let turn = self.answering.turn();
-        let is_answering = turn % 2 == 1;
+        let count = self.answers.current();
+        let is_answering = count % 2 == 1;
         match &mut self.deadline {
-            Some((armed_in, deadline)) if *armed_in == turn => {
+            Some((set_at, deadline)) if *set_at == count => {
                 if deadline.as_mut().poll(context).is_ready() {
                     let late = io::Error::new(io::ErrorKind::TimedOut, "the head did not end in time");
                     return Poll::Ready(Err(late));
@@ -78,9 +80,10 @@ impl AsyncRead for HeadDeadline {
         }
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.socket).poll_read(context, buffer));
-        // Bytes that come while a request is answered are its body, or a head whose time begins when its turn comes.
+        // Bytes that arrive while a request is answered are its body, or a head whose time begins after that
+        // answer.
         if buffer.filled().len() > before && self.deadline.is_none() && !is_answering {
-            self.deadline = Some((turn, Box::pin(sleep_until(Instant::now() + self.head_time_max))));
+            self.deadline = Some((count, Box::pin(sleep_until(Instant::now() + self.head_time_max))));
         }
         Poll::Ready(read)
     }

@@ -1,4 +1,4 @@
-//! What the head of a post asks for: dialect, content encoding, idempotency key, waiting. No I/O in this room.
+//! The headers of a post: dialect, content encoding, idempotency key, preference to wait. Pure: no I/O.
 
 use std::time::Duration;
 
@@ -9,41 +9,25 @@ use millrace_event::event::IDEMPOTENCY_KEY_BYTES_MAX;
 
 use crate::encoding::Encoding;
 
-/// Longest wait a client can ask for, in seconds.
+/// Longest wait that a client can ask for, in seconds.
 pub const WAIT_S_MAX: u64 = 30;
 
-/// A header that cannot be served.
+/// Why a header is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum HeaderError {
-    /// `Content-Type` is not one of ours.
-    #[error("content-type is not supported")]
+    #[error(
+        "the Content-Type is not supported; send application/json, or application/x-ndjson with one event per line"
+    )]
     MediaType,
-    /// `Content-Encoding` is not one of ours, or several.
-    #[error("content-encoding is not supported")]
+    /// Unknown, or several encodings.
+    #[error("the Content-Encoding is not supported; send gzip or zstd, or do not compress the body")]
     Encoding,
-    /// A value that is not what the header takes.
     #[error("{name} must be {expected}")]
-    Invalid {
-        /// The header.
-        name: &'static str,
-        /// What would be right.
-        expected: &'static str,
-    },
+    Invalid { name: &'static str, expected: &'static str },
 }
 
-impl HeaderError {
-    /// The header's name.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::MediaType => "content-type",
-            Self::Encoding => "content-encoding",
-            Self::Invalid { name, .. } => name,
-        }
-    }
-}
-
-/// The native dialect that a content type names. A missing one is JSON, and so is `text/plain`, which is what a
-/// browser may send without asking first.
+/// The native dialect that the `Content-Type` names. JSON without one, and for `text/plain`, which a browser
+/// may send without a preflight request.
 ///
 /// # Errors
 /// [`HeaderError::MediaType`].
@@ -61,7 +45,7 @@ pub fn native_dialect(headers: &HeaderMap) -> Result<&'static Dialect, HeaderErr
     }
 }
 
-/// The one content encoding of the body.
+/// The content encoding of the body.
 ///
 /// # Errors
 /// [`HeaderError::Encoding`].
@@ -102,8 +86,8 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, HeaderError>
     Ok(Some(key))
 }
 
-/// How long the client prefers to wait for the outcome: `Prefer: wait=SECONDS` (RFC 7240). A preference that cannot
-/// be understood is none.
+/// How long the client prefers to wait for the outcome: `Prefer: wait=SECONDS` (RFC 7240), at most 30
+/// seconds. A preference that cannot be read is ignored.
 pub fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
     let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
     let seconds = preferences.flat_map(|value| value.split(',')).find_map(|preference| {
@@ -149,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_known_encoding_is_taken() {
+    fn exactly_one_known_encoding_is_accepted() {
         let encoding = |value: &str| content_encoding(&headers(&[("content-encoding", value)]));
         assert_eq!(content_encoding(&headers(&[])), Ok(Encoding::Identity));
         assert_eq!(encoding("GZIP"), Ok(Encoding::Gzip));
@@ -180,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preference_to_wait_is_found_among_others_and_capped() {
+    fn the_preference_to_wait_is_found_among_others_and_limited() {
         let wait = |value: &str| preferred_wait(&headers(&[("prefer", value)])).map(|wait| wait.as_secs());
         assert_eq!(wait("wait=5"), Some(5));
         assert_eq!(wait("respond-async, Wait = 7 ; x=y"), Some(7));

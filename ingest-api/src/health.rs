@@ -1,4 +1,4 @@
-//! `GET /healthz`: the process is alive. `GET /readyz`: a batch sent now would be taken.
+//! `GET /healthz`: the process is alive. `GET /readyz`: a batch sent now would be accepted.
 
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, RETRY_AFTER};
@@ -18,7 +18,7 @@ pub fn alive() -> Answer {
     answer::json_text(StatusCode::OK, r#"{"status":"ok"}"#)
 }
 
-/// 200, or 503 with every reason.
+/// 200, or 503 with the reasons.
 pub async fn ready(service: &Service) -> Answer {
     let reasons = reasons(service).await;
     let ready = reasons.is_empty();
@@ -30,25 +30,27 @@ pub async fn ready(service: &Service) -> Answer {
     answer
 }
 
-/// Why a batch sent now would not be taken; nothing when it would. The store being away is no reason: batches are taken
-/// without it.
+/// Why a batch sent now would not be accepted. Empty when it would be. An unreachable store is no reason,
+/// because batches are accepted without it.
 pub async fn reasons(service: &Service) -> Vec<&'static str> {
     let mut reasons = Vec::new();
     if service.draining() {
         reasons.push("the server is stopping");
     }
     if !service.accounts.loaded() {
-        reasons.push("the accounts have not been loaded yet");
+        reasons.push("the server has not read the keys yet");
     }
     match service.stream.epoch(0).await {
         Err(_) => reasons.push("the stream cannot be reached"),
         Ok(_) if !service.stream_health.is_epoch_trusted() => {
-            reasons.push("the stream's epoch is not the recorded one, its counters are not rebuilt yet");
+            reasons.push(
+                "the stream's epoch differs from the recorded one and its counters are not rebuilt yet",
+            );
         }
         Ok(_) => {}
     }
     if !service.stream_health.is_durable_enough() {
-        reasons.push("the stream is not known to put every write on disk before it answers");
+        reasons.push("the stream has not confirmed that every write is on disk before it answers");
     }
     reasons
 }

@@ -1,224 +1,223 @@
-//! The path of one batch, in order, and what may stop it at each step:
+//! The path of one batch, and what can stop it at each step:
 //!
-//! 1. The head says what the body is (415), whose it is (401), and under which idempotency key it goes (400).
-//! 2. A project known to be over its rate is refused here (429), unless the batch may be one that is known already.
-//! 3. The body is read (408, 413, 503) and decoded (400, 413); a signature is checked against what was sent (401).
-//! 4. The dialect makes rows of it (400, 413, 422), and they are packed into one entry.
+//! 1. The headers say how the body is written (415), whose it is (401), and its idempotency key (400).
+//! 2. A project known to be over its rate is refused here (429), unless the batch may have been admitted
+//!    before.
+//! 3. The body is read (408, 413, 503) and decoded (400, 413). A signature is checked against the body as
+//!    sent (401).
+//! 4. The dialect turns it into rows (400, 413, 422), which are packed into one entry.
 //! 5. The stream admits the entry, in one round trip (422, 429, 503).
-//! 6. A client that prefers so waits for the outcome.
+//! 6. A client that asked for it waits for the outcome.
 //!
-//! Up to the fifth step nothing has happened that a dropped request would leave half done, and the fifth is atomic.
-//! This room must never wait for the store, except for a client that asked to wait for it.
+//! A request dropped before step 5 leaves nothing half done, and step 5 is atomic. This module must never
+//! wait for the store, except for a client that asked to wait.
 
+use std::fmt::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::metrics;
-use hyper::http::request::Parts;
 use hyper::{HeaderMap, StatusCode};
 use millrace_event::dialect::{self, BodyError, Dialect};
 use millrace_event::entry::PackedBatch;
 use millrace_event::event::{Origin, Rejection, batch_id_of_key};
-use millrace_event::plan::Plan;
 use millrace_failpoint::{self as failpoint, Point};
-use millrace_stream::{Admission, BatchId, Decision, Outcome, StreamError};
+use millrace_stream::{BatchId, Outcome};
 use sha2::{Digest, Sha256};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::accounts::Known;
+use crate::accounts::ApiKey;
+use crate::admission::admit;
 use crate::answer::{self, Answer};
 use crate::auth;
 use crate::body::Upload;
+use crate::body_reader::RequestBody;
 use crate::encoding::Encoding;
 use crate::error::Problem;
 use crate::headers::{self, HeaderError};
-use crate::service::{Received, Service};
-use crate::signature::{self, SignatureError, Signed};
-use crate::wait::{self, Waited};
+use crate::metrics;
+use crate::request::Request;
+use crate::service::Service;
+use crate::signature::{self, SignatureError, SignatureHeaders};
+use crate::wait::{self, ClientWait};
 
-/// What the head of a post says, beside the key.
-struct Terms<'a> {
+/// What the headers of a post say about its batch.
+struct IngestOptions<'a> {
     dialect: &'static Dialect,
-    signed: Option<Signed<'a>>,
+    signature: Option<SignatureHeaders<'a>>,
     idempotency_key: Option<&'a str>,
 }
 
-/// A batch on its way to the stream.
-struct Prepared {
+/// A batch that is ready for the stream.
+struct Submission {
     packed: PackedBatch,
+    /// Only with an idempotency key.
     digest: Option<[u8; 16]>,
     rejected: Vec<Rejection>,
 }
 
-/// A batch that is in the stream.
-struct Accepted {
+/// What the client learns about a batch that is in the stream.
+struct Receipt {
     batch_id: BatchId,
     count: u32,
     rejected: Vec<Rejection>,
 }
 
-/// `POST /v1/events`, for a caller whose key is known.
+/// The body of a Segment post.
+pub enum SegmentBody {
+    /// Read already, because the key is in it.
+    Read(RequestBody),
+    Unread(Upload, Encoding),
+}
+
+/// `POST /v1/events`.
 ///
 /// # Errors
-/// Every [`Problem`] named above.
-pub async fn native(
-    service: &Service,
-    head: &Parts,
-    upload: Upload,
-    known: &Arc<Known>,
-) -> Result<Answer, Problem> {
+/// Those of the steps above.
+pub async fn post_events(request: Request<'_>, upload: Upload, key: &ApiKey) -> Result<Answer, Problem> {
     failpoint::reach(Point::AfterAuth);
-    let headers = &head.headers;
-    let terms = Terms::read(headers::native_dialect(headers)?, headers, known)?;
+    let (service, headers) = (request.service, &request.head.headers);
+    let options = IngestOptions::read(headers::native_dialect(headers)?, headers, key)?;
     let encoding = headers::content_encoding(headers)?;
-    refuse_flood(known, &terms)?;
+    refuse_if_blocked(key, &options)?;
     let waiter = headers::preferred_wait(headers)
         .and_then(|wait| Some((wait, Arc::clone(&service.waiters).try_acquire_owned().ok()?)));
-    let received = service.receive(upload, encoding).await?;
-    let accepted = take(service, &terms, received, known, waiter.is_some()).await?;
-    let Some((at_most, _permit)) = waiter else { return Ok(accepted.answer(None)) };
+    let body = service.bodies.read(upload, encoding).await?;
+    let receipt = accept(service, &options, body, key, waiter.is_some()).await?;
+    let Some((at_most, _permit)) = waiter else { return Ok(receipt.answer(None)) };
     let began = Instant::now();
-    let outcome = wait::for_outcome(service, known.account.project, accepted.batch_id, at_most).await;
-    let mut answer = accepted.answer(outcome);
-    answer.extensions_mut().insert(Waited(began.elapsed()));
+    let outcome = wait::for_outcome(service, key.account.project, receipt.batch_id, at_most).await;
+    let mut answer = receipt.answer(outcome);
+    answer.extensions_mut().insert(ClientWait(began.elapsed()));
     let applied = format!("wait={}", at_most.as_secs());
     let applied = applied.try_into().expect("letters and digits are valid");
     answer.headers_mut().insert("preference-applied", applied);
     Ok(answer)
 }
 
-/// The key of a Segment post, and the body when it had to be read for it.
+/// Finds the key of a Segment post. Reads the body if the key is in it.
 ///
 /// # Errors
-/// Unknown keys, and what can go wrong with the body.
+/// `unauthenticated`, `overloaded` before the accounts have been read, and those of steps 1 and 3.
 pub async fn segment_caller(
-    service: &Service,
-    headers: &HeaderMap,
+    request: Request<'_>,
     upload: Upload,
-) -> Result<(Arc<Known>, SegmentBody), Problem> {
+) -> Result<(Arc<ApiKey>, SegmentBody), Problem> {
+    let (service, headers) = (request.service, &request.head.headers);
     let encoding = headers::content_encoding(headers)?;
-    match auth::key_in_head(headers) {
+    match auth::key_in_headers(headers) {
         Err(auth::CredentialsError::Missing) => {
-            let received = service.receive(upload, encoding).await?;
-            let body = received.decoded.clone();
-            let key = service.work(body.len(), move || auth::key_in_segment_body(&body)).await?;
-            let known = service.accounts.open(&key, OffsetDateTime::now_utc())?;
-            known.touch();
-            Ok((known, SegmentBody::Here(received)))
+            let body = service.bodies.read(upload, encoding).await?;
+            let decoded = body.decoded.clone();
+            let find = move || auth::key_in_segment_body(&decoded);
+            let key = service.bodies.offload.run(body.decoded.len(), find).await?;
+            Ok((service.authenticate_key(&key)?, SegmentBody::Read(body)))
         }
-        _ => Ok((service.caller(headers)?, SegmentBody::ToCome(upload, encoding))),
+        key => Ok((service.authenticate_key(&key?)?, SegmentBody::Unread(upload, encoding))),
     }
 }
 
-/// The body of a Segment post.
-pub enum SegmentBody {
-    /// Read already, because the key is in it.
-    Here(Received),
-    /// Not read.
-    ToCome(Upload, Encoding),
-}
-
-/// A Segment route, for a caller whose key is known. Their SDKs take exactly 200 for success.
+/// A Segment route. Segment's SDKs need exactly 200 for success.
 ///
 /// # Errors
-/// Every [`Problem`] named above.
-pub async fn segment(
-    service: &Service,
-    head: &Parts,
+/// Those of the steps above.
+pub async fn post_segment(
+    request: Request<'_>,
     body: SegmentBody,
-    known: &Arc<Known>,
+    key: &ApiKey,
     dialect: &'static Dialect,
 ) -> Result<Answer, Problem> {
     failpoint::reach(Point::AfterAuth);
-    let terms = Terms::read(dialect, &head.headers, known)?;
-    refuse_flood(known, &terms)?;
-    let received = match body {
-        SegmentBody::Here(received) => received,
-        SegmentBody::ToCome(upload, encoding) => service.receive(upload, encoding).await?,
+    let options = IngestOptions::read(dialect, &request.head.headers, key)?;
+    refuse_if_blocked(key, &options)?;
+    let body = match body {
+        SegmentBody::Read(body) => body,
+        SegmentBody::Unread(upload, encoding) => request.service.bodies.read(upload, encoding).await?,
     };
-    take(service, &terms, received, known, false).await?;
+    accept(request.service, &options, body, key, false).await?;
     Ok(answer::json_text(StatusCode::OK, r#"{"success":true}"#))
 }
 
-impl<'a> Terms<'a> {
-    fn read(dialect: &'static Dialect, headers: &'a HeaderMap, known: &Known) -> Result<Self, Problem> {
+impl<'a> IngestOptions<'a> {
+    fn read(dialect: &'static Dialect, headers: &'a HeaderMap, key: &ApiKey) -> Result<Self, Problem> {
         let idempotency_key = headers::idempotency_key(headers)?;
-        if known.account.signing_secrets.is_empty() {
-            return Ok(Self { dialect, signed: None, idempotency_key });
+        if key.account.signing_secrets.is_empty() {
+            return Ok(Self { dialect, signature: None, idempotency_key });
         }
-        let signed = Signed::from_headers(headers)?;
-        // Idempotency-Key is not covered by the signature: whoever repeats a signed request under another one would
-        // have it counted again.
-        if idempotency_key.is_some_and(|key| key != signed.id) {
+        let signature = SignatureHeaders::read(headers)?;
+        // The signature does not cover Idempotency-Key. With another one, a recorded request could be sent
+        // again and counted twice.
+        if idempotency_key.is_some_and(|key| key != signature.id) {
             let expected = "absent or equal to webhook-id on signed requests";
             return Err(HeaderError::Invalid { name: "idempotency-key", expected }.into());
         }
-        Ok(Self { dialect, signed: Some(signed), idempotency_key: Some(signed.id) })
+        Ok(Self { dialect, signature: Some(signature), idempotency_key: Some(signature.id) })
     }
 
-    fn verify(&self, known: &Known, raw: &[u8]) -> Result<(), SignatureError> {
-        let Some(signed) = self.signed else { return Ok(()) };
-        signed.verify(&known.account.signing_secrets, raw, signature::now_s())
+    fn verify(&self, key: &ApiKey, raw: &[u8]) -> Result<(), SignatureError> {
+        let Some(signature) = self.signature else { return Ok(()) };
+        signature.verify(&key.account.signing_secrets, raw, signature::now_s())
     }
 }
 
-/// Refuses on the word of an earlier answer. A batch with an idempotency key may have been admitted before, and then
-/// gets its first answer however many requests there were since; only the stream knows.
-fn refuse_flood(known: &Known, terms: &Terms<'_>) -> Result<(), Problem> {
-    if terms.idempotency_key.is_some() {
+/// Refuses a project that an earlier answer of the stream has blocked. A batch with an idempotency key
+/// passes, because it may have been admitted before and then gets its first answer at any rate; only the
+/// stream knows.
+fn refuse_if_blocked(key: &ApiKey, options: &IngestOptions<'_>) -> Result<(), Problem> {
+    if options.idempotency_key.is_some() {
         return Ok(());
     }
-    let Some(left) = known.project.blocked_for(Instant::now()) else { return Ok(()) };
+    let Some(left) = key.project.blocked_for(Instant::now()) else { return Ok(()) };
     metrics::flood_refused();
-    Err(Problem::RateLimited { wait_us: u64::try_from(left.as_micros()).unwrap_or(u64::MAX).max(1) })
+    Err(Problem::rate_limited(u64::try_from(left.as_micros()).unwrap_or(u64::MAX)))
 }
 
-/// From a received body to the stream.
-async fn take(
+/// Brings a body that was read into the stream.
+async fn accept(
     service: &Service,
-    terms: &Terms<'_>,
-    received: Received,
-    known: &Arc<Known>,
+    options: &IngestOptions<'_>,
+    body: RequestBody,
+    key: &ApiKey,
     awaited: bool,
-) -> Result<Accepted, Problem> {
-    let Received { raw, decoded, reserved } = received;
-    terms.verify(known, &raw)?;
+) -> Result<Receipt, Problem> {
+    let RequestBody { raw, decoded, reservation } = body;
+    options.verify(key, &raw)?;
     drop(raw);
-    let project = known.account.project;
-    let batch_id = match terms.idempotency_key {
+    let project = key.account.project;
+    let batch_id = match options.idempotency_key {
         Some(key) => batch_id_of_key(project, key),
         None => Uuid::now_v7(),
     };
     let origin = Origin { project, batch_id };
-    // What is read is bounded by the batch; what is charged, by the month as well, and only valid events are charged.
-    let events_max = known.plan().events_per_batch as usize;
-    let (dialect, keyed) = (terms.dialect, terms.idempotency_key.is_some());
-    let prepared =
-        service.work(decoded.len(), move || prepare(dialect, &decoded, origin, events_max, keyed)).await;
-    note_rejections(service, known, &prepared);
-    let prepared = prepared?;
-    let (found, max) = (u64::from(prepared.packed.count), known.plan().batch_events_max());
+    // The plan's batch size limits what is read. The month's quota also limits what is charged: only valid
+    // events.
+    let events_max = key.plan().events_per_batch as usize;
+    let (dialect, keyed) = (options.dialect, options.idempotency_key.is_some());
+    let body_bytes = decoded.len();
+    let prepare = move || prepare(dialect, &decoded, origin, events_max, keyed);
+    let submission = service.bodies.offload.run(body_bytes, prepare).await;
+    note_rejections(service, key, &submission);
+    let submission = submission?;
+    let (found, max) = (u64::from(submission.packed.count), key.plan().batch_events_max());
     if found > max {
         let fits = |events| usize::try_from(events).unwrap_or(usize::MAX);
         return Err(BodyError::TooManyEvents { found: fits(found), max: fits(max) }.into());
     }
     failpoint::reach(Point::AfterValidation);
-    admit(service, known, &prepared, awaited).await?;
-    drop(reserved);
-    Ok(Accepted { batch_id, count: prepared.packed.count, rejected: prepared.rejected })
+    admit(service, key, &submission.packed, submission.digest, awaited).await?;
+    drop(reservation);
+    Ok(Receipt { batch_id, count: submission.packed.count, rejected: submission.rejected })
 }
 
-fn note_rejections(service: &Service, known: &Known, prepared: &Result<Prepared, BodyError>) {
-    let rejected = match prepared {
-        Ok(prepared) => prepared.rejected.as_slice(),
+fn note_rejections(service: &Service, key: &ApiKey, submission: &Result<Submission, BodyError>) {
+    let rejected = match submission {
+        Ok(submission) => submission.rejected.as_slice(),
         Err(BodyError::NoValidEvent { rejected }) => rejected,
         Err(_) => &[],
     };
     for alike in rejected.chunk_by(|one, next| one.code == next.code) {
-        metrics::events_refused(alike[0].code.into(), alike.len());
+        metrics::events_refused(alike[0].code, alike.len());
     }
-    service.status.note_events(&known.account.project_name, rejected);
+    service.status.note_events(&key.account.project_name, rejected);
 }
 
 fn prepare(
@@ -227,133 +226,23 @@ fn prepare(
     origin: Origin,
     events_max: usize,
     keyed: bool,
-) -> Result<Prepared, BodyError> {
+) -> Result<Submission, BodyError> {
     let batch = dialect::read(dialect, body, origin, events_max)?;
     let packed = PackedBatch::pack(origin.batch_id, origin.project, batch.count, &batch.rows);
     let digest = keyed.then(|| digest(dialect, body));
-    Ok(Prepared { packed, digest, rejected: batch.rejected })
+    Ok(Submission { packed, digest, rejected: batch.rejected })
 }
 
-/// What a repeated batch is compared by: the decoded body, and how it is read.
+/// What repeated batches are compared by: the decoded body, and the dialect it is read as.
 fn digest(dialect: &Dialect, body: &[u8]) -> [u8; 16] {
     let digest = Sha256::new().chain_update(dialect.name).chain_update([0]).chain_update(body).finalize();
     digest[..16].try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// Asks the stream. When it is over, the batch is in it exactly once, whichever request brought it.
-async fn admit(service: &Service, known: &Known, prepared: &Prepared, awaited: bool) -> Result<(), Problem> {
-    if !service.stream_health.is_durable_enough() {
-        return Err(Problem::StreamUnavailable("the stream is not known to be durable; nothing is accepted"));
-    }
-    let plan: &Plan = known.plan();
-    let admission = Admission { packed: &prepared.packed, plan, digest: prepared.digest, awaited };
-    failpoint::reach(Point::BeforeAdmission);
-    let mut asked_at = Instant::now();
-    let mut answer = service.stream.admit(&admission).await;
-    let mut first_answer_lost = false;
-    if let Err(StreamError::Unknown(_)) = answer {
-        // Whether it happened, nobody knows; the batch id makes the second call change nothing if it did.
-        first_answer_lost = true;
-        asked_at = Instant::now();
-        answer = service.stream.admit(&admission).await;
-    }
-    metrics::admission(verdict_name(&answer), asked_at.elapsed());
-    let verdict = answer.map_err(|error| stream_problem(service, &error))?;
-    let is_refused = matches!(
-        verdict,
-        Decision::RateLimited { .. } | Decision::QuotaExceeded { .. } | Decision::BacklogFull { .. }
-    );
-    if first_answer_lost && is_refused {
-        // The first call may wait in a connection that was given up, and pass where the second did not; nobody may be
-        // told that the batch was not taken.
-        return Err(Problem::StreamUnavailable(
-            "whether the batch was taken is not known; send the same again",
-        ));
-    }
-    let ours = prepared.digest.is_none() && first_answer_lost;
-    if matches!(verdict, Decision::Admitted { .. }) || (ours && matches!(verdict, Decision::Repeated { .. }))
-    {
-        metrics::batch_admitted(prepared.packed.count, prepared.packed.data.len());
-        failpoint::reach(Point::AfterAdmission);
-    }
-    judge(service, known, verdict, asked_at)
-}
-
-/// What a verdict means for the request, and for the next ones of its project.
-fn judge(service: &Service, known: &Known, verdict: Decision, asked_at: Instant) -> Result<(), Problem> {
-    match verdict {
-        Decision::Admitted { limit_state, .. } | Decision::Repeated { limit_state, .. } => {
-            known.project.saw(limit_state);
-            Ok(())
-        }
-        Decision::Conflict { limit_state } => {
-            known.project.saw(limit_state);
-            Err(Problem::IdempotencyConflict)
-        }
-        Decision::BacklogFull { limit_state } => {
-            known.project.saw(limit_state);
-            Err(Problem::BacklogFull)
-        }
-        Decision::RateLimited { wait_us, limit_state } => {
-            known.project.saw(limit_state);
-            // The stream began to count its wait after we asked, so counting ours from there refuses nothing that
-            // could pass.
-            known.project.block_until(asked_at + Duration::from_micros(wait_us));
-            Err(Problem::RateLimited { wait_us })
-        }
-        Decision::QuotaExceeded { limit_state } => {
-            known.project.saw(limit_state);
-            Err(Problem::QuotaExceeded { reset_s: limit_state.quota_reset_s() })
-        }
-        Decision::EpochChanged => {
-            service.stream_health.mark_epoch_stale();
-            Err(Problem::StreamUnavailable("the stream's counters are being rebuilt"))
-        }
-    }
-}
-
-/// What a failed call to the stream means for the request.
-pub fn stream_problem(service: &Service, error: &StreamError) -> Problem {
-    match error {
-        StreamError::Full(_) => {
-            tracing::debug!(%error, "a batch was not taken: {error}");
-            Problem::BacklogFull
-        }
-        StreamError::EpochChanged => {
-            service.stream_health.mark_epoch_stale();
-            Problem::StreamUnavailable("the stream's counters are being rebuilt")
-        }
-        StreamError::Unavailable(_) | StreamError::Unknown(_) => {
-            service.stream_health.mark_stale();
-            Problem::StreamUnavailable("the stream cannot be reached; send the same batch again")
-        }
-        StreamError::Refused(_) => {
-            tracing::error!(%error, "the stream refused a call: {error}");
-            Problem::StreamUnavailable("the stream refused; the operator's log tells why")
-        }
-    }
-}
-
-fn verdict_name(answer: &Result<Decision, StreamError>) -> &'static str {
-    match answer {
-        Ok(Decision::Admitted { .. }) => "admitted",
-        Ok(Decision::Repeated { .. }) => "repeated",
-        Ok(Decision::Conflict { .. }) => "conflict",
-        Ok(Decision::BacklogFull { .. }) => "backlog_full",
-        Ok(Decision::RateLimited { .. }) => "rate_limited",
-        Ok(Decision::QuotaExceeded { .. }) => "quota_exceeded",
-        Ok(Decision::EpochChanged) | Err(StreamError::EpochChanged) => "epoch_changed",
-        Err(StreamError::Full(_)) => "stream_full",
-        Err(StreamError::Unavailable(_)) => "unavailable",
-        Err(StreamError::Unknown(_)) => "unknown",
-        Err(StreamError::Refused(_)) => "refused",
-    }
-}
-
-impl Accepted {
-    /// 202, or 200 with the outcome. Only `rejected` needs a serializer; the rest has nothing to escape.
+impl Receipt {
+    /// 202, or 200 with the outcome. Only `rejected` needs a serializer: nothing else has characters to
+    /// escape.
     fn answer(&self, outcome: Option<Outcome>) -> Answer {
-        use std::fmt::Write;
         let rejected = if self.rejected.is_empty() {
             "[]".to_owned()
         } else {

@@ -1,16 +1,15 @@
-//! `GET /v1/limits`: the plan, and how much of it is left now.
+//! `GET /v1/limits`: the plan of the project, and how much of it is left now.
 
 use hyper::StatusCode;
 use serde::Serialize;
 
-use crate::accounts::Known;
+use crate::accounts::ApiKey;
 use crate::answer::{self, Answer};
 use crate::error::Problem;
-use crate::ingest::stream_problem;
-use crate::service::Service;
+use crate::request::Request;
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct LimitsReport<'a> {
     project: &'a str,
     plan: &'a str,
     requests: Requests,
@@ -41,17 +40,18 @@ struct Batch {
     body_decoded_bytes_max: usize,
 }
 
-/// The project's limits, as the stream sees them at this moment.
+/// Asks the stream for the limits of the project at this moment.
 ///
 /// # Errors
-/// 503 when the stream cannot be asked.
-pub async fn show(service: &Service, known: &Known) -> Result<Answer, Problem> {
-    let limit_state = service.stream.limit_state(known.account.project).await;
-    let limit_state = limit_state.map_err(|error| stream_problem(service, &error))?;
-    known.project.saw(limit_state);
-    let plan = known.plan();
-    let report = Report {
-        project: &known.account.project_name,
+/// 503 when the stream cannot be reached.
+pub async fn get(request: Request<'_>, key: &ApiKey) -> Result<Answer, Problem> {
+    let service = request.service;
+    let limit_state = service.stream.limit_state(key.account.project).await;
+    let limit_state = limit_state.map_err(|error| service.stream_problem(&error))?;
+    key.project.observe(limit_state);
+    let plan = key.plan();
+    let report = LimitsReport {
+        project: &key.account.project_name,
         plan: &plan.name,
         requests: Requests {
             per_minute: plan.requests_per_minute,

@@ -1,10 +1,9 @@
-//! The program: settings, log, listeners, run.
+//! The program ingest-api: reads settings, starts logging, binds its listeners, and serves.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
-use ingest_api::config::{Args, Config};
+use ingest_api::config::Config;
 use ingest_api::metrics::TABLES;
 use ingest_api::{Deps, Scrape, routes, run};
 use millrace_reconcile::health::StreamHealth;
@@ -15,11 +14,11 @@ use millrace_telemetry::metrics::{self, Program};
 use millrace_telemetry::process::{start_logging, stop_requested};
 use tokio::net::TcpListener;
 
-/// Connections to PostgreSQL: accounts, epoch and reports share them; no batch ever waits for one.
+/// Connections to PostgreSQL, shared by accounts, epoch and reports. No batch ever waits for one.
 const STORE_CONNECTIONS: usize = 4;
 
 fn main() -> ExitCode {
-    let config = match Args::parse().check() {
+    let config = match Config::read() {
         Ok(config) => config,
         Err(error) => {
             eprintln!("ingest-api: {error}");
@@ -32,23 +31,23 @@ fn main() -> ExitCode {
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "cannot serve: {error}");
+            tracing::error!(%error, "cannot start");
             ExitCode::FAILURE
         }
     }
 }
 
 async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
-    let Config { servers, policy, .. } = config;
-    let listener = bind("LISTEN_ADDR", config.listen).await?;
-    let scrape_listener = bind("METRICS_ADDR", config.metrics).await?;
+    let Config { servers, policy, http } = config;
+    let listener = bind("LISTEN_ADDR", http.listen).await?;
+    let scrape_listener = bind("METRICS_ADDR", http.metrics).await?;
     let handle = metrics::install(TABLES, &[Program::Api], &routes::names())?;
     tracing::info!("metrics on http://{}/metrics", scrape_listener.local_addr()?);
     let stream = RedisStream::new(RedisOptions {
         url: servers.redis_url,
         shards: servers.stream_shards,
         backlog_events_max: policy.backlog_events_max,
-        connections: config.redis_connections,
+        connections: http.redis_connections,
     })?;
     let store = PostgresStore::new(PostgresOptions {
         config: servers.database,
@@ -60,8 +59,8 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         store,
         stream_health: Arc::new(StreamHealth::new(policy.durability)),
         check_periods: Some(CheckPeriods::API),
-        status_page: config.status_page,
-        limits: config.limits,
+        status_page: http.status_page,
+        limits: http.limits,
     };
     let scrape = Scrape { listener: scrape_listener, handle };
     Ok(run(listener, Some(scrape), deps, stop_requested()).await?)

@@ -2,62 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use millrace_event::event::RejectionCode;
 use millrace_telemetry::metrics::{Table, Values};
+use strum::VariantNames;
 
-/// Every status that the API answers with.
-const STATUSES: &[&str] =
-    &["200", "202", "204", "400", "401", "404", "405", "408", "413", "415", "422", "429", "500", "503"];
-/// Why a request was refused: the codes of the problem documents.
-const PROBLEMS: &[&str] = &[
-    "invalid_json",
-    "invalid_encoding",
-    "empty_batch",
-    "invalid_parameter",
-    "invalid_header",
-    "unauthenticated",
-    "not_found",
-    "method_not_allowed",
-    "request_timeout",
-    "payload_too_large",
-    "too_many_events",
-    "unsupported_media_type",
-    "unsupported_encoding",
-    "no_valid_event",
-    "idempotency_conflict",
-    "rate_limited",
-    "quota_exceeded",
-    "backlog_full",
-    "stream_unavailable",
-    "store_unavailable",
-    "overloaded",
-];
-/// Why an event of a batch was refused: the codes of [`millrace_event::event::Rejection`].
-const REJECTIONS: &[&str] = &[
-    "invalid_json",
-    "invalid_event",
-    "missing_field",
-    "unknown_field",
-    "duplicate_field",
-    "invalid_type",
-    "invalid_length",
-    "invalid_string",
-    "invalid_number",
-    "invalid_timestamp",
-    "too_deep",
-];
-const VERDICTS: &[&str] = &[
-    "admitted",
-    "repeated",
-    "conflict",
-    "backlog_full",
-    "rate_limited",
-    "quota_exceeded",
-    "epoch_changed",
-    "stream_full",
-    "unavailable",
-    "unknown",
-    "refused",
-];
+use crate::problem_code::ProblemCode;
+use crate::statuses::{STATUS_LABELS, STATUSES};
+use crate::verdict::Verdict;
 
 /// Every table of the crates that this program is made of.
 pub static TABLES: &[Table] = &[
@@ -70,7 +21,7 @@ pub static TABLES: &[Table] = &[
 
 millrace_telemetry::metrics_table! {
 Api on Either {
-    HTTP_REQUESTS: counter "millrace_http_requests_total" { route: Values::Routes, status: Values::These(STATUSES) }
+    HTTP_REQUESTS: counter "millrace_http_requests_total" { route: Values::Routes, status: Values::These(&STATUS_LABELS) }
         "Requests answered"
     HTTP_REQUEST_DURATION: latency "millrace_http_request_duration_seconds" { route: Values::Routes }
         "From the request's head to its answer, without the time that Prefer: wait asks for"
@@ -78,7 +29,7 @@ Api on Either {
         "Requests being answered now"
     HTTP_REQUESTS_ABANDONED: counter "millrace_http_requests_abandoned_total" {}
         "Requests that ended without an answer: the client left, or a defect"
-    HTTP_REFUSALS: counter "millrace_http_refusals_total" { code: Values::These(PROBLEMS) }
+    HTTP_REFUSALS: counter "millrace_http_refusals_total" { code: Values::These(ProblemCode::NAMES) }
         "Requests refused, by the code of the answer"
     HTTP_CONNECTIONS: gauge "millrace_http_connections" {}
         "Open connections"
@@ -90,7 +41,7 @@ Api on Either {
         "Bytes of request bodies received, before decompression"
     HTTP_BODY_BYTES_IN_FLIGHT: gauge "millrace_http_body_bytes_in_flight" {}
         "Bytes reserved for bodies being read"
-    ADMISSIONS: counter "millrace_admissions_total" { verdict: Values::These(VERDICTS) }
+    ADMISSIONS: counter "millrace_admissions_total" { verdict: Values::These(Verdict::VARIANTS) }
         "Batches that reached admission"
     ADMISSION_DURATION: latency "millrace_admission_duration_seconds" {}
         "Round trip of one admission to the stream, until it is on disk"
@@ -100,7 +51,7 @@ Api on Either {
         "Packed bytes of admitted batches"
     BATCH_EVENTS: sizes "millrace_batch_events" {}
         "Events in one admitted batch"
-    REFUSED_EVENTS: counter "millrace_refused_events_total" { code: Values::These(REJECTIONS) }
+    REFUSED_EVENTS: counter "millrace_refused_events_total" { code: Values::These(RejectionCode::VARIANTS) }
         "Events refused by the validator"
     FLOOD_REFUSALS: counter "millrace_flood_refusals_total" {}
         "Requests over the rate limit refused without asking the stream"
@@ -111,28 +62,25 @@ Api on Either {
 }
 }
 
-/// A request that is being answered. One that is dropped before [`InFlight::answered`] is counted as abandoned.
+/// Measures a request. One that is dropped before [`RequestTimer::answered`] is counted as abandoned.
 #[derive(Debug)]
-pub struct InFlight {
+pub struct RequestTimer {
     began: Instant,
     answered: bool,
 }
 
-impl InFlight {
-    #[expect(clippy::new_without_default, reason = "it counts")]
-    pub fn new() -> Self {
+impl RequestTimer {
+    pub fn start() -> Self {
         HTTP_REQUESTS_IN_FLIGHT.add(1.0);
         Self { began: Instant::now(), answered: false }
     }
 
-    /// Counts the answer. `route` is the index of its route among those of `install`; `waited` is the time that
-    /// `Prefer: wait` asked for.
+    /// Counts the answer. `route` is the index of its route among those passed to `install`. `waited` is how
+    /// long the client waited because of `Prefer: wait`.
     pub fn answered(mut self, route: usize, status: u16, waited: Duration) {
         self.answered = true;
-        let mut text = itoa::Buffer::new();
-        let text = text.format(status);
-        let index = STATUSES.iter().position(|known| *known == text);
-        debug_assert!(index.is_some(), "{status} is not in the table of statuses");
+        let index = STATUSES.iter().position(|known| *known == status);
+        debug_assert!(index.is_some(), "{status} is not a status of a problem code, nor in OTHER_STATUSES");
         if let Some(counter) = index.and_then(|index| HTTP_REQUESTS.at(route * STATUSES.len() + index)) {
             counter.increment(1);
         }
@@ -142,16 +90,16 @@ impl InFlight {
     }
 }
 
-impl Drop for InFlight {
+impl Drop for RequestTimer {
     fn drop(&mut self) {
         HTTP_REQUESTS_IN_FLIGHT.add(-1.0);
         HTTP_REQUESTS_ABANDONED.increment(u64::from(!self.answered));
     }
 }
 
-/// A request was refused. `code` is that of its answer.
-pub fn request_refused(code: &'static str) {
-    HTTP_REFUSALS.increment_with(&[code], 1);
+/// A request was refused with this code.
+pub fn request_refused(code: ProblemCode) {
+    HTTP_REFUSALS.increment_with(&[code.into()], 1);
 }
 
 /// Connections open now, and how many may be.
@@ -173,9 +121,9 @@ pub fn body_bytes_in_flight(bytes: usize) {
     HTTP_BODY_BYTES_IN_FLIGHT.set(bytes as f64);
 }
 
-/// A batch reached admission. `verdict` is one of the table's values.
-pub fn admission(verdict: &'static str, took: Duration) {
-    ADMISSIONS.increment_with(&[verdict], 1);
+/// A batch reached admission, which took this long.
+pub fn admission(verdict: Verdict, took: Duration) {
+    ADMISSIONS.increment_with(&[verdict.into()], 1);
     ADMISSION_DURATION.record(took.as_secs_f64());
 }
 
@@ -186,12 +134,12 @@ pub fn batch_admitted(events: u32, packed_bytes: usize) {
     BATCH_EVENTS.record(f64::from(events));
 }
 
-/// The validator refused events.
-pub fn events_refused(code: &'static str, events: usize) {
-    REFUSED_EVENTS.increment_with(&[code], events as u64);
+/// The validator rejected events.
+pub fn events_refused(code: RejectionCode, events: usize) {
+    REFUSED_EVENTS.increment_with(&[code.into()], events as u64);
 }
 
-/// A request was refused from a local `blocked_until`, without asking the stream.
+/// A request over its rate was refused without asking the stream.
 pub fn flood_refused() {
     FLOOD_REFUSALS.increment(1);
 }

@@ -1,39 +1,29 @@
-//! The parameters of `GET /v1/usage`. Pure: the time is an argument.
+//! The parameters of `GET /v1/usage`. Pure: the current time is an argument.
 
 use millrace_store::UsageWindow;
+use percent_encoding::percent_decode_str;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{Date, Duration, OffsetDateTime, Time};
 
-/// Windows in one answer.
+/// Most windows in one answer.
 const WINDOWS_MAX: i64 = 2_000;
-/// The years that can be asked for.
+/// Years that can be asked for.
 const YEARS: std::ops::RangeInclusive<i32> = 2_000..=2_999;
 
-/// A parameter that cannot be served.
+/// Why the parameters are refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ParameterError {
-    /// A value of the wrong form.
     #[error("{name} must be {expected}")]
-    Invalid {
-        /// The parameter.
-        name: &'static str,
-        /// What would be right.
-        expected: &'static str,
-    },
-    /// Twice the same.
-    #[error("{name} is given twice")]
-    Twice {
-        /// The parameter.
-        name: &'static str,
-    },
-    /// Not one of ours.
-    #[error("the parameters are from, to and window")]
+    Invalid { name: &'static str, expected: &'static str },
+    #[error("{name} is given twice; send it once")]
+    Twice { name: &'static str },
+    #[error("the query has an unknown parameter; it takes from, to and window")]
     Unknown,
 }
 
 impl ParameterError {
-    /// The parameter's name.
+    /// The name of the parameter, or `query` if it is unknown.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Invalid { name, .. } | Self::Twice { name } => name,
@@ -42,19 +32,17 @@ impl ParameterError {
     }
 }
 
-/// What is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Question {
-    /// First moment, included.
+pub struct UsageQuery {
+    /// Included. A full hour.
     pub from: OffsetDateTime,
-    /// Last moment, excluded.
+    /// Excluded.
     pub to: OffsetDateTime,
-    /// Width of a row.
     pub window: UsageWindow,
 }
 
-impl Question {
-    /// Reads a query. Without parameters: this month until now, by day.
+impl UsageQuery {
+    /// Reads a query. Without parameters it is for this month until now, by day.
     ///
     /// # Errors
     /// [`ParameterError`].
@@ -68,7 +56,8 @@ impl Question {
                 "window" => (&mut window, "window"),
                 _ => return Err(ParameterError::Unknown),
             };
-            if slot.replace(percent_decoded(value)).is_some() {
+            // A plus stays a plus: values have time zones and no spaces.
+            if slot.replace(percent_decode_str(value).decode_utf8_lossy()).is_some() {
                 return Err(ParameterError::Twice { name });
             }
         }
@@ -85,7 +74,7 @@ impl Question {
                 return Err(ParameterError::Invalid { name: "window", expected: "hour, day or month" });
             }
         };
-        // Metering is by the hour; the answer shows where it begins.
+        // Usage is metered by the hour. The answer shows the rounded time.
         let from = from.truncate_to_hour();
         if from >= to {
             return Err(ParameterError::Invalid { name: "from", expected: "before to" });
@@ -102,7 +91,7 @@ impl Question {
     }
 }
 
-/// `YYYY-MM-DD`, which is its first moment in UTC, or RFC 3339.
+/// `YYYY-MM-DD`, which means midnight UTC, or RFC 3339.
 fn moment(name: &'static str, text: &str) -> Result<OffsetDateTime, ParameterError> {
     let expected = "YYYY-MM-DD or RFC 3339, such as 2026-11-21T14:00:00Z, in the years 2000 to 2999";
     let day = format_description!("[year]-[month]-[day]");
@@ -115,25 +104,6 @@ fn moment(name: &'static str, text: &str) -> Result<OffsetDateTime, ParameterErr
     if YEARS.contains(&parsed.year()) { Ok(parsed) } else { Err(ParameterError::Invalid { name, expected }) }
 }
 
-/// Percent-decoding (RFC 3986). A plus stays a plus: the values here hold time zones and no spaces.
-fn percent_decoded(text: &str) -> String {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [byte, tail @ ..] = rest {
-        let escaped = match rest {
-            [b'%', high, low, ..] => {
-                let digit =
-                    |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-                digit(*high).zip(digit(*low)).map(|(high, low)| high << 4 | low)
-            }
-            _ => None,
-        };
-        decoded.push(escaped.unwrap_or(*byte));
-        rest = if escaped.is_some() { &rest[3..] } else { tail };
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use time::macros::datetime;
@@ -142,27 +112,27 @@ mod tests {
 
     const NOW: OffsetDateTime = datetime!(2026-11-21 14:30:05 UTC);
 
-    fn read(query: &str) -> Result<Question, ParameterError> {
-        Question::read(query, NOW)
+    fn read(query: &str) -> Result<UsageQuery, ParameterError> {
+        UsageQuery::read(query, NOW)
     }
 
     #[test]
     fn without_parameters_it_is_this_month_until_now_by_day() {
         let from = datetime!(2026-11-01 00:00 UTC);
-        assert_eq!(read(""), Ok(Question { from, to: NOW, window: UsageWindow::Day }));
+        assert_eq!(read(""), Ok(UsageQuery { from, to: NOW, window: UsageWindow::Day }));
     }
 
     #[test]
-    fn days_and_moments_are_read_with_any_offset_and_escaping() {
-        let question = read("from=2026-10-01&to=2026-10-02T01%3A30%3A00%2B01:30&window=hour").unwrap();
-        assert_eq!(question.from, datetime!(2026-10-01 00:00 UTC));
-        assert_eq!(question.to, datetime!(2026-10-02 00:00 UTC));
-        assert_eq!(question.window, UsageWindow::Hour);
+    fn dates_and_times_are_read_with_any_offset_and_escaping() {
+        let query = read("from=2026-10-01&to=2026-10-02T01%3A30%3A00%2B01:30&window=hour").unwrap();
+        assert_eq!(query.from, datetime!(2026-10-01 00:00 UTC));
+        assert_eq!(query.to, datetime!(2026-10-02 00:00 UTC));
+        assert_eq!(query.window, UsageWindow::Hour);
         assert_eq!(read("to=2026-11-02T00:00:00+00:00").unwrap().to, datetime!(2026-11-02 00:00 UTC));
     }
 
     #[test]
-    fn a_bad_parameter_is_named() {
+    fn a_wrong_parameter_is_named() {
         for (query, name) in [
             ("from=yesterday", "from"),
             ("from=", "from"),

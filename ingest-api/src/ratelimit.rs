@@ -1,28 +1,27 @@
-//! The fields `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers): structured-field lists with
-//! one member for each limit of the plan. `q` is the quota, `w` its window in seconds, `r` what is left, `t` the
-//! seconds until all of it is there again.
+//! The headers `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers): structured-field
+//! lists with one member for each limit of the plan. `q` is the quota, `w` its window in seconds, `r` what is
+//! left, `t` the seconds until all of it is available again.
 
 use std::fmt::Write;
 
 use hyper::header::HeaderValue;
 use millrace_event::plan::{LimitState, Plan, next_month_us, this_month_us};
 
-/// The name of the limit on requests.
+/// The name of the limit on requests per minute.
 pub const MINUTE: &str = "minute";
-/// The name of the limit on events.
+/// The name of the limit on events per month.
 pub const MONTH: &str = "month";
 
-/// The two fields for a project.
+/// The values of the two headers for a project.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fields {
-    /// `RateLimit-Policy`.
+    /// The value of `RateLimit-Policy`.
     pub policy: HeaderValue,
-    /// `RateLimit`.
+    /// The value of `RateLimit`.
     pub state: HeaderValue,
 }
 
 impl Fields {
-    /// Writes them.
     pub fn new(plan: &Plan, limit_state: &LimitState) -> Self {
         let mut policy = String::with_capacity(64);
         let mut state = String::with_capacity(64);
@@ -50,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limited_plan_shows_both_limits() {
+    fn a_plan_with_a_quota_shows_both_limits() {
         let now_us = 1_795_219_200_000_000; // 2026-11-21T00:00:00Z
         let limit_state = LimitState { now_us, tat_us: now_us + 1_200_000, used: 40 };
         let fields = Fields::new(&plan(Some(1_000)), &limit_state);
@@ -59,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unlimited_plan_leaves_the_month_out() {
+    fn a_plan_without_a_quota_leaves_the_month_out() {
         let fields = Fields::new(&plan(None), &LimitState { now_us: 5, tat_us: 0, used: 9 });
         assert_eq!(fields.policy, r#""minute";q=100;w=60"#);
         assert_eq!(fields.state, r#""minute";r=100;t=0"#);

@@ -1,173 +1,157 @@
-//! The table of routes, and the way from a request to its handler. What all answers share is added here.
+//! The table of routes, and the way from a request to its function. The headers that all answers share are
+//! added here.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::metrics::{self, InFlight};
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use hyper::http::request::Parts;
-use hyper::{Method, Request, StatusCode};
-use millrace_event::dialect::{Dialect, segment};
+use hyper::{Method, StatusCode};
+use millrace_event::dialect::Dialect;
+use millrace_event::dialect::segment::{ALIAS, BATCH, GROUP, IDENTIFY, PAGE, SCREEN, TRACK};
 
-use crate::accounts::Known;
+use crate::accounts::ApiKey;
 use crate::answer::Answer;
 use crate::body::Upload;
 use crate::error::Problem;
+use crate::metrics::{self, RequestTimer};
+use crate::problem_code::ProblemCode;
 use crate::ratelimit::Fields;
+use crate::request::Request;
 use crate::service::Service;
-use crate::status::View;
-use crate::wait::Waited;
+use crate::wait::ClientWait;
 use crate::{batches, cors, health, ingest, limits, openapi, signature, usage};
 
-/// One route.
+/// The methods that a route takes, and who asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// `GET` and `HEAD`.
+    Get,
+    /// `POST`, and `OPTIONS` for a browser's preflight request.
+    Post,
+    /// `GET` and `HEAD` for the status page: not part of the interface for programs, and not for pages of
+    /// other sites.
+    Page,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
-    /// `GET` (which serves `HEAD`, too) or `POST`.
-    pub method: Verb,
-    /// The path; a last segment in braces stands for any one segment. Also the route's name in metrics.
-    pub path: &'static str,
-    handler: Handler,
+    kind: Kind,
+    /// The path; `{id}` at its end stands for any one segment. Also the route's name in metrics.
+    pub pattern: &'static str,
 }
 
-/// The methods that routes have.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verb {
-    /// Reads.
-    Get,
-    /// Sends events.
-    Post,
+/// Makes the table [`ROUTES`], and `dispatch`, which runs the expression of a row. A `match` on the pattern
+/// and not a function pointer, because the future of a pointer would have to be boxed for each request. The
+/// compiler compares the patterns in the order of the rows, so the most frequent one stands first.
+macro_rules! routes {
+    (($request:ident, $upload:ident) { $($kind:ident $pattern:literal => $answer:expr,)* }) => {
+        /// Every route, in the order in which they are compared with a path.
+        pub const ROUTES: &[Route] = &[$(Route { kind: Kind::$kind, pattern: $pattern }),*];
+
+        async fn dispatch(route: &Route, $request: Request<'_>, $upload: Upload) -> Answer {
+            match route.pattern {
+                $($pattern => $answer,)*
+                pattern => unreachable!("{pattern} is not in the table of routes"),
+            }
+        }
+    };
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Handler {
-    /// Answers anybody.
-    Open(Open),
-    /// Answers the caller whose key is in the head.
-    Keyed(Keyed),
-    /// Answers the caller whose key is in the head or in the body.
-    Segment(&'static Dialect),
-    /// Answers whom the status page is shown to; for everybody else it is not there.
-    Status(View),
-}
+// The one-letter paths are what Segment's browser library uses.
+routes! { (request, upload) {
+    Post "/v1/events" => events(request, upload).await,
+    Post "/v1/batch" => segment(request, upload, &BATCH).await,
+    Post "/v1/track" => segment(request, upload, &TRACK).await,
+    Post "/v1/identify" => segment(request, upload, &IDENTIFY).await,
+    Post "/v1/page" => segment(request, upload, &PAGE).await,
+    Post "/v1/screen" => segment(request, upload, &SCREEN).await,
+    Post "/v1/group" => segment(request, upload, &GROUP).await,
+    Post "/v1/alias" => segment(request, upload, &ALIAS).await,
+    Post "/v1/import" => segment(request, upload, &BATCH).await,
+    Post "/v1/b" => segment(request, upload, &BATCH).await,
+    Post "/v1/t" => segment(request, upload, &TRACK).await,
+    Post "/v1/i" => segment(request, upload, &IDENTIFY).await,
+    Post "/v1/p" => segment(request, upload, &PAGE).await,
+    Post "/v1/s" => segment(request, upload, &SCREEN).await,
+    Post "/v1/g" => segment(request, upload, &GROUP).await,
+    Post "/v1/a" => segment(request, upload, &ALIAS).await,
+    Get "/v1/batches/{id}" => report(request, batches::get).await,
+    Get "/v1/usage" => report(request, usage::get).await,
+    Get "/v1/limits" => report(request, limits::get).await,
+    Get "/healthz" => health::alive(),
+    Get "/readyz" => health::ready(request.service).await,
+    Get "/openapi.json" => openapi::get(),
+    Page "/" => page(request.service.status.page(request.head)),
+    Page "/status/stream" => page(request.service.status.stream(request.head)),
+} }
 
-#[derive(Clone, Copy, Debug)]
-enum Open {
-    Alive,
-    Ready,
-    Document,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Keyed {
-    Events,
-    Batch,
-    Usage,
-    Limits,
-}
-
-const fn get(path: &'static str, handler: Handler) -> Route {
-    Route { method: Verb::Get, path, handler }
-}
-
-const fn post(path: &'static str, handler: Handler) -> Route {
-    Route { method: Verb::Post, path, handler }
-}
-
-const fn segment(path: &'static str, dialect: &'static Dialect) -> Route {
-    post(path, Handler::Segment(dialect))
-}
-
-/// Every route. The one-letter paths are what Segment's browser library uses.
-pub const ROUTES: &[Route] = &[
-    post("/v1/events", Handler::Keyed(Keyed::Events)),
-    segment("/v1/batch", &segment::BATCH),
-    segment("/v1/track", &segment::TRACK),
-    segment("/v1/identify", &segment::IDENTIFY),
-    segment("/v1/page", &segment::PAGE),
-    segment("/v1/screen", &segment::SCREEN),
-    segment("/v1/group", &segment::GROUP),
-    segment("/v1/alias", &segment::ALIAS),
-    segment("/v1/import", &segment::BATCH),
-    segment("/v1/b", &segment::BATCH),
-    segment("/v1/t", &segment::TRACK),
-    segment("/v1/i", &segment::IDENTIFY),
-    segment("/v1/p", &segment::PAGE),
-    segment("/v1/s", &segment::SCREEN),
-    segment("/v1/g", &segment::GROUP),
-    segment("/v1/a", &segment::ALIAS),
-    get("/v1/batches/{id}", Handler::Keyed(Keyed::Batch)),
-    get("/v1/usage", Handler::Keyed(Keyed::Usage)),
-    get("/v1/limits", Handler::Keyed(Keyed::Limits)),
-    get("/healthz", Handler::Open(Open::Alive)),
-    get("/readyz", Handler::Open(Open::Ready)),
-    get("/openapi.json", Handler::Open(Open::Document)),
-    get("/", Handler::Status(View::Page)),
-    get("/status/stream", Handler::Status(View::Live)),
-];
-
-/// The route's name in metrics for requests that have none.
+/// The name in metrics of requests that have no route.
 const UNMATCHED: &str = "unmatched";
 
-/// What routes are called in metrics, by their places in [`ROUTES`]; the last one is for requests that have none.
+/// The names of routes in metrics, by their index in [`ROUTES`]. The last one is for requests that have no
+/// route.
 pub fn names() -> Vec<&'static str> {
-    ROUTES.iter().map(|route| route.path).chain([UNMATCHED]).collect()
+    ROUTES.iter().map(|route| route.pattern).chain([UNMATCHED]).collect()
 }
 
 impl Route {
-    /// Whether the path is this route's.
-    fn matches(&self, path: &str) -> bool {
-        match self.path.strip_suffix("{id}") {
-            Some(prefix) => path.strip_prefix(prefix).is_some_and(|id| !id.is_empty() && !id.contains('/')),
-            None => self.path == path,
+    /// The segment of the path that `{id}` stands for, empty if the pattern has none. `None` when the path is
+    /// not this route's.
+    fn id_in<'path>(&self, path: &'path str) -> Option<&'path str> {
+        match self.pattern.strip_suffix("{id}") {
+            Some(prefix) => path.strip_prefix(prefix).filter(|id| !id.is_empty() && !id.contains('/')),
+            None => (self.pattern == path).then_some(""),
         }
     }
 
-    /// Whether this is the status page's: not part of the interface for programs, and not for pages of other sites.
-    pub fn is_for_people(&self) -> bool {
-        matches!(self.handler, Handler::Status(_))
+    fn is_page(&self) -> bool {
+        self.kind == Kind::Page
     }
 
     fn takes(&self, method: &Method) -> bool {
-        match self.method {
-            Verb::Get => method == Method::GET || method == Method::HEAD,
-            Verb::Post => method == Method::POST,
+        match self.kind {
+            Kind::Get | Kind::Page => method == Method::GET || method == Method::HEAD,
+            Kind::Post => method == Method::POST,
         }
     }
 
     fn allow(&self) -> &'static str {
-        match self.method {
-            Verb::Get => "GET, HEAD",
-            Verb::Post => "POST, OPTIONS",
+        match self.kind {
+            Kind::Get | Kind::Page => "GET, HEAD",
+            Kind::Post => "POST, OPTIONS",
         }
     }
 }
 
 /// Answers one request.
-pub async fn answer(service: Arc<Service>, request: Request<Incoming>) -> Answer {
-    let in_flight = InFlight::new();
+pub async fn answer(service: Arc<Service>, request: hyper::Request<Incoming>) -> Answer {
+    let timer = RequestTimer::start();
     let (head, body) = request.into_parts();
     let upload = Upload::new(&head.headers, body);
     let path = head.uri.path();
-    let is_there =
-        |route: &Route| route.matches(path) && (service.status.is_shown() || !route.is_for_people());
-    let place = ROUTES.iter().position(is_there);
-    let route = place.map(|place| &ROUTES[place]);
-    let mut answer = match route {
+    let has_page = service.status.is_shown();
+    let found = ROUTES.iter().enumerate().find_map(|(index, route)| {
+        let id = route.id_in(path)?;
+        (has_page || !route.is_page()).then_some((index, route, id))
+    });
+    let mut answer = match found {
         None => {
-            let nothing =
-                Problem::NotFound("there is nothing at this path; /openapi.json tells what there is");
-            misdirected(&service, &head.method, &nothing)
+            let message = "there is no such path; /openapi.json lists all paths";
+            refuse_misdirected(&service, &head.method, &Problem::new(ProblemCode::NotFound, message))
         }
-        Some(route) if route.takes(&head.method) => dispatch(&service, route, &head, upload).await,
-        Some(route) if route.method == Verb::Post && head.method == Method::OPTIONS => cors::preflight(),
-        Some(route) => {
-            let wrong = Problem::MethodNotAllowed { allow: route.allow().to_owned() };
-            misdirected(&service, &head.method, &wrong)
+        Some((_, route, id)) if route.takes(&head.method) => {
+            dispatch(route, Request { service: &service, head: &head, id }, upload).await
+        }
+        Some((_, route, _)) if route.kind == Kind::Post && head.method == Method::OPTIONS => {
+            cors::preflight()
+        }
+        Some((_, route, _)) => {
+            refuse_misdirected(&service, &head.method, &Problem::method_not_allowed(route.allow()))
         }
     };
     let headers = answer.headers_mut();
-    if !route.is_some_and(Route::is_for_people) {
+    if !found.is_some_and(|(_, route, _)| route.is_page()) {
         cors::allow_any_origin(headers);
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -175,83 +159,113 @@ pub async fn answer(service: Arc<Service>, request: Request<Incoming>) -> Answer
     if service.draining() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    let waited = answer.extensions().get().map_or(Duration::ZERO, |Waited(waited)| *waited);
-    in_flight.answered(place.unwrap_or(ROUTES.len()), answer.status().as_u16(), waited);
+    let waited = answer.extensions().get().map_or(Duration::ZERO, |ClientWait(waited)| *waited);
+    timer.answered(found.map_or(ROUTES.len(), |(index, ..)| index), answer.status().as_u16(), waited);
     answer
 }
 
-/// Nothing takes the request. Only of a post is it told on the status page: somebody expected to be heard.
-fn misdirected(service: &Service, method: &Method, problem: &Problem) -> Answer {
+/// Refuses a request that has no route. The status page shows it only if it is a post, which was meant to
+/// send events.
+fn refuse_misdirected(service: &Service, method: &Method, problem: &Problem) -> Answer {
     if method == Method::POST {
         return refuse(service, None, problem);
     }
-    metrics::request_refused(problem.code());
+    metrics::request_refused(problem.code);
     problem.answer()
 }
 
-fn refuse(service: &Service, known: Option<&Known>, problem: &Problem) -> Answer {
-    metrics::request_refused(problem.code());
-    service.status.note_request(known.map(|known| &known.account.project_name), problem);
+fn refuse(service: &Service, key: Option<&ApiKey>, problem: &Problem) -> Answer {
+    metrics::request_refused(problem.code);
+    service.status.note_request(key.map(|key| &key.account.project_name), problem);
     problem.answer()
 }
 
-async fn dispatch(service: &Service, route: &Route, head: &Parts, upload: Upload) -> Answer {
-    match route.handler {
-        Handler::Open(Open::Alive) => health::alive(),
-        Handler::Open(Open::Ready) => health::ready(service).await,
-        Handler::Open(Open::Document) => openapi::show(),
-        Handler::Keyed(handler) => match service.caller(&head.headers) {
-            Err(problem) => refuse(service, None, &problem),
-            Ok(known) => for_caller(service, serve(service, handler, head, upload, &known).await, &known),
-        },
-        Handler::Segment(dialect) => match ingest::segment_caller(service, &head.headers, upload).await {
-            Err(problem) => refuse(service, None, &problem),
-            Ok((known, body)) => {
-                for_caller(service, ingest::segment(service, head, body, &known, dialect).await, &known)
-            }
-        },
-        Handler::Status(view) => {
-            service.status.show(view, head, service.stage.clone()).unwrap_or_else(|problem| problem.answer())
+/// Takes a batch from the caller whose key is in the headers.
+async fn events(request: Request<'_>, upload: Upload) -> Answer {
+    match request.service.authenticate(&request.head.headers) {
+        Err(problem) => refuse(request.service, None, &problem),
+        Ok(key) => with_limits(request.service, &key, ingest::post_events(request, upload, &key).await),
+    }
+}
+
+/// Takes Segment calls from the caller whose key is in the headers or in the body.
+async fn segment(request: Request<'_>, upload: Upload, dialect: &'static Dialect) -> Answer {
+    match ingest::segment_caller(request, upload).await {
+        Err(problem) => refuse(request.service, None, &problem),
+        Ok((key, body)) => {
+            with_limits(request.service, &key, ingest::post_segment(request, body, &key, dialect).await)
         }
     }
 }
 
-async fn serve(
-    service: &Service,
-    handler: Keyed,
-    head: &Parts,
-    upload: Upload,
-    known: &Arc<Known>,
-) -> Result<Answer, Problem> {
-    let project = known.account.project;
-    // A report has no body, so its signature covers none.
-    let signed = || signature::verify_now(&known.account, &head.headers, b"");
-    match handler {
-        Keyed::Events => ingest::native(service, head, upload, known).await,
-        Keyed::Batch => {
-            signed()?;
-            let id = head.uri.path().rsplit('/').next().unwrap_or_default();
-            batches::show(service, project, id).await
-        }
-        Keyed::Usage => {
-            signed()?;
-            usage::show(service, project, head.uri.query()).await
-        }
-        Keyed::Limits => {
-            signed()?;
-            limits::show(service, known).await
+/// Answers a question of the caller whose key is in the headers.
+async fn report<'a>(
+    request: Request<'a>,
+    get: impl AsyncFnOnce(Request<'a>, &ApiKey) -> Result<Answer, Problem>,
+) -> Answer {
+    let headers = &request.head.headers;
+    match request.service.authenticate(headers) {
+        Err(problem) => refuse(request.service, None, &problem),
+        Ok(key) => {
+            // The request has no body, so its signature covers none.
+            let answer = match signature::verify_now(&key.account, headers, b"") {
+                Ok(()) => get(request, &key).await,
+                Err(error) => Err(error.into()),
+            };
+            with_limits(request.service, &key, answer)
         }
     }
 }
 
-/// Whatever a known caller is told, the state of its limits is told with it.
-fn for_caller(service: &Service, served: Result<Answer, Problem>, known: &Known) -> Answer {
-    let mut answer = served.unwrap_or_else(|problem| refuse(service, Some(known), &problem));
-    // The key was right and the signature was not: that is nobody we know.
+/// Answers for the status page. A refusal is not counted: the page is not part of the interface.
+fn page(answer: Result<Answer, Problem>) -> Answer {
+    answer.unwrap_or_else(|problem| problem.answer())
+}
+
+/// Adds the state of the caller's limits to its answer.
+fn with_limits(service: &Service, key: &ApiKey, answer: Result<Answer, Problem>) -> Answer {
+    let mut answer = answer.unwrap_or_else(|problem| refuse(service, Some(key), &problem));
+    // A key with a wrong signature may be stolen: it learns nothing.
     if answer.status() != StatusCode::UNAUTHORIZED {
-        let fields = Fields::new(known.plan(), &known.project.limit_state());
+        let fields = Fields::new(key.plan(), &key.project.limit_state());
         answer.headers_mut().insert("ratelimit-policy", fields.policy);
         answer.headers_mut().insert("ratelimit", fields.state);
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_interface_document_has_every_route_for_programs_and_no_other() {
+        let document: serde_json::Value = serde_json::from_str(include_str!("openapi.json")).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        let documented: BTreeSet<_> = paths
+            .iter()
+            .flat_map(|(path, methods)| methods.as_object().unwrap().keys().map(move |method| (path, method)))
+            .map(|(path, method)| format!("{method} {path}"))
+            .collect();
+        let served: BTreeSet<_> = ROUTES
+            .iter()
+            .filter_map(|route| match route.kind {
+                Kind::Get => Some(format!("get {}", route.pattern)),
+                Kind::Post => Some(format!("post {}", route.pattern)),
+                Kind::Page => None,
+            })
+            .collect();
+        assert_eq!(documented, served);
+    }
+
+    #[test]
+    fn a_pattern_with_an_id_takes_one_segment_that_is_not_empty() {
+        let route = ROUTES.iter().find(|route| route.pattern == "/v1/batches/{id}").unwrap();
+        assert_eq!(route.id_in("/v1/batches/7"), Some("7"));
+        for path in ["/v1/batches", "/v1/batches/", "/v1/batches/7/", "/v1/batches/7/8", "/v1/limits"] {
+            assert_eq!(route.id_in(path), None, "{path}");
+        }
+    }
 }

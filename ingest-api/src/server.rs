@@ -1,39 +1,42 @@
 //! The accept loop, the limits of a connection, and the drain.
 //!
-//! Stopping has three steps. First the server calls itself not ready and, after a grace, stops accepting; every answer
-//! from then on ends its connection, so clients that are busy leave by themselves and none is cut off. After a pause
-//! connections that stayed idle are closed. What is still being answered after that has until the deadline.
+//! The server stops in three steps. First it reports that it is not ready and, after a grace period, stops
+//! accepting. Every answer from then on ends its connection, so busy clients disconnect by themselves and no
+//! request is cut off. After a pause, idle connections are closed. Requests that are still being answered
+//! have until the deadline.
 
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::metrics;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::head::{Answering, HeadDeadline};
+use crate::head::{AnswerCount, HeadDeadline};
+use crate::metrics;
 use crate::routes;
-use crate::service::{Service, Stage, reached};
+use crate::service::Service;
+use crate::stage::{Stage, reached};
 
-/// Bytes of a request's head. More is answered 431.
+/// Bytes of a request's head. A longer one is answered 431.
 const HEAD_BYTES_MAX: usize = 32 << 10;
 /// Bytes buffered of one connection while its body is read.
 const READ_BUFFER_BYTES_MAX: usize = 128 << 10;
-/// A peer that does not acknowledge what we sent for so long is gone.
+/// A client that does not acknowledge data for this long is gone.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
 /// How long to wait after the operating system refused a connection (no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// While draining: how long an idle connection may bring one more request before it is closed.
+/// While draining, how long an idle connection may still send a request.
 const IDLE_GRACE: Duration = Duration::from_millis(1_000);
-/// From the end of accepting until connections are dropped, whatever they are doing.
+/// From the end of accepting until all connections are dropped.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(8);
 
-/// Accepts and serves until `shutdown` is ready, then drains. Returns how many connections had to be dropped.
+/// Accepts and serves until `shutdown` is ready, then drains. Returns how many connections did not end in
+/// time.
 pub async fn serve(
     listener: TcpListener,
     service: Arc<Service>,
@@ -45,7 +48,7 @@ pub async fn serve(
     let grace = service.limits.drain_grace;
     let mut stop = pin!(async {
         shutdown.await;
-        tracing::info!("stopping: not ready any more");
+        tracing::info!("stopping; /readyz answers 503 from now on");
         stage.send_replace(Stage::Draining);
         tokio::time::sleep(grace).await;
     });
@@ -56,11 +59,11 @@ pub async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((socket, _)) => {
                     failing = false;
-                    admit(socket, &service, &slots);
+                    start_connection(socket, &service, &slots);
                 }
                 Err(error) => {
                     if !failing {
-                        tracing::warn!(%error, "cannot accept connections: {error}");
+                        tracing::warn!(%error, "cannot accept connections; trying again");
                     }
                     failing = true;
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -68,9 +71,9 @@ pub async fn serve(
             },
         }
     }
-    // Whoever the operating system has let in already would be reset with the listener.
+    // Connections that the operating system has accepted already would be reset with the listener.
     while let Some(Ok((socket, _))) = futures_util::FutureExt::now_or_never(listener.accept()) {
-        admit(socket, &service, &slots);
+        start_connection(socket, &service, &slots);
     }
     drop(listener);
     drain(&stage, &slots, connections_max).await
@@ -89,8 +92,8 @@ async fn drain(stage: &watch::Sender<Stage>, slots: &Semaphore, connections_max:
     connections_max - slots.available_permits()
 }
 
-/// Gives a connection a task of its own, or closes it when there are too many.
-fn admit(socket: TcpStream, service: &Arc<Service>, slots: &Arc<Semaphore>) {
+/// Serves a connection in its own task, or closes it when there are too many.
+fn start_connection(socket: TcpStream, service: &Arc<Service>, slots: &Arc<Semaphore>) {
     let Ok(slot) = Arc::clone(slots).try_acquire_owned() else {
         metrics::connection_refused();
         return;
@@ -110,14 +113,14 @@ async fn serve_connection(
     prepare_socket(&socket);
     let closing = reached(service.stage.clone(), Stage::Closing);
     let (head_time_max, idle_time_max) = (service.limits.header_timeout, service.limits.idle_timeout);
-    let answering = Answering::default();
-    let socket = HeadDeadline::new(socket, answering.clone(), head_time_max);
+    let answers = AnswerCount::default();
+    let socket = HeadDeadline::new(socket, answers.clone(), head_time_max);
     let answer = service_fn(move |request| {
-        let under_way = answering.begin();
+        let guard = answers.begin();
         let answer = routes::answer(Arc::clone(&service), request);
         async move {
             let answer = answer.await;
-            drop(under_way);
+            drop(guard);
             Ok::<_, Infallible>(answer)
         }
     });
@@ -137,7 +140,7 @@ async fn serve_connection(
         }
     };
     if let Err(error) = served {
-        tracing::debug!(%error, "a connection ended: {error}");
+        tracing::debug!(%error, "a connection failed");
     }
     drop(slot);
     metrics::connections(connections_max - slots.available_permits(), connections_max);
@@ -148,6 +151,6 @@ fn prepare_socket(socket: &TcpStream) {
     let prepared =
         socket.set_nodelay(true).and_then(|()| options.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX)));
     if let Err(error) = prepared {
-        tracing::debug!(%error, "a socket option was refused: {error}");
+        tracing::debug!(%error, "cannot set the options of a socket");
     }
 }

@@ -1,19 +1,19 @@
 //! `GET /v1/usage`: what a project has used, from the hourly metering.
 
 use hyper::StatusCode;
-use millrace_event::plan::ProjectId;
 use millrace_store::{UsageRow, UsageWindow};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::accounts::ApiKey;
 use crate::answer::{self, Answer};
 use crate::error::Problem;
-use crate::parameters::Question;
-use crate::service::Service;
+use crate::parameters::UsageQuery;
+use crate::request::Request;
 
 #[derive(Serialize)]
-struct Report {
+struct UsageReport {
     from: String,
     to: String,
     window: &'static str,
@@ -36,13 +36,15 @@ struct Window {
     sums: Sums,
 }
 
-/// The usage of a project.
+/// Asks the store for the usage of the project.
 ///
 /// # Errors
-/// 400 for a bad parameter, 503 when the store cannot be asked.
-pub async fn show(service: &Service, project: ProjectId, query: Option<&str>) -> Result<Answer, Problem> {
-    let Question { from, to, window } = Question::read(query.unwrap_or_default(), OffsetDateTime::now_utc())?;
-    let rows = service.report(service.store.usage(project, from, to, window)).await?;
+/// 400 for a wrong parameter, 503 when the store cannot be reached.
+pub async fn get(request: Request<'_>, key: &ApiKey) -> Result<Answer, Problem> {
+    let query = request.head.uri.query().unwrap_or_default();
+    let UsageQuery { from, to, window } = UsageQuery::read(query, OffsetDateTime::now_utc())?;
+    let Request { service, .. } = request;
+    let rows = service.reports.ask(service.store.usage(key.account.project, from, to, window)).await?;
     let mut total = Sums::default();
     for row in &rows {
         total.events += row.events;
@@ -51,7 +53,7 @@ pub async fn show(service: &Service, project: ProjectId, query: Option<&str>) ->
         total.dead += row.dead;
     }
     let usage = rows.iter().map(Window::of).collect();
-    let report = Report { from: rfc3339(from), to: rfc3339(to), window: name(window), total, usage };
+    let report = UsageReport { from: rfc3339(from), to: rfc3339(to), window: name(window), total, usage };
     Ok(answer::json(StatusCode::OK, &report))
 }
 

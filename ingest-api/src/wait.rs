@@ -6,16 +6,18 @@ use millrace_event::plan::ProjectId;
 use millrace_stream::{BatchId, BatchState, Outcome};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::service::{Service, Stage, reached};
+use crate::service::Service;
+use crate::stage::{Stage, reached};
 
-/// Between the first two looks; it doubles.
+/// Before the second look. Each pause is twice the one before.
 const LOOK_EVERY_MIN: Duration = Duration::from_millis(5);
-/// Between two looks at last.
+/// The longest pause.
 const LOOK_EVERY_MAX: Duration = Duration::from_millis(50);
 
-/// On an answer: how long its client has waited because it wished to. That is not how fast we are.
+/// An extension of an answer: how long its client waited because it asked to. Not part of the server's
+/// latency.
 #[derive(Clone, Copy, Debug)]
-pub struct Waited(pub Duration);
+pub struct ClientWait(pub Duration);
 
 /// The outcome, if it is known within `at_most` and before the server stops.
 pub async fn for_outcome(
@@ -30,16 +32,16 @@ pub async fn for_outcome(
     }
 }
 
-/// Looks until the batch is settled. `None` when that can no longer be learned.
+/// Looks until the batch is settled. `None` when stream or store cannot answer.
 async fn look(service: &Service, project: ProjectId, batch_id: BatchId) -> Option<Outcome> {
     let mut pause = LOOK_EVERY_MIN;
     loop {
         match service.stream.batch_state(project, batch_id).await {
             Ok(BatchState::Settled { outcome, .. }) => return Some(outcome),
             Ok(BatchState::Pending { .. }) => {}
-            // Settled so long ago that only the ledger remembers.
+            // Settled so long ago that only the ledger has it.
             Ok(BatchState::Unknown) => {
-                return service.report(service.store.batch(project, batch_id)).await.ok()?;
+                return service.reports.ask(service.store.batch(project, batch_id)).await.ok()?;
             }
             Err(_) => return None,
         }

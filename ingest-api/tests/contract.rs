@@ -41,7 +41,7 @@ async fn every_form_of_body_and_every_encoding_is_accepted() {
 }
 
 #[tokio::test]
-async fn invalid_events_are_reported_by_index_and_cost_their_neighbours_nothing() {
+async fn invalid_events_are_reported_by_index_and_the_others_are_accepted() {
     let stack = Stack::start().await;
     let answer = stack.post(r#"[{"name":"a"},{"name":""},{"name":"b"},7]"#).await;
     assert_eq!(answer.status, 202);
@@ -101,11 +101,11 @@ async fn every_error_of_the_request_has_its_status_and_code() {
     }
     let refused = stack.post(r#"[{"name":""}]"#).await.json();
     assert_eq!(refused["rejected"][0]["index"], 0, "{refused}");
-    assert_eq!(stack.stream.backlog().await.unwrap().entries, 0, "nothing refused is in the stream");
+    assert_eq!(stack.stream.backlog().await.unwrap().entries, 0, "no refused batch is in the stream");
 }
 
 #[tokio::test]
-async fn whoever_sends_no_known_key_is_unauthenticated() {
+async fn a_request_without_a_known_key_is_unauthenticated() {
     let stack = Stack::start().await;
     let address = stack.server.address;
     let wrong = format!("{}x", stack.bearer());
@@ -142,11 +142,12 @@ async fn the_key_may_be_the_user_name_of_basic() {
 }
 
 #[tokio::test]
-async fn paths_and_methods_are_those_of_the_table() {
+async fn other_paths_are_404_and_other_methods_405() {
     let stack = Stack::start().await;
-    for path in
-        ["/status", "/v1", "/v1/events/", "/v1/batches/", "/v1/batches/a/b", "/metrics", "/v1/unknown"]
-    {
+    let with_a_slash =
+        ["/v1/events/", "/v1/batch/", "/v1/import/", "/v1/track/", "/v1/batches/", "/v1/limits/"];
+    let unknown = ["/status", "/v1", "/v1/batches/a/b", "/metrics", "/v1/unknown"];
+    for path in with_a_slash.into_iter().chain(unknown) {
         let answer = stack.get(path).await;
         assert_eq!((answer.status, problem(&answer).as_str()), (404, "not_found"), "{path}");
     }
@@ -167,7 +168,7 @@ async fn paths_and_methods_are_those_of_the_table() {
 }
 
 #[tokio::test]
-async fn head_is_get_without_the_body() {
+async fn head_answers_like_get_without_the_body() {
     let stack = Stack::start().await;
     for path in ["/", "/healthz", "/openapi.json", "/v1/limits"] {
         let get = stack.get(path).await;
@@ -208,7 +209,7 @@ async fn a_browser_may_post_from_anywhere_and_read_every_answer() {
 }
 
 #[tokio::test]
-async fn segment_routes_answer_exactly_what_its_sdks_take() {
+async fn segment_routes_answer_what_segment_sdks_expect() {
     use base64::Engine;
     let stack = Stack::start().await;
     let address = stack.server.address;
@@ -221,7 +222,7 @@ async fn segment_routes_answer_exactly_what_its_sdks_take() {
         .map(|call_type| format!("/v1/{call_type}"));
     let singles = singles.iter().map(|path| (path.as_str(), call));
     for (path, body) in batches.into_iter().chain(singles) {
-        // The content type is whatever the SDK sends.
+        // The content type is ignored, because SDKs send different ones.
         let form = ("content-type", "application/x-www-form-urlencoded");
         let encoded = [("authorization", basic.as_str()), ("content-encoding", "gzip"), form];
         let answer = http::post(address, path, &encoded, gzip(body.as_bytes())).await;
@@ -239,7 +240,7 @@ async fn segment_routes_answer_exactly_what_its_sdks_take() {
 }
 
 #[tokio::test]
-async fn the_limits_are_told_with_every_answer_to_a_known_caller() {
+async fn every_answer_to_a_known_key_has_the_state_of_its_limits() {
     let stack = Stack::start().await;
     let (_, key) = stack.another_project("small", "free", false).await;
     let bearer = format!("Bearer {}", key.key);
@@ -251,7 +252,7 @@ async fn the_limits_are_told_with_every_answer_to_a_known_caller() {
     let policy = posted.header("ratelimit-policy").unwrap();
     assert!(policy.starts_with(r#""minute";q=100;w=60, "month";q=100000;w="#), "{policy}");
     assert!(posted.header("ratelimit").unwrap().contains(r#""month";r=99993;t="#), "{posted:?}");
-    // This one does not ask the stream: what it says is remembered from the last that did.
+    // This request does not ask the stream. Its limits are those of the previous answer.
     let refused = client.post("/v1/events", &headers, "{").await.unwrap();
     assert!(refused.header("ratelimit").unwrap().contains(r#""month";r=99993;t="#), "{refused:?}");
     let after = client.get("/v1/limits", &headers).await.unwrap().json();
@@ -264,7 +265,7 @@ async fn the_limits_are_told_with_every_answer_to_a_known_caller() {
 }
 
 #[tokio::test]
-async fn usage_is_reported_and_bad_parameters_are_named() {
+async fn usage_is_reported_and_wrong_parameters_are_named() {
     let stack = Stack::start().await;
     let usage = stack.get("/v1/usage").await;
     assert_eq!(usage.status, 200, "{usage:?}");
@@ -278,7 +279,7 @@ async fn usage_is_reported_and_bad_parameters_are_named() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_before_it_sends_is_told_to_go_on() {
+async fn a_client_that_expects_100_continue_receives_it() {
     let stack = Stack::start().await;
     let body = batch(1);
     let request = format!(
@@ -297,5 +298,9 @@ async fn the_interface_document_is_served() {
     let stack = Stack::start().await;
     let answer = http::get(stack.server.address, "/openapi.json", &[]).await;
     assert_eq!(answer.status, 200);
-    assert_eq!(answer.json()["openapi"], "3.1.0");
+    let document = answer.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    let codes =
+        document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].as_array().unwrap();
+    assert!(codes.contains(&"rate_limited".into()), "{codes:?}");
 }

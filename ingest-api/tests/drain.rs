@@ -1,4 +1,4 @@
-//! Stopping: what was taken is answered, nobody is cut off, and it ends in time.
+//! Stopping: every request that arrived is answered, no connection is cut off, and the server ends in time.
 
 mod stack;
 
@@ -11,10 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-/// A server that does not stop by then is stuck; a supervisor would kill it.
+/// A supervisor would kill a server that takes longer.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-/// Between an answer and the next request of a client.
+/// Between an answer and the next request of the same client.
 const THINK_TIME: Duration = Duration::from_millis(30);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,16 +27,18 @@ async fn no_request_is_cut_off_while_the_server_stops_under_load() {
         let (answered, bearer) = (answered.clone(), bearer.clone());
         clients.spawn(async move {
             let mut client = HttpClient::new(address);
-            // Every request on a connection the server still holds must be answered; one that said "close" is over.
-            for taken in 1_u64.. {
+            // Every request on an open connection must be answered. After "connection: close" it is not open
+            // any more.
+            for requests in 1_u64.. {
                 let answer = client.post("/v1/events", &[("authorization", &bearer)], batch(1)).await;
-                let answer = answer.unwrap_or_else(|error| panic!("after {taken} answers: {error}"));
+                let answer = answer.unwrap_or_else(|error| panic!("request {requests}: {error}"));
                 assert_eq!(answer.status, 202);
                 answered.send(()).await.unwrap();
                 if answer.header("connection") == Some("close") {
-                    return taken;
+                    return requests;
                 }
-                // Idle most of the time: that is when a server could close without a word.
+                // A client is idle most of the time, and the server could close an idle connection without an
+                // answer.
                 tokio::time::sleep(THINK_TIME).await;
             }
             unreachable!("a u64 does not end")
@@ -48,17 +50,17 @@ async fn no_request_is_cut_off_while_the_server_stops_under_load() {
     }
     let rest = tokio::spawn(async move { while answers.recv().await.is_some() {} });
     stack.server.ask_to_stop();
-    let mut taken = 0;
+    let mut answered = 0;
     while let Some(client) = clients.join_next().await {
-        taken += client.unwrap();
+        answered += client.unwrap();
     }
     rest.await.unwrap();
     let Stack { server, stream, .. } = stack;
     tokio::time::timeout(DRAIN_MAX, server.stopped()).await.expect("the drain is bounded");
     assert_eq!(
         stream.backlog().await.unwrap().entries,
-        taken,
-        "every answer is in the stream, and nothing else"
+        answered,
+        "the stream has the batches that were answered, and no others"
     );
 }
 
@@ -81,7 +83,7 @@ async fn a_client_that_waits_for_its_outcome_is_answered_when_the_server_stops()
 }
 
 #[tokio::test]
-async fn while_it_stops_it_is_not_ready_and_still_serves_who_comes() {
+async fn a_stopping_server_is_not_ready_and_still_answers() {
     let mut limits = default_limits();
     limits.drain_grace = Duration::from_secs(5);
     let mut stack = Stack::start_with(limits).await;
@@ -97,12 +99,12 @@ async fn while_it_stops_it_is_not_ready_and_still_serves_who_comes() {
 }
 
 #[tokio::test]
-async fn idle_and_stuck_connections_do_not_hold_the_server() {
+async fn idle_and_stuck_connections_do_not_delay_the_stop() {
     let mut stack = Stack::start().await;
     let mut idle = TcpStream::connect(stack.server.address).await.unwrap();
     let mut stuck = TcpStream::connect(stack.server.address).await.unwrap();
     stuck.write_all(b"POST /v1/events HTTP/1.1\r\nHost: x\r\n").await.unwrap();
-    // Both are surely accepted once a later connection is served.
+    // Connections are accepted in order, so both are accepted when a later one is served.
     assert_eq!(stack.get("/healthz").await.status, 200);
     stack.server.ask_to_stop();
     let Stack { server, .. } = stack;

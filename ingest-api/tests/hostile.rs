@@ -1,5 +1,4 @@
-//! Clients that mean harm, and clients that are merely broken: a clear answer, or a closed connection, and the server
-//! goes on.
+//! Malicious and broken clients get a clear error or a closed connection, and the server continues to serve.
 
 mod stack;
 
@@ -10,7 +9,7 @@ use testkit::http;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What came back until the server closed the connection.
+/// Everything that was received until the server closed the connection.
 async fn raw(stack: &Stack, request: impl AsRef<[u8]>) -> String {
     let answer = http::raw(stack.server.address, request.as_ref(), PATIENCE).await;
     String::from_utf8_lossy(&answer).into_owned()
@@ -20,13 +19,13 @@ fn head(stack: &Stack, more: &str) -> String {
     format!("POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\n{more}\r\n", stack.bearer())
 }
 
-/// The code in an answer read off the wire.
+/// The code in the text of an answer.
 fn code(answer: &str) -> &str {
     answer.split_once(r#""code":""#).and_then(|(_, rest)| rest.split('"').next()).unwrap_or(answer)
 }
 
 #[tokio::test]
-async fn hostile_json_is_refused_or_stored_and_never_more() {
+async fn hostile_json_is_refused_or_stored_and_does_no_harm() {
     let stack = Stack::start().await;
     let deep = |levels: usize| {
         format!(r#"{{"name":"a","properties":{}1{}}}"#, r#"{"a":"#.repeat(levels), "}".repeat(levels))
@@ -77,7 +76,7 @@ async fn hostile_json_is_refused_or_stored_and_never_more() {
 }
 
 #[tokio::test]
-async fn broken_and_explosive_encodings_are_refused() {
+async fn damaged_encodings_and_decompression_bombs_are_refused() {
     let mut limits = default_limits();
     limits.body_decoded_bytes_max = 1 << 20;
     let stack = Stack::start_with(limits).await;
@@ -104,7 +103,7 @@ async fn a_body_too_large_is_refused_before_it_is_read_and_the_answer_arrives() 
     let mut limits = default_limits();
     limits.body_bytes_max = 100_000;
     let stack = Stack::start_with(limits).await;
-    // By its Content-Length alone, nothing sent.
+    // Refused because of its Content-Length, before anything was sent.
     let announced = raw(&stack, head(&stack, "Content-Length: 100001\r\nExpect: 100-continue\r\n")).await;
     assert_eq!(code(&announced), "payload_too_large", "{announced}");
     assert!(announced.starts_with("HTTP/1.1 413") && !announced.contains("100 Continue"), "{announced}");
@@ -112,14 +111,14 @@ async fn a_body_too_large_is_refused_before_it_is_read_and_the_answer_arrives() 
     let mut socket = TcpStream::connect(stack.server.address).await.unwrap();
     socket.write_all(head(&stack, "Content-Length: 16777216\r\n").as_bytes()).await.unwrap();
     for _ in 0..256 {
-        socket.write_all(&[b' '; 65_536]).await.expect("the server goes on reading");
+        socket.write_all(&[b' '; 65_536]).await.expect("the server continues to read");
     }
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     assert_eq!(code(&answer), "payload_too_large");
     assert!(answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
-    // In chunks, no length is known.
+    // A chunked body does not announce its length.
     let mut chunked = head(&stack, "Transfer-Encoding: chunked\r\n").into_bytes();
     for _ in 0..20 {
         chunked.extend_from_slice(format!("2000\r\n{}\r\n", " ".repeat(0x2000)).as_bytes());
@@ -130,7 +129,7 @@ async fn a_body_too_large_is_refused_before_it_is_read_and_the_answer_arrives() 
 }
 
 #[tokio::test]
-async fn a_refused_body_does_not_cost_the_connection() {
+async fn the_connection_stays_open_after_a_refused_body() {
     let stack = Stack::start().await;
     let mut client = stack.client();
     for _ in 0..3 {
@@ -145,7 +144,7 @@ async fn a_refused_body_does_not_cost_the_connection() {
 }
 
 #[tokio::test]
-async fn slow_heads_and_slow_bodies_are_cut_off() {
+async fn clients_that_send_heads_or_bodies_slowly_are_disconnected() {
     let mut limits = default_limits();
     limits.header_timeout = Duration::from_millis(300);
     limits.idle_timeout = Duration::from_millis(300);
@@ -161,7 +160,7 @@ async fn slow_heads_and_slow_bodies_are_cut_off() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_outlives_the_deadline_of_a_head_and_a_slow_head_on_it_does_not() {
+async fn the_deadline_of_a_head_does_not_end_idle_connections() {
     let mut limits = default_limits();
     limits.header_timeout = Duration::from_millis(200);
     let stack = Stack::start_with(limits).await;
@@ -171,17 +170,17 @@ async fn an_idle_connection_outlives_the_deadline_of_a_head_and_a_slow_head_on_i
         tokio::time::sleep(Duration::from_millis(450)).await;
         socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         let read = socket.read(&mut answer).await.unwrap();
-        assert!(answer[..read].starts_with(b"HTTP/1.1 200"), "kept while idle");
+        assert!(answer[..read].starts_with(b"HTTP/1.1 200"), "an idle connection is kept");
     }
     socket.write_all(b"GET /healthz HTTP/1.1\r\nX-Slow: ").await.unwrap();
     let ended = socket.read(&mut answer).await;
-    assert!(matches!(ended, Ok(0) | Err(_)), "cut off in mid-head: {ended:?}");
+    assert!(matches!(ended, Ok(0) | Err(_)), "the connection is closed in the middle of the head: {ended:?}");
 }
 
 #[tokio::test]
 async fn broken_framing_is_a_4xx_or_a_closed_connection() {
     let mut limits = default_limits();
-    // Some of these look like a head that is not over yet.
+    // Some of these look like an incomplete head.
     limits.header_timeout = Duration::from_millis(500);
     limits.idle_timeout = Duration::from_millis(500);
     let stack = Stack::start_with(limits).await;
@@ -206,7 +205,8 @@ async fn broken_framing_is_a_4xx_or_a_closed_connection() {
         let shown = &request[..request.len().min(60)];
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{shown:?}: {answer}");
     }
-    // A body shorter than announced, the connection half closed: there is somebody left to be told.
+    // The body is shorter than announced and the connection half closed, so the client can still read an
+    // answer.
     let mut socket = TcpStream::connect(stack.server.address).await.unwrap();
     socket.write_all((head(&stack, "Content-Length: 100\r\n") + "{}").as_bytes()).await.unwrap();
     socket.shutdown().await.unwrap();
@@ -230,13 +230,13 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn more_connections_than_allowed_are_closed_and_the_others_served() {
+async fn a_connection_over_the_limit_is_closed_and_the_others_are_served() {
     let mut limits = default_limits();
     limits.connections_max = 2;
     let stack = Stack::start_with(limits).await;
     let health = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut kept = Vec::new();
-    // The connection that readiness was asked over may take a moment to go.
+    // The connection of the readiness check may take a moment to close.
     testkit::eventually(PATIENCE, "two connections to be served", async || {
         let mut socket = TcpStream::connect(stack.server.address).await.map_err(|error| error.to_string())?;
         socket.write_all(health).await.map_err(|error| error.to_string())?;
@@ -255,11 +255,11 @@ async fn more_connections_than_allowed_are_closed_and_the_others_served() {
 }
 
 #[tokio::test]
-async fn bodies_that_do_not_fit_into_memory_together_are_503() {
+async fn a_body_that_does_not_fit_into_the_shared_memory_is_503() {
     let mut limits = default_limits();
     limits.bodies_in_flight_bytes_max = 50_000;
     let stack = Stack::start_with(limits).await;
     let answer = stack.post(vec![b' '; 60_000]).await;
     assert_eq!((answer.status, problem(&answer).as_str()), (503, "overloaded"));
-    assert_eq!(stack.post(batch(10)).await.status, 202, "what was taken is given back");
+    assert_eq!(stack.post(batch(10)).await.status, 202, "the memory of the refused body is free again");
 }

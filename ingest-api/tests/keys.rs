@@ -1,4 +1,4 @@
-//! How keys begin and end: known at once, revoked at once, rotated with an overlap.
+//! How keys begin and end: new and revoked keys take effect soon, and rotated keys overlap.
 
 mod stack;
 
@@ -12,7 +12,7 @@ async fn status(stack: &Stack, key: &str) -> u16 {
     http::post(stack.server.address, "/v1/events", &[("authorization", &bearer)], batch(1)).await.status
 }
 
-async fn is_refused(stack: &Stack, key: &str) {
+async fn wait_until_refused(stack: &Stack, key: &str) {
     eventually(PATIENCE, "the key to be refused", async || {
         let status = status(stack, key).await;
         (status == 401).then_some(()).ok_or(status.to_string())
@@ -21,30 +21,30 @@ async fn is_refused(stack: &Stack, key: &str) {
 }
 
 #[tokio::test]
-async fn a_revoked_key_is_unknown_at_once_and_a_new_one_is_known() {
+async fn a_new_key_is_accepted_and_a_revoked_key_is_refused() {
     let stack = Stack::start().await;
     let (_, key) = stack.another_project("short-lived", "pro", false).await;
     assert!(stack.store.revoke_key(key.key_id).await.unwrap());
-    is_refused(&stack, &key.key).await;
-    assert_eq!(stack.post(batch(1)).await.status, 202, "the other keys go on");
+    wait_until_refused(&stack, &key.key).await;
+    assert_eq!(stack.post(batch(1)).await.status, 202, "other keys stay valid");
 }
 
 #[tokio::test]
-async fn during_the_overlap_of_a_rotation_both_keys_open_the_project() {
+async fn both_keys_are_valid_during_the_overlap_of_a_rotation() {
     let stack = Stack::start().await;
     let (_, old) = stack.another_project("rotated", "pro", false).await;
     let rotated = stack.store.rotate_key(old.key_id, Duration::from_secs(3_600), None).await.unwrap();
-    stack.known(&rotated.new.key).await;
+    stack.wait_for_key(&rotated.new.key).await;
     assert_eq!((status(&stack, &old.key).await, status(&stack, &rotated.new.key).await), (202, 202));
 }
 
 #[tokio::test]
-async fn an_old_key_ends_with_its_overlap_although_the_database_is_away() {
+async fn an_old_key_ends_with_its_overlap_even_if_the_database_is_down() {
     let mut stack = Stack::start().await;
     let (_, old) = stack.another_project("rotated", "pro", false).await;
     let rotated = stack.store.rotate_key(old.key_id, Duration::from_secs(2), None).await.unwrap();
-    stack.known(&rotated.new.key).await;
+    stack.wait_for_key(&rotated.new.key).await;
     stack.postgres.stop_immediate().await;
-    is_refused(&stack, &old.key).await;
-    assert_eq!(status(&stack, &rotated.new.key).await, 202, "the new one goes on");
+    wait_until_refused(&stack, &old.key).await;
+    assert_eq!(status(&stack, &rotated.new.key).await, 202, "the new key stays valid");
 }

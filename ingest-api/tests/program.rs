@@ -1,4 +1,4 @@
-//! The program: its settings, its log lines, its end.
+//! The program ingest-api: settings, log lines, and exit codes.
 
 use testkit::http;
 use testkit::{Postgres, Program, Redis, eventually};
@@ -7,7 +7,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 const FREE_PORTS: [(&str, &str); 2] = [("LISTEN_ADDR", "127.0.0.1:0"), ("METRICS_ADDR", "127.0.0.1:0")];
 
 #[tokio::test]
-async fn a_bad_setting_ends_the_program_with_its_name() {
+async fn a_wrong_setting_ends_the_program_with_an_error_that_names_it() {
     for (variable, value) in [
         ("LISTEN_ADDR", ""),
         ("LISTEN_ADDR", "localhost:8080"),
@@ -36,7 +36,7 @@ async fn a_bad_setting_ends_the_program_with_its_name() {
 }
 
 #[tokio::test]
-async fn a_taken_address_is_named() {
+async fn an_address_in_use_ends_the_program_with_an_error_that_names_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let finished = Program::run("ingest-api", &[], &[("LISTEN_ADDR", &address), FREE_PORTS[1]]).await;
@@ -45,7 +45,7 @@ async fn a_taken_address_is_named() {
 }
 
 #[tokio::test]
-async fn it_starts_before_its_servers_serves_when_they_come_and_ends_with_0() {
+async fn it_starts_before_redis_and_postgresql_serves_when_they_are_up_and_exits_with_0() {
     use millrace_store::Operators;
     use millrace_store::postgres::{PostgresOptions, PostgresStore};
 
@@ -64,7 +64,7 @@ async fn it_starts_before_its_servers_serves_when_they_come_and_ends_with_0() {
     store.migrate().await.unwrap();
     let (_, key) = store.create_project("test", "pro", None, false).await.unwrap();
     let bearer = format!("Bearer {}", key.key);
-    eventually(PATIENCE, "a batch to be taken", async || {
+    eventually(PATIENCE, "a batch to be accepted", async || {
         let answer =
             http::post(address, "/v1/events", &[("authorization", &bearer)], r#"{"name":"a"}"#).await;
         (answer.status == 202).then_some(()).ok_or(format!("{answer:?}"))
@@ -81,7 +81,7 @@ async fn it_starts_before_its_servers_serves_when_they_come_and_ends_with_0() {
     ] {
         assert!(page.contains(line), "{line} in:\n{page}");
     }
-    assert_eq!(http::get(address, "/metrics", &[]).await.status, 404, "not where clients are");
+    assert_eq!(http::get(address, "/metrics", &[]).await.status, 404, "metrics are not served to clients");
     assert!(!program.log().contains(&key.key), "a key is never logged");
 
     program.terminate();

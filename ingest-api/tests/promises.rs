@@ -1,4 +1,4 @@
-//! What a client may rely on: repeats, waiting, plans, and the path that needs no PostgreSQL.
+//! What a client can rely on: repeated requests, waiting, plans, and batches accepted without PostgreSQL.
 
 mod stack;
 
@@ -20,7 +20,7 @@ fn batch_id(answer: &Answer) -> String {
 }
 
 #[tokio::test]
-async fn a_repeated_idempotency_key_gets_its_first_answer_and_stores_nothing_more() {
+async fn a_repeated_idempotency_key_gets_its_first_answer_and_stores_nothing_twice() {
     let stack = Stack::start().await;
     let key = ("idempotency-key", "order-1");
     let body = r#"[{"name":"a"},{"name":""}]"#;
@@ -41,12 +41,12 @@ async fn a_repeated_idempotency_key_gets_its_first_answer_and_stores_nothing_mor
     let bearer = format!("Bearer {}", key_of_other.key);
     let other_project =
         http::post(stack.server.address, "/v1/events", &[("authorization", &bearer), key], body).await;
-    assert_eq!(other_project.status, 202, "another project's keys are its own");
+    assert_eq!(other_project.status, 202, "idempotency keys of two projects do not conflict");
     assert_ne!(batch_id(&other_project), batch_id(&first));
 }
 
 #[tokio::test]
-async fn a_client_that_waits_is_answered_when_its_batch_is_settled() {
+async fn a_client_that_waits_gets_the_outcome_when_its_batch_is_settled() {
     let stack = Stack::start().await;
     let waiting = [("prefer", "wait=30")];
     let post = stack.post_with(&waiting, batch(3));
@@ -62,7 +62,7 @@ async fn a_client_that_waits_is_answered_when_its_batch_is_settled() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_waited_long_enough_is_answered_202() {
+async fn a_client_whose_wait_is_over_gets_202() {
     let stack = Stack::start().await;
     let answer = stack.post_with(&[("prefer", "wait=1")], batch(1)).await;
     assert_eq!(answer.status, 202);
@@ -70,7 +70,7 @@ async fn a_client_that_has_waited_long_enough_is_answered_202() {
 }
 
 #[tokio::test]
-async fn a_batch_can_be_followed_by_its_own_project_only() {
+async fn only_its_own_project_can_see_the_state_of_a_batch() {
     let stack = Stack::start().await;
     let path = format!("/v1/batches/{}", batch_id(&stack.post(batch(2)).await));
     let pending = stack.get(&path).await;
@@ -87,7 +87,7 @@ async fn a_batch_can_be_followed_by_its_own_project_only() {
 }
 
 #[tokio::test]
-async fn over_the_rate_is_429_but_a_known_batch_gets_its_first_answer() {
+async fn over_the_rate_is_429_and_a_known_batch_still_gets_its_first_answer() {
     let stack = Stack::start().await;
     let (_, key) = stack.planned_project("slow", 1, 2, None, 10).await;
     let bearer = format!("Bearer {key}");
@@ -96,7 +96,7 @@ async fn over_the_rate_is_429_but_a_known_batch_gets_its_first_answer() {
     let first = client.post("/v1/events", &keyed, batch(1)).await.unwrap();
     assert_eq!(first.status, 202);
     assert_eq!(client.post("/v1/events", &keyed[..1], batch(1)).await.unwrap().status, 202);
-    // The first of these is refused by the stream, the others on its word.
+    // The stream refuses the first of these. The others are refused without asking it.
     for _ in 0..3 {
         let refused = client.post("/v1/events", &keyed[..1], batch(1)).await.unwrap();
         assert_eq!((refused.status, problem(&refused).as_str()), (429, "rate_limited"));
@@ -122,7 +122,7 @@ async fn over_the_rate_is_429_but_a_known_batch_gets_its_first_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_after_a_lost_answer_does_not_promise_that_nothing_is_stored() {
+async fn a_refusal_after_a_lost_answer_does_not_say_that_nothing_was_accepted() {
     let stack = Stack::start().await;
     let proxy = ChaosProxy::start(([127, 0, 0, 1], stack.redis.port()).into(), Wire::Redis).await;
     let deps = Deps {
@@ -151,7 +151,7 @@ async fn a_refusal_after_a_lost_answer_does_not_promise_that_nothing_is_stored()
 }
 
 #[tokio::test]
-async fn a_flood_is_refused_without_asking_the_stream_and_only_where_that_is_exact() {
+async fn a_project_over_its_rate_is_refused_without_asking_the_stream() {
     let mut stack = Stack::start().await;
     let (_, key) = stack.planned_project("slow", 1, 1, None, 10).await;
     let bearer = format!("Bearer {key}");
@@ -166,7 +166,7 @@ async fn a_flood_is_refused_without_asking_the_stream_and_only_where_that_is_exa
     assert_eq!(
         (asked.status, problem(&asked).as_str()),
         (503, "stream_unavailable"),
-        "it may be a known batch"
+        "only the stream knows whether this batch was admitted"
     );
     assert_eq!(
         problem(&stack.post(batch(1)).await),
@@ -176,7 +176,7 @@ async fn a_flood_is_refused_without_asking_the_stream_and_only_where_that_is_exa
 }
 
 #[tokio::test]
-async fn a_batch_that_does_not_fit_into_the_month_is_429_until_the_next() {
+async fn a_batch_that_does_not_fit_into_the_month_is_429() {
     let stack = Stack::start().await;
     let (_, key) = stack.planned_project("tiny", 600, 600, Some(5), 10).await;
     let headers = [("authorization", &*format!("Bearer {key}"))];
@@ -186,7 +186,11 @@ async fn a_batch_that_does_not_fit_into_the_month_is_429_until_the_next() {
     assert_eq!((refused.status, problem(&refused).as_str()), (429, "quota_exceeded"));
     assert_eq!(refused.json()["violated-policies"], serde_json::json!(["month"]));
     assert!(refused.header("ratelimit").unwrap().contains(r#""month";r=2;t="#), "{refused:?}");
-    assert_eq!(client.post("/v1/events", &headers, batch(2)).await.unwrap().status, 202, "what fits goes in");
+    assert_eq!(
+        client.post("/v1/events", &headers, batch(2)).await.unwrap().status,
+        202,
+        "a batch that fits is accepted"
+    );
     let one_valid = r#"[{"name":"good"},1,2,3,4,5,6]"#;
     let refused = client.post("/v1/events", &headers, one_valid).await.unwrap();
     assert_eq!(
@@ -195,7 +199,7 @@ async fn a_batch_that_does_not_fit_into_the_month_is_429_until_the_next() {
         "invalid events are not charged, so this could pass next month"
     );
     let never = client.post("/v1/events", &headers, batch(6)).await.unwrap();
-    assert_eq!(problem(&never), "too_many_events", "what could never fit is not worth a retry");
+    assert_eq!(problem(&never), "too_many_events", "a batch that can never fit must not be retried");
 }
 
 #[tokio::test]
@@ -216,7 +220,7 @@ async fn a_full_backlog_is_503_and_nothing_is_charged() {
 }
 
 #[tokio::test]
-async fn without_postgresql_batches_are_taken_and_reports_are_503() {
+async fn without_postgresql_batches_are_accepted_and_reports_are_503() {
     let mut stack = Stack::start().await;
     stack.postgres.kill().await;
     for _ in 0..20 {
@@ -224,7 +228,7 @@ async fn without_postgresql_batches_are_taken_and_reports_are_503() {
     }
     let refused = stack.get("/v1/usage").await;
     assert_eq!((refused.status, problem(&refused).as_str()), (503, "store_unavailable"));
-    assert_eq!(stack.get("/readyz").await.status, 200, "batches are taken, so it is ready");
+    assert_eq!(stack.get("/readyz").await.status, 200, "the server accepts batches, so it is ready");
     stack.postgres.restart().await;
     eventually(PATIENCE, "reports to come back", async || {
         let answer = stack.get("/v1/usage").await;
@@ -234,7 +238,7 @@ async fn without_postgresql_batches_are_taken_and_reports_are_503() {
 }
 
 #[tokio::test]
-async fn a_postgresql_that_hangs_delays_no_batch() {
+async fn a_postgresql_that_does_not_answer_delays_no_batch() {
     let mut stack = Stack::start().await;
     stack.postgres.pause();
     let posts = async {
@@ -244,19 +248,19 @@ async fn a_postgresql_that_hangs_delays_no_batch() {
         let refused = stack.get("/v1/usage").await;
         assert_eq!((refused.status, problem(&refused).as_str()), (503, "store_unavailable"));
     };
-    tokio::time::timeout(PATIENCE, posts).await.expect("nothing waits for the store without end");
+    tokio::time::timeout(PATIENCE, posts).await.expect("no request waits for the store indefinitely");
     stack.postgres.resume();
 }
 
 #[tokio::test]
-async fn a_batch_whose_answer_was_lost_is_in_the_stream_once_after_the_client_repeats_it() {
+async fn a_batch_sent_again_after_a_lost_answer_is_in_the_stream_once() {
     let mut stack = Stack::start().await;
     let key = ("idempotency-key", "lost");
     stack.redis.pause();
     let lost = stack.post_with(&[key], batch(3)).await;
     assert_eq!((lost.status, problem(&lost).as_str()), (503, "stream_unavailable"));
     stack.redis.resume();
-    eventually(PATIENCE, "the batch to be taken", async || {
+    eventually(PATIENCE, "the batch to be accepted", async || {
         let answer = stack.post_with(&[key], batch(3)).await;
         if answer.status == 202 { Ok(()) } else { Err(problem(&answer)) }
     })
@@ -265,10 +269,10 @@ async fn a_batch_whose_answer_was_lost_is_in_the_stream_once_after_the_client_re
 }
 
 #[tokio::test]
-async fn without_redis_the_answer_is_503_and_it_comes_back_by_itself() {
+async fn without_redis_the_answer_is_503_until_redis_is_back() {
     let mut stack = Stack::start().await;
     stack.redis.kill().await;
-    // The first request may still find a connection that has not noticed.
+    // The first request may use a connection that is not known to be broken yet.
     for _ in 0..5 {
         let refused = stack.post(batch(1)).await;
         assert_eq!((refused.status, problem(&refused).as_str()), (503, "stream_unavailable"));
@@ -277,7 +281,7 @@ async fn without_redis_the_answer_is_503_and_it_comes_back_by_itself() {
     assert_eq!(stack.get("/healthz").await.status, 200);
     stack.redis.restart().await;
     stack.ready().await;
-    eventually(PATIENCE, "batches to be taken again", async || {
+    eventually(PATIENCE, "batches to be accepted again", async || {
         let answer = stack.post(batch(1)).await;
         (answer.status == 202).then_some(()).ok_or(answer.status.to_string())
     })
@@ -285,12 +289,12 @@ async fn without_redis_the_answer_is_503_and_it_comes_back_by_itself() {
 }
 
 #[tokio::test]
-async fn a_redis_that_lost_everything_is_rebuilt_before_anything_is_admitted() {
+async fn a_redis_that_lost_its_data_admits_nothing_until_its_counters_are_rebuilt() {
     let mut stack = Stack::start().await;
     assert_eq!(stack.post(batch(1)).await.status, 202);
     let before = stack.store.epoch(0).await.unwrap();
     stack.redis.wipe_and_restart().await;
-    eventually(PATIENCE, "batches to be taken again", async || {
+    eventually(PATIENCE, "batches to be accepted again", async || {
         let answer = stack.post(batch(1)).await;
         if answer.status == 202 { Ok(()) } else { Err(problem(&answer)) }
     })
@@ -299,12 +303,7 @@ async fn a_redis_that_lost_everything_is_rebuilt_before_anything_is_admitted() {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_not_durable_is_not_served_unless_asked_for_by_name() {
-    use std::sync::Arc;
-
-    use ingest_api::Deps;
-    use stack::{Server, default_limits};
-
+async fn a_redis_that_is_not_durable_is_used_only_with_relaxed_durability() {
     let stack = Stack::start().await;
     let mut redis = stack.redis.connect().await;
     redis::cmd("CONFIG").arg("SET").arg("appendfsync").arg("everysec").exec_async(&mut redis).await.unwrap();
@@ -316,7 +315,7 @@ async fn a_redis_that_is_not_durable_is_not_served_unless_asked_for_by_name() {
         let deps = Deps { stream, store, stream_health, check_periods, status_page, limits };
         let server = Server::start(deps).await;
         let bearer = stack.bearer();
-        let settled = eventually(PATIENCE, "the server to know its Redis", async || {
+        let settled = eventually(PATIENCE, "the server to have checked Redis", async || {
             let ready = http::get(server.address, "/readyz", &[]).await.json();
             let reasons = ready["reasons"].as_array().unwrap();
             let only_durability = reasons.len() == 1 && reasons[0].as_str().unwrap().contains("on disk");
@@ -330,7 +329,7 @@ async fn a_redis_that_is_not_durable_is_not_served_unless_asked_for_by_name() {
 }
 
 #[tokio::test]
-async fn a_redis_that_comes_back_without_fsync_is_given_nothing() {
+async fn a_redis_that_restarts_without_fsync_gets_no_batches() {
     let mut stack = Stack::start().await;
     assert_eq!(stack.post(batch(1)).await.status, 202);
     stack.redis.kill().await;
@@ -348,7 +347,7 @@ async fn a_redis_that_comes_back_without_fsync_is_given_nothing() {
 }
 
 #[tokio::test]
-async fn a_key_is_noted_as_used_when_the_server_stops() {
+async fn the_last_use_of_a_key_is_written_when_the_server_stops() {
     let stack = Stack::start().await;
     assert_eq!(stack.post(batch(1)).await.status, 202);
     let Stack { mut server, postgres, .. } = stack;

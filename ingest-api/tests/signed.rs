@@ -1,4 +1,4 @@
-//! Keys that demand signatures, as a Standard Webhooks client uses them.
+//! Keys that require signatures, used with the client library of Standard Webhooks.
 
 mod stack;
 
@@ -7,86 +7,119 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use stack::{Stack, batch, gzip, problem};
+use standardwebhooks::Webhook;
 use testkit::http::{self, Answer};
 
 struct Signer {
     bearer: String,
-    secret: Vec<u8>,
+    secret: String,
+}
+
+/// One signed request.
+#[derive(Clone, Copy)]
+struct Message<'a> {
+    id: &'a str,
+    timestamp: i64,
+    signature: &'a str,
+    body: &'a [u8],
+    more_headers: &'a [(&'a str, &'a str)],
 }
 
 impl Signer {
     async fn new(stack: &Stack) -> Self {
         let (_, key) = stack.another_project("signed", "pro", true).await;
-        let secret = key.signing_secret.unwrap();
-        let secret = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
-        Self { bearer: format!("Bearer {}", key.key), secret }
+        Self { bearer: format!("Bearer {}", key.key), secret: key.signing_secret.unwrap() }
     }
 
-    fn sign(&self, id: &str, timestamp: &str, body: &[u8]) -> String {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).unwrap();
+    /// Signs as the client library does.
+    fn sign(&self, id: &str, timestamp: i64, body: &str) -> String {
+        Webhook::new(&self.secret).unwrap().sign(id, timestamp, body.as_bytes()).unwrap()
+    }
+
+    /// Signs bytes that are not text, which the client library refuses.
+    fn sign_bytes(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
+        let secret = STANDARD.decode(self.secret.strip_prefix("whsec_").unwrap()).unwrap();
+        let mut mac = Hmac::<Sha256>::new_from_slice(&secret).unwrap();
         mac.update(format!("{id}.{timestamp}.").as_bytes());
         mac.update(body);
         format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
     }
 
-    /// Posts gzip, because the signature is over what is sent.
-    async fn post(
-        &self,
-        stack: &Stack,
-        id: &str,
-        timestamp: &str,
-        signature: &str,
-        body: &[u8],
-        more: &[(&str, &str)],
-    ) -> Answer {
+    async fn post(&self, stack: &Stack, message: &Message<'_>) -> Answer {
+        let timestamp = message.timestamp.to_string();
         let headers = [
             ("authorization", self.bearer.as_str()),
-            ("webhook-id", id),
-            ("webhook-timestamp", timestamp),
-            ("webhook-signature", signature),
-            ("content-encoding", "gzip"),
+            ("webhook-id", message.id),
+            ("webhook-timestamp", &timestamp),
+            ("webhook-signature", message.signature),
         ];
-        let headers = [&headers, more].concat();
-        http::post(stack.server.address, "/v1/events", &headers, body.to_vec()).await
+        let headers = [&headers, message.more_headers].concat();
+        http::post(stack.server.address, "/v1/events", &headers, message.body.to_vec()).await
     }
 }
 
+fn now_s() -> i64 {
+    time::OffsetDateTime::now_utc().unix_timestamp()
+}
+
 #[tokio::test]
-async fn a_key_with_a_secret_takes_signed_requests_only_and_each_once() {
+async fn a_signed_request_is_accepted_and_its_repeats_change_nothing() {
     let stack = Stack::start().await;
     let signer = Signer::new(&stack).await;
-    let body = gzip(batch(2).as_bytes());
-    let now = time::OffsetDateTime::now_utc().unix_timestamp();
-    let (fresh, old) = (now.to_string(), (now - 301).to_string());
-    let good = signer.sign("msg_1", &fresh, &body);
+    let (timestamp, text) = (now_s(), batch(2));
+    let signature = signer.sign("msg_1", timestamp, &text);
+    let message =
+        Message { id: "msg_1", timestamp, signature: &signature, body: text.as_bytes(), more_headers: &[] };
 
-    let accepted = signer.post(&stack, "msg_1", &fresh, &good, &body, &[]).await;
+    let accepted = signer.post(&stack, &message).await;
     assert_eq!(accepted.status, 202, "{accepted:?}");
-    let replayed = signer.post(&stack, "msg_1", &fresh, &good, &body, &[]).await;
-    assert_eq!((replayed.status, &replayed.body), (202, &accepted.body), "a replay changes nothing");
-    let both = format!("v1,AAAA {good}");
-    let rotating = signer.post(&stack, "msg_1", &fresh, &both, &body, &[]).await;
-    assert_eq!(rotating.status, 202, "any of several signatures will do");
+    let repeated = signer.post(&stack, &message).await;
+    assert_eq!((repeated.status, &repeated.body), (202, &accepted.body), "a repeat changes nothing");
+    let two_signatures = format!("v1,AAAA {signature}");
+    let rotated = signer.post(&stack, &Message { signature: &two_signatures, ..message }).await;
+    assert_eq!(rotated.status, 202, "one matching signature is enough");
     assert_eq!(stack.stream.backlog().await.unwrap().entries, 1);
 
-    let renamed = signer.post(&stack, "msg_1", &fresh, &good, &body, &[("idempotency-key", "other")]).await;
-    assert_eq!(problem(&renamed), "invalid_header", "the signature does not cover another name");
+    let other_key = [("idempotency-key", "other")];
+    let renamed = signer.post(&stack, &Message { more_headers: &other_key, ..message }).await;
+    assert_eq!(problem(&renamed), "invalid_header", "the signature does not cover another idempotency key");
+}
 
-    let other_body = gzip(batch(3).as_bytes());
+#[tokio::test]
+async fn the_signature_covers_the_body_as_it_is_sent() {
+    let stack = Stack::start().await;
+    let signer = Signer::new(&stack).await;
+    let (timestamp, text) = (now_s(), batch(2));
+    let compressed = gzip(text.as_bytes());
+    let more_headers = &[("content-encoding", "gzip")];
+    let of_sent = signer.sign_bytes("msg_1", timestamp, &compressed);
+    let of_text = signer.sign("msg_1", timestamp, &text);
+    let message = Message { id: "msg_1", timestamp, signature: &of_text, body: &compressed, more_headers };
+    assert_eq!(problem(&signer.post(&stack, &message).await), "unauthenticated");
+    assert_eq!(signer.post(&stack, &Message { signature: &of_sent, ..message }).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_key_with_a_secret_refuses_requests_that_are_not_signed_correctly() {
+    let stack = Stack::start().await;
+    let signer = Signer::new(&stack).await;
+    let (timestamp, text, other_text) = (now_s(), batch(2), batch(3));
+    let old = timestamp - 301;
+    let (signature, old_signature) =
+        (signer.sign("msg_1", timestamp, &text), signer.sign("msg_1", old, &text));
+    let message =
+        Message { id: "msg_1", timestamp, signature: &signature, body: text.as_bytes(), more_headers: &[] };
+    let (server, unsigned) = (stack.server.address, [("authorization", signer.bearer.as_str())]);
     for (what, answer) in [
-        ("another body", signer.post(&stack, "msg_2", &fresh, &good, &other_body, &[]).await),
-        ("another id", signer.post(&stack, "msg_2", &fresh, &good, &body, &[]).await),
-        ("too old", signer.post(&stack, "msg_2", &old, &signer.sign("msg_2", &old, &body), &body, &[]).await),
-        ("no signature", signer.post(&stack, "msg_2", &fresh, "", &body, &[]).await),
+        ("another body", signer.post(&stack, &Message { body: other_text.as_bytes(), ..message }).await),
+        ("another id", signer.post(&stack, &Message { id: "msg_2", ..message }).await),
         (
-            "a report unsigned",
-            http::get(stack.server.address, "/v1/limits", &[("authorization", &signer.bearer)]).await,
+            "too old",
+            signer.post(&stack, &Message { timestamp: old, signature: &old_signature, ..message }).await,
         ),
-        (
-            "no headers",
-            http::post(stack.server.address, "/v1/events", &[("authorization", &signer.bearer)], batch(1))
-                .await,
-        ),
+        ("no signature", signer.post(&stack, &Message { signature: "", ..message }).await),
+        ("a report without headers", http::get(server, "/v1/limits", &unsigned).await),
+        ("a post without headers", http::post(server, "/v1/events", &unsigned, batch(1)).await),
     ] {
         assert_eq!((answer.status, problem(&answer).as_str()), (401, "unauthenticated"), "{what}");
         assert_eq!(answer.header("ratelimit"), None, "{what}");

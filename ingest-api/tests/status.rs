@@ -1,4 +1,4 @@
-//! The status page over HTTP: what it tells, to whom, to how many at once, and until when.
+//! The status page over HTTP: what it shows, who may see it, how many may watch, and when the feed ends.
 
 mod stack;
 
@@ -19,10 +19,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use uuid::Uuid;
 
-/// A server that does not stop by then is stuck; a supervisor would kill it.
+/// A supervisor would kill a server that takes longer.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-/// Somebody who watches, with nothing but a socket.
+/// A client that watches the feed over a plain socket.
 struct Watcher {
     socket: TcpStream,
     received: String,
@@ -40,7 +40,7 @@ impl Watcher {
         Self { socket, received: String::new() }
     }
 
-    /// Everything up to the end of this text, which must come.
+    /// Everything up to and including this text, which must arrive.
     async fn until(&mut self, end: &str) -> String {
         let reading = async {
             loop {
@@ -53,7 +53,7 @@ impl Watcher {
                 self.received.push_str(std::str::from_utf8(&piece[..read]).unwrap());
             }
         };
-        tokio::time::timeout(PATIENCE, reading).await.unwrap_or_else(|_| panic!("{end:?} did not come"))
+        tokio::time::timeout(PATIENCE, reading).await.unwrap_or_else(|_| panic!("{end:?} did not arrive"))
     }
 
     async fn head(&mut self) -> String {
@@ -66,7 +66,7 @@ impl Watcher {
         serde_json::from_str(&self.until("\n\n").await).unwrap()
     }
 
-    /// The first state in which the fact holds.
+    /// The first state that fulfills the condition.
     async fn state_with(&mut self, what: &str, fact: impl Fn(&Value) -> bool) -> Value {
         let looking = async {
             loop {
@@ -76,25 +76,25 @@ impl Watcher {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("never told: {what}"))
+        tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("no state had {what}"))
     }
 }
 
-/// What must be said of every answer of the page, whatever it is.
+/// Checks the headers that every answer for the page needs, so that no other site can read it.
 #[track_caller]
-fn shut_to_other_sites(answer: &Answer) {
+fn is_closed_to_other_sites(answer: &Answer) {
     assert_eq!(answer.header("access-control-allow-origin"), None, "{answer:?}");
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{answer:?}");
     assert_eq!(answer.header("cache-control"), Some("no-store"), "{answer:?}");
 }
 
 #[tokio::test]
-async fn the_page_needs_nothing_else_and_is_shut_to_other_sites() {
+async fn the_page_loads_nothing_and_is_closed_to_other_sites() {
     let stack = Stack::start().await;
     let server = stack.server.address;
     let page = http::get(server, "/", &[]).await;
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
-    shut_to_other_sites(&page);
+    is_closed_to_other_sites(&page);
     let policy = page.header("content-security-policy").unwrap();
     for directive in
         ["default-src 'none'", "script-src 'sha256-", "connect-src 'self'", "frame-ancestors 'none'"]
@@ -108,16 +108,16 @@ async fn the_page_needs_nothing_else_and_is_shut_to_other_sites() {
     for (path, header) in [("/", origin), ("/status/stream", origin), ("/status/stream", same_site)] {
         let refused = http::get(server, path, &[header]).await;
         assert_eq!(refused.status, 404, "{path} {header:?}");
-        shut_to_other_sites(&refused);
+        is_closed_to_other_sites(&refused);
     }
     let posted = http::post(server, "/", &[], "").await;
     assert_eq!(posted.status, 405);
-    shut_to_other_sites(&posted);
+    is_closed_to_other_sites(&posted);
     assert_eq!(stack.get("/healthz").await.header("access-control-allow-origin"), Some("*"));
 }
 
 #[tokio::test]
-async fn a_host_that_a_name_server_could_point_here_is_not_answered() {
+async fn a_host_name_of_another_site_does_not_show_the_page() {
     let stack = Stack::start().await;
     for path in ["/", "/status/stream"] {
         let request =
@@ -131,7 +131,7 @@ async fn a_host_that_a_name_server_could_point_here_is_not_answered() {
 }
 
 #[tokio::test]
-async fn there_is_a_page_on_loopback_or_when_it_is_asked_for_and_otherwise_none() {
+async fn there_is_a_page_on_loopback_or_when_it_is_switched_on() {
     let stack = Stack::start().await;
     let named = "GET / HTTP/1.1\r\nHost: status.example\r\nConnection: close\r\n\r\n";
     for (address, setting, is_shown) in [
@@ -146,14 +146,18 @@ async fn there_is_a_page_on_loopback_or_when_it_is_asked_for_and_otherwise_none(
         assert!(answer.starts_with(expected), "{address} {setting:?}: {answer}");
         if !is_shown {
             let nothing = http::get(server, "/nothing", &[]).await;
-            assert_eq!(http::get(server, "/", &[]).await.body, nothing.body, "as any path that is not there");
+            assert_eq!(
+                http::get(server, "/", &[]).await.body,
+                nothing.body,
+                "the same answer as for any unknown path"
+            );
             assert_eq!(http::get(server, "/status/stream", &[]).await.body, nothing.body);
         }
     }
 }
 
 #[tokio::test]
-async fn a_watcher_is_told_what_happens() {
+async fn a_watcher_sees_what_happens() {
     let stack = Stack::start().await;
     let (limited, limited_key) = stack.planned_project("limited", 60, 60, Some(1_000), 100).await;
     let mut watcher = Watcher::start(stack.server.address).await;
@@ -162,25 +166,25 @@ async fn a_watcher_is_told_what_happens() {
     assert!(head.contains("cache-control: no-store") && !head.contains("access-control"), "{head}");
     watcher.until("retry: 2000\n\n").await;
     let is_known = |state: &Value| !state["today"].is_null() && !state["letters"].is_null();
-    let first = watcher.state_with("what the store says", is_known).await;
+    let first = watcher.state_with("the answers of the store", is_known).await;
     assert_eq!(first["unready"], serde_json::json!([]));
     assert_eq!((&first["backlog"]["events"], &first["letters"]), (&Value::from(0), &serde_json::json!([])));
 
     assert_eq!(stack.post(batch(50)).await.status, 202);
-    // Backlog and counters are read side by side, so the one may tell of it a state earlier than the other.
+    // Backlog and counters are read concurrently, so one may show the batch a state earlier than the other.
     let moved = Cell::new(false);
-    let told = watcher
-        .state_with("what was accepted, and a backlog", |state| {
+    let state = watcher
+        .state_with("accepted events and a backlog", |state| {
             moved.set(moved.get() || state["rates"]["accepted"].as_f64() > Some(0.0));
             moved.get() && state["backlog"]["events"] == 50
         })
         .await;
-    assert!(told["backlog"]["bytes"].as_u64() > Some(0), "{told}");
+    assert!(state["backlog"]["bytes"].as_u64() > Some(0), "{state}");
     watcher.state_with("an age", |state| state["backlog"]["oldest_age_ms"].as_u64() > Some(0)).await;
     stack.settle_all().await;
     moved.set(false);
     watcher
-        .state_with("what was stored, and no backlog", |state| {
+        .state_with("stored events and no backlog", |state| {
             moved.set(moved.get() || state["rates"]["stored"].as_f64() > Some(0.0));
             moved.get() && state["backlog"]["events"] == 0
         })
@@ -189,18 +193,18 @@ async fn a_watcher_is_told_what_happens() {
     let limited_bearer = format!("Bearer {limited_key}");
     let limited_auth = [("authorization", limited_bearer.as_str())];
     http::post(stack.server.address, "/v1/events", &limited_auth, r#"[{"name":""},{"name":"good"}]"#).await;
-    http::post(stack.server.address, "/v1/events", &[("authorization", "Bearer nobody")], "{}").await;
-    let told = watcher
+    http::post(stack.server.address, "/v1/events", &[("authorization", "Bearer unknown-key")], "{}").await;
+    let state = watcher
         .state_with("refusals", |state| state["refused"]["last"][0]["code"] == "unauthenticated")
         .await;
-    let refused = &told["refused"];
+    let refused = &state["refused"];
     assert_eq!(
         (&refused["events"], &refused["last"][1]["project"]),
         (&1.into(), &"limited".into()),
         "{refused}"
     );
     assert_eq!(refused["last"][1]["field"], "name", "{refused}");
-    assert!(!told.to_string().contains("nobody"), "keys are not told: {told}");
+    assert!(!state.to_string().contains("unknown-key"), "keys are not shown: {state}");
 
     let dead = WriteRequest {
         entry: EntryId { ms: 1, seq: 0 },
@@ -214,22 +218,22 @@ async fn a_watcher_is_told_what_happens() {
         },
     };
     stack.store.writer("test").await.unwrap().write(&[dated_now(dead)]).await.unwrap();
-    let told = watcher.state_with("the letter", |state| state["letters"][0]["events"] == 3).await;
-    assert_eq!(told["letters"][0]["reason"], "the entry is damaged", "{told}");
-    // Its counters move, and so it is asked for again.
+    let state = watcher.state_with("the dead letter", |state| state["letters"][0]["events"] == 3).await;
+    assert_eq!(state["letters"][0]["reason"], "the entry is damaged", "{state}");
+    // The counters of the project change, so its usage is asked for again.
     http::post(stack.server.address, "/v1/events", &limited_auth, batch(1)).await;
-    let is_told = |row: &Value| row["name"] == "limited" && row["dead"] == 3 && row["left"] == 998;
+    let is_shown = |row: &Value| row["name"] == "limited" && row["dead"] == 3 && row["left"] == 998;
     let rows = |state: &Value| state["today"]["projects"].as_array().cloned().unwrap_or_default();
-    watcher.state_with("usage and quota", |state| rows(state).iter().any(is_told)).await;
+    watcher.state_with("usage and quota", |state| rows(state).iter().any(is_shown)).await;
 }
 
-fn dated_now(work: WriteRequest) -> WriteRequest {
+fn dated_now(request: WriteRequest) -> WriteRequest {
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
-    WriteRequest { entry: EntryId { ms: u64::try_from(now).unwrap(), seq: 0 }, ..work }
+    WriteRequest { entry: EntryId { ms: u64::try_from(now).unwrap(), seq: 0 }, ..request }
 }
 
 #[tokio::test]
-async fn only_so_many_may_watch_and_who_leaves_makes_room() {
+async fn a_watcher_over_the_limit_is_refused_until_another_leaves() {
     let stack = Stack::start().await;
     let server = stack.server.address;
     let mut watchers = Vec::new();
@@ -241,12 +245,12 @@ async fn only_so_many_may_watch_and_who_leaves_makes_room() {
     let refused = http::get(server, "/status/stream", &[]).await;
     assert_eq!((refused.status, refused.json()["code"].as_str()), (503, Some("overloaded")));
     assert!(refused.header("retry-after").is_some());
-    shut_to_other_sites(&refused);
+    is_closed_to_other_sites(&refused);
     for watcher in &mut watchers {
         watcher.state().await;
     }
     watchers.pop();
-    eventually(PATIENCE, "a place to be free", async || {
+    eventually(PATIENCE, "a slot to be free", async || {
         let mut watcher = Watcher::start(server).await;
         let head = watcher.head().await;
         head.starts_with("HTTP/1.1 200").then_some(()).ok_or(head)
@@ -255,10 +259,10 @@ async fn only_so_many_may_watch_and_who_leaves_makes_room() {
 }
 
 #[tokio::test]
-async fn who_does_not_read_loses_the_place() {
+async fn a_watcher_that_does_not_read_is_disconnected() {
     let stack = Stack::start().await;
     let server = stack.server.address;
-    // Long refusals fill a small window soon.
+    // Long refusals fill a small receive window soon.
     for number in 0..20 {
         let long = format!(r#"[{{"name":"a","{}{number}":1}}]"#, "x".repeat(5_000));
         assert_eq!(stack.post(long).await.status, 422);
@@ -269,13 +273,13 @@ async fn who_does_not_read_loses_the_place() {
         socket.set_recv_buffer_size(1_024).unwrap();
         idle.push(Watcher::on(socket.connect(server).await.unwrap()).await);
     }
-    eventually(PATIENCE, "all places to be taken", async || {
+    eventually(PATIENCE, "all slots to be in use", async || {
         let mut watcher = Watcher::start(server).await;
         let head = watcher.head().await;
         head.starts_with("HTTP/1.1 503").then_some(()).ok_or(head)
     })
     .await;
-    eventually(PATIENCE * 2, "a place to be free", async || {
+    eventually(PATIENCE * 2, "a slot to be free", async || {
         let mut watcher = Watcher::start(server).await;
         let head = watcher.head().await;
         head.starts_with("HTTP/1.1 200").then_some(()).ok_or(head)
@@ -285,16 +289,16 @@ async fn who_does_not_read_loses_the_place() {
 }
 
 #[tokio::test]
-async fn watchers_do_not_hold_a_server_that_stops() {
+async fn watchers_do_not_delay_the_stop() {
     let mut stack = Stack::start().await;
     let mut watcher = Watcher::start(stack.server.address).await;
     watcher.state().await;
     stack.server.ask_to_stop();
     let mut rest = Vec::new();
     let end = tokio::time::timeout(DRAIN_MAX, watcher.socket.read_to_end(&mut rest)).await;
-    end.expect("a watcher is let go at once").unwrap();
+    end.expect("the feed ends when the server stops").unwrap();
     let rest = watcher.received + &String::from_utf8(rest).unwrap();
-    assert!(rest.ends_with("0\r\n\r\n"), "it ends as a body should: {rest:?}");
+    assert!(rest.ends_with("0\r\n\r\n"), "the body is complete: {rest:?}");
     let Stack { server, .. } = stack;
     tokio::time::timeout(DRAIN_MAX, server.stopped()).await.expect("the drain is bounded");
 }

@@ -1,4 +1,4 @@
-//! `millrace audit`: is every accepted event accounted for?
+//! `millrace audit`: checks that every accepted event is accounted for.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,32 +11,33 @@ use millrace_stream::Stream;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::output::{Output, grouped, table};
+use crate::output::{Output, counted, grouped, table};
 
-/// How often to look for a moment when nothing moves, before bounds must do.
+/// Rounds that look for a moment without traffic, before bounds are good enough.
 const ROUNDS: usize = 5;
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(300);
-/// What entries are kept under that were too damaged to tell whose they were.
+/// Project 0 holds the entries that are too damaged to name their project.
 const UNREADABLE: &str = "(unreadable entries)";
 
-/// What an audit looks at.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct AuditArgs {
-    /// Trust the counters and do not count the rows of the tables, which takes long when they are large
+    /// Do not count the rows of the tables, which takes long when they are large
     #[arg(long)]
     quick: bool,
 }
 
-/// Everything an audit has found.
-struct Report {
+struct AuditReport {
     rows_counted: bool,
-    /// Shards whose epoch in the stream is not the recorded one.
+    /// Shards whose epoch in the stream differs from the recorded one.
     epochs_differing: Vec<u16>,
     balances: Vec<Balance>,
     names: HashMap<ProjectId, String>,
 }
 
-/// Audits the live system, prints what was found, and fails when it does not hold.
+/// Audits the live system and prints the result.
+///
+/// # Errors
+/// [`Failure::AuditFailed`] when the audit does not hold.
 pub(crate) async fn run(
     stream: &dyn Stream,
     store: &dyn Store,
@@ -45,29 +46,30 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let count_rows = !arguments.quick;
     check_shards(stream.shards(), store.shards_recorded().await?)?;
-    let report = Report {
+    let report = AuditReport {
         rows_counted: count_rows,
         epochs_differing: epochs_differing(stream, store).await?,
         balances: settled_balances(stream, store, count_rows).await?,
         names: names(store).await?,
     };
     output.print(&report.text(), &report.json())?;
-    if report.holds() { Ok(()) } else { Err(Failure::Unbalanced) }
+    if report.holds() { Ok(()) } else { Err(Failure::AuditFailed) }
 }
 
-/// Whoever looks at fewer shards than there are misses what stands in the others, and it would look like lost books. An
-/// installation that nobody has served from yet has none on record.
+/// An audit of fewer shards than the installation has would miss the events in the others, and report them as
+/// lost. An installation that has never served has no shards on record.
 fn check_shards(set: u16, recorded: u16) -> Result<(), Failure> {
     if recorded == 0 || recorded == set {
         return Ok(());
     }
     Err(Failure::Usage(format!(
-        "STREAM_SHARDS={set}: this installation has {recorded} on record; set STREAM_SHARDS={recorded}, as its \
-         programs have it"
+        "STREAM_SHARDS={set}: this installation has {recorded} on record; set STREAM_SHARDS={recorded}, as in \
+         its other programs"
     )))
 }
 
-/// Looks until every project was seen in a quiet moment, a rule is broken, or the rounds are used up.
+/// Repeats the audit until every project was audited without traffic, a rule is broken, or the rounds are
+/// used up.
 async fn settled_balances(
     stream: &dyn Stream,
     store: &dyn Store,
@@ -86,8 +88,8 @@ async fn settled_balances(
     Ok(balances)
 }
 
-/// Counters that nobody trusts prove nothing, so the epochs are part of the audit. A shard that neither side has ever
-/// heard of is one that was never used.
+/// The counters of a shard with another epoch are not trusted and prove nothing, so the audit compares epochs
+/// too. A shard without an epoch on both sides was never used.
 async fn epochs_differing(stream: &dyn Stream, store: &dyn Store) -> Result<Vec<u16>, Failure> {
     let mut differing = Vec::new();
     for shard in 0..stream.shards() {
@@ -103,7 +105,7 @@ async fn names(store: &dyn Store) -> Result<HashMap<ProjectId, String>, StoreErr
     Ok(projects.into_iter().map(|project| (project.project, project.name)).collect())
 }
 
-impl Report {
+impl AuditReport {
     fn holds(&self) -> bool {
         self.epochs_differing.is_empty() && self.balances.iter().all(Balance::holds)
     }
@@ -123,8 +125,8 @@ impl Report {
         text.push('\n');
         for shard in &self.epochs_differing {
             text.push_str(&format!(
-                "shard {shard}: the stream does not bear the recorded epoch: it was wiped, restored or swapped, and its \
-                 counters are not trusted until ingest-api or stream-worker has rebuilt them\n"
+                "shard {shard}: the epoch in the stream is not the recorded one, because the stream was wiped, restored or \
+                 replaced; its counters are not trusted until ingest-api or stream-worker rebuilds them\n"
             ));
         }
         for balance in &self.balances {
@@ -132,7 +134,7 @@ impl Report {
                 text.push_str(&format!("{}: {}\n", self.name(balance.project), describe(violation)));
             }
         }
-        text.push_str(&self.verdict());
+        text.push_str(&self.conclusion());
         text
     }
 
@@ -153,19 +155,19 @@ impl Report {
         ]
     }
 
-    fn verdict(&self) -> String {
+    fn conclusion(&self) -> String {
         if !self.holds() {
             return "The audit DOES NOT HOLD.\n".to_owned();
         }
-        let accepted: i128 = self.balances.iter().map(|balance| i128::from(balance.accepted)).sum();
+        let accepted: u64 = self.balances.iter().map(|balance| balance.accepted).sum();
         let rows = if self.rows_counted { ", rows counted" } else { ", rows not counted" };
-        let moving = self.balances.iter().filter(|balance| !balance.exact).count();
+        let moving = self.balances.iter().filter(|balance| !balance.exact).count() as u64;
         let bounds = if moving == 0 {
             "every one is accounted for".to_owned()
         } else {
-            format!("events of {moving} projects were moving or pending, which were held to bounds")
+            format!("checked within bounds for {} with events on the way", counted(moving, "project"))
         };
-        format!("The audit holds: {} events accepted, {bounds}{rows}.\n", grouped(accepted))
+        format!("The audit holds: {} accepted, {bounds}{rows}.\n", counted(accepted, "event"))
     }
 
     fn json(&self) -> Value {

@@ -1,4 +1,4 @@
-//! Why a command has failed, and with which code it ends.
+//! Errors of commands, with the advice to print and the exit code.
 
 use std::process::ExitCode;
 
@@ -7,64 +7,58 @@ use millrace_settings::ConfigError;
 use millrace_store::StoreError;
 use millrace_stream::StreamError;
 
-use crate::place::Place;
-
-/// Why a command ends with another code than 0.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The audit was made and printed, and does not hold.
+    /// The audit is complete and printed.
     #[error("the audit does not hold")]
-    Unbalanced,
-    /// Understood and refused.
+    AuditFailed,
+    /// The command was understood and cannot be carried out.
     #[error("{0}")]
     Refused(String),
     /// Wrong usage or settings.
     #[error("{0}")]
     Usage(String),
-    /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The stream cannot be used.
     #[error(transparent)]
     Stream(#[from] StreamError),
 }
 
 impl Failure {
-    /// Says it on standard error, with what to do about it.
-    pub(crate) fn report(&self, place: Option<&Place>) {
-        match (self.advice(), place) {
-            (Advice::Nothing, _) => eprintln!("error: {self}"),
-            (Advice::Migrate, _) => eprintln!("error: {self}; run `millrace migrate` first"),
-            (Advice::LookAtPlace, Some(place)) => eprintln!("error: {self}; {}", place.hint()),
-            (Advice::LookAtPlace, None) => eprintln!("error: {self}"),
-        }
-    }
-
-    fn advice(&self) -> Advice {
-        match self {
-            Self::Store(StoreError::Unavailable(_))
-            | Self::Stream(StreamError::Unavailable(_) | StreamError::Unknown(_)) => Advice::LookAtPlace,
-            Self::Store(StoreError::SchemaOutdated(_)) => Advice::Migrate,
-            _ => Advice::Nothing,
+    /// The error, and what to do about it. `backend_hint` says how to reach the backend.
+    pub(crate) fn message(&self, backend_hint: &str) -> String {
+        match self.advice() {
+            Some(Advice::Migrate) => format!("{self}; run `millrace migrate` first"),
+            Some(Advice::CheckBackend) => format!("{self}; {backend_hint}"),
+            None => self.to_string(),
         }
     }
 
     /// 1, 2 or 3, as `--help` explains.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match (self, self.advice()) {
-            (_, Advice::LookAtPlace) => ExitCode::from(3),
+            (_, Some(Advice::CheckBackend)) => ExitCode::from(3),
             (Self::Usage(_), _) => ExitCode::from(2),
             _ => ExitCode::from(1),
         }
     }
+
+    fn advice(&self) -> Option<Advice> {
+        match self {
+            Self::Store(StoreError::Unavailable(_))
+            | Self::Stream(StreamError::Unavailable(_) | StreamError::Unknown(_)) => {
+                Some(Advice::CheckBackend)
+            }
+            Self::Store(StoreError::SchemaOutdated(_)) => Some(Advice::Migrate),
+            _ => None,
+        }
+    }
 }
 
-/// What whoever reads of a failure can do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Advice {
-    Nothing,
     Migrate,
-    LookAtPlace,
+    CheckBackend,
 }
 
 impl From<ConfigError> for Failure {

@@ -1,49 +1,47 @@
-//! Finds what an operator has named, or says what was probably meant.
+//! Finds a project or a plan by its name, and suggests the nearest name when there is none.
 
 use millrace_event::plan::Plan;
 use millrace_store::{ProjectInfo, Store};
 
 use crate::failure::Failure;
 
-/// One slip of the keyboard for so many letters, and one more, still look like a mistyped name.
-const LETTERS_A_SLIP: usize = 4;
+/// A name with one mistyped letter in this many, and one more, is still suggested.
+const LETTERS_PER_TYPO: usize = 4;
 
-/// The project of this name.
-///
 /// # Errors
-/// [`Failure::Refused`] with the name that was probably meant.
+/// When there is no project of this name; the error suggests a similar one.
 pub(crate) async fn project(store: &dyn Store, name: &str) -> Result<ProjectInfo, Failure> {
     let mut projects = store.projects().await?;
     match projects.iter().position(|project| project.name == name) {
-        Some(at) => Ok(projects.swap_remove(at)),
+        Some(index) => Ok(projects.swap_remove(index)),
         None => Err(unknown("project", name, projects.iter().map(|project| project.name.as_str()))),
     }
 }
 
-/// The plan of this name.
-///
 /// # Errors
-/// [`Failure::Refused`] with the name that was probably meant.
+/// When there is no plan of this name; the error suggests a similar one.
 pub(crate) async fn plan(store: &dyn Store, name: &str) -> Result<Plan, Failure> {
     let mut plans = store.plans().await?;
     match plans.iter().position(|plan| plan.name == name) {
-        Some(at) => Ok(plans.swap_remove(at)),
+        Some(index) => Ok(plans.swap_remove(index)),
         None => Err(unknown("plan", name, plans.iter().map(|plan| plan.name.as_str()))),
     }
 }
 
-fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Failure {
-    let meant = nearest(name, known).map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
-    Failure::Refused(format!("there is no {what} named {name:?}; {meant}`millrace {what} list` shows all"))
+fn unknown<'a>(kind: &str, name: &str, names: impl Iterator<Item = &'a str>) -> Failure {
+    let suggestion = nearest(name, names).map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
+    Failure::Refused(format!(
+        "there is no {kind} named {name:?}; {suggestion}`millrace {kind} list` shows all"
+    ))
 }
 
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let slips_max = 1 + name.chars().count() / LETTERS_A_SLIP;
-    let slips = |candidate: &str| strsim::osa_distance(&name.to_lowercase(), &candidate.to_lowercase());
-    known
-        .map(|candidate| (slips(candidate), candidate))
-        .filter(|(slips, _)| *slips <= slips_max)
-        .min_by_key(|(slips, _)| *slips)
+fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let typos_max = 1 + name.chars().count() / LETTERS_PER_TYPO;
+    let typos = |candidate: &str| strsim::osa_distance(&name.to_lowercase(), &candidate.to_lowercase());
+    names
+        .map(|candidate| (typos(candidate), candidate))
+        .filter(|(typos, _)| *typos <= typos_max)
+        .min_by_key(|(typos, _)| *typos)
         .map(|(_, candidate)| candidate)
 }
 
@@ -52,13 +50,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mistyped_name_is_taken_for_the_nearest_one() {
-        let known = ["shop", "workshop", "bank"];
-        let meant = |name| nearest(name, known.into_iter());
+    fn the_nearest_name_is_suggested_for_a_mistyped_one() {
+        let names = ["shop", "workshop", "bank"];
+        let suggested = |name| nearest(name, names.into_iter());
         assert_eq!(
-            ["shpo", "Shop", "worksop", "bnak"].map(meant),
+            ["shpo", "Shop", "worksop", "bnak"].map(suggested),
             ["shop", "shop", "workshop", "bank"].map(Some)
         );
-        assert_eq!(meant("zork"), None);
+        assert_eq!(suggested("zork"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! `millrace key`: how clients show which project they are of. A key's text is printed once, when it is made.
+//! `millrace key`: manages API keys. A key is printed once, when it is created.
 
 use std::time::Duration;
 
@@ -9,25 +9,26 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::find;
-use crate::moment::{shown, span};
+use crate::moment::{duration, shown};
 use crate::output::{Output, table};
 
-/// The longest that an old key may go on beside the new one.
+/// The longest time that an old key may work next to the new one.
 const OVERLAP_MAX: Duration = Duration::from_secs(90 * 86_400);
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum KeyCommand {
-    /// List keys: numbers and dates, never the keys themselves
+    /// List keys, with their numbers and dates
     ///
-    /// Shows which keys are in use, which are ending, and which could be revoked because nobody uses them.
+    /// Shows which keys are in use, which expire, and which could be revoked because they are not used. The
+    /// keys themselves are not stored, and cannot be shown.
     #[command(after_help = "Examples:\n  millrace key list\n  millrace key list shop")]
     List {
         /// Only the keys of this project
         project: Option<String>,
     },
-    /// Create one more key for a project
+    /// Create another key for a project
     ///
-    /// Give each program of yours its own key: then one can be revoked without stopping the others.
+    /// Give each of your programs its own key, so that you can revoke one without stopping the others.
     #[command(after_help = "Example:\n  millrace key create shop --signed")]
     Create {
         /// The project's name
@@ -35,28 +36,29 @@ pub(crate) enum KeyCommand {
         #[command(flatten)]
         key: KeyArgs,
     },
-    /// Replace a key by a new one; the old one goes on for a while
+    /// Replace a key by a new one; the old key works for some more time
     ///
-    /// Prints a new key of the same kind for the same project. Give it to your clients before the overlap is over: then
-    /// the old key is refused by itself, at that very moment. A key can be rotated once; next time, rotate the new one.
+    /// Prints a new key of the same kind for the same project. Give it to your clients before the overlap
+    /// ends; from then on the old key is refused. A key can be rotated once. The next time, rotate the new
+    /// key.
     #[command(
-        after_help = "Examples:\n  millrace key rotate 7                  both work for a day, then only the new one\n  \
+        after_help = "Examples:\n  millrace key rotate 7                  both keys work for a day, then only the new one\n  \
                             millrace key rotate 7 --overlap 7d\n  \
-                            millrace key rotate 7 --overlap 0      the old one has leaked: refuse it at once"
+                            millrace key rotate 7 --overlap 0      the old key has leaked: refuse it now"
     )]
     Rotate {
         /// The old key's number, as `millrace key list` shows it
         key_id: i64,
-        /// How long the old key goes on: 30m, 24h, 7d; 0 ends it at once; at most 90d
-        #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = overlap)]
+        /// How long the old key still works, such as 30m, 24h or 7d; at most 90d; 0 ends it immediately
+        #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = overlap)]
         overlap: Duration,
         /// Use this text as the new key (16 to 200 visible characters) instead of a random one
         #[arg(long)]
         key: Option<String>,
     },
-    /// Revoke a key: it is refused from now on, everywhere
+    /// Revoke a key
     ///
-    /// For a key that has leaked or that nobody needs any more. There is no way back: create a new one instead.
+    /// All API processes refuse it within seconds. Revoking cannot be undone; create a new key instead.
     #[command(after_help = "Example:\n  millrace key revoke 7")]
     Revoke {
         /// The key's number, as `millrace key list` shows it
@@ -64,25 +66,23 @@ pub(crate) enum KeyCommand {
     },
 }
 
-/// How a new key is to be.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct KeyArgs {
     /// Use this text as the key (16 to 200 visible characters) instead of a random one
     #[arg(long)]
     pub(crate) key: Option<String>,
-    /// Demand that every request is signed (Standard Webhooks); prints the signing secret
+    /// Require a signature on every request (Standard Webhooks), and print the signing secret
     #[arg(long)]
     pub(crate) signed: bool,
 }
 
 fn overlap(text: &str) -> Result<Duration, &'static str> {
-    match span(text)? {
+    match duration(text)? {
         overlap if overlap <= OVERLAP_MAX => Ok(overlap),
         _ => Err("an overlap is at most 90d"),
     }
 }
 
-/// Runs one of them.
 pub(crate) async fn run(store: &dyn Store, output: &Output, command: KeyCommand) -> Result<(), Failure> {
     match command {
         KeyCommand::List { project } => list(store, output, project.as_deref()).await,
@@ -113,7 +113,8 @@ async fn list(store: &dyn Store, output: &Output, project: Option<&str>) -> Resu
     };
     let rows: Vec<_> = keys.iter().map(row).collect();
     let text = if rows.is_empty() {
-        "There is no key yet. A project comes with one: millrace project create shop --plan pro".to_owned()
+        "There is no key. Create a project with its first key: millrace project create shop --plan pro"
+            .to_owned()
     } else {
         table(&["key", "project", "created", "last used", "expires", "revoked", "signed"], &rows)
     };
@@ -156,10 +157,10 @@ async fn rotate(
     let old = if overlap.is_zero() {
         format!("Key {key_id} of project {project} is refused from now on.")
     } else {
-        format!("Key {key_id} of project {project} goes on until {ends} and is refused from then on.")
+        format!("Key {key_id} of project {project} works until {ends} and is refused after that.")
     };
     let new = rotated.new;
-    let text = format!("{old} The new one:\n{}", describe(&new));
+    let text = format!("{old} The new key:\n{}", describe(&new));
     let json = json!({
         "project": project, "rotated": key_id, "rotated_expires_at": ends,
         "key_id": new.key_id, "key": new.key, "signing_secret": new.signing_secret,
@@ -170,25 +171,27 @@ async fn rotate(
 async fn revoke(store: &dyn Store, output: &Output, key_id: i64) -> Result<(), Failure> {
     if !store.revoke_key(key_id).await? {
         return Err(Failure::Refused(format!(
-            "there is no live key with number {key_id}; `millrace key list` shows all"
+            "there is no live key {key_id}; `millrace key list` shows all"
         )));
     }
     output.print(&format!("Key {key_id} is revoked."), &json!({ "revoked": key_id }))
 }
 
-/// # Errors
-/// What is wrong with a key that was chosen.
+/// Checks a key that the operator chose.
 pub(crate) fn check(chosen: Option<&str>) -> Result<(), Failure> {
-    let complaint = chosen.map(check_chosen_key).transpose();
-    complaint.map(|_| ()).map_err(|complaint| Failure::Usage(format!("--key: {complaint}")))
+    let checked = chosen.map(check_chosen_key).transpose();
+    checked.map(|_| ()).map_err(|error| Failure::Usage(format!("--key: {error}")))
 }
 
-/// A new key, as its owner is shown it.
+/// Prints a new key for its owner.
 pub(crate) fn describe(new: &NewKey) -> String {
     let mut text = format!("Key {}: {}\n", new.key_id, new.key);
-    if let Some(secret) = &new.signing_secret {
-        text.push_str(&format!("Signing secret: {secret}\n"));
+    match &new.signing_secret {
+        Some(secret) => text.push_str(&format!(
+            "Signing secret: {secret}\nSave both now; they are not shown again. Only a hash of the key is stored. The \
+             signing secret is stored as it is, to check signatures.\n"
+        )),
+        None => text.push_str("Save it now: only its hash is stored, and it is not shown again.\n"),
     }
-    text.push_str("Keep it now: only its hash is stored, and it is not shown again.\n");
     text
 }

@@ -1,4 +1,4 @@
-//! Moments and spans as people write them, and as they are shown. Always UTC. Pure: the time is an argument.
+//! Reads and prints times and durations, always in UTC. Pure: the current time is an argument.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,17 +7,15 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{Date, OffsetDateTime, UtcOffset};
 
-/// The years that can be asked for.
 const YEARS: std::ops::RangeInclusive<i32> = 2_000..=2_999;
-const EXPECTED: &str = "expected a day (2026-11-21), a moment (2026-11-21T14:00:00Z) or a span back (7d, 36h), in the \
-                        years 2000 to 2999";
+const EXPECTED: &str = "expected a day (2026-11-21), a time (2026-11-21T14:00:00Z) or a duration before now (7d, 36h), in \
+                        the years 2000 to 2999";
 
-/// A moment, as it was said.
+/// A time as an operator gives it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum When {
-    /// A day's first moment, or any other.
     At(OffsetDateTime),
-    /// So long before now.
+    /// A duration before now.
     Ago(Duration),
 }
 
@@ -35,38 +33,38 @@ impl FromStr for When {
         match moment {
             Some(moment) if YEARS.contains(&moment.year()) => Ok(Self::At(moment)),
             Some(_) => Err(EXPECTED),
-            None => span(text).map(Self::Ago).map_err(|_| EXPECTED),
+            None => duration(text).map(Self::Ago).map_err(|_| EXPECTED),
         }
     }
 }
 
 impl When {
-    /// The moment that is meant at this one.
+    /// The time, when it is `now`.
     ///
     /// # Errors
-    /// What is expected, when it is before all years that can be asked for.
+    /// What is expected, when the year is out of range.
     pub(crate) fn from(self, now: OffsetDateTime) -> Result<OffsetDateTime, &'static str> {
-        let ago = |span| now.checked_sub(time::Duration::try_from(span).ok()?);
+        let before_now = |duration| now.checked_sub(time::Duration::try_from(duration).ok()?);
         let moment = match self {
             Self::At(moment) => Some(moment),
-            Self::Ago(span) => ago(span),
+            Self::Ago(duration) => before_now(duration),
         };
         moment.filter(|moment| YEARS.contains(&moment.year())).ok_or(EXPECTED)
     }
 }
 
-/// A span: 30m, 24h, 7d, or 0.
+/// Parses a duration: 30m, 24h, 7d, or 0.
 ///
 /// # Errors
 /// What is expected.
-pub(crate) fn span(text: &str) -> Result<Duration, &'static str> {
+pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    humantime::parse_duration(text).map_err(|_| "expected a span such as 30m, 24h or 7d")
+    humantime::parse_duration(text).map_err(|_| "expected a duration such as 30m, 24h or 7d")
 }
 
-/// A moment as it is printed: `2026-11-21T09:52:57Z`.
+/// `2026-11-21T09:52:57Z`
 pub(crate) fn shown(moment: OffsetDateTime) -> String {
     let whole = moment.replace_nanosecond(0).expect("0 is a nanosecond");
     whole.format(&Rfc3339).expect("the years are four digits")
@@ -81,7 +79,7 @@ mod tests {
     const NOW: OffsetDateTime = datetime!(2026-11-21 14:30:05 UTC);
 
     #[test]
-    fn days_moments_and_spans_back_are_understood() {
+    fn days_times_and_durations_before_now_are_read() {
         let at = |text: &str| text.parse::<When>().and_then(|when| when.from(NOW));
         assert_eq!(at("2026-11-01"), Ok(datetime!(2026-11-01 00:00 UTC)));
         assert_eq!(at("2026-11-01T01:30:00+01:30"), Ok(datetime!(2026-11-01 00:00 UTC)));
@@ -93,10 +91,10 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_read_and_moments_shown_in_whole_seconds() {
-        assert_eq!(span("24h"), Ok(Duration::from_secs(86_400)));
-        assert_eq!(span("0"), Ok(Duration::ZERO));
-        assert!(span("soon").is_err() && span("24").is_err());
+    fn durations_are_read_and_times_printed_in_whole_seconds() {
+        assert_eq!(duration("24h"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        assert!(duration("soon").is_err() && duration("24").is_err());
         assert_eq!(shown(datetime!(2026-11-21 14:30:05.75 UTC)), "2026-11-21T14:30:05Z");
     }
 }

@@ -1,10 +1,9 @@
-//! What is printed: text for people, or one JSON document for programs. Standard output carries nothing else.
+//! Prints results: text for people, or one JSON document for programs. Standard output carries nothing else.
 
 use std::io::{ErrorKind, Write};
 
 use crate::failure::Failure;
 
-/// Where results go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     json: bool,
@@ -15,19 +14,19 @@ impl Output {
         Self { json }
     }
 
-    /// Prints one of the two.
+    /// Prints `json` or `text`, as the operator asked.
     pub(crate) fn print(self, text: &str, json: &serde_json::Value) -> Result<(), Failure> {
         let document = if self.json { format!("{json:#}") } else { text.trim_end().to_owned() };
         match writeln!(std::io::stdout().lock(), "{document}") {
             Ok(()) => Ok(()),
-            // The reader has seen enough: `millrace audit | head -1`.
+            // The reader stopped reading, as in `millrace audit | head -1`.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             Err(error) => Err(Failure::Refused(format!("standard output: {error}"))),
         }
     }
 }
 
-/// A table. Columns are as wide as they must be, and those that hold only numbers are aligned at the right.
+/// A table. Columns are as wide as their widest cell; columns of numbers are aligned at the right.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
@@ -51,7 +50,7 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// As [`grouped`] writes it, or a word that stands for a number.
+/// A number as [`grouped`] writes it, or a word in its place.
 fn is_number(cell: &str) -> bool {
     cell == "unlimited" || cell.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b'-'))
 }
@@ -60,13 +59,19 @@ fn is_number(cell: &str) -> bool {
 pub(crate) fn grouped(number: i128) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
     }
     if number < 0 { format!("-{text}") } else { text }
+}
+
+/// A number and its noun: 1 letter, 1,234 letters.
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", grouped(number.into()))
 }
 
 #[cfg(test)]
@@ -77,6 +82,10 @@ mod tests {
     fn numbers_are_written_in_groups_of_three() {
         let written: Vec<_> = [0, 999, 1_000, -1_234_567, 100_000].into_iter().map(grouped).collect();
         assert_eq!(written, ["0", "999", "1,000", "-1,234,567", "100,000"]);
+        assert_eq!(
+            [0, 1, 2_000].map(|number| counted(number, "event")),
+            ["0 events", "1 event", "2,000 events"]
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `millrace plan`: what projects may do.
+//! `millrace plan`: manages plans, the limits of projects.
 
 use clap::{Args, Subcommand, value_parser};
 use millrace_event::plan::{EVENTS_PER_BATCH_MAX, EVENTS_PER_MONTH_MAX, Plan, REQUESTS_MAX};
@@ -8,19 +8,19 @@ use serde_json::{Value, json};
 use crate::failure::Failure;
 use crate::output::{Output, grouped, table};
 
-/// Projects named in one line.
+/// Project names in one line.
 const NAMES_MAX: usize = 5;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum PlanCommand {
-    /// List the plans, and which projects are on them
+    /// List plans and the projects on them
     #[command(after_help = "Example:\n  millrace plan list")]
     List,
-    /// Make a plan, or change one
+    /// Create a plan, or change one
     ///
-    /// Changes what is named and leaves the rest. A plan that is not there is made; it needs --requests-per-minute, and
-    /// takes as burst a minute's worth of requests, unlimited events a month and 1,000 events a batch unless you say
-    /// otherwise. Every API follows within seconds.
+    /// Changes the given limits and leaves the others. A new plan needs --requests-per-minute; by default its
+    /// burst is the requests of one minute, with unlimited events per month and 1,000 events per batch. API
+    /// processes apply it within seconds.
     #[command(
         after_help = "Examples:\n  millrace plan set hobby --requests-per-minute 60 --events-per-month 50000\n  \
                             millrace plan set pro --events-per-month unlimited"
@@ -33,17 +33,16 @@ pub(crate) enum PlanCommand {
     },
 }
 
-/// What is to change.
 #[derive(Args, Clone, Copy, Debug)]
 #[group(required = true, multiple = true)]
 pub(crate) struct ChangeArgs {
-    /// Requests a minute, in the long run
+    /// Requests per minute, on average
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=i64::from(REQUESTS_MAX)))]
     requests_per_minute: Option<u32>,
-    /// Requests that may come at once after a quiet minute
+    /// Requests that may arrive together after a pause
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=i64::from(REQUESTS_MAX)))]
     burst: Option<u32>,
-    /// Events a calendar month (UTC), or `unlimited`
+    /// Events per calendar month (UTC), or `unlimited`
     #[arg(long, value_name = "N|unlimited", value_parser = quota)]
     events_per_month: Option<Quota>,
     /// Events in one batch, at most 1,000
@@ -51,7 +50,7 @@ pub(crate) struct ChangeArgs {
     events_per_batch: Option<u32>,
 }
 
-/// Events a month; `None` is unlimited.
+/// Events per month; `None` is unlimited.
 #[derive(Clone, Copy, Debug)]
 struct Quota(Option<u64>);
 
@@ -64,7 +63,6 @@ fn quota(text: &str) -> Result<Quota, String> {
     Ok(Quota(Some(number.ok_or_else(expected)?)))
 }
 
-/// Runs one of them.
 pub(crate) async fn run(store: &dyn Store, output: &Output, command: PlanCommand) -> Result<(), Failure> {
     match command {
         PlanCommand::List => list(store, output).await,
@@ -112,16 +110,16 @@ async fn set(store: &dyn Store, output: &Output, name: &str, change: ChangeArgs)
     let projects = store.projects().await?;
     let on: Vec<_> =
         projects.iter().filter(|project| project.plan == name).map(|project| project.name.as_str()).collect();
-    let did = if before.is_some() { "Changed" } else { "Made" };
+    let action = if before.is_some() { "Changed" } else { "Created" };
     let text = format!(
-        "{did} plan {name}: {} requests a minute, {} at once; {} events a month, {} in a batch.\n{}",
+        "{action} plan {name}: {} requests per minute, {} in a burst; {} events per month, {} in a batch.\n{}",
         grouped(plan.requests_per_minute.into()),
         grouped(plan.burst.into()),
         quota_shown(plan.events_per_month),
         grouped(plan.events_per_batch.into()),
         match on.as_slice() {
-            [] => format!("No project is on it. To move one: millrace project plan PROJECT {name}"),
-            on => format!("On it: {}. Every API follows within seconds.", some_of(on)),
+            [] => format!("No project is on it. Move one with: millrace project plan PROJECT {name}"),
+            on => format!("Projects on it: {}. API processes apply it within seconds.", some_of(on)),
         },
     );
     let json = json!({ "plan": as_json(&plan), "before": before.as_ref().map(as_json), "projects": on });
@@ -142,7 +140,7 @@ fn quota_shown(quota: Option<u64>) -> String {
     quota.map_or_else(|| "unlimited".to_owned(), |quota| grouped(quota.into()))
 }
 
-/// A few names, and how many more there are.
+/// A few of the names, and the number of the others.
 fn some_of(names: &[&str]) -> String {
     match names {
         [] => "-".to_owned(),

@@ -1,4 +1,4 @@
-//! `millrace project`: who is metered and limited.
+//! `millrace project`: manages projects, which are metered and limited.
 
 use clap::Subcommand;
 use millrace_store::{ProjectInfo, Store};
@@ -12,20 +12,21 @@ use crate::output::{Output, grouped, table};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum ProjectCommand {
-    /// List the projects
+    /// List projects
     ///
-    /// Tells of each its number, its plan, how many keys open it, when it was created and when it last sent something.
+    /// Shows the number, the plan and the live keys of each project, when it was created, and when a key was
+    /// last used.
     #[command(after_help = "Example:\n  millrace project list")]
     List,
     /// Create a project with a first key
     ///
-    /// A project is what is metered and limited: one for each customer, or for each product of yours. The key is shown
-    /// once.
+    /// Events are metered and limited by project: create one for each customer, or for each of your products.
+    /// The key is shown once.
     #[command(after_help = "Example:\n  millrace project create shop --plan pro")]
     Create {
-        /// The project's name, as you want to see it in reports
+        /// The project's name, as reports show it
         name: String,
-        /// The plan: free, pro, enterprise, or one of your own
+        /// The plan: free, pro, enterprise, or one of yours
         #[arg(long)]
         plan: String,
         #[command(flatten)]
@@ -33,17 +34,16 @@ pub(crate) enum ProjectCommand {
     },
     /// Move a project to another plan
     ///
-    /// The new limits are in force within seconds. What the project has used this month stays used.
+    /// API processes apply the new limits within seconds. Events that were used this month still count.
     #[command(after_help = "Example:\n  millrace project plan shop enterprise")]
     Plan {
         /// The project's name
         project: String,
-        /// The plan: free, pro, enterprise, or one of your own
+        /// The plan: free, pro, enterprise, or one of yours
         plan: String,
     },
 }
 
-/// Runs one of them.
 pub(crate) async fn run(store: &dyn Store, output: &Output, command: ProjectCommand) -> Result<(), Failure> {
     match command {
         ProjectCommand::List => list(store, output).await,
@@ -66,7 +66,7 @@ async fn list(store: &dyn Store, output: &Output) -> Result<(), Failure> {
     };
     let rows: Vec<_> = projects.iter().map(row).collect();
     let text = if rows.is_empty() {
-        "There is no project yet. Make one: millrace project create shop --plan pro".to_owned()
+        "There is no project. Create one: millrace project create shop --plan pro".to_owned()
     } else {
         table(&["project", "number", "plan", "keys", "created", "last used"], &rows)
     };
@@ -107,9 +107,12 @@ async fn move_to_plan(store: &dyn Store, output: &Output, name: &str, plan: &str
     let plan = find::plan(store, plan).await?.name;
     store.move_project(project.project, &plan).await?;
     let text = if project.plan == plan {
-        format!("{name} was on plan {plan} already.")
+        format!("{name} is already on plan {plan}.")
     } else {
-        format!("{name} is now on plan {plan}; it was on {}. Every API follows within seconds.", project.plan)
+        format!(
+            "{name} is now on plan {plan}; it was on {}. API processes apply it within seconds.",
+            project.plan
+        )
     };
     output.print(&text, &json!({ "project": name, "plan": plan, "before": project.plan }))
 }

@@ -1,22 +1,22 @@
-//! What the terminal can show: how wide it is, and whether it knows more than ASCII.
+//! The terminal: its width, and whether it shows more than ASCII.
 
 use std::io::{IsTerminal, stdout};
 
-/// Columns, when it is not a terminal or does not say.
+/// Assumed when standard output is not a terminal, or has no width.
 const COLUMNS: usize = 80;
 
-/// Columns of the terminal that standard output goes to.
+/// Columns of the terminal behind standard output.
 pub(crate) fn columns() -> usize {
     terminal_size::terminal_size_of(stdout()).map_or(COLUMNS, |(width, _)| usize::from(width.0))
 }
 
-/// Whether standard output goes to a terminal that shows UTF-8, as far as its locale tells.
+/// Whether standard output is a terminal with a UTF-8 locale.
 pub(crate) fn shows_utf8() -> bool {
     let variables = ["LC_ALL", "LC_CTYPE", "LANG"].map(|name| std::env::var(name).unwrap_or_default());
     stdout().is_terminal() && is_utf8(&variables)
 }
 
-/// The first that is set decides.
+/// The first variable that is set decides.
 fn is_utf8(variables: &[String]) -> bool {
     let locale = variables.iter().find(|locale| !locale.is_empty()).map(|locale| locale.to_lowercase());
     locale.is_some_and(|locale| locale.contains("utf-8") || locale.contains("utf8"))

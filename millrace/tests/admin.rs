@@ -1,26 +1,28 @@
-//! Projects, keys, plans and usage as an operator meets them, beside a service on two files and on servers: what the
-//! commands print, what they refuse and in which words, and that the service obeys.
+//! The commands for projects, keys, plans and usage, next to a service on files and on servers: what they
+//! print, what they refuse, and that the service applies it.
 
 mod installation;
 
-use installation::Installation;
+use installation::{Installation, Service};
 use serde_json::{Value, json};
 use testkit::Program;
 use testkit::http::Answer;
 
-/// Each promise on both.
+/// Each promise, on files and on servers.
 macro_rules! promises {
     ($($promise:ident),+ $(,)?) => {
-        mod in_a_folder {
+        mod on_files {
             $(#[tokio::test]
             async fn $promise() {
-                super::$promise(&super::Installation::in_a_folder().await).await;
+                let installation = super::Installation::on_files();
+                super::$promise(&installation, &installation.serve().await).await;
             })+
         }
         mod on_servers {
             $(#[tokio::test]
             async fn $promise() {
-                super::$promise(&super::Installation::on_servers().await).await;
+                let installation = super::Installation::on_servers().await;
+                super::$promise(&installation, &installation.serve().await).await;
             })+
         }
     };
@@ -28,17 +30,17 @@ macro_rules! promises {
 
 promises! {
     projects_are_listed_and_moved_between_plans,
-    a_rotated_key_goes_on_beside_the_new_one_for_as_long_as_was_said,
-    plans_are_made_and_changed_and_the_service_follows,
-    usage_is_told_by_window_and_by_project,
+    a_rotated_key_works_next_to_the_new_one_until_its_overlap_ends,
+    plans_are_created_and_changed_and_the_service_applies_them,
+    usage_is_reported_by_window_and_by_project,
 }
 
 fn is_refused(answer: &Answer) -> bool {
     answer.status == 401 && answer.json()["detail"] == "the key is not known"
 }
 
-/// A key that demands signatures is refused for another reason.
-fn is_known(answer: &Answer) -> bool {
+/// A key that requires signatures is refused for another reason.
+fn is_accepted(answer: &Answer) -> bool {
     answer.status == 200 || (answer.status == 401 && !is_refused(answer))
 }
 
@@ -49,7 +51,7 @@ fn line<'a>(text: &'a str, first: &str) -> Vec<&'a str> {
     found.next().unwrap_or_else(|| panic!("no line begins with {first:?}:\n{text}"))
 }
 
-async fn projects_are_listed_and_moved_between_plans(installation: &Installation) {
+async fn projects_are_listed_and_moved_between_plans(installation: &Installation, service: &Service) {
     let shop = installation.json(&["project", "create", "shop", "--plan", "free"]).await;
     installation.json(&["key", "create", "shop"]).await;
     let listed = installation.text(&["project", "list"]).await;
@@ -61,8 +63,8 @@ async fn projects_are_listed_and_moved_between_plans(installation: &Installation
     let moved = installation.json(&["project", "plan", "shop", "pro"]).await;
     assert_eq!(moved, json!({ "project": "shop", "plan": "pro", "before": "free" }));
     let key = shop["key"].as_str().unwrap();
-    let follows = |answer: &Answer| is_known(answer) && answer.json()["plan"] == "pro";
-    installation.answers(key, "the new plan to be in force", follows).await;
+    let follows = |answer: &Answer| is_accepted(answer) && answer.json()["plan"] == "pro";
+    service.answers(key, "the new plan to be in force", follows).await;
     let listed = installation.json(&["project", "list"]).await;
     let project = &listed["projects"][1];
     assert_eq!(
@@ -81,7 +83,10 @@ async fn projects_are_listed_and_moved_between_plans(installation: &Installation
     installation.fails(&["key", "create", "Sho"], 1, "did you mean \"shop\"?").await;
 }
 
-async fn a_rotated_key_goes_on_beside_the_new_one_for_as_long_as_was_said(installation: &Installation) {
+async fn a_rotated_key_works_next_to_the_new_one_until_its_overlap_ends(
+    installation: &Installation,
+    service: &Service,
+) {
     let shop = installation.json(&["project", "create", "shop", "--plan", "pro", "--signed"]).await;
     let rotated = installation.json(&["key", "rotate", "2", "--overlap", "1h"]).await;
     assert_eq!(
@@ -90,24 +95,30 @@ async fn a_rotated_key_goes_on_beside_the_new_one_for_as_long_as_was_said(instal
     );
     assert!(
         rotated["signing_secret"].as_str().unwrap().starts_with("whsec_"),
-        "signed stays signed: {rotated}"
+        "the new key is signed too: {rotated}"
     );
     let (old, new) = (shop["key"].as_str().unwrap(), rotated["key"].as_str().unwrap());
-    installation.answers(new, "the new key to be known", is_known).await;
-    installation.answers(old, "the old key to go on", is_known).await;
+    service.answers(new, "the new key to be accepted", is_accepted).await;
+    service.answers(old, "the old key to be accepted", is_accepted).await;
 
     let chosen = "the-third-key-of-the-shop";
-    let said = installation.text(&["key", "rotate", "3", "--overlap", "0", "--key", chosen]).await;
-    assert!(said.starts_with("Key 3 of project shop is refused from now on."), "{said}");
-    assert!(said.contains(&format!("Key 4: {chosen}\n")), "{said}");
-    installation.answers(new, "a key without overlap to be refused", is_refused).await;
-    installation.answers(chosen, "its successor to be known", is_known).await;
+    let printed = installation.text(&["key", "rotate", "3", "--overlap", "0", "--key", chosen]).await;
+    assert!(printed.starts_with("Key 3 of project shop is refused from now on."), "{printed}");
+    assert!(printed.contains(&format!("Key 4: {chosen}\n")), "{printed}");
+    assert!(
+        printed.contains("Save both now") && printed.contains("Only a hash of the key is stored"),
+        "{printed}"
+    );
+    service.answers(new, "a key without overlap to be refused", is_refused).await;
+    service.answers(chosen, "its successor to be accepted", is_accepted).await;
 
     let ends = rotated["rotated_expires_at"].as_str().unwrap();
-    installation.fails(&["key", "rotate", "2"], 1, &format!("rotated already and expires at {ends}")).await;
+    installation
+        .fails(&["key", "rotate", "2"], 1, &format!("rotated already and expires at {ends}"))
+        .await;
     installation.fails(&["key", "rotate", "3"], 1, "key 3 has expired").await;
     installation.text(&["key", "revoke", "2"]).await;
-    installation.answers(old, "a revoked key to be refused", is_refused).await;
+    service.answers(old, "a revoked key to be refused", is_refused).await;
     installation.fails(&["key", "rotate", "2"], 1, "key 2 is revoked; create a new one").await;
     installation.fails(&["key", "rotate", "99"], 1, "`millrace key list` shows all").await;
 
@@ -122,14 +133,19 @@ async fn a_rotated_key_goes_on_beside_the_new_one_for_as_long_as_was_said(instal
     assert_eq!((&all["keys"][1]["expires_at"], &all["keys"][3]["signed"]), (&json!(ends), &json!(true)));
 }
 
-async fn plans_are_made_and_changed_and_the_service_follows(installation: &Installation) {
+async fn plans_are_created_and_changed_and_the_service_applies_them(
+    installation: &Installation,
+    service: &Service,
+) {
     installation.fails(&["plan", "set", "hobby", "--burst", "9"], 1, "add --requests-per-minute").await;
-    let made = installation.text(&["plan", "set", "hobby", "--requests-per-minute", "60"]).await;
+    let created = installation.text(&["plan", "set", "hobby", "--requests-per-minute", "60"]).await;
     assert!(
-        made.starts_with("Made plan hobby: 60 requests a minute, 60 at once; unlimited events a month"),
-        "{made}"
+        created.starts_with(
+            "Created plan hobby: 60 requests per minute, 60 in a burst; unlimited events per month"
+        ),
+        "{created}"
     );
-    assert!(made.contains("millrace project plan PROJECT hobby"), "{made}");
+    assert!(created.contains("millrace project plan PROJECT hobby"), "{created}");
     let shop = installation.json(&["project", "create", "shop", "--plan", "hobby"]).await;
     let changed = ["plan", "set", "hobby", "--events-per-month", "50000", "--events-per-batch", "20"];
     let changed = installation.json(&changed).await;
@@ -140,13 +156,13 @@ async fn plans_are_made_and_changed_and_the_service_follows(installation: &Insta
     let plan = json!({
         "plan": "hobby", "requests_per_minute": 60, "burst": 60, "events_per_month": 50_000, "events_per_batch": 20,
     });
-    assert_eq!(changed["plan"], plan, "what is not named stays");
+    assert_eq!(changed["plan"], plan, "other limits stay");
     let follows = |answer: &Answer| {
-        is_known(answer)
+        is_accepted(answer)
             && answer.json()["events"]["per_month"] == 50_000
             && answer.json()["batch"]["events_max"] == 20
     };
-    installation.answers(shop["key"].as_str().unwrap(), "the changed plan to be in force", follows).await;
+    service.answers(shop["key"].as_str().unwrap(), "the changed plan to be in force", follows).await;
 
     let listed = installation.text(&["plan", "list"]).await;
     assert_eq!(line(&listed, "hobby"), ["hobby", "60", "60", "50,000", "20", "shop"]);
@@ -154,7 +170,7 @@ async fn plans_are_made_and_changed_and_the_service_follows(installation: &Insta
         line(&listed, "enterprise"),
         ["enterprise", "10,000", "10,000", "unlimited", "1,000", "default"]
     );
-    assert_eq!(line(&listed, "pro").last(), Some(&"-"), "nobody is on it");
+    assert_eq!(line(&listed, "pro").last(), Some(&"-"), "no project is on it");
     installation.json(&["plan", "set", "hobby", "--events-per-month", "unlimited"]).await;
     let listed = installation.json(&["plan", "list"]).await;
     assert_eq!(
@@ -163,10 +179,10 @@ async fn plans_are_made_and_changed_and_the_service_follows(installation: &Insta
     );
 }
 
-async fn usage_is_told_by_window_and_by_project(installation: &Installation) {
+async fn usage_is_reported_by_window_and_by_project(installation: &Installation, service: &Service) {
     let shop = installation.json(&["project", "create", "shop", "--plan", "pro"]).await;
     let event = r#"{"id":"a","timestamp":"2026-11-20T00:00:00Z","name":"n"}"#;
-    installation.store(shop["key"].as_str().unwrap(), &format!("[{event},{event},{{\"name\":\"n\"}}]")).await;
+    service.store(shop["key"].as_str().unwrap(), &format!("[{event},{event},{{\"name\":\"n\"}}]")).await;
 
     let all = installation.json(&["usage", "--from", "1d"]).await;
     let project = |name: &str| {
@@ -186,12 +202,12 @@ async fn usage_is_told_by_window_and_by_project(installation: &Installation) {
 
     let chart = installation.text(&["usage", "shop", "--from", "3d", "--chart"]).await;
     let days: Vec<_> = chart.lines().filter(|line| line.starts_with("20")).collect();
-    assert_eq!(days.len(), 4, "days without events are there, too:\n{chart}");
+    assert_eq!(days.len(), 4, "the chart has days without events:\n{chart}");
     assert!(
         chart.contains(&format!("  2  {}", "#".repeat(65))),
         "80 columns where there is no terminal:\n{chart}"
     );
-    assert!(chart.ends_with("2 events in all\n"), "{chart}");
+    assert!(chart.ends_with("2 events in total\n"), "{chart}");
     let by_project = installation.text(&["usage", "--from", "1d", "--chart"]).await;
     assert!(
         line(&by_project, "shop")[2].starts_with('#') && line(&by_project, "default").len() == 2,
@@ -201,11 +217,11 @@ async fn usage_is_told_by_window_and_by_project(installation: &Installation) {
 }
 
 #[tokio::test]
-async fn wrong_flags_end_with_2_and_name_the_flag() {
+async fn a_wrong_option_ends_with_2_and_is_named() {
     let wrong: [(&[&str], &str); 8] = [
         (
             &["key", "rotate", "7", "--overlap", "soon"],
-            "--overlap <SPAN>': expected a span such as 30m, 24h or 7d",
+            "--overlap <DURATION>': expected a duration such as 30m, 24h or 7d",
         ),
         (&["key", "rotate", "7", "--overlap", "91d"], "at most 90d"),
         (&["plan", "set", "pro"], "--requests-per-minute <N>|--burst <N>"),
@@ -229,7 +245,7 @@ async fn wrong_flags_end_with_2_and_name_the_flag() {
 }
 
 #[tokio::test]
-async fn every_command_teaches_with_an_example() {
+async fn the_help_of_every_command_has_an_example() {
     for command in [
         "migrate",
         "project list",
@@ -253,7 +269,7 @@ async fn every_command_teaches_with_an_example() {
 }
 
 #[tokio::test]
-async fn a_shell_can_complete_our_commands_without_an_installation() {
+async fn completions_need_no_installation() {
     for shell in ["bash", "zsh", "fish"] {
         let finished = Program::run("millrace", &["completions", shell], &[]).await;
         assert_eq!(finished.code, Some(0), "{finished:?}");

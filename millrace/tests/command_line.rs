@@ -1,68 +1,45 @@
-//! The operator's commands, as an operator sees them: what they print, and the code they end with.
+//! The commands as an operator uses them: their output, and their exit codes.
 
+mod installation;
+
+use installation::{Installation, assert_fails};
 use serde_json::Value;
-use testkit::{Postgres, Program, ProgramOutput, Redis};
+use testkit::Program;
 
-/// A port on which nobody listens: connections to it are refused at once.
-const NOBODY: &str = "127.0.0.1:1";
-
-struct Installation {
-    _redis: Redis,
-    postgres: Postgres,
-    settings: Vec<(&'static str, String)>,
-}
-
-impl Installation {
-    async fn start() -> Self {
-        let (redis, postgres) = (Redis::start().await, Postgres::start().await);
-        let settings = vec![("REDIS_URL", redis.url()), ("DATABASE_URL", postgres.url())];
-        Self { _redis: redis, postgres, settings }
-    }
-
-    async fn run(&self, arguments: &[&str]) -> ProgramOutput {
-        let settings: Vec<_> = self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        Program::run("millrace", arguments, &settings).await
-    }
-
-    /// Runs a command that must succeed, and returns its JSON.
-    async fn json(&self, arguments: &[&str]) -> Value {
-        let finished = self.run(&[arguments, &["--json"]].concat()).await;
-        assert_eq!(finished.code, Some(0), "{arguments:?}: {finished:?}");
-        serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
-    }
-}
-
-fn assert_fails(finished: &ProgramOutput, code: i32, says: &str) {
-    assert_eq!(finished.code, Some(code), "{finished:?}");
-    assert!(finished.stderr.contains(says), "{says:?} is not in {finished:?}");
-    assert_eq!(finished.stdout, "", "what failed prints no result");
-}
+/// Nothing listens on this port, so connections to it are refused immediately.
+const UNREACHABLE: &str = "127.0.0.1:1";
 
 #[tokio::test]
-async fn wrong_usage_ends_with_2_and_says_what_is_right() {
+async fn wrong_usage_ends_with_2_and_names_what_is_right() {
     let unknown = Program::run("millrace", &["projects"], &[]).await;
     assert_eq!(unknown.code, Some(2), "{unknown:?}");
     let help = Program::run("millrace", &["--help"], &[]).await;
     assert!(help.stdout.contains("millrace project create shop --plan pro"), "{help:?}");
-    let bad = Program::run("millrace", &["migrate"], &[("STREAM_SHARDS", "none")]).await;
-    assert_fails(&bad, 2, "STREAM_SHARDS");
+    let bad = Program::run("millrace", &["audit"], &[("STREAM_SHARDS", "none")]).await;
+    assert_fails(&bad, 2, r#"STREAM_SHARDS="none": expected a whole number from 1 to 256"#);
     let short = ["project", "create", "shop", "--plan", "pro", "--key", "short"];
     let nowhere = [("DATABASE_URL", "postgres://127.0.0.1:1/x"), ("REDIS_URL", "redis://127.0.0.1:1/0")];
-    assert_fails(&Program::run("millrace", &short, &nowhere).await, 2, "--key: a key has 16 to 200");
+    assert_fails(
+        &Program::run("millrace", &short, &nowhere).await,
+        2,
+        "--key: a key must have 16 to 200 characters",
+    );
 }
 
 #[tokio::test]
 async fn servers_that_cannot_be_reached_end_with_3_and_name_the_setting() {
-    let database_url = format!("postgres://postgres@{NOBODY}/millrace");
-    let redis_url = format!("redis://{NOBODY}/0");
+    let database_url = format!("postgres://postgres@{UNREACHABLE}/millrace");
+    let redis_url = format!("redis://{UNREACHABLE}/0");
     let settings = [("DATABASE_URL", database_url.as_str()), ("REDIS_URL", redis_url.as_str())];
-    assert_fails(&Program::run("millrace", &["migrate"], &settings).await, 3, "DATABASE_URL");
+    // A command ignores the settings of the service.
+    let with_service = [&settings[..], &[("WORKER_LANES", "none")]].concat();
+    assert_fails(&Program::run("millrace", &["migrate"], &with_service).await, 3, "DATABASE_URL");
     assert_fails(&Program::run("millrace", &["audit"], &settings).await, 3, "REDIS_URL");
 }
 
 #[tokio::test]
-async fn projects_and_keys_are_made_and_revoked_and_refusals_end_with_1() {
-    let installation = Installation::start().await;
+async fn projects_and_keys_are_created_and_revoked_and_refusals_end_with_1() {
+    let mut installation = Installation::on_servers().await;
     let early = installation.run(&["project", "create", "shop", "--plan", "pro"]).await;
     assert_fails(&early, 1, "millrace migrate");
 
@@ -83,19 +60,19 @@ async fn projects_and_keys_are_made_and_revoked_and_refusals_end_with_1() {
     let signed = installation.json(&["key", "create", "shop", "--key", chosen, "--signed"]).await;
     assert_eq!(signed["key"], chosen);
     assert!(signed["signing_secret"].as_str().unwrap().starts_with("whsec_"), "{signed}");
-    assert_fails(&installation.run(&["key", "create", "nobody"]).await, 1, "nobody");
+    assert_fails(&installation.run(&["key", "create", "absent"]).await, 1, "absent");
 
     let key_id = signed["key_id"].to_string();
     installation.json(&["key", "revoke", &key_id]).await;
     assert_fails(&installation.run(&["key", "revoke", &key_id]).await, 1, "no live key");
     let live = "SELECT count(*) FROM api_keys WHERE revoked_at IS NULL";
-    let row = installation.postgres.connect().await.query_one(live, &[]).await.unwrap();
+    let row = installation.postgres().connect().await.query_one(live, &[]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), 1);
 }
 
 #[tokio::test]
-async fn an_audit_holds_until_an_event_is_metered_that_nobody_accepted() {
-    let installation = Installation::start().await;
+async fn an_audit_holds_until_an_event_is_metered_that_was_not_accepted() {
+    let mut installation = Installation::on_servers().await;
     installation.json(&["migrate"]).await;
     installation.json(&["project", "create", "shop", "--plan", "pro"]).await;
     let good = installation.json(&["audit"]).await;
@@ -103,7 +80,7 @@ async fn an_audit_holds_until_an_event_is_metered_that_nobody_accepted() {
 
     let invent = "INSERT INTO usage_hourly (project_id, hour, events)
         SELECT project_id, date_trunc('hour', now()), 1200 FROM projects";
-    installation.postgres.connect().await.batch_execute(invent).await.unwrap();
+    installation.postgres().connect().await.batch_execute(invent).await.unwrap();
     let bad = installation.run(&["audit"]).await;
     assert_eq!(bad.code, Some(1), "{bad:?}");
     for says in [
@@ -119,15 +96,15 @@ async fn an_audit_holds_until_an_event_is_metered_that_nobody_accepted() {
 }
 
 #[tokio::test]
-async fn an_audit_of_other_shards_than_there_are_is_told_so_and_not_taken_for_lost_books() {
-    let installation = Installation::start().await;
+async fn an_audit_with_the_wrong_number_of_shards_names_the_right_one() {
+    let mut installation = Installation::on_servers().await;
     installation.json(&["migrate"]).await;
     let record =
         "INSERT INTO stream_epochs (shard, epoch) VALUES (0, gen_random_uuid()), (1, gen_random_uuid())";
-    installation.postgres.connect().await.batch_execute(record).await.unwrap();
+    installation.postgres().connect().await.batch_execute(record).await.unwrap();
     let refused = installation.run(&["audit"]).await;
     assert_fails(&refused, 2, "STREAM_SHARDS=1: this installation has 2 on record; set STREAM_SHARDS=2");
-    // With the right number it looks, and finds that this Redis bears no epoch.
+    // With the right number it runs, and reports that this Redis has no epoch.
     let right = installation.run(&["audit", "--stream-shards", "2"]).await;
     assert_eq!(right.code, Some(1), "{right:?}");
 }

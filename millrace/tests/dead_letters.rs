@@ -1,4 +1,6 @@
-//! Dead letters of an installation in files, as an operator sees them. (With servers: the pipeline's own tests.)
+//! The commands for dead letters, on files. The tests of the pipeline have the same on servers.
+
+mod installation;
 
 use millrace_event::entry::{EntryId, PackedBatch};
 use millrace_event::plan::ProjectId;
@@ -6,12 +8,13 @@ use millrace_event::row::{EventTime, Row};
 use millrace_store::sqlite::SqliteStore;
 use millrace_store::{Ledger, Operators, Payload, WriteRequest};
 use serde_json::{Value, json};
-use testkit::Program;
 use uuid::Uuid;
+
+use installation::Installation;
 
 const RECEIVED_MS: u64 = 1_795_219_200_000;
 
-/// An entry that was given up unread, with so many events in it, or torn.
+/// An entry that was rejected as a whole, with this many events, or with bytes that cannot be read.
 fn dead_entry(project: ProjectId, seq: u64, events: u32, is_torn: bool) -> WriteRequest {
     let mut rows = Vec::new();
     for number in 0..events {
@@ -46,17 +49,15 @@ fn dead_entry(project: ProjectId, seq: u64, events: u32, is_torn: bool) -> Write
 }
 
 #[tokio::test]
-async fn on_files_too_what_died_is_seen_and_stored_when_it_can_be() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(folder.path()).unwrap();
+async fn dead_letters_are_listed_shown_and_stored_when_they_can_be() {
+    let installation = Installation::on_files();
+    std::fs::create_dir(installation.data()).unwrap();
+    let store = SqliteStore::open(&installation.data()).unwrap();
     store.migrate().await.unwrap();
     let (project, _) = store.create_project("shop", "pro", None, false).await.unwrap();
-    let works = [dead_entry(project, 0, 3, false), dead_entry(project, 1, 2, true)];
-    store.writer("test").await.unwrap().write(&works).await.unwrap();
-    let data_dir = folder.path().to_str().unwrap();
-    let run = async |arguments: &[&str]| {
-        Program::run("millrace", &[&["dead-letters"], arguments].concat(), &[("DATA_DIR", data_dir)]).await
-    };
+    let entries = [dead_entry(project, 0, 3, false), dead_entry(project, 1, 2, true)];
+    store.writer("test").await.unwrap().write(&entries).await.unwrap();
+    let run = async |arguments: &[&str]| installation.run(&[&["dead-letters"], arguments].concat()).await;
     let read = async |arguments: &[&str], code: i32| -> Value {
         let finished = run(&[arguments, &["--json"]].concat()).await;
         assert_eq!(finished.code, Some(code), "{arguments:?}: {finished:?}");
@@ -64,7 +65,7 @@ async fn on_files_too_what_died_is_seen_and_stored_when_it_can_be() {
     };
 
     let list = run(&["list"]).await;
-    assert!(list.stdout.contains("2 of 2 letters shown; 5 events are in all of them."), "{list:?}");
+    assert!(list.stdout.contains("2 of 2 letters shown; all of them hold 5 events."), "{list:?}");
     let torn = run(&["show", "2"]).await;
     assert!(torn.stdout.contains(r"It cannot be read") && torn.stdout.contains(r"\x1b[31mtorn"), "{torn:?}");
     let whole = read(&["show", "1"], 0).await;

@@ -1,137 +1,100 @@
-//! The worker's settings.
+//! The settings of stream-worker.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use millrace_settings::{ConfigError, Durability, Policy, PolicyArgs, Servers, ServersArgs, address, number};
+use millrace_settings::{ConfigError, Policy, Servers, address, milliseconds, number};
 
-/// Settings as text: from flags, or from the environment.
+/// Moves events from the Redis Stream into PostgreSQL, each exactly once
 #[derive(clap::Parser, Clone, Debug)]
-#[command(name = "stream-worker", version, about = "Drains the stream into PostgreSQL, every event once")]
-pub struct Args {
-    #[command(flatten)]
-    servers: ServersArgs,
-    #[command(flatten)]
-    policy: PolicyArgs,
-    /// Where /metrics and /healthz are served
-    #[arg(long, env = "METRICS_ADDR", default_value = "127.0.0.1:9101")]
-    metrics_addr: String,
-    #[command(flatten)]
-    work: WorkArgs,
-}
-
-/// How the work is done, as text.
-#[derive(clap::Args, Clone, Debug)]
-pub struct WorkArgs {
-    /// Lanes for each shard, each with a connection of its own to stream and store
-    #[arg(long, env = "WORKER_LANES", default_value = "2")]
-    worker_lanes: String,
-    /// Events after which a transaction is not filled further
-    #[arg(long, env = "TRANSACTION_EVENTS_MAX", default_value = "20000")]
-    transaction_events_max: String,
-    /// Milliseconds from the beginning of a small transaction to that of the next one of the same lane [default: 0; on files 10]
-    #[arg(long, env = "TRANSACTION_PACE_MS")]
-    transaction_pace_ms: Option<String>,
-    /// Milliseconds of silence after which a lane's entries are taken over by another
-    #[arg(long, env = "TAKEOVER_IDLE_MS", default_value = "15000")]
-    takeover_idle_ms: String,
-    /// Milliseconds after which a transaction of ours counts as stuck and is ended
-    #[arg(long, env = "TRANSACTION_AGE_MAX_MS", default_value = "60000")]
-    transaction_age_max_ms: String,
-    /// Days events and dead letters are kept, by their timestamp; 0 keeps them for ever
-    #[arg(long, env = "RETENTION_DAYS", default_value = "0")]
-    retention_days: String,
-    /// Days the ledger of batches is kept, at least 2; usage is kept for ever
-    #[arg(long, env = "LEDGER_DAYS", default_value = "40")]
-    ledger_days: String,
-    /// Milliseconds between two rounds of upkeep
-    #[arg(long, env = "UPKEEP_INTERVAL_MS", default_value = "10000")]
-    upkeep_interval_ms: String,
-}
-
-/// [`Args`], checked.
-#[derive(Clone, Debug)]
+#[command(name = "stream-worker", version)]
 pub struct Config {
-    /// See [`Servers`].
+    #[command(flatten)]
     pub servers: Servers,
-    /// See [`Policy`].
+    #[command(flatten)]
     pub policy: Policy,
-    /// Where the metrics listener binds.
+    /// Address that serves /metrics and /healthz; do not expose it to clients
+    #[arg(long = "metrics-addr", env = "METRICS_ADDR", value_name = "ADDRESS:PORT")]
+    #[arg(default_value = "127.0.0.1:9101", value_parser = address, help_heading = "Serving")]
     pub metrics: SocketAddr,
-    /// See [`Settings`].
+    #[command(flatten)]
     pub settings: Settings,
 }
 
-/// How the work is done.
-#[derive(Clone, Debug)]
+/// How lanes and upkeep work.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Worker")]
 pub struct Settings {
-    /// Whether a stream that is not durable is to be complained of.
-    pub durability: Durability,
-    /// For each shard.
+    /// Lanes for each shard; each lane has its own connections and its own transactions
+    #[arg(long = "worker-lanes", env = "WORKER_LANES", value_name = "LANES", default_value = "2")]
+    #[arg(value_parser = number(1..=64_u16))]
     pub lanes: u16,
-    /// A transaction is closed at the first entry that reaches it.
+    /// Events at which a transaction is full
+    #[arg(long, env = "TRANSACTION_EVENTS_MAX", value_name = "EVENTS", default_value = "20000")]
+    #[arg(value_parser = number(1..=1_000_000_u64))]
     pub transaction_events_max: u64,
-    /// A lane begins no sooner than this after it has begun a small transaction. On a disk that it shares with admission,
-    /// many small commits cost more than they gain; an event after a silence is written at once all the same.
+    /// Milliseconds between the starts of two small transactions of a lane; an event after a pause is stored
+    /// immediately. `millrace` on files uses 10 when it is not set
+    // On a disk shared with admission, many small commits cost more than they gain.
+    #[arg(long = "transaction-pace-ms", env = "TRANSACTION_PACE_MS", value_name = "MS", default_value = "0")]
+    #[arg(value_parser = milliseconds(0..=1_000))]
     pub transaction_pace: Duration,
-    /// See [`millrace_stream::Reader::take_over`].
+    /// Milliseconds without activity after which another lane takes over the entries of a lane
+    #[arg(long = "takeover-idle-ms", env = "TAKEOVER_IDLE_MS", value_name = "MS", default_value = "15000")]
+    #[arg(value_parser = milliseconds(100..=86_400_000))]
     pub takeover_idle: Duration,
-    /// See [`millrace_store::UpkeepPolicy::transaction_age_max`].
+    /// Milliseconds after which a transaction of a worker counts as stuck, and upkeep ends it
+    #[arg(long = "transaction-age-max-ms", env = "TRANSACTION_AGE_MAX_MS", value_name = "MS")]
+    #[arg(default_value = "60000", value_parser = milliseconds(1_000..=86_400_000))]
     pub transaction_age_max: Duration,
-    /// See [`millrace_store::UpkeepPolicy::retention_days`].
-    pub retention_days: Option<u32>,
-    /// See [`millrace_store::UpkeepPolicy::ledger_days`].
+    /// Days that events and dead letters are kept; 0 keeps them indefinitely. On PostgreSQL, events with a
+    /// timestamp are removed by that timestamp, a whole day at a time. Events outside the daily partitions,
+    /// dead letters, and everything on files are removed by the time at which they were received
+    #[arg(long, env = "RETENTION_DAYS", value_name = "DAYS", default_value = "0", value_parser = days_or_zero)]
+    // The full path keeps clap from reading this as "an optional flag".
+    pub retention_days: std::option::Option<u32>,
+    /// Days that the ledger of batches is kept; usage is kept indefinitely
+    #[arg(long, env = "LEDGER_DAYS", value_name = "DAYS", default_value = "40")]
+    #[arg(value_parser = number(2..=DAYS_MAX))]
     pub ledger_days: u32,
-    /// Between two rounds of upkeep.
+    /// Milliseconds between two rounds of upkeep
+    #[arg(
+        long = "upkeep-interval-ms",
+        env = "UPKEEP_INTERVAL_MS",
+        value_name = "MS",
+        default_value = "10000"
+    )]
+    #[arg(value_parser = milliseconds(50..=3_600_000))]
     pub upkeep_interval: Duration,
 }
 
-impl Args {
-    /// Checks every setting.
+const DAYS_MAX: u32 = 36_500;
+
+/// 0 is `None`: no limit.
+fn days_or_zero(text: &str) -> Result<Option<u32>, String> {
+    number(0..=DAYS_MAX)(text).map(|days| (days > 0).then_some(days))
+}
+
+impl Config {
+    /// The settings of this process.
     ///
     /// # Errors
-    /// The first [`ConfigError`].
-    pub fn check(&self) -> Result<Config, ConfigError> {
-        let policy = self.policy.check()?;
-        Ok(Config {
-            servers: self.servers.check()?,
-            policy,
-            metrics: address("METRICS_ADDR", &self.metrics_addr)?,
-            settings: self.work.check(policy.durability, "0")?,
-        })
+    /// The first setting with a bad value.
+    pub fn read() -> Result<Self, ConfigError> {
+        millrace_settings::parse()
     }
 }
 
-impl WorkArgs {
-    /// Checks every setting. `pace_ms` is the pace when nobody has set one.
-    ///
-    /// # Errors
-    /// The first [`ConfigError`].
-    pub fn check(&self, durability: Durability, pace_ms: &str) -> Result<Settings, ConfigError> {
-        let ms = |variable, value, range| number(variable, value, range).map(Duration::from_millis);
-        let retention_days = number("RETENTION_DAYS", &self.retention_days, 0..=36_500)?;
-        Ok(Settings {
-            durability,
-            lanes: number("WORKER_LANES", &self.worker_lanes, 1..=64)?,
-            transaction_events_max: number(
-                "TRANSACTION_EVENTS_MAX",
-                &self.transaction_events_max,
-                1..=1_000_000,
-            )?,
-            transaction_pace: ms(
-                "TRANSACTION_PACE_MS",
-                self.transaction_pace_ms.as_deref().unwrap_or(pace_ms),
-                0..=1_000,
-            )?,
-            takeover_idle: ms("TAKEOVER_IDLE_MS", &self.takeover_idle_ms, 100..=86_400_000)?,
-            transaction_age_max: ms(
-                "TRANSACTION_AGE_MAX_MS",
-                &self.transaction_age_max_ms,
-                1_000..=86_400_000,
-            )?,
-            retention_days: (retention_days > 0).then_some(retention_days),
-            ledger_days: number("LEDGER_DAYS", &self.ledger_days, 2..=36_500)?,
-            upkeep_interval: ms("UPKEEP_INTERVAL_MS", &self.upkeep_interval_ms, 50..=3_600_000)?,
-        })
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn zero_days_of_retention_are_no_limit() {
+        let days =
+            |text| Config::parse_from(["stream-worker", "--retention-days", text]).settings.retention_days;
+        assert_eq!((days("0"), days("30")), (None, Some(30)));
     }
 }

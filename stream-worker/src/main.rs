@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
 use millrace_reconcile::health::StreamHealth;
 use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
@@ -11,7 +10,7 @@ use millrace_stream::redis::{RedisOptions, RedisStream};
 use millrace_telemetry::metrics::{self, Program};
 use millrace_telemetry::{process, scrape};
 use stream_worker::Deps;
-use stream_worker::config::{Args, Config};
+use stream_worker::config::Config;
 use stream_worker::metrics::TABLES;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -23,7 +22,7 @@ const POOL_SIZE: usize = 2;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config = match Args::parse().check() {
+    let config = match Config::read() {
         Ok(config) => config,
         Err(error) => {
             eprintln!("stream-worker: {error}");

@@ -16,7 +16,7 @@ use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_stream::redis::{RedisOptions, RedisStream};
 use millrace_stream::{Admission, Decision, EntryId, SharedStream};
 use stream_worker::Deps;
-use stream_worker::config::Args;
+use stream_worker::config::Config;
 use stream_worker::quarantine::{LOST_ATTEMPTS_MAX, SUSPECT_FROM_DELIVERY};
 use testkit::{Postgres, Redis, eventually};
 use tokio::sync::watch;
@@ -100,13 +100,13 @@ impl Rig {
     /// The same, with additional settings.
     async fn work_with_until(&self, more: &[&str], what: &str, done: impl AsyncFnMut() -> bool) {
         let (redis, database) = (self.redis.url(), self.postgres.url());
-        let settings = Args::parse_from(
+        let config = Config::parse_from(
             ["stream-worker", "--redis-url", &redis, "--database-url", &database]
                 .into_iter()
                 .chain(["--takeover-idle-ms", "100", "--upkeep-interval-ms", "50", "--worker-lanes", "1"])
                 .chain(more.iter().copied()),
         );
-        let settings = Arc::new(settings.check().unwrap().settings);
+        let settings = Arc::new(config.settings);
         let (stop, stopped) = watch::channel(false);
         let (stream, store) = (Arc::clone(&self.stream), Arc::clone(&self.store));
         let stream_health = Arc::new(StreamHealth::new(Durability::Strict));

@@ -26,27 +26,33 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Connections to Redis and PostgreSQL besides those of lanes.
 const CONNECTIONS: usize = 2;
 
+/// The settings of the program that this one replaces, from the environment.
+pub fn settings<S: Parser>() -> Result<S, Failure> {
+    let matches = millrace_settings::matches(S::command(), ["mutant".into()])?;
+    Ok(S::from_arg_matches(&matches)?)
+}
+
 pub async fn serve_api(mutant: Option<Mutant>) -> Result<(), Failure> {
-    let config = ingest_api::config::Args::try_parse_from(["ingest-api"])?.check()?;
+    let config = settings::<ingest_api::config::Config>()?;
     process::start_logging(config.policy.log_format);
     let (stream, store) = open(config.servers, &config.policy, "millrace-ingest-api", mutant)?;
-    let listener = TcpListener::bind(config.listen).await?;
-    let scraper = bind_metrics(config.metrics).await?;
+    let listener = TcpListener::bind(config.http.listen).await?;
+    let scraper = bind_metrics(config.http.metrics).await?;
     let handle = metrics::install(ingest_api::metrics::TABLES, &[Program::Api], &routes::names())?;
     let deps = Deps {
         stream,
         store,
         stream_health: Arc::new(StreamHealth::new(config.policy.durability)),
         check_periods: Some(CheckPeriods::API),
-        status_page: config.status_page,
-        limits: config.limits,
+        status_page: config.http.status_page,
+        limits: config.http.limits,
     };
     let scrape = Scrape { listener: scraper, handle };
     Ok(ingest_api::run(listener, Some(scrape), deps, process::stop_requested()).await?)
 }
 
 pub async fn drain(mutant: Option<Mutant>) -> Result<(), Failure> {
-    let config = stream_worker::config::Args::try_parse_from(["stream-worker"])?.check()?;
+    let config = settings::<stream_worker::config::Config>()?;
     process::start_logging(config.policy.log_format);
     let (stream, store) = open(config.servers, &config.policy, "millrace-worker", mutant)?;
     let scraper = bind_metrics(config.metrics).await?;

@@ -6,27 +6,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use ingest_api::config::{LimitArgs, status_page};
+use ingest_api::config::HttpSettings;
 use ingest_api::{Deps, Scrape, routes};
 use millrace_reconcile::health::StreamHealth;
 use millrace_reconcile::keeper::CheckPeriods;
-use millrace_settings::PolicyArgs;
+use millrace_settings::Policy;
 use millrace_store::Operators;
 use millrace_store::sqlite::SqliteStore;
 use millrace_stream::embedded::{EmbeddedOptions, EmbeddedStream};
 use millrace_telemetry::metrics::{self, Program, Table};
 use millrace_telemetry::process;
-use stream_worker::config::WorkArgs;
+use stream_worker::config::Settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::mutant::Mutant;
-use crate::roles::{Failure, bind_metrics};
+use crate::roles::{Failure, bind_metrics, settings};
 use crate::wrap::{Direct, wrap};
 
-/// Milliseconds between small transactions on files.
-const PACE_MS: &str = "10";
+/// Between small transactions on files.
+const PACE: Duration = Duration::from_millis(10);
 const READY_POLL: Duration = Duration::from_millis(20);
 /// The metrics of both libraries; the tables of the crates below them are in either list.
 const OWN_TABLE_OF_WORKER: Table = stream_worker::metrics::METRICS;
@@ -35,30 +35,24 @@ const OWN_TABLE_OF_WORKER: Table = stream_worker::metrics::METRICS;
 struct Args {
     #[arg(long, env = "DATA_DIR")]
     data_dir: PathBuf,
-    #[arg(long, env = "LISTEN_ADDR")]
-    listen_addr: SocketAddr,
-    #[arg(long, env = "METRICS_ADDR")]
-    metrics_addr: SocketAddr,
     #[command(flatten)]
-    policy: PolicyArgs,
+    policy: Policy,
     #[command(flatten)]
-    limits: LimitArgs,
+    http: HttpSettings,
     #[command(flatten)]
-    work: WorkArgs,
+    work: Settings,
 }
 
 pub async fn serve(mutant: Option<Mutant>) -> Result<(), Failure> {
-    let args = Args::try_parse_from(["millrace"])?;
-    let policy = args.policy.check()?;
+    let Args { data_dir, policy, http, mut work } = settings()?;
+    work.transaction_pace = PACE;
     process::start_logging(policy.log_format);
-    let work = args.work.check(policy.durability, PACE_MS)?;
-    let options =
-        EmbeddedOptions { folder: args.data_dir.clone(), backlog_events_max: policy.backlog_events_max };
-    let store = SqliteStore::open(&args.data_dir)?;
+    let options = EmbeddedOptions { folder: data_dir.clone(), backlog_events_max: policy.backlog_events_max };
+    let store = SqliteStore::open(&data_dir)?;
     store.migrate().await?;
     let (stream, store) = wrap(EmbeddedStream::open(options)?, store, mutant, Direct::default());
-    let listener = TcpListener::bind(args.listen_addr).await?;
-    let scraper = bind_metrics(args.metrics_addr).await?;
+    let listener = TcpListener::bind(http.listen).await?;
+    let scraper = bind_metrics(http.metrics).await?;
     let tables = [ingest_api::metrics::TABLES, &[OWN_TABLE_OF_WORKER]].concat();
     let handle = metrics::install(&tables, &[Program::Api, Program::Worker], &routes::names())?;
 
@@ -78,8 +72,8 @@ pub async fn serve(mutant: Option<Mutant>) -> Result<(), Failure> {
         store,
         stream_health,
         check_periods: None,
-        status_page: status_page("off")?,
-        limits: args.limits.check()?,
+        status_page: http.status_page,
+        limits: http.limits,
     };
     let scrape = Scrape { listener: scraper, handle };
     ingest_api::run(listener, Some(scrape), deps, process::stop_requested()).await?;

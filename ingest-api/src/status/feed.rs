@@ -1,6 +1,6 @@
-//! From one sampler to everybody who watches. Each watcher is told the newest state when it can take it and misses what it
-//! was too slow for, so nothing is kept for anybody; one whose connection takes nothing at all is ended by the socket's
-//! own time limit.
+//! Sends the states of one sampler to all watchers. Each watcher receives the newest state when its
+//! connection has room, and misses those it was too slow for, so nothing is queued. A watcher that reads
+//! nothing is disconnected by the time limit of its socket.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,33 +13,34 @@ use hyper::body::Frame;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
-use crate::answer::Told;
-use crate::service::{Stage, reached};
+use crate::answer::EventStream;
+use crate::stage::{Stage, reached};
 
-/// How many may watch at once.
+/// Clients that may watch.
 pub const WATCHERS_MAX: usize = 32;
+/// A watcher without a new state for this long receives a comment, so that it knows that the connection
+/// works.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// First words: how long a browser should wait before it comes again, in milliseconds.
+/// The first message: how long a browser should wait before it connects again, in milliseconds.
 const GREETING: Bytes = Bytes::from_static(b"retry: 2000\n\n");
-const HEARTBEAT: Bytes = Bytes::from_static(b": still here\n\n");
+const HEARTBEAT: Bytes = Bytes::from_static(b": no news\n\n");
 
-/// The newest state, and who watches it.
+/// The newest state, and its watchers.
 #[derive(Debug)]
 pub struct Feed {
-    places: Arc<Semaphore>,
-    /// As it goes over the wire; `None` before the first sample.
+    slots: Arc<Semaphore>,
+    /// As it is sent. `None` before the first sample.
     newest: watch::Sender<Option<Bytes>>,
-    wanted: Notify,
-    /// A watcher that was told nothing for so long is told that we are there.
+    watched: Notify,
     silence_max: Duration,
 }
 
 impl Default for Feed {
     fn default() -> Self {
         Self {
-            places: Arc::new(Semaphore::new(WATCHERS_MAX)),
+            slots: Arc::new(Semaphore::new(WATCHERS_MAX)),
             newest: watch::Sender::new(None),
-            wanted: Notify::new(),
+            watched: Notify::new(),
             silence_max: SILENCE_MAX,
         }
     }
@@ -49,40 +50,40 @@ struct Watcher {
     newest: watch::Receiver<Option<Bytes>>,
     stage: watch::Receiver<Stage>,
     silence_max: Duration,
-    _place: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl Feed {
-    /// One more watcher, until it leaves or the server begins to stop. `None` when there are as many as may be.
-    pub fn watch(&self, stage: watch::Receiver<Stage>) -> Option<Told> {
-        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+    /// Adds a watcher, until it leaves or the server begins to stop. `None` when there are too many.
+    pub fn watch(&self, stage: watch::Receiver<Stage>) -> Option<EventStream> {
+        let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
         let mut newest = self.newest.subscribe();
-        // What is there already is new to this one.
+        // The present state is new to this watcher.
         newest.mark_changed();
-        self.wanted.notify_one();
-        let watcher = Watcher { newest, stage, silence_max: self.silence_max, _place: place };
+        self.watched.notify_one();
+        let watcher = Watcher { newest, stage, silence_max: self.silence_max, _slot: slot };
         let states = stream::unfold(watcher, async |mut watcher| {
-            let told = watcher.next().await?;
-            Some((told, watcher))
+            let message = watcher.next().await?;
+            Some((message, watcher))
         });
         let frames = stream::once(async { GREETING }).chain(states);
-        let frames = frames.map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
+        let frames = frames.map(|message| Ok::<_, Infallible>(Frame::data(message)));
         Some(StreamBody::new(frames.boxed()))
     }
 
-    /// Returns when somebody has begun to watch.
-    pub async fn wanted(&self) {
-        self.wanted.notified().await;
+    /// Returns when there is a watcher.
+    pub async fn watched(&self) {
+        self.watched.notified().await;
     }
 
-    /// Returns when nobody watches any more. What they were told is forgotten.
+    /// Returns when the last watcher has left. The newest state is forgotten.
     pub async fn deserted(&self) {
         self.newest.closed().await;
         self.newest.send_replace(None);
     }
 
-    /// Tells everybody this, on one line of JSON.
-    pub fn tell(&self, json: &str) {
+    /// Sends a state to all watchers. It must be one line of JSON.
+    pub fn send(&self, json: &str) {
         self.newest.send_replace(Some(format!("data: {json}\n\n").into()));
     }
 }
@@ -96,7 +97,7 @@ impl Watcher {
     }
 }
 
-/// The next state. `None` when there will be none.
+/// The next state. `None` when the feed has ended.
 async fn newest(states: &mut watch::Receiver<Option<Bytes>>) -> Option<Bytes> {
     loop {
         states.changed().await.ok()?;
@@ -113,17 +114,17 @@ mod tests {
 
     use super::*;
 
-    async fn next(told: &mut Told) -> Option<Bytes> {
-        Some(told.frame().await?.unwrap().into_data().unwrap())
+    async fn next(feed: &mut EventStream) -> Option<Bytes> {
+        Some(feed.frame().await?.unwrap().into_data().unwrap())
     }
 
     #[tokio::test]
-    async fn somebody_is_wanted_from_the_first_watcher_to_the_last() {
+    async fn the_feed_is_watched_from_the_first_watcher_to_the_last() {
         let (_stage, stages) = watch::channel(Stage::Serving);
         let feed = Feed::default();
-        assert!(feed.wanted().now_or_never().is_none());
+        assert!(feed.watched().now_or_never().is_none());
         let (first, second) = (feed.watch(stages.clone()).unwrap(), feed.watch(stages).unwrap());
-        feed.wanted().await;
+        feed.watched().await;
         drop(first);
         assert!(feed.deserted().now_or_never().is_none());
         drop(second);
@@ -131,29 +132,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_slow_misses_states_and_gets_the_newest() {
+    async fn a_slow_watcher_misses_states_and_receives_the_newest() {
         let (_stage, stages) = watch::channel(Stage::Serving);
         let feed = Feed::default();
-        let mut told = feed.watch(stages.clone()).unwrap();
+        let mut slow = feed.watch(stages.clone()).unwrap();
         for state in ["1", "2", "3"] {
-            feed.tell(state);
+            feed.send(state);
         }
-        assert_eq!(next(&mut told).await, Some(GREETING));
-        assert_eq!(next(&mut told).await.unwrap(), "data: 3\n\n");
-        assert!(next(&mut told).now_or_never().is_none(), "once");
+        assert_eq!(next(&mut slow).await, Some(GREETING));
+        assert_eq!(next(&mut slow).await.unwrap(), "data: 3\n\n");
+        assert!(next(&mut slow).now_or_never().is_none(), "each state is sent once");
         let mut later = feed.watch(stages).unwrap();
         next(&mut later).await;
-        assert_eq!(next(&mut later).await.unwrap(), "data: 3\n\n", "at once");
+        assert_eq!(next(&mut later).await.unwrap(), "data: 3\n\n", "without waiting for a new state");
     }
 
     #[tokio::test]
-    async fn silence_is_broken_by_a_comment_and_ended_by_the_drain() {
+    async fn a_silent_feed_sends_comments_and_ends_when_the_server_drains() {
         let (stage, stages) = watch::channel(Stage::Serving);
         let feed = Feed { silence_max: Duration::from_millis(1), ..Feed::default() };
-        let mut told = feed.watch(stages).unwrap();
-        next(&mut told).await;
-        assert_eq!(next(&mut told).await, Some(HEARTBEAT));
+        let mut watcher = feed.watch(stages).unwrap();
+        next(&mut watcher).await;
+        assert_eq!(next(&mut watcher).await, Some(HEARTBEAT));
         stage.send_replace(Stage::Draining);
-        assert_eq!(next(&mut told).await, None);
+        assert_eq!(next(&mut watcher).await, None);
     }
 }

@@ -1,16 +1,16 @@
 "use strict";
-// Whatever comes from outside is set as text, never as markup; the page's policy would not let it in either.
+// Text from the server is always set as text, never as markup. The page's policy forbids markup, too.
 
 const WINDOW_MS = 120_000;
 const QUIET_MS = 30_000;
-const KEPT_AS = "millrace-key";
+const STORAGE_NAME = "millrace-key";
 const $ = (id) => document.getElementById(id);
 
-// ---- Words and numbers ----
+// ---- Text and numbers ----
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const tenths = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
-// Rounded down: what is left of a quota must not look whole when it is not.
+// Rounded down: a quota that is partly used must not look unused.
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2, roundingMode: "floor" });
 
 const count = (n) => (n < 1e6 ? whole : compact).format(n);
@@ -32,7 +32,7 @@ function duration(ms) {
 
 const ago = (ms) => (ms < 2_000 ? "just now" : `${duration(Math.floor(ms / 1_000) * 1_000)} ago`);
 
-function say(id, text) {
+function setText(id, text) {
   if ($(id).textContent !== text) $(id).textContent = text;
 }
 
@@ -43,7 +43,7 @@ function element(name, className, ...inside) {
   return made;
 }
 
-/** Fills a list anew, but only when what it shows has changed: whoever reads or selects there is not disturbed. */
+/** Replaces the items of a list, but only when they have changed, so that a selection in it is kept. */
 const shown = new Map();
 function fill(id, items, make) {
   const now = JSON.stringify(items);
@@ -54,34 +54,34 @@ function fill(id, items, make) {
   $(`no-${id}`).hidden = items.length > 0;
 }
 
-// ---- What the server tells ----
+// ---- The state of the server ----
 
 const samples = [];
 
-function tell(state) {
-  say("version", state.version);
-  tellReadiness(state.unready);
-  say("accepted", state.rates ? rate(state.rates.accepted) : "–");
-  say("stored", state.rates ? rate(state.rates.stored) : "–");
+function showState(state) {
+  setText("version", state.version);
+  showReadiness(state.unready);
+  setText("accepted", state.rates ? rate(state.rates.accepted) : "–");
+  setText("stored", state.rates ? rate(state.rates.stored) : "–");
   const { backlog } = state;
-  say("backlog", backlog ? count(backlog.events) : "–");
-  say("backlog-bytes", backlog ? bytes(backlog.bytes) : "the stream cannot be asked");
-  say("freshness", backlog ? (backlog.events ? duration(backlog.oldest_age_ms) : "current") : "–");
+  setText("backlog", backlog ? count(backlog.events) : "–");
+  setText("backlog-bytes", backlog ? bytes(backlog.bytes) : "the stream cannot be reached");
+  setText("freshness", backlog ? (backlog.events ? duration(backlog.oldest_age_ms) : "current") : "–");
   samples.push({ at: Date.now(), ...state.rates });
   draw();
-  if (state.today) tellToday(state.today);
-  tellRefused(state.refused);
-  tellLetters(state.letters);
+  if (state.today) showToday(state.today);
+  showRefused(state.refused);
+  showLetters(state.letters);
   for (const time of document.querySelectorAll("time")) {
     const text = ago(Math.max(0, state.at_ms - Number(time.dataset.ms)));
     if (time.textContent !== text) time.textContent = text;
   }
 }
 
-function tellReadiness(unready) {
+function showReadiness(unready) {
   $("readiness").hidden = false;
   $("readiness").className = unready.length ? "state bad" : "state good";
-  say("readiness", unready.length ? "Not ready" : "Ready");
+  setText("readiness", unready.length ? "Not ready" : "Ready");
   $("unready").hidden = unready.length === 0;
   if (unready.join() !== shown.get("reasons")) {
     shown.set("reasons", unready.join());
@@ -89,9 +89,9 @@ function tellReadiness(unready) {
   }
 }
 
-function tellToday({ day, projects, more }) {
-  say("day", more ? `${day} UTC, ${count(more)} more projects` : `${day} UTC`);
-  say("no-projects", "No project has a key yet: millrace project create NAME --plan PLAN");
+function showToday({ day, projects, more }) {
+  setText("day", more ? `${day} UTC, ${count(more)} more projects` : `${day} UTC`);
+  setText("no-projects", "No project has a key yet: millrace project create NAME --plan PLAN");
   fill("projects", projects, ({ name, stored, duplicates, dead, left }) => {
     const project = element("th", "", name);
     project.scope = "row";
@@ -108,24 +108,24 @@ function moment(ms) {
   return time;
 }
 
-function tellRefused({ events, over_plan, last }) {
+function showRefused({ events, over_plan, last }) {
   const sums = [];
   if (events) sums.push(`${count(events)} events`);
   if (over_plan) sums.push(`${count(over_plan)} requests over their plan`);
-  say("rejected-sums", sums.join(", "));
+  setText("rejected-sums", sums.join(", "));
   fill("rejected", last, ({ at_ms, project, code, field, message, times }) => {
     const what = element("span", "code", times > 1 ? `${code} × ${count(times)}` : code);
     const head = element("div", "head", what, element("span", "", project ?? "no project"), moment(at_ms));
-    return element("li", "", head, element("div", "said", !field || message.startsWith(field) ? message : `${field}: ${message}`));
+    return element("li", "", head, element("div", "reason", !field || message.startsWith(field) ? message : `${field}: ${message}`));
   });
 }
 
-function tellLetters(letters) {
-  say("no-letters", letters ? "There are none." : "Nothing is known yet.");
+function showLetters(letters) {
+  setText("no-letters", letters ? "No dead letters." : "Waiting for the database…");
   fill("letters", letters ?? [], ({ at_ms, project, events, reason }) => {
     const what = element("span", "code", events === 1 ? "1 event" : `${count(events)} events`);
     const head = element("div", "head", what, element("span", "", project ?? "no project"), moment(at_ms));
-    return element("li", "", head, element("div", "said", reason));
+    return element("li", "", head, element("div", "reason", reason));
   });
 }
 
@@ -154,7 +154,7 @@ function draw() {
     return `M${ends[0]} 150L${piece}L${ends[ends.length - 1]} 150Z`;
   });
   $("stored-area").setAttribute("d", area.join(""));
-  say("scale", `${count(top)}/s`);
+  setText("scale", `${count(top)}/s`);
 }
 
 function roundUp(n) {
@@ -166,37 +166,37 @@ function roundUp(n) {
 // ---- The connection ----
 
 let source = null;
-let later = 0;
-let heard = 0;
+let retryTimer = 0;
+let lastMessageAt = 0;
 
 function connection(text, className) {
   $("connection").className = `state ${className}`;
-  say("connection", text);
+  setText("connection", text);
   $("main").classList.toggle("stale", className !== "good");
 }
 
 function connect() {
-  clearTimeout(later);
+  clearTimeout(retryTimer);
   source?.close();
   source = new EventSource("/status/stream");
-  source.onopen = () => { heard = Date.now(); };
+  source.onopen = () => { lastMessageAt = Date.now(); };
   source.onmessage = ({ data }) => {
-    heard = Date.now();
+    lastMessageAt = Date.now();
     connection("Live", "good");
-    tell(JSON.parse(data));
+    showState(JSON.parse(data));
   };
   source.onerror = () => {
-    connection("Connection lost, trying again", "bad");
+    connection("Connection lost, reconnecting", "bad");
     samples.push({ at: Date.now() });
-    // A browser tries again by itself unless it was answered with an error.
-    if (source.readyState === EventSource.CLOSED) later = setTimeout(connect, 3_000);
+    // The browser reconnects by itself, except after an error status.
+    if (source.readyState === EventSource.CLOSED) retryTimer = setTimeout(connect, 3_000);
   };
 }
 
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) {
-    // Who does not look needs nothing.
-    clearTimeout(later);
+    // A hidden page needs no updates.
+    clearTimeout(retryTimer);
     source?.close();
     samples.push({ at: Date.now() });
   } else {
@@ -205,9 +205,9 @@ document.addEventListener("visibilitychange", () => {
 });
 
 setInterval(() => {
-  const silent = Date.now() - heard;
-  if (heard && silent > QUIET_MS && $("connection").classList.contains("good")) {
-    connection(`No news for ${duration(silent)}`, "");
+  const silent = Date.now() - lastMessageAt;
+  if (lastMessageAt && silent > QUIET_MS && $("connection").classList.contains("good")) {
+    connection(`No update for ${duration(silent)}`, "");
   }
 }, 5_000);
 
@@ -218,21 +218,21 @@ function takeKey() {
   const raw = location.hash.slice(5);
   history.replaceState(null, "", location.pathname);
   let key = raw;
-  try { key = decodeURIComponent(raw); } catch { /* it was meant as it stands */ }
+  try { key = decodeURIComponent(raw); } catch { /* not encoded: use it unchanged */ }
   keepKey(key);
   $("key").value = key;
 }
 
 function keepKey(key) {
-  // Without storage the key is gone with the page.
-  try { sessionStorage.setItem(KEPT_AS, key); } catch { /* nothing is kept then */ }
+  // Without storage, the key is lost when the page is closed.
+  try { sessionStorage.setItem(STORAGE_NAME, key); } catch { /* storage is disabled */ }
 }
 
 function keptKey() {
-  try { return sessionStorage.getItem(KEPT_AS) ?? ""; } catch { return ""; }
+  try { return sessionStorage.getItem(STORAGE_NAME) ?? ""; } catch { return ""; }
 }
 
-/** Properties go as they were typed: the server is the one to judge them, and keeps every digit. */
+/** Sends the properties unchanged: the server checks them, and parsing here could lose digits of numbers. */
 function eventBody() {
   const properties = $("properties").value.trim();
   const name = JSON.stringify($("name").value);
@@ -245,14 +245,14 @@ function curl(key) {
     + `  -H 'Content-Type: application/json' -H 'Prefer: wait=5' \\\n  -d ${quoted(eventBody())}`;
 }
 
-function outcome(status, told) {
+function outcome(status, answer) {
   if (status === 200 || status === 202) {
-    const parts = ["stored", "duplicate", "dead"].filter((part) => told[part]).map((part) => `${part} ${told[part]}`);
-    if (told.rejected?.length) parts.push(`rejected ${told.rejected.length}`);
-    const done = parts.join(", ") || "accepted, and not stored yet";
-    return [told.stored === 1 ? "good" : "", done[0].toUpperCase() + done.slice(1)];
+    const parts = ["stored", "duplicate", "dead"].filter((part) => answer[part]).map((part) => `${part} ${answer[part]}`);
+    if (answer.rejected?.length) parts.push(`rejected ${answer.rejected.length}`);
+    const done = parts.join(", ") || "accepted, not stored yet";
+    return [answer.stored === 1 ? "good" : "", done[0].toUpperCase() + done.slice(1)];
   }
-  return ["bad", told.rejected?.[0]?.message ?? told.message ?? "Refused"];
+  return ["bad", answer.rejected?.[0]?.message ?? answer.message ?? "Refused"];
 }
 
 async function send(submitted) {
@@ -271,13 +271,13 @@ async function send(submitted) {
       body: eventBody(),
     });
     const text = await answer.text();
-    let told = {};
-    try { told = JSON.parse(text); } catch { /* shown as it came */ }
-    const [className, done] = outcome(answer.status, told);
+    let parsed = {};
+    try { parsed = JSON.parse(text); } catch { /* not JSON: shown unchanged */ }
+    const [className, done] = outcome(answer.status, parsed);
     const line = element("div", "", element("strong", className, done));
     $("answer").replaceChildren(line, element("pre", "", `HTTP ${answer.status} ${answer.statusText}\n${text}`));
   } catch (error) {
-    $("answer").replaceChildren(element("strong", "bad", `No answer came: ${error.message}`));
+    $("answer").replaceChildren(element("strong", "bad", `No answer: ${error.message}`));
   } finally {
     button.disabled = false;
   }
@@ -287,18 +287,18 @@ async function copy() {
   const text = curl($("key").value.trim());
   try {
     await navigator.clipboard.writeText(text);
-    say("copied", "Copied.");
+    setText("copied", "Copied.");
   } catch {
-    // Browsers give the clipboard only to https and to this machine: then it is shown, to be copied by hand.
+    // Browsers allow the clipboard only for https and for this machine. Otherwise select the text for copying by hand.
     $("curl").textContent = text;
     getSelection().selectAllChildren($("curl"));
-    say("copied", "Press Ctrl+C.");
+    setText("copied", "Press Ctrl+C to copy.");
   }
 }
 
 function showCurl() {
-  say("copied", "");
-  say("curl", curl("KEY"));
+  setText("copied", "");
+  setText("curl", curl("KEY"));
 }
 
 $("key").value = keptKey();

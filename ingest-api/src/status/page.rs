@@ -1,4 +1,5 @@
-//! The page itself: one document with its style and its script in it, and the policy that lets exactly those two in.
+//! The page itself: one document that contains its style and its script, and a policy that allows only those
+//! two.
 
 use std::sync::LazyLock;
 
@@ -25,7 +26,7 @@ const DOCUMENT: Bytes = Bytes::from_static(
     .as_bytes(),
 );
 
-/// Nothing may be loaded from anywhere, no text may become markup, and nobody may put the page into a frame.
+/// Nothing may be loaded, no text may become markup, and no site may show the page in a frame.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = |text: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)));
     let policy = format!(
@@ -37,8 +38,8 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::try_from(policy).expect("words and base64")
 });
 
-/// The page. It holds nothing of this installation.
-pub fn show() -> Answer {
+/// The page. It is the same on every installation.
+pub fn get() -> Answer {
     let mut answer = answer::with_type(StatusCode::OK, "text/html; charset=utf-8", DOCUMENT);
     let headers = answer.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, POLICY.clone());

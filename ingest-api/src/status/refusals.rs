@@ -1,5 +1,5 @@
-//! What was refused lately, as far as this process knows: a ring of the last ones in memory, and sums. A flood of the same is
-//! one line with a number, and of a large batch only as many events are looked at as there is room for.
+//! What this process refused lately: the last refusals, and sums. Equal refusals in a row are one line with a
+//! number. Of a large batch, only as many events are looked at as the list can hold.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,27 +10,28 @@ use hyper::StatusCode;
 use millrace_event::event::Rejection;
 use serde::{Serialize, Serializer};
 
-use super::snapshot::clip;
 use crate::error::Problem;
+use crate::problem_code::ProblemCode;
+use crate::text::clip;
 
-/// How many are remembered.
+/// Refusals that are remembered.
 const REMEMBERED_MAX: usize = 20;
 
-/// What was refused lately.
+/// The refusals of this process.
 #[derive(Debug, Default)]
 pub struct Refusals {
     last: Mutex<VecDeque<Refusal>>,
-    /// Events refused one by one.
+    /// Events rejected, since the start.
     events: AtomicU64,
-    /// Requests over a plan. They are no mistake, so they are only counted.
+    /// Requests over a plan, since the start. They are no mistake, so they are only counted.
     over_plan: AtomicU64,
 }
 
-/// An event or a request that was refused, as often as it was in a row.
+/// An event or a request that was refused, and how often in a row.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
 pub struct Refusal {
     at_ms: u64,
-    /// `None` when the key opened nothing.
+    /// `None` when the key is unknown.
     #[serde(serialize_with = "clipped")]
     project: Option<Arc<str>>,
     code: &'static str,
@@ -41,7 +42,7 @@ pub struct Refusal {
 
 /// [`Refusals`] at one moment.
 #[derive(Serialize, Debug)]
-pub struct Refused {
+pub struct RefusalSummary {
     events: u64,
     over_plan: u64,
     /// The newest first.
@@ -49,37 +50,35 @@ pub struct Refused {
 }
 
 impl Refusals {
-    /// Events of one batch.
+    /// Remembers the rejected events of one batch.
     pub fn note_events(&self, project: &Arc<str>, rejected: &[Rejection]) {
         self.events.fetch_add(rejected.len() as u64, Ordering::Relaxed);
         let at_ms = now_ms();
-        let mut last = self.last.lock().expect("nobody panics with the lock");
+        let mut last = self.last.lock().expect("no holder panics");
         for Rejection { code, field, message, .. } in
             &rejected[rejected.len().saturating_sub(REMEMBERED_MAX)..]
         {
-            note(&mut last, Some(project), ((*code).into(), field.as_deref(), message), at_ms);
+            note(&mut last, Some(project), (code.into(), field.as_deref(), message), at_ms);
         }
     }
 
-    /// A whole request. What the client cannot mend, and what was said of each of its events, is left out.
+    /// Remembers a whole request, unless its client cannot correct it, or its events were noted one by one.
     pub fn note_request(&self, project: Option<&Arc<str>>, problem: &Problem) {
-        let status = problem.status();
+        let status = problem.code.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
             self.over_plan.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        if !status.is_client_error() || matches!(problem, Problem::NoValidEvent(_)) {
+        if !status.is_client_error() || problem.code == ProblemCode::NoValidEvent {
             return;
         }
-        let message = problem.message();
-        let mut last = self.last.lock().expect("nobody panics with the lock");
-        note(&mut last, project, (problem.code(), None, &message), now_ms());
+        let mut last = self.last.lock().expect("no holder panics");
+        note(&mut last, project, (problem.code.into(), None, &problem.message), now_ms());
     }
 
-    /// What is remembered.
-    pub fn refused(&self) -> Refused {
-        let last = self.last.lock().expect("nobody panics with the lock");
-        Refused {
+    pub fn summary(&self) -> RefusalSummary {
+        let last = self.last.lock().expect("no holder panics");
+        RefusalSummary {
             events: self.events.load(Ordering::Relaxed),
             over_plan: self.over_plan.load(Ordering::Relaxed),
             last: last.iter().rev().cloned().collect(),
@@ -136,42 +135,42 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_ones_are_remembered_and_all_are_counted() {
+    fn the_last_refusals_are_remembered_and_all_are_counted() {
         let refusals = Refusals::default();
         let many: Vec<_> = (0..1_000).map(|index| rejection(index, &format!("message {index}"))).collect();
         refusals.note_events(&"shop".into(), &many);
         refusals.note_events(&"shop".into(), &[rejection(0, &"é".repeat(10_000))]);
-        let Refused { events, last, .. } = refusals.refused();
+        let RefusalSummary { events, last, .. } = refusals.summary();
         assert_eq!((events, last.len()), (1_001, REMEMBERED_MAX));
-        assert!(last[0].message.len() < 1_000, "long messages are clipped");
+        assert!(last[0].message.len() < 1_000, "long messages are cut");
         assert_eq!(last[1].message, "message 999", "the newest first");
     }
 
     #[test]
-    fn a_flood_of_the_same_is_one_line() {
+    fn equal_refusals_in_a_row_are_one_line() {
         let refusals = Refusals::default();
         for _ in 0..500 {
-            refusals.note_request(None, &Problem::Unauthenticated("unknown".into()));
+            refusals.note_request(None, &Problem::new(ProblemCode::Unauthenticated, "unknown"));
         }
         refusals.note_events(&"shop".into(), &[rejection(0, "same"), rejection(1, "same")]);
-        let last = refusals.refused().last;
+        let last = refusals.summary().last;
         assert_eq!(last.iter().map(|refusal| refusal.times).collect::<Vec<_>>(), [2, 500]);
     }
 
     #[test]
-    fn only_what_the_client_can_mend_is_remembered() {
+    fn only_requests_that_the_client_can_correct_are_remembered() {
         let refusals = Refusals::default();
         let project: Arc<str> = "shop".into();
         for problem in [
-            Problem::RateLimited { wait_us: 1 },
-            Problem::QuotaExceeded { reset_s: 1 },
-            Problem::BacklogFull,
-            Problem::NoValidEvent(Vec::new()),
-            Problem::EmptyBatch,
+            Problem::rate_limited(1),
+            Problem::quota_exceeded(1),
+            Problem::backlog_full(),
+            Problem::new(ProblemCode::NoValidEvent, "each event was noted"),
+            Problem::new(ProblemCode::EmptyBatch, "empty"),
         ] {
             refusals.note_request(Some(&project), &problem);
         }
-        let Refused { over_plan, last, .. } = refusals.refused();
+        let RefusalSummary { over_plan, last, .. } = refusals.summary();
         assert_eq!(over_plan, 2);
         assert_eq!(last.iter().map(|refusal| refusal.code).collect::<Vec<_>>(), ["empty_batch"]);
     }

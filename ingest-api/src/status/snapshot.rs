@@ -1,52 +1,46 @@
-//! What the page is told once a second, as JSON. Every list in it is bounded, every name clipped.
+//! The state that the page receives once a second, as JSON. Every list in it is bounded, and every name is
+//! cut to a maximal length.
 
 use millrace_store::DeadLetter;
 use serde::Serialize;
 
-use super::refusals::Refused;
+use super::refusals::RefusalSummary;
 use super::today::Today;
+use crate::text::clip;
 
-/// Longest name or message that is told, in bytes.
-const TEXT_BYTES_MAX: usize = 300;
-
-/// One state of the installation.
+/// The state of the installation at one moment.
 #[derive(Serialize, Debug)]
 pub struct Snapshot<'a> {
-    /// When, by this server's clock.
+    /// Milliseconds since 1970, by this server's clock.
     pub at_ms: u64,
-    /// Ours.
     pub version: &'static str,
-    /// Why nothing would be accepted now; empty when it would.
+    /// Why nothing is accepted now. Empty when the server is ready.
     pub unready: &'a [&'static str],
-    /// Events a second since the last state; `None` when the stream cannot be asked, and the first time.
+    /// `None` in the first state, and when the stream cannot be reached.
     pub rates: Option<Rates>,
-    /// What waits; `None` when the stream cannot be asked.
-    pub backlog: Option<Waiting>,
-    /// Usage; `None` before the store has answered.
+    /// `None` when the stream cannot be reached.
+    pub backlog: Option<BacklogSize>,
+    /// `None` before the store has answered.
     pub today: Option<Today>,
-    /// The last dead letters, the newest first; `None` before the store has answered.
+    /// The latest dead letters, the newest first. `None` before the store has answered.
     pub letters: Option<&'a [Letter]>,
     /// What this process refused.
-    pub refused: Refused,
+    pub refused: RefusalSummary,
 }
 
-/// Events a second, over all projects.
+/// Events per second over all projects, since the previous state.
 #[derive(Clone, Copy, Serialize, Debug)]
 pub struct Rates {
-    /// Let into the stream.
     pub accepted: f64,
-    /// Put into the store.
     pub stored: f64,
 }
 
 /// What waits to be stored.
 #[derive(Clone, Copy, Serialize, Debug)]
-pub struct Waiting {
-    /// Events.
+pub struct BacklogSize {
     pub events: u64,
-    /// Their bytes, packed.
+    /// Compressed.
     pub bytes: u64,
-    /// Age of the oldest.
     pub oldest_age_ms: u64,
 }
 
@@ -68,13 +62,4 @@ impl From<DeadLetter> for Letter {
             reason: clip(&letter.reason).to_owned(),
         }
     }
-}
-
-/// The beginning of a text, as much of it as is told.
-pub fn clip(text: &str) -> &str {
-    let mut end = text.len().min(TEXT_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }

@@ -1,44 +1,41 @@
-//! Today's usage by project, remembered between questions, so that the store is asked only for what may have changed and
-//! for few projects at once. No I/O in this room.
+//! Today's usage by project, remembered between questions, so that the store is asked only for what may have
+//! changed, and for few projects at a time. Pure: no I/O.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millrace_event::plan::{Plan, ProjectId};
+use millrace_event::plan::ProjectId;
 use millrace_store::UsageRow;
 use serde::Serialize;
 use time::Date;
 
-use super::counted::Counters;
-use super::snapshot::clip;
+use super::progress::Counters;
+use crate::accounts::ProjectSummary;
+use crate::text::clip;
 
-/// Projects that are asked for in one round.
-pub const ASKED_MAX: usize = 32;
-/// Projects that are shown.
+/// Projects asked for in one round.
+const ASKED_MAX: usize = 32;
+/// Projects on the page.
 const SHOWN_MAX: usize = 20;
-/// A project whose counters stand still is asked for again after this.
+/// A project whose counters do not change is asked for again after this.
 const STALE_AFTER: Duration = Duration::from_secs(60);
 
-/// A project as the accounts have it.
-pub type Project = (ProjectId, Arc<str>, Arc<Plan>);
-
-/// What the store has said of today.
+/// The store's answers about today.
 #[derive(Debug, Default)]
 pub struct Usage {
     day: Option<Date>,
-    answers: HashMap<ProjectId, Answered>,
-    moved: HashMap<ProjectId, Instant>,
+    answers: HashMap<ProjectId, UsageAnswer>,
+    /// When the counters of a project last changed.
+    changes: HashMap<ProjectId, Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Answered {
-    /// When it was asked.
-    at: Instant,
+struct UsageAnswer {
+    asked_at: Instant,
     sums: Sums,
 }
 
-/// What became of the events of one project.
+/// The events of one project, by their outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 struct Sums {
     stored: u64,
@@ -46,14 +43,14 @@ struct Sums {
     dead: u64,
 }
 
-/// Usage as it is told.
+/// Usage as the page receives it.
 #[derive(Debug, Serialize)]
 pub struct Today {
-    /// UTC.
+    /// The date, in UTC.
     day: String,
-    /// Those with most stored first.
+    /// Those with most events stored first.
     projects: Vec<Row>,
-    /// How many are not among them.
+    /// How many projects are left out.
     more: usize,
 }
 
@@ -62,55 +59,55 @@ struct Row {
     name: String,
     #[serde(flatten)]
     sums: Sums,
-    /// What is left of the month's quota; `None` is unlimited, or not known now.
+    /// What is left of the month's quota. `None` when there is no quota, or the stream cannot be reached.
     left: Option<u64>,
 }
 
 impl Usage {
-    /// The counters of these projects have moved.
-    pub fn moved(&mut self, projects: &[ProjectId], now: Instant) {
-        self.moved.extend(projects.iter().map(|project| (*project, now)));
+    /// Notes that the counters of these projects have changed.
+    pub fn note_changes(&mut self, projects: &[ProjectId], now: Instant) {
+        self.changes.extend(projects.iter().map(|project| (*project, now)));
     }
 
-    /// For whom to ask the store now, the longest unasked first.
-    pub fn due(&mut self, projects: &[Project], today: Date, now: Instant) -> Vec<ProjectId> {
+    /// The projects to ask the store for now, those not asked for longest first.
+    pub fn due(&mut self, projects: &[ProjectSummary], today: Date, now: Instant) -> Vec<ProjectId> {
         if self.day.replace(today) != Some(today) {
             self.answers.clear();
-            self.moved.clear();
+            self.changes.clear();
         }
-        let asked_at = |project: &ProjectId| self.answers.get(project).map(|answered| answered.at);
-        let is_due = |project: &ProjectId| match (asked_at(project), self.moved.get(project)) {
+        let asked_at = |project: &ProjectId| self.answers.get(project).map(|answer| answer.asked_at);
+        let is_due = |project: &ProjectId| match (asked_at(project), self.changes.get(project)) {
             (None, _) => true,
-            (Some(asked), moved) => {
-                moved.is_some_and(|moved| asked <= *moved) || now.duration_since(asked) >= STALE_AFTER
+            (Some(asked), changed) => {
+                changed.is_some_and(|changed| asked <= *changed) || now.duration_since(asked) >= STALE_AFTER
             }
         };
-        let mut due: Vec<_> = projects.iter().map(|(project, ..)| *project).filter(is_due).collect();
+        let mut due: Vec<_> = projects.iter().map(|project| project.id).filter(is_due).collect();
         due.sort_by_key(asked_at);
         due.truncate(ASKED_MAX);
         due
     }
 
-    /// The store's answer to a question of `asked`.
-    pub fn answered(&mut self, project: ProjectId, rows: &[UsageRow], asked: Instant) {
+    /// Remembers the store's answer to a question asked at that moment.
+    pub fn note_answer(&mut self, project: ProjectId, rows: &[UsageRow], asked_at: Instant) {
         let sums = rows.iter().fold(Sums::default(), |sums, row| Sums {
             stored: sums.stored + row.events,
             duplicates: sums.duplicates + row.duplicates,
             dead: sums.dead + row.dead,
         });
-        self.answers.insert(project, Answered { at: asked, sums });
+        self.answers.insert(project, UsageAnswer { asked_at, sums });
     }
 
-    /// What is known. `None` before the first answer.
-    pub fn today(&self, projects: &[Project], counters: &Counters, month: u32) -> Option<Today> {
+    /// The usage as the page receives it. `None` before the first answer. `month` is the current one.
+    pub fn today(&self, projects: &[ProjectSummary], counters: &Counters, month: u32) -> Option<Today> {
         let day = self.day.filter(|_| !self.answers.is_empty() || projects.is_empty())?;
-        let known = projects.iter().filter_map(|(project, name, plan)| {
-            let Answered { sums, .. } = self.answers.get(project)?;
-            let used = counters.get(project).map(|now| if now.month == month { now.used } else { 0 });
+        let answered = projects.iter().filter_map(|ProjectSummary { id, name, plan }| {
+            let UsageAnswer { sums, .. } = self.answers.get(id)?;
+            let used = counters.get(id).map(|now| if now.month == month { now.used } else { 0 });
             let left = plan.events_per_month.zip(used).map(|(quota, used)| quota.saturating_sub(used));
             Some(Row { name: clip(name).to_owned(), sums: *sums, left })
         });
-        let mut rows: Vec<_> = known.collect();
+        let mut rows: Vec<_> = answered.collect();
         rows.sort_by(|a, b| b.sums.stored.cmp(&a.sums.stored).then_with(|| a.name.cmp(&b.name)));
         rows.truncate(SHOWN_MAX);
         Some(Today { day: day.to_string(), more: projects.len() - rows.len(), projects: rows })
@@ -119,6 +116,9 @@ impl Usage {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use millrace_event::plan::Plan;
     use millrace_stream::ProjectCounters;
     use time::OffsetDateTime;
     use time::macros::date;
@@ -127,7 +127,7 @@ mod tests {
 
     const TODAY: Date = date!(2026 - 11 - 21);
 
-    fn project(number: i64, quota: Option<u64>) -> Project {
+    fn project(number: i64, quota: Option<u64>) -> ProjectSummary {
         let plan = Plan {
             name: "test".into(),
             requests_per_minute: 1,
@@ -135,7 +135,11 @@ mod tests {
             events_per_month: quota,
             events_per_batch: 1,
         };
-        (ProjectId(number), format!("project {number}").into(), Arc::new(plan))
+        ProjectSummary {
+            id: ProjectId(number),
+            name: format!("project {number}").into(),
+            plan: Arc::new(plan),
+        }
     }
 
     fn row(events: u64) -> UsageRow {
@@ -143,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn every_project_is_asked_for_once_and_then_when_it_has_moved() {
+    fn every_project_is_asked_for_once_and_again_when_its_counters_change() {
         let projects: Vec<_> = (0..50).map(|number| project(number, None)).collect();
         let mut usage = Usage::default();
         let now = Instant::now();
@@ -151,26 +155,26 @@ mod tests {
         for _ in 0..2 {
             let due = usage.due(&projects, TODAY, now);
             assert!(due.len() <= ASKED_MAX);
-            due.iter().for_each(|project| usage.answered(*project, &[], now));
+            due.iter().for_each(|project| usage.note_answer(*project, &[], now));
             asked.extend(due);
         }
         asked.sort_unstable();
-        assert_eq!(asked, projects.iter().map(|(project, ..)| *project).collect::<Vec<_>>());
+        assert_eq!(asked, projects.iter().map(|project| project.id).collect::<Vec<_>>());
         assert_eq!(usage.due(&projects, TODAY, now), []);
-        usage.moved(&[ProjectId(7)], now);
+        usage.note_changes(&[ProjectId(7)], now);
         assert_eq!(usage.due(&projects, TODAY, now), [ProjectId(7)]);
         assert_eq!(usage.due(&projects, TODAY, now + STALE_AFTER).len(), ASKED_MAX);
         assert_eq!(usage.due(&projects, date!(2026 - 11 - 22), now).len(), ASKED_MAX, "a new day");
     }
 
     #[test]
-    fn those_with_most_come_first_and_the_rest_is_a_number() {
+    fn the_projects_with_most_events_come_first_and_the_rest_is_a_number() {
         let projects: Vec<_> = (0..30).map(|number| project(number, Some(100))).collect();
         let mut usage = Usage::default();
         assert!(usage.today(&projects, &Counters::new(), 202_611).is_none(), "nothing is known yet");
         let now = Instant::now();
         for project in usage.due(&projects, TODAY, now) {
-            usage.answered(project, &[row(project.0.unsigned_abs()), row(1)], now);
+            usage.note_answer(project, &[row(project.0.unsigned_abs()), row(1)], now);
         }
         let counters = |project, month| ProjectCounters { project, accepted: 0, pending: 0, month, used: 40 };
         let (last, other) = (ProjectId(29), ProjectId(28));

@@ -1,14 +1,13 @@
-//! A whole ingest-api in the test's own process, on port 0, over a real Redis and a real PostgreSQL.
+//! A complete ingest-api in the test's own process, with a real Redis and a real PostgreSQL.
 
-// Every test file uses another part of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test file uses another part of it")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use ingest_api::config::{Args, Limits};
+use ingest_api::config::{Config, Limits};
 use ingest_api::{Deps, StatusPage, run};
 use millrace_event::plan::ProjectId;
 use millrace_reconcile::health::{Durability, StreamHealth};
@@ -23,9 +22,9 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// Generous: a deadline that is met only by a defect.
+/// Only a defect takes this long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// Events that may wait in the stream of a test.
+/// The backlog limit of the streams of tests.
 pub const BACKLOG_EVENTS_MAX: u64 = 5_000;
 
 pub struct Stack {
@@ -39,19 +38,18 @@ pub struct Stack {
     pub key: String,
 }
 
-/// One ingest-api.
 pub struct Server {
     pub address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<std::io::Result<()>>,
 }
 
-/// What a server takes when nothing else is said.
+/// The limits of a server without settings.
 pub fn default_limits() -> Limits {
-    Args::parse_from(["ingest-api"]).limits.check().unwrap()
+    Config::parse_from(["ingest-api"]).http.limits
 }
 
-/// A durable Redis and an empty PostgreSQL with the schema, and the two traits over them.
+/// A durable Redis and a PostgreSQL with an empty schema, opened as stream and store.
 async fn backends() -> (Redis, Postgres, SharedStream, SharedStore) {
     let (redis, postgres) = tokio::join!(Redis::start(), Postgres::start());
     let stream = open_stream(&redis);
@@ -64,12 +62,12 @@ async fn backends() -> (Redis, Postgres, SharedStream, SharedStore) {
     (redis, postgres, stream, store)
 }
 
-/// What one process sees of Redis. It trusts no epoch yet.
+/// Opens the stream as a new process would: no epoch is known yet.
 pub fn open_stream(redis: &Redis) -> SharedStream {
     open_stream_at(redis.url())
 }
 
-/// The same, of a Redis behind a proxy.
+/// Opens a stream at a URL, for a Redis behind a proxy.
 pub fn open_stream_at(url: String) -> SharedStream {
     RedisStream::new(RedisOptions { url, shards: 1, backlog_events_max: BACKLOG_EVENTS_MAX, connections: 2 })
         .unwrap()
@@ -85,8 +83,8 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(run(listener, None, deps, async {
-            // A sender that is dropped stops the server, too.
-            drop(stopped.await);
+            // Dropping the sender stops the server, so the error is expected.
+            stopped.await.ok();
         }));
         Self { address, stop: Some(stop), running }
     }
@@ -106,26 +104,26 @@ impl Stack {
         Self::start_with(default_limits()).await
     }
 
-    /// Starts everything and waits until a batch would be taken.
+    /// Starts everything and waits until the server is ready.
     pub async fn start_with(limits: Limits) -> Self {
         let (redis, postgres, stream, store) = backends().await;
         let (project, NewKey { key, .. }) =
             store.create_project("test", "enterprise", None, false).await.unwrap();
-        let deps = Deps {
+        let server = Server::start(Deps {
             stream: Arc::clone(&stream),
             store: Arc::clone(&store),
             stream_health: Arc::new(StreamHealth::new(Durability::Strict)),
             check_periods: Some(CheckPeriods::API),
             status_page: StatusPage::Auto,
             limits,
-        };
-        let server = Server::start(deps).await;
+        })
+        .await;
         let stack = Self { redis, postgres, stream, store, server, project, key };
         stack.ready().await;
         stack
     }
 
-    /// What another server on the same Redis and PostgreSQL is made of.
+    /// What another server on the same Redis and PostgreSQL needs.
     pub fn deps(&self, status_page: StatusPage) -> Deps {
         Deps {
             stream: open_stream(&self.redis),
@@ -180,14 +178,14 @@ impl Stack {
         self.send("POST", "/v1/events", headers, body).await
     }
 
-    /// A key of another project, known to the server.
+    /// Creates a project with a key, and waits until the server accepts the key.
     pub async fn another_project(&self, name: &str, plan: &str, signed: bool) -> (ProjectId, NewKey) {
         let (project, key) = self.store.create_project(name, plan, None, signed).await.unwrap();
-        self.known(&key.key).await;
+        self.wait_for_key(&key.key).await;
         (project, key)
     }
 
-    /// A key of a project whose plan is this.
+    /// Creates a project with a key and a plan of its own, both named like the plan.
     pub async fn planned_project(
         &self,
         plan: &str,
@@ -204,18 +202,18 @@ impl Stack {
         (project, key.key)
     }
 
-    /// Waits until the server knows a key.
-    pub async fn known(&self, key: &str) {
+    /// Waits until the server knows the key.
+    pub async fn wait_for_key(&self, key: &str) {
         let bearer = format!("Bearer {key}");
         eventually(PATIENCE, "the key to be known", async || {
-            // Not JSON: costs nothing of the plan. A signed key is refused for another reason.
+            // Invalid JSON is not charged. A key that requires signatures is refused with another message.
             let answer = self.client().post("/v1/events", &[("authorization", &bearer)], "{").await.unwrap();
             (answer.json()["detail"] != "the key is not known").then_some(()).ok_or("401")
         })
         .await;
     }
 
-    /// Settles every batch in the stream by hand, as a worker does after it has stored it.
+    /// Settles every batch in the stream, as a worker does after storing it. Returns how many.
     pub async fn settle_all(&self) -> u64 {
         let pending = self.stream.pending_batches(0).await.unwrap();
         let mut reader = self.stream.reader(0, "test").await.unwrap();
@@ -239,7 +237,7 @@ impl Stack {
     }
 }
 
-/// The code of a problem document, after checking all that every one of them has.
+/// The code of a problem document. Checks what all of them have in common.
 #[track_caller]
 pub fn problem(answer: &Answer) -> String {
     let shown = String::from_utf8_lossy(&answer.body);

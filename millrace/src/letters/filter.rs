@@ -1,4 +1,4 @@
-//! Which letters: the arguments, the store's filter, and the words that the audit row keeps.
+//! The options that select letters, and how they are recorded with a redrive.
 
 use clap::Args;
 use millrace_store::{LetterFilter, Store};
@@ -8,36 +8,37 @@ use crate::failure::Failure;
 use crate::find;
 use crate::moment::{When, shown};
 
-/// Which letters. Every condition that is there must be met.
+/// A letter is selected when it meets all conditions.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Which letters")]
+#[command(next_help_heading = "Filters")]
 pub(crate) struct FilterArgs {
-    /// Of this project
+    /// Letters of this project
     #[arg(long, value_name = "NAME")]
     project: Option<String>,
-    /// That died then or later: a span back (2h, 7d), a day (2026-11-21) or a moment (2026-11-21T14:00:00Z)
+    /// Letters created at or after this time: a duration before now (2h, 7d), a day (2026-11-21) or a time
+    /// (2026-11-21T14:00:00Z)
     #[arg(long, value_name = "WHEN")]
     since: Option<When>,
-    /// That died before then, written in the same ways
+    /// Letters created before this time, in the same formats
     #[arg(long, value_name = "WHEN")]
     until: Option<When>,
-    /// That the database refused with this SQLSTATE
+    /// Letters that the database refused with this SQLSTATE
     #[arg(long, value_name = "CODE")]
     sqlstate: Option<String>,
-    /// With this text in the reason, in whatever case
+    /// Letters with this text in the reason, ignoring case
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// With one of these numbers; may be given more than once
+    /// Letters with these numbers; may be repeated
     #[arg(long = "id", value_name = "N", num_args = 1..)]
     ids: Vec<i64>,
 }
 
 impl FilterArgs {
-    /// What is meant now: letters that are still dead.
+    /// The filter as of now. It selects letters that are still dead.
     ///
     /// # Errors
-    /// [`Failure`] when there is no such project or no such time.
-    pub(crate) async fn check(&self, store: &dyn Store) -> Result<LetterFilter, Failure> {
+    /// When there is no such project, or a time is out of range.
+    pub(crate) async fn resolve(&self, store: &dyn Store) -> Result<LetterFilter, Failure> {
         if let Some(name) = &self.project {
             find::project(store, name).await?;
         }
@@ -58,8 +59,8 @@ impl FilterArgs {
     }
 }
 
-/// A filter in words that mean the same whenever they are read; empty when there is no condition.
-pub(crate) fn words(filter: &LetterFilter) -> String {
+/// The filter as options, with absolute times; empty when there is no condition.
+pub(crate) fn options(filter: &LetterFilter) -> String {
     let numbers = filter.ids.iter().map(i64::to_string).collect::<Vec<_>>().join(" ");
     let conditions = [
         ("project", filter.project.as_ref().map(|name| format!("{name:?}"))),
@@ -69,8 +70,8 @@ pub(crate) fn words(filter: &LetterFilter) -> String {
         ("reason", filter.reason.as_ref().map(|reason| format!("{reason:?}"))),
         ("id", (!filter.ids.is_empty()).then_some(numbers)),
     ];
-    let said = |(option, value): (&str, Option<String>)| value.map(|value| format!("--{option} {value}"));
-    conditions.into_iter().filter_map(said).collect::<Vec<_>>().join(" ")
+    let option = |(option, value): (&str, Option<String>)| value.map(|value| format!("--{option} {value}"));
+    conditions.into_iter().filter_map(option).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -80,14 +81,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_of_a_filter_mean_the_same_tomorrow() {
+    fn a_recorded_filter_has_absolute_times() {
         let filter = LetterFilter {
             project: Some("my shop".to_owned()),
             since: Some(datetime!(2026-11-20 8:30 UTC)),
             ids: vec![7, 9],
             ..LetterFilter::default()
         };
-        assert_eq!(words(&filter), "--project \"my shop\" --since 2026-11-20T08:30:00Z --id 7 9");
-        assert_eq!(words(&LetterFilter::default()), "");
+        assert_eq!(options(&filter), "--project \"my shop\" --since 2026-11-20T08:30:00Z --id 7 9");
+        assert_eq!(options(&LetterFilter::default()), "");
     }
 }

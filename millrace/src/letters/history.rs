@@ -3,6 +3,7 @@
 use millrace_store::{RedriveRecord, Store};
 use serde_json::{Value, json};
 
+use super::redrive::put_counts;
 use super::text::{cut_table, printable};
 use crate::failure::Failure;
 use crate::moment::shown;
@@ -16,18 +17,18 @@ pub(super) async fn run(store: &dyn Store, output: &Output, limit: u32) -> Resul
 
 fn text(records: &[RedriveRecord]) -> String {
     if records.is_empty() {
-        return "Nothing was ever redriven.".to_owned();
+        return "There was no redrive.".to_owned();
     }
     let row = |record: &RedriveRecord| {
         let counts = record.redriven;
-        let who = format!("{}@{}", record.order.os_user, record.order.host);
-        let mut row = vec![shown(record.started_at), printable(&who)];
+        let operator = format!("{}@{}", record.order.os_user, record.order.host);
+        let mut row = vec![shown(record.started_at), printable(&operator)];
         let counts = [counts.letters, counts.stored, counts.duplicate, counts.refused];
         row.extend(counts.map(|count| grouped(count.into())));
         row.push(printable(&record.order.filter));
         row
     };
-    let head = ["begun at", "by", "letters", "stored", "duplicate", "refused", "which"];
+    let head = ["started", "by", "letters", "stored", "duplicate", "refused", "filter"];
     cut_table(&head, &records.iter().map(row).collect::<Vec<_>>())
 }
 
@@ -39,6 +40,6 @@ fn as_json(record: &RedriveRecord) -> Value {
         "host": record.order.host,
         "filter": record.order.filter,
     });
-    super::redrive::put_counts(&mut value, record.redriven);
+    put_counts(&mut value, record.redriven);
     value
 }

@@ -2,93 +2,106 @@
 
 use std::collections::BTreeMap;
 
+use clap::Args;
 use millrace_store::{DeadLetter, LetterFilter, Store};
 use serde_json::json;
 
+use super::filter::FilterArgs;
+use super::pages::each_page;
 use super::text::{as_json, cut_table, printable, project};
-use super::{ListArgs, each_page};
 use crate::failure::Failure;
 use crate::moment::shown;
-use crate::output::{Output, grouped};
+use crate::output::{Output, counted, grouped};
 
-/// Reasons that are told apart at the end of a list.
+/// Reasons shown below a list.
 const REASONS_SHOWN: usize = 20;
 
-/// Letters and their events.
+#[derive(Args, Debug)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Show at most this many letters; the counts by reason include all of them
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    limit: usize,
+    /// Include letters that were redriven
+    #[arg(long)]
+    redriven: bool,
+}
+
 #[derive(Clone, Copy, Default, serde::Serialize)]
-struct Sum {
+struct LetterCount {
     letters: u64,
     events: u64,
 }
 
-impl Sum {
+impl LetterCount {
     fn add(&mut self, letter: &DeadLetter) {
         self.letters += 1;
         self.events += letter.event_count;
     }
 }
 
-/// What a list tells.
-struct Report {
+struct LetterList {
     shown: Vec<DeadLetter>,
-    total: Sum,
-    /// The most frequent first.
-    reasons: Vec<((Option<String>, String), Sum)>,
+    total: LetterCount,
+    /// SQLSTATE and reason, the most frequent first.
+    reasons: Vec<((Option<String>, String), LetterCount)>,
 }
 
 pub(super) async fn run(store: &dyn Store, output: &Output, arguments: &ListArgs) -> Result<(), Failure> {
-    let filter = LetterFilter { also_redriven: arguments.redriven, ..arguments.filter.check(store).await? };
-    let report = read(store, &filter, arguments.limit).await?;
-    output.print(&report.text(), &report.json())
+    let filter = LetterFilter { also_redriven: arguments.redriven, ..arguments.filter.resolve(store).await? };
+    let list = read(store, &filter, arguments.limit).await?;
+    output.print(&list.text(), &list.json())
 }
 
-/// Reads every letter that the filter lets through, and keeps the newest.
-async fn read(store: &dyn Store, filter: &LetterFilter, limit: usize) -> Result<Report, Failure> {
-    let mut report = Report { shown: Vec::new(), total: Sum::default(), reasons: Vec::new() };
-    let mut reasons: BTreeMap<(Option<String>, String), Sum> = BTreeMap::new();
+/// Reads every letter that matches the filter, and keeps the newest.
+async fn read(store: &dyn Store, filter: &LetterFilter, limit: usize) -> Result<LetterList, Failure> {
+    let mut list = LetterList { shown: Vec::new(), total: LetterCount::default(), reasons: Vec::new() };
+    let mut reasons: BTreeMap<(Option<String>, String), LetterCount> = BTreeMap::new();
     each_page(store, filter, usize::MAX, async |page| {
         for letter in page {
-            report.total.add(letter);
+            list.total.add(letter);
             reasons.entry((letter.sqlstate.clone(), letter.reason.clone())).or_default().add(letter);
-            if report.shown.len() < limit {
-                report.shown.push(letter.clone());
+            if list.shown.len() < limit {
+                list.shown.push(letter.clone());
             }
         }
         Ok(())
     })
     .await?;
-    report.reasons = reasons.into_iter().collect();
-    report.reasons.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.letters));
-    Ok(report)
+    list.reasons = reasons.into_iter().collect();
+    list.reasons.sort_by_key(|(_, count)| std::cmp::Reverse(count.letters));
+    Ok(list)
 }
 
-impl Report {
+impl LetterList {
     fn text(&self) -> String {
         if self.total.letters == 0 {
             return "No dead letters.".to_owned();
         }
-        let head = ["number", "project", "died at", "events", "sqlstate", "reason"];
+        let head = ["number", "project", "created", "events", "sqlstate", "reason"];
         let rows: Vec<_> = self.shown.iter().map(row).collect();
         let mut text = cut_table(&head, &rows);
-        let (letters, events) = (grouped(self.total.letters.into()), grouped(self.total.events.into()));
-        text.push_str(&format!(
-            "\n{} of {letters} letters shown; {events} events are in all of them.\n\n",
-            rows.len()
-        ));
-        let reason = |((sqlstate, reason), sum): &((Option<String>, String), Sum)| {
+        let LetterCount { letters, events } = self.total;
+        let (letters, events) = (counted(letters, "letter"), counted(events, "event"));
+        text.push_str(&format!("\n{} of {letters} shown; all of them hold {events}.\n\n", rows.len()));
+        let reason = |((sqlstate, reason), count): &((Option<String>, String), LetterCount)| {
             let sqlstate = sqlstate.clone().unwrap_or_else(|| "-".to_owned());
-            vec![grouped(sum.letters.into()), grouped(sum.events.into()), sqlstate, printable(reason)]
+            vec![grouped(count.letters.into()), grouped(count.events.into()), sqlstate, printable(reason)]
         };
         let reasons: Vec<_> = self.reasons.iter().take(REASONS_SHOWN).map(reason).collect();
         text.push_str(&cut_table(&["letters", "events", "sqlstate", "reason"], &reasons));
         if self.reasons.len() > REASONS_SHOWN {
-            text.push_str(&format!("and {} more reasons\n", self.reasons.len() - REASONS_SHOWN));
+            text.push_str(&format!(
+                "and {}\n",
+                counted((self.reasons.len() - REASONS_SHOWN) as u64, "more reason")
+            ));
         }
         text
     }
 
     fn json(&self) -> serde_json::Value {
-        let reason = |((sqlstate, reason), sum): &((Option<String>, String), Sum)| json!({ "sqlstate": sqlstate, "reason": reason, "letters": sum.letters, "events": sum.events });
+        let reason = |((sqlstate, reason), count): &((Option<String>, String), LetterCount)| json!({ "sqlstate": sqlstate, "reason": reason, "letters": count.letters, "events": count.events });
         json!({
             "letters": self.shown.iter().map(as_json).collect::<Vec<_>>(),
             "total": self.total,

@@ -8,11 +8,11 @@ use time::OffsetDateTime;
 use super::text::{as_json, printable, project};
 use crate::failure::Failure;
 use crate::moment::shown;
-use crate::output::Output;
+use crate::output::{Output, counted};
 
-/// Bytes shown of a payload that cannot be read.
+/// Bytes shown of an unreadable payload.
 const BYTES_SHOWN: usize = 4_096;
-/// Events shown of a dead entry.
+/// Events shown of one letter.
 const EVENTS_SHOWN: usize = 20;
 
 pub(super) async fn run(store: &dyn Store, output: &Output, id: i64) -> Result<(), Failure> {
@@ -20,23 +20,24 @@ pub(super) async fn run(store: &dyn Store, output: &Output, id: i64) -> Result<(
     let letter = store.dead_letters(&filter, None, 1).await?.pop();
     let payload = store.letter_payloads(&[id]).await?.pop();
     let (Some(letter), Some(LetterPayload { payload, .. })) = (letter, payload) else {
-        return Err(Failure::Refused(format!("there is no dead letter with number {id}")));
+        return Err(Failure::Refused(format!(
+            "there is no dead letter {id}; `millrace dead-letters list` shows their numbers"
+        )));
     };
     let contents = Contents::read(&letter, &payload);
     output.print(&contents.text(&letter), &contents.json(&letter))
 }
 
-/// What is in a letter.
 enum Contents {
     Events(Vec<Value>),
-    Unreadable { why: String, bytes: String },
+    Unreadable { reason: String, bytes: String },
 }
 
 impl Contents {
     fn read(letter: &DeadLetter, payload: &[u8]) -> Self {
         match rows_of_letter(letter.project, letter.event_index, letter.event_count, payload) {
             Ok(rows) => Self::Events(row::split(&rows).map_while(Result::ok).map(event).collect()),
-            Err(why) => Self::Unreadable { why, bytes: escaped(payload) },
+            Err(reason) => Self::Unreadable { reason, bytes: escaped(payload) },
         }
     }
 
@@ -45,12 +46,12 @@ impl Contents {
             ("project", project(letter)),
             ("batch", letter.batch_id.to_string()),
             (
-                "place",
+                "part",
                 letter.event_index.map_or("the whole entry".to_owned(), |index| format!("event {index}")),
             ),
             ("events", letter.event_count.to_string()),
             ("received", shown(letter.received_at)),
-            ("died", shown(letter.created_at)),
+            ("created", shown(letter.created_at)),
             ("sqlstate", letter.sqlstate.clone().unwrap_or_else(|| "-".to_owned())),
             ("reason", printable(&letter.reason)),
             ("worker", letter.worker_version.clone()),
@@ -69,15 +70,15 @@ impl Contents {
                 }
                 if events.len() > EVENTS_SHOWN {
                     text.push_str(&format!(
-                        "\nand {} more events; --json shows all\n",
-                        events.len() - EVENTS_SHOWN
+                        "\nand {}; --json shows all\n",
+                        counted((events.len() - EVENTS_SHOWN) as u64, "more event")
                     ));
                 }
             }
-            Self::Unreadable { why, bytes } => {
+            Self::Unreadable { reason, bytes } => {
                 text.push_str(&format!(
-                    "\nIt cannot be read: {why}. Its {} bytes:\n{bytes}\n",
-                    letter.payload_bytes
+                    "\nIt cannot be read: {reason}. Its {}:\n{bytes}\n",
+                    counted(letter.payload_bytes, "byte")
                 ));
             }
         }
@@ -88,8 +89,8 @@ impl Contents {
         let mut value = as_json(letter);
         match self {
             Self::Events(events) => value["contents"] = json!(events),
-            Self::Unreadable { why, bytes } => {
-                value["unreadable"] = json!(why);
+            Self::Unreadable { reason, bytes } => {
+                value["unreadable"] = json!(reason);
                 value["payload"] = json!(bytes);
             }
         }
@@ -97,20 +98,20 @@ impl Contents {
     }
 }
 
-/// An event as its client could have sent it. What is no JSON is shown as the text that it is.
+/// An event as its client could have sent it. Invalid JSON is shown as text.
 fn event(bytes: &[u8]) -> Value {
     let row = match Row::read(bytes) {
         Ok(row) => row,
-        Err(refused) => return json!({ "unreadable": refused.to_string(), "row": escaped(bytes) }),
+        Err(error) => return json!({ "unreadable": error.to_string(), "row": escaped(bytes) }),
     };
     let object = |text: Option<&[u8]>| {
         text.map(|text| serde_json::from_slice(text).unwrap_or_else(|_| Value::String(escaped(text))))
     };
     let timestamp = match row.time {
         EventTime::At(us) => OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000)
-            .map_or_else(|_| format!("{us} µs since 1970"), precisely),
-        EventTime::Undated => "none; recognised by its id".to_owned(),
-        EventTime::Anonymous => "none; recognised by its batch".to_owned(),
+            .map_or_else(|_| format!("{us} µs since 1970"), unrounded),
+        EventTime::Undated => "none; recognized by its id".to_owned(),
+        EventTime::Anonymous => "none; recognized by its batch".to_owned(),
     };
     json!({
         "id": row.client_id.map_or_else(|| row.event_id.to_string(), str::to_owned),
@@ -123,12 +124,12 @@ fn event(bytes: &[u8]) -> Value {
     })
 }
 
-/// To the microsecond, for a timestamp is part of what an event is recognised by.
-fn precisely(moment: OffsetDateTime) -> String {
+/// Not rounded: the timestamp is part of the identity of an event.
+fn unrounded(moment: OffsetDateTime) -> String {
     moment.format(&time::format_description::well_known::Rfc3339).unwrap_or_else(|_| moment.to_string())
 }
 
-/// Bytes as ASCII, cut when there are many.
+/// The first bytes, as ASCII.
 fn escaped(bytes: &[u8]) -> String {
     let cut = &bytes[..bytes.len().min(BYTES_SHOWN)];
     let more = if bytes.len() > BYTES_SHOWN { "…" } else { "" };

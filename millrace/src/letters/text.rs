@@ -1,4 +1,4 @@
-//! Letters as people and programs read them. Nothing that a terminal would obey may be in a text.
+//! Letters as text and as JSON. Text must never contain control characters, which a terminal would obey.
 
 use std::io::{IsTerminal, stdout};
 
@@ -11,7 +11,7 @@ use crate::moment::shown;
 use crate::output::table;
 use crate::terminal;
 
-/// A table whose last column may be long: at a terminal its lines are cut to the width, elsewhere they are whole.
+/// A table whose last column may be long. Its lines are cut to the width of the terminal, if there is one.
 pub(crate) fn cut_table(head: &[&str], rows: &[Vec<String>]) -> String {
     let whole = table(head, rows);
     if stdout().is_terminal() { cut(&whole, terminal::columns()) } else { whole }
@@ -21,14 +21,13 @@ fn cut(text: &str, columns: usize) -> String {
     text.lines().flat_map(|line| [truncate_str(line, columns, "…"), "\n".into()]).collect()
 }
 
-/// The text on one line, with what is not to be printed written out.
+/// The text with its control characters escaped.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
         .collect()
 }
 
-/// Whose a letter is.
 pub(crate) fn project(letter: &DeadLetter) -> String {
     match &letter.project_name {
         Some(name) => printable(name),
@@ -37,7 +36,6 @@ pub(crate) fn project(letter: &DeadLetter) -> String {
     }
 }
 
-/// All that is known of a letter, for programs.
 pub(crate) fn as_json(letter: &DeadLetter) -> Value {
     json!({
         "id": letter.id,
@@ -63,12 +61,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_cut_to_the_width_that_is_seen() {
+    fn lines_are_cut_to_the_width_of_the_terminal() {
         assert_eq!(cut("a reason\n名前 and more\n", 7), "a reas…\n名前 a…\n");
     }
 
     #[test]
-    fn nothing_that_a_terminal_obeys_is_printed() {
+    fn control_characters_are_escaped() {
         assert_eq!(printable("a\u{1b}[31m\nnaïve"), "a\\u{1b}[31m\\nnaïve");
     }
 }

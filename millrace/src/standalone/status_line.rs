@@ -1,35 +1,36 @@
-//! The one quiet line: events a second, backlog, stored. At a terminal it is written over and over in its place; anywhere
-//! else a line is written when something has changed, and not often.
+//! One line with events per second, backlog, and stored events. At a terminal it is updated in place;
+//! otherwise a new line is printed when a number has changed, a few times a minute.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use metrics_exporter_prometheus::PrometheusHandle;
+use ingest_api::metrics::ADMITTED_EVENTS;
 use millrace_store::SharedStore;
 use millrace_stream::SharedStream;
+use stream_worker::metrics::STORED_EVENTS;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::output::grouped;
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Looks between two lines where lines are not overwritten.
-const LOOKS_PER_LINE: u32 = 5;
-/// To the beginning of the line, and nothing right of it.
+const UPDATE_EVERY: Duration = Duration::from_secs(1);
+/// Updates between two lines when lines are not overwritten.
+const UPDATES_PER_LINE: u32 = 5;
+/// Moves to the start of the line, and clears it.
 const CLEAR: &str = "\r\x1b[K";
 
-/// The line, and what is logged above it.
+/// The line, and the log above it.
 #[derive(Clone)]
 pub(super) struct StatusLine {
-    shown: Arc<Mutex<String>>,
+    /// The text on the screen.
+    text: Arc<Mutex<String>>,
     in_place: bool,
 }
 
-/// What the line tells.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-struct Facts {
+struct Status {
     events_per_s: u64,
     backlog: u64,
     stored: u64,
@@ -38,45 +39,45 @@ struct Facts {
 impl StatusLine {
     pub(super) fn new() -> Self {
         let in_place = io::stdout().is_terminal() && io::stderr().is_terminal();
-        Self { shown: Arc::default(), in_place }
+        Self { text: Arc::default(), in_place }
     }
 
-    /// Where logs go: above the line.
+    /// A writer for logs, which appear above the line.
     pub(super) fn log_writer(&self) -> LogWriter {
         LogWriter(self.clone())
     }
 
-    /// Keeps the line until `stopped` is true, and leaves the last one limit_state.
-    pub(super) async fn keep(
+    /// Updates the line until `stopped` is true, and leaves the last one on the screen.
+    pub(super) async fn update(
         self,
         stream: SharedStream,
         store: SharedStore,
-        handle: PrometheusHandle,
         mut stopped: watch::Receiver<bool>,
     ) {
-        let before =
-            store.totals(false).await.unwrap_or_default().iter().map(|totals| totals.stored).sum::<u64>();
-        let mut told = None;
-        let mut looks_since_told = LOOKS_PER_LINE;
-        let mut last = (Instant::now(), counter(&handle, "millrace_admitted_events_total"));
+        let totals = store.totals(false).await.unwrap_or_default();
+        let stored_before = totals.iter().map(|totals| totals.stored).sum::<u64>();
+        let stored_before = stored_before.saturating_sub(STORED_EVENTS.total());
+        let mut printed = None;
+        let mut updates_since_printed = UPDATES_PER_LINE;
+        let mut last = (Instant::now(), ADMITTED_EVENTS.total());
         loop {
-            let now = (Instant::now(), counter(&handle, "millrace_admitted_events_total"));
-            let facts = Facts {
+            let now = (Instant::now(), ADMITTED_EVENTS.total());
+            let status = Status {
                 events_per_s: per_second(now.1 - last.1, now.0 - last.0),
                 backlog: stream.backlog().await.unwrap_or_default().events,
-                stored: before + counter(&handle, "millrace_stored_events_total"),
+                stored: stored_before + STORED_EVENTS.total(),
             };
             last = now;
-            looks_since_told += 1;
-            if told != Some(facts) && (self.in_place || looks_since_told > LOOKS_PER_LINE) {
-                self.show(&facts.to_string());
-                (told, looks_since_told) = (Some(facts), 0);
+            updates_since_printed += 1;
+            if printed != Some(status) && (self.in_place || updates_since_printed > UPDATES_PER_LINE) {
+                self.print(&status.to_string());
+                (printed, updates_since_printed) = (Some(status), 0);
             }
             if *stopped.borrow() {
                 break;
             }
             tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(UPDATE_EVERY) => {}
                 _ = stopped.wait_for(|stopped| *stopped) => {}
             }
         }
@@ -85,38 +86,26 @@ impl StatusLine {
         }
     }
 
-    fn show(&self, text: &str) {
-        let mut shown = self.shown.lock().expect("nobody panics while writing a line");
+    fn print(&self, text: &str) {
+        let mut shown = self.text.lock().expect("no writer of a line panics");
         text.clone_into(&mut shown);
         let written = if self.in_place {
             write!(io::stdout(), "{CLEAR}{text}").and_then(|()| io::stdout().flush())
         } else {
             writeln!(io::stdout(), "{text}")
         };
-        // Whoever has closed our standard output wants no line.
+        // A closed standard output is no reason to stop serving.
         written.ok();
     }
 }
 
-impl std::fmt::Display for Facts {
+impl std::fmt::Display for Status {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let number = |number: u64| grouped(number.into());
         let Self { events_per_s, backlog, stored } = *self;
-        write!(
-            f,
-            "{} events/s · backlog {} · stored {}",
-            number(events_per_s),
-            number(backlog),
-            number(stored)
-        )
+        let (events_per_s, backlog, stored) = (number(events_per_s), number(backlog), number(stored));
+        write!(f, "{events_per_s} events/s · backlog {backlog} · stored {stored}")
     }
-}
-
-/// What one of our own counters says, as Prometheus would read it.
-fn counter(handle: &PrometheusHandle, name: &str) -> u64 {
-    let text = handle.render();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    value.unwrap_or_default()
 }
 
 fn per_second(count: u64, elapsed: Duration) -> u64 {
@@ -138,14 +127,14 @@ impl<'writer> MakeWriter<'writer> for LogWriter {
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let shown = self.0.shown.lock().expect("nobody panics while writing a line");
-        let mut to = io::stderr().lock();
+        let shown = self.0.text.lock().expect("no writer of a line panics");
+        let mut log = io::stderr().lock();
         if !self.0.in_place || shown.is_empty() {
-            return to.write(bytes);
+            return log.write(bytes);
         }
-        to.write_all(CLEAR.as_bytes())?;
-        to.write_all(bytes)?;
-        to.write_all(shown.as_bytes())?;
+        log.write_all(CLEAR.as_bytes())?;
+        log.write_all(bytes)?;
+        log.write_all(shown.as_bytes())?;
         Ok(bytes.len())
     }
 

@@ -1,23 +1,22 @@
-//! Bars of text. Pure.
+//! Draws bar charts as text. Pure.
 
 use crate::output::grouped;
 
-/// The narrowest that bars become, however narrow the terminal is.
+/// Width of the longest bar in a narrow terminal.
 const BAR_COLUMNS_MIN: usize = 10;
-/// Parts of a full block, from one eighth to seven.
+/// Blocks of one to seven eighths of a column.
 const EIGHTHS: [char; 7] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 
-/// How bars are drawn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bars {
-    /// The width of everything.
+    /// Width of the whole chart.
     pub(super) columns: usize,
-    /// With blocks in steps of an eighth of a column; otherwise with `#`.
+    /// Whether to draw blocks in steps of an eighth of a column, instead of `#`.
     pub(super) smooth: bool,
 }
 
 impl Bars {
-    /// One line for each: its label, its number, its bar. The longest bar is as long as there is room.
+    /// One line for each label and number, with its bar. The longest bar fills the width.
     pub(super) fn draw(self, bars: Vec<(String, u64)>) -> String {
         let width = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
         let labels = width(&mut bars.iter().map(|(label, _)| label.chars().count()));
@@ -34,7 +33,7 @@ impl Bars {
         text
     }
 
-    /// Whatever is not nothing can be seen.
+    /// A number above 0 has a visible bar.
     fn bar(self, count: u64, most: u64, room: usize) -> String {
         let steps_each = if self.smooth { 8 } else { 1 };
         if count == 0 {
@@ -61,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_fill_the_room_and_the_smallest_can_be_seen() {
+    fn the_longest_bar_fills_the_width_and_the_smallest_is_visible() {
         let expected = "\
 mon           0
 tue           1  #
@@ -72,7 +71,7 @@ thursday    512  ##########
     }
 
     #[test]
-    fn a_terminal_that_can_shows_eighths_of_a_column() {
+    fn a_smooth_chart_has_eighths_of_a_column() {
         let expected = "\
 mon           0
 tue           1  ▏
@@ -80,7 +79,7 @@ wed       1,000  ██████████
 thursday    512  █████
 ";
         assert_eq!(bars(27, true), expected);
-        assert_eq!(bars(0, true), expected, "a terminal without width gets the narrowest bars");
+        assert_eq!(bars(0, true), expected, "a terminal without a width gets the narrowest bars");
         assert_eq!(Bars { columns: 80, smooth: true }.bar(13, 80, 10), "█▋");
     }
 }

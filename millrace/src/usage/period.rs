@@ -1,16 +1,16 @@
-//! Which time a report is about, and how it falls into windows. Pure: the time is an argument.
+//! The period of a report, and its windows. Pure: the current time is an argument.
 
 use time::macros::format_description;
-use time::{Duration, OffsetDateTime, Time};
+use time::{Duration, OffsetDateTime};
 
-use super::Window;
+use super::window::Window;
 use crate::failure::Failure;
 use crate::moment::When;
 
-/// Windows in one report.
+/// Most windows of one report.
 const WINDOWS_MAX: usize = 2_000;
 
-/// From the first moment, included, to the last, excluded.
+/// `from` is included, `to` is not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Period {
     pub(super) from: OffsetDateTime,
@@ -19,42 +19,41 @@ pub(super) struct Period {
 }
 
 impl Period {
-    /// What is meant when these are said.
+    /// The period that these options select.
     ///
     /// # Errors
-    /// [`Failure::Usage`] naming the flag.
+    /// [`Failure::Usage`] with the name of the option.
     pub(super) fn new(
         from: Option<When>,
         to: Option<When>,
         window: Window,
         now: OffsetDateTime,
     ) -> Result<Self, Failure> {
-        let moment = |flag: &str, when: When| {
-            when.from(now).map_err(|complaint| Failure::Usage(format!("{flag}: {complaint}")))
+        let time = |option: &str, when: When| {
+            when.from(now).map_err(|expected| Failure::Usage(format!("{option}: {expected}")))
         };
-        let to = to.map_or(Ok(now), |to| moment("--to", to))?;
+        let to = to.map_or(Ok(now), |to| time("--to", to))?;
         let from = match from {
-            // Metering is by the hour.
-            Some(at @ When::At(_)) => moment("--from", at)?.truncate_to_hour(),
-            // The last seven days are seven whole days and today.
-            Some(ago @ When::Ago(_)) => window.start(moment("--from", ago)?),
-            None => window.usual_start(to - Duration::NANOSECOND),
+            // Usage is kept by the hour.
+            Some(at @ When::At(_)) => time("--from", at)?.truncate_to_hour(),
+            // "The last seven days" is seven whole days and today.
+            Some(ago @ When::Ago(_)) => window.start(time("--from", ago)?),
+            None => window.default_start(to - Duration::NANOSECOND),
         };
         if from >= to {
-            return Err(Failure::Usage(
-                "--from must be before --to, which is now unless you say it".to_owned(),
-            ));
+            return Err(Failure::Usage("--from must be before --to, which is now by default".to_owned()));
         }
         let period = Self { from, to, window };
         if period.windows().len() > WINDOWS_MAX {
-            let message =
-                format!("--from: that makes more than {WINDOWS_MAX} windows; take a wider --window");
+            let message = format!(
+                "--from: the report has more than {WINDOWS_MAX} windows; choose a wider --window, or a later --from"
+            );
             return Err(Failure::Usage(message));
         }
         Ok(period)
     }
 
-    /// The first moment of every window; one more than are allowed at most.
+    /// The start of every window, but of no more than [`WINDOWS_MAX`] + 1.
     pub(super) fn windows(&self) -> Vec<OffsetDateTime> {
         let next = |start: &OffsetDateTime| Some(self.window.next(*start));
         std::iter::successors(Some(self.window.start(self.from)), next)
@@ -63,47 +62,14 @@ impl Period {
             .collect()
     }
 
-    /// A window's name.
+    /// The label of the window that starts here.
     pub(super) fn label(&self, start: OffsetDateTime) -> String {
         let label = match self.window {
             Window::Hour => start.format(format_description!("[year]-[month]-[day] [hour]:[minute]")),
             Window::Day => start.format(format_description!("[year]-[month]-[day]")),
             Window::Month => start.format(format_description!("[year]-[month]")),
         };
-        label.expect("every moment has these parts")
-    }
-}
-
-impl Window {
-    /// The first moment of the window around this one.
-    fn start(self, moment: OffsetDateTime) -> OffsetDateTime {
-        match self {
-            Self::Hour => moment.truncate_to_hour(),
-            Self::Day => moment.replace_time(Time::MIDNIGHT),
-            Self::Month => {
-                moment.replace_time(Time::MIDNIGHT).replace_day(1).expect("every month has a first")
-            }
-        }
-    }
-
-    fn next(self, start: OffsetDateTime) -> OffsetDateTime {
-        match self {
-            Self::Hour => start + Duration::HOUR,
-            Self::Day => start + Duration::DAY,
-            // No month has more than 31 days, and no two have fewer than 59.
-            Self::Month => self.start(start + Duration::days(31)),
-        }
-    }
-
-    /// Where a report that ends here begins, unless it is said: hours of a day, days of a month, months of a year.
-    fn usual_start(self, end: OffsetDateTime) -> OffsetDateTime {
-        match self {
-            Self::Hour => Self::Day.start(end),
-            Self::Day => Self::Month.start(end),
-            Self::Month => {
-                Self::Month.start(end).replace_month(time::Month::January).expect("January has a first")
-            }
-        }
+        label.expect("every time has these parts")
     }
 }
 
@@ -116,12 +82,12 @@ mod tests {
     const NOW: OffsetDateTime = datetime!(2026-11-21 14:30:05 UTC);
 
     fn period(from: Option<&str>, to: Option<&str>, window: Window) -> Result<Period, String> {
-        let when = |text: &str| text.parse().expect("a moment");
+        let when = |text: &str| text.parse().expect("a time");
         Period::new(from.map(when), to.map(when), window, NOW).map_err(|failure| failure.to_string())
     }
 
     #[test]
-    fn without_words_it_is_this_month_by_day_this_day_by_hour_this_year_by_month() {
+    fn the_default_is_this_month_by_day_this_day_by_hour_and_this_year_by_month() {
         let from = |window| period(None, None, window).unwrap().from;
         assert_eq!(from(Window::Day), datetime!(2026-11-01 00:00 UTC));
         assert_eq!(from(Window::Hour), datetime!(2026-11-21 00:00 UTC));
@@ -131,17 +97,17 @@ mod tests {
     }
 
     #[test]
-    fn a_span_back_is_made_of_whole_windows() {
+    fn a_duration_before_now_is_made_of_whole_windows() {
         let week = period(Some("7d"), None, Window::Day).unwrap();
         assert_eq!((week.from, week.to, week.windows().len()), (datetime!(2026-11-14 00:00 UTC), NOW, 8));
         let hours = period(Some("2h"), None, Window::Hour).unwrap();
         assert_eq!((hours.from, hours.windows().len()), (datetime!(2026-11-21 12:00 UTC), 3));
-        let said = period(Some("2026-11-20T10:20:00Z"), None, Window::Day).unwrap();
-        assert_eq!(said.from, datetime!(2026-11-20 10:00 UTC), "what is said is kept, by the hour");
+        let given = period(Some("2026-11-20T10:20:00Z"), None, Window::Day).unwrap();
+        assert_eq!(given.from, datetime!(2026-11-20 10:00 UTC), "a time is kept, to the hour");
     }
 
     #[test]
-    fn months_follow_each_other_whatever_their_lengths() {
+    fn months_of_all_lengths_follow_each_other() {
         let year = period(Some("2025-12-31"), Some("2027-01-02"), Window::Month).unwrap();
         let labels: Vec<_> = year.windows().into_iter().map(|start| year.label(start)).collect();
         assert_eq!((labels.len(), labels[0].as_str(), labels[2].as_str()), (14, "2025-12", "2026-02"));
@@ -149,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_period_that_cannot_be_names_the_flag() {
+    fn an_impossible_period_is_refused_with_the_name_of_the_option() {
         for (from, to, window, names) in [
             (Some("2026-11-21"), Some("2026-11-21"), Window::Day, "--from must be before --to"),
             (Some("2027-01-01"), None, Window::Day, "--from must be before --to"),

@@ -1,97 +1,122 @@
-//! A `millrace` that serves, on two files or on servers, and an operator's commands beside it.
+//! An installation for a test, on two files or on real servers, with commands and programs that run on it.
 
-use std::net::SocketAddr;
+#![allow(dead_code, reason = "every test target uses a part of it")]
+
+mod service;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::http::{Answer, get, post};
-use testkit::{Postgres, Program, ProgramOutput, Redis, eventually};
+use testkit::{Postgres, Program, ProgramOutput, Redis};
 
-/// Generous: a deadline that is met only by a defect.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub use self::service::Service;
 
+/// Generous: only a defect exceeds it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Declare it before the programs that run on it, so that they stop before its servers.
 pub struct Installation {
-    // It stops before what it runs on does.
-    _program: Program,
-    _servers: Option<(Redis, Postgres)>,
-    _folder: TempDir,
-    settings: Vec<(&'static str, String)>,
-    address: SocketAddr,
+    folder: TempDir,
+    servers: Option<(Redis, Postgres)>,
 }
 
 impl Installation {
-    pub async fn in_a_folder() -> Self {
-        Self::start(None).await
+    pub fn on_files() -> Self {
+        Self { folder: TempDir::new().unwrap(), servers: None }
     }
 
+    /// Redis and an empty PostgreSQL.
     pub async fn on_servers() -> Self {
-        Self::start(Some((Redis::start().await, Postgres::start().await))).await
+        let servers = tokio::join!(Redis::start(), Postgres::start());
+        Self { folder: TempDir::new().unwrap(), servers: Some(servers) }
     }
 
-    async fn start(servers: Option<(Redis, Postgres)>) -> Self {
-        let folder = TempDir::new().unwrap();
+    pub fn redis(&mut self) -> &mut Redis {
+        &mut self.servers.as_mut().expect("it is on servers").0
+    }
+
+    pub fn postgres(&mut self) -> &mut Postgres {
+        &mut self.servers.as_mut().expect("it is on servers").1
+    }
+
+    /// A folder for other files.
+    pub fn home(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    /// `DATA_DIR`, which does not exist before the first start.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn settings(&self) -> Vec<(&'static str, String)> {
         let mut settings = vec![
-            ("DATA_DIR", folder.path().join("data").display().to_string()),
+            ("DATA_DIR", self.data().display().to_string()),
             ("LISTEN_ADDR", "127.0.0.1:0".to_owned()),
             ("METRICS_ADDR", "127.0.0.1:0".to_owned()),
         ];
-        if let Some((redis, postgres)) = &servers {
+        if let Some((redis, postgres)) = &self.servers {
             settings.extend([("REDIS_URL", redis.url()), ("DATABASE_URL", postgres.url())]);
         }
-        let variables: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let mut program = Program::start("millrace", &variables);
-        let events = program.wait_for_line("/v1/events").await;
-        let address = events.split("http://").nth(1).unwrap().trim_end_matches("/v1/events").parse().unwrap();
-        program.wait_for_line("Ctrl-C stops it").await;
-        Self { _program: program, _servers: servers, _folder: folder, settings, address }
+        settings
+    }
+
+    /// Starts a program. `more` settings take precedence.
+    pub fn program(&self, name: &str, more: &[(&str, &str)]) -> Program {
+        let settings = self.settings();
+        let own = settings.iter().map(|(name, value)| (*name, value.as_str()));
+        Program::start(name, &own.chain(more.iter().copied()).collect::<Vec<_>>())
+    }
+
+    /// Starts `millrace`, and waits until it is ready.
+    pub async fn serve(&self) -> Service {
+        Service::of(self.program("millrace", &[])).await
+    }
+
+    /// As [`Installation::serve`], at this address.
+    pub async fn serve_at(&self, address: &str) -> Service {
+        Service::of(self.program("millrace", &[("LISTEN_ADDR", address)])).await
     }
 
     pub async fn run(&self, arguments: &[&str]) -> ProgramOutput {
-        let settings: Vec<_> = self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        Program::run("millrace", arguments, &settings).await
+        self.run_with(arguments, &[]).await
     }
 
-    /// Runs a command that must succeed, and returns what it prints.
+    /// Runs a command. `more` settings take precedence.
+    pub async fn run_with(&self, arguments: &[&str], more: &[(&str, &str)]) -> ProgramOutput {
+        let settings = self.settings();
+        let own = settings.iter().map(|(name, value)| (*name, value.as_str()));
+        Program::run("millrace", arguments, &own.chain(more.iter().copied()).collect::<Vec<_>>()).await
+    }
+
+    /// Runs a command that must succeed, and returns its output.
     pub async fn text(&self, arguments: &[&str]) -> String {
         let finished = self.run(arguments).await;
         assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""), "{arguments:?}: {finished:?}");
         finished.stdout
     }
 
-    /// The same, as JSON.
+    /// As [`Installation::text`], for JSON.
     pub async fn json(&self, arguments: &[&str]) -> Value {
         let text = self.text(&[arguments, &["--json"]].concat()).await;
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
-    /// Runs a command that must be refused with this code and these words.
-    pub async fn fails(&self, arguments: &[&str], code: i32, says: &str) {
-        let finished = self.run(arguments).await;
-        assert_eq!(
-            (finished.code, finished.stdout.as_str()),
-            (Some(code), ""),
-            "{arguments:?}: {finished:?}"
-        );
-        assert!(finished.stderr.contains(says), "{says:?} is not in {finished:?}");
+    /// Runs a command that must fail with this code, this text in its error, and no output.
+    pub async fn fails(&self, arguments: &[&str], code: i32, text: &str) {
+        assert_fails(&self.run(arguments).await, code, text);
     }
 
-    /// Asks the service with a key, until it answers like this.
-    pub async fn answers(&self, key: &str, what: &str, is_right: impl Fn(&Answer) -> bool) {
-        let bearer = format!("Bearer {key}");
-        eventually(PATIENCE, what, async || {
-            let answer = get(self.address, "/v1/limits", &[("authorization", &bearer)]).await;
-            if is_right(&answer) { Ok(()) } else { Err(format!("{answer:?}")) }
-        })
-        .await;
+    /// Creates a project, and returns its key.
+    pub async fn project(&self, name: &str, plan: &str) -> String {
+        let created = self.json(&["project", "create", name, "--plan", plan]).await;
+        created["key"].as_str().unwrap().to_owned()
     }
+}
 
-    /// Posts a batch with a key that was just made, and waits until it is stored.
-    pub async fn store(&self, key: &str, body: &str) {
-        self.answers(key, "the key to be known", |answer| answer.status == 200).await;
-        let bearer = format!("Bearer {key}");
-        let headers = [("authorization", bearer.as_str()), ("prefer", "wait=30")];
-        let answer = post(self.address, "/v1/events", &headers, body.to_owned()).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-    }
+pub fn assert_fails(finished: &ProgramOutput, code: i32, text: &str) {
+    assert_eq!((finished.code, finished.stdout.as_str()), (Some(code), ""), "{finished:?}");
+    assert!(finished.stderr.contains(text), "{text:?} is not in {finished:?}");
 }

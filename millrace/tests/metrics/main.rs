@@ -1,8 +1,10 @@
-//! What Prometheus is shown by real processes: that it is what the table of metrics says, and that it is true.
+//! The metrics of real processes: they are the ones in the table of metrics, and their values are right.
 
+#[path = "../installation/mod.rs"]
 mod installation;
 mod page;
 mod shown;
 #[path = "../observability/tables.rs"]
 mod tables;
+mod traffic;
 mod true_figures;

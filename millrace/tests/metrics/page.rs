@@ -12,7 +12,6 @@ pub struct Page {
     pub text: String,
 }
 
-/// A sample: the name of its series, its labels, its value.
 pub struct Sample {
     pub series: String,
     pub labels: BTreeMap<String, String>,
@@ -26,7 +25,7 @@ impl Page {
         Self { text: String::from_utf8(answer.body.to_vec()).unwrap() }
     }
 
-    /// The page, as soon as this series has at least this value.
+    /// Waits until a series has at least this value, and returns the page.
     pub async fn when(address: SocketAddr, series: &str, at_least: f64) -> Self {
         eventually(PATIENCE, &format!("{series} to be {at_least}"), async || {
             let page = Self::scrape(address).await;
@@ -38,7 +37,7 @@ impl Page {
         .await
     }
 
-    /// The value of a series, written as on the page: `name{label="value"}`.
+    /// The value of a series, named as on the page: `name{label="value"}`.
     pub fn value(&self, series: &str) -> Option<f64> {
         self.text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
     }
@@ -52,7 +51,7 @@ impl Page {
 impl Sample {
     fn read(line: &str) -> Self {
         let (series, value) = line.rsplit_once(' ').unwrap();
-        // A path among the labels may have braces of its own.
+        // A path in a label may contain braces.
         let (series, labels) = series.split_once('{').unwrap_or((series, "}"));
         let labels = labels.strip_suffix('}').unwrap().trim_end_matches('"');
         let labels = labels.split("\",").filter_map(|label| label.split_once("=\""));

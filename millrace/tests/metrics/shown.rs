@@ -1,4 +1,4 @@
-//! Real processes show every metric of the table that is theirs, with its labels, and nothing else; on servers and on files.
+//! Real processes show every metric that the table has for them, with its labels, and no others.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -6,47 +6,44 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use ingest_api::routes;
-use millrace_telemetry::metrics::{self, Descriptor, Installation, Kind, Values};
-use tempfile::TempDir;
+use millrace_telemetry::metrics::{self, Descriptor, Kind, Values};
 use testkit::{Program, eventually};
 
-use crate::installation::{FREE_PORTS, PATIENCE, Servers, use_everything};
+use crate::installation::{Installation, PATIENCE};
 use crate::page::{Page, Sample};
 use crate::tables;
+use crate::traffic::use_everything;
 
 #[tokio::test]
 async fn on_servers_each_program_shows_its_metrics_and_no_others() {
-    let servers = Servers::start().await;
-    let key = servers.project("shop", "pro").await;
-    let (mut api, mut worker) = (servers.program("ingest-api"), servers.program("stream-worker"));
+    let installation = Installation::on_servers().await;
+    installation.text(&["migrate"]).await;
+    let key = installation.project("shop", "pro").await;
+    let mut api = installation.program("ingest-api", &[]);
+    let mut worker = installation.program("stream-worker", &[]);
     use_everything(api.address().await, &key).await;
-    shows_exactly(api.metrics_address().await, &[metrics::Program::Api], Installation::Servers).await;
-    shows_exactly(worker.metrics_address().await, &[metrics::Program::Worker], Installation::Servers).await;
+    let servers = metrics::Installation::Servers;
+    shows_exactly(api.metrics_address().await, &[metrics::Program::Api], servers).await;
+    shows_exactly(worker.metrics_address().await, &[metrics::Program::Worker], servers).await;
 }
 
 #[tokio::test]
 async fn on_files_the_one_process_shows_the_metrics_of_both() {
-    let folder = TempDir::new().unwrap();
-    let data = folder.path().join("data").display().to_string();
-    let settings = [&FREE_PORTS[..], &[("DATA_DIR", data.as_str()), ("RUST_LOG", "info")]].concat();
-    let mut program = Program::start("millrace", &settings);
-    let metrics = program.metrics_address().await;
-    let address = program.address().await;
-    program.wait_for_line("Ctrl-C stops it").await;
-    let log = program.log();
-    let key = log.split_whitespace().find(|word| word.starts_with("mk_")).unwrap();
-    use_everything(address, key).await;
-    shows_exactly(metrics, &[metrics::Program::Api, metrics::Program::Worker], Installation::Files).await;
+    let installation = Installation::on_files();
+    let service = installation.serve().await;
+    use_everything(service.address, &service.key()).await;
+    let both = [metrics::Program::Api, metrics::Program::Worker];
+    shows_exactly(service.metrics, &both, metrics::Installation::Files).await;
 }
 
 #[tokio::test]
-async fn every_command_of_the_runbook_is_one() {
+async fn every_command_in_the_runbook_exists() {
     let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("docs").join("runbook.md");
     let page = std::fs::read_to_string(page).unwrap();
     let commands: BTreeSet<&str> = page.split('`').filter(|code| code.starts_with("millrace ")).collect();
     assert!(commands.len() > 5, "{commands:?}");
     for command in commands {
-        // With --help nothing is done, but what is not there is refused.
+        // --help runs nothing, and still refuses unknown commands and options.
         let arguments: Vec<&str> = command
             .split_whitespace()
             .skip(1)
@@ -58,13 +55,18 @@ async fn every_command_of_the_runbook_is_one() {
     }
 }
 
-/// Waits until every metric is there that these processes have in such a place, and holds each series to the table.
-async fn shows_exactly(address: SocketAddr, processes: &[metrics::Program], installation: Installation) {
+/// Waits until every metric is shown that these programs have on such an installation, and compares each
+/// series with the table.
+async fn shows_exactly(
+    address: SocketAddr,
+    processes: &[metrics::Program],
+    installation: metrics::Installation,
+) {
     let expected: BTreeSet<&str> = tables::metrics()
         .into_iter()
         .filter(|metric| metric.program == metrics::Program::Any || processes.contains(&metric.program))
         .filter(|metric| {
-            metric.installation == Installation::Either
+            metric.installation == metrics::Installation::Either
                 || metric.installation == installation
                 || metric.kind == Kind::Counter
         })
@@ -89,7 +91,7 @@ async fn shows_exactly(address: SocketAddr, processes: &[metrics::Program], inst
             "{name}"
         );
     }
-    assert_eq!(promtool_says(&page.text), "", "promtool check metrics");
+    assert_eq!(promtool_errors(&page.text), "", "promtool check metrics");
 }
 
 fn is_as_described(metric: &Descriptor, sample: &Sample) {
@@ -99,17 +101,17 @@ fn is_as_described(metric: &Descriptor, sample: &Sample) {
     assert_eq!(names, described.into_iter().collect::<Vec<_>>(), "{series}");
     for label in metric.labels {
         let shown = labels[label.name].as_str();
-        let is_known = match label.values {
+        let is_listed = match label.values {
             Values::These(values) => values.contains(&shown),
             Values::Built(values) => values == [shown],
             Values::Routes => routes::names().contains(&shown),
         };
-        assert!(is_known, "{series}: {}={shown}", label.name);
+        assert!(is_listed, "{series}: {}={shown}", label.name);
     }
     assert!(value.is_finite(), "{series}{labels:?} is {value}");
 }
 
-/// The metric that a series belongs to: a histogram has several.
+/// The metric of a series. A histogram has several series.
 fn metric_of(series: &str) -> &'static Descriptor {
     let ends = ["_bucket", "_sum", "_count"];
     let of_histogram = ends.iter().filter_map(|end| series.strip_suffix(end)).next();
@@ -120,8 +122,8 @@ fn metric_of(series: &str) -> &'static Descriptor {
     tables::metrics().into_iter().find(is_it).unwrap_or_else(|| panic!("{series} is not in the table"))
 }
 
-/// What Prometheus' own tool finds wrong with a page.
-fn promtool_says(page: &str) -> String {
+/// The errors that Prometheus' tool finds in a page.
+fn promtool_errors(page: &str) -> String {
     let mut tool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -130,6 +132,6 @@ fn promtool_says(page: &str) -> String {
         .spawn()
         .unwrap_or_else(|error| panic!("promtool: {error}; install it (Debian: apt-get install prometheus)"));
     tool.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
-    let said = tool.wait_with_output().unwrap();
-    format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr))
+    let output = tool.wait_with_output().unwrap();
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

@@ -1,25 +1,22 @@
-//! The figures are true: what happened is counted once, and what is wrong is seen.
+//! Metrics have the right values: each request, batch, event and lost connection is counted once.
 
 use std::time::Duration;
 
-use tempfile::TempDir;
-use testkit::Program;
 use testkit::http::raw;
 
-use crate::installation::{FREE_PORTS, Servers, post_until, use_everything};
+use crate::installation::Installation;
 use crate::page::Page;
+use crate::traffic::{post_until, use_everything};
+
+/// One lane, so that the lane that lost its connection gets the next event.
+const ONE_LANE: [(&str, &str); 1] = [("WORKER_LANES", "1")];
 
 #[tokio::test]
 async fn requests_batches_and_events_are_counted_once_each_where_they_belong() {
-    let folder = TempDir::new().unwrap();
-    let data = folder.path().join("data").display().to_string();
-    let settings = [&FREE_PORTS[..], &[("DATA_DIR", data.as_str()), ("RUST_LOG", "info")]].concat();
-    let mut program = Program::start("millrace", &settings);
-    let (metrics, api) = (program.metrics_address().await, program.address().await);
-    program.wait_for_line("Ctrl-C stops it").await;
-    let log = program.log();
-    use_everything(api, log.split_whitespace().find(|word| word.starts_with("mk_")).unwrap()).await;
-    let page = Page::when(metrics, "millrace_settled_entries_total", 2.0).await;
+    let installation = Installation::on_files();
+    let service = installation.serve().await;
+    use_everything(service.address, &service.key()).await;
+    let page = Page::when(service.metrics, "millrace_settled_entries_total", 2.0).await;
     for (series, value) in [
         (r#"millrace_http_requests_total{route="/v1/events",status="200"}"#, 2.0),
         (r#"millrace_http_requests_total{route="/v1/t",status="400"}"#, 1.0),
@@ -51,7 +48,7 @@ async fn requests_batches_and_events_are_counted_once_each_where_they_belong() {
     ] {
         assert_eq!(page.value(series), Some(value), "{series} in\n{}", page.text);
     }
-    let page = Page::when(metrics, r#"millrace_conservation_events{part="accepted"}"#, 2.0).await;
+    let page = Page::when(service.metrics, r#"millrace_conservation_events{part="accepted"}"#, 2.0).await;
     for (part, events) in [("stored", 1.0), ("duplicate", 1.0), ("dead", 0.0), ("pending", 0.0)] {
         let series = format!(r#"millrace_conservation_events{{part="{part}"}}"#);
         assert_eq!(page.value(&series), Some(events), "{series}");
@@ -63,18 +60,18 @@ async fn requests_batches_and_events_are_counted_once_each_where_they_belong() {
 
 #[tokio::test]
 async fn a_project_near_the_end_of_its_month_is_counted_and_never_named() {
-    let servers = Servers::start().await;
-    servers
-        .command(&["plan", "set", "tiny", "--requests-per-minute", "100", "--events-per-month", "10"])
-        .await;
-    let key = servers.project("secretive", "tiny").await;
-    let idle = servers.project("idle", "tiny").await;
-    let mut api = servers.program("ingest-api");
+    let installation = Installation::on_servers().await;
+    installation.text(&["migrate"]).await;
+    let limits = ["--requests-per-minute", "100", "--events-per-month", "10"];
+    installation.text(&[&["plan", "set", "tiny"], &limits[..]].concat()).await;
+    let key = installation.project("secretive", "tiny").await;
+    let idle = installation.project("idle", "tiny").await;
+    let mut api = installation.program("ingest-api", &[]);
     let event = r#"{"name":"a"}"#;
     post_until(api.address().await, &key, &format!("[{}]", [event; 9].join(",")), 202).await;
     post_until(api.address().await, &idle, event, 202).await;
 
-    let mut worker = servers.program("stream-worker");
+    let mut worker = installation.program("stream-worker", &ONE_LANE);
     let page =
         Page::when(worker.metrics_address().await, r#"millrace_quota_projects{used_percent="90"}"#, 1.0)
             .await;
@@ -86,13 +83,14 @@ async fn a_project_near_the_end_of_its_month_is_counted_and_never_named() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_is_seen_and_so_is_every_connection_that_was_lost() {
-    let mut servers = Servers::start().await;
-    let key = servers.project("shop", "pro").await;
-    let mut api = servers.program("ingest-api");
+async fn clients_that_leave_and_connections_that_are_lost_are_counted() {
+    let mut installation = Installation::on_servers().await;
+    installation.text(&["migrate"]).await;
+    let key = installation.project("shop", "pro").await;
+    let mut api = installation.program("ingest-api", &[]);
     let (address, metrics) = (api.address().await, api.metrics_address().await);
     post_until(address, &key, r#"{"name":"a"}"#, 202).await;
-    // Nobody stores anything yet, so whoever wishes to wait waits for ever.
+    // No worker runs yet, so a client that asks to wait gets no answer.
     let request = format!(
         "POST /v1/events HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {key}\r\nprefer: wait=60\r\n\
          content-type: application/json\r\ncontent-length: 12\r\n\r\n{{\"name\":\"a\"}}"
@@ -101,12 +99,12 @@ async fn a_client_that_leaves_is_seen_and_so_is_every_connection_that_was_lost()
     let page = Page::when(metrics, "millrace_http_requests_abandoned_total", 1.0).await;
     assert_eq!(page.value("millrace_http_requests_in_flight"), Some(0.0));
 
-    let mut worker = servers.program("stream-worker");
+    let mut worker = installation.program("stream-worker", &ONE_LANE);
     let of_worker = worker.metrics_address().await;
     Page::when(of_worker, "millrace_stored_events_total", 2.0).await;
-    servers.postgres.restart_fast().await;
-    servers.redis.kill().await;
-    servers.redis.restart().await;
+    installation.postgres().restart_fast().await;
+    installation.redis().kill().await;
+    installation.redis().restart().await;
     post_until(address, &key, r#"{"name":"a"}"#, 202).await;
     Page::when(of_worker, "millrace_stored_events_total", 3.0).await;
     Page::when(metrics, "millrace_stream_reconnects_total", 1.0).await;

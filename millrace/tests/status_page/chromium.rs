@@ -1,4 +1,4 @@
-//! A real headless Chromium with one page open, and what that page has asked for and complained of.
+//! A headless Chromium with one page open, which records the requests and the errors of the page.
 
 use std::fmt::Debug;
 use std::os::unix::fs::MetadataExt;
@@ -16,24 +16,24 @@ use futures_util::StreamExt;
 use tempfile::TempDir;
 use testkit::eventually;
 
-/// Generous: a deadline that is met only by a defect.
+/// Generous: only a defect exceeds it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The browser. It dies with this.
+/// The browser; it is closed on drop.
 pub struct Chromium {
     pub page: Page,
-    /// Every address the page asked for.
-    requests: Noted,
-    /// Whatever the page said to the console, and whatever the browser said of it.
-    complaints: Noted,
+    /// Every URL that the page requested.
+    requests: Records,
+    /// Messages of the page to the console, and of the browser about the page.
+    complaints: Records,
     _browser: Browser,
     _profile: TempDir,
 }
 
-type Noted = Arc<Mutex<Vec<String>>>;
+type Records = Arc<Mutex<Vec<String>>>;
 
 impl Chromium {
-    /// Opens a window of this size, with nothing in it.
+    /// Opens an empty window of this size.
     pub async fn start(width: u32, height: u32) -> Self {
         let profile = TempDir::new().unwrap();
         let mut config = BrowserConfig::builder()
@@ -43,7 +43,7 @@ impl Chromium {
             .viewport(None)
             .launch_timeout(PATIENCE)
             .arg("disable-dev-shm-usage");
-        // Chromium's sandbox does not work for root; nothing but our own page is opened in it.
+        // Chromium's sandbox does not work for root. Only our own page is opened in it.
         if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
             config = config.no_sandbox();
         }
@@ -56,11 +56,11 @@ impl Chromium {
         tokio::spawn(async move { while handler.next().await.is_some() {} });
         let page = browser.new_page("about:blank").await.unwrap();
         page.enable_log().await.unwrap();
-        let (requests, complaints) = (Noted::default(), Noted::default());
-        note(&page, &requests, |event: &EventRequestWillBeSent| Some(event.request.url.clone())).await;
-        note(&page, &complaints, |event: &EventConsoleApiCalled| told(event)).await;
-        note(&page, &complaints, |event: &EventExceptionThrown| told(event)).await;
-        note(&page, &complaints, |event: &EventEntryAdded| told(event)).await;
+        let (requests, complaints) = (Records::default(), Records::default());
+        record(&page, &requests, |event: &EventRequestWillBeSent| Some(event.request.url.clone())).await;
+        record(&page, &complaints, |event: &EventConsoleApiCalled| text_of(event)).await;
+        record(&page, &complaints, |event: &EventExceptionThrown| text_of(event)).await;
+        record(&page, &complaints, |event: &EventEntryAdded| text_of(event)).await;
         Self { page, requests, complaints, _browser: browser, _profile: profile }
     }
 
@@ -72,28 +72,28 @@ impl Chromium {
         self.complaints.lock().unwrap().clone()
     }
 
-    /// What an expression of JavaScript is in the page.
+    /// The value of a JavaScript expression in the page.
     pub async fn value<T: serde::de::DeserializeOwned>(&self, expression: &str) -> T {
         let evaluated = self.page.evaluate(expression).await;
         let evaluated = evaluated.unwrap_or_else(|error| panic!("{expression}: {error}"));
         evaluated.into_value().unwrap_or_else(|error| panic!("{expression}: {error}"))
     }
 
-    /// The text of an element, as it is shown.
+    /// The visible text of an element.
     pub async fn text(&self, id: &str) -> String {
         self.value(&format!("document.getElementById('{id}').innerText")).await
     }
 
-    /// Waits until an element shows such a text, and returns it.
-    pub async fn shows(&self, id: &str, fact: impl Fn(&str) -> bool) -> String {
+    /// Waits until the text of an element is right, and returns it.
+    pub async fn shows(&self, id: &str, is_right: impl Fn(&str) -> bool) -> String {
         eventually(PATIENCE, &format!("#{id} to show it"), async || {
             let text = self.text(id).await;
-            if fact(&text) { Ok(text) } else { Err(text) }
+            if is_right(&text) { Ok(text) } else { Err(text) }
         })
         .await
     }
 
-    /// Empties a field and types into it, as a person does.
+    /// Replaces the text of a field by typing.
     pub async fn type_into(&self, id: &str, text: &str) {
         let field = self.page.find_element(format!("#{id}")).await.unwrap();
         field.focus().await.unwrap();
@@ -109,7 +109,7 @@ impl Chromium {
         self.page.execute(SetDeviceMetricsOverrideParams::new(width, height, 1.0, false)).await.unwrap();
     }
 
-    /// What the person prefers: `dark` or `light`.
+    /// Sets the preferred color scheme: `dark` or `light`.
     pub async fn prefer(&self, scheme: &str) {
         let feature = MediaFeature::new("prefers-color-scheme", scheme);
         self.page.emulate_media_features(vec![feature]).await.unwrap();
@@ -120,17 +120,17 @@ impl Chromium {
     }
 }
 
-fn told(event: &impl Debug) -> Option<String> {
+fn text_of(event: &impl Debug) -> Option<String> {
     Some(format!("{event:?}"))
 }
 
-/// Notes what is worth it of every event of a kind, from now on.
-async fn note<E: IntoEventKind + Unpin>(page: &Page, noted: &Noted, worth: fn(&E) -> Option<String>) {
+/// Records the text that `text` returns for each event of a kind, from now on.
+async fn record<E: IntoEventKind + Unpin>(page: &Page, records: &Records, text: fn(&E) -> Option<String>) {
     let mut events = page.event_listener::<E>().await.unwrap();
-    let noted = Arc::clone(noted);
+    let records = Arc::clone(records);
     tokio::spawn(async move {
         while let Some(event) = events.next().await {
-            noted.lock().unwrap().extend(worth(&event));
+            records.lock().unwrap().extend(text(&event));
         }
     });
 }

@@ -1,4 +1,4 @@
-//! The status page as people meet it: in a real browser, served by `millrace` alone.
+//! The status page of `millrace`, in a real browser.
 
 mod chromium;
 mod served;
@@ -11,7 +11,7 @@ use testkit::eventually;
 const WINDOW: (u32, u32) = (1_200, 900);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newcomer_sees_events_flow_and_sends_one_by_hand() {
+async fn a_new_user_sees_events_arrive_and_sends_one_by_hand() {
     let served = Served::start().await;
     let browser = Chromium::start(WINDOW.0, WINDOW.1).await;
     let key = served.key();
@@ -43,7 +43,7 @@ async fn a_newcomer_sees_events_flow_and_sends_one_by_hand() {
     let rejected = browser.shows("rejected", |text| text.contains("default")).await;
     assert!(rejected.contains("name"), "{rejected}");
 
-    // That a bad event is answered 422 is told by the browser, and is no defect of the page.
+    // The browser reports the answer 422 to an invalid event as an error; the page is right.
     let complaints = browser.complaints();
     let unexpected: Vec<_> = complaints.iter().filter(|complaint| !complaint.contains("422")).collect();
     assert_eq!(unexpected, Vec::<&String>::new());
@@ -58,7 +58,7 @@ async fn names_and_reasons_are_text_and_never_markup() {
     let served = Served::start().await;
     let markup = "<img src=x onerror=alert(1)>";
     served.command(&["project", "create", markup, "--plan", "free", "--key", "mk_markup_0123456789"]).await;
-    served.bury(markup, "<b>bold</b>").await;
+    served.add_dead_letter(markup, "<b>bold</b>").await;
     let browser = Chromium::start(WINDOW.0, WINDOW.1).await;
     browser.page.goto(served.url()).await.unwrap();
     browser.shows("projects", |text| text.contains(markup)).await;
@@ -68,11 +68,11 @@ async fn names_and_reasons_are_text_and_never_markup() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_fits_a_telephone_and_the_dark() {
+async fn it_fits_a_telephone_and_has_a_dark_scheme() {
     let served = Served::start().await;
     let long = "a-project-with-a-name-that-is-longer-than-any-telephone-is-wide";
     served.command(&["project", "create", long, "--plan", "free", "--key", "mk_long_name_0123456789"]).await;
-    served.bury(long, &"reason".repeat(40)).await;
+    served.add_dead_letter(long, &"reason".repeat(40)).await;
     let browser = Chromium::start(WINDOW.0, WINDOW.1).await;
     browser.resize(360, 740).await;
     browser.page.goto(served.url()).await.unwrap();
@@ -97,7 +97,7 @@ async fn it_fits_a_telephone_and_the_dark() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_connection_is_shown_and_found_again() {
+async fn a_lost_connection_is_shown_and_restored() {
     let mut served = Served::start().await;
     let browser = Chromium::start(WINDOW.0, WINDOW.1).await;
     browser.page.goto(served.url()).await.unwrap();
@@ -108,7 +108,7 @@ async fn a_lost_connection_is_shown_and_found_again() {
     browser.shows("connection", |text| text == "Live").await;
 }
 
-/// Makes the picture of the README: `cargo test -p millrace --test status_page -- --ignored`.
+/// Draws the picture in the README: `cargo test -p millrace --test status_page -- --ignored`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "writes a file of the project"]
 async fn the_picture_of_the_readme() {

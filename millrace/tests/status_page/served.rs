@@ -1,7 +1,8 @@
-//! `millrace` alone in a folder of its own, and clients of it.
+//! A `millrace` on files, with clients.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+#[path = "../installation/mod.rs"]
+mod installation;
+
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -9,67 +10,59 @@ use millrace_store::sqlite::SqliteStore;
 use millrace_store::{Accounts, Ledger, Payload, WriteRequest};
 use millrace_stream::EntryId;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use testkit::Program;
 use testkit::http::HttpClient;
 use tokio::task::JoinHandle;
 
+use self::installation::{Installation, Service};
 use crate::chromium::Chromium;
 
 /// Between two posts of a client that posts all the time.
 const THINK_TIME: Duration = Duration::from_millis(20);
 
 pub struct Served {
-    program: Program,
-    address: SocketAddr,
-    home: TempDir,
+    // It stops before its files are removed.
+    service: Service,
+    installation: Installation,
 }
 
 impl Served {
     pub async fn start() -> Self {
-        let home = TempDir::new().unwrap();
-        let (program, address) = start(&home, "127.0.0.1:0").await;
-        Self { program, address, home }
+        let installation = Installation::on_files();
+        Self { service: installation.serve().await, installation }
     }
 
     /// As Ctrl-C does.
     pub async fn stop(&mut self) {
-        self.program.interrupt();
-        assert!(self.program.wait_exit().await.success(), "{}", self.program.log());
+        self.service.program.interrupt();
+        assert!(self.service.program.wait_exit().await.success(), "{}", self.service.program.log());
     }
 
     /// On the same files and the same port.
     pub async fn start_again(&mut self) {
-        (self.program, self.address) = start(&self.home, &self.address.to_string()).await;
+        self.service = self.installation.serve_at(&self.service.address.to_string()).await;
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.service.url()
     }
 
     /// The key of the first project.
     pub fn key(&self) -> String {
-        let log = self.program.log();
-        let is_key = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
-        let key = log.split(|character| !is_key(character)).find(|word| word.starts_with("mk_"));
-        key.unwrap_or_else(|| panic!("no key was printed:\n{log}")).to_owned()
+        self.service.key()
     }
 
     /// Runs an operator's command, which must succeed.
     pub async fn command(&self, arguments: &[&str]) -> String {
-        let data = data(&self.home);
-        let finished = Program::run("millrace", arguments, &[("DATA_DIR", &data)]).await;
-        assert_eq!(finished.code, Some(0), "millrace {arguments:?}: {finished:?}");
-        finished.stdout
+        self.installation.text(arguments).await
     }
 
-    /// Puts an entry that cannot be read into the dead letters of a project, as a lane does.
-    pub async fn bury(&self, project: &str, reason: &str) {
-        let store = SqliteStore::open(&PathBuf::from(data(&self.home))).unwrap();
+    /// Adds an entry that cannot be read to the dead letters of a project, as a lane does.
+    pub async fn add_dead_letter(&self, project: &str, reason: &str) {
+        let store = SqliteStore::open(&self.installation.data()).unwrap();
         let accounts = store.accounts().await.unwrap();
         let account = accounts.iter().find(|account| &*account.project_name == project).unwrap();
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
-        let work = WriteRequest {
+        let entry = WriteRequest {
             entry: EntryId { ms: u64::try_from(now).unwrap(), seq: 0 },
             shard: 0,
             batch_id: uuid::Uuid::now_v7(),
@@ -77,12 +70,12 @@ impl Served {
             count: 1,
             body: Payload::DeadLetter { reason: reason.to_owned(), raw: Bytes::from_static(b"?") },
         };
-        store.writer("test").await.unwrap().write(&[work]).await.unwrap();
+        store.writer("test").await.unwrap().write(&[entry]).await.unwrap();
     }
 
     /// A client that posts until it is stopped.
     pub fn keep_posting(&self, key: &str) -> JoinHandle<()> {
-        let (mut client, bearer) = (HttpClient::new(self.address), format!("Bearer {key}"));
+        let (mut client, bearer) = (HttpClient::new(self.service.address), format!("Bearer {key}"));
         tokio::spawn(async move {
             loop {
                 post(&mut client, &bearer, json!([{"name": "seen"}, {"name": "clicked"}])).await;
@@ -91,7 +84,7 @@ impl Served {
         })
     }
 
-    /// Two minutes of a few projects' ordinary day, mistakes included.
+    /// Two minutes of ordinary load of a few projects, with mistakes.
     pub async fn realistic_load(&self, browser: &Chromium) {
         const KEYS: [(&str, &str, &str); 4] = [
             ("shop", "pro", "mk_shop_0123456789"),
@@ -101,19 +94,19 @@ impl Served {
         ];
         for (project, plan, key) in KEYS {
             self.command(&["project", "create", project, "--plan", plan, "--key", key]).await;
-            // Asking with a key that is not known yet would stand among what was rejected.
+            // A request with a key that is not known yet would be listed as rejected.
             browser.shows("projects", |text| text.contains(project)).await;
         }
-        self.bury("billing", "the entry is damaged: its rows do not end where they should").await;
-        let mut client = HttpClient::new(self.address);
+        self.add_dead_letter("billing", "the entry is damaged: its rows do not end where they should").await;
+        let mut client = HttpClient::new(self.service.address);
         let mut ticks = tokio::time::interval(Duration::from_millis(100));
         for tick in 0..1_250_u32 {
             ticks.tick().await;
             let wave = (f64::from(tick) / 90.0).sin() * 0.5 + (f64::from(tick) / 23.0).sin() * 0.2 + 1.0;
-            for (place, (.., key)) in
-                KEYS.iter().enumerate().filter(|(place, _)| tick % (7 * *place as u32 + 1) == 0)
+            for (index, (.., key)) in
+                KEYS.iter().enumerate().filter(|(index, _)| tick % (7 * *index as u32 + 1) == 0)
             {
-                let count = 1 + (wave * 14.0 / (place + 1) as f64) as usize;
+                let count = 1 + (wave * 14.0 / (index + 1) as f64) as usize;
                 let batch: Vec<_> = (0..count).map(|_| event(tick)).collect();
                 post(&mut client, &format!("Bearer {key}"), json!(batch)).await;
             }
@@ -143,19 +136,4 @@ async fn post(client: &mut HttpClient, bearer: &str, events: Value) {
 
 fn event(tick: u32) -> Value {
     json!({"name": "page_viewed", "subject": format!("user-{}", tick % 97), "properties": {"tick": tick}})
-}
-
-fn data(home: &TempDir) -> String {
-    home.path().join("data").display().to_string()
-}
-
-/// Starts the program, and waits until it has said how to begin.
-async fn start(home: &TempDir, listen: &str) -> (Program, SocketAddr) {
-    let data = data(home);
-    let settings = [("DATA_DIR", data.as_str()), ("LISTEN_ADDR", listen), ("METRICS_ADDR", "127.0.0.1:0")];
-    let mut program = Program::start("millrace", &settings);
-    let events = program.wait_for_line("/v1/events").await;
-    program.wait_for_line("Ctrl-C stops it").await;
-    let address = events.split("http://").nth(1).unwrap().trim_end_matches("/v1/events");
-    (program, address.parse().unwrap())
 }

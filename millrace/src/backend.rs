@@ -1,6 +1,8 @@
-//! Where an installation is: on Redis and PostgreSQL, or in two files in a folder. Nobody but this room knows which.
+//! The backend of an installation: Redis and PostgreSQL, or two files in a folder. No other module knows
+//! which it is.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millrace_settings::{Policy, Servers};
@@ -13,40 +15,39 @@ use millrace_stream::{SharedStream, Stream, StreamError};
 
 use crate::failure::Failure;
 
-/// How long Redis may take to be connected to. The stream itself never waits: it answers "unavailable" at once.
+/// How long a command waits for a connection to Redis. The stream itself never waits: it is unavailable until
+/// then.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const CONNECT_POLL: Duration = Duration::from_millis(20);
 /// Connections to PostgreSQL of a command.
 const COMMAND_CONNECTIONS: usize = 2;
 
-/// Where an installation is.
 #[derive(Clone, Debug)]
-pub(crate) enum Place {
-    /// On Redis and PostgreSQL.
+pub(crate) enum Backend {
     Servers(Box<Servers>),
-    /// In `stream.db` and `events.db` in this folder.
-    Folder(PathBuf),
+    /// `stream.db` and `events.db` in this folder.
+    Files(PathBuf),
 }
 
-impl Place {
-    /// The store, for a command. PostgreSQL is connected to when it is first asked.
+impl Backend {
+    /// The store, for a command. PostgreSQL is connected to on the first query.
     ///
     /// # Errors
-    /// [`Failure`] when there is no file, or it cannot be opened.
+    /// When there is no file, or it cannot be opened.
     pub(crate) fn store(&self) -> Result<SharedStore, Failure> {
         match self {
             Self::Servers(servers) => Ok(postgres(servers, COMMAND_CONNECTIONS)),
-            Self::Folder(folder) => {
+            Self::Files(folder) => {
                 must_exist(folder)?;
                 Ok(SqliteStore::open(folder)?)
             }
         }
     }
 
-    /// The stream, to be looked at by a command.
+    /// The stream, for a command that only reads it.
     ///
     /// # Errors
-    /// [`Failure`] when there is no file, or Redis is still not connected after a few seconds.
+    /// When there is no file, or Redis is still not connected after a few seconds.
     pub(crate) async fn stream(&self, policy: &Policy) -> Result<SharedStream, Failure> {
         match self {
             Self::Servers(servers) => {
@@ -54,17 +55,17 @@ impl Place {
                 connected(&*stream).await?;
                 Ok(stream)
             }
-            Self::Folder(folder) => {
+            Self::Files(folder) => {
                 must_exist(folder)?;
                 Ok(EmbeddedStream::open_reader(folder)?)
             }
         }
     }
 
-    /// Both, to be served from: a folder is made when it is not there, and belongs to this process alone from now on.
+    /// Stream and store, to serve from. Creates the folder if necessary, and locks it for this process.
     ///
     /// # Errors
-    /// [`Failure`] when another process serves the folder, or its files are not ours or not whole.
+    /// When another process serves the folder, or its files are not valid.
     pub(crate) fn open(
         &self,
         policy: &Policy,
@@ -74,7 +75,7 @@ impl Place {
             Self::Servers(servers) => {
                 Ok((redis(servers, policy, connections.redis)?, postgres(servers, connections.postgres)))
             }
-            Self::Folder(folder) => {
+            Self::Files(folder) => {
                 let backlog_events_max = policy.backlog_events_max;
                 let options = EmbeddedOptions { folder: folder.clone(), backlog_events_max };
                 Ok((EmbeddedStream::open(options)?, SqliteStore::open(folder)?))
@@ -82,38 +83,40 @@ impl Place {
         }
     }
 
-    /// The place in words, for whoever started us.
+    /// For the welcome text.
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Servers(_) => "on your Redis and PostgreSQL".to_owned(),
-            Self::Folder(folder) => format!("on two files in {}", folder.display()),
+            Self::Files(folder) => format!("on two files in {}", folder.display()),
         }
     }
 
-    /// What to look at when it cannot be reached.
+    /// What to check when the backend is unavailable.
     pub(crate) fn hint(&self) -> &'static str {
         match self {
-            Self::Servers(_) => "are Redis and PostgreSQL running, and are REDIS_URL and DATABASE_URL right?",
-            Self::Folder(_) => "DATA_DIR names the folder, or set REDIS_URL and DATABASE_URL",
+            Self::Servers(_) => {
+                "check that Redis and PostgreSQL are running, and check REDIS_URL and DATABASE_URL"
+            }
+            Self::Files(_) => "check DATA_DIR, or set REDIS_URL and DATABASE_URL to use servers",
         }
     }
 }
 
-/// How many connections to servers.
+/// Numbers of connections to servers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Connections {
     pub(crate) redis: usize,
     pub(crate) postgres: usize,
 }
 
-/// A command that looks at a folder must not make one: a mistyped DATA_DIR would look like an empty installation.
+/// A command never creates a folder: a mistyped DATA_DIR would look like an empty installation.
 fn must_exist(folder: &Path) -> Result<(), Failure> {
     if folder.join(STORE_FILE).exists() {
         return Ok(());
     }
     Err(Failure::Refused(format!(
-        "there is no installation in {}: run `millrace` there first, name another folder with DATA_DIR, or set \
-         REDIS_URL and DATABASE_URL",
+        "there is no installation in {}: set DATA_DIR to the folder of an installation, set REDIS_URL and \
+         DATABASE_URL, or run `millrace` to create one there",
         folder.display()
     )))
 }
@@ -123,11 +126,7 @@ fn postgres(servers: &Servers, pool_size: usize) -> SharedStore {
     PostgresStore::new(PostgresOptions { config, pool_size, application: "millrace" })
 }
 
-fn redis(
-    servers: &Servers,
-    policy: &Policy,
-    connections: usize,
-) -> Result<std::sync::Arc<RedisStream>, Failure> {
+fn redis(servers: &Servers, policy: &Policy, connections: usize) -> Result<Arc<RedisStream>, Failure> {
     Ok(RedisStream::new(RedisOptions {
         url: servers.redis_url.clone(),
         shards: servers.stream_shards,
@@ -136,7 +135,7 @@ fn redis(
     })?)
 }
 
-/// Waits until the stream answers.
+/// Waits until Redis answers.
 async fn connected(stream: &dyn Stream) -> Result<(), StreamError> {
     let started = Instant::now();
     loop {

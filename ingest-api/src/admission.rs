@@ -1,0 +1,94 @@
+//! Step 5 of the path of a batch: the stream admits it, in one round trip.
+
+use std::time::{Duration, Instant};
+
+use millrace_event::entry::PackedBatch;
+use millrace_failpoint::{self as failpoint, Point};
+use millrace_stream::{Admission, Decision, StreamError};
+
+use crate::accounts::ApiKey;
+use crate::error::Problem;
+use crate::metrics;
+use crate::problem_code::ProblemCode;
+use crate::service::Service;
+use crate::verdict::Verdict;
+
+/// Asks the stream to admit a batch. After `Ok` the batch is in the stream exactly once, even if another
+/// request brought it. `digest` is that of a batch with an idempotency key. `awaited` says whether the client
+/// waits for the outcome.
+///
+/// # Errors
+/// `idempotency_conflict`, a 429, or a 503. After `stream_unavailable` the batch may be in the stream.
+pub async fn admit(
+    service: &Service,
+    key: &ApiKey,
+    packed: &PackedBatch,
+    digest: Option<[u8; 16]>,
+    awaited: bool,
+) -> Result<(), Problem> {
+    if !service.stream_health.is_durable_enough() {
+        let message =
+            "the stream has not confirmed that its writes are durable; nothing is accepted until it has";
+        return Err(Problem::new(ProblemCode::StreamUnavailable, message));
+    }
+    let admission = Admission { packed, plan: key.plan(), digest, awaited };
+    failpoint::reach(Point::BeforeAdmission);
+    let mut asked_at = Instant::now();
+    let mut answer = service.stream.admit(&admission).await;
+    let mut first_answer_lost = false;
+    if let Err(StreamError::Unknown(_)) = answer {
+        // The batch may be in the stream. If so, the second call finds its batch id and changes nothing.
+        first_answer_lost = true;
+        asked_at = Instant::now();
+        answer = service.stream.admit(&admission).await;
+    }
+    metrics::admission(Verdict::from(&answer), asked_at.elapsed());
+    let decision = answer.map_err(|error| service.stream_problem(&error))?;
+    let is_refused = matches!(
+        decision,
+        Decision::RateLimited { .. } | Decision::QuotaExceeded { .. } | Decision::BacklogFull { .. }
+    );
+    if first_answer_lost && is_refused {
+        // The first call may still wait in a connection that was given up, and pass later. The client must
+        // not learn that the batch was refused.
+        let message = "the batch may have been accepted or not; send the same batch again";
+        return Err(Problem::new(ProblemCode::StreamUnavailable, message));
+    }
+    let is_own_repeat =
+        first_answer_lost && digest.is_none() && matches!(decision, Decision::Repeated { .. });
+    if is_own_repeat || matches!(decision, Decision::Admitted { .. }) {
+        metrics::batch_admitted(packed.count, packed.data.len());
+        failpoint::reach(Point::AfterAdmission);
+    }
+    apply(service, key, decision, asked_at)
+}
+
+/// What a decision means for the request, and for the next requests of its project.
+fn apply(service: &Service, key: &ApiKey, decision: Decision, asked_at: Instant) -> Result<(), Problem> {
+    match decision {
+        Decision::Admitted { limit_state, .. } | Decision::Repeated { limit_state, .. } => {
+            key.project.observe(limit_state);
+            Ok(())
+        }
+        Decision::Conflict { limit_state } => {
+            key.project.observe(limit_state);
+            Err(Problem::idempotency_conflict())
+        }
+        Decision::BacklogFull { limit_state } => {
+            key.project.observe(limit_state);
+            Err(Problem::backlog_full())
+        }
+        Decision::RateLimited { wait_us, limit_state } => {
+            key.project.observe(limit_state);
+            // The stream's wait began after the call, so counting it from the call refuses nothing that could
+            // pass.
+            key.project.block_until(asked_at + Duration::from_micros(wait_us));
+            Err(Problem::rate_limited(wait_us))
+        }
+        Decision::QuotaExceeded { limit_state } => {
+            key.project.observe(limit_state);
+            Err(Problem::quota_exceeded(limit_state.quota_reset_s()))
+        }
+        Decision::EpochChanged => Err(service.stream_problem(&StreamError::EpochChanged)),
+    }
+}

@@ -1,0 +1,66 @@
+//! From an upload to a decoded body, within the server's limits.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::body::{Budget, Reservation, Upload};
+use crate::config::Limits;
+use crate::encoding::{self, DecodeError, Encoding};
+use crate::error::Problem;
+use crate::offload::{INLINE_BYTES_MAX, Offload};
+
+/// Reads and decodes the bodies of one server.
+#[derive(Debug)]
+pub struct BodyReader {
+    limits: Limits,
+    budget: Arc<Budget>,
+    /// Where work on large bodies runs.
+    pub offload: Offload,
+}
+
+/// A body that has been read.
+pub struct RequestBody {
+    /// As it was sent, for signatures.
+    pub raw: Bytes,
+    pub decoded: Bytes,
+    /// The memory of both. Held until the batch is in the stream.
+    pub reservation: Reservation,
+}
+
+impl BodyReader {
+    pub fn new(limits: Limits) -> Self {
+        let budget = Budget::new(limits.bodies_in_flight_bytes_max);
+        Self { limits, budget, offload: Offload::new() }
+    }
+
+    /// Reads and decodes a body.
+    ///
+    /// # Errors
+    /// Those of [`Upload::receive`] and [`encoding::decode`].
+    pub async fn read(&self, upload: Upload, encoding: Encoding) -> Result<RequestBody, Problem> {
+        let mut reservation = self.budget.open();
+        let limits = &self.limits;
+        let raw = upload.receive(&mut reservation, limits.body_bytes_max, limits.body_timeout).await?;
+        let decoded = self.decode(encoding, &raw).await?;
+        if encoding != Encoding::Identity {
+            reservation.grow(decoded.len())?;
+        }
+        Ok(RequestBody { raw, decoded, reservation })
+    }
+
+    async fn decode(&self, encoding: Encoding, raw: &Bytes) -> Result<Bytes, DecodeError> {
+        let bytes_max = self.limits.body_decoded_bytes_max;
+        let inline_max =
+            if encoding == Encoding::Identity { bytes_max } else { INLINE_BYTES_MAX.min(bytes_max) };
+        // Only decoding shows how large the result is: begin in this task, and start over on a thread when it
+        // is large.
+        match encoding::decode(encoding, raw, inline_max) {
+            Err(DecodeError::TooLarge { max }) if max < bytes_max => {
+                let raw = raw.clone();
+                self.offload.run_on_thread(move || encoding::decode(encoding, &raw, bytes_max)).await
+            }
+            decoded => decoded,
+        }
+    }
+}

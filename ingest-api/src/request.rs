@@ -1,0 +1,15 @@
+//! A request that has found its route.
+
+use hyper::http::request::Parts;
+
+use crate::service::Service;
+
+/// Everything of a request but its body.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    pub service: &'a Service,
+    pub head: &'a Parts,
+    /// The segment of the path that `{id}` in the route's pattern stands for. Empty when the pattern has
+    /// none.
+    pub id: &'a str,
+}

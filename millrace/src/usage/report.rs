@@ -1,0 +1,148 @@
+//! The report of `millrace usage`.
+
+use clap::Args;
+use millrace_store::{Store, UsageRow};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use super::chart::Bars;
+use super::period::Period;
+use super::window::Window;
+use crate::failure::Failure;
+use crate::moment::{When, shown};
+use crate::output::{Output, counted, grouped, table};
+use crate::{find, terminal};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  millrace usage                                every project, this month
+  millrace usage shop --from 7d --chart         the last seven days and today, as bars
+  millrace usage shop --window hour             today by the hour
+  millrace usage --from 2026-10-01 --to 2026-11-01 --json";
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct UsageArgs {
+    /// The project's name; without it, one line for each project
+    project: Option<String>,
+    /// Start of the report: a day (2026-11-01), a time (RFC 3339), or a duration before now in whole windows
+    /// (7d). Default: start of the current month (day for hourly, year for monthly)
+    #[arg(long, value_name = "WHEN")]
+    from: Option<When>,
+    /// End of the report, not included, in the same formats. Default: now
+    #[arg(long, value_name = "WHEN")]
+    to: Option<When>,
+    /// Time that one line of a project covers
+    #[arg(long, value_enum, default_value_t = Window::Day)]
+    window: Window,
+    /// Draw a bar chart of the events instead of a table
+    #[arg(long)]
+    chart: bool,
+}
+
+struct Line {
+    /// The project, or the window.
+    label: String,
+    usage: UsageRow,
+}
+
+struct UsageReport {
+    /// What a line covers: `project`, or the name of a window.
+    line_unit: &'static str,
+    period: Period,
+    lines: Vec<Line>,
+    total: UsageRow,
+}
+
+pub(crate) async fn run(store: &dyn Store, output: &Output, arguments: &UsageArgs) -> Result<(), Failure> {
+    let now = OffsetDateTime::now_utc();
+    let period = Period::new(arguments.from, arguments.to, arguments.window, now)?;
+    let report = match &arguments.project {
+        Some(name) => UsageReport::of_project(store, name, period).await?,
+        None => UsageReport::of_all(store, period).await?,
+    };
+    let heading = match &arguments.project {
+        Some(name) => format!("Usage of {name} by {}", report.line_unit),
+        None => "Usage by project".to_owned(),
+    };
+    let body = if arguments.chart { report.chart(arguments.project.is_some()) } else { report.table() };
+    let text = format!("{heading}, from {} to {}\n\n{body}", shown(period.from), shown(period.to));
+    output.print(&text, &report.json(arguments.project.as_deref()))
+}
+
+impl UsageReport {
+    async fn of_project(store: &dyn Store, name: &str, period: Period) -> Result<Self, Failure> {
+        let project = find::project(store, name).await?.project;
+        let rows = store.usage(project, period.from, period.to, period.window.into()).await?;
+        let line = |usage: UsageRow| Line { label: period.label(usage.start), usage };
+        Ok(Self::new(period.window.name(), period, rows.into_iter().map(line).collect()))
+    }
+
+    async fn of_all(store: &dyn Store, period: Period) -> Result<Self, Failure> {
+        let projects = store.usage_of_all(period.from, period.to).await?;
+        let lines = projects.into_iter().map(|project| Line { label: project.name, usage: project.usage });
+        Ok(Self::new("project", period, lines.collect()))
+    }
+
+    fn new(line_unit: &'static str, period: Period, lines: Vec<Line>) -> Self {
+        let mut total = UsageRow { start: period.from, events: 0, bytes: 0, duplicates: 0, dead: 0 };
+        for Line { usage, .. } in &lines {
+            total.events += usage.events;
+            total.bytes += usage.bytes;
+            total.duplicates += usage.duplicates;
+            total.dead += usage.dead;
+        }
+        Self { line_unit, period, lines, total }
+    }
+
+    fn table(&self) -> String {
+        let row = |label: &str, usage: &UsageRow| {
+            let counts = [usage.events, usage.duplicates, usage.dead, usage.bytes];
+            std::iter::once(label.to_owned()).chain(counts.map(|count| grouped(count.into()))).collect()
+        };
+        let mut rows: Vec<Vec<String>> =
+            self.lines.iter().map(|line| row(&line.label, &line.usage)).collect();
+        rows.push(row("total", &self.total));
+        table(&[self.line_unit, "events", "duplicates", "dead", "bytes"], &rows)
+    }
+
+    /// A bar for each line. The chart of a project also has the windows without events.
+    fn chart(&self, by_window: bool) -> String {
+        let bar = |line: &Line| (line.label.clone(), line.usage.events);
+        let bars = if by_window {
+            let events = |start| self.lines.iter().find(|line| line.usage.start == start);
+            let windows = self.period.windows().into_iter();
+            windows
+                .map(|start| (self.period.label(start), events(start).map_or(0, |line| line.usage.events)))
+                .collect()
+        } else {
+            self.lines.iter().map(bar).collect()
+        };
+        let drawn = Bars { columns: terminal::columns(), smooth: terminal::shows_utf8() }.draw(bars);
+        format!("{drawn}\n{} in total\n", counted(self.total.events, "event"))
+    }
+
+    fn json(&self, project: Option<&str>) -> Value {
+        let lines = self.lines.iter().map(|line| {
+            let mut value = sums(&line.usage);
+            match project {
+                Some(_) => value["start"] = json!(shown(line.usage.start)),
+                None => value["project"] = json!(line.label),
+            }
+            value
+        });
+        let lines: Vec<_> = lines.collect();
+        let (from, to, total) = (shown(self.period.from), shown(self.period.to), sums(&self.total));
+        match project {
+            Some(project) => json!({
+                "project": project, "from": from, "to": to, "window": self.line_unit, "total": total, "usage": lines,
+            }),
+            None => json!({ "from": from, "to": to, "total": total, "projects": lines }),
+        }
+    }
+}
+
+fn sums(usage: &UsageRow) -> Value {
+    json!({
+        "events": usage.events, "duplicates": usage.duplicates, "dead": usage.dead, "bytes": usage.bytes,
+    })
+}

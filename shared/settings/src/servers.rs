@@ -1,0 +1,22 @@
+//! The addresses of Redis and PostgreSQL.
+
+use crate::values::{database_url, number, redis_url};
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Installation")]
+pub struct Servers {
+    /// Address of Redis: redis://USER:PASSWORD@HOST:PORT/DB or redis+unix:///PATH
+    #[arg(long, env = "REDIS_URL", value_name = "URL", default_value = "redis://127.0.0.1:6379/0")]
+    #[arg(hide_env_values = true, value_parser = redis_url)]
+    pub redis_url: String,
+    /// Address of PostgreSQL: postgres://USER:PASSWORD@HOST:PORT/DATABASE
+    #[arg(id = "database_url", long = "database-url", env = "DATABASE_URL", value_name = "URL")]
+    #[arg(default_value = "postgres://127.0.0.1:5432/millrace")]
+    #[arg(hide_env_values = true, value_parser = database_url)]
+    pub database: tokio_postgres::Config,
+    /// Shards of the stream; must be the same in every process, and must not change for the life of the
+    /// installation
+    #[arg(long, env = "STREAM_SHARDS", value_name = "SHARDS", default_value = "1")]
+    #[arg(value_parser = number(1..=256_u16))]
+    pub stream_shards: u16,
+}
