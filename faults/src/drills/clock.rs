@@ -21,7 +21,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "redis wiped and its clock set back",
         target: "redis",
         fault: "an empty folder, and the clock back at the beginning of the drill: entry ids repeat",
-        expected: "entries are told apart by batch, not by id: everything is stored",
+        expected: "entries are distinguished by batch, not by id: everything is stored",
         tier: Tier::Quick,
         run: |drill| Box::pin(wiped_and_set_back(drill)),
     },
