@@ -53,7 +53,7 @@ pub enum Effect {
     BodyRefused,
     /// Reconnections to the stream.
     Reconnected,
-    /// Shards whose counters were built or rebuilt.
+    /// Shards whose counters were rebuilt.
     Rebuilt,
     /// Database sessions of workers that upkeep ended because they were stuck.
     StuckEnded,
@@ -222,7 +222,7 @@ fn label(effect: Effect) -> &'static str {
         Effect::Weathered => "weathers",
         Effect::BodyRefused => "bodies refused",
         Effect::Reconnected => "reconnects",
-        Effect::Rebuilt => "shards begun or rebuilt",
+        Effect::Rebuilt => "shards rebuilt",
         Effect::StuckEnded => "stuck sessions ended",
         Effect::RaceLost => "races lost",
         Effect::DiskFull => "writes to a full disk",
