@@ -9,19 +9,22 @@ WORKDIR /src
 # Dependencies first, with empty crates: this layer is rebuilt only when a manifest changes.
 COPY Cargo.toml Cargo.lock ./
 COPY shared/event/Cargo.toml shared/event/
+COPY shared/failpoint/Cargo.toml shared/failpoint/
 COPY shared/telemetry/Cargo.toml shared/telemetry/
 COPY shared/stream/Cargo.toml shared/stream/
 COPY shared/store/Cargo.toml shared/store/
 COPY shared/reconcile/Cargo.toml shared/reconcile/
+COPY shared/settings/Cargo.toml shared/settings/
 COPY ingest-api/Cargo.toml ingest-api/
 COPY stream-worker/Cargo.toml stream-worker/
 COPY millrace/Cargo.toml millrace/
 COPY testkit/Cargo.toml testkit/
 COPY bench/Cargo.toml bench/
 COPY faults/Cargo.toml faults/
+COPY faults/mutants/Cargo.toml faults/mutants/
 # Cargo requires the sources of every workspace member, and every test target that a manifest names.
 # hadolint ignore=SC2013
-RUN for crate in shared/* ingest-api stream-worker millrace testkit bench faults; do \
+RUN for crate in shared/* ingest-api stream-worker millrace testkit bench faults faults/mutants; do \
         mkdir "$crate/src" "$crate/tests" && touch "$crate/src/lib.rs" && echo 'fn main() {}' >"$crate/src/main.rs" || exit 1; \
         for test in $(sed -n '/^\[\[test\]\]/{n;s/^name = "\(.*\)"/\1/p}' "$crate/Cargo.toml"); do \
             touch "$crate/tests/$test.rs" || exit 1; \
