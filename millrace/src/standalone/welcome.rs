@@ -56,7 +56,7 @@ impl Welcome {
             }
             None => line(
                 "Key",
-                "unchanged; `millrace key list` lists keys, `millrace key create` creates another",
+                "not stored, only its hash; `millrace key create PROJECT` creates another",
             ),
         }
         text.push_str("\nCtrl-C stops it. Accepted events are kept.\n");
