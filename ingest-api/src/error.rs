@@ -257,7 +257,7 @@ impl From<BodyError> for Problem {
             ),
             BodyError::NoValidEvent { rejected } => Self {
                 code: ProblemCode::NoValidEvent,
-                message: Cow::Borrowed("no event of the batch is valid; correct them as rejected says"),
+                message: Cow::Borrowed("no event of the batch is valid; rejected has the reason for each"),
                 detail: Detail::Rejected(rejected),
             },
         }
