@@ -109,8 +109,8 @@ impl Problem {
     }
 
     pub const fn backlog_full() -> Self {
-        let message =
-            "too many events wait to be stored and nothing was accepted; send the same batch again later";
+        let message = "too many events wait to be stored, or the disk is full; nothing was accepted; send the same \
+                       batch again later";
         Self::new(ProblemCode::BacklogFull, message)
     }
 
