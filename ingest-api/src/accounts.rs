@@ -150,14 +150,14 @@ impl Accounts {
                 Ok(keys) => {
                     metrics::accounts_refreshed(Some(keys));
                     if failing {
-                        tracing::info!(keys, "read the accounts again");
+                        tracing::info!(keys, "reading keys and plans works again");
                     }
                     failing = false;
                 }
                 Err(error) => {
                     metrics::accounts_refreshed(None);
                     if !failing {
-                        tracing::warn!(%error, "cannot read the accounts; the last snapshot stays in use");
+                        tracing::warn!(%error, "cannot read keys and plans from the store; using those that were read last");
                     }
                     failing = true;
                 }

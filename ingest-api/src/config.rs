@@ -113,7 +113,7 @@ impl Limits {
         number(largest..=BODIES_IN_FLIGHT_BYTES_MAX)(&value).map_err(|expected| ConfigError {
             variable: "BODIES_IN_FLIGHT_BYTES_MAX".to_owned(),
             reason: format!("{expected}; the lowest is BODY_BYTES_MAX + BODY_DECODED_BYTES_MAX"),
-            value,
+            value: Some(value.clone()),
         })?;
         Ok(())
     }

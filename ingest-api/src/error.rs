@@ -109,8 +109,8 @@ impl Problem {
     }
 
     pub const fn backlog_full() -> Self {
-        let message =
-            "too many events wait to be stored and nothing was accepted; send the same batch again later";
+        let message = "too many events wait to be stored, or the disk is full; nothing was accepted; send the same \
+                       batch again later";
         Self::new(ProblemCode::BacklogFull, message)
     }
 
@@ -257,7 +257,7 @@ impl From<BodyError> for Problem {
             ),
             BodyError::NoValidEvent { rejected } => Self {
                 code: ProblemCode::NoValidEvent,
-                message: Cow::Borrowed("no event of the batch is valid; correct them as rejected says"),
+                message: Cow::Borrowed("no event of the batch is valid; rejected has the reason for each"),
                 detail: Detail::Rejected(rejected),
             },
         }

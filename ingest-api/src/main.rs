@@ -68,5 +68,5 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
 
 async fn bind(variable: &str, address: std::net::SocketAddr) -> Result<TcpListener, String> {
     let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| format!("{variable}={address}: cannot listen there: {error}"))
+    bound.map_err(|error| format!("{variable}={address}: cannot listen on this address: {error}"))
 }

@@ -141,8 +141,8 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<(Cli
 fn backend(cli: &Cli, matches: &ArgMatches) -> Result<Backend, ConfigError> {
     let half = |given, missing: &str| ConfigError {
         variable: missing.to_owned(),
-        value: String::new(),
-        reason: format!("{given} is set and {missing} is not: set both, or neither to use files"),
+        value: None,
+        reason: format!("it is required with {given}; set both, or neither to use files"),
     };
     match (is_given(matches, "redis_url"), is_given(matches, "database_url")) {
         (true, true) => Ok(Backend::Servers(Box::new(cli.servers.clone()))),
@@ -212,7 +212,7 @@ mod tests {
         let refused = parse("millrace --redis-url redis://r audit").unwrap_err();
         assert_eq!(
             refused.to_string(),
-            r#"DATABASE_URL="": REDIS_URL is set and DATABASE_URL is not: set both, or neither to use files"#
+            "DATABASE_URL is not set: it is required with REDIS_URL; set both, or neither to use files"
         );
     }
 

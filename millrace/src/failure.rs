@@ -28,8 +28,8 @@ impl Failure {
     /// The error, and what to do about it. `backend_hint` says how to reach the backend.
     pub(crate) fn message(&self, backend_hint: &str) -> String {
         match self.advice() {
-            Some(Advice::Migrate) => format!("{self}; run `millrace migrate` first"),
             Some(Advice::CheckBackend) => format!("{self}; {backend_hint}"),
+            Some(Advice::CheckDatabaseUrl) => format!("{self}; check DATABASE_URL"),
             None => self.to_string(),
         }
     }
@@ -49,7 +49,12 @@ impl Failure {
             | Self::Stream(StreamError::Unavailable(_) | StreamError::Unknown(_)) => {
                 Some(Advice::CheckBackend)
             }
-            Self::Store(StoreError::SchemaOutdated(_)) => Some(Advice::Migrate),
+            // Authentication failed, or the database does not exist.
+            Self::Store(StoreError::Refused { sqlstate, .. })
+                if sqlstate.starts_with("28") || sqlstate == "3D000" =>
+            {
+                Some(Advice::CheckDatabaseUrl)
+            }
             _ => None,
         }
     }
@@ -57,8 +62,8 @@ impl Failure {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Advice {
-    Migrate,
     CheckBackend,
+    CheckDatabaseUrl,
 }
 
 impl From<ConfigError> for Failure {

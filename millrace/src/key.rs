@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use millrace_event::key::check_chosen_key;
+use millrace_settings::number;
 use millrace_store::{KeyInfo, NewKey, Store};
 use serde_json::{Value, json};
 
@@ -48,6 +49,7 @@ pub(crate) enum KeyCommand {
     )]
     Rotate {
         /// The old key's number, as `millrace key list` shows it
+        #[arg(value_parser = number(1..=i64::MAX))]
         key_id: i64,
         /// How long the old key still works, such as 30m, 24h or 7d; at most 90d; 0 ends it immediately
         #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = overlap)]
@@ -62,6 +64,7 @@ pub(crate) enum KeyCommand {
     #[command(after_help = "Example:\n  millrace key revoke 7")]
     Revoke {
         /// The key's number, as `millrace key list` shows it
+        #[arg(value_parser = number(1..=i64::MAX))]
         key_id: i64,
     },
 }

@@ -1,7 +1,8 @@
 //! `millrace plan`: manages plans, the limits of projects.
 
-use clap::{Args, Subcommand, value_parser};
+use clap::{Args, Subcommand};
 use millrace_event::plan::{EVENTS_PER_BATCH_MAX, EVENTS_PER_MONTH_MAX, Plan, REQUESTS_MAX};
+use millrace_settings::number;
 use millrace_store::{PlanChange, PlanUpdate, Store};
 use serde_json::{Value, json};
 
@@ -37,16 +38,16 @@ pub(crate) enum PlanCommand {
 #[group(required = true, multiple = true)]
 pub(crate) struct ChangeArgs {
     /// Requests per minute, on average
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=i64::from(REQUESTS_MAX)))]
+    #[arg(long, value_name = "N", value_parser = number(1..=REQUESTS_MAX))]
     requests_per_minute: Option<u32>,
     /// Requests that may arrive together after a pause
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=i64::from(REQUESTS_MAX)))]
+    #[arg(long, value_name = "N", value_parser = number(1..=REQUESTS_MAX))]
     burst: Option<u32>,
     /// Events per calendar month (UTC), or `unlimited`
     #[arg(long, value_name = "N|unlimited", value_parser = quota)]
     events_per_month: Option<Quota>,
     /// Events in one batch, at most 1,000
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=i64::from(EVENTS_PER_BATCH_MAX)))]
+    #[arg(long, value_name = "N", value_parser = number(1..=EVENTS_PER_BATCH_MAX))]
     events_per_batch: Option<u32>,
 }
 

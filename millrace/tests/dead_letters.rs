@@ -65,7 +65,7 @@ async fn dead_letters_are_listed_shown_and_stored_when_they_can_be() {
     };
 
     let list = run(&["list"]).await;
-    assert!(list.stdout.contains("2 of 2 letters shown; all of them hold 5 events."), "{list:?}");
+    assert!(list.stdout.contains("2 of 2 letters shown (5 events in all letters)."), "{list:?}");
     let torn = run(&["show", "2"]).await;
     assert!(torn.stdout.contains(r"It cannot be read") && torn.stdout.contains(r"\x1b[31mtorn"), "{torn:?}");
     let whole = read(&["show", "1"], 0).await;

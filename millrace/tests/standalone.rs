@@ -159,12 +159,14 @@ async fn a_goodbye_without_redis_does_not_claim_that_everything_is_stored() {
 #[tokio::test]
 async fn bad_settings_end_with_2_before_anything_is_created() {
     for (name, value, error) in [
-        ("REDIS_URL", "redis://127.0.0.1/0", "DATABASE_URL=\"\": REDIS_URL is set and DATABASE_URL is not"),
+        ("REDIS_URL", "redis://127.0.0.1/0", "DATABASE_URL is not set: it is required with REDIS_URL"),
         (
             "DATABASE_URL",
             "postgres://127.0.0.1/millrace",
-            "REDIS_URL=\"\": DATABASE_URL is set and REDIS_URL is not",
+            "REDIS_URL is not set: it is required with DATABASE_URL",
         ),
+        ("DATABASE_URL", "postgres://u:secret@h/d?sslmode=require", "TLS to PostgreSQL is not supported"),
+        ("REDIS_URL", "rediss://u:secret@h/0", "TLS to Redis is not supported"),
         ("LISTEN_ADDR", "localhost", "LISTEN_ADDR=\"localhost\": expected ADDRESS:PORT"),
         ("WORKER_LANES", "0", "WORKER_LANES=\"0\": expected a whole number from 1 to 64"),
         (

@@ -30,7 +30,7 @@ impl Backoff {
         shutdown: &mut watch::Receiver<bool>,
     ) -> bool {
         if self.failures.is_multiple_of(LOG_EVERY) {
-            tracing::warn!(failures = self.failures, %error, "{} failed; trying again", self.action);
+            tracing::warn!(failures = self.failures + 1, %error, "{} failed; trying again", self.action);
         }
         let longest = LONGEST.min(FIRST.saturating_mul(1 << self.failures.min(10)));
         self.failures += 1;

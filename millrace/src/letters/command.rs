@@ -1,6 +1,7 @@
 //! The subcommands of `millrace dead-letters`.
 
 use clap::Subcommand;
+use millrace_settings::number;
 use millrace_store::Store;
 
 use super::list::{self, ListArgs};
@@ -18,6 +19,7 @@ pub(crate) enum LettersCommand {
     #[command(after_help = "Example:\n  millrace dead-letters show 17")]
     Show {
         /// The letter's number, as the list shows it
+        #[arg(value_parser = number(1..=i64::MAX))]
         id: i64,
     },
     /// Store dead letters again, after the cause is fixed

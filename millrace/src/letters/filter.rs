@@ -1,6 +1,7 @@
 //! The options that select letters, and how they are recorded with a redrive.
 
 use clap::Args;
+use millrace_settings::number;
 use millrace_store::{LetterFilter, Store};
 use time::OffsetDateTime;
 
@@ -29,7 +30,7 @@ pub(crate) struct FilterArgs {
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Letters with these numbers; may be repeated
-    #[arg(long = "id", value_name = "N", num_args = 1..)]
+    #[arg(long = "id", value_name = "N", num_args = 1.., value_parser = number(1..=i64::MAX))]
     ids: Vec<i64>,
 }
 

@@ -84,7 +84,7 @@ impl LetterList {
         let mut text = cut_table(&head, &rows);
         let LetterCount { letters, events } = self.total;
         let (letters, events) = (counted(letters, "letter"), counted(events, "event"));
-        text.push_str(&format!("\n{} of {letters} shown; all of them hold {events}.\n\n", rows.len()));
+        text.push_str(&format!("\n{} of {letters} shown ({events} in all letters).\n\n", rows.len()));
         let reason = |((sqlstate, reason), count): &((Option<String>, String), LetterCount)| {
             let sqlstate = sqlstate.clone().unwrap_or_else(|| "-".to_owned());
             vec![grouped(count.letters.into()), grouped(count.events.into()), sqlstate, printable(reason)]

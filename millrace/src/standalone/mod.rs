@@ -134,7 +134,7 @@ async fn bind(variable: &str, address: SocketAddr) -> Result<TcpListener, Failur
     let bound = TcpListener::bind(address).await;
     bound.map_err(|error| {
         Failure::Refused(format!(
-            "{variable}={address}: cannot listen there: {error}; set {variable} to another address"
+            "{variable}={address}: cannot listen on this address: {error}; set {variable} to another address"
         ))
     })
 }

@@ -54,10 +54,7 @@ impl Welcome {
                      -d '{{\"events\":[{{\"name\":\"signed_up\",\"subject\":\"user-1\",\"properties\":{{\"plan\":\"pro\"}}}}]}}'\n"
                 ));
             }
-            None => line(
-                "Key",
-                "unchanged; `millrace key list` lists keys, `millrace key create` creates another",
-            ),
+            None => line("Key", "not stored, only its hash; `millrace key create PROJECT` creates another"),
         }
         text.push_str("\nCtrl-C stops it. Accepted events are kept.\n");
         print(&text);

@@ -41,7 +41,7 @@ impl Period {
             None => window.default_start(to - Duration::NANOSECOND),
         };
         if from >= to {
-            return Err(Failure::Usage("--from must be before --to, which is now by default".to_owned()));
+            return Err(Failure::Usage("--from must be before --to, which defaults to now".to_owned()));
         }
         let period = Self { from, to, window };
         if period.windows().len() > WINDOWS_MAX {

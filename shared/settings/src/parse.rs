@@ -58,7 +58,7 @@ fn bad_setting(command: &Command, error: &clap::Error) -> Option<ConfigError> {
         true => HIDDEN.to_owned(),
         false => text(ContextKind::InvalidValue)?.clone(),
     };
-    Some(ConfigError { variable, value, reason: error.source()?.to_string() })
+    Some(ConfigError { variable, value: Some(value), reason: error.source()?.to_string() })
 }
 
 #[cfg(test)]

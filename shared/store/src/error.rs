@@ -10,7 +10,7 @@ pub enum StoreError {
     #[error("the store refused ({sqlstate}): {message}")]
     Refused { sqlstate: String, message: String },
     /// A table or a column is missing: migrations of this program are not applied.
-    #[error("the schema of the store is not up to date: {0}")]
+    #[error("the schema of the store is not up to date: {0}; run `millrace migrate`")]
     SchemaOutdated(String),
     /// The request cannot be fulfilled, such as for a project that does not exist. The text says what to do.
     #[error("{0}")]

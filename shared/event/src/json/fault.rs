@@ -2,6 +2,8 @@
 
 use simd_json::ErrorType;
 
+const UNEXPECTED: &str = "an unexpected character";
+
 /// Why a body cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fault {
@@ -52,9 +54,25 @@ pub(super) fn fault_of(error: &simd_json::Error, raw: &[u8]) -> Fault {
         }
         ErrorType::InvalidEscape | ErrorType::InvalidUnicodeEscape => grammar("an invalid escape"),
         ErrorType::UnterminatedString => grammar("an unterminated string"),
-        ErrorType::Eof => grammar("unexpected end"),
-        _ => grammar("an unexpected character"),
+        _ => unexpected(at, raw),
     }
+}
+
+/// The first byte that the grammar does not allow. `at` is used when it is not found again: simd-json often
+/// reports the byte before it, and reports an early end as an unexpected character.
+fn unexpected(at: usize, raw: &[u8]) -> Fault {
+    let (at, reason) = match check_grammar(raw) {
+        Err(error) if error.is_eof() => (raw.len(), "unexpected end"),
+        Err(error) if error.is_syntax() => (offset(raw, error.line(), error.column()), UNEXPECTED),
+        _ => (at, UNEXPECTED),
+    };
+    Fault::Grammar { at, reason }
+}
+
+/// The offset of a byte from its line and column, both counted from 1.
+fn offset(raw: &[u8], line: usize, column: usize) -> usize {
+    let lines_before = raw.split_inclusive(|byte| *byte == b'\n').take(line.saturating_sub(1));
+    lines_before.map(<[u8]>::len).sum::<usize>() + column.saturating_sub(1)
 }
 
 enum Escape {

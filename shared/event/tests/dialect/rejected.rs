@@ -156,3 +156,19 @@ fn each_rejection_code_is_written_in_snake_case() {
     assert!(RejectionCode::VARIANTS.contains(&"invalid_timestamp"));
     assert_eq!(RejectionCode::InvalidTimestamp.to_string(), "invalid_timestamp");
 }
+
+#[test]
+fn a_body_that_is_not_json_is_refused_with_the_offset_of_the_first_wrong_byte() {
+    for (body, expected) in [
+        ("", "byte 0: unexpected end"),
+        ("{", "byte 1: unexpected end"),
+        (r#"{"name":"a""#, "byte 11: unexpected end"),
+        (r#"{"events":[{"name":"a"}"#, "byte 23: unexpected end"),
+        (r#"{"name":"a"}}"#, "byte 12: an unexpected character"),
+        (r#"{"name":"a",}"#, "byte 12: an unexpected character"),
+        ("{\n  \"name\": \"a\",\n  'id': 1}", "byte 19: an unexpected character"),
+    ] {
+        let Err(BodyError::InvalidJson { message }) = read_json(body) else { panic!("{body} is accepted") };
+        assert_eq!(message, format!("the body is not valid JSON at {expected}"), "{body}");
+    }
+}
