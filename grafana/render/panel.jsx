@@ -1,23 +1,25 @@
 // Draws one panel with Grafana's component for its kind.
 
 import { FieldType, dateTime, getDisplayValueAlignmentFactors, getFieldDisplayValues } from '@grafana/data';
-import { BarGauge, BigValue, PanelChrome, Table, TimeSeries, useTheme2 } from '@grafana/ui';
+import { BarGauge, BigValue, PanelChrome, Table, TimeSeries, measureText, useTheme2 } from '@grafana/ui';
 import { applyFieldConfig, framesOf } from './frames.js';
 
 const GAP = 8;
-const SIX_HOURS_S = 6 * 60 * 60;
+const TEXT_SIZE = 13;
+const MIN_RANGE_S = 5.5 * 60 * 60;
 
 function timeRange({ from, to }) {
   const range = { from: dateTime(from * 1000), to: dateTime(to * 1000) };
   return { ...range, raw: range };
 }
 
-// Hourly data from PostgreSQL is drawn from its first to its last point, and at least six hours.
+// Hourly data from PostgreSQL is drawn from its first to its last point with a margin, and at least 5.5 hours.
+// A label of the axis is cut off at the edge, so no edge may be at a full hour or day.
 function drawnRange(frames, range, isSql) {
   if (!isSql) return timeRange(range);
   const times = frames.flatMap(({ fields }) => fields.filter(({ type }) => type === FieldType.time)).flatMap(({ values }) => values);
   const [first, last] = [Math.min(...times) / 1000, Math.max(...times) / 1000];
-  const margin = Math.max(0, (SIX_HOURS_S - (last - first)) / 2);
+  const margin = Math.max(0.03 * (last - first), (MIN_RANGE_S - (last - first)) / 2);
   return timeRange({ from: first - margin, to: last + margin });
 }
 
@@ -52,6 +54,10 @@ function Bars({ panel, frames, width, height }) {
   const theme = useTheme2();
   const values = displayValues(panel, frames, theme, false);
   const { maxVizHeight, minVizHeight, displayMode, orientation, showUnfilled, valueMode, namePlacement } = panel.options;
+  // Grafana reserves room for the title with the most letters, but another one may be wider.
+  const titleWidth = ({ title }) => measureText(title ?? '', TEXT_SIZE).width;
+  const widest = values.map(({ display }) => display).sort((a, b) => titleWidth(b) - titleWidth(a))[0];
+  const alignmentFactors = { ...getDisplayValueAlignmentFactors(values), title: widest?.title ?? '' };
   const barHeight = Math.max(minVizHeight, Math.min(maxVizHeight, height / values.length - GAP));
   return values.map(({ display, field, view, colIndex }, index) => (
     <div key={index} style={{ marginBottom: GAP }}>
@@ -62,8 +68,8 @@ function Bars({ panel, frames, width, height }) {
         field={field}
         display={view?.getFieldDisplayProcessor(colIndex)}
         valueDisplayMode={valueMode}
-        text={{ titleSize: 13, valueSize: 13 }}
-        alignmentFactors={getDisplayValueAlignmentFactors(values)}
+        text={{ titleSize: TEXT_SIZE, valueSize: TEXT_SIZE }}
+        alignmentFactors={alignmentFactors}
         isOverflow={false}
       />
     </div>

@@ -170,6 +170,7 @@ export const timeseries = (
         gradientMode: panel.stacked || panel.bars ? 'none' : 'opacity',
         // Without points, a series of one value would be invisible.
         showPoints: 'auto',
+        pointSize: 5,
         spanNulls: false,
         axisPlacement: 'auto',
         axisLabel: '',

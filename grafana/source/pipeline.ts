@@ -366,7 +366,7 @@ export const pipeline = dashboard({
           description: 'Cores in use by each process, averaged over one minute.',
           unit: 'short',
           w: 8,
-          targets: [rangeQuery('{{job}} {{instance}}', `avg_over_time(rate(process_cpu_seconds_total{${SELECTED},job=~"ingest-api|stream-worker|millrace"}[$__rate_interval])[1m:])`)],
+          targets: [rangeQuery('{{job}} {{instance}}', `avg_over_time(rate(process_cpu_seconds_total{${SELECTED},job=~"ingest-api|stream-worker|millrace"}[$__rate_interval])[1m:5s])`)],
         }),
         timeseries({
           title: 'Memory',

@@ -261,10 +261,17 @@ SELECT $__timeGroupAlias(hour, '$interval'), name AS metric, sum(bytes)::float8 
           title: 'Dead letters',
           description: 'Accepted events that PostgreSQL refused in the selected time range. "millrace dead-letters redrive" tries to store them.',
           unit: 'short',
-          w: 16,
+          w: 24,
+          h: 7,
           runbook: 'dead-letters',
           noValue: 'none',
-          columns: { project: { width: 180 }, reason: { width: 420 }, newest: { unit: 'dateTimeAsIso', width: 170 } },
+          columns: {
+            project: { width: 180 },
+            sqlstate: { width: 90 },
+            events: { width: 90 },
+            waiting: { width: 90 },
+            newest: { unit: 'dateTimeAsIso', width: 170 },
+          },
           targets: [
             sqlTable(`
 SELECT coalesce(name, 'project ' || project_id) AS project, sqlstate, left(reason, 200) AS reason,
@@ -277,7 +284,7 @@ SELECT coalesce(name, 'project ' || project_id) AS project, sqlstate, left(reaso
           title: 'Dead letters over time',
           description: 'Events that PostgreSQL refused, by project.',
           unit: 'short',
-          w: 8,
+          w: 12,
           bars: true,
           stacked: true,
           runbook: 'dead-letters',
@@ -302,10 +309,11 @@ SELECT $__timeGroupAlias(dead_letters.created_at, '$interval'), coalesce(name, '
           title: 'Redrives',
           description: 'Each redrive of dead letters: its start, its user, and the results.',
           unit: 'short',
-          w: 12,
+          w: 24,
+          h: 6,
           runbook: 'dead-letters',
           noValue: 'none',
-          columns: { started: { unit: 'dateTimeAsIso', width: 170 } },
+          columns: { started: { unit: 'dateTimeAsIso', width: 170 }, filter: { width: 400 } },
           targets: [
             sqlTable(`
 SELECT started_at AS started, os_user AS by, filter, letters, stored, duplicate, refused
