@@ -1,7 +1,7 @@
-//! What a failed statement means. Decided by SQLSTATE alone, never by the text of a message.
+//! Classifies failed statements, by SQLSTATE alone and never by the text of a message.
 //!
-//! Never repeats event data: of the database's answer, only the message and the line in the COPY are kept.
-//! Detail, hint and the JSON fragments in its context are dropped.
+//! This module must never repeat event data: it keeps only the message and the line in the COPY of the
+//! database's answer, and drops the detail, the hint and the JSON fragments in the context.
 
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};

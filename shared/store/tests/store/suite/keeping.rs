@@ -1,4 +1,4 @@
-//! Usage, epochs, counters, retention and migrations.
+//! Promises about usage, epochs, counters, retention and migrations.
 
 use millrace_event::plan::month_of;
 use millrace_event::{Outcome, PendingBatch};

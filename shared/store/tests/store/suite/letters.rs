@@ -1,4 +1,4 @@
-//! Reading dead letters.
+//! Promises about reading dead letters.
 
 use millrace_store::{LetterFilter, LetterPayload, StoreError};
 use time::OffsetDateTime;

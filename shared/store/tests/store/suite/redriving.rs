@@ -1,4 +1,4 @@
-//! Redriving dead letters.
+//! Promises about redriving dead letters.
 
 use millrace_event::PendingBatch;
 use millrace_event::entry::PackedBatch;
