@@ -27,7 +27,8 @@ pub(super) enum Cause {
 pub(super) enum EventsCause {
     /// A row has the key of a stored row.
     Duplicate,
-    /// The database rejects the content of a row of the COPY: the `line`-th, from 1, when the database names it.
+    /// The database rejects the content of a row of the COPY: the `line`-th, from 1, when the database names
+    /// it.
     Rejected { line: Option<u64>, rejection: Rejection },
     /// The data is not the cause.
     Other(Cause),
