@@ -50,7 +50,7 @@ struct Snapshot {
     keys: HashMap<[u8; 32], Arc<ApiKey>>,
 }
 
-/// Why a key authenticates no one.
+/// The reason why a key cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum LookupError {
     #[error("the server is starting and has not read the keys yet; send the same request again later")]
@@ -72,8 +72,8 @@ impl Accounts {
         self.snapshot.load().is_some()
     }
 
-    /// Finds a key that is valid at this moment. A rotated key ends exactly when its overlap does, even if
-    /// the store cannot be reached then.
+    /// Finds a key that is valid at this moment. A rotated key stops working exactly at the end of its
+    /// overlap, even if the store cannot be reached then.
     ///
     /// # Errors
     /// [`LookupError`].

@@ -13,8 +13,8 @@ use crate::problem_code::ProblemCode;
 use crate::service::Service;
 use crate::verdict::Verdict;
 
-/// Asks the stream to admit a batch. After `Ok` the batch is in the stream exactly once, even if another
-/// request brought it. `digest` is that of a batch with an idempotency key. `awaited` says whether the client
+/// Asks the stream to admit a batch. After `Ok` the batch is in the stream exactly once, even if an earlier
+/// request added it. `digest` is that of a batch with an idempotency key. `awaited` says whether the client
 /// waits for the outcome.
 ///
 /// # Errors
@@ -63,7 +63,7 @@ pub async fn admit(
     apply(service, key, decision, asked_at)
 }
 
-/// What a decision means for the request, and for the next requests of its project.
+/// Turns a decision into the result of the request, and records it for the next requests of the project.
 fn apply(service: &Service, key: &ApiKey, decision: Decision, asked_at: Instant) -> Result<(), Problem> {
     match decision {
         Decision::Admitted { limit_state, .. } | Decision::Repeated { limit_state, .. } => {

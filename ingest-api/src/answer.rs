@@ -1,4 +1,4 @@
-//! How answers are made. Only `routes` adds the headers that all of them share.
+//! Constructors of answers. Only `routes` adds the headers that all answers share.
 
 use std::convert::Infallible;
 

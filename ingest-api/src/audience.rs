@@ -1,8 +1,9 @@
-//! Who may see the status page. Pure: no I/O.
+//! Access control of the status page. Pure: no I/O.
 //!
-//! A page of any site can make a browser on this machine ask `127.0.0.1`, also under a name of its own (DNS
-//! rebinding). So with `auto` the host of a request must be an IP address or `localhost`, and a page that
-//! asks must be the status page itself. A request through a proxy on this machine may come from anywhere.
+//! A web page of any site can make a browser on this machine send requests to `127.0.0.1`, also under a host
+//! name of that site (DNS rebinding). So with `auto` the host of a request must be an IP address or
+//! `localhost`, and only the status page itself may send requests from a browser. A request through a proxy
+//! is refused, because its client may be on another machine.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -78,8 +79,8 @@ impl Audience {
     }
 }
 
-/// Checks that the status page itself asks, as far as the browser says. An image or script of another page
-/// must not use up a watcher's slot.
+/// Checks that the request comes from the status page itself, if the browser names the origin of its
+/// requests. An image or script of another page must not use up the slot of a watcher.
 ///
 /// # Errors
 /// [`AccessError::OtherSite`].

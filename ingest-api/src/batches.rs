@@ -28,7 +28,8 @@ struct BatchReport {
 /// Asks the stream before the store, because a batch moves from one to the other.
 ///
 /// # Errors
-/// `not_found` for a batch that is not the project's, and a 503 when stream or store cannot be reached.
+/// `not_found` for a batch that is not the project's, and a 503 when the stream or the store cannot be
+/// reached.
 pub async fn get(request: Request<'_>, key: &ApiKey) -> Result<Answer, Problem> {
     let (service, project) = (request.service, key.account.project);
     let batch_id = Uuid::try_parse(request.id).map_err(|_| NOT_FOUND)?;

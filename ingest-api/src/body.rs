@@ -58,7 +58,7 @@ impl Budget {
         Arc::new(Self { used: AtomicUsize::new(0), bytes_max })
     }
 
-    /// A share of nothing, to grow.
+    /// An empty reservation. [`Reservation::grow`] enlarges it.
     pub fn open(self: &Arc<Self>) -> Reservation {
         Reservation { budget: Arc::clone(self), bytes: 0 }
     }
@@ -161,8 +161,8 @@ impl Drop for Upload {
     }
 }
 
-/// Reads what a client still sends after its request was refused. Closing with unread bytes would reset the
-/// connection, and the reset can overtake the answer.
+/// Reads and drops the rest of a body after its request was refused. Closing with unread bytes would reset
+/// the connection, and the reset can overtake the answer.
 async fn discard(mut body: Incoming) {
     let mut discarded = 0;
     let reading = async {

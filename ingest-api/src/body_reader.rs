@@ -1,4 +1,4 @@
-//! From an upload to a decoded body, within the server's limits.
+//! Receives and decodes the bodies of requests, within the server's limits.
 
 use std::sync::Arc;
 

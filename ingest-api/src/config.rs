@@ -86,7 +86,7 @@ pub struct Limits {
     pub drain_grace: Duration,
 }
 
-/// The parser makes rows of at most this many bytes from one body, so the decoded body must be well below.
+/// A quarter of the largest size of an entry's rows, because a row can be longer than its JSON.
 const BODY_DECODED_BYTES_MAX: usize = millrace_event::entry::ROWS_BYTES_MAX / 4;
 const BODIES_IN_FLIGHT_BYTES_MAX: usize = 1 << 40;
 

@@ -1,5 +1,5 @@
 //! Cross-origin requests (Fetch, "CORS protocol"). Any origin may post, because a key in a page is public.
-//! The browser's own credentials are never involved.
+//! The browser must never send its own credentials, such as cookies.
 
 use hyper::StatusCode;
 use hyper::header::{

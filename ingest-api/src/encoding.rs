@@ -1,4 +1,4 @@
-//! Decodes a body, in memory that is bounded even if the body lies about its size. Pure: no I/O.
+//! Decodes a body, in bounded memory, even if the body declares a false size. Pure: no I/O.
 
 use std::cell::RefCell;
 use std::io::Read;

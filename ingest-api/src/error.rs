@@ -1,5 +1,5 @@
-//! The one place where facts become answers: every reason for not serving a request, and the problem document
-//! (RFC 9457) that says so. An answer repeats nothing of its request.
+//! Problems: every reason for refusing a request, and the problem document (RFC 9457) that answers it. Only
+//! this module makes error answers. A message must never repeat a part of the request.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -23,10 +23,10 @@ use crate::problem_code::ProblemCode;
 use crate::ratelimit;
 use crate::signature::SignatureError;
 
-/// `Retry-After` of a 503, in seconds: random, so that clients do not come back at the same moment.
+/// `Retry-After` of a 503, in seconds: random, so that clients do not all retry at the same moment.
 const RETRY_S: RangeInclusive<u64> = 1..=5;
 
-/// Why a request is not served.
+/// The reason for refusing a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
     pub code: ProblemCode,
@@ -35,7 +35,7 @@ pub struct Problem {
     detail: Detail,
 }
 
-/// What some problems have in addition.
+/// Additional data of some problems.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Detail {
     Nothing,
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn only_transient_problems_say_when_to_come_back() {
+    fn only_transient_problems_have_retry_after() {
         for code in ProblemCode::ALL {
             let problem = Problem::new(*code, "x");
             let transient = matches!(code.status().as_u16(), 429 | 503);

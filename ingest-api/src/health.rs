@@ -30,8 +30,8 @@ pub async fn ready(service: &Service) -> Answer {
     answer
 }
 
-/// Why a batch sent now would not be accepted. Empty when it would be. An unreachable store is no reason,
-/// because batches are accepted without it.
+/// The reasons why a batch sent now would be refused; empty when it would be accepted. An unreachable store
+/// is not a reason, because batches are accepted without it.
 pub async fn reasons(service: &Service) -> Vec<&'static str> {
     let mut reasons = Vec::new();
     if service.draining() {

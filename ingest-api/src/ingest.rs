@@ -1,6 +1,6 @@
-//! The path of one batch, and what can stop it at each step:
+//! The path of one batch, with the statuses that can end it at each step:
 //!
-//! 1. The headers say how the body is written (415), whose it is (401), and its idempotency key (400).
+//! 1. The headers name the format of the body (415), the API key (401) and the idempotency key (400).
 //! 2. A project known to be over its rate is refused here (429), unless the batch may have been admitted
 //!    before.
 //! 3. The body is read (408, 413, 503) and decoded (400, 413). A signature is checked against the body as
@@ -10,7 +10,7 @@
 //! 6. A client that asked for it waits for the outcome.
 //!
 //! A request dropped before step 5 leaves nothing half done, and step 5 is atomic. This module must never
-//! wait for the store, except for a client that asked to wait.
+//! wait for the store, unless the client asked to wait for the outcome.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ use crate::service::Service;
 use crate::signature::{self, SignatureError, SignatureHeaders};
 use crate::wait::{self, ClientWait};
 
-/// What the headers of a post say about its batch.
+/// The options of a batch, from the headers of its request.
 struct IngestOptions<'a> {
     dialect: &'static Dialect,
     signature: Option<SignatureHeaders<'a>>,
@@ -55,7 +55,7 @@ struct Submission {
     rejected: Vec<Rejection>,
 }
 
-/// What the client learns about a batch that is in the stream.
+/// The data of the answer for a batch that is in the stream.
 struct Receipt {
     batch_id: BatchId,
     count: u32,
@@ -160,8 +160,8 @@ impl<'a> IngestOptions<'a> {
 }
 
 /// Refuses a project that an earlier answer of the stream has blocked. A batch with an idempotency key
-/// passes, because it may have been admitted before and then gets its first answer at any rate; only the
-/// stream knows.
+/// passes: it may have been admitted before, which only the stream knows, and it then gets its first answer
+/// again.
 fn refuse_if_blocked(key: &ApiKey, options: &IngestOptions<'_>) -> Result<(), Problem> {
     if options.idempotency_key.is_some() {
         return Ok(());
@@ -171,7 +171,7 @@ fn refuse_if_blocked(key: &ApiKey, options: &IngestOptions<'_>) -> Result<(), Pr
     Err(Problem::rate_limited(u64::try_from(left.as_micros()).unwrap_or(u64::MAX)))
 }
 
-/// Brings a body that was read into the stream.
+/// Parses and packs a body, and has the stream admit the batch.
 async fn accept(
     service: &Service,
     options: &IngestOptions<'_>,
@@ -233,7 +233,7 @@ fn prepare(
     Ok(Submission { packed, digest, rejected: batch.rejected })
 }
 
-/// What repeated batches are compared by: the decoded body, and the dialect it is read as.
+/// The digest by which repeated batches are compared: of the decoded body and the dialect.
 fn digest(dialect: &Dialect, body: &[u8]) -> [u8; 16] {
     let digest = Sha256::new().chain_update(dialect.name).chain_update([0]).chain_update(body).finalize();
     digest[..16].try_into().expect("SHA-256 has 32 bytes")

@@ -1,4 +1,5 @@
-//! HTTP only: a socket on one side, [`millrace_stream::Stream::admit`] on the other.
+//! The HTTP API. It turns requests into calls of [`millrace_stream::Stream::admit`], and the decisions into
+//! answers.
 //!
 //! `server` accepts connections, [`routes`] finds the function of each request, `ingest` is the path of a
 //! batch up to `admission`, and `error` turns every reason for a refusal into an answer. [`status`] is a page

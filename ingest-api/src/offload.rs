@@ -1,5 +1,6 @@
-//! Where work on a body runs. A little runs in the task of its request, because handing it over would take
-//! longer. Much runs on a thread that may block, so that it delays no other connection.
+//! Decides where work on a body runs. Work on a small body runs in the task of its request, because handing
+//! it over would take longer. Work on a large body runs on a thread that may block, so that it delays no
+//! other connection.
 
 use std::sync::Arc;
 
@@ -15,13 +16,14 @@ pub struct Offload {
 }
 
 impl Offload {
-    /// One large piece of work at a time for each core. More would take memory and time from each other.
+    /// Allows one large piece of work at a time for each core. More would compete for memory and time.
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self { slots: Arc::new(Semaphore::new(cores)) }
     }
 
-    /// Runs work on this many bytes: in this task, or on a thread of its own if they are many.
+    /// Runs work on this many bytes: in this task, or on another thread if there are more than
+    /// [`INLINE_BYTES_MAX`].
     ///
     /// # Panics
     /// When the work panics.
@@ -29,7 +31,7 @@ impl Offload {
         if bytes <= INLINE_BYTES_MAX { work() } else { self.run_on_thread(work).await }
     }
 
-    /// Runs work on a thread of its own, after waiting for a free core.
+    /// Runs work on another thread, after waiting for a free core.
     ///
     /// # Panics
     /// When the work panics.

@@ -1,5 +1,5 @@
 //! `GET /openapi.json`: the interface. `openapi.json` is written by hand and compared with the routes by a
-//! test. What it says of error codes is filled in here.
+//! test. This module adds the error codes and their meanings.
 
 use std::sync::LazyLock;
 
@@ -21,7 +21,7 @@ pub fn get() -> Answer {
     answer::json_text(StatusCode::OK, DOCUMENT.clone())
 }
 
-/// The document, with the error codes and what they mean.
+/// The document, with the error codes and their meanings.
 fn document() -> Value {
     let mut document: Value = serde_json::from_str(TEMPLATE).expect("openapi.json is JSON");
     document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] = json!(ProblemCode::ALL);
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reference_leads_somewhere() {
+    fn every_reference_has_a_target() {
         let document = document();
         let mut open = vec![&document];
         let mut references = BTreeSet::new();

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn without_parameters_it_is_this_month_until_now_by_day() {
+    fn a_query_without_parameters_is_for_this_month_until_now_by_day() {
         let from = datetime!(2026-11-01 00:00 UTC);
         assert_eq!(read(""), Ok(UsageQuery { from, to: NOW, window: UsageWindow::Day }));
     }

@@ -5,7 +5,8 @@ use hyper::StatusCode;
 use serde::Serialize;
 use strum::{EnumMessage, IntoStaticStr, VariantArray, VariantNames};
 
-/// What `code` in a problem document says. Stable: clients decide by it. The message is its meaning.
+/// The member `code` of a problem document. A name must never change, because clients decide by it. The
+/// message is the meaning of the code.
 #[derive(
     Clone, Copy, PartialEq, Eq, Debug, Serialize, IntoStaticStr, EnumMessage, VariantArray, VariantNames,
 )]
@@ -103,12 +104,12 @@ impl ProblemCode {
         matches!(self.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
     }
 
-    /// Whether the rest of the request is not worth reading.
+    /// Whether the answer closes the connection, because the rest of the request cannot be used.
     pub fn ends_connection(self) -> bool {
         matches!(self, Self::PayloadTooLarge | Self::RequestTimeout | Self::InvalidEncoding)
     }
 
-    /// What is wrong, as the documentation says it.
+    /// The meaning, in the words of the documentation.
     pub fn meaning(self) -> &'static str {
         self.get_message().expect("every code has a message")
     }

@@ -1,5 +1,5 @@
-//! What this process remembers of a project between requests: its limits when they were last known, and until
-//! when it is over its rate.
+//! The state of a project that this process keeps between requests: its last known limits, and the time until
+//! which it is over its rate.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -14,7 +14,7 @@ pub struct Project {
     blocked_until: Mutex<Option<Instant>>,
 }
 
-/// What the stream answered about the project, and when.
+/// The stream's last answer about the project, and its time.
 #[derive(Clone, Copy, Debug)]
 struct Observation {
     limit_state: LimitState,
@@ -26,7 +26,8 @@ impl Project {
         Self { plan, observation: Mutex::default(), blocked_until: Mutex::default() }
     }
 
-    /// The same project under another plan. What was charged stays; what was refused may pass now.
+    /// The same project under another plan. The charges are kept. The block is not, because the next request
+    /// may pass under the new plan.
     pub fn with_plan(&self, plan: Arc<Plan>) -> Self {
         let observation = *self.observation.lock().expect("no holder panics");
         Self { plan, observation: Mutex::new(observation), blocked_until: Mutex::default() }
@@ -36,7 +37,8 @@ impl Project {
         &self.plan
     }
 
-    /// Remembers what the stream answered. Answers can overtake each other: the later moment wins.
+    /// Remembers an answer of the stream. Answers can arrive out of order: the one with the latest time is
+    /// kept.
     pub fn observe(&self, limit_state: LimitState) {
         let mut observation = self.observation.lock().expect("no holder panics");
         if observation.is_none_or(|earlier| earlier.limit_state.now_us <= limit_state.now_us) {
@@ -102,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_use_of_a_month_ends_with_the_month() {
+    fn the_used_events_are_0_again_when_the_month_ends() {
         let december_31 = 1_798_761_599_000_000; // 2026-12-31T23:59:59Z
         let limit_state = LimitState { now_us: december_31, tat_us: 0, used: 70 };
         assert_eq!(advance(limit_state, Duration::from_millis(500)).used, 70);

@@ -1,6 +1,6 @@
 //! The headers `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers): structured-field
-//! lists with one member for each limit of the plan. `q` is the quota, `w` its window in seconds, `r` what is
-//! left, `t` the seconds until all of it is available again.
+//! lists with one member for each limit of the plan. `q` is the quota, `w` its window in seconds, `r` the
+//! remaining amount, `t` the seconds until the whole quota is available again.
 
 use std::fmt::Write;
 

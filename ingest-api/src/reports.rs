@@ -1,4 +1,4 @@
-//! Questions to the store, within bounds: how many run concurrently, and for how long.
+//! Limits the queries of reports to the store: how many run concurrently, and how long each may take.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct ReportGate {
 }
 
 impl ReportGate {
-    /// Waits for the store's answer to one question, at most five seconds.
+    /// Waits for the store's answer to one query, at most five seconds.
     ///
     /// # Errors
     /// `store_unavailable` when the store fails or takes too long, `overloaded` when 64 reports are running

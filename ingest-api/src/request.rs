@@ -1,4 +1,4 @@
-//! A request that has found its route.
+//! A request with a route.
 
 use hyper::http::request::Parts;
 

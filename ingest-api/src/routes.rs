@@ -1,4 +1,4 @@
-//! The table of routes, and the way from a request to its function. The headers that all answers share are
+//! The table of routes, and the dispatch of a request to its function. The headers that all answers share are
 //! added here.
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::service::Service;
 use crate::wait::ClientWait;
 use crate::{batches, cors, health, ingest, limits, openapi, signature, usage};
 
-/// The methods that a route takes, and who asks.
+/// The methods that a route takes, and its kind of client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     /// `GET` and `HEAD`.
@@ -164,8 +164,8 @@ pub async fn answer(service: Arc<Service>, request: hyper::Request<Incoming>) ->
     answer
 }
 
-/// Refuses a request that has no route. The status page shows it only if it is a post, which was meant to
-/// send events.
+/// Refuses a request that has no route. The status page shows it only if it is a POST, which was probably
+/// meant to send events.
 fn refuse_misdirected(service: &Service, method: &Method, problem: &Problem) -> Answer {
     if method == Method::POST {
         return refuse(service, None, problem);
@@ -198,7 +198,7 @@ async fn segment(request: Request<'_>, upload: Upload, dialect: &'static Dialect
     }
 }
 
-/// Answers a question of the caller whose key is in the headers.
+/// Answers a report to the caller whose key is in the headers.
 async fn report<'a>(
     request: Request<'a>,
     get: impl AsyncFnOnce(Request<'a>, &ApiKey) -> Result<Answer, Problem>,

@@ -71,7 +71,7 @@ pub async fn serve(
             },
         }
     }
-    // Connections that the operating system has accepted already would be reset with the listener.
+    // Dropping the listener would reset connections that the operating system has accepted already.
     while let Some(Ok((socket, _))) = futures_util::FutureExt::now_or_never(listener.accept()) {
         start_connection(socket, &service, &slots);
     }

@@ -24,12 +24,12 @@ use crate::status::Status;
 /// Clients that may wait for the outcome of their batch. A further one gets its answer without waiting.
 const WAITERS_MAX: usize = 1_000;
 
-/// What a server is made of.
+/// The parts that a server is built from.
 #[derive(Clone)]
 pub struct Deps {
-    /// Where batches go.
+    /// Admits the batches.
     pub stream: SharedStream,
-    /// Where keys, plans and reports come from. Never asked on the path of a batch.
+    /// Provides keys, plans and reports. It is never queried on the path of a batch.
     pub store: SharedStore,
     /// Batches are refused while the stream is not durable enough.
     pub stream_health: Arc<StreamHealth>,
@@ -44,7 +44,6 @@ pub struct Service {
     pub store: SharedStore,
     pub limits: Limits,
     pub accounts: Accounts,
-    /// See [`Deps::stream_health`].
     pub stream_health: Arc<StreamHealth>,
     pub status: Status,
     pub stage: watch::Receiver<Stage>,
@@ -94,8 +93,8 @@ impl Service {
         Ok(key)
     }
 
-    /// The answer to a failed call of the stream. Has the stream checked again if the failure may mean that
-    /// it is another one, or has other settings.
+    /// The answer to a failed call of the stream. Marks the stream's health as stale if the failure may mean
+    /// that the stream was replaced or has other settings.
     pub fn stream_problem(&self, error: &StreamError) -> Problem {
         match error {
             StreamError::EpochChanged => self.stream_health.mark_epoch_stale(),

@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 const CLOCK_TOLERANCE_S: i64 = 300;
 /// Longest `webhook-id`, in bytes. It is used as idempotency key.
 const ID_BYTES_MAX: usize = millrace_event::event::IDEMPOTENCY_KEY_BYTES_MAX;
-/// A shorter secret is a mistake in the database. An empty one would let every client sign.
+/// A shorter secret in the database is a mistake, and is ignored. An empty one would let every client sign.
 const SECRET_BYTES_MIN: usize = 16;
 /// Signatures that are compared. A client has one or two secrets.
 const SIGNATURES_MAX: usize = 16;

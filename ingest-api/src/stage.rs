@@ -1,4 +1,4 @@
-//! The stages of a server's life: it serves, drains, and closes what is left.
+//! The stages of a server's life: it serves, drains, and closes the remaining connections.
 
 use tokio::sync::watch;
 

@@ -3,8 +3,8 @@
 
 use crate::problem_code::ProblemCode;
 
-/// Statuses of answers without a problem code. No route answers 500: its series shows alerts a 0 to start
-/// from.
+/// Statuses of answers without a problem code. No route answers 500. It is listed so that its series begins
+/// at 0, as alerts require.
 const OTHER_STATUSES: [u16; 4] = [200, 202, 204, 500];
 /// How many statuses an answer can have.
 const STATUS_COUNT: usize = {

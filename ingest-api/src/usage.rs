@@ -1,4 +1,4 @@
-//! `GET /v1/usage`: what a project has used, from the hourly metering.
+//! `GET /v1/usage`: the usage of a project, from the hourly metering.
 
 use hyper::StatusCode;
 use millrace_store::{UsageRow, UsageWindow};

@@ -1,4 +1,4 @@
-//! How the stream can answer an admission, as the label of a metric.
+//! The result of an admission, as the label of a metric.
 
 use millrace_stream::{Decision, StreamError};
 use strum::{IntoStaticStr, VariantNames};

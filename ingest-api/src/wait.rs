@@ -1,4 +1,4 @@
-//! Waiting for the outcome of a batch, for clients that prefer to.
+//! Waits for the outcome of a batch, for clients that ask for it with `Prefer: wait`.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::service::Service;
 use crate::stage::{Stage, reached};
 
-/// Before the second look. Each pause is twice the one before.
+/// The pause before the second query. Each pause is twice as long as the one before.
 const LOOK_EVERY_MIN: Duration = Duration::from_millis(5);
 /// The longest pause.
 const LOOK_EVERY_MAX: Duration = Duration::from_millis(50);
@@ -32,7 +32,7 @@ pub async fn for_outcome(
     }
 }
 
-/// Looks until the batch is settled. `None` when stream or store cannot answer.
+/// Queries the batch until it is settled. `None` when the stream or the store cannot answer.
 async fn look(service: &Service, project: ProjectId, batch_id: BatchId) -> Option<Outcome> {
     let mut pause = LOOK_EVERY_MIN;
     loop {

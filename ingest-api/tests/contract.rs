@@ -1,4 +1,4 @@
-//! The HTTP contract: every form of body, every error with its code, and what all answers share.
+//! The HTTP contract: every form of body, every error with its code, and the headers that all answers share.
 
 mod stack;
 
@@ -209,7 +209,7 @@ async fn a_browser_may_post_from_anywhere_and_read_every_answer() {
 }
 
 #[tokio::test]
-async fn segment_routes_answer_what_segment_sdks_expect() {
+async fn segment_routes_answer_as_segment_sdks_expect() {
     use base64::Engine;
     let stack = Stack::start().await;
     let address = stack.server.address;

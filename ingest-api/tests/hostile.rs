@@ -25,49 +25,44 @@ fn code(answer: &str) -> &str {
 }
 
 #[tokio::test]
-async fn hostile_json_is_refused_or_stored_and_does_no_harm() {
+async fn each_hostile_body_gets_its_exact_status_and_the_server_continues() {
     let stack = Stack::start().await;
     let deep = |levels: usize| {
         format!(r#"{{"name":"a","properties":{}1{}}}"#, r#"{"a":"#.repeat(levels), "}".repeat(levels))
     };
     let keys: Vec<_> = (0..10_000).map(|key| format!(r#""key{key}":{key}"#)).collect();
-    let cases: Vec<(&str, Vec<u8>, &[u16])> = vec![
-        ("64 levels", deep(64).into(), &[202]),
-        ("65 levels", deep(65).into(), &[422]),
-        ("100,000 levels", deep(100_000).into(), &[400, 422]),
-        ("100,000 arrays", "[".repeat(100_000).into(), &[400, 422]),
-        ("1,000,000 arrays that close", [vec![b'['; 1_000_000], vec![b']'; 1_000_000]].concat(), &[400, 422]),
-        ("a lone surrogate", r#"{"name":"a","properties":{"x":"\ud800"}}"#.into(), &[400, 422]),
-        ("U+0000 escaped", r#"{"name":"a","properties":{"x":"\u0000"}}"#.into(), &[202]),
-        ("U+0000 in the name", r#"{"name":"a\u0000b"}"#.into(), &[202]),
-        ("U+0000 raw", b"{\"name\":\"a\0b\"}".to_vec(), &[400, 422]),
-        ("bad UTF-8", b"{\"name\":\"a\xff\xfe\"}".to_vec(), &[400, 422]),
-        ("overlong UTF-8", b"{\"name\":\"\xc0\xaf\"}".to_vec(), &[400, 422]),
-        ("a huge exponent", r#"{"name":"a","properties":{"x":1e131071}}"#.into(), &[400, 422]),
-        ("a tiny exponent", r#"{"name":"a","properties":{"x":1e-99999}}"#.into(), &[400, 422]),
+    let cases: Vec<(&str, Vec<u8>, u16)> = vec![
+        ("64 levels", deep(64).into(), 202),
+        ("65 levels", deep(65).into(), 422),
+        ("100,000 levels", deep(100_000).into(), 422),
+        ("100,000 arrays", "[".repeat(100_000).into(), 400),
+        ("1,000,000 arrays that close", [vec![b'['; 1_000_000], vec![b']'; 1_000_000]].concat(), 422),
+        ("a lone surrogate", r#"{"name":"a","properties":{"x":"\ud800"}}"#.into(), 422),
+        ("U+0000 escaped", r#"{"name":"a","properties":{"x":"\u0000"}}"#.into(), 202),
+        ("U+0000 in the name", r#"{"name":"a\u0000b"}"#.into(), 202),
+        ("U+0000 raw", b"{\"name\":\"a\0b\"}".to_vec(), 400),
+        ("bad UTF-8", b"{\"name\":\"a\xff\xfe\"}".to_vec(), 400),
+        ("overlong UTF-8", b"{\"name\":\"\xc0\xaf\"}".to_vec(), 400),
+        ("a huge exponent", r#"{"name":"a","properties":{"x":1e131071}}"#.into(), 422),
+        ("a tiny exponent", r#"{"name":"a","properties":{"x":1e-99999}}"#.into(), 422),
         (
             "10,000 digits",
             format!(r#"{{"name":"a","properties":{{"x":{}}}}}"#, "9".repeat(10_000)).into(),
-            &[400, 422],
+            422,
         ),
-        ("NaN", r#"{"name":"a","properties":{"x":NaN}}"#.into(), &[400, 422]),
-        ("10,000 keys", format!(r#"{{"name":"a","properties":{{{}}}}}"#, keys.join(",")).into(), &[202, 422]),
-        ("the same key twice", r#"{"name":"a","name":"b"}"#.into(), &[202, 400, 422]),
-        ("half an object", r#"{"name":"a""#.into(), &[400, 422]),
-        ("two documents", r#"{"name":"a"}{"name":"b"}"#.into(), &[400, 422]),
-        ("a byte order mark", b"\xef\xbb\xbf{\"name\":\"a\"}".to_vec(), &[202, 400]),
-        ("only zeroes", vec![0; 100_000], &[400, 422]),
-        ("a name of 1 MB", format!(r#"{{"name":"{}"}}"#, "n".repeat(1 << 20)).into(), &[422]),
-        ("a million empty events", format!("[{}]", ["{}"; 1_000_000].join(",")).into(), &[413]),
+        ("NaN", r#"{"name":"a","properties":{"x":NaN}}"#.into(), 400),
+        ("10,000 keys", format!(r#"{{"name":"a","properties":{{{}}}}}"#, keys.join(",")).into(), 202),
+        ("the same key twice", r#"{"name":"a","name":"b"}"#.into(), 422),
+        ("half an object", r#"{"name":"a""#.into(), 400),
+        ("two documents", r#"{"name":"a"}{"name":"b"}"#.into(), 400),
+        ("a byte order mark", b"\xef\xbb\xbf{\"name\":\"a\"}".to_vec(), 202),
+        ("only zeroes", vec![0; 100_000], 400),
+        ("a name of 1 MB", format!(r#"{{"name":"{}"}}"#, "n".repeat(1 << 20)).into(), 422),
+        ("a million empty events", format!("[{}]", ["{}"; 1_000_000].join(",")).into(), 413),
     ];
     for (what, body, expected) in cases {
         let answer = stack.post(body).await;
-        assert!(
-            expected.contains(&answer.status),
-            "{what}: {} {:?}",
-            answer.status,
-            answer.body.slice(..answer.body.len().min(300))
-        );
+        assert_eq!(answer.status, expected, "{what}: {:?}", answer.body.slice(..answer.body.len().min(300)));
         if answer.status != 202 {
             problem(&answer);
         }

@@ -1,4 +1,4 @@
-//! How keys begin and end: new and revoked keys take effect soon, and rotated keys overlap.
+//! The life of keys: a new or revoked key takes effect soon, and rotated keys overlap.
 
 mod stack;
 

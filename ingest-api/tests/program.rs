@@ -45,7 +45,7 @@ async fn an_address_in_use_ends_the_program_with_an_error_that_names_it() {
 }
 
 #[tokio::test]
-async fn it_starts_before_redis_and_postgresql_serves_when_they_are_up_and_exits_with_0() {
+async fn the_program_starts_before_its_servers_serves_once_they_are_up_and_exits_with_0() {
     use millrace_store::Operators;
     use millrace_store::postgres::{PostgresOptions, PostgresStore};
 

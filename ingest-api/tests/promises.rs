@@ -1,4 +1,4 @@
-//! What a client can rely on: repeated requests, waiting, plans, and batches accepted without PostgreSQL.
+//! The promises to clients: repeated requests, waiting, plans, and batches accepted without PostgreSQL.
 
 mod stack;
 

@@ -1,4 +1,4 @@
-//! The status page over HTTP: what it shows, who may see it, how many may watch, and when the feed ends.
+//! The status page over HTTP: its contents, its audience, the limit of watchers, and the end of the feed.
 
 mod stack;
 
@@ -157,7 +157,7 @@ async fn there_is_a_page_on_loopback_or_when_it_is_switched_on() {
 }
 
 #[tokio::test]
-async fn a_watcher_sees_what_happens() {
+async fn a_watcher_sees_rates_backlog_refusals_and_dead_letters() {
     let stack = Stack::start().await;
     let (limited, limited_key) = stack.planned_project("limited", 60, 60, Some(1_000), 100).await;
     let mut watcher = Watcher::start(stack.server.address).await;

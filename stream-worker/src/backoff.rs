@@ -1,4 +1,4 @@
-//! Waiting between attempts during an outage: exponentially longer, with jitter, and logged rarely.
+//! Waits between attempts during an outage: exponentially longer, with jitter, and with few log lines.
 
 use std::time::Duration;
 

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zero_days_of_retention_are_no_limit() {
+    fn zero_retention_days_mean_no_limit() {
         let days =
             |text| Config::parse_from(["stream-worker", "--retention-days", text]).settings.retention_days;
         assert_eq!((days("0"), days("30")), (None, Some(30)));

@@ -1,4 +1,4 @@
-//! What the worker runs on.
+//! The stream, the store and the settings that a worker runs with.
 
 use std::sync::Arc;
 

@@ -28,7 +28,7 @@ const READ_WAIT: Duration = Duration::from_millis(500);
 const READ_BYTES_GOAL: usize = 4 << 20;
 /// Entries of one read, at most. It bounds a read in which large entries suddenly follow small ones.
 const READ_ENTRIES_MAX: usize = 128;
-/// Packed bytes after which a lane reads no further before it writes; the last read may exceed it.
+/// Packed bytes at which a lane stops reading and writes. The last read may exceed them.
 const HELD_BYTES_MAX: usize = 16 << 20;
 /// The assumed size of an entry before the first one was read.
 const ENTRY_BYTES_AT_FIRST: usize = 256 << 10;
@@ -58,7 +58,7 @@ pub struct Lane {
     /// Entries that were read and are not settled, in order.
     held: VecDeque<Delivery>,
     writer: Option<Box<dyn Writer>>,
-    /// A writer was lost: the next one is a reconnection.
+    /// A writer was lost, so opening the next one counts as a reconnection.
     writer_was_lost: bool,
     /// Packed bytes that an entry is expected to have, to size the next read.
     entry_bytes: usize,

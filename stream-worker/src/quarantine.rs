@@ -1,5 +1,5 @@
-//! Entries that end the process or the lane whenever they are handled. Data that the database refuses is not
-//! meant: the store dead-letters it on its own.
+//! The quarantine of entries that end the process or the lane whenever they are handled. It must never apply
+//! to rows that the database rejects: the store dead-letters those.
 //!
 //! The number of deliveries proves nothing: a restart or a long outage raises it for harmless entries as
 //! well. An entry delivered often is therefore written alone, and each attempt is noted before and cleared
@@ -17,9 +17,9 @@ pub fn is_suspect(delivery: &Delivery) -> bool {
     delivery.delivered >= SUSPECT_FROM_DELIVERY
 }
 
-/// The reason for dead-lettering an entry, if its attempts demand it. `attempts` includes the one that begins
-/// now.
-pub fn should_quarantine(attempts: u32) -> Option<String> {
+/// The reason for dead-lettering an entry, if too many attempts at it never returned. `attempts` includes the
+/// one that begins now.
+pub fn quarantine_reason(attempts: u32) -> Option<String> {
     let lost = attempts.saturating_sub(1);
     (lost >= LOST_ATTEMPTS_MAX).then(|| format!("handling this entry ended the worker {lost} times"))
 }
@@ -30,8 +30,8 @@ mod tests {
 
     #[test]
     fn an_entry_is_quarantined_only_after_five_attempts_that_never_returned() {
-        assert_eq!(should_quarantine(1), None);
-        assert_eq!(should_quarantine(LOST_ATTEMPTS_MAX), None);
-        assert!(should_quarantine(LOST_ATTEMPTS_MAX + 1).is_some());
+        assert_eq!(quarantine_reason(1), None);
+        assert_eq!(quarantine_reason(LOST_ATTEMPTS_MAX), None);
+        assert!(quarantine_reason(LOST_ATTEMPTS_MAX + 1).is_some());
     }
 }

@@ -1,5 +1,5 @@
-//! From the entries that a lane holds to the write requests of one transaction: unpacking, and isolating
-//! suspects.
+//! Builds the write requests of one transaction from the entries that a lane holds: unpacks the entries, and
+//! isolates suspects.
 
 use std::collections::VecDeque;
 
@@ -50,7 +50,7 @@ impl Transaction {
 pub struct TransactionBuilder {
     shard: u16,
     stream: SharedStream,
-    /// Events after which a transaction is full when all is well.
+    /// Events after which a transaction is full, unless a transaction has failed.
     events_max: u64,
     /// Events after which the next transaction is full.
     events_goal: u64,
@@ -61,8 +61,8 @@ impl TransactionBuilder {
         Self { shard, stream, events_max, events_goal: events_max }
     }
 
-    /// Halves the next transaction after this one failed. One that takes longer than a transaction may,
-    /// because many rows have to be cut out or because the disk is slow, would otherwise fail forever.
+    /// Halves the next transaction after this one failed. Otherwise a transaction that exceeds the time
+    /// limit, because many of its rows are rejected or because the disk is slow, would fail at every attempt.
     pub fn shrink(&mut self, failed: &Transaction) {
         self.events_goal = (failed.events / 2).max(1);
     }
@@ -111,7 +111,7 @@ impl TransactionBuilder {
         delivery: &Delivery,
     ) -> Result<(), StreamError> {
         let attempts = self.stream.note_attempt(self.shard, delivery.id).await?;
-        let Some(reason) = quarantine::should_quarantine(attempts) else {
+        let Some(reason) = quarantine::quarantine_reason(attempts) else {
             self.push(transaction, delivery);
             return Ok(());
         };

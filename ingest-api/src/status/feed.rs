@@ -1,6 +1,6 @@
 //! Sends the states of one sampler to all watchers. Each watcher receives the newest state when its
-//! connection has room, and misses those it was too slow for, so nothing is queued. A watcher that reads
-//! nothing is disconnected by the time limit of its socket.
+//! connection has room. A slow watcher misses states, so no state is queued. A watcher that reads nothing is
+//! disconnected by the time limit of its socket.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ impl Feed {
     }
 
     /// Returns when the last watcher has left. The newest state is forgotten.
-    pub async fn deserted(&self) {
+    pub async fn unwatched(&self) {
         self.newest.closed().await;
         self.newest.send_replace(None);
     }
@@ -126,9 +126,9 @@ mod tests {
         let (first, second) = (feed.watch(stages.clone()).unwrap(), feed.watch(stages).unwrap());
         feed.watched().await;
         drop(first);
-        assert!(feed.deserted().now_or_never().is_none());
+        assert!(feed.unwatched().now_or_never().is_none());
         drop(second);
-        feed.deserted().await;
+        feed.unwatched().await;
     }
 
     #[tokio::test]

@@ -1,13 +1,13 @@
 //! The status page, for people. `GET /` is one page that loads nothing from the network. `GET /status/stream`
 //! feeds it, by server-sent events.
 //!
-//! It shows all projects and asks for no key, so `audience` decides who may see it. `state` serves
-//! it, `refusals` remembers what was refused lately, `sampler` asks stream and store while someone watches,
-//! `progress` and `today` turn the answers into numbers, `snapshot` is their form on the wire, and `feed`
-//! sends them to the watchers.
+//! It shows all projects and asks for no key, so `audience` decides who may see it. `state` serves it,
+//! `refusals` remembers the last refusals, `sampler` queries the stream and the store while there is a
+//! watcher, `progress` and `today` turn the answers into numbers, `snapshot` is their form on the wire, and
+//! `feed` sends them to the watchers.
 //!
-//! This module must never ask anything while no one watches, delay a batch, wait for a watcher that does not
-//! read, show keys or contents of events, or let a page of another site read the feed.
+//! This module must never query the stream or the store while there is no watcher, delay a batch, wait for a
+//! watcher that does not read, show keys or contents of events, or let a page of another site read the feed.
 
 mod feed;
 mod page;

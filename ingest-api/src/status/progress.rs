@@ -1,4 +1,4 @@
-//! What has happened between two readings of the stream's counters. Pure: no I/O.
+//! The events accepted and stored between two readings of the stream's counters. Pure: no I/O.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use millrace_stream::ProjectCounters;
 /// The counters of every project at one moment.
 pub type Counters = HashMap<ProjectId, ProjectCounters>;
 
-/// What has happened between two moments.
+/// The difference between two readings.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Progress {
     /// Events accepted.
@@ -20,8 +20,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// From one moment to a later one. Says nothing of a project that is in only one of them, and counts
-    /// nothing when the counters were rebuilt in between.
+    /// The difference between a reading and a later one. Leaves out a project that is in only one of them,
+    /// and counts nothing when the counters were rebuilt in between.
     pub fn between(before: &Counters, after: &Counters) -> Self {
         let mut progress = Self::default();
         for (project, now) in after {
@@ -34,9 +34,9 @@ impl Progress {
     }
 }
 
-/// Admission adds to `used` and to `pending`. Settling subtracts from `pending`, and from `used` what was not
-/// stored. So `used - pending` grows by what was stored, and by nothing else. At the turn of a month `used`
-/// starts at 0; then everything settled counts.
+/// Admission adds the events to `used` and to `pending`. Settling subtracts all events from `pending`, and
+/// those that were not stored from `used`. So `used - pending` grows by exactly the stored events. When a
+/// month begins, `used` starts at 0; then all settled events count.
 fn stored(then: &ProjectCounters, now: &ProjectCounters) -> u64 {
     let ever = |counters: &ProjectCounters| {
         let accepted = if then.month == now.month { counters.used } else { counters.accepted };
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn the_turn_of_a_month_does_not_count_backwards() {
+    fn a_new_month_does_not_subtract_from_the_stored_events() {
         let progress = Progress::between(&counters(100, 20, 202_611, 100), &counters(150, 30, 202_612, 50));
         assert_eq!((progress.accepted, progress.stored), (50, 40));
     }

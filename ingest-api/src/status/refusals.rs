@@ -1,5 +1,5 @@
-//! What this process refused lately: the last refusals, and sums. Equal refusals in a row are one line with a
-//! number. Of a large batch, only as many events are looked at as the list can hold.
+//! The last refusals of this process, and the sums of all. Equal refusals in a row are one line with a count.
+//! Of a large batch, only the last events are read, at most as many as the list holds.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};

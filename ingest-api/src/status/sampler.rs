@@ -1,6 +1,6 @@
-//! The one task that asks stream and store for all watchers, and only while there are any. Every question has
-//! a time limit, and slow answers make the questions rarer, so that an open page never adds to the load of an
-//! installation in trouble.
+//! The one task that queries the stream and the store for all watchers, and only while there is a watcher.
+//! Every query has a time limit, and after slow answers the queries become rarer, so that an open page adds
+//! little load to an overloaded installation.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -27,13 +27,13 @@ const STREAM_TIME_MAX: Duration = Duration::from_secs(2);
 /// Projects whose counters are asked for in a second, on average. With more projects, states are sent more
 /// rarely.
 const COUNTERS_PER_SECOND_MAX: usize = 500;
-/// Between two rounds of questions to the store while it is fast.
+/// Between two rounds of queries to the store while it is fast.
 const STORE_EVERY: Duration = Duration::from_secs(3);
 /// How long the store may take for one answer.
 const STORE_TIME_MAX: Duration = Duration::from_secs(2);
 /// Dead letters on the page.
 const LETTERS_MAX: u32 = 20;
-/// After a round of questions, the pause is at least this many times as long as the round.
+/// After a round of queries, the pause is at least this many times as long as the round.
 const REST: u32 = 9;
 
 /// Sends states to the watchers. Never returns.
@@ -43,7 +43,7 @@ pub async fn keep_sampling(service: &Service) -> Infallible {
         feed.watched().await;
         let answers = Mutex::default();
         tokio::select! {
-            () = feed.deserted() => {}
+            () = feed.unwatched() => {}
             never = send_states(service, &answers) => match never {},
             never = ask_store(service, &answers) => match never {},
         }
@@ -57,7 +57,7 @@ struct StoreAnswers {
     letters: Option<Vec<Letter>>,
 }
 
-/// What the stream answered, and when.
+/// The stream's answers, and their time.
 struct StreamSample {
     at: Instant,
     counters: Counters,

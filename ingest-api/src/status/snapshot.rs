@@ -1,5 +1,5 @@
 //! The state that the page receives once a second, as JSON. Every list in it is bounded, and every name is
-//! cut to a maximal length.
+//! cut to a maximum length.
 
 use millrace_store::DeadLetter;
 use serde::Serialize;
@@ -14,7 +14,7 @@ pub struct Snapshot<'a> {
     /// Milliseconds since 1970, by this server's clock.
     pub at_ms: u64,
     pub version: &'static str,
-    /// Why nothing is accepted now. Empty when the server is ready.
+    /// The reasons why no batch is accepted now. Empty when the server is ready.
     pub unready: &'a [&'static str],
     /// `None` in the first state, and when the stream cannot be reached.
     pub rates: Option<Rates>,
@@ -24,7 +24,7 @@ pub struct Snapshot<'a> {
     pub today: Option<Today>,
     /// The latest dead letters, the newest first. `None` before the store has answered.
     pub letters: Option<&'a [Letter]>,
-    /// What this process refused.
+    /// The refusals of this process.
     pub refused: RefusalSummary,
 }
 
@@ -35,7 +35,7 @@ pub struct Rates {
     pub stored: f64,
 }
 
-/// What waits to be stored.
+/// The events that wait to be stored.
 #[derive(Clone, Copy, Serialize, Debug)]
 pub struct BacklogSize {
     pub events: u64,

@@ -1,4 +1,4 @@
-//! What the status page of one server shows, and who may see it.
+//! The status page of one server: its contents and its audience.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ impl Status {
         Ok(page::get())
     }
 
-    /// `GET /status/stream`: what feeds the page.
+    /// `GET /status/stream`: the feed of the page.
     ///
     /// # Errors
     /// `not_found` for a client outside the audience. `overloaded` when there are too many watchers, or the

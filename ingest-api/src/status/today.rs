@@ -1,5 +1,5 @@
-//! Today's usage by project, remembered between questions, so that the store is asked only for what may have
-//! changed, and for few projects at a time. Pure: no I/O.
+//! Today's usage by project, remembered between queries, so that the store is queried only for usage that may
+//! have changed, and for few projects at a time. Pure: no I/O.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -48,9 +48,9 @@ struct Sums {
 pub struct Today {
     /// The date, in UTC.
     day: String,
-    /// Those with most events stored first.
+    /// The projects with the most stored events come first.
     projects: Vec<Row>,
-    /// How many projects are left out.
+    /// The number of projects that are left out.
     more: usize,
 }
 
@@ -59,7 +59,7 @@ struct Row {
     name: String,
     #[serde(flatten)]
     sums: Sums,
-    /// What is left of the month's quota. `None` when there is no quota, or the stream cannot be reached.
+    /// The events left of the month's quota. `None` when there is no quota, or the stream cannot be reached.
     left: Option<u64>,
 }
 
@@ -88,7 +88,7 @@ impl Usage {
         due
     }
 
-    /// Remembers the store's answer to a question asked at that moment.
+    /// Remembers the store's answer to a query of that moment.
     pub fn note_answer(&mut self, project: ProjectId, rows: &[UsageRow], asked_at: Instant) {
         let sums = rows.iter().fold(Sums::default(), |sums, row| Sums {
             stored: sums.stored + row.events,
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_projects_with_most_events_come_first_and_the_rest_is_a_number() {
+    fn the_projects_with_the_most_events_come_first_and_the_others_are_counted() {
         let projects: Vec<_> = (0..30).map(|number| project(number, Some(100))).collect();
         let mut usage = Usage::default();
         assert!(usage.today(&projects, &Counters::new(), 202_611).is_none(), "nothing is known yet");

@@ -123,7 +123,7 @@ impl Stack {
         stack
     }
 
-    /// What another server on the same Redis and PostgreSQL needs.
+    /// The dependencies of another server on the same Redis and PostgreSQL.
     pub fn deps(&self, status_page: StatusPage) -> Deps {
         Deps {
             stream: open_stream(&self.redis),
@@ -237,7 +237,7 @@ impl Stack {
     }
 }
 
-/// The code of a problem document. Checks what all of them have in common.
+/// The code of a problem document. Checks the members and headers that all of them have.
 #[track_caller]
 pub fn problem(answer: &Answer) -> String {
     let shown = String::from_utf8_lossy(&answer.body);

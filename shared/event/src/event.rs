@@ -1,8 +1,8 @@
 //! An event's limits, its identity, and the rejection of an invalid one.
 //!
 //! Identity is (project, event id, timestamp). A client's `id` that is a UUID is kept; any other is hashed
-//! into a UUIDv8. An event without an `id` gets one from its batch id and its index there. So an event that
-//! is sent again is the same row, whichever batch it arrives in.
+//! into a UUIDv8. An event without an `id` gets one derived from the batch id and its index in the batch. So
+//! an event that is sent again is the same row, whichever batch it arrives in.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! API keys and signing secrets: how they are generated and compared. They must never be logged.
+//! API keys and signing secrets: how they are generated and compared. A key or secret must never be logged.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generated_key_differs_each_time_and_could_have_been_chosen() {
+    fn generated_keys_differ_and_pass_the_check_of_chosen_keys() {
         let (one, other) = (random_key(), random_key());
         assert_ne!(one, other);
         assert!(one.starts_with(KEY_PREFIX));

@@ -1,4 +1,5 @@
-//! The formats of a row and of a stream entry: what is written can be read, and damage is detected.
+//! The formats of a row and of a stream entry: a written row or entry is read back equal, and damage is
+//! detected.
 
 use bytes::Bytes;
 use millrace_event::EntryId;

@@ -23,23 +23,23 @@ macro_rules! points {
 }
 
 points! {
-    /// The key of a post was found. Its body was perhaps not read.
+    /// The API key of a request was found. The body may not have been read yet.
     AfterAuth = "api::after_auth";
-    /// The batch is packed. The stream was not called.
+    /// The batch is packed. The stream has not been called.
     AfterValidation = "api::after_validation";
-    /// The stream is trusted, and is called next, for the first time.
+    /// The epoch of the stream is trusted. The first call to admit the batch comes next.
     BeforeAdmission = "api::before_admission";
     /// The batch is in the stream, on disk. The client has no answer.
     AfterAdmission = "api::after_admission";
-    /// Entries were delivered to a lane and are pending under its name. Nothing of them was written.
+    /// Entries were delivered to a lane and are pending under its name. None of them was written.
     AfterRead = "lane::after_read";
     /// Every row was sent to the server. The end of the COPY was not.
     InsideCopy = "store::inside_copy";
-    /// The server has confirmed the COPY. Nothing of the ledger was sent.
+    /// The server has confirmed the COPY. No ledger row was sent.
     AfterCopy = "store::after_copy";
-    /// The server has confirmed ledger rows, undated ids and dead letters. Nothing of usage was sent.
+    /// The server has confirmed ledger rows, undated ids and dead letters. Usage was not sent.
     AfterLedger = "store::after_ledger";
-    /// The server has confirmed at least one dead letter. Nothing of usage was sent.
+    /// The server has confirmed at least one dead letter. Usage was not sent.
     DeadLetterWritten = "store::dead_letter_written";
     /// The server has confirmed usage, the last statement. COMMIT was not sent.
     BeforeCommit = "store::before_commit";

@@ -166,7 +166,7 @@ fn accounted_bounds(before: &ProjectCounters, after: &ProjectCounters) -> (u64, 
     (before.accepted.saturating_sub(pending_before), after.accepted + uncounted_after)
 }
 
-/// Stream or store could not be read.
+/// The stream or the store could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
     #[error(transparent)]
@@ -179,7 +179,7 @@ pub enum AuditError {
 /// readings. `count_rows` also counts the rows of the tables, which takes long when they are large.
 ///
 /// # Errors
-/// [`AuditError`] when stream or store cannot be read.
+/// [`AuditError`] when the stream or the store cannot be read.
 pub async fn audit(
     stream: &dyn Stream,
     store: &dyn Store,
@@ -204,7 +204,7 @@ async fn projects(store: &dyn Store) -> Result<Vec<ProjectId>, StoreError> {
     Ok(totals.iter().map(|totals| totals.project).collect())
 }
 
-/// The stream's counters of each project; zeros for a project that the stream has no counters of.
+/// The stream's counters of each project; zeros for a project without counters in the stream.
 async fn counters(
     stream: &dyn Stream,
     projects: &[ProjectId],

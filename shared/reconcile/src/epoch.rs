@@ -26,7 +26,7 @@ pub enum EpochCheck {
     Rebuild(u16),
 }
 
-/// Why stream and store could not be brought to one epoch. The call may be repeated.
+/// The reason why the stream and the store still have different epochs. The call may be repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum EpochError {
     #[error(transparent)]

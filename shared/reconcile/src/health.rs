@@ -1,9 +1,9 @@
-//! What this process knows about the stream: whether it is durable enough, and whether its epoch is the
-//! recorded one.
+//! The health of the stream, as far as this process knows it: whether the stream is durable enough, and
+//! whether its epoch is the recorded one.
 //!
-//! The keeper fills it in. Callers that see the stream fail mark it as stale and get a new check immediately.
-//! A stream must never count as durable between a failure and the check that follows it: the next answer may
-//! come from another server, or from the same one with other settings.
+//! The keeper updates it. A caller whose call to the stream fails marks it as stale, and the next check is
+//! then due immediately. A stream must never count as durable between a failure and the check that follows
+//! it: the next answer may come from another server, or from the same one with other settings.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -85,7 +85,7 @@ impl StreamHealth {
     }
 
     /// The generation that a durability check covers. Read it before the check: a failure during the check
-    /// starts a new generation, which this check says nothing about.
+    /// starts a new generation, which this check does not cover.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! The loop that keeps [`StreamHealth`] up to date, for API and worker alike.
+//! The loop that keeps [`StreamHealth`] up to date, for the API and the worker.
 //!
 //! Durability is checked at the start, periodically and after every failure of the stream. The epoch is
 //! compared with the store's record, and the counters are rebuilt when the two differ. The two checks never
@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::epoch::{self, EpochCheck, EpochError};
 use crate::health::{Durability, StreamHealth};
 
-/// The shortest pause between two checks, so that a stream that keeps failing is not asked without end.
+/// The shortest pause between two checks, so that a stream that keeps failing is not checked in a tight loop.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// How long one comparison of epochs may take, including a rebuild of the counters. A store that does not
 /// answer must not hold up the comparison forever; it can be dropped at any step and repeated.
@@ -154,8 +154,8 @@ async fn check_epoch(
     error.is_none()
 }
 
-/// While stream or store is away, nothing can be compared and trust stays as it is: the stream itself refuses
-/// every call under another epoch.
+/// While the stream or the store cannot be reached, nothing can be compared, and the trust in the epoch does
+/// not change: the stream itself refuses every call under another epoch.
 fn record_epoch_check(health: &StreamHealth, result: &Result<EpochCheck, EpochError>) {
     match result {
         Ok(_) => health.record_epoch(true),
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_epoch_is_trusted_until_a_rebuild_conflicts_with_another_and_outages_change_nothing() {
+    fn an_epoch_stays_trusted_during_outages_and_until_its_rebuild_conflicts_with_another() {
         let health = StreamHealth::new(Durability::Strict);
         let store_away = || Err(EpochError::Store(StoreError::Unavailable("away".to_owned())));
         let stream_away = || Err(EpochError::Stream(StreamError::Unavailable("away".to_owned())));

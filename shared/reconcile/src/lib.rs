@@ -5,7 +5,7 @@
 //! that every accepted event is stored, a duplicate, dead-lettered or pending. [`quota`] counts the projects
 //! that are near the end of their month's quota.
 //!
-//! Nothing here may be on the path of a batch, settle an entry, or write an event.
+//! This crate must never be on the path of a batch, settle an entry, or write an event.
 
 pub mod audit;
 pub mod epoch;

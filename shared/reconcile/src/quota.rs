@@ -15,7 +15,7 @@ pub const STEPS_PERCENT: [u64; 3] = [80, 90, 100];
 /// For each of [`STEPS_PERCENT`], how many of the projects with a quota have used at least that share of it.
 ///
 /// # Errors
-/// [`AuditError`] when stream or store cannot be read.
+/// [`AuditError`] when the stream or the store cannot be read.
 pub async fn near_end(stream: &dyn Stream, store: &dyn Store) -> Result<[u64; 3], AuditError> {
     let plans: HashMap<_, _> =
         store.plans().await?.into_iter().map(|plan| (plan.name.clone(), plan)).collect();

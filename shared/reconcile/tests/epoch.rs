@@ -73,7 +73,7 @@ impl Rig {
         let mut reader = self.stream.reader(0, consumer).await.unwrap();
         let delivery = reader.next(1, Duration::ZERO).await.unwrap().remove(0);
         let packed = delivery.packed.as_ref().unwrap();
-        let work = WriteRequest {
+        let request = WriteRequest {
             entry: delivery.id,
             shard: 0,
             batch_id: packed.batch_id,
@@ -82,7 +82,7 @@ impl Rig {
             body: Payload::Rows(packed.unpack().unwrap()),
         };
         let mut writer = self.store.writer(consumer).await.unwrap();
-        let written = writer.write(&[work]).await.unwrap();
+        let written = writer.write(&[request]).await.unwrap();
         assert_eq!(written[0].outcome.stored, packed.count);
         delivery
     }

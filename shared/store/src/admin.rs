@@ -1,5 +1,5 @@
-//! What operators see and change: projects, keys, plans, and the usage of every project. Pure. Only
-//! [`NewKey`] has the text of a key.
+//! Data that operators list and change: projects, keys, plans, and the usage of every project. Pure: no I/O.
+//! Only [`NewKey`] may contain the text of a key.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -169,7 +169,7 @@ impl PlanChange {
     }
 }
 
-/// What one project has used over a period.
+/// The usage of one project over a period.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProjectUsage {
     pub project: ProjectId,

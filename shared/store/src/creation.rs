@@ -1,5 +1,5 @@
 //! Rules for new projects and keys, and the errors that operators get when they are broken. Pure, and the
-//! same for every store. Must never print a key.
+//! same for every store. This module must never print a key.
 
 use crate::admin::NewKey;
 use crate::error::StoreError;

@@ -21,7 +21,7 @@ pub enum StoreError {
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The connection, the disk, a lock, a shutdown: repeat the write later, on a new writer. Whether the
-    /// transaction was committed may be unknown; the ledger knows when the write is repeated.
+    /// transaction was committed may be unknown; the ledger shows it when the write is repeated.
     #[error("the store cannot write now ({sqlstate}): {message}")]
     Environment {
         /// SQLSTATE, or `connection`.

@@ -42,7 +42,7 @@ pub struct DeadLetter {
 pub struct LetterPayload {
     /// The id of the letter.
     pub id: i64,
-    /// See [`crate::rows_of_letter`].
+    /// Decode it with [`crate::rows_of_letter`].
     pub payload: Vec<u8>,
 }
 

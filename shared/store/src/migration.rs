@@ -1,5 +1,5 @@
-//! Schema migrations: numbered SQL files, applied in order, each once. Decides what is missing; the store
-//! runs it.
+//! Schema migrations: numbered SQL files, applied in order, each once. This module finds the missing ones;
+//! the store applies them.
 
 use std::collections::HashMap;
 

@@ -19,7 +19,7 @@ use millrace_event::row;
 
 const HOUR_US: i64 = 3_600_000_000;
 
-/// An operator's order to redrive letters. Everything done for it adds up in one row of `redrives`.
+/// An operator's order to redrive letters. One row of `redrives` has the sums of all its transactions.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RedriveOrder {
     pub id: Uuid,
@@ -97,7 +97,6 @@ pub(super) struct Letter {
 }
 
 impl Letter {
-    /// See [`rows_of_letter`].
     pub(super) fn rows(&self) -> Result<Cow<'_, [u8]>, String> {
         rows_of_letter(self.project, self.event_index, self.event_count, &self.payload)
     }
@@ -110,7 +109,7 @@ pub(super) enum RowOutcome {
     Rejected(Rejection),
 }
 
-/// What becomes of a letter after its rows were tried.
+/// The result for a letter after its rows were tried.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum LetterOutcome<'a> {
     /// The letter is redriven. Each of these rows, given by index, gets its own letter.

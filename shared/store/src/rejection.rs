@@ -1,4 +1,4 @@
-//! Why a database rejected a row.
+//! The reason why a database rejected a row.
 
 /// The database's reason, without data of events.
 #[derive(Clone, PartialEq, Eq, Debug)]

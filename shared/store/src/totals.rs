@@ -34,7 +34,7 @@ pub struct LedgerSums {
     pub dead: u64,
 }
 
-/// All-time totals of one project, and what the tables have of it now.
+/// All-time totals of one project, and the rows that the tables have of it now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ProjectTotals {
     pub project: ProjectId,

@@ -1,4 +1,4 @@
-//! What a lane writes, and the connection it writes through.
+//! The write requests of a lane, and the connection through which it writes them.
 
 use async_trait::async_trait;
 use bytes::Bytes;

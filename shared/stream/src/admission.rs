@@ -1,4 +1,4 @@
-//! What a client asks of the stream, and how the stream decides.
+//! A request to admit a batch, the stream's decision, and the state of a batch in the stream.
 
 use millrace_event::Outcome;
 use millrace_event::entry::PackedBatch;
@@ -48,13 +48,13 @@ pub enum Decision {
         wait_us: u64,
         limit_state: LimitState,
     },
-    /// The batch does not fit into what is left of the month's quota.
+    /// The batch has more events than the month's quota has left.
     QuotaExceeded { limit_state: LimitState },
     /// The stream's epoch is not the trusted one. No batch is admitted until its counters are rebuilt.
     EpochChanged,
 }
 
-/// What the stream remembers of a batch.
+/// The state of a batch, as far as the stream remembers it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BatchState {
     /// Admitted and not settled.

@@ -10,7 +10,7 @@ use crate::admission::{Admission, BatchState, Decision};
 use crate::delivery::{Backlog, Delivery, Settlement, TakeOver};
 use crate::error::StreamError;
 
-/// The stream, as API processes, workers and operators use it. Cheap to share and safe to call from any task.
+/// The stream for API processes, workers and operators. It is cheap to share and safe to call from any task.
 #[async_trait]
 pub trait Stream: Send + Sync {
     /// The number of shards. Shards are numbered from 0.

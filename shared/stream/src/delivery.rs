@@ -1,4 +1,4 @@
-//! What the stream delivers to a worker's lane, and what the lane returns.
+//! Deliveries from the stream to a worker's lane, and the settlements that the lane returns.
 
 use millrace_event::entry::{Damage, PackedBatch};
 use millrace_event::plan::ProjectId;
@@ -10,7 +10,7 @@ pub struct Delivery {
     pub id: EntryId,
     /// How often the entry was delivered, this delivery included (1 = first). Exact only after a take-over.
     pub delivered: u32,
-    /// The batch, or what is wrong with the entry and as much as could be read of it.
+    /// The batch, or the damage of the entry with the fields that could be read.
     pub packed: Result<PackedBatch, Damage>,
 }
 
@@ -40,7 +40,7 @@ pub struct Settlement {
     pub count: u32,
     /// Bytes of the packed batch, as it was admitted.
     pub bytes: u32,
-    /// What the store made of the batch. Duplicates and dead letters are refunded.
+    /// The outcome in the store. Duplicates and dead letters are refunded.
     pub outcome: Outcome,
 }
 

@@ -1,7 +1,6 @@
 //! The error of a call to the stream.
 
-/// Why a call failed. The name of the variant in snake case is the label `kind` of the errors that are
-/// counted.
+/// Why a call failed. The name of the variant in snake case is the label `kind` of the error metric.
 #[derive(Clone, Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum StreamError {

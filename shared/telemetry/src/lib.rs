@@ -1,5 +1,4 @@
-//! What every process needs to be operated: metrics, the listener that serves them, logs, and the signal to
-//! stop.
+//! The operation of a process: its metrics, the listener that serves them, its logs, and the signal to stop.
 //!
 //! This crate must never depend on events, streams or stores: each crate declares the metrics that it
 //! records.

@@ -1,5 +1,5 @@
-//! Tables of metrics: which series are visible, and what is recorded in them. The recorder is global, so
-//! every test uses metrics that no other test changes.
+//! Tables of metrics: the series that are visible, and the values that are recorded in them. The recorder is
+//! global, so every test uses metrics that no other test changes.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};

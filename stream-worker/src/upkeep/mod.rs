@@ -1,5 +1,5 @@
 //! All work that is not on an event's path: the stream's health, the backlog's gauges, retention, and the
-//! checks. It must never wait for a lane, nor make one wait.
+//! checks. It must never wait for a lane or delay one.
 
 mod backlog;
 mod conservation;

@@ -1,4 +1,4 @@
-//! When a periodic task is due.
+//! Decides when a periodic task is due.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What a wire format consists of: how events are laid out in a body, and how one of them is read.
+//! The definition of a wire format: the layout of events in a body, and the function that reads one event.
 
 use std::fmt;
 

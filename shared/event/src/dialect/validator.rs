@@ -1,6 +1,7 @@
-//! The only validator: turns JSON values into columns of an event, or says what is wrong with them.
+//! The only validator: turns JSON values into columns of an event, or rejects the event with a reason.
 //!
-//! What it accepts, PostgreSQL stores and returns unchanged. A dialect must never bypass it.
+//! PostgreSQL stores every accepted value and returns it unchanged. A dialect must never bypass the
+//! validator.
 
 use std::borrow::Cow;
 

@@ -4,7 +4,7 @@
 //! not keep how a number was written, and a number of 40 digits must reach PostgreSQL with all of them, so
 //! values are taken from the body's own bytes.
 //!
-//! This module must never change what a client wrote, except for U+0000, which PostgreSQL cannot store and
+//! This module must never change the bytes of a value, except for U+0000, which PostgreSQL cannot store and
 //! which becomes U+FFFD.
 
 mod fault;

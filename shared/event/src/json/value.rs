@@ -1,7 +1,7 @@
 //! A parsed document and its values, each with the bytes it was written in.
 //!
 //! simd-json's tape gives the meaning of each value, but not how a number was written. Its structural offsets
-//! give the bytes; they have the same order as the nodes of the tape, so the two are walked in step.
+//! give the bytes; they have the same order as the nodes of the tape, so both advance together.
 
 use std::borrow::Cow;
 
@@ -193,7 +193,7 @@ impl<'a> Container<'a> {
     }
 }
 
-/// A walk over the direct children of a container, nodes and offsets in step.
+/// Walks over the direct children of a container. Nodes and offsets advance together.
 struct Walk<'a> {
     document: Document<'a>,
     at: Cursor,

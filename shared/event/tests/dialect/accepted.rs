@@ -1,4 +1,4 @@
-//! What is accepted, and how it reaches the columns.
+//! Events that are accepted, and the columns that their fields reach.
 
 use millrace_event::dialect::{native, read};
 use millrace_event::event::{uuid_of_client_id, uuid_of_index};

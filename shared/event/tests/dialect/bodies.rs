@@ -1,4 +1,4 @@
-//! Reads bodies, and takes the resulting rows apart.
+//! Helpers that read bodies and split the resulting rows into fields.
 
 use millrace_event::dialect::{BodyError, Dialect, native, read, segment};
 use millrace_event::event::{Batch, Origin, batch_id_of_key};

@@ -1,5 +1,5 @@
-//! What the dialects accept and reject, without a server. The store's tests show that PostgreSQL stores what
-//! is accepted.
+//! Events and bodies that the dialects accept or reject. These tests need no server; the store's tests show
+//! that PostgreSQL stores every accepted event.
 
 mod accepted;
 mod bodies;

@@ -1,4 +1,4 @@
-//! Which events and bodies are rejected, and with which code.
+//! Events and bodies that are rejected, each with its code.
 
 use millrace_event::dialect::{BodyError, native, read};
 use millrace_event::event::RejectionCode;

@@ -87,7 +87,7 @@ impl<'a> Attempt<'a> {
         let draft = self.draft;
         let mut letters = DeadLetters::default();
         for (_, entry) in draft.live_entries() {
-            // The letter of a batch that was written before was written then.
+            // The dead letter of a batch that was written before already exists.
             if let (Some(dead), EntryState::New) = (&entry.dead_letter, entry.state) {
                 add_letter(&mut letters, entry, None, i64::from(entry.count));
                 letters.sqlstates.push(None);

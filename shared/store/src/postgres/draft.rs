@@ -1,8 +1,9 @@
-//! The entries of one write and their rows, with everything learned about them so far: which rows are stored,
-//! which the database rejects, which entries the ledger has. Pure: knows nothing of the database.
+//! The entries of one write and their rows, with everything known about them so far: which rows are stored,
+//! which the database rejects, and which entries the ledger has. Pure: this module must never access the
+//! database.
 //!
-//! Every entry is judged as if it were written alone, after the entries before it, so that its outcome does
-//! not depend on how entries happen to be grouped.
+//! Every entry gets the outcome that it would get if it were written alone, after the entries before it. So
+//! the outcome does not depend on how entries are grouped.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
@@ -70,7 +71,7 @@ pub(super) struct DraftRow<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-/// What a repetition of an event is recognized by.
+/// The property by which a repetition of an event is recognized.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Identity {
     IdAndTime,

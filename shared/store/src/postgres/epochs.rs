@@ -1,4 +1,4 @@
-//! The epoch on record for each shard of the stream.
+//! The recorded epoch of each shard of the stream.
 
 use deadpool_postgres::Client;
 

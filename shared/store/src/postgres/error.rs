@@ -1,7 +1,7 @@
-//! What a failed statement means. Decided by SQLSTATE alone, never by the text of a message.
+//! Classifies failed statements, by SQLSTATE alone and never by the text of a message.
 //!
-//! Never repeats event data: of the database's answer, only the message and the line in the COPY are kept.
-//! Detail, hint and the JSON fragments in its context are dropped.
+//! This module must never repeat event data: it keeps only the message and the line in the COPY of the
+//! database's answer, and drops the detail, the hint and the JSON fragments in the context.
 
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
@@ -27,7 +27,8 @@ pub(super) enum Cause {
 pub(super) enum EventsCause {
     /// A row has the key of a stored row.
     Duplicate,
-    /// The database rejects the content of a row of the COPY: the `line`-th, from 1, when the database names it.
+    /// The database rejects the content of a row of the COPY: the `line`-th, from 1, when the database names
+    /// it.
     Rejected { line: Option<u64>, rejection: Rejection },
     /// The data is not the cause.
     Other(Cause),

@@ -1,16 +1,16 @@
 //! The store on PostgreSQL.
 //!
-//! Modules, by what they serve:
-//! - A write goes through `write` (the loop of attempts), `draft` (entries, rows, and what is known of them),
-//!   `attempt` (one transaction), `parameters`, `statements` and `writer_session`; `careful` is the slow
-//!   path, `setback` and `error` classify failures, `copy` frames rows, `recent` remembers keys.
+//! Modules by purpose:
+//! - A write goes through `write` (the loop of attempts), `draft` (entries and rows, with their known
+//!   states), `attempt` (one transaction), `parameters`, `statements` and `writer_session`; `careful` is the
+//!   slow path, `setback` and `error` classify failures, `copy` frames rows, `recent` remembers keys.
 //! - The request path uses `accounts`, `listen`, `usage` and `epochs`; operators use `admin`, `letters` and
 //!   `redrive`.
 //! - `upkeep` and `partitions` bound the size of the database; `migrate` applies the schema; `session` opens
 //!   connections.
 //!
-//! Must never: commit rows without their ledger, hold a lock that others need while rows are sent, or repeat
-//! the contents of events in an error.
+//! This module must never commit rows without their ledger, hold a lock that others need while rows are sent,
+//! or repeat the contents of events in an error.
 
 mod accounts;
 mod admin;

@@ -73,7 +73,7 @@ pub(super) struct DeadLetters<'a> {
     pub(super) payloads: Vec<&'a [u8]>,
 }
 
-/// What is added to `usage_hourly`, in key order.
+/// Amounts to add to `usage_hourly`, in key order.
 #[derive(Default)]
 pub(super) struct UsageRows {
     pub(super) projects: Vec<i64>,

@@ -1,4 +1,4 @@
-//! A connection to PostgreSQL outside the pool: for writers, upkeep, migrations and listening.
+//! Connections to PostgreSQL outside the pool: for writers, upkeep, migrations and listening.
 
 use std::ops::Deref;
 use std::time::Duration;

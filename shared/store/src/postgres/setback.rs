@@ -1,4 +1,4 @@
-//! Why a transaction of a writer was rolled back, in the terms of the [`super::draft`] it was to write.
+//! Reasons why a writer's transaction was rolled back, given as rows and entries of its [`super::draft`].
 
 use tokio_postgres::Error;
 

@@ -136,7 +136,6 @@ impl Statements {
         Ok(rows.iter().map(|row| index(row.get(0))).collect())
     }
 
-    /// See [`written_before`].
     pub(super) async fn written_before(
         &self,
         client: &Client,

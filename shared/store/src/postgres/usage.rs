@@ -1,5 +1,4 @@
-//! Reads what was stored and counted: usage for customers, totals for audits, counters for a stream that lost
-//! its data.
+//! Reads usage for customers, totals for audits, and counters for a stream that lost its data.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
@@ -149,7 +148,6 @@ async fn count_tables(
     Ok(())
 }
 
-/// See [`Rebuild`].
 pub(super) async fn counters_for_rebuild(
     client: &mut Client,
     shard: u16,

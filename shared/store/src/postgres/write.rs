@@ -5,8 +5,8 @@
 //! ledger, usage, commit. It is optimistic and takes three round trips: `BEGIN` with the start of the COPY;
 //! the rows with the ledger after them; usage with `COMMIT`. Anything unexpected (a duplicate, an entry
 //! written before, a row the database rejects) rolls the transaction back, is recorded in the draft, and the
-//! next attempt starts. Every setback teaches the draft something, so the loop ends. After too many setbacks
-//! by rows, [`write_carefully`] continues in small steps.
+//! next attempt starts. Every setback adds a fact to the draft, so the loop ends. After too many setbacks by
+//! rows, [`write_carefully`] continues in small steps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,7 +120,7 @@ impl PostgresWriter {
         Ok(())
     }
 
-    /// Records in the draft what a rolled-back attempt has shown.
+    /// Records the cause of a rolled-back attempt in the draft.
     async fn learn(
         &mut self,
         draft: &mut Draft<'_>,

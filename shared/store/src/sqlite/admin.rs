@@ -1,4 +1,4 @@
-//! What operators see and change of projects, keys and plans. Never called by the request path.
+//! Lists and changes projects, keys and plans for operators. The request path must never call it.
 
 use std::time::Duration;
 

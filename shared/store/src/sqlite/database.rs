@@ -2,8 +2,8 @@
 //! and a few that only read, each in a snapshot.
 //!
 //! Other processes may use the same file. SQLite separates them with locks and waits for them up to
-//! [`LOCK_TIMEOUT`]. Must never: let SQLite block a thread of the runtime, or confirm a write before the disk
-//! has it.
+//! [`LOCK_TIMEOUT`]. This module must never let SQLite block a thread of the runtime, or confirm a write
+//! before the disk has it.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, Weak};

@@ -1,5 +1,5 @@
-//! Translates errors of SQLite into SQLSTATE codes, which both stores use. Decided by SQLite's codes alone,
-//! never by the text of a message.
+//! Translates errors of SQLite into SQLSTATE codes, which both stores use. The translation uses SQLite's
+//! codes alone, never the text of a message.
 
 use rusqlite::{Error, ErrorCode, ffi};
 

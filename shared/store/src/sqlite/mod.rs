@@ -1,15 +1,15 @@
-//! The store in one SQLite file, for a process that is API and worker in one. Other processes, such as an
+//! The store in one SQLite file, for a process that is both API and worker. Other processes, such as an
 //! operator's commands, may use the file at the same time.
 //!
-//! Modules, by what they serve:
+//! Modules by purpose:
 //! - `database` has the file and its connections.
 //! - A write goes through `write`, `ledger` and `events`.
 //! - The request path uses `accounts`, `watch`, `usage` and `epochs`; operators use `admin`, `letters` and
 //!   `redrive`.
 //! - `upkeep` bounds the size of the file; `migrate` applies the schema.
 //!
-//! Must never: block a thread of the runtime, commit rows without their ledger, or repeat the contents of
-//! events in an error.
+//! This module must never block a thread of the runtime, commit rows without their ledger, or repeat the
+//! contents of events in an error.
 
 mod accounts;
 mod admin;

@@ -2,7 +2,7 @@
 //!
 //! Every step is a separate short transaction, so that writers run in between. Deleted rows are counted in
 //! the transaction that deletes them: several processes may do upkeep concurrently, and the next round
-//! finishes what a killed process began.
+//! continues where a killed process ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 

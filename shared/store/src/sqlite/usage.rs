@@ -1,5 +1,4 @@
-//! Reads what was stored and counted: usage for customers, totals for audits, counters for a stream that lost
-//! its data.
+//! Reads usage for customers, totals for audits, and counters for a stream that lost its data.
 
 use std::collections::BTreeMap;
 
@@ -141,7 +140,6 @@ fn count_tables(
     Ok(())
 }
 
-/// See [`Rebuild`].
 pub(super) fn counters_for_rebuild(
     connection: &Connection,
     shard: u16,

@@ -102,7 +102,7 @@ fn add_usage(connection: &Connection, usage: &BTreeMap<(i64, i64), Usage>) -> Re
     Ok(())
 }
 
-/// What is added to a row of `usage_hourly`.
+/// Amounts to add to a row of `usage_hourly`.
 #[derive(Default)]
 struct Usage {
     events: i64,
@@ -196,7 +196,7 @@ impl<'t> WriteTransaction<'t> {
     fn dead_letter(&mut self, entry: &Entry<'_>, reason: &str, raw: &[u8]) -> Result<Outcome, Error> {
         let count = entry.request.count;
         if entry.is_reused_key {
-            // The letter of a batch that was written before was written then.
+            // The dead letter of a batch that was written before already exists.
             return Ok(Outcome { duplicate: count, ..Outcome::default() });
         }
         self.add_letter(entry, None, count, None, reason, raw)?;

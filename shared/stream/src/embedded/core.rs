@@ -1,4 +1,4 @@
-//! What all views of one file share.
+//! The state that all views of one file share: reading, delivery and writing.
 
 use std::path::PathBuf;
 use std::sync::Arc;

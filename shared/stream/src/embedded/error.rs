@@ -1,4 +1,4 @@
-//! What an error of SQLite means: may the change have taken effect, and is the disk the cause.
+//! Classifies errors of SQLite: whether the change may have taken effect, and whether the disk is the cause.
 
 use rusqlite::{Error, ErrorCode};
 

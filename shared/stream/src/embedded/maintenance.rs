@@ -1,4 +1,4 @@
-//! Keeping the file small while no requests arrive.
+//! Keeps the file small while no requests arrive.
 
 use std::time::Duration;
 

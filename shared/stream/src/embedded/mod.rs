@@ -1,4 +1,4 @@
-//! The stream in one SQLite file, for a process that is API and worker together. It has one shard.
+//! The stream in one SQLite file, for a process that is both API and worker. It has one shard.
 //!
 //! | table of `stream.db` | rows |
 //! |---|---|
@@ -15,8 +15,8 @@
 //! | modules | purpose |
 //! |---|---|
 //! | `stream` | [`EmbeddedStream`], which runs each call as a write or a read |
-//! | `admit`, `settle`, `rebuild` | what a write transaction does |
-//! | `queries` | what a read does |
+//! | `admit`, `settle`, `rebuild` | the steps of a write transaction |
+//! | `queries` | the queries of a read |
 //! | `reader`, `dispatch`, `deliveries`, `recent` | delivery to the lanes of this process |
 //! | `core`, `writer`, `transaction`, `read_pool`, `maintenance` | threads and connections |
 //! | `schema`, `counters`, `markers`, `position`, `error` | the file and its tables |

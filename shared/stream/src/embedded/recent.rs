@@ -1,5 +1,5 @@
-//! The newest entries, kept in memory until they are delivered. A lane that keeps up never reads the file; a
-//! lane that does not reads from the file the entries that are no longer here.
+//! The newest entries, kept in memory until they are delivered. A lane that keeps up never reads the file. A
+//! slower lane reads the entries that are no longer in memory from the file.
 //!
 //! An entry is added after it is on disk. This module must never keep more than its limit, or skip an entry.
 
@@ -10,7 +10,7 @@ use millrace_event::entry::PackedBatch;
 
 /// Bytes kept, at most.
 const BYTES_MAX: usize = 32 << 20;
-/// What an entry takes in addition to its packed bytes.
+/// Memory of an entry in addition to its packed bytes.
 const ENTRY_BYTES: usize = 128;
 
 pub(super) struct RecentEntries {

@@ -1,4 +1,4 @@
-//! Removing committed entries from the file, and counting the attempts at suspects.
+//! Removes committed entries from the file, and counts the attempts at suspects.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -8,7 +8,7 @@ use super::transaction::WriteTransaction;
 use crate::{BatchId, Epoch, Settlement};
 use millrace_event::plan::{ProjectId, month_of};
 
-/// What the stream counted for an entry that was removed.
+/// The counted columns of an entry that was removed.
 struct RemovedEntry {
     batch_id: BatchId,
     project: ProjectId,

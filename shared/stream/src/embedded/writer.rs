@@ -2,8 +2,8 @@
 //! when the transaction is on disk.
 //!
 //! There is no timer. While one transaction is synced, requests gather for the next one, so transactions grow
-//! with the load, and a request without company waits only for its own fsync. The thread must never answer
-//! before COMMIT has returned, and never keep the counters of a transaction that failed.
+//! with the load, and a single request waits only for its own fsync. The thread must never answer before
+//! COMMIT has returned, and never keep the counters of a transaction that failed.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};

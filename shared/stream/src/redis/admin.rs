@@ -1,4 +1,4 @@
-//! What operators, audits and upkeep read of a shard.
+//! Reads of a shard for operators, audits and upkeep.
 
 use redis::Value;
 use uuid::Uuid;

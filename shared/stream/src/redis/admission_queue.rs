@@ -1,5 +1,5 @@
-//! Admissions that wait at the same time go in one call. A call with many batches costs the server little
-//! more than a call with one, and is fsynced once.
+//! Sends all admissions that wait at the same time in one call. A call with many batches costs the server
+//! little more than a call with one, and is fsynced once.
 //!
 //! There is no timer. A request that arrives while no call is under way is sent immediately; requests that
 //! arrive during a call form the next one. One call at a time is enough, because Redis runs one script at a

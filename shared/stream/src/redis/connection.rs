@@ -56,7 +56,7 @@ struct LiveConnection {
     connected_at: Instant,
 }
 
-/// The place of one connection. It is empty while its keeper connects.
+/// Holds one connection. It is empty while its keeper connects.
 #[derive(Default)]
 struct Slot {
     live: ArcSwapOption<LiveConnection>,

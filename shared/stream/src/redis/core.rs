@@ -1,4 +1,4 @@
-//! What all calls to one Redis share: its connections, its keys, and the epochs that this process trusts.
+//! The state that all calls to one Redis share: connections, keys, and the epochs that this process trusts.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Whether this server keeps what it has acknowledged.
+//! Checks whether the Redis server keeps every batch that it has acknowledged.
 
 use std::collections::HashMap;
 

@@ -1,10 +1,11 @@
-//! What a failed call to Redis means: was anything sent, may it have taken effect, is the connection usable.
+//! Classifies failed calls to Redis: whether the call may have taken effect, and whether the connection is
+//! usable.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::StreamError;
 
-/// What an error says about the connection it came from.
+/// The health of a connection after an error on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ConnectionHealth {
     /// The server answered.

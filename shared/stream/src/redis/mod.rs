@@ -27,7 +27,7 @@
 //! | `settle`, `state` | the other calls of the hot path |
 //! | `reader` | delivery, on a connection for each lane |
 //! | `admin`, `retire`, `rebuild`, `durability` | operators, audits and upkeep, on a pool |
-//! | `core`, `connection`, `pool`, `scripts`, `keys`, `reply`, `error` | what the others build on |
+//! | `core`, `connection`, `pool`, `scripts`, `keys`, `reply`, `error` | the base of the other modules |
 //!
 //! This module must never send a blocking command on a shared connection, or wait for a server that is
 //! unreachable.

@@ -43,7 +43,7 @@ pub(super) async fn rebuild(
     Ok(reply::integer(core.ask(&command).await?)? == 1)
 }
 
-/// As rebuild.lua compares them: empty when there is no batch.
+/// The ids that rebuild.lua compares; both are empty when there is no batch.
 fn first_and_last_id(pending: &[PendingBatch]) -> [String; 2] {
     let text = |id: Option<EntryId>| id.map_or_else(String::new, |id| id.to_string());
     [text(pending.first().map(|batch| batch.id)), text(pending.last().map(|batch| batch.id))]

@@ -1,4 +1,4 @@
-//! Parsing replies. Payloads are moved, never copied. A reply of an unexpected shape is
+//! Parses replies. Payloads are moved, never copied. A reply of an unexpected shape is
 //! [`StreamError::Refused`]: it means a bug, or a server that is not Redis.
 
 use bytes::Bytes;

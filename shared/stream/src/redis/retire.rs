@@ -1,4 +1,4 @@
-//! Removing the consumers of workers that have ended.
+//! Removes the consumers of workers that have ended.
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ const ADMIT: &str = concat!("#!lua", include_str!("clock.lua"), include_str!("ad
 const LIMIT_STATE: &str =
     concat!("#!lua flags=no-writes", include_str!("clock.lua"), include_str!("limit_state.lua"));
 const SETTLE: &str = concat!("#!lua flags=allow-oom", include_str!("clock.lua"), include_str!("settle.lua"));
-/// With `allow-oom`, because a full server must be able to isolate poison, so that it can drain.
+/// With `allow-oom`, because draining a full server may require counting the attempts at suspects.
 const NOTE_ATTEMPT: &str = "#!lua flags=allow-oom\nreturn redis.call('HINCRBY', KEYS[1], ARGV[1], 1)";
 
 // Rare calls: sent as text with EVAL.

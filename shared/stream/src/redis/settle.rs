@@ -1,4 +1,4 @@
-//! Removing committed entries from the stream, and counting the attempts at suspects.
+//! Removes committed entries from the stream, and counts the attempts at suspects.
 
 use super::core::Core;
 use super::keys::GROUP;

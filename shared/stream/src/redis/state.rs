@@ -1,4 +1,4 @@
-//! What the stream remembers of a batch and of a project.
+//! Looks up the state of a batch and the limit state of a project.
 
 use redis::Value;
 

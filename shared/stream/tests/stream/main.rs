@@ -1,4 +1,4 @@
-//! The conformance suite of the stream: what every implementation of `Stream` and `Reader` promises.
+//! The conformance suite of the stream: the promises of every implementation of `Stream` and `Reader`.
 //!
 //! The promises in [`suite`] use the traits and a [`suite::Harness`], which opens a new stream. Here they run
 //! on Redis and on a file. The other tests are about one implementation: keys, scripts and faults of Redis;

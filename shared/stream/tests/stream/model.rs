@@ -132,21 +132,21 @@ fn assert_decides_as_the_model<H: Harness>(
 }
 
 #[test]
-fn the_redis_stream_decides_as_the_model_does() {
+fn the_redis_stream_decides_like_the_model() {
     assert_decides_as_the_model(crate::redis::harness, async |redis, _| {
         run(redis, &["FLUSHALL"]).await;
     });
 }
 
 #[test]
-fn the_embedded_stream_decides_as_the_model_does() {
+fn the_embedded_stream_decides_like_the_model() {
     assert_decides_as_the_model(crate::embedded::harness, async |_, stream| {
         drain(stream, "lane").await;
     });
 }
 
 #[tokio::test]
-async fn the_calendar_of_the_scripts_is_that_of_the_model() {
+async fn the_scripts_and_the_model_use_the_same_calendar() {
     let redis = Redis::start().await;
     let clock = include_str!("../../src/redis/clock.lua");
     let mut moments = Vec::new();

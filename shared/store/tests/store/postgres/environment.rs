@@ -9,7 +9,7 @@ use super::harness;
 use crate::suite::environment::a_failure_leaves_the_data_writable;
 use crate::suite::*;
 
-async fn spoiled(spoil: &str, repair: &str, sqlstate: &str) {
+async fn check_failure(spoil: &str, repair: &str, sqlstate: &str) {
     let harness = harness().await;
     let session = harness.connect().await;
     let run = async |sql: &str| session.batch_execute(sql).await.expect("the statements run");
@@ -18,36 +18,44 @@ async fn spoiled(spoil: &str, repair: &str, sqlstate: &str) {
 
 #[tokio::test]
 async fn a_lock_on_events_is_not_blamed_on_the_data() {
-    spoiled("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE", "ROLLBACK", "55P03").await;
+    check_failure("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE", "ROLLBACK", "55P03").await;
 }
 
 #[tokio::test]
 async fn a_lock_on_usage_is_not_blamed_on_the_data() {
-    spoiled("BEGIN; LOCK TABLE usage_hourly IN ACCESS EXCLUSIVE MODE", "ROLLBACK", "55P03").await;
+    check_failure("BEGIN; LOCK TABLE usage_hourly IN ACCESS EXCLUSIVE MODE", "ROLLBACK", "55P03").await;
 }
 
 #[tokio::test]
 async fn a_missing_table_is_not_blamed_on_the_data() {
-    spoiled("ALTER TABLE usage_hourly RENAME TO gone", "ALTER TABLE gone RENAME TO usage_hourly", "42P01")
-        .await;
+    check_failure(
+        "ALTER TABLE usage_hourly RENAME TO gone",
+        "ALTER TABLE gone RENAME TO usage_hourly",
+        "42P01",
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_table_of_another_shape_is_not_blamed_on_the_data() {
-    spoiled("ALTER TABLE events RENAME name TO title", "ALTER TABLE events RENAME title TO name", "42703")
-        .await;
+    check_failure(
+        "ALTER TABLE events RENAME name TO title",
+        "ALTER TABLE events RENAME title TO name",
+        "42703",
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn an_operators_check_on_the_ledger_is_not_taken_for_a_retired_day() {
     let spoil = "ALTER TABLE batches ADD CONSTRAINT small_batches CHECK (accepted < 3)";
-    spoiled(spoil, "ALTER TABLE batches DROP CONSTRAINT small_batches", "23514").await;
+    check_failure(spoil, "ALTER TABLE batches DROP CONSTRAINT small_batches", "23514").await;
 }
 
 #[tokio::test]
 async fn an_operators_check_on_usage_is_not_taken_for_a_retired_day() {
     let spoil = "ALTER TABLE usage_hourly ADD CONSTRAINT little_usage CHECK (events < 3)";
-    spoiled(spoil, "ALTER TABLE usage_hourly DROP CONSTRAINT little_usage", "23514").await;
+    check_failure(spoil, "ALTER TABLE usage_hourly DROP CONSTRAINT little_usage", "23514").await;
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Sessions that are killed while they write: a repetition writes what was not committed, and nothing twice.
+//! Sessions that are killed while they write: a repetition writes the rows that were not committed, and
+//! nothing twice.
 
 use millrace_store::{SharedStore, UpkeepPolicy, WriteError, WriteOutcome, WriteRequest};
 use testkit::{Postgres, eventually};

@@ -1,4 +1,4 @@
-//! Rows that the validator let through by mistake and PostgreSQL rejects.
+//! Rows that PostgreSQL rejects, as if the validator had accepted them by mistake.
 
 use millrace_event::Outcome;
 use uuid::Uuid;

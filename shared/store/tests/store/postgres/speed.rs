@@ -12,7 +12,7 @@ use crate::suite::*;
 const EVENTS_PER_WRITE: u64 = 10_000;
 const TAKES: Duration = Duration::from_secs(4);
 const PROPERTIES: &str = r#"{"url":"https://shop.example/products/4711?ref=mail","price":49.9,"currency":"EUR",
-    "category":"shoes","quantity":2,"tags":["sale","spring"],"variant":{"size":42,"colour":"dark green"},
+    "category":"shoes","quantity":2,"tags":["sale","spring"],"variant":{"size":42,"color":"dark green"},
     "session":"f1d2d2f924e986ac86fdf7b36c94bcdf32beec15","position":17,"list":"search results"}"#;
 
 /// Rows per second of `lanes` writers, with this many events of a thousand sent twice.

@@ -8,7 +8,7 @@ use super::harness;
 use crate::suite::environment::a_failure_leaves_the_data_writable;
 use crate::suite::*;
 
-async fn spoiled(spoil: &str, repair: &str, sqlstate: &str) {
+async fn check_failure(spoil: &str, repair: &str, sqlstate: &str) {
     let harness = harness().await;
     let connection = harness.connect();
     let run = async |sql: &str| connection.execute_batch(sql).expect("the statements run");
@@ -17,19 +17,19 @@ async fn spoiled(spoil: &str, repair: &str, sqlstate: &str) {
 
 #[tokio::test]
 async fn the_lock_of_another_process_is_not_blamed_on_the_data() {
-    spoiled("BEGIN IMMEDIATE; UPDATE ledger_watermark SET first_time = 0", "ROLLBACK", "55P03").await;
+    check_failure("BEGIN IMMEDIATE; UPDATE ledger_watermark SET first_time = 0", "ROLLBACK", "55P03").await;
 }
 
 #[tokio::test]
 async fn a_table_of_another_shape_is_not_blamed_on_the_data() {
     let spoil = "DROP VIEW events_readable; ALTER TABLE events RENAME name TO title";
-    spoiled(spoil, "ALTER TABLE events RENAME title TO name", "XX000").await;
+    check_failure(spoil, "ALTER TABLE events RENAME title TO name", "XX000").await;
 }
 
 #[tokio::test]
 async fn a_missing_table_is_not_blamed_on_the_data() {
     let spoil = "DROP VIEW usage_readable; ALTER TABLE usage_hourly RENAME TO gone";
-    spoiled(spoil, "ALTER TABLE gone RENAME TO usage_hourly", "XX000").await;
+    check_failure(spoil, "ALTER TABLE gone RENAME TO usage_hourly", "XX000").await;
 }
 
 #[tokio::test]

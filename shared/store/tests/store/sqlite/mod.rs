@@ -103,7 +103,7 @@ fn json(text: &str) -> Value {
             other => other,
         }
     }
-    normalize(serde_json::from_str(text).expect("what is stored is JSON"))
+    normalize(serde_json::from_str(text).expect("stored properties are JSON"))
 }
 
 #[async_trait]

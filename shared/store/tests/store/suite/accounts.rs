@@ -1,4 +1,4 @@
-//! Keys, projects, plans.
+//! Promises about keys, projects and plans.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What operators see and change.
+//! Promises about the data that operators list and change.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Reading dead letters.
+//! Promises about reading dead letters.
 
 use millrace_store::{LetterFilter, LetterPayload, StoreError};
 use time::OffsetDateTime;
@@ -49,7 +49,7 @@ pub async fn every_filter_finds_its_dead_letters(harness: &dyn Harness) {
     let expected = [(older[1].id, &b"abc"[..]), (newest.id, b"defgh")];
     assert_eq!(payloads, expected.map(|(id, bytes)| LetterPayload { id, payload: bytes.to_vec() }));
 
-    let misspelt = LetterFilter { project: Some("shpo".to_owned()), ..any() };
-    let refused = store.dead_letters(&misspelt, None, 10).await.expect_err("refused");
+    let misspelled = LetterFilter { project: Some("shpo".to_owned()), ..any() };
+    let refused = store.dead_letters(&misspelled, None, 10).await.expect_err("refused");
     assert!(matches!(&refused, StoreError::Invalid(text) if text.contains("shpo")), "{refused}");
 }

@@ -1,4 +1,4 @@
-//! The promises of every store. Nothing here depends on which store it is.
+//! The promises of every store. This module must never depend on a single implementation.
 
 pub mod accounts;
 pub mod admin;

@@ -1,4 +1,4 @@
-//! Concurrent writers, as lanes of several processes.
+//! Promises about concurrent writers, as lanes of several processes.
 
 use millrace_event::row::EventTime;
 use rand::seq::IndexedRandom;

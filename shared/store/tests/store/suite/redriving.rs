@@ -1,4 +1,4 @@
-//! Redriving dead letters.
+//! Promises about redriving dead letters.
 
 use millrace_event::PendingBatch;
 use millrace_event::entry::PackedBatch;
@@ -32,7 +32,7 @@ fn packed(project: ProjectId, seq: u64, count: u32, rows: &[u8]) -> WriteRequest
 }
 
 /// Makes the name of the event in a row invalid.
-fn spoiled(mut row: Vec<u8>) -> Vec<u8> {
+fn with_invalid_name(mut row: Vec<u8>) -> Vec<u8> {
     let name = row.windows(10).position(|part| part == b"thing_done").expect("every event has this name");
     row[name] = NOT_TEXT;
     row
@@ -107,7 +107,7 @@ pub async fn a_rejected_row_stays_dead_until_it_can_be_stored(harness: &dyn Harn
     let project = project(&store, "p").await;
     let now = now_ms();
     let healthy = row(project, &event(at_ms(now), 2));
-    let rows = [row(project, &event(at_ms(now), 1)), spoiled(healthy.clone())].concat();
+    let rows = [row(project, &event(at_ms(now), 1)), with_invalid_name(healthy.clone())].concat();
     let request = WriteRequest {
         count: 2,
         body: Payload::Rows(rows.into()),
@@ -198,7 +198,7 @@ pub async fn only_the_rejected_rows_of_an_entry_stay_dead(harness: &dyn Harness)
     let store = harness.store();
     let project = project(&store, "p").await;
     let batch: Vec<_> = events(now_ms(), 1..=3).iter().map(|event| row(project, event)).collect();
-    let bad = spoiled(batch[1].clone());
+    let bad = with_invalid_name(batch[1].clone());
     let request = packed(project, 0, 3, &[&batch[0][..], &bad, &batch[2]].concat());
     writer(&store).await.write(std::slice::from_ref(&request)).await.expect("written");
     assert_eq!(redrive(&store).await, redriven(1, 2, 0, 1));

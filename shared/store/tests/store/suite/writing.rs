@@ -1,4 +1,4 @@
-//! One writer at a time.
+//! Promises about one writer at a time.
 
 use millrace_event::Outcome;
 use millrace_event::plan::ProjectId;

@@ -1,4 +1,4 @@
-//! What only the stream in a file promises.
+//! Promises that only the embedded stream makes.
 
 mod processes;
 mod speed;

@@ -1,4 +1,4 @@
-//! What only the stream on Redis promises.
+//! Promises that only the stream on Redis makes.
 
 mod faults;
 

@@ -1,4 +1,4 @@
-//! What every stream promises. Nothing here knows which stream it is.
+//! The promises of every stream. This module must never depend on a single implementation.
 
 pub mod admission;
 pub mod delivery;
@@ -70,7 +70,7 @@ pub fn plan() -> Plan {
     }
 }
 
-/// A batch of so many events.
+/// A batch with this many events.
 pub fn batch(count: u32) -> PackedBatch {
     batch_with_id(Uuid::now_v7(), count)
 }

@@ -1,4 +1,4 @@
-//! Promises about settling, and about what the stream remembers of a settled batch.
+//! Promises about settling, and about the remembered state of a settled batch.
 
 use std::time::Duration;
 
