@@ -113,9 +113,7 @@ async fn a_rotated_key_works_next_to_the_new_one_until_its_overlap_ends(
     service.answers(chosen, "its successor to be accepted", is_accepted).await;
 
     let ends = rotated["rotated_expires_at"].as_str().unwrap();
-    installation
-        .fails(&["key", "rotate", "2"], 1, &format!("rotated already and expires at {ends}"))
-        .await;
+    installation.fails(&["key", "rotate", "2"], 1, &format!("rotated already and expires at {ends}")).await;
     installation.fails(&["key", "rotate", "3"], 1, "key 3 has expired").await;
     installation.text(&["key", "revoke", "2"]).await;
     service.answers(old, "a revoked key to be refused", is_refused).await;
