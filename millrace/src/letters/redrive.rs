@@ -105,7 +105,7 @@ fn text(result: RedriveResult) -> String {
         return "There is nothing to redrive.".to_owned();
     }
     format!(
-        "Drove {} again: {} stored, {} duplicate, {} refused again.",
+        "Redrove {}: {} stored, {} duplicate, {} refused again.",
         counted(result.letters, "letter"),
         counted(result.stored, "event"),
         grouped(result.duplicate.into()),

@@ -51,7 +51,7 @@ impl Rehearsal {
         }
         let projects = Vec::from_iter(self.projects.iter().map(String::as_str)).join(", ");
         let mut text = format!(
-            "Would drive {} again, with {} of {projects}.\n",
+            "Would redrive {}, with {} of {projects}.\n",
             counted(self.letters, "letter"),
             counted(self.events, "event"),
         );

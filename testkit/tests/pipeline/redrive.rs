@@ -165,6 +165,6 @@ async fn a_redrive_reports_wrong_arguments_and_database_errors() {
     stack.database.batch_execute("DROP TRIGGER disk_full ON usage_hourly").await.unwrap();
     stack.settle_and_audit().await;
     let text = stack.millrace(&["dead-letters", "redrive", "--reason", "NO_REFUNDS"]).await;
-    assert!(text.contains("Drove 4 letters again: 4 events stored"), "{text}");
+    assert!(text.contains("Redrove 4 letters: 4 events stored"), "{text}");
     stack.settle_and_audit().await;
 }
