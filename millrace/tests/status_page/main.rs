@@ -87,8 +87,8 @@ async fn it_fits_a_telephone_and_has_a_dark_scheme() {
     let light: String = browser.value(ground).await;
     browser.prefer("dark").await;
     let dark: String = browser.value(ground).await;
-    let brightness = |colour: &str| -> u32 {
-        colour
+    let brightness = |color: &str| -> u32 {
+        color
             .split(|letter: char| !letter.is_ascii_digit())
             .filter_map(|part| part.parse::<u32>().ok())
             .sum()
