@@ -88,10 +88,7 @@ async fn it_fits_a_telephone_and_has_a_dark_scheme() {
     browser.prefer("dark").await;
     let dark: String = browser.value(ground).await;
     let brightness = |color: &str| -> u32 {
-        color
-            .split(|letter: char| !letter.is_ascii_digit())
-            .filter_map(|part| part.parse::<u32>().ok())
-            .sum()
+        color.split(|letter: char| !letter.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok()).sum()
     };
     assert!(brightness(&light) > 600 && brightness(&dark) < 150, "{light} and {dark}");
 }
