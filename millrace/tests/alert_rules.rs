@@ -8,7 +8,7 @@ use std::process::Command;
 fn promtool_accepts_the_configuration_and_every_rule() {
     let output = promtool(&["check", "config"], &[file("prometheus.yml")]);
     let loaded: usize = output.lines().filter_map(rules_found).sum();
-    let rules = yaml_files(&file("rules")).iter().map(|path| {
+    let rules = yaml_files(&file("rules")).into_iter().map(|path| {
         fs::read_to_string(path).unwrap().lines().filter(|line| line.trim().starts_with("- alert:")).count()
     });
     assert_eq!(rules.sum::<usize>(), loaded, "the configuration loads all rules: {output}");
