@@ -13,13 +13,13 @@ const EXPECTED: &str = "expected a day (2026-11-21), a time (2026-11-21T14:00:00
 
 /// A time as an operator gives it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum When {
+pub(crate) enum TimeArgument {
     At(OffsetDateTime),
     /// A duration before now.
     Ago(Duration),
 }
 
-impl FromStr for When {
+impl FromStr for TimeArgument {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -38,7 +38,7 @@ impl FromStr for When {
     }
 }
 
-impl When {
+impl TimeArgument {
     /// The time, when it is `now`.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn days_times_and_durations_before_now_are_read() {
-        let at = |text: &str| text.parse::<When>().and_then(|when| when.from(NOW));
+        let at = |text: &str| text.parse::<TimeArgument>().and_then(|when| when.from(NOW));
         assert_eq!(at("2026-11-01"), Ok(datetime!(2026-11-01 00:00 UTC)));
         assert_eq!(at("2026-11-01T01:30:00+01:30"), Ok(datetime!(2026-11-01 00:00 UTC)));
         assert_eq!(at("7d"), Ok(datetime!(2026-11-14 14:30:05 UTC)));

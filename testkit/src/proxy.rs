@@ -44,12 +44,12 @@ pub struct HttpProxyCounts {
 #[derive(Debug)]
 pub struct HttpProxy {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
     serving: JoinHandle<()>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct ProxyState {
     upstream: SocketAddr,
     faults: HashMap<u64, RequestFault>,
     received: AtomicU64,
@@ -66,7 +66,7 @@ impl HttpProxy {
     pub async fn start(upstream: SocketAddr, faults: &[(u64, RequestFault)]) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
         let address = listener.local_addr().expect("a bound listener has an address");
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProxyState {
             upstream,
             faults: faults.iter().copied().collect(),
             received: AtomicU64::new(0),
@@ -99,7 +99,7 @@ impl Drop for HttpProxy {
     }
 }
 
-async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+async fn serve(listener: TcpListener, shared: Arc<ProxyState>) {
     // Dropping the set, when the proxy is dropped, ends the connections.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -108,7 +108,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
+async fn serve_connection(stream: TcpStream, shared: Arc<ProxyState>) {
     let service = service_fn(|request| answer(request, Arc::clone(&shared)));
     // An error is a client that has disconnected or a response dropped on purpose. Both are counted
     // elsewhere.
@@ -116,7 +116,10 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
 }
 
 /// An error makes hyper close the connection without a response.
-async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Full<Bytes>>, NoAnswer> {
+async fn answer(
+    request: Request<Incoming>,
+    shared: Arc<ProxyState>,
+) -> Result<Response<Full<Bytes>>, NoAnswer> {
     let number = shared.received.fetch_add(1, Ordering::SeqCst) + 1;
     let fault = shared.faults.get(&number).copied();
     let (head, body) = request.into_parts();

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::daemon::{Daemon, Endpoint, Server, ServerOptions};
 use crate::process::{Pairs, find_program, mortal, owned};
 
-const INSTALL: &str = "install Redis 6.2 or newer (Debian: apt-get install redis-server)";
+const INSTALL: &str = "install Redis 7 or newer (Debian: apt-get install redis-server)";
 
 /// The strictly durable settings that Millrace requires, and those that tests need.
 const SETTINGS: &[(&str, &str)] = &[

@@ -1,4 +1,5 @@
-//! Every relative link of a Markdown page leads to a file of the project, and every anchor to a heading of it.
+//! Every relative link of a Markdown page leads to a file of the project, and every anchor to a heading in
+//! that file.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -159,24 +159,24 @@ fn no_program_unwraps() {
 }
 
 /// A refused phrase: its words, whether the last one is only the start of a word, and what to write instead.
-struct Refused {
+struct RefusedPhrase {
     words: Vec<String>,
     is_prefix: bool,
     instead: &'static str,
 }
 
-fn refused() -> Vec<Refused> {
+fn refused() -> Vec<RefusedPhrase> {
     let phrase = |(head, tail, instead): &(&str, &str, &'static str)| {
         let text = format!("{head}{tail}");
         let words = text.trim_end_matches('*').split(' ').map(str::to_owned).collect();
-        Refused { words, is_prefix: text.ends_with('*'), instead }
+        RefusedPhrase { words, is_prefix: text.ends_with('*'), instead }
     };
     REFUSED.iter().map(phrase).collect()
 }
 
 /// Each refused phrase in a text, with its line. A phrase may be part of a name, and may continue on the next
 /// line.
-fn refused_in(text: &str, refused: &[Refused]) -> Vec<String> {
+fn refused_in(text: &str, refused: &[RefusedPhrase]) -> Vec<String> {
     let text = text.to_lowercase();
     let words = words(&text);
     let mut found = Vec::new();
@@ -193,11 +193,11 @@ fn refused_in(text: &str, refused: &[Refused]) -> Vec<String> {
     found
 }
 
-fn word_or_phrase(word: &str, phrase: &Refused) -> String {
+fn word_or_phrase(word: &str, phrase: &RefusedPhrase) -> String {
     if phrase.words.len() == 1 { word.to_owned() } else { phrase.words.join(" ") }
 }
 
-impl Refused {
+impl RefusedPhrase {
     /// Whether these words of a text begin with the phrase, with nothing but spaces and comment marks in
     /// between.
     fn begins(&self, text: &str, words: &[(usize, &str)]) -> bool {

@@ -43,12 +43,12 @@ pub async fn freshness(
 }
 
 /// An event, and when it was answered.
-type Posted = (ProbeEvent, Instant);
+type AnsweredEvent = (ProbeEvent, Instant);
 
 async fn post_all(
     target: &Target,
     accepted: &AtomicU64,
-    posted: mpsc::Sender<Posted>,
+    posted: mpsc::Sender<AnsweredEvent>,
     stopped: watch::Receiver<bool>,
 ) -> Result<(), BenchError> {
     let (mut client, mut ids) = (HttpClient::new(target.address), IdGenerator::new());
@@ -79,7 +79,7 @@ async fn post(client: &mut HttpClient, target: &Target, event: &ProbeEvent) -> R
 async fn find_all(
     table: &EventsTable,
     measured_from: Instant,
-    mut posted: mpsc::Receiver<Posted>,
+    mut posted: mpsc::Receiver<AnsweredEvent>,
 ) -> Result<LatencyHistogram, BenchError> {
     let mut freshness = LatencyHistogram::new();
     let mut stale = FuturesUnordered::new();
@@ -89,7 +89,7 @@ async fn find_all(
                 stale.push(find(table, event, answered));
             }
             Some(found) = stale.next() => {
-                let Found { answered, took } = found?;
+                let Freshness { answered, took } = found?;
                 if answered >= measured_from {
                     freshness.record(took);
                 }
@@ -99,16 +99,16 @@ async fn find_all(
     }
 }
 
-struct Found {
+struct Freshness {
     answered: Instant,
     /// From the answer until the event could be read.
     took: Duration,
 }
 
 /// Queries for an event until it can be read.
-async fn find(table: &EventsTable, event: ProbeEvent, answered: Instant) -> Result<Found, BenchError> {
+async fn find(table: &EventsTable, event: ProbeEvent, answered: Instant) -> Result<Freshness, BenchError> {
     while !table.is_visible(event.id, &event.time, event.time_us).await? {
         tokio::time::sleep((answered.elapsed() / QUERY_EVERY_PART).max(QUERY_EVERY_MIN)).await;
     }
-    Ok(Found { answered, took: answered.elapsed() })
+    Ok(Freshness { answered, took: answered.elapsed() })
 }

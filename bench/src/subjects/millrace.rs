@@ -28,10 +28,7 @@ pub(super) async fn start(data_folder: Option<&Path>) -> Result<Subject, BenchEr
 
 fn launch(name: &str, servers: &[(&'static str, String)]) -> Program {
     let mut variables: Vec<_> = servers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    // stream-worker ignores LISTEN_ADDR.
     variables.extend([("LISTEN_ADDR", "127.0.0.1:0"), ("METRICS_ADDR", "127.0.0.1:0")]);
-    // The worker rejects LISTEN_ADDR: it serves only metrics.
-    if name == STREAM_WORKER {
-        variables.retain(|(name, _)| *name != "LISTEN_ADDR");
-    }
     Program::start(name, &variables)
 }

@@ -1,4 +1,4 @@
-//! The servers of subjects and ceilings: durable, with the settings that the README recommends, and
+//! The servers of subjects and ceilings: durable, with the settings that docs/operations.md recommends, and
 //! PostgreSQL with Millrace's schema and a project.
 
 use std::path::Path;

@@ -4,8 +4,8 @@
 //! MILLRACE_URL=http://127.0.0.1:8080 MILLRACE_KEY=mk_... cargo run --manifest-path examples/rust/Cargo.toml
 //! ```
 //!
-//! The ids and timestamps are fixed, so a second run stores nothing new. For `https` addresses, enable a TLS feature
-//! of `ureq` in `Cargo.toml`.
+//! The ids and timestamps are fixed, so a second run stores nothing new. For `https` addresses, enable a TLS
+//! feature of `ureq` in `Cargo.toml`.
 
 use std::error::Error;
 use std::thread::sleep;
@@ -24,7 +24,7 @@ enum Attempt {
     Accepted(Value),
     /// The same batch would be refused again.
     Refused(String),
-    /// The server asked for another attempt, or no answer came; the batch may have been accepted all the same.
+    /// The server asked for another attempt, or no answer came. The batch may have been accepted anyway.
     Retry {
         reason: String,
         after: Option<Duration>,

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::failure::Failure;
 use crate::find;
-use crate::moment::{When, shown};
+use crate::moment::{TimeArgument, shown};
 
 /// A letter is selected when it meets all conditions.
 #[derive(Args, Clone, Debug)]
@@ -19,10 +19,10 @@ pub(crate) struct FilterArgs {
     /// Letters created at or after this time: a duration before now (2h, 7d), a day (2026-11-21) or a time
     /// (2026-11-21T14:00:00Z)
     #[arg(long, value_name = "WHEN")]
-    since: Option<When>,
+    since: Option<TimeArgument>,
     /// Letters created before this time, in the same formats
     #[arg(long, value_name = "WHEN")]
-    until: Option<When>,
+    until: Option<TimeArgument>,
     /// Letters that the database refused with this SQLSTATE
     #[arg(long, value_name = "CODE")]
     sqlstate: Option<String>,
@@ -44,7 +44,7 @@ impl FilterArgs {
             find::project(store, name).await?;
         }
         let now = OffsetDateTime::now_utc();
-        let moment = |option: &str, when: Option<When>| {
+        let moment = |option: &str, when: Option<TimeArgument>| {
             let moment = when.map(|when| when.from(now)).transpose();
             moment.map_err(|expected| Failure::Usage(format!("--{option}: {expected}")))
         };

@@ -101,7 +101,10 @@ impl LetterList {
     }
 
     fn json(&self) -> serde_json::Value {
-        let reason = |((sqlstate, reason), count): &((Option<String>, String), LetterCount)| json!({ "sqlstate": sqlstate, "reason": reason, "letters": count.letters, "events": count.events });
+        let reason = |((sqlstate, reason), count): &((Option<String>, String), LetterCount)| {
+            let LetterCount { letters, events } = count;
+            json!({ "sqlstate": sqlstate, "reason": reason, "letters": letters, "events": events })
+        };
         json!({
             "letters": self.shown.iter().map(as_json).collect::<Vec<_>>(),
             "total": self.total,

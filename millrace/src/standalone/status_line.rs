@@ -32,7 +32,8 @@ pub(super) struct StatusLine {
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 struct Status {
     events_per_s: u64,
-    backlog: u64,
+    /// `None` while the stream does not answer.
+    backlog: Option<u64>,
     stored: u64,
 }
 
@@ -64,7 +65,7 @@ impl StatusLine {
             let now = (Instant::now(), ADMITTED_EVENTS.total());
             let status = Status {
                 events_per_s: per_second(now.1 - last.1, now.0 - last.0),
-                backlog: stream.backlog().await.unwrap_or_default().events,
+                backlog: stream.backlog().await.ok().map(|backlog| backlog.events),
                 stored: stored_before + STORED_EVENTS.total(),
             };
             last = now;
@@ -103,7 +104,8 @@ impl std::fmt::Display for Status {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let number = |number: u64| grouped(number.into());
         let Self { events_per_s, backlog, stored } = *self;
-        let (events_per_s, backlog, stored) = (number(events_per_s), number(backlog), number(stored));
+        let backlog = backlog.map_or_else(|| "unknown".to_owned(), number);
+        let (events_per_s, stored) = (number(events_per_s), number(stored));
         write!(f, "{events_per_s} events/s · backlog {backlog} · stored {stored}")
     }
 }

@@ -5,7 +5,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::window::Window;
 use crate::failure::Failure;
-use crate::moment::When;
+use crate::moment::TimeArgument;
 
 /// Most windows of one report.
 const WINDOWS_MAX: usize = 2_000;
@@ -24,20 +24,20 @@ impl Period {
     /// # Errors
     /// [`Failure::Usage`] with the name of the option.
     pub(super) fn new(
-        from: Option<When>,
-        to: Option<When>,
+        from: Option<TimeArgument>,
+        to: Option<TimeArgument>,
         window: Window,
         now: OffsetDateTime,
     ) -> Result<Self, Failure> {
-        let time = |option: &str, when: When| {
+        let time = |option: &str, when: TimeArgument| {
             when.from(now).map_err(|expected| Failure::Usage(format!("{option}: {expected}")))
         };
         let to = to.map_or(Ok(now), |to| time("--to", to))?;
         let from = match from {
             // Usage is kept by the hour.
-            Some(at @ When::At(_)) => time("--from", at)?.truncate_to_hour(),
+            Some(at @ TimeArgument::At(_)) => time("--from", at)?.truncate_to_hour(),
             // "The last seven days" is seven whole days and today.
-            Some(ago @ When::Ago(_)) => window.start(time("--from", ago)?),
+            Some(ago @ TimeArgument::Ago(_)) => window.start(time("--from", ago)?),
             None => window.default_start(to - Duration::NANOSECOND),
         };
         if from >= to {
@@ -123,7 +123,8 @@ mod tests {
             (Some("900y"), None, Window::Month, "--from: expected"),
             (None, Some("900y"), Window::Month, "--to: expected"),
         ] {
-            let when = |text: &str| if text == "900y" { When::Ago(AGES) } else { text.parse().unwrap() };
+            let when =
+                |text: &str| if text == "900y" { TimeArgument::Ago(AGES) } else { text.parse().unwrap() };
             let refused = Period::new(from.map(when), to.map(when), window, NOW).unwrap_err().to_string();
             assert!(refused.contains(names), "{refused}");
         }

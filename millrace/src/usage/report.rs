@@ -9,7 +9,7 @@ use super::chart::Bars;
 use super::period::Period;
 use super::window::Window;
 use crate::failure::Failure;
-use crate::moment::{When, shown};
+use crate::moment::{TimeArgument, shown};
 use crate::output::{Output, counted, grouped, table};
 use crate::{find, terminal};
 
@@ -27,10 +27,10 @@ pub(crate) struct UsageArgs {
     /// Start of the report: a day (2026-11-01), a time (RFC 3339), or a duration before now in whole windows
     /// (7d). Default: start of the current month (day for hourly, year for monthly)
     #[arg(long, value_name = "WHEN")]
-    from: Option<When>,
+    from: Option<TimeArgument>,
     /// End of the report, not included, in the same formats. Default: now
     #[arg(long, value_name = "WHEN")]
-    to: Option<When>,
+    to: Option<TimeArgument>,
     /// Time that one line of a project covers
     #[arg(long, value_enum, default_value_t = Window::Day)]
     window: Window,

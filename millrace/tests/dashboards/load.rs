@@ -1,4 +1,4 @@
-//! Clients as they are: most do well, some repeat themselves, some send what cannot be read, some ask too much.
+//! The load: valid batches, duplicates, repeated batches, invalid and poison events, and refused requests.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,119 +9,120 @@ use testkit::http::HttpClient;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::stage::{POISON, PROJECTS, key_of};
+use crate::installation::{POISON, PROJECTS, key_of};
 
-/// A client of each project that goes on until it is told to stop.
+/// One running client for each project.
 pub struct Load {
     clients: JoinSet<()>,
-    shared: Arc<Shared>,
+    state: Arc<LoadState>,
 }
 
-/// What all of them know.
+/// What all clients share.
 #[derive(Default)]
-struct Shared {
-    is_over: AtomicBool,
+struct LoadState {
+    is_stopped: AtomicBool,
     accepted: AtomicU64,
-    poisoned: AtomicU64,
+    poison: AtomicU64,
     invalid: AtomicU64,
-    per_second: AtomicU64,
+    batches_per_second: AtomicU64,
 }
 
-/// What was answered 2xx for the first time.
+/// Counts of events in batches that were answered 2xx; a repeated batch counts once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Sent {
+pub struct EventCounts {
     pub accepted: u64,
-    /// Of them, those PostgreSQL refuses.
-    pub poisoned: u64,
-    /// Events the validator refused.
+    /// Accepted events that PostgreSQL refuses.
+    pub poison: u64,
+    /// Events that the validator refused.
     pub invalid: u64,
 }
 
 impl Load {
-    /// Each client sends about so many batches a second.
+    /// Starts the clients. Each sends about this many batches per second.
     pub fn start(api: SocketAddr, batches_per_second: u64) -> Self {
-        let shared = Arc::new(Shared::default());
-        shared.per_second.store(batches_per_second, Ordering::Relaxed);
+        let state = Arc::new(LoadState::default());
+        state.batches_per_second.store(batches_per_second, Ordering::Relaxed);
         let mut clients = JoinSet::new();
         for (number, (project, _)) in PROJECTS.iter().enumerate() {
-            let client =
-                Client { http: HttpClient::new(api), shared: Arc::clone(&shared), project, last: Vec::new() };
-            clients.spawn(client.go_on(20 * (PROJECTS.len() - number)));
+            let http = HttpClient::new(api);
+            let client = Client { http, state: Arc::clone(&state), project, last: Vec::new() };
+            clients.spawn(client.run(20 * (PROJECTS.len() - number)));
         }
-        Self { clients, shared }
+        Self { clients, state }
     }
 
-    /// From now on at this pace.
-    pub fn pace(&self, batches_per_second: u64) {
-        self.shared.per_second.store(batches_per_second, Ordering::Relaxed);
+    /// Changes the batches per second of each client.
+    pub fn set_rate(&self, batches_per_second: u64) {
+        self.state.batches_per_second.store(batches_per_second, Ordering::Relaxed);
     }
 
-    /// Stops, and tells what was sent.
-    pub async fn stop(mut self) -> Sent {
-        self.shared.is_over.store(true, Ordering::Relaxed);
+    /// Stops the clients, and returns what they have sent.
+    pub async fn stop(mut self) -> EventCounts {
+        self.state.is_stopped.store(true, Ordering::Relaxed);
         while let Some(ended) = self.clients.join_next().await {
             ended.unwrap();
         }
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Shared { accepted, poisoned, invalid, .. } = &*self.shared;
-        Sent { accepted: count(accepted), poisoned: count(poisoned), invalid: count(invalid) }
+        let LoadState { accepted, poison, invalid, .. } = &*self.state;
+        EventCounts { accepted: count(accepted), poison: count(poison), invalid: count(invalid) }
     }
 }
 
 struct Client {
     http: HttpClient,
-    shared: Arc<Shared>,
+    state: Arc<LoadState>,
     project: &'static str,
-    /// The batch before this one, for those who repeat themselves.
+    /// The events of the previous batch, some of which are sent again.
     last: Vec<String>,
 }
 
 impl Client {
-    async fn go_on(mut self, events: usize) {
+    /// Sends batches of `events` to `events + 16` new events until the load is stopped.
+    async fn run(mut self, events: usize) {
         let mut number = 0;
-        while !self.shared.is_over.load(Ordering::Relaxed) {
+        while !self.state.is_stopped.load(Ordering::Relaxed) {
             number += 1;
-            self.turn(number, events + number % 17).await;
-            let pause = 1_000 / self.shared.per_second.load(Ordering::Relaxed).max(1);
+            self.send_batch(number, events + number % 17).await;
+            let pause = 1_000 / self.state.batches_per_second.load(Ordering::Relaxed).max(1);
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }
 
-    async fn turn(&mut self, number: usize, events: usize) {
+    /// Sends batch `number`, and one of the other requests in some turns.
+    async fn send_batch(&mut self, number: usize, events: usize) {
         let mut batch: Vec<_> = (0..events).map(|_| event("order_completed")).collect();
         if number.is_multiple_of(9) {
             batch.extend(self.last.iter().take(3).cloned());
         }
-        let poisoned = u64::from(number.is_multiple_of(25));
-        batch.extend((0..poisoned).map(|_| event(POISON)));
+        let poison = u64::from(number.is_multiple_of(25));
+        batch.extend((0..poison).map(|_| event(POISON)));
         let invalid = if number.is_multiple_of(11) {
             vec![r#"{"name":""}"#.to_owned(), r#"{"nam":"x"}"#.to_owned()]
         } else {
             vec![]
         };
-        let refused = invalid.len() as u64;
         let body = format!("[{}]", [batch.as_slice(), &invalid].concat().join(","));
-        let idempotency = Uuid::now_v7().to_string();
-        if let Some(accepted) = self.post("/v1/events", &body, &[("idempotency-key", &idempotency)]).await {
-            self.shared.accepted.fetch_add(accepted, Ordering::Relaxed);
-            self.shared.poisoned.fetch_add(poisoned, Ordering::Relaxed);
-            self.shared.invalid.fetch_add(refused, Ordering::Relaxed);
+        let key = Uuid::now_v7().to_string();
+        if let Some(accepted) = self.post("/v1/events", &body, &[("idempotency-key", &key)]).await {
+            self.state.accepted.fetch_add(accepted, Ordering::Relaxed);
+            self.state.poison.fetch_add(poison, Ordering::Relaxed);
+            self.state.invalid.fetch_add(invalid.len() as u64, Ordering::Relaxed);
             self.last = batch;
             if number.is_multiple_of(13) {
-                self.post("/v1/events", &body, &[("idempotency-key", &idempotency)]).await;
+                self.post("/v1/events", &body, &[("idempotency-key", &key)]).await;
             }
         }
-        self.stumble(number).await;
+        self.send_other(number).await;
     }
 
-    /// What is refused, and what only asks.
-    async fn stumble(&mut self, number: usize) {
+    /// Requests that are refused, and queries.
+    async fn send_other(&mut self, number: usize) {
         match number % 20 {
             3 => drop(self.post("/v1/events", "{", &[]).await),
             8 => drop(self.post("/v1/events", "[]", &[]).await),
             13 => drop(
                 self.http
-                    .post("/v1/events", &[("authorization", "Bearer nobody-knows-this-key")], "[]")
+                    .post("/v1/events", &[("authorization", "Bearer this-key-does-not-exist")], "[]")
                     .await,
             ),
             17 => {
@@ -132,7 +133,7 @@ impl Client {
         }
     }
 
-    /// How many events were accepted; `None` when the batch was refused.
+    /// Returns the number of accepted events; `None` when the batch was refused.
     async fn post(&mut self, path: &str, body: &str, more: &[(&str, &str)]) -> Option<u64> {
         let bearer = format!("Bearer {}", key_of(self.project));
         let headers = [&[("authorization", bearer.as_str())], more].concat();
@@ -141,7 +142,7 @@ impl Client {
     }
 }
 
-/// An event that can be recognised when it comes again.
+/// A new event with an id, so that it is recognized when it is sent again.
 fn event(name: &str) -> String {
     let id = Uuid::now_v7();
     format!(

@@ -8,7 +8,7 @@ use testkit::http::get;
 
 use crate::installation::PATIENCE;
 
-pub struct Page {
+pub struct MetricsPage {
     pub text: String,
 }
 
@@ -18,7 +18,7 @@ pub struct Sample {
     pub value: f64,
 }
 
-impl Page {
+impl MetricsPage {
     pub async fn scrape(address: SocketAddr) -> Self {
         let answer = get(address, "/metrics", &[]).await;
         assert_eq!(answer.status, 200);

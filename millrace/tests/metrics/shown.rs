@@ -10,7 +10,7 @@ use millrace_telemetry::metrics::{self, Descriptor, Kind, Values};
 use testkit::{Program, eventually};
 
 use crate::installation::{Installation, PATIENCE};
-use crate::page::{Page, Sample};
+use crate::page::{MetricsPage, Sample};
 use crate::tables;
 use crate::traffic::use_everything;
 
@@ -73,7 +73,7 @@ async fn shows_exactly(
         .map(|metric| metric.name)
         .collect();
     let page = eventually(PATIENCE, "every metric to be shown", async || {
-        let page = Page::scrape(address).await;
+        let page = MetricsPage::scrape(address).await;
         let shown: BTreeSet<&str> =
             page.samples().iter().map(|sample| metric_of(&sample.series).name).collect();
         let missing: Vec<_> = expected.difference(&shown).collect();

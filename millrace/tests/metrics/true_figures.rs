@@ -5,7 +5,7 @@ use std::time::Duration;
 use testkit::http::raw;
 
 use crate::installation::Installation;
-use crate::page::Page;
+use crate::page::MetricsPage;
 use crate::traffic::{post_until, use_everything};
 
 /// One lane, so that the lane that lost its connection gets the next event.
@@ -16,7 +16,7 @@ async fn requests_batches_and_events_are_counted_once_each_where_they_belong() {
     let installation = Installation::on_files();
     let service = installation.serve().await;
     use_everything(service.address, &service.key()).await;
-    let page = Page::when(service.metrics, "millrace_settled_entries_total", 2.0).await;
+    let page = MetricsPage::when(service.metrics, "millrace_settled_entries_total", 2.0).await;
     for (series, value) in [
         (r#"millrace_http_requests_total{route="/v1/events",status="200"}"#, 2.0),
         (r#"millrace_http_requests_total{route="/v1/t",status="400"}"#, 1.0),
@@ -48,7 +48,8 @@ async fn requests_batches_and_events_are_counted_once_each_where_they_belong() {
     ] {
         assert_eq!(page.value(series), Some(value), "{series} in\n{}", page.text);
     }
-    let page = Page::when(service.metrics, r#"millrace_conservation_events{part="accepted"}"#, 2.0).await;
+    let page =
+        MetricsPage::when(service.metrics, r#"millrace_conservation_events{part="accepted"}"#, 2.0).await;
     for (part, events) in [("stored", 1.0), ("duplicate", 1.0), ("dead", 0.0), ("pending", 0.0)] {
         let series = format!(r#"millrace_conservation_events{{part="{part}"}}"#);
         assert_eq!(page.value(&series), Some(events), "{series}");
@@ -72,12 +73,15 @@ async fn a_project_near_the_end_of_its_month_is_counted_and_never_named() {
     post_until(api.address().await, &idle, event, 202).await;
 
     let mut worker = installation.program("stream-worker", &ONE_LANE);
-    let page =
-        Page::when(worker.metrics_address().await, r#"millrace_quota_projects{used_percent="90"}"#, 1.0)
-            .await;
+    let page = MetricsPage::when(
+        worker.metrics_address().await,
+        r#"millrace_quota_projects{used_percent="90"}"#,
+        1.0,
+    )
+    .await;
     assert_eq!(page.value(r#"millrace_quota_projects{used_percent="80"}"#), Some(1.0));
     assert_eq!(page.value(r#"millrace_quota_projects{used_percent="100"}"#), Some(0.0));
-    for page in [page, Page::scrape(api.metrics_address().await).await] {
+    for page in [page, MetricsPage::scrape(api.metrics_address().await).await] {
         assert!(!page.text.contains("secretive"), "{}", page.text);
     }
 }
@@ -96,20 +100,22 @@ async fn clients_that_leave_and_connections_that_are_lost_are_counted() {
          content-type: application/json\r\ncontent-length: 12\r\n\r\n{{\"name\":\"a\"}}"
     );
     raw(address, request.as_bytes(), Duration::from_millis(500)).await;
-    let page = Page::when(metrics, "millrace_http_requests_abandoned_total", 1.0).await;
+    let page = MetricsPage::when(metrics, "millrace_http_requests_abandoned_total", 1.0).await;
     assert_eq!(page.value("millrace_http_requests_in_flight"), Some(0.0));
+    assert_eq!(page.value("millrace_stream_connected"), Some(1.0));
 
     let mut worker = installation.program("stream-worker", &ONE_LANE);
     let of_worker = worker.metrics_address().await;
-    Page::when(of_worker, "millrace_stored_events_total", 2.0).await;
+    let page = MetricsPage::when(of_worker, "millrace_stored_events_total", 2.0).await;
+    assert_eq!(page.value("millrace_stream_connected"), Some(1.0));
     installation.postgres().restart_fast().await;
     installation.redis().kill().await;
     installation.redis().restart().await;
     post_until(address, &key, r#"{"name":"a"}"#, 202).await;
-    Page::when(of_worker, "millrace_stored_events_total", 3.0).await;
-    Page::when(metrics, "millrace_stream_reconnects_total", 1.0).await;
-    Page::when(of_worker, "millrace_stream_reconnects_total", 1.0).await;
-    Page::when(of_worker, r#"millrace_store_reconnects_total{connection="lane"}"#, 1.0).await;
-    Page::when(metrics, r#"millrace_store_reconnects_total{connection="listener"}"#, 1.0).await;
-    Page::when(metrics, r#"millrace_store_reconnects_total{connection="pool"}"#, 1.0).await;
+    MetricsPage::when(of_worker, "millrace_stored_events_total", 3.0).await;
+    MetricsPage::when(metrics, "millrace_stream_reconnects_total", 1.0).await;
+    MetricsPage::when(of_worker, "millrace_stream_reconnects_total", 1.0).await;
+    MetricsPage::when(of_worker, r#"millrace_store_reconnects_total{connection="lane"}"#, 1.0).await;
+    MetricsPage::when(metrics, r#"millrace_store_reconnects_total{connection="listener"}"#, 1.0).await;
+    MetricsPage::when(metrics, r#"millrace_store_reconnects_total{connection="pool"}"#, 1.0).await;
 }

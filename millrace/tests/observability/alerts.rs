@@ -1,11 +1,10 @@
-//! The alert rules, their tests and the runbook agree: Prometheus' own tool accepts the rules, every alert is
-//! tested while it fires and while it is silent, every alert has an entry in the runbook, and every metric
-//! that a rule uses exists.
+//! The alert rules, their tests and the runbook agree: every alert is tested while it fires and while it is
+//! silent, every alert has an entry in the runbook, and every metric that a rule uses exists.
+//! `tests/alert_rules.rs` runs the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::tables::metrics;
 use serde_norway::Value;
@@ -18,25 +17,6 @@ struct Rule {
     severity: String,
     expression: String,
     annotations: BTreeMap<String, String>,
-}
-
-#[test]
-fn promtool_accepts_the_configuration_and_the_rules() {
-    let checked = promtool(&["check", "config", &file("prometheus.yml").display().to_string()]);
-    assert_eq!(
-        rules().len(),
-        sum_before(&checked, " rules found"),
-        "the configuration loads all rules: {checked}"
-    );
-}
-
-#[test]
-fn the_rule_tests_pass() {
-    let tests: Vec<String> =
-        yaml_files(&file("rules/tests")).iter().map(|path| path.display().to_string()).collect();
-    let arguments: Vec<&str> =
-        ["test", "rules"].into_iter().chain(tests.iter().map(String::as_str)).collect();
-    promtool(&arguments);
 }
 
 #[test]
@@ -161,23 +141,6 @@ fn rules() -> Vec<Rule> {
         }
     }
     rules
-}
-
-/// Runs Prometheus' tool, which must succeed, and returns its output.
-fn promtool(arguments: &[&str]) -> String {
-    let run = Command::new("promtool").args(arguments).output();
-    let run = run
-        .unwrap_or_else(|error| panic!("promtool: {error}; install it (Debian: apt-get install prometheus)"));
-    let said = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    assert!(run.status.success(), "{said}");
-    said
-}
-
-/// The sum of the numbers before these words, at the ends of lines.
-fn sum_before(text: &str, words: &str) -> usize {
-    text.lines()
-        .filter_map(|line| line.strip_suffix(words)?.split_whitespace().last()?.parse::<usize>().ok())
-        .sum()
 }
 
 fn file(path: &str) -> PathBuf {

@@ -18,7 +18,7 @@ const COUNTER_FUNCTIONS: &[&str] = &["rate", "irate", "increase"];
 const PROMETHEUS_METRICS: &[&str] = &["up"];
 
 /// A selector of an expression, and the innermost function around it.
-type Selected = (VectorSelector, Option<String>);
+type SelectorInFunction = (VectorSelector, Option<String>);
 
 #[test]
 fn every_panel_has_a_title_a_description_and_a_unit() {
@@ -194,7 +194,7 @@ fn each_selector(mut look: impl FnMut(Panel<'_>, &VectorSelector, Option<&str>))
         assert!(!expression.contains('$'), "{}: {expression} has an unknown variable", panel.name());
         let parsed = parser::parse(&expression)
             .unwrap_or_else(|error| panic!("{}: {expression}: {error}", panel.name()));
-        for (selector, function) in selected(&parsed) {
+        for (selector, function) in selectors_in(&parsed) {
             selectors += 1;
             look(panel, &selector, function.as_deref());
         }
@@ -205,7 +205,7 @@ fn each_selector(mut look: impl FnMut(Panel<'_>, &VectorSelector, Option<&str>))
 /// Collects selectors, each with the innermost function around it: the visitor enters a call before its
 /// arguments.
 #[derive(Default)]
-struct Selectors(Vec<Selected>);
+struct Selectors(Vec<SelectorInFunction>);
 
 impl ExprVisitor for Selectors {
     type Error = String;
@@ -226,7 +226,7 @@ impl ExprVisitor for Selectors {
     }
 }
 
-fn selected(expression: &Expr) -> Vec<Selected> {
+fn selectors_in(expression: &Expr) -> Vec<SelectorInFunction> {
     let mut selectors = Selectors::default();
     walk_expr(&mut selectors, expression).unwrap();
     selectors.0

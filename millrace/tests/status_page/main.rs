@@ -1,10 +1,10 @@
 //! The status page of `millrace`, in a real browser.
 
 mod chromium;
-mod served;
+mod service_on_files;
 
 use chromium::{Chromium, PATIENCE};
-use served::Served;
+use service_on_files::ServiceOnFiles;
 use testkit::eventually;
 
 /// Width and height of an ordinary window.
@@ -12,19 +12,19 @@ const WINDOW: (u32, u32) = (1_200, 900);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_user_sees_events_arrive_and_sends_one_by_hand() {
-    let served = Served::start().await;
+    let service = ServiceOnFiles::start().await;
     let browser = Chromium::start(WINDOW.0, WINDOW.1).await;
-    let key = served.key();
-    browser.page.goto(format!("{}/#key={key}", served.url())).await.unwrap();
+    let key = service.key();
+    browser.page.goto(format!("{}/#key={key}", service.url())).await.unwrap();
     browser.shows("connection", |text| text == "Live").await;
     browser.shows("readiness", |text| text == "Ready").await;
     let address: String = browser.value("location.href").await;
-    assert_eq!(address, format!("{}/", served.url()), "the key is not in the address bar");
+    assert_eq!(address, format!("{}/", service.url()), "the key is not in the address bar");
     let kept: String = browser.value("sessionStorage.getItem('millrace-key')").await;
     assert_eq!(kept, key);
     assert_eq!(browser.value::<usize>("localStorage.length + document.cookie.length").await, 0);
 
-    let posting = served.keep_posting(&key);
+    let posting = service.keep_posting(&key);
     browser.shows("accepted", |text| text.parse::<f64>().is_ok_and(|rate| rate > 0.0)).await;
     browser.shows("stored", |text| text.parse::<f64>().is_ok_and(|rate| rate > 0.0)).await;
     browser.shows("projects", |text| text.starts_with("default") && !text.contains("default\t0")).await;
@@ -48,19 +48,19 @@ async fn a_new_user_sees_events_arrive_and_sends_one_by_hand() {
     let unexpected: Vec<_> = complaints.iter().filter(|complaint| !complaint.contains("422")).collect();
     assert_eq!(unexpected, Vec::<&String>::new());
     let requests = browser.requests();
-    let ours = |request: &&String| request.starts_with(&served.url()) || request.starts_with("data:");
+    let ours = |request: &&String| request.starts_with(&service.url()) || request.starts_with("data:");
     assert!(requests.len() >= 4, "{requests:?}");
     assert_eq!(requests.iter().filter(|request| !ours(request)).collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn names_and_reasons_are_text_and_never_markup() {
-    let served = Served::start().await;
+    let service = ServiceOnFiles::start().await;
     let markup = "<img src=x onerror=alert(1)>";
-    served.command(&["project", "create", markup, "--plan", "free", "--key", "mk_markup_0123456789"]).await;
-    served.add_dead_letter(markup, "<b>bold</b>").await;
+    service.command(&["project", "create", markup, "--plan", "free", "--key", "mk_markup_0123456789"]).await;
+    service.add_dead_letter(markup, "<b>bold</b>").await;
     let browser = Chromium::start(WINDOW.0, WINDOW.1).await;
-    browser.page.goto(served.url()).await.unwrap();
+    browser.page.goto(service.url()).await.unwrap();
     browser.shows("projects", |text| text.contains(markup)).await;
     browser.shows("letters", |text| text.contains("<b>bold</b>") && text.contains(markup)).await;
     assert_eq!(browser.value::<usize>("document.querySelectorAll('img, b, main script').length").await, 0);
@@ -69,13 +69,13 @@ async fn names_and_reasons_are_text_and_never_markup() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_fits_a_telephone_and_has_a_dark_scheme() {
-    let served = Served::start().await;
+    let service = ServiceOnFiles::start().await;
     let long = "a-project-with-a-name-that-is-longer-than-any-telephone-is-wide";
-    served.command(&["project", "create", long, "--plan", "free", "--key", "mk_long_name_0123456789"]).await;
-    served.add_dead_letter(long, &"reason".repeat(40)).await;
+    service.command(&["project", "create", long, "--plan", "free", "--key", "mk_long_name_0123456789"]).await;
+    service.add_dead_letter(long, &"reason".repeat(40)).await;
     let browser = Chromium::start(WINDOW.0, WINDOW.1).await;
     browser.resize(360, 740).await;
-    browser.page.goto(served.url()).await.unwrap();
+    browser.page.goto(service.url()).await.unwrap();
     browser.shows("letters", |text| text.contains("reason")).await;
     browser.shows("projects", |text| text.contains("a-project")).await;
     let widths: (u32, u32) =
@@ -87,24 +87,21 @@ async fn it_fits_a_telephone_and_has_a_dark_scheme() {
     let light: String = browser.value(ground).await;
     browser.prefer("dark").await;
     let dark: String = browser.value(ground).await;
-    let brightness = |colour: &str| -> u32 {
-        colour
-            .split(|letter: char| !letter.is_ascii_digit())
-            .filter_map(|part| part.parse::<u32>().ok())
-            .sum()
+    let brightness = |color: &str| -> u32 {
+        color.split(|letter: char| !letter.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok()).sum()
     };
     assert!(brightness(&light) > 600 && brightness(&dark) < 150, "{light} and {dark}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_is_shown_and_restored() {
-    let mut served = Served::start().await;
+    let mut service = ServiceOnFiles::start().await;
     let browser = Chromium::start(WINDOW.0, WINDOW.1).await;
-    browser.page.goto(served.url()).await.unwrap();
+    browser.page.goto(service.url()).await.unwrap();
     browser.shows("connection", |text| text == "Live").await;
-    served.stop().await;
+    service.stop().await;
     browser.shows("connection", |text| text.contains("lost")).await;
-    served.start_again().await;
+    service.start_again().await;
     browser.shows("connection", |text| text == "Live").await;
 }
 
@@ -112,10 +109,10 @@ async fn a_lost_connection_is_shown_and_restored() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "writes a file of the project"]
 async fn the_picture_of_the_readme() {
-    let served = Served::start().await;
+    let service = ServiceOnFiles::start().await;
     let browser = Chromium::start(WINDOW.0, WINDOW.1).await;
-    browser.page.goto(format!("{}/#key={}", served.url(), served.key())).await.unwrap();
-    served.realistic_load(&browser).await;
+    browser.page.goto(format!("{}/#key={}", service.url(), service.key())).await.unwrap();
+    service.realistic_load(&browser).await;
     browser.type_into("name", "signed_up").await;
     browser.click("#send button").await;
     browser.shows("answer", |text| text.contains("Stored 1")).await;

@@ -14,17 +14,17 @@ pub fn first_events() -> Vec<(&'static str, Client)> {
     ]
 }
 
-/// The request that the page on HTTP signs in a shell.
+/// The shell snippet on the page about HTTP that sends a signed request.
 pub fn signed_request() -> Client {
     Client::script("sh", &["-c"], snippet(&section("docs/http-api.md", "Signing"), "sh"))
 }
 
-/// The page's calculation of a signature, and the signature that it promises.
+/// The calculation of a signature on the page about HTTP, and the result that the page gives.
 pub fn known_signature() -> (Client, String) {
     let section = section("docs/http-api.md", "Signing");
     let text = snippet(&section, "python");
     let promised =
-        text.lines().last().and_then(|line| line.strip_prefix("# ")).expect("the result stands last");
+        text.lines().last().and_then(|line| line.strip_prefix("# ")).expect("the result is the last line");
     (Client::script("python3", &["-c"], text), promised.to_owned())
 }
 

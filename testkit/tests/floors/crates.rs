@@ -1,4 +1,4 @@
-//! The crates of the workspace and what they depend on, as Cargo tells it.
+//! The crates of the workspace and what they depend on, read from `cargo metadata`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

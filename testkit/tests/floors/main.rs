@@ -1,4 +1,5 @@
-//! The floors of the project: which crate may import which, and that no two modules import each other in a circle.
+//! The floors of the project: which crate may import which, and that no modules of a crate import each other
+//! in a circle.
 //!
 //! The order of the crates is read from `cargo metadata`, the imports of modules from their source.
 

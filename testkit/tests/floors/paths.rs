@@ -1,5 +1,5 @@
-//! Which modules the code of a module names. Re-exports (`pub use`) are not counted: they say where something is, and do
-//! not use it.
+//! The modules that the code of a module names. Re-exports (`pub use`) are not counted, because they do not
+//! use what they name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,8 @@ fn is_reexport(item: &Item) -> bool {
     matches!(item, Item::Use(item) if !matches!(item.vis, Visibility::Inherited))
 }
 
-/// The module that a path leads to: as many of its segments as name modules. `None` for a path into another crate.
+/// The module that a path leads to: its longest prefix that names a module. `None` for a path into another
+/// crate.
 fn resolve(path: &[String], from: &Name, modules: &Modules) -> Option<Name> {
     let mut module = from.clone();
     let mut segments = path.iter().map(String::as_str).peekable();
@@ -63,7 +64,8 @@ fn resolve(path: &[String], from: &Name, modules: &Modules) -> Option<Name> {
     Some(module)
 }
 
-/// Every path in these tokens, with the groups of `use` taken apart. Macros are tokens, too, so nothing in them is missed.
+/// Every path in these tokens, one for each member of a `use` group. Includes the arguments of macros, which
+/// are tokens, too.
 fn paths_in(tokens: TokenStream) -> Vec<Vec<String>> {
     let mut paths = Vec::new();
     collect(tokens, &[], &mut paths);

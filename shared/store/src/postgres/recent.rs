@@ -1,4 +1,4 @@
-//! The keys of the events that this process has stored lately. Before a COPY, only rows whose keys may be
+//! The keys of the events that this process has stored recently. Before a COPY, only rows whose keys may be
 //! among them are looked up. Correctness does not depend on it: the primary key decides. A duplicate it
 //! misses costs one rolled-back transaction; a false positive costs one index lookup.
 

@@ -85,12 +85,13 @@ impl Connections {
         let slots = (0..connections.max(1)).map(|_| Arc::new(Slot::default())).collect();
         let shared =
             Arc::new(Shared { client, slots, generations: AtomicU64::new(0), turn: AtomicUsize::new(0) });
+        // Before the first task that can set it to 1.
+        STREAM_CONNECTED.set(0.0);
         let keepers = shared
             .slots
             .iter()
             .map(|slot| tokio::spawn(keep_connected(shared.clone(), slot.clone())))
             .collect();
-        STREAM_CONNECTED.set(0.0);
         Self { shared, keepers }
     }
 

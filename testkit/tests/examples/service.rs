@@ -1,4 +1,4 @@
-//! `millrace` alone in a temporary folder, and what it says of its project's usage.
+//! A `millrace` on files in a temporary folder, and the usage of its first project.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use testkit::{Program, eventually, http};
 /// Generous: only a defect takes this long.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-pub struct Served {
+pub struct Service {
     program: Program,
     address: SocketAddr,
     home: TempDir,
@@ -24,7 +24,7 @@ pub struct Usage {
     pub dead: u64,
 }
 
-impl Served {
+impl Service {
     pub async fn start() -> Self {
         let home = TempDir::new().unwrap();
         let data = home.path().join("data").display().to_string();
@@ -48,7 +48,7 @@ impl Served {
         key.unwrap_or_else(|| panic!("no key was printed:\n{log}")).to_owned()
     }
 
-    /// A new key of the first project that demands signatures, and its signing secret.
+    /// Creates a key of the first project that requires signatures. Returns the key and its signing secret.
     pub async fn signed_key(&self) -> (String, String) {
         let data = self.home.path().join("data").display().to_string();
         let arguments = ["key", "create", "default", "--signed", "--json"];
@@ -60,7 +60,7 @@ impl Served {
         };
         let key = text("key");
         let bearer = format!("Bearer {key}");
-        // Once the key is known, what is missing is the signature.
+        // As soon as the API knows the key, the error is about the missing signature.
         eventually(DEADLINE, "the new key to be known", async || {
             let answer = http::get(self.address, "/v1/limits", &[("authorization", &bearer)]).await;
             let message = answer.json()["message"].to_string();
@@ -81,8 +81,8 @@ impl Served {
         Usage { events: count("events"), duplicates: count("duplicates"), dead: count("dead") }
     }
 
-    /// Waits until exactly this much is stored.
-    pub async fn reaches(&self, events: u64, duplicates: u64) {
+    /// Waits until the usage has exactly these counts.
+    pub async fn wait_for_usage(&self, events: u64, duplicates: u64) {
         let expected = Usage { events, duplicates, dead: 0 };
         eventually(DEADLINE, &format!("the usage to be {expected:?}"), async || match self.usage().await {
             usage if usage == expected => Ok(()),

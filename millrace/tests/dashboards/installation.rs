@@ -1,4 +1,4 @@
-//! A whole installation on real servers with a real Prometheus that looks at it, and the role that Grafana asks as.
+//! An installation on real servers, a real Prometheus that scrapes it, and the database role of Grafana.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,9 +10,9 @@ use testkit::{Postgres, Program, Prometheus, QueryTime, Redis, Series, eventuall
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-/// Generous: a deadline that is met only by a defect.
+/// Generous: only a defect exceeds it.
 pub const PATIENCE: Duration = Duration::from_secs(120);
-/// The projects, their plans and their keys.
+/// The projects and their plans.
 pub const PROJECTS: &[(&str, &str)] = &[
     ("storefront", "enterprise"),
     ("warehouse", "enterprise"),
@@ -20,14 +20,13 @@ pub const PROJECTS: &[(&str, &str)] = &[
     ("hobby", "free"),
     ("trial", "trial"),
 ];
-/// Events a month on the plan `trial`.
+/// Events per month on the plan `trial`.
 pub const TRIAL_EVENTS: u64 = 2_000;
 /// The name of an event that this PostgreSQL refuses.
 pub const POISON: &str = "poison";
 
-/// Everything, and when it began.
-pub struct Stage {
-    // They stop before what they run on does.
+/// Declares the programs before their servers, so that they stop first.
+pub struct Installation {
     pub prometheus: Prometheus,
     _programs: [Program; 2],
     pub postgres: Postgres,
@@ -35,12 +34,13 @@ pub struct Stage {
     reader: Client,
     pub api: SocketAddr,
     settings: Vec<(&'static str, String)>,
-    began: f64,
+    /// Seconds since 1970.
+    started_at: f64,
 }
 
-/// What a question was answered with.
-pub enum Answered {
-    Course(Vec<Series>),
+/// The result of a query.
+pub enum QueryResult {
+    Series(Vec<Series>),
     Rows(Rows),
 }
 
@@ -50,17 +50,18 @@ pub struct Rows {
     pub rows: Vec<Vec<Option<String>>>,
 }
 
-/// The key of a project, which is known beforehand.
+/// The key of a project.
 pub fn key_of(project: &str) -> String {
     format!("mk_dashboards_{project}")
 }
 
+/// Seconds since 1970.
 pub fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-impl Stage {
-    /// Starts everything, with projects that nobody has used yet.
+impl Installation {
+    /// Starts everything, with projects that have no events yet.
     pub async fn start() -> Self {
         let (redis, postgres) = tokio::join!(Redis::start(), Postgres::start());
         let settings = vec![
@@ -70,8 +71,8 @@ impl Stage {
             ("METRICS_ADDR", "127.0.0.1:0".to_owned()),
         ];
         run(&settings, &["migrate"]).await;
-        make_projects(&settings).await;
-        let reader = make_reader(&postgres).await;
+        create_projects(&settings).await;
+        let reader = connect_as_reader(&postgres).await;
         let refuses = format!("ALTER TABLE events ADD CONSTRAINT no_poison CHECK (name <> '{POISON}')");
         postgres.connect().await.batch_execute(&refuses).await.unwrap();
         let variables = variables(&settings);
@@ -81,28 +82,27 @@ impl Stage {
         let jobs =
             [("ingest-api", api.metrics_address().await), ("stream-worker", worker.metrics_address().await)];
         let prometheus = Prometheus::start(&jobs).await;
-        let (programs, began) = ([api, worker], now());
         Self {
             prometheus,
-            _programs: programs,
+            _programs: [api, worker],
             postgres,
             _redis: redis,
             reader,
             api: address,
             settings,
-            began,
+            started_at: now(),
         }
     }
 
-    /// Runs a command of the operator's; it may well complain.
+    /// Runs an operator's command, which may fail.
     pub async fn operate(&self, arguments: &[&str]) {
         Program::run("millrace", arguments, &variables(&self.settings)).await;
     }
 
-    /// From the beginning until now, in steps that fit it.
+    /// From the start until now, for all projects.
     pub fn view(&self, step: Duration) -> View<'static> {
         View {
-            from: self.began,
+            from: self.started_at,
             to: now(),
             step,
             scraped_every: Prometheus::SCRAPES_EVERY,
@@ -114,37 +114,37 @@ impl Stage {
         }
     }
 
-    /// This month, as far as a dashboard shows it when it is opened.
+    /// A range that contains this month, for all projects.
     pub fn month(&self) -> View<'static> {
         const DAY_S: f64 = 86_400.0;
         let now = now();
         View { from: now - 31.0 * DAY_S, to: now + 31.0 * DAY_S, ..self.view(Duration::from_secs(3_600)) }
     }
 
-    /// The same, for one project only.
+    /// From the start until now, for one project.
     pub fn view_of_one(&self) -> View<'static> {
         let variables = &[("instance", ".*"), ("project", "1"), ("interval", "6h")];
         View { variables, ..self.view(Duration::from_secs(1)) }
     }
 
-    /// Asks one question of a panel as Grafana would.
-    pub async fn ask(&self, question: Question<'_>, view: &View<'_>) -> Result<Answered, String> {
+    /// Runs a query of a panel as Grafana does.
+    pub async fn ask(&self, question: Question<'_>, view: &View<'_>) -> Result<QueryResult, String> {
         match question {
             Question::Range(expression) => {
-                let asked =
+                let range =
                     QueryTime::Range { from: view.from, to: view.to, step_s: view.step.as_secs_f64() };
-                self.prometheus.ask(&view.promql(expression), asked).await.map(Answered::Course)
+                self.prometheus.ask(&view.promql(expression), range).await.map(QueryResult::Series)
             }
             Question::Instant(expression) => self
                 .prometheus
                 .ask(&view.promql(expression), QueryTime::At(view.to))
                 .await
-                .map(Answered::Course),
-            Question::Sql(sql) => self.rows(&view.sql(sql)).await.map(Answered::Rows),
+                .map(QueryResult::Series),
+            Question::Sql(sql) => self.rows(&view.sql(sql)).await.map(QueryResult::Rows),
         }
     }
 
-    /// Rows, read as the role that Grafana asks as.
+    /// Runs an SQL query with the database role of Grafana.
     pub async fn rows(&self, sql: &str) -> Result<Rows, String> {
         let failed = |error: tokio_postgres::Error| {
             format!("{}\n{sql}", error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string))
@@ -165,21 +165,21 @@ impl Stage {
         Ok(Rows { columns, rows: rows.collect() })
     }
 
-    /// The places of the questions of a panel that are answered with nothing to draw.
+    /// The indexes of a panel's queries that return nothing to draw.
     pub async fn empty_questions(&self, panel: Panel<'_>, view: &View<'_>) -> Vec<usize> {
         let mut empty = Vec::new();
-        for (at, question) in panel.questions().enumerate() {
-            let answered =
+        for (index, question) in panel.questions().enumerate() {
+            let result =
                 self.ask(question, view).await.unwrap_or_else(|error| panic!("{}: {error}", panel.name()));
-            if !answered.has_something() {
-                empty.push(at);
+            if result.is_empty() {
+                empty.push(index);
             }
         }
         empty
     }
 
-    /// Waits until nothing waits in the stream any more: as many events are accounted for as were accepted.
-    pub async fn drained(&self, accepted: u64) {
+    /// Waits until every one of `accepted` events is stored, a duplicate or dead.
+    pub async fn wait_until_drained(&self, accepted: u64) {
         eventually(PATIENCE, "every accepted event to be stored", async || {
             let sum = "SELECT sum(events + duplicates + dead) AS accounted FROM usage_hourly";
             let accounted = self.rows(sum).await?.number(0, "accounted");
@@ -189,30 +189,34 @@ impl Stage {
     }
 }
 
-impl Answered {
-    /// At least one series with a number in it, or one row.
-    pub fn has_something(&self) -> bool {
+impl QueryResult {
+    /// Whether there is no series with a number, or no row.
+    pub fn is_empty(&self) -> bool {
         match self {
-            Self::Course(series) => {
-                series.iter().any(|series| series.samples.iter().any(|sample| !sample.value.is_nan()))
+            Self::Series(series) => {
+                series.iter().all(|series| series.samples.iter().all(|sample| sample.value.is_nan()))
             }
-            Self::Rows(rows) => !rows.rows.is_empty(),
+            Self::Rows(rows) => rows.rows.is_empty(),
         }
     }
 
-    pub fn course(self) -> Vec<Series> {
-        let Self::Course(series) = self else { panic!("Prometheus was not asked") };
+    /// # Panics
+    /// When it is the result of an SQL query.
+    pub fn series(self) -> Vec<Series> {
+        let Self::Series(series) = self else { panic!("the result has rows instead of series") };
         series
     }
 
+    /// # Panics
+    /// When it is the result of a PromQL query.
     pub fn rows(self) -> Rows {
-        let Self::Rows(rows) = self else { panic!("PostgreSQL was not asked") };
+        let Self::Rows(rows) = self else { panic!("the result has series instead of rows") };
         rows
     }
 }
 
 impl Rows {
-    /// What stands in a column, as a number; nothing is 0.
+    /// The value in a column, as a number; NULL is 0.
     pub fn number(&self, row: usize, column: &str) -> f64 {
         let at = self.columns.iter().position(|(name, _)| name == column);
         let at = at.unwrap_or_else(|| panic!("no column {column} in {:?}", self.columns));
@@ -229,7 +233,7 @@ async fn run(settings: &[(&'static str, String)], arguments: &[&str]) {
     assert_eq!(finished.code, Some(0), "{arguments:?}: {finished:?}");
 }
 
-async fn make_projects(settings: &[(&'static str, String)]) {
+async fn create_projects(settings: &[(&'static str, String)]) {
     let (events, rate) = (TRIAL_EVENTS.to_string(), "6000");
     run(settings, &["plan", "set", "trial", "--requests-per-minute", rate, "--events-per-month", &events])
         .await;
@@ -238,10 +242,10 @@ async fn make_projects(settings: &[(&'static str, String)]) {
     }
 }
 
-/// Makes the role as an operator does, and connects as it.
-async fn make_reader(postgres: &Postgres) -> Client {
+/// Creates the database role of Grafana as an operator does, and connects with it.
+async fn connect_as_reader(postgres: &Postgres) -> Client {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("grafana").join("reader.sql");
-    // Twice: whoever repeats it changes nothing.
+    // Twice, because running the script again must be safe.
     for _ in 0..2 {
         let mut psql = Command::new("psql");
         psql.arg(postgres.url())

@@ -1,4 +1,4 @@
-//! A `millrace` on files, with clients.
+//! A `millrace` on files, its operator, and its clients.
 
 #[path = "../installation/mod.rs"]
 mod installation;
@@ -16,28 +16,28 @@ use tokio::task::JoinHandle;
 use self::installation::{Installation, Service};
 use crate::chromium::Chromium;
 
-/// Between two posts of a client that posts all the time.
-const THINK_TIME: Duration = Duration::from_millis(20);
+/// The pause between two posts of a client.
+const POST_PAUSE: Duration = Duration::from_millis(20);
 
-pub struct Served {
-    // It stops before its files are removed.
+pub struct ServiceOnFiles {
+    // Declared first, so that it stops before its files are removed.
     service: Service,
     installation: Installation,
 }
 
-impl Served {
+impl ServiceOnFiles {
     pub async fn start() -> Self {
         let installation = Installation::on_files();
         Self { service: installation.serve().await, installation }
     }
 
-    /// As Ctrl-C does.
+    /// Stops the service as Ctrl-C does.
     pub async fn stop(&mut self) {
         self.service.program.interrupt();
         assert!(self.service.program.wait_exit().await.success(), "{}", self.service.program.log());
     }
 
-    /// On the same files and the same port.
+    /// Starts the service again, on the same files and the same port.
     pub async fn start_again(&mut self) {
         self.service = self.installation.serve_at(&self.service.address.to_string()).await;
     }
@@ -73,18 +73,18 @@ impl Served {
         store.writer("test").await.unwrap().write(&[entry]).await.unwrap();
     }
 
-    /// A client that posts until it is stopped.
+    /// Starts a client that posts until its task is aborted.
     pub fn keep_posting(&self, key: &str) -> JoinHandle<()> {
         let (mut client, bearer) = (HttpClient::new(self.service.address), format!("Bearer {key}"));
         tokio::spawn(async move {
             loop {
                 post(&mut client, &bearer, json!([{"name": "seen"}, {"name": "clicked"}])).await;
-                tokio::time::sleep(THINK_TIME).await;
+                tokio::time::sleep(POST_PAUSE).await;
             }
         })
     }
 
-    /// Two minutes of ordinary load of a few projects, with mistakes.
+    /// Sends ordinary load of a few projects for two minutes, with some invalid requests.
     pub async fn realistic_load(&self, browser: &Chromium) {
         const KEYS: [(&str, &str, &str); 4] = [
             ("shop", "pro", "mk_shop_0123456789"),
