@@ -2,12 +2,11 @@
 //! without a queue, and measures the ceilings of their components. It starts real processes and durable
 //! servers on one machine.
 //!
-//! The benchmark has its own load generator (`load`) instead of `testkit`'s oracle, which builds each event as
-//! a JSON value, posts it through a full HTTP client and records every event: processor time that is left to
-//! the subjects here. It has no ledger per event either: it counts accepted events, and compares the sum with
-//! the rows of the table and with `millrace audit`.
-//!
-//! Must never: report events that were not all stored and audited, or compare numbers of different runs.
+//! The benchmark has its own load generator (`load`) instead of `testkit`'s oracle, which builds each event
+//! as a JSON value, posts it through a full HTTP client and records every event: processor time that is
+//! left to the subjects here. It has no ledger per event either: it counts accepted events, and compares
+//! the sum with the rows of the table and with `millrace audit`.  Must never: report events that were not
+//! all stored and audited, or compare numbers of different runs.
 
 #![forbid(unsafe_code)]
 
