@@ -5,8 +5,9 @@
 //! The benchmark has its own load generator (`load`) instead of `testkit`'s oracle, which builds each event
 //! as a JSON value, posts it through a full HTTP client and records every event: processor time that is
 //! left to the subjects here. It has no ledger per event either: it counts accepted events, and compares
-//! the sum with the rows of the table and with `millrace audit`.  Must never: report events that were not
-//! all stored and audited, or compare numbers of different runs.
+//! the sum with the rows of the table and with `millrace audit`.
+//!
+//! It must never report events that were not all stored and audited, or compare numbers of different runs.
 
 #![forbid(unsafe_code)]
 

@@ -39,7 +39,6 @@ pub struct Rates {
 #[derive(Clone, Copy, Serialize, Debug)]
 pub struct BacklogSize {
     pub events: u64,
-    /// Compressed.
     pub bytes: u64,
     pub oldest_age_ms: u64,
 }

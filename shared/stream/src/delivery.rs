@@ -47,7 +47,6 @@ pub struct Settlement {
 /// The batches that are not stored yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Backlog {
-    /// Batches.
     pub entries: u64,
     /// Events in them.
     pub events: u64,

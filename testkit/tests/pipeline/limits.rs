@@ -11,16 +11,18 @@ use testkit::http::{HttpClient, get};
 
 use crate::stack::{SOON, Stack, body, event};
 
-const PER_MINUTE: u32 = 60;
-const BURST: u32 = 80;
-const QUOTA: u64 = 200;
+/// Clients send 768 different batches: at this rate, all of them would take more than ten minutes.
+const SLOW: (u32, u32, u64) = (60, 20, 1_000_000);
+/// Clients send more than 3,000 different events at a rate that is never reached.
+const SMALL: (u32, u32, u64) = (1_000_000, 1_000_000, 200);
 
-fn plan() -> Plan {
+/// A plan with these requests per minute, this burst and these events per month.
+fn plan(name: &str, (requests_per_minute, burst, quota): (u32, u32, u64)) -> Plan {
     Plan {
-        name: "small".to_owned(),
-        requests_per_minute: PER_MINUTE,
-        burst: BURST,
-        events_per_month: Some(QUOTA),
+        name: name.to_owned(),
+        requests_per_minute,
+        burst,
+        events_per_month: Some(quota),
         events_per_batch: 1_000,
     }
 }
@@ -36,7 +38,7 @@ struct AdmissionCounts {
 
 /// A client that sends each batch three times with the same idempotency key. Every batch contains one event
 /// that all clients send.
-async fn client(address: std::net::SocketAddr, number: u64, counts: Arc<AdmissionCounts>) {
+async fn client(address: std::net::SocketAddr, bearer: &str, number: u64, counts: &AdmissionCounts) {
     let mut http = HttpClient::new(address);
     for round in 0..12_u64 {
         let count = 1 + (number + round) % 9;
@@ -45,7 +47,7 @@ async fn client(address: std::net::SocketAddr, number: u64, counts: Arc<Admissio
             .map(|id| event(&id))
             .collect();
         let key = format!("{number}-{round}");
-        let headers = [("authorization", "Bearer pipeline-small-key"), ("idempotency-key", key.as_str())];
+        let headers = [("authorization", bearer), ("idempotency-key", key.as_str())];
         let mut first_answer = None;
         for _ in 0..3 {
             let answer = http.post("/v1/events", &headers, body(&events)).await.unwrap();
@@ -73,10 +75,27 @@ async fn client(address: std::net::SocketAddr, number: u64, counts: Arc<Admissio
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sixty_four_clients_of_four_processes_get_exactly_what_the_plan_allows() {
+async fn sixty_four_clients_of_four_processes_get_exactly_the_rate_of_the_plan() {
+    let counts = flood("slow", SLOW).await;
+    assert!(counts.rate_limited.load(Ordering::Relaxed) > 0, "the rate limit was reached");
+    assert_eq!(counts.quota_exceeded.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_clients_of_four_processes_get_exactly_the_quota_of_the_plan() {
+    let counts = flood("small", SMALL).await;
+    assert!(counts.quota_exceeded.load(Ordering::Relaxed) > 0, "the quota was reached");
+    assert_eq!(counts.rate_limited.load(Ordering::Relaxed), 0);
+}
+
+/// Sends more than the plan allows, and checks everything that was admitted against the plan.
+async fn flood(name: &str, limits: (u32, u32, u64)) -> Arc<AdmissionCounts> {
     let stack = Stack::start().await;
-    stack.plan("small", PER_MINUTE as i32, BURST as i32, QUOTA as i64).await;
-    stack.project("small", "small", "pipeline-small-key").await;
+    let (per_minute, burst, quota) = limits;
+    stack.plan(name, per_minute as i32, burst as i32, quota as i64).await;
+    let key = format!("pipeline-{name}-key");
+    let bearer = format!("Bearer {key}");
+    stack.project(name, name, &key).await;
     let mut apis = Vec::new();
     for _ in 0..4 {
         apis.push(stack.api().await);
@@ -85,60 +104,63 @@ async fn sixty_four_clients_of_four_processes_get_exactly_what_the_plan_allows()
     let counts = Arc::new(AdmissionCounts::default());
     let clients = (0..64).map(|number| {
         let address = apis[usize::try_from(number % 4).unwrap()].1;
-        tokio::spawn(client(address, number, Arc::clone(&counts)))
+        let (bearer, counts) = (bearer.clone(), Arc::clone(&counts));
+        tokio::spawn(async move { client(address, &bearer, number, &counts).await })
     });
     for finished in join_all(clients).await {
         finished.unwrap();
     }
     stack.settle_and_audit().await;
+    assert!(counts.repeats.load(Ordering::Relaxed) > 0, "batches were repeated");
+    let events = assert_plan_allows_what_was_admitted(&stack, &plan(name, limits), &counts).await;
+    let stored = assert_usage_adds_up(&stack, &plan(name, limits), events).await;
+    eventually(SOON, "the used quota to equal the stored events", async || {
+        let used = get(apis[0].1, "/v1/limits", &[("authorization", bearer.as_str())]).await.json();
+        if used["events"]["used"] == stored { Ok(()) } else { Err(used.to_string()) }
+    })
+    .await;
+    drop(worker);
+    counts
+}
+
+/// The reference model must admit every admitted batch, in the same order, and all events of each admission are
+/// charged. Returns the number of accepted events.
+async fn assert_plan_allows_what_was_admitted(stack: &Stack, plan: &Plan, counts: &AdmissionCounts) -> u64 {
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (batches, events) = (count(&counts.accepted_batches), count(&counts.accepted_events));
-    assert!(count(&counts.rate_limited) > 0, "the rate limit was reached");
-    assert!(count(&counts.quota_exceeded) > 0, "the quota was reached");
-    assert!(count(&counts.repeats) > 0, "batches were repeated");
-
-    // The reference model must admit every admitted batch, in the same order, and all events of each
-    // admission are charged.
     let ledger = "SELECT (extract(epoch FROM received_at) * 1000000)::bigint, accepted::bigint FROM batches \
-                  JOIN projects USING (project_id) WHERE name = 'small' ORDER BY received_at, entry_seq";
-    let rows = stack.database.query(ledger, &[]).await.unwrap();
+                  JOIN projects USING (project_id) WHERE name = $1 ORDER BY received_at, entry_seq";
+    let rows = stack.database.query(ledger, &[&plan.name]).await.unwrap();
     assert_eq!(rows.len() as u64, batches);
-    let mut standing = LimitState::default();
+    let mut state = LimitState::default();
     let mut charged = 0;
     for row in &rows {
         // The ledger has milliseconds, but the rate limit uses microseconds. The model gets the last one of
         // each.
-        let now_us = u64::try_from(row.get::<_, i64>(0)).unwrap() + 999;
-        let events = u64::try_from(row.get::<_, i64>(1)).unwrap();
-        charged += events;
-        standing.now_us = now_us;
-        match standing.charge(&plan(), 0) {
-            Ok(after) => standing = after,
+        state.now_us = u64::try_from(row.get::<_, i64>(0)).unwrap() + 999;
+        charged += u64::try_from(row.get::<_, i64>(1)).unwrap();
+        match state.charge(plan, 0) {
+            Ok(after) => state = after,
             Err(Refusal::Rate { wait_us }) => panic!("admitted {wait_us} µs too early"),
             Err(Refusal::Quota) => unreachable!("nothing is charged to the quota here"),
         }
     }
     assert_eq!(charged, events);
-    let stored = assert_usage_adds_up(&stack, events).await;
-    eventually(SOON, "the used quota to equal the stored events", async || {
-        let auth = [("authorization", "Bearer pipeline-small-key")];
-        let used = get(apis[0].1, "/v1/limits", &auth).await.json();
-        if used["events"]["used"] == stored { Ok(()) } else { Err(used.to_string()) }
-    })
-    .await;
-    drop(worker);
+    events
 }
 
 /// Compares usage and rows with the number of accepted events. Returns the number of stored events.
-async fn assert_usage_adds_up(stack: &Stack, accepted: u64) -> i64 {
+async fn assert_usage_adds_up(stack: &Stack, plan: &Plan, accepted: u64) -> i64 {
     let sql = "SELECT coalesce(sum(events), 0)::bigint, coalesce(sum(duplicates), 0)::bigint FROM usage_hourly \
-               JOIN projects USING (project_id) WHERE name = 'small'";
-    let usage = stack.database.query_one(sql, &[]).await.unwrap();
+               JOIN projects USING (project_id) WHERE name = $1";
+    let usage = stack.database.query_one(sql, &[&plan.name]).await.unwrap();
     let (stored, duplicates): (i64, i64) = (usage.get(0), usage.get(1));
     assert_eq!(u64::try_from(stored + duplicates).unwrap(), accepted);
     assert!(duplicates > 0, "clients have sent the common event");
-    assert!(u64::try_from(stored).unwrap() <= QUOTA, "{stored} events exceed the quota");
-    let rows = "SELECT count(*) FROM events JOIN projects USING (project_id) WHERE projects.name = 'small'";
-    assert_eq!(stack.count(rows).await, stored);
+    let quota = plan.events_per_month.expect("the plan has a quota");
+    assert!(u64::try_from(stored).unwrap() <= quota, "{stored} events exceed the quota");
+    let rows = "SELECT count(*) FROM events JOIN projects USING (project_id) WHERE projects.name = $1";
+    let rows: i64 = stack.database.query_one(rows, &[&plan.name]).await.unwrap().get(0);
+    assert_eq!(rows, stored);
     stored
 }

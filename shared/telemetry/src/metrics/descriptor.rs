@@ -34,7 +34,6 @@ pub enum Program {
     Api,
     /// `stream-worker`
     Worker,
-    /// Both.
     Any,
 }
 
@@ -45,7 +44,6 @@ pub enum Installation {
     Servers,
     /// SQLite files in a data directory.
     Files,
-    /// Both.
     Either,
 }
 
