@@ -1,4 +1,4 @@
-//! The table of drills. The drills are in [`crate::drills`].
+//! The table of drills. The drills are in `drills/`.
 
 use crate::drills;
 use crate::row::Row;

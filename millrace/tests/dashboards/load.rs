@@ -24,6 +24,7 @@ struct LoadState {
     accepted: AtomicU64,
     poison: AtomicU64,
     invalid: AtomicU64,
+    is_quota_used: AtomicBool,
     batches_per_second: AtomicU64,
 }
 
@@ -54,6 +55,11 @@ impl Load {
     /// Changes the batches per second of each client.
     pub fn set_rate(&self, batches_per_second: u64) {
         self.state.batches_per_second.store(batches_per_second, Ordering::Relaxed);
+    }
+
+    /// Whether a batch did not fit into what was left of its project's quota.
+    pub fn is_quota_used(&self) -> bool {
+        self.state.is_quota_used.load(Ordering::Relaxed)
     }
 
     /// Stops the clients, and returns what they have sent.
@@ -138,6 +144,9 @@ impl Client {
         let bearer = format!("Bearer {}", key_of(self.project));
         let headers = [&[("authorization", bearer.as_str())], more].concat();
         let answer = self.http.post(path, &headers, body.to_owned()).await.unwrap();
+        if answer.status == 429 && answer.json()["code"] == "quota_exceeded" {
+            self.state.is_quota_used.store(true, Ordering::Relaxed);
+        }
         (answer.status == 202).then(|| answer.json()["accepted"].as_u64().unwrap())
     }
 }

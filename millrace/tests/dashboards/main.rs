@@ -30,6 +30,7 @@ async fn every_panel_shows_data_and_the_data_matches_what_was_sent() {
         if empty.is_empty() { Ok(()) } else { Err(format!("no data for {empty:?}")) }
     })
     .await;
+    eventually(PATIENCE, "a project to use up its quota", async || load.is_quota_used()).await;
     let sent = load.stop().await;
     installation.wait_until_drained(sent.accepted).await;
 

@@ -16,15 +16,52 @@ pub struct Crate {
 
 /// Every crate of the workspace.
 pub fn read(project: &Path) -> Vec<Crate> {
+    list(&metadata(project, &["--no-deps"])["packages"]).iter().map(crate_of).collect()
+}
+
+/// Each package, own or foreign, that needs a newer Rust than the workspace promises to build with.
+pub fn too_new(project: &Path) -> Vec<String> {
+    // Without the filter, Cargo would download the packages of every other platform.
+    let metadata = metadata(project, &["--filter-platform", &host()]);
+    let packages = list(&metadata["packages"]);
+    let version_of = |package: &Value| package["rust_version"].as_str().map(numbers);
+    let ours = packages.iter().find(|package| package["name"] == "millrace").expect("the crate exists");
+    let promised = version_of(ours).expect("the workspace names a version of Rust");
+    let is_too_new = |package: &&Value| version_of(package).is_some_and(|needed| needed > promised);
+    let shown = |package: &Value| {
+        format!(
+            "{} {} needs Rust {}",
+            text(&package["name"]),
+            text(&package["version"]),
+            text(&package["rust_version"])
+        )
+    };
+    packages.iter().filter(is_too_new).map(shown).collect()
+}
+
+/// The platform that this test was built for.
+fn host() -> String {
+    let output = Command::new("rustc").arg("-vV").output().expect("rustc runs");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    printed.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host").to_owned()
+}
+
+/// Major and minor number of a version.
+fn numbers(version: &str) -> (u32, u32) {
+    let mut parts = version.split('.').map(|part| part.parse().expect("a number"));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+fn metadata(project: &Path, more: &[&str]) -> Value {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let output = Command::new(cargo)
-        .args(["metadata", "--no-deps", "--format-version", "1", "--offline", "--locked"])
+        .args(["metadata", "--format-version", "1", "--offline", "--locked"])
+        .args(more)
         .current_dir(project)
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
-    list(&metadata["packages"]).iter().map(crate_of).collect()
+    serde_json::from_slice(&output.stdout).expect("cargo prints JSON")
 }
 
 fn crate_of(package: &Value) -> Crate {

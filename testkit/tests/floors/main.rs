@@ -44,6 +44,11 @@ fn the_crate_of_events_needs_no_async_runtime() {
 }
 
 #[test]
+fn no_dependency_needs_a_newer_rust_than_the_project_promises() {
+    assert_eq!(crates::too_new(project()), Vec::<String>::new());
+}
+
+#[test]
 fn no_two_modules_of_a_crate_import_each_other_in_a_circle() {
     let mut complaints = Vec::new();
     for found in crates::read(project()) {

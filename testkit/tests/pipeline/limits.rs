@@ -123,8 +123,8 @@ async fn flood(name: &str, limits: (u32, u32, u64)) -> Arc<AdmissionCounts> {
     counts
 }
 
-/// The reference model must admit every admitted batch, in the same order, and all events of each admission are
-/// charged. Returns the number of accepted events.
+/// The reference model must admit every admitted batch, in the same order, and all events of each admission
+/// are charged. Returns the number of accepted events.
 async fn assert_plan_allows_what_was_admitted(stack: &Stack, plan: &Plan, counts: &AdmissionCounts) -> u64 {
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (batches, events) = (count(&counts.accepted_batches), count(&counts.accepted_events));
