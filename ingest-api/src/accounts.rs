@@ -224,6 +224,8 @@ impl ApiKey {
 
 #[cfg(test)]
 mod tests {
+    use millrace_event::policy::{KeyScope, ProjectPolicy};
+
     use super::*;
 
     #[test]
@@ -243,6 +245,9 @@ mod tests {
             key_id: 1,
             key_hash: hash_key(KEY),
             plan: Arc::clone(&plan),
+            policy: ProjectPolicy::default(),
+            scope: KeyScope::Full,
+            allowed_origins: Vec::new(),
             expires_at: Some(expires_at),
             signing_secrets: Vec::new(),
         };

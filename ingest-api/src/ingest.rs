@@ -14,7 +14,7 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use hyper::{HeaderMap, StatusCode};
 use millrace_event::dialect::{self, BodyError, Dialect};
@@ -187,7 +187,7 @@ async fn accept(
         Some(key) => batch_id_of_key(project, key),
         None => Uuid::now_v7(),
     };
-    let origin = Origin { project, batch_id };
+    let origin = Origin { project, batch_id, policy: key.account.policy, received_us: now_us() };
     // The plan's batch size limits what is read. The month's quota also limits what is charged: only valid
     // events.
     let events_max = key.plan().events_per_batch as usize;
@@ -206,6 +206,12 @@ async fn accept(
     admit(service, key, &submission.packed, submission.digest, awaited).await?;
     drop(reservation);
     Ok(Receipt { batch_id, count: submission.packed.count, rejected: submission.rejected })
+}
+
+/// Microseconds since 1970 by the clock of this machine.
+fn now_us() -> i64 {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn note_rejections(service: &Service, key: &ApiKey, submission: &Result<Submission, BodyError>) {

@@ -22,6 +22,7 @@ fn dead_entry(project: ProjectId, seq: u64, events: u32, is_torn: bool) -> Write
             project,
             time: EventTime::At(RECEIVED_MS.cast_signed() * 1_000),
             event_id: Uuid::from_u128(u128::from(seq) << 32 | u128::from(number)),
+            by_id: false,
             name: "order_completed",
             subject: None,
             client_id: None,

@@ -59,6 +59,7 @@ impl Rig {
             project: self.project,
             time: EventTime::Anonymous,
             event_id: Uuid::new_v4(),
+            by_id: false,
             name,
             subject: None,
             client_id: None,

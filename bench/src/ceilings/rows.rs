@@ -26,7 +26,7 @@ pub struct Rows {
 impl Rows {
     pub fn new(project: i64, events: usize) -> Result<Self, BenchError> {
         let mut random = StdRng::seed_from_u64(SEED);
-        let origin = Origin { project: ProjectId(project), batch_id: Uuid::now_v7() };
+        let origin = Origin::new(ProjectId(project), Uuid::now_v7());
         let mut rows = Vec::with_capacity(events);
         while rows.len() < events {
             let batch = (events - rows.len()).min(BATCH_EVENTS_MAX);

@@ -96,7 +96,7 @@ impl Service {
             return Ok(status(StatusCode::UNAUTHORIZED));
         }
         let body = request.into_body().collect().await?.to_bytes();
-        let origin = Origin { project: self.project, batch_id: Uuid::now_v7() };
+        let origin = Origin::new(self.project, Uuid::now_v7());
         let Ok(batch) = dialect::read(&native::JSON, &body, origin, BATCH_EVENTS_MAX) else {
             return Ok(status(StatusCode::BAD_REQUEST));
         };

@@ -53,6 +53,7 @@ pub(super) fn good_row(project: ProjectId, event: &Event) -> Vec<u8> {
         time,
         // For other ids and without one, the API derives a UUID. Any UUID works here.
         event_id: event.uuid.unwrap_or_else(Uuid::new_v4),
+        by_id: false,
         name: &event.name,
         subject: event.subject.as_deref(),
         client_id: event.id.as_deref().filter(|_| event.uuid.is_none()),
@@ -167,6 +168,7 @@ fn plain(project: ProjectId) -> Row<'static> {
         project,
         time: EventTime::At(SOME_TIME_US),
         event_id: Uuid::new_v4(),
+        by_id: false,
         name: "poison",
         subject: None,
         client_id: None,

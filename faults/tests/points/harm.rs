@@ -167,6 +167,7 @@ fn entry_with(name: &str) -> PackedBatch {
         project: ProjectId(1),
         time: EventTime::At(1_795_000_000_000_000),
         event_id: Uuid::new_v4(),
+        by_id: false,
         name,
         subject: None,
         client_id: None,

@@ -111,7 +111,7 @@ fn event(bytes: &[u8]) -> Value {
         EventTime::At(us) => OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000)
             .map_or_else(|_| format!("{us} µs since 1970"), unrounded),
         EventTime::Undated => "none; recognized by its id".to_owned(),
-        EventTime::Anonymous => "none; recognized by its batch".to_owned(),
+        EventTime::Anonymous | EventTime::Undeliverable => "none; recognized by its batch".to_owned(),
     };
     json!({
         "id": row.client_id.map_or_else(|| row.event_id.to_string(), str::to_owned),

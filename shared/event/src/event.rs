@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::plan::ProjectId;
+use crate::policy::ProjectPolicy;
 
 /// A UUIDv7 made by the API, or a UUIDv8 derived from the project and the `Idempotency-Key`.
 pub type BatchId = Uuid;
@@ -84,11 +85,22 @@ pub struct Batch {
     pub rejected: Vec<Rejection>,
 }
 
-/// The project and the batch of an event, from which identities are derived.
+/// Where an event comes from: its project and batch, from which identities are derived, and what the project
+/// wants done with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Origin {
     pub project: ProjectId,
     pub batch_id: BatchId,
+    pub policy: ProjectPolicy,
+    /// About when the batch was received, in microseconds since 1970, for the policy's bounds.
+    pub received_us: i64,
+}
+
+impl Origin {
+    /// An origin with the policy of a new project, which has no bounds.
+    pub fn new(project: ProjectId, batch_id: BatchId) -> Self {
+        Self { project, batch_id, policy: ProjectPolicy::default(), received_us: 0 }
+    }
 }
 
 /// The event id for a client's id that is not a UUID: a UUIDv8 (RFC 9562, section 5.8) from its SHA-256.

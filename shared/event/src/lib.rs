@@ -8,8 +8,8 @@
 //!    parsed again.
 //! 3. An [`entry`] is one compressed batch of rows, in the form the stream holds.
 //!
-//! [`plan`] decides how much a project may send, [`key`] makes and checks API keys, and [`accounting`] holds
-//! the figures about batches that the stream and the store exchange.
+//! [`plan`] decides how much a project may send, [`policy`] holds its owner's choices, [`key`] makes and
+//! checks API keys, and [`accounting`] holds the figures about batches that the stream and the store exchange.
 //!
 //! This crate must never do I/O, read a clock, or depend on an async runtime.
 
@@ -20,7 +20,9 @@ pub mod event;
 pub mod json;
 pub mod key;
 pub mod plan;
+pub mod policy;
 pub mod row;
+pub mod undeliverable;
 
 pub use accounting::{Epoch, Outcome, PendingBatch, ProjectCounters};
 pub use entry::EntryId;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use time::{Date, Month, OffsetDateTime};
 
+use crate::policy::{KeyScope, ProjectPolicy};
+
 /// Microseconds in a minute, the window of every rate limit.
 const MINUTE_US: u64 = 60_000_000;
 
@@ -83,6 +85,10 @@ pub struct Account {
     /// The SHA-256 of the key.
     pub key_hash: [u8; 32],
     pub plan: Arc<Plan>,
+    pub policy: ProjectPolicy,
+    pub scope: KeyScope,
+    /// Origins of pages that may use the key, as browsers send them; empty allows every client.
+    pub allowed_origins: Vec<String>,
     /// When the key stops working, if it was rotated.
     pub expires_at: Option<OffsetDateTime>,
     /// Unless empty, every request must carry a Standard Webhooks signature by one of these secrets. The

@@ -8,10 +8,13 @@
 //! | offset | field | type |
 //! |---|---|---|
 //! | 6 | `project_id` | bigint |
-//! | 18 | `timestamp` | timestamptz; -infinity: [`EventTime::Undated`]; infinity: [`EventTime::Anonymous`] |
+//! | 18 | `timestamp` | timestamptz, or a mark: see [`EventTime`] |
 //! | 30 | `event_id` | uuid |
-//! | 50 | `received_at` | timestamptz, 0 until [`write_stamped`] |
+//! | 50 | `received_at` | timestamptz; until [`write_stamped`] 0, or 1 with [`Row::by_id`] |
 //! | 58… | `name`, `subject`, `client_id`, `properties`, `context` | text, text, text, jsonb, jsonb |
+//!
+//! A call that no event can be made of is a row as well, so that it is accepted, counted and dead-lettered in
+//! the transaction of its batch: see [`crate::undeliverable`].
 //!
 //! Writing and reading are in this file, and a property test compares them.
 
@@ -41,10 +44,17 @@ const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 const FIRST_TIME: i64 = -211_813_488_000_000_000;
 /// The latest time that fits into microseconds since 1970, in the year 294247.
 const LAST_TIME: i64 = i64::MAX - POSTGRES_EPOCH_US;
+/// The time that marks an undeliverable call. Not a valid time, so a release that does not know the mark
+/// dead-letters the whole entry instead of storing the call as an event.
+const UNDELIVERABLE: i64 = i64::MAX - 1;
+/// The unstamped receive time of a row whose id alone identifies it. Releases that do not know the mark
+/// overwrite it.
+const BY_ID: i64 = 1;
 /// Fields from this index on are jsonb.
 const FIRST_JSON_FIELD: i16 = 7;
 
-/// When an event happened, which also decides how a duplicate is recognized.
+/// When an event happened, which also decides how a duplicate is recognized. On the wire, `Undated` is
+/// PostgreSQL's -infinity, `Anonymous` its infinity, and `Undeliverable` the number before infinity.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EventTime {
     /// The client's time, in microseconds since 1970.
@@ -53,6 +63,8 @@ pub enum EventTime {
     Undated,
     /// The client sent neither. The receive time is used, and the batch identifies the event.
     Anonymous,
+    /// The row is no event but an [`crate::undeliverable::UndeliverableCall`], and goes to the dead letters.
+    Undeliverable,
 }
 
 impl EventTime {
@@ -61,6 +73,7 @@ impl EventTime {
             Self::At(us) => us - POSTGRES_EPOCH_US,
             Self::Undated => i64::MIN,
             Self::Anonymous => i64::MAX,
+            Self::Undeliverable => UNDELIVERABLE,
         }
     }
 
@@ -68,6 +81,7 @@ impl EventTime {
         match wire {
             i64::MIN => Self::Undated,
             i64::MAX => Self::Anonymous,
+            UNDELIVERABLE => Self::Undeliverable,
             us => Self::At(us + POSTGRES_EPOCH_US),
         }
     }
@@ -79,6 +93,8 @@ pub struct Row<'a> {
     pub project: ProjectId,
     pub time: EventTime,
     pub event_id: Uuid,
+    /// The id alone identifies the event, at any time: see [`crate::policy::Dedupe::Id`].
+    pub by_id: bool,
     pub name: &'a str,
     pub subject: Option<&'a str>,
     /// The client's id, if it is not a UUID.
@@ -96,7 +112,7 @@ impl Row<'_> {
         push_field(out, &self.project.0.to_be_bytes());
         push_field(out, &self.time.to_wire().to_be_bytes());
         push_field(out, self.event_id.as_bytes());
-        push_field(out, &0_i64.to_be_bytes());
+        push_field(out, &(if self.by_id { BY_ID } else { 0 }).to_be_bytes());
         push_field(out, self.name.as_bytes());
         push_optional(out, self.subject.map(str::as_bytes));
         push_optional(out, self.client_id.map(str::as_bytes));
@@ -172,7 +188,7 @@ fn row_end(rows: &[u8], start: usize) -> Option<usize> {
     let has_shape = fixed[..2] == FIELD_COUNT.to_be_bytes()
         && widths.iter().all(|&(at, width)| fixed[at..at + 4] == width.to_be_bytes());
     let time = i64::from_be_bytes(fixed[TIMESTAMP_AT..TIMESTAMP_AT + 8].try_into().ok()?);
-    let is_time = matches!(time, i64::MIN | FIRST_TIME..=LAST_TIME | i64::MAX);
+    let is_time = matches!(time, i64::MIN | FIRST_TIME..=LAST_TIME | UNDELIVERABLE | i64::MAX);
     if !has_shape || !is_time {
         return None;
     }
@@ -229,6 +245,7 @@ impl<'a> Row<'a> {
             project: project(row),
             time: time(row),
             event_id: event_id(row),
+            by_id: by_id(row),
             name: text("name")?.expect("a split row has a name"),
             subject: text("subject")?,
             client_id: text("client_id")?,
@@ -236,6 +253,12 @@ impl<'a> Row<'a> {
             context: text("context")?.map(json),
         })
     }
+}
+
+/// The fields of variable width of a row from [`split`], as they are on the wire; `None` is NULL.
+pub(crate) fn variable_fields(row: &[u8]) -> [Option<&[u8]>; 5] {
+    let mut rest = &row[FIXED_BYTES..];
+    std::array::from_fn(|_| next_field(&mut rest))
 }
 
 /// Removes the next field of variable width from `rest`; `None` is NULL.
@@ -262,6 +285,11 @@ pub fn time(row: &[u8]) -> EventTime {
     EventTime::from_wire(i64::from_be_bytes(fixed(row, TIMESTAMP_AT)))
 }
 
+/// Whether the id alone identifies the row from [`split`], which is not stamped yet.
+pub fn by_id(row: &[u8]) -> bool {
+    i64::from_be_bytes(fixed(row, RECEIVED_AT)) == BY_ID
+}
+
 /// The event id of a row from [`split`].
 pub fn event_id(row: &[u8]) -> Uuid {
     Uuid::from_bytes(fixed(row, EVENT_ID_AT))
@@ -271,7 +299,7 @@ pub fn event_id(row: &[u8]) -> Uuid {
 pub fn key(row: &[u8], received_us: i64) -> RowKey {
     let timestamp_us = match time(row) {
         EventTime::At(us) => us,
-        EventTime::Undated | EventTime::Anonymous => received_us,
+        EventTime::Undated | EventTime::Anonymous | EventTime::Undeliverable => received_us,
     };
     RowKey { project: project(row), timestamp_us, event_id: event_id(row) }
 }

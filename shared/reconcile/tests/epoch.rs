@@ -48,6 +48,7 @@ impl Rig {
                 project: self.project,
                 time: EventTime::Anonymous,
                 event_id: Uuid::new_v4(),
+                by_id: false,
                 name: "page_view",
                 subject: None,
                 client_id: None,

@@ -154,7 +154,7 @@ async fn every_accepted_event_is_stored_and_returned_unchanged() {
         let sent: Vec<Sent> =
             (0..EVENTS_PER_BATCH).map(|_| any_event().new_tree(&mut runner).unwrap().current()).collect();
         let body = format!("[{}]", sent.iter().map(Sent::body).collect::<Vec<_>>().join(",\n"));
-        let origin = Origin { project: ProjectId(1), batch_id: Uuid::now_v7() };
+        let origin = Origin::new(ProjectId(1), Uuid::now_v7());
         let batch_read = match read(&native::JSON, body.as_bytes(), origin, 1_000) {
             Ok(read) => read,
             Err(BodyError::NoValidEvent { .. }) => continue,

@@ -15,6 +15,7 @@ fn row(name: &str, properties: &str, rows: &mut Vec<u8>) {
         project: ProjectId(1),
         time: EventTime::At(1_795_000_000_000_000),
         event_id: Uuid::new_v4(),
+        by_id: false,
         name,
         subject: None,
         client_id: None,

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::event::{Origin, uuid_of_client_id, uuid_of_index};
 use crate::plan::ProjectId;
+use crate::policy::Dedupe;
 use crate::row::{EventTime, Row};
 
 /// Length of a UUID with hyphens. Other notations are treated as ordinary text.
@@ -20,6 +21,7 @@ pub struct EventBuilder<'a> {
     /// A JSON object, as text.
     pub context: Option<Cow<'a, [u8]>>,
     event_id: Uuid,
+    by_id: bool,
     client_id: Option<Cow<'a, str>>,
     time: EventTime,
 }
@@ -33,6 +35,7 @@ impl<'a> EventBuilder<'a> {
             properties: None,
             context: None,
             event_id: Uuid::nil(),
+            by_id: false,
             client_id: None,
             time: EventTime::Anonymous,
         }
@@ -54,6 +57,7 @@ impl<'a> EventBuilder<'a> {
         };
         let uuid = (id.len() == UUID_CHARS).then(|| Uuid::try_parse(&id).ok()).flatten();
         self.event_id = uuid.unwrap_or_else(|| uuid_of_client_id(&id));
+        self.by_id = origin.policy.dedupe == Dedupe::Id;
         self.time = match timestamp_us.or_else(|| uuid.and_then(time_of_uuid)) {
             Some(us) => EventTime::At(us),
             None => EventTime::Undated,
@@ -67,6 +71,7 @@ impl<'a> EventBuilder<'a> {
             project,
             time: self.time,
             event_id: self.event_id,
+            by_id: self.by_id,
             name: &self.name,
             subject: self.subject.as_deref(),
             client_id: self.client_id.as_deref(),

@@ -20,7 +20,7 @@ pub static DIALECTS: [&Dialect; 9] = [
 ];
 
 pub fn origin() -> Origin {
-    Origin { project: ProjectId(7), batch_id: batch_id_of_key(ProjectId(7), "some key") }
+    Origin::new(ProjectId(7), batch_id_of_key(ProjectId(7), "some key"))
 }
 
 pub fn read_json(body: &str) -> Result<Batch, BodyError> {

@@ -1,6 +1,7 @@
 //! Keys, projects and plans: reads for the request path, and changes by operators.
 
 use std::collections::HashMap;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use deadpool_postgres::Client;
@@ -13,12 +14,16 @@ use crate::creation::{
 };
 use crate::{KeyUse, NewKey, StoreError};
 use millrace_event::plan::{Account, Plan, ProjectId};
+use millrace_event::policy::ProjectPolicy;
 
 pub(super) const PLAN_COLUMNS: &str = "requests_per_minute, burst, events_per_month, events_per_batch";
+/// Of the table `projects`.
+pub(super) const POLICY_COLUMNS: &str = "dedupe, oldest_s, newest_s, out_of_bounds";
 
 pub(super) async fn accounts(client: &Client) -> Result<Vec<Account>, StoreError> {
     let live_keys = format!(
-        "SELECT k.key_id, k.key_hash, k.expires_at, k.signing_secrets, p.project_id, p.name AS project_name, l.name, {PLAN_COLUMNS}
+        "SELECT k.key_id, k.key_hash, k.expires_at, k.signing_secrets, k.scope, k.allowed_origins, {POLICY_COLUMNS},
+                p.project_id, p.name AS project_name, l.name, {PLAN_COLUMNS}
            FROM api_keys k JOIN projects p USING (project_id) JOIN plans l ON l.name = p.plan
           WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) ORDER BY k.key_id"
     );
@@ -37,11 +42,30 @@ pub(super) async fn accounts(client: &Client) -> Result<Vec<Account>, StoreError
             key_id: row.get("key_id"),
             key_hash: hash.try_into().expect("a check keeps the hash at 32 bytes"),
             plan: Arc::clone(plan),
+            policy: policy(&row),
+            scope: named(&row, "scope"),
+            allowed_origins: row.get("allowed_origins"),
             expires_at: row.get::<_, Option<Instant>>("expires_at").map(OffsetDateTime::from),
             signing_secrets: row.get("signing_secrets"),
         });
     }
     Ok(accounts)
+}
+
+/// Reads [`POLICY_COLUMNS`].
+pub(super) fn policy(row: &tokio_postgres::Row) -> ProjectPolicy {
+    let seconds = |column| row.get::<_, Option<i64>>(column).map(i64::unsigned_abs);
+    ProjectPolicy {
+        dedupe: named(row, "dedupe"),
+        oldest_s: seconds("oldest_s"),
+        newest_s: seconds("newest_s"),
+        out_of_bounds: named(row, "out_of_bounds"),
+    }
+}
+
+/// A value of a closed list, by its name in a column.
+pub(super) fn named<T: FromStr>(row: &tokio_postgres::Row, column: &str) -> T {
+    row.get::<_, &str>(column).parse().ok().expect("a check allows only names of the list")
 }
 
 pub(super) fn plan(row: &tokio_postgres::Row) -> Plan {

@@ -214,7 +214,8 @@ mod tests {
             let event_id = Uuid::from_u128(id);
             let (name, project) = ("done", ProjectId(1));
             let (subject, client_id, properties, context) = (None, None, None, None);
-            Row { project, time, event_id, name, subject, client_id, properties, context }.write(&mut rows);
+            Row { project, time, event_id, by_id: false, name, subject, client_id, properties, context }
+                .write(&mut rows);
         }
         let entry = EntryId { ms: NOW_US.unsigned_abs() / 1_000, seq };
         let (count, body) = (events.len() as u32, Payload::Rows(rows.into()));

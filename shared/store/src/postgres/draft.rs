@@ -154,7 +154,7 @@ impl<'a> Draft<'a> {
             let identity = match row::time(bytes) {
                 EventTime::At(_) => Identity::IdAndTime,
                 EventTime::Undated => Identity::IdAlone,
-                EventTime::Anonymous => Identity::Batch,
+                EventTime::Anonymous | EventTime::Undeliverable => Identity::Batch,
             };
             self.any_undated |= identity == Identity::IdAlone;
             let day = key.timestamp_us.div_euclid(DAY_US);

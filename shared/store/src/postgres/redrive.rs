@@ -257,7 +257,7 @@ impl<'t> RedriveTransaction<'t> {
         let (project, received_at) = (event.project.0, Instant(received_us));
         let timestamp = match event.time {
             EventTime::At(us) => Instant(us),
-            EventTime::Anonymous => received_at,
+            EventTime::Anonymous | EventTime::Undeliverable => received_at,
             EventTime::Undated => {
                 let claim = &self.claim_undated;
                 if self.transaction.execute(claim, &[&project, &event.event_id]).await? == 0 {

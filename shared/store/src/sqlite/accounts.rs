@@ -1,6 +1,7 @@
 //! Keys, projects and plans: reads for the request path, and changes by operators.
 
 use std::collections::HashMap;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use rusqlite::{Connection, Error, OptionalExtension, Row, Transaction, TransactionBehavior, params};
@@ -12,14 +13,18 @@ use crate::creation::{
 };
 use crate::{KeyUse, NewKey, StoreError};
 use millrace_event::plan::{Account, Plan, ProjectId};
+use millrace_event::policy::ProjectPolicy;
 
 const SECRET_BYTES: usize = 32;
 
 pub(super) const PLAN_COLUMNS: &str = "requests_per_minute, burst, events_per_month, events_per_batch";
+/// Of the table `projects`.
+pub(super) const POLICY_COLUMNS: &str = "dedupe, oldest_s, newest_s, out_of_bounds";
 
 pub(super) fn accounts(connection: &Connection) -> Result<Vec<Account>, StoreError> {
     let live_keys = format!(
-        "SELECT k.key_id, k.key_hash, k.expires_at, k.signing_secrets, p.project_id, p.name AS project_name, l.name, {PLAN_COLUMNS}
+        "SELECT k.key_id, k.key_hash, k.expires_at, k.signing_secrets, k.scope, k.allowed_origins, {POLICY_COLUMNS},
+                p.project_id, p.name AS project_name, l.name, {PLAN_COLUMNS}
            FROM api_keys k JOIN projects p USING (project_id) JOIN plans l ON l.name = p.plan
           WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > ?1) ORDER BY k.key_id"
     );
@@ -43,11 +48,37 @@ pub(super) fn accounts(connection: &Connection) -> Result<Vec<Account>, StoreErr
             key_id: row.get("key_id")?,
             key_hash: row.get("key_hash")?,
             plan: Arc::clone(plan),
+            policy: policy(row)?,
+            scope: named(row, "scope")?,
+            allowed_origins: origins(row)?,
             expires_at: row.get::<_, Option<i64>>("expires_at")?.map(moment),
             signing_secrets: secrets.chunks(SECRET_BYTES).map(<[u8]>::to_vec).collect(),
         });
     }
     Ok(accounts)
+}
+
+/// Reads [`POLICY_COLUMNS`].
+pub(super) fn policy(row: &Row<'_>) -> Result<ProjectPolicy, Error> {
+    let seconds = |column| Ok::<_, Error>(row.get::<_, Option<i64>>(column)?.map(i64::unsigned_abs));
+    Ok(ProjectPolicy {
+        dedupe: named(row, "dedupe")?,
+        oldest_s: seconds("oldest_s")?,
+        newest_s: seconds("newest_s")?,
+        out_of_bounds: named(row, "out_of_bounds")?,
+    })
+}
+
+/// A value of a closed list, by its name in a column.
+pub(super) fn named<T: FromStr>(row: &Row<'_>, column: &str) -> Result<T, Error> {
+    let name: String = row.get(column)?;
+    Ok(name.parse().ok().expect("a check allows only names of the list"))
+}
+
+/// The column `allowed_origins`. A list that cannot be read allows no page.
+fn origins(row: &Row<'_>) -> Result<Vec<String>, Error> {
+    let json: String = row.get("allowed_origins")?;
+    Ok(serde_json::from_str(&json).unwrap_or_else(|_| vec![json]))
 }
 
 pub(super) fn plan(row: &Row<'_>) -> Result<Plan, Error> {

@@ -34,7 +34,7 @@ impl<'c> EventTable<'c> {
         let (project, event_id) = (event.project.0, event.event_id.as_bytes());
         let timestamp_us = match event.time {
             EventTime::At(us) => us,
-            EventTime::Anonymous => received_us,
+            EventTime::Anonymous | EventTime::Undeliverable => received_us,
             EventTime::Undated => {
                 if self.claim_undated.execute(params![project, event_id, claimed_us])? == 0 {
                     return Ok(false);

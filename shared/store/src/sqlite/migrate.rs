@@ -18,6 +18,7 @@ const MIGRATIONS: &[Migration] = migrations! { "sql/sqlite":
     2 "0002_key_rotation",
     3 "0003_redrive",
     4 "0004_readable",
+    5 "0005_edge",
 };
 
 /// Applies what is missing, all or nothing.

@@ -48,6 +48,7 @@ pub fn row(project: ProjectId, event: &Event) -> Vec<u8> {
         project,
         time: event.time,
         event_id: event.id,
+        by_id: false,
         name: &event.name,
         subject: Some("somebody"),
         client_id: None,

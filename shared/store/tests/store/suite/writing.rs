@@ -19,6 +19,7 @@ pub async fn accepted_rows_come_back_equal(harness: &dyn Harness) {
         project,
         time: at_ms(now - 5),
         event_id: v4,
+        by_id: false,
         name: "naïve 名前",
         subject: Some("user-1"),
         client_id: Some("order:7"),
