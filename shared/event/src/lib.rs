@@ -9,7 +9,7 @@
 //! 3. An [`entry`] is one compressed batch of rows, in the form the stream holds.
 //!
 //! [`plan`] decides how much a project may send, [`policy`] holds its owner's choices, [`key`] makes and
-//! checks API keys, and [`accounting`] holds the figures about batches that the stream and the store exchange.
+//! checks API keys, and [`accounting`] holds the figures about batches that stream and store exchange.
 //!
 //! This crate must never do I/O, read a clock, or depend on an async runtime.
 
