@@ -122,7 +122,7 @@ impl Limits {
         number(largest..=BODIES_IN_FLIGHT_BYTES_MAX)(&value).map_err(|expected| ConfigError {
             variable: "BODIES_IN_FLIGHT_BYTES_MAX".to_owned(),
             reason: format!(
-                "{expected}; the lowest is BODY_DECODED_BYTES_MAX and the larger of BODY_BYTES_MAX and \
+                "{expected}; the lowest is BODY_DECODED_BYTES_MAX + the larger of BODY_BYTES_MAX and \
                  SDK_BODY_BYTES_MAX"
             ),
             value: Some(value.clone()),

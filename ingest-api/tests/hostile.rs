@@ -293,6 +293,8 @@ async fn a_transfer_encoding_other_than_chunked_is_refused_and_the_connection_cl
         "Transfer-Encoding: chunked, gzip",
         "Transfer-Encoding: chunked;q=1",
         "Transfer-Encoding:",
+        "Transfer-Encoding : chunked",
+        "X: y\r\n Transfer-Encoding: chunked",
     ] {
         let post = post_of(&stack, "HTTP/1.1", &format!("Host: x\r\n{fields}\r\n"), chunked);
         let answer = raw(&stack, post + next).await;
@@ -330,6 +332,13 @@ async fn with_both_lengths_the_chunks_count_and_nothing_after_them_is_a_request(
         }
     }
     assert_eq!(stack.stream.backlog().await.unwrap().events, 6);
+    for size in ["0xc", "-c", "+c", "c c", "", "fffffffffffffffff"] {
+        let chunked = format!("{size}\r\n{{\"name\":\"b\"}}\r\n0\r\n\r\n");
+        let fields = "Host: x\r\nTransfer-Encoding: chunked\r\n";
+        let answer = raw(&stack, post_of(&stack, "HTTP/1.1", fields, &chunked) + &smuggled).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{size:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{size:?}: {answer}");
+    }
     for fields in ["Content-Length: 12, 12", "Content-Length: +12", "Content-Length: 0x0c"] {
         let post = post_of(&stack, "HTTP/1.1", &format!("Host: x\r\n{fields}\r\n"), r#"{"name":"b"}"#);
         assert!(raw(&stack, post).await.starts_with("HTTP/1.1 400"), "{fields}");
