@@ -1,6 +1,6 @@
-//! Receives a body from its connection, within a deadline, a size, and the memory that all bodies share. A
-//! body that is not received is read and discarded, so that the answer reaches a client that is still
-//! sending.
+//! Receives a body from its connection, at a lowest rate, up to a size, and within the memory that all bodies
+//! share. A body that is not received is read and discarded, so that the answer reaches a client that is
+//! still sending.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,8 +11,10 @@ use http_body_util::BodyExt;
 use hyper::HeaderMap;
 use hyper::body::{Body, Incoming};
 use hyper::header::EXPECT;
+use tokio::time::{Instant, timeout_at};
 
 use crate::metrics;
+use crate::pace::{Pace, PaceLimits};
 
 /// How much of a body is read and discarded before the connection is closed.
 const DISCARD_BYTES_MAX: u64 = 64 << 20;
@@ -24,8 +26,10 @@ const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
 pub enum ReceiveError {
     #[error("the body is larger than {max} bytes; send smaller batches")]
     TooLarge { max: usize },
-    #[error("the body did not arrive in time; send the same batch again, or smaller batches")]
-    Timeout,
+    #[error(
+        "the body stopped arriving, or arrives too slowly; send the same batch again, or smaller batches"
+    )]
+    TooSlow,
     /// The connection or the framing broke.
     #[error("the body ended early, or its framing is invalid; check Content-Length and Transfer-Encoding")]
     Broken,
@@ -98,24 +102,22 @@ impl Upload {
     /// Reads the body, taking its memory from `reservation`.
     ///
     /// # Errors
-    /// [`ReceiveError`]. The rest of the body is discarded, except after a timeout.
+    /// [`ReceiveError`]. The rest of the body is discarded, except when it arrives too slowly.
     pub async fn receive(
         mut self,
         reservation: &mut Reservation,
         bytes_max: usize,
-        time_max: Duration,
+        pace: PaceLimits,
     ) -> Result<Bytes, ReceiveError> {
         let body = self.body.as_mut().expect("only this function and dropping take it");
         // The lower bound is the Content-Length. Without one it is 0.
         if body.size_hint().lower() > bytes_max as u64 {
             return Err(ReceiveError::TooLarge { max: bytes_max });
         }
-        let received = tokio::time::timeout(time_max, collect(body, reservation, bytes_max)).await;
-        let received = match received {
-            Ok(Err(error @ (ReceiveError::TooLarge { .. } | ReceiveError::OverBudget))) => return Err(error),
-            Ok(received) => received,
-            Err(_) => Err(ReceiveError::Timeout),
-        };
+        let received = collect(body, reservation, bytes_max, Pace::new(pace)).await;
+        if let Err(error @ (ReceiveError::TooLarge { .. } | ReceiveError::OverBudget)) = received {
+            return Err(error);
+        }
         self.body = None;
         metrics::body_received(received.as_ref().map_or(0, Bytes::len));
         received
@@ -127,15 +129,21 @@ async fn collect(
     body: &mut Incoming,
     reservation: &mut Reservation,
     bytes_max: usize,
+    mut pace: Pace,
 ) -> Result<Bytes, ReceiveError> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    let began = Instant::now();
+    // The end of a body with a Content-Length is known with its last byte, and needs no other timer.
+    while !body.is_end_stream() {
+        let next = timeout_at(began + pace.deadline(), body.frame()).await;
+        let Some(frame) = next.map_err(|_| ReceiveError::TooSlow)? else { break };
         let Ok(piece) = frame.map_err(|_| ReceiveError::Broken)?.into_data() else { continue };
         if first.len() + rest.len() + piece.len() > bytes_max {
             return Err(ReceiveError::TooLarge { max: bytes_max });
         }
         reservation.grow(piece.len())?;
+        pace.arrived(piece.len(), began.elapsed());
         if first.is_empty() && rest.is_empty() {
             first = piece;
         } else {

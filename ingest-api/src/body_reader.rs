@@ -9,6 +9,7 @@ use crate::config::Limits;
 use crate::encoding::{self, DecodeError, Encoding};
 use crate::error::Problem;
 use crate::offload::{INLINE_BYTES_MAX, Offload};
+use crate::pace::PaceLimits;
 
 /// Reads and decodes the bodies of one server.
 #[derive(Debug)]
@@ -34,14 +35,19 @@ impl BodyReader {
         Self { limits, budget, offload: Offload::new() }
     }
 
-    /// Reads and decodes a body.
+    /// Reads and decodes a body of at most `bytes_max` bytes as sent, which is the limit of its route.
     ///
     /// # Errors
     /// Those of [`Upload::receive`] and [`encoding::decode`].
-    pub async fn read(&self, upload: Upload, encoding: Encoding) -> Result<RequestBody, Problem> {
+    pub async fn read(
+        &self,
+        upload: Upload,
+        encoding: Encoding,
+        bytes_max: usize,
+    ) -> Result<RequestBody, Problem> {
         let mut reservation = self.budget.open();
-        let limits = &self.limits;
-        let raw = upload.receive(&mut reservation, limits.body_bytes_max, limits.body_timeout).await?;
+        let pace = PaceLimits { idle: self.limits.body_timeout, total: self.limits.body_time_max };
+        let raw = upload.receive(&mut reservation, bytes_max, pace).await?;
         let decoded = self.decode(encoding, &raw).await?;
         if encoding != Encoding::Identity {
             reservation.grow(decoded.len())?;

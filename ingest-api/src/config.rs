@@ -49,16 +49,20 @@ const STATUS_PAGE: OneOf<StatusPage> =
 #[derive(clap::Args, Clone, Copy, PartialEq, Eq, Debug)]
 #[command(next_help_heading = "Limits of the HTTP server")]
 pub struct Limits {
-    /// Largest request body in bytes, as it is sent
+    /// Largest request body of POST /v1/events in bytes, as it is sent
     #[arg(long, env = "BODY_BYTES_MAX", value_name = "BYTES", default_value = "4194304")]
     #[arg(value_parser = number(1_024..=BODY_DECODED_BYTES_MAX))]
     pub body_bytes_max: usize,
-    /// Largest request body in bytes, after decompression
+    /// Largest request body of the routes for SDKs in bytes, as it is sent
+    #[arg(long, env = "SDK_BODY_BYTES_MAX", value_name = "BYTES", default_value = "8388608")]
+    #[arg(value_parser = number(1_024..=BODY_DECODED_BYTES_MAX))]
+    pub sdk_body_bytes_max: usize,
+    /// Largest request body of any route in bytes, after decompression
     #[arg(long, env = "BODY_DECODED_BYTES_MAX", value_name = "BYTES", default_value = "16777216")]
     #[arg(value_parser = number(1_024..=BODY_DECODED_BYTES_MAX))]
     pub body_decoded_bytes_max: usize,
     /// Bytes of all request bodies in memory; beyond that, requests are answered 503 overloaded. At least the
-    /// sum of BODY_BYTES_MAX and BODY_DECODED_BYTES_MAX
+    /// sum of BODY_DECODED_BYTES_MAX and the larger of BODY_BYTES_MAX and SDK_BODY_BYTES_MAX
     #[arg(long, env = "BODIES_IN_FLIGHT_BYTES_MAX", value_name = "BYTES", default_value = "268435456")]
     #[arg(value_parser = number(2_048..=BODIES_IN_FLIGHT_BYTES_MAX))]
     pub bodies_in_flight_bytes_max: usize,
@@ -75,10 +79,14 @@ pub struct Limits {
     #[arg(long = "idle-timeout-ms", env = "IDLE_TIMEOUT_MS", value_name = "MS", default_value = "75000")]
     #[arg(value_parser = milliseconds(100..=3_600_000))]
     pub idle_timeout: Duration,
-    /// Milliseconds that a client may take to send the body of a request
+    /// Milliseconds that the body of a request may pause; less after pieces of a few bytes
     #[arg(long = "body-timeout-ms", env = "BODY_TIMEOUT_MS", value_name = "MS", default_value = "10000")]
     #[arg(value_parser = milliseconds(100..=600_000))]
     pub body_timeout: Duration,
+    /// Milliseconds that the body of a request may take, unless it arrives at 6,000 bytes per second or more
+    #[arg(long = "body-time-max-ms", env = "BODY_TIME_MAX_MS", value_name = "MS", default_value = "120000")]
+    #[arg(value_parser = milliseconds(100..=3_600_000))]
+    pub body_time_max: Duration,
     /// Milliseconds after SIGTERM during which connections are still accepted, while /readyz already answers
     /// 503
     #[arg(long = "drain-grace-ms", env = "DRAIN_GRACE_MS", value_name = "MS", default_value = "0")]
@@ -108,11 +116,15 @@ impl Limits {
     /// # Errors
     /// When the largest request would never find room.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let largest = self.body_bytes_max.saturating_add(self.body_decoded_bytes_max);
+        let sent_max = self.body_bytes_max.max(self.sdk_body_bytes_max);
+        let largest = sent_max.saturating_add(self.body_decoded_bytes_max);
         let value = self.bodies_in_flight_bytes_max.to_string();
         number(largest..=BODIES_IN_FLIGHT_BYTES_MAX)(&value).map_err(|expected| ConfigError {
             variable: "BODIES_IN_FLIGHT_BYTES_MAX".to_owned(),
-            reason: format!("{expected}; the lowest is BODY_BYTES_MAX + BODY_DECODED_BYTES_MAX"),
+            reason: format!(
+                "{expected}; the lowest is BODY_DECODED_BYTES_MAX + the larger of BODY_BYTES_MAX and \
+                 SDK_BODY_BYTES_MAX"
+            ),
             value: Some(value.clone()),
         })?;
         Ok(())
@@ -139,6 +151,7 @@ mod tests {
         let config = read(&[]).unwrap();
         assert_eq!(config.http.listen.port(), 8080);
         assert_eq!(config.http.limits.body_bytes_max, 4 << 20);
+        assert_eq!(config.http.limits.sdk_body_bytes_max, 8 << 20);
         assert_eq!(config.http.limits.idle_timeout, Duration::from_secs(75));
     }
 
@@ -153,13 +166,15 @@ mod tests {
             ("--database-url", "", "DATABASE_URL"),
             ("--redis-connections", "0", "REDIS_CONNECTIONS"),
             ("--body-bytes-max", "4MB", "BODY_BYTES_MAX"),
+            ("--sdk-body-bytes-max", "8MB", "SDK_BODY_BYTES_MAX"),
             ("--body-decoded-bytes-max", "99999999999", "BODY_DECODED_BYTES_MAX"),
             ("--bodies-in-flight-bytes-max", "1", "BODIES_IN_FLIGHT_BYTES_MAX"),
-            ("--bodies-in-flight-bytes-max", "4194304", "BODIES_IN_FLIGHT_BYTES_MAX"),
+            ("--bodies-in-flight-bytes-max", "25165823", "BODIES_IN_FLIGHT_BYTES_MAX"),
             ("--connections-max", "0", "CONNECTIONS_MAX"),
             ("--header-timeout-ms", "", "HEADER_TIMEOUT_MS"),
             ("--idle-timeout-ms", "0", "IDLE_TIMEOUT_MS"),
             ("--body-timeout-ms", "-1", "BODY_TIMEOUT_MS"),
+            ("--body-time-max-ms", "2m", "BODY_TIME_MAX_MS"),
             ("--drain-grace-ms", "soon", "DRAIN_GRACE_MS"),
             ("--durability", "maybe", "DURABILITY"),
             ("--stream-shards", "0", "STREAM_SHARDS"),

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-use hyper::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use millrace_event::dialect::BodyError;
 use millrace_event::event::Rejection;
 use millrace_store::StoreError;
@@ -17,6 +17,7 @@ use crate::audience::AccessError;
 use crate::auth::CredentialsError;
 use crate::body::ReceiveError;
 use crate::encoding::DecodeError;
+use crate::framing::FramingError;
 use crate::headers::HeaderError;
 use crate::parameters::ParameterError;
 use crate::problem_code::ProblemCode;
@@ -25,6 +26,10 @@ use crate::signature::SignatureError;
 
 /// `Retry-After` of a 503, in seconds: random, so that clients do not all retry at the same moment.
 const RETRY_S: RangeInclusive<u64> = 1..=5;
+
+/// The longest `Retry-After`, in seconds. Clients hold their events and sleep for as long as it says, and a
+/// timer of JavaScript overflows at 25 days and then fires at once. `RateLimit` says when the month ends.
+const RETRY_AFTER_S_MAX: u64 = 3_600;
 
 /// The reason for refusing a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +46,8 @@ enum Detail {
     Nothing,
     /// The parameter or header to correct.
     Field(&'static str),
+    /// The same, when the header leaves a doubt where the request ends.
+    Framing(&'static str),
     Rejected(Vec<Rejection>),
     /// The methods that the path takes.
     Allow(&'static str),
@@ -95,7 +102,7 @@ impl Problem {
     /// Over the plan's events for the month, which ends after this many seconds.
     pub const fn quota_exceeded(reset_s: u64) -> Self {
         let message = "the batch has more events than the project has left this month; send a smaller batch, or wait \
-                       as long as Retry-After says";
+                       until the month ends, in as many seconds as RateLimit says";
         Self {
             code: ProblemCode::QuotaExceeded,
             message: Cow::Borrowed(message),
@@ -124,12 +131,17 @@ impl Problem {
         Self::new(ProblemCode::StoreUnavailable, message)
     }
 
-    /// Seconds after which the same request may succeed. `None` when it cannot succeed unchanged.
+    /// Seconds after which to try the same request again. `None` when it cannot succeed unchanged.
     fn retry_after_s(&self) -> Option<u64> {
         match self.detail {
-            Detail::RetryAfterS(seconds) => Some(seconds),
+            Detail::RetryAfterS(seconds) => Some(seconds.min(RETRY_AFTER_S_MAX)),
             _ => self.code.is_transient().then(|| rand::random_range(RETRY_S)),
         }
+    }
+
+    /// Whether the answer closes the connection.
+    fn ends_connection(&self) -> bool {
+        self.code.ends_connection() || matches!(self.detail, Detail::Framing(_))
     }
 
     pub fn answer(&self) -> Answer {
@@ -142,7 +154,7 @@ impl Problem {
             code: self.code,
             message: &self.message,
             field: match self.detail {
-                Detail::Field(name) => Some(name),
+                Detail::Field(name) | Detail::Framing(name) => Some(name),
                 _ => None,
             },
             rejected: match &self.detail {
@@ -167,7 +179,10 @@ impl Problem {
         if self.code == ProblemCode::Unauthenticated {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"millrace\""));
         }
-        if self.code.ends_connection() {
+        if self.code == ProblemCode::UnsupportedEncoding {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate, zstd"));
+        }
+        if self.ends_connection() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         answer
@@ -202,11 +217,20 @@ impl From<AccessError> for Problem {
     }
 }
 
+impl From<FramingError> for Problem {
+    fn from(error: FramingError) -> Self {
+        let message = Cow::Owned(error.to_string());
+        Self { code: ProblemCode::InvalidHeader, message, detail: Detail::Framing(error.field()) }
+    }
+}
+
 impl From<HeaderError> for Problem {
     fn from(error: HeaderError) -> Self {
         let message = Cow::Owned(error.to_string());
         let (code, detail) = match error {
-            HeaderError::MediaType => (ProblemCode::UnsupportedMediaType, Detail::Nothing),
+            HeaderError::MediaType | HeaderError::Form | HeaderError::OtherJson | HeaderError::Charset => {
+                (ProblemCode::UnsupportedMediaType, Detail::Nothing)
+            }
             HeaderError::Encoding => (ProblemCode::UnsupportedEncoding, Detail::Nothing),
             HeaderError::Invalid { name, .. } => (ProblemCode::InvalidHeader, Detail::Field(name)),
         };
@@ -225,7 +249,7 @@ impl From<ReceiveError> for Problem {
     fn from(error: ReceiveError) -> Self {
         let code = match error {
             ReceiveError::TooLarge { .. } => ProblemCode::PayloadTooLarge,
-            ReceiveError::Timeout => ProblemCode::RequestTimeout,
+            ReceiveError::TooSlow => ProblemCode::RequestTimeout,
             ReceiveError::Broken => ProblemCode::InvalidEncoding,
             ReceiveError::OverBudget => ProblemCode::Overloaded,
         };
@@ -237,7 +261,7 @@ impl From<DecodeError> for Problem {
     fn from(error: DecodeError) -> Self {
         let code = match error {
             DecodeError::TooLarge { .. } => ProblemCode::PayloadTooLarge,
-            DecodeError::Gzip | DecodeError::Zstd => ProblemCode::InvalidEncoding,
+            DecodeError::Gzip | DecodeError::Deflate | DecodeError::Zstd => ProblemCode::InvalidEncoding,
         };
         Self::with_text(code, error.to_string())
     }
@@ -313,11 +337,27 @@ mod tests {
     }
 
     #[test]
+    fn no_problem_asks_a_client_to_wait_for_more_than_an_hour() {
+        let waits = [0, 1, 3_600, 3_601, 361_336, 2_600_000, u64::from(u32::MAX), u64::MAX];
+        let limits = waits.into_iter().flat_map(|wait| {
+            [Problem::quota_exceeded(wait), Problem::rate_limited(wait.saturating_mul(1_000_000))]
+        });
+        let all = ProblemCode::ALL.iter().map(|code| Problem::new(*code, "x"));
+        for problem in limits.chain(all) {
+            assert!(
+                retry_after(&problem).is_none_or(|seconds| (1..=3_600).contains(&seconds)),
+                "{problem:?}"
+            );
+        }
+        assert_eq!(retry_after(&Problem::quota_exceeded(361_336)), Some(3_600));
+    }
+
+    #[test]
     fn the_wait_of_a_limit_is_rounded_up_to_whole_seconds_and_never_zero() {
         assert_eq!(retry_after(&Problem::rate_limited(1)), Some(1));
         assert_eq!(retry_after(&Problem::rate_limited(1_000_000)), Some(1));
         assert_eq!(retry_after(&Problem::rate_limited(1_000_001)), Some(2));
         assert_eq!(retry_after(&Problem::quota_exceeded(0)), Some(1));
-        assert_eq!(retry_after(&Problem::quota_exceeded(86_400)), Some(86_400));
+        assert_eq!(retry_after(&Problem::quota_exceeded(3_599)), Some(3_599));
     }
 }

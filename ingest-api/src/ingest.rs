@@ -81,7 +81,7 @@ pub async fn post_events(request: Request<'_>, upload: Upload, key: &ApiKey) -> 
     refuse_if_blocked(key, &options)?;
     let waiter = headers::preferred_wait(headers)
         .and_then(|wait| Some((wait, Arc::clone(&service.waiters).try_acquire_owned().ok()?)));
-    let body = service.bodies.read(upload, encoding).await?;
+    let body = service.bodies.read(upload, encoding, request.body_bytes_max).await?;
     let receipt = accept(service, &options, body, key, waiter.is_some()).await?;
     let Some((at_most, _permit)) = waiter else { return Ok(receipt.answer(None)) };
     let began = Instant::now();
@@ -106,7 +106,7 @@ pub async fn segment_caller(
     let encoding = headers::content_encoding(headers)?;
     match auth::key_in_headers(headers) {
         Err(auth::CredentialsError::Missing) => {
-            let body = service.bodies.read(upload, encoding).await?;
+            let body = service.bodies.read(upload, encoding, request.body_bytes_max).await?;
             let decoded = body.decoded.clone();
             let find = move || auth::key_in_segment_body(&decoded);
             let key = service.bodies.offload.run(body.decoded.len(), find).await?;
@@ -131,7 +131,9 @@ pub async fn post_segment(
     refuse_if_blocked(key, &options)?;
     let body = match body {
         SegmentBody::Read(body) => body,
-        SegmentBody::Unread(upload, encoding) => request.service.bodies.read(upload, encoding).await?,
+        SegmentBody::Unread(upload, encoding) => {
+            request.service.bodies.read(upload, encoding, request.body_bytes_max).await?
+        }
     };
     accept(request.service, &options, body, key, false).await?;
     Ok(answer::json_text(StatusCode::OK, r#"{"success":true}"#))

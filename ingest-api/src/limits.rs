@@ -37,6 +37,7 @@ struct Events {
 struct Batch {
     events_max: u64,
     body_bytes_max: usize,
+    sdk_body_bytes_max: usize,
     body_decoded_bytes_max: usize,
 }
 
@@ -68,6 +69,7 @@ pub async fn get(request: Request<'_>, key: &ApiKey) -> Result<Answer, Problem> 
         batch: Batch {
             events_max: plan.batch_events_max(),
             body_bytes_max: service.limits.body_bytes_max,
+            sdk_body_bytes_max: service.limits.sdk_body_bytes_max,
             body_decoded_bytes_max: service.limits.body_decoded_bytes_max,
         },
     };

@@ -21,7 +21,7 @@ pub enum ProblemCode {
     EmptyBatch,
     #[strum(message = "a query parameter is unknown, repeated or has a wrong value")]
     InvalidParameter,
-    #[strum(message = "`Idempotency-Key` has a wrong value, or differs from `webhook-id`")]
+    #[strum(message = "a header has a wrong value, or `Host` is missing; `field` names it")]
     InvalidHeader,
     #[strum(message = "no key, an unknown, revoked or expired key, or a missing or wrong signature")]
     Unauthenticated,
@@ -29,13 +29,13 @@ pub enum ProblemCode {
     NotFound,
     #[strum(message = "the path does not take this method")]
     MethodNotAllowed,
-    #[strum(message = "the body did not arrive within 10 seconds; the connection is closed")]
+    #[strum(message = "the body stopped arriving, or arrives too slowly; the connection is closed")]
     RequestTimeout,
     #[strum(message = "the body is too large, as sent or after decompression; the connection is closed")]
     PayloadTooLarge,
     #[strum(message = "the batch has more events than the plan could ever accept")]
     TooManyEvents,
-    #[strum(message = "the `Content-Type` is not supported")]
+    #[strum(message = "the `Content-Type` or its charset is not supported")]
     UnsupportedMediaType,
     #[strum(message = "the `Content-Encoding` is not supported, or there are several")]
     UnsupportedEncoding,

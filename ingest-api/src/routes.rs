@@ -13,6 +13,7 @@ use millrace_event::dialect::segment::{ALIAS, BATCH, GROUP, IDENTIFY, PAGE, SCRE
 use crate::accounts::ApiKey;
 use crate::answer::Answer;
 use crate::body::Upload;
+use crate::config::Limits;
 use crate::error::Problem;
 use crate::metrics::{self, RequestTimer};
 use crate::problem_code::ProblemCode;
@@ -20,15 +21,17 @@ use crate::ratelimit::Fields;
 use crate::request::Request;
 use crate::service::Service;
 use crate::wait::ClientWait;
-use crate::{batches, cors, health, ingest, limits, openapi, signature, usage};
+use crate::{batches, cors, framing, health, ingest, limits, openapi, signature, usage};
 
 /// The methods that a route takes, and its kind of client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     /// `GET` and `HEAD`.
     Get,
-    /// `POST`, and `OPTIONS` for a browser's preflight request.
+    /// `POST` in Millrace's own formats, and `OPTIONS` for a browser's preflight request.
     Post,
+    /// The same for calls of SDKs, which gather more in one body than other clients.
+    Sdk,
     /// `GET` and `HEAD` for the status page: not part of the interface for programs, and not for pages of
     /// other sites.
     Page,
@@ -61,21 +64,21 @@ macro_rules! routes {
 // The one-letter paths are what Segment's browser library uses.
 routes! { (request, upload) {
     Post "/v1/events" => events(request, upload).await,
-    Post "/v1/batch" => segment(request, upload, &BATCH).await,
-    Post "/v1/track" => segment(request, upload, &TRACK).await,
-    Post "/v1/identify" => segment(request, upload, &IDENTIFY).await,
-    Post "/v1/page" => segment(request, upload, &PAGE).await,
-    Post "/v1/screen" => segment(request, upload, &SCREEN).await,
-    Post "/v1/group" => segment(request, upload, &GROUP).await,
-    Post "/v1/alias" => segment(request, upload, &ALIAS).await,
-    Post "/v1/import" => segment(request, upload, &BATCH).await,
-    Post "/v1/b" => segment(request, upload, &BATCH).await,
-    Post "/v1/t" => segment(request, upload, &TRACK).await,
-    Post "/v1/i" => segment(request, upload, &IDENTIFY).await,
-    Post "/v1/p" => segment(request, upload, &PAGE).await,
-    Post "/v1/s" => segment(request, upload, &SCREEN).await,
-    Post "/v1/g" => segment(request, upload, &GROUP).await,
-    Post "/v1/a" => segment(request, upload, &ALIAS).await,
+    Sdk "/v1/batch" => segment(request, upload, &BATCH).await,
+    Sdk "/v1/track" => segment(request, upload, &TRACK).await,
+    Sdk "/v1/identify" => segment(request, upload, &IDENTIFY).await,
+    Sdk "/v1/page" => segment(request, upload, &PAGE).await,
+    Sdk "/v1/screen" => segment(request, upload, &SCREEN).await,
+    Sdk "/v1/group" => segment(request, upload, &GROUP).await,
+    Sdk "/v1/alias" => segment(request, upload, &ALIAS).await,
+    Sdk "/v1/import" => segment(request, upload, &BATCH).await,
+    Sdk "/v1/b" => segment(request, upload, &BATCH).await,
+    Sdk "/v1/t" => segment(request, upload, &TRACK).await,
+    Sdk "/v1/i" => segment(request, upload, &IDENTIFY).await,
+    Sdk "/v1/p" => segment(request, upload, &PAGE).await,
+    Sdk "/v1/s" => segment(request, upload, &SCREEN).await,
+    Sdk "/v1/g" => segment(request, upload, &GROUP).await,
+    Sdk "/v1/a" => segment(request, upload, &ALIAS).await,
     Get "/v1/batches/{id}" => report(request, batches::get).await,
     Get "/v1/usage" => report(request, usage::get).await,
     Get "/v1/limits" => report(request, limits::get).await,
@@ -97,11 +100,12 @@ pub fn names() -> Vec<&'static str> {
 
 impl Route {
     /// The segment of the path that `{id}` stands for, empty if the pattern has none. `None` when the path is
-    /// not this route's.
+    /// not this route's. A route for events also takes its path with a slash at the end, which SDKs append.
     fn id_in<'path>(&self, path: &'path str) -> Option<&'path str> {
         match self.pattern.strip_suffix("{id}") {
             Some(prefix) => path.strip_prefix(prefix).filter(|id| !id.is_empty() && !id.contains('/')),
-            None => (self.pattern == path).then_some(""),
+            None if self.pattern == path => Some(""),
+            None => (self.takes_events() && path.strip_suffix('/') == Some(self.pattern)).then_some(""),
         }
     }
 
@@ -109,17 +113,29 @@ impl Route {
         self.kind == Kind::Page
     }
 
+    fn takes_events(&self) -> bool {
+        matches!(self.kind, Kind::Post | Kind::Sdk)
+    }
+
+    fn body_bytes_max(&self, limits: &Limits) -> usize {
+        match self.kind {
+            Kind::Get | Kind::Page => 0,
+            Kind::Post => limits.body_bytes_max,
+            Kind::Sdk => limits.sdk_body_bytes_max,
+        }
+    }
+
     fn takes(&self, method: &Method) -> bool {
         match self.kind {
             Kind::Get | Kind::Page => method == Method::GET || method == Method::HEAD,
-            Kind::Post => method == Method::POST,
+            Kind::Post | Kind::Sdk => method == Method::POST,
         }
     }
 
     fn allow(&self) -> &'static str {
         match self.kind {
             Kind::Get | Kind::Page => "GET, HEAD",
-            Kind::Post => "POST, OPTIONS",
+            Kind::Post | Kind::Sdk => "POST, OPTIONS",
         }
     }
 }
@@ -135,18 +151,20 @@ pub async fn answer(service: Arc<Service>, request: hyper::Request<Incoming>) ->
         let id = route.id_in(path)?;
         (has_page || !route.is_page()).then_some((index, route, id))
     });
-    let mut answer = match found {
-        None => {
+    let mut answer = match (framing::check(&head), found) {
+        (Err(error), _) => refuse_misdirected(&service, &head.method, &error.into()),
+        (Ok(()), None) => {
             let message = "there is no such path; /openapi.json lists all paths";
             refuse_misdirected(&service, &head.method, &Problem::new(ProblemCode::NotFound, message))
         }
-        Some((_, route, id)) if route.takes(&head.method) => {
-            dispatch(route, Request { service: &service, head: &head, id }, upload).await
+        (Ok(()), Some((_, route, id))) if route.takes(&head.method) => {
+            let body_bytes_max = route.body_bytes_max(&service.limits);
+            dispatch(route, Request { service: &service, head: &head, id, body_bytes_max }, upload).await
         }
-        Some((_, route, _)) if route.kind == Kind::Post && head.method == Method::OPTIONS => {
+        (Ok(()), Some((_, route, _))) if route.takes_events() && head.method == Method::OPTIONS => {
             cors::preflight()
         }
-        Some((_, route, _)) => {
+        (Ok(()), Some((_, route, _))) => {
             refuse_misdirected(&service, &head.method, &Problem::method_not_allowed(route.allow()))
         }
     };
@@ -164,8 +182,8 @@ pub async fn answer(service: Arc<Service>, request: hyper::Request<Incoming>) ->
     answer
 }
 
-/// Refuses a request that has no route. The status page shows it only if it is a POST, which was probably
-/// meant to send events.
+/// Refuses a request that has no route, or a doubtful head. The status page shows it only if it is a POST,
+/// which was probably meant to send events.
 fn refuse_misdirected(service: &Service, method: &Method, problem: &Problem) -> Answer {
     if method == Method::POST {
         return refuse(service, None, problem);
@@ -253,11 +271,21 @@ mod tests {
             .iter()
             .filter_map(|route| match route.kind {
                 Kind::Get => Some(format!("get {}", route.pattern)),
-                Kind::Post => Some(format!("post {}", route.pattern)),
+                Kind::Post | Kind::Sdk => Some(format!("post {}", route.pattern)),
                 Kind::Page => None,
             })
             .collect();
         assert_eq!(documented, served);
+    }
+
+    #[test]
+    fn every_route_for_events_and_no_other_takes_one_slash_more() {
+        for route in ROUTES.iter().filter(|route| !route.pattern.ends_with("{id}")) {
+            let takes = |end: &str| route.id_in(&format!("{}{end}", route.pattern)).is_some();
+            assert!(takes(""), "{route:?}");
+            assert_eq!(takes("/"), route.takes(&Method::POST), "{route:?}");
+            assert!(!takes("//") && !takes("/x"), "{route:?}");
+        }
     }
 
     #[test]

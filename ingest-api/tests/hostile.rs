@@ -258,3 +258,128 @@ async fn a_body_that_does_not_fit_into_the_shared_memory_is_503() {
     assert_eq!((answer.status, problem(&answer).as_str()), (503, "overloaded"));
     assert_eq!(stack.post(batch(10)).await.status, 202, "the memory of the refused body is free again");
 }
+
+/// Everything about a request but its path and key.
+fn post_of(stack: &Stack, version: &str, fields: &str, body: &str) -> String {
+    let key = stack.bearer();
+    format!("POST /v1/events {version}\r\nAuthorization: {key}\r\n{fields}\r\n{body}")
+}
+
+#[tokio::test]
+async fn a_transfer_encoding_other_than_chunked_is_refused_and_the_connection_closed() {
+    let stack = Stack::start().await;
+    let chunked = "10\r\n{\"name\":\"a\"}    \r\n0\r\n\r\n";
+    let next = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    for fields in [
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: identity, chunked",
+        "Transfer-Encoding: x, chunked",
+        "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: gzip, chunked\r\nContent-Length: 5",
+    ] {
+        let post = post_of(&stack, "HTTP/1.1", &format!("Host: x\r\n{fields}\r\n"), chunked);
+        let answer = raw(&stack, post + next).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{fields}: {answer}");
+        assert_eq!(code(&answer), "invalid_header", "{fields}");
+        assert!(answer.contains(r#""field":"transfer-encoding""#), "{fields}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{fields}: the connection is closed: {answer}");
+    }
+    // The end of these bodies is unknown, so hyper refuses them without a document.
+    for fields in [
+        "Transfer-Encoding: gzip",
+        "Transfer-Encoding: identity",
+        "Transfer-Encoding: chunked, gzip",
+        "Transfer-Encoding: chunked;q=1",
+        "Transfer-Encoding:",
+        "Transfer-Encoding : chunked",
+        "X: y\r\n Transfer-Encoding: chunked",
+    ] {
+        let post = post_of(&stack, "HTTP/1.1", &format!("Host: x\r\n{fields}\r\n"), chunked);
+        let answer = raw(&stack, post + next).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{fields}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{fields}: the connection is closed: {answer}");
+    }
+    let post = post_of(&stack, "HTTP/1.0", "Transfer-Encoding: chunked\r\n", chunked);
+    assert!(raw(&stack, post).await.starts_with("HTTP/1.1 400"), "HTTP/1.0 has no transfer encodings");
+    let post = post_of(
+        &stack,
+        "HTTP/1.1",
+        "Host: x\r\nTransfer-Encoding: CHUNKED\r\nConnection: close\r\n",
+        chunked,
+    );
+    assert!(raw(&stack, post).await.starts_with("HTTP/1.1 202"));
+    assert_eq!(stack.stream.backlog().await.unwrap().events, 1, "no refused batch is in the stream");
+}
+
+#[tokio::test]
+async fn with_both_lengths_the_chunks_count_and_nothing_after_them_is_a_request() {
+    let stack = Stack::start().await;
+    let body = "10\r\n{\"name\":\"a\"}    \r\n0\r\n\r\n";
+    let smuggled = post_of(&stack, "HTTP/1.1", "Host: x\r\nContent-Length: 12\r\n", r#"{"name":"b"}"#);
+    // A proxy that goes by Content-Length would see the second request as a part of the first, or the
+    // reverse.
+    for length in [0, body.len(), body.len() + smuggled.len()] {
+        for fields in [
+            format!("Host: x\r\nContent-Length: {length}\r\nTransfer-Encoding: chunked\r\n"),
+            format!("Host: x\r\nTransfer-Encoding: chunked\r\nContent-Length: {length}\r\n"),
+        ] {
+            let answer = raw(&stack, post_of(&stack, "HTTP/1.1", &fields, body) + &smuggled).await;
+            assert!(answer.starts_with("HTTP/1.1 202"), "{fields}: {answer}");
+            assert!(answer.to_ascii_lowercase().contains("connection: close"), "{fields}: {answer}");
+            assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{fields}: {answer}");
+        }
+    }
+    assert_eq!(stack.stream.backlog().await.unwrap().events, 6);
+    for size in ["0xc", "-c", "+c", "c c", "", "fffffffffffffffff"] {
+        let chunked = format!("{size}\r\n{{\"name\":\"b\"}}\r\n0\r\n\r\n");
+        let fields = "Host: x\r\nTransfer-Encoding: chunked\r\n";
+        let answer = raw(&stack, post_of(&stack, "HTTP/1.1", fields, &chunked) + &smuggled).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{size:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{size:?}: {answer}");
+    }
+    for fields in ["Content-Length: 12, 12", "Content-Length: +12", "Content-Length: 0x0c"] {
+        let post = post_of(&stack, "HTTP/1.1", &format!("Host: x\r\n{fields}\r\n"), r#"{"name":"b"}"#);
+        assert!(raw(&stack, post).await.starts_with("HTTP/1.1 400"), "{fields}");
+    }
+    assert_eq!(stack.stream.backlog().await.unwrap().events, 6);
+}
+
+#[tokio::test]
+async fn http_1_1_requires_exactly_one_valid_host() {
+    let stack = Stack::start().await;
+    let body = r#"{"name":"a"}"#;
+    let length = "Content-Length: 12\r\n";
+    for (version, fields) in [
+        ("HTTP/1.1", ""),
+        ("HTTP/1.1", "Host: a\r\nHost: a\r\n"),
+        ("HTTP/1.1", "Host: a\r\nHost: b\r\n"),
+        ("HTTP/1.1", "Host: a b\r\n"),
+        ("HTTP/1.1", "Host: a/b\r\n"),
+        ("HTTP/1.1", "Host: user@a\r\n"),
+        ("HTTP/1.1", "Host: a:port\r\n"),
+        ("HTTP/1.0", "Host: a\r\nHost: b\r\n"),
+        ("HTTP/1.0", "Host: a b\r\n"),
+    ] {
+        let answer = raw(&stack, post_of(&stack, version, &format!("{fields}{length}"), body)).await;
+        assert!(answer.contains(" 400 Bad Request"), "{version} {fields}: {answer}");
+        assert_eq!(code(&answer), "invalid_header", "{version} {fields}");
+        assert!(answer.contains(r#""field":"host""#), "{version} {fields}: {answer}");
+    }
+    for path in ["/healthz", "/", "/v1/limits", "/nowhere"] {
+        let answer = raw(&stack, format!("GET {path} HTTP/1.1\r\n\r\n")).await;
+        assert_eq!(code(&answer), "invalid_header", "{path}");
+    }
+    let close = "Connection: close\r\n";
+    for (version, fields) in [
+        ("HTTP/1.0", ""),
+        ("HTTP/1.0", "Host: a\r\n"),
+        ("HTTP/1.1", "Host:\r\n"),
+        ("HTTP/1.1", "Host: my_host.internal:8080\r\n"),
+        ("HTTP/1.1", "Host: [::1]:8080\r\n"),
+    ] {
+        let answer = raw(&stack, post_of(&stack, version, &format!("{fields}{length}{close}"), body)).await;
+        assert!(answer.contains(" 202 Accepted"), "{version} {fields}: {answer}");
+    }
+}

@@ -19,11 +19,13 @@ async fn a_wrong_setting_ends_the_program_with_an_error_that_names_it() {
         ("DURABILITY", "some"),
         ("LOG_FORMAT", "xml"),
         ("BODY_BYTES_MAX", "4MB"),
+        ("SDK_BODY_BYTES_MAX", "8MB"),
         ("BODY_DECODED_BYTES_MAX", "0"),
         ("BODIES_IN_FLIGHT_BYTES_MAX", "1"),
         ("CONNECTIONS_MAX", "0"),
         ("HEADER_TIMEOUT_MS", "5s"),
         ("BODY_TIMEOUT_MS", ""),
+        ("BODY_TIME_MAX_MS", "0"),
         ("DRAIN_GRACE_MS", "-1"),
         ("REDIS_CONNECTIONS", "0"),
     ] {
@@ -70,11 +72,15 @@ async fn the_program_starts_before_its_servers_serves_once_they_are_up_and_exits
         (answer.status == 202).then_some(()).ok_or(format!("{answer:?}"))
     })
     .await;
+    // The label is the pattern of the route, and not the path as it was sent.
+    let with_a_slash =
+        http::post(address, "/v1/events/", &[("authorization", &bearer)], r#"{"name":"a"}"#).await;
+    assert_eq!(with_a_slash.status, 202);
     let page = http::get(metrics, "/metrics", &[]).await;
     let page = String::from_utf8_lossy(&page.body).into_owned();
     for line in [
-        r#"millrace_http_requests_total{route="/v1/events",status="202"} 1"#,
-        "millrace_admitted_events_total 1",
+        r#"millrace_http_requests_total{route="/v1/events",status="202"} 2"#,
+        "millrace_admitted_events_total 2",
         "millrace_durability_faults_total 0",
         "millrace_durability_strict 1",
         "millrace_epoch_trusted 1",

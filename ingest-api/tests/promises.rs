@@ -185,7 +185,13 @@ async fn a_batch_that_does_not_fit_into_the_month_is_429() {
     let refused = client.post("/v1/events", &headers, batch(3)).await.unwrap();
     assert_eq!((refused.status, problem(&refused).as_str()), (429, "quota_exceeded"));
     assert_eq!(refused.json()["violated-policies"], serde_json::json!(["month"]));
-    assert!(refused.header("ratelimit").unwrap().contains(r#""month";r=2;t="#), "{refused:?}");
+    // Only RateLimit has the time until the month ends. A client would hold its events for as long as
+    // Retry-After says.
+    assert!(refused.header("ratelimit-policy").unwrap().contains(r#""month";q=5;w="#), "{refused:?}");
+    let state = refused.header("ratelimit").unwrap();
+    let month_ends_s = state.split_once(r#""month";r=2;t="#).expect(state).1.parse::<u64>().unwrap();
+    let retry_after_s = refused.header("retry-after").unwrap().parse::<u64>().unwrap();
+    assert_eq!(retry_after_s, month_ends_s.clamp(1, 3_600));
     assert_eq!(
         client.post("/v1/events", &headers, batch(2)).await.unwrap().status,
         202,

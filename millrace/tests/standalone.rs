@@ -172,7 +172,7 @@ async fn bad_settings_end_with_2_before_anything_is_created() {
         (
             "BODIES_IN_FLIGHT_BYTES_MAX",
             "4096",
-            "BODIES_IN_FLIGHT_BYTES_MAX=\"4096\": expected a whole number from 20971520",
+            "BODIES_IN_FLIGHT_BYTES_MAX=\"4096\": expected a whole number from 25165824",
         ),
         ("DATA_DIR", "", "DATA_DIR=\"\": expected the path of a folder"),
     ] {

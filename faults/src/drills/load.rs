@@ -209,7 +209,11 @@ const ADDRESS_SPACE_BYTES: u64 = 1 << 30;
 
 async fn out_of_memory(drill: Drill) -> Verdict {
     // Room for the largest allowed body, and no more.
-    let api = [("BODY_DECODED_BYTES_MAX", "4194304"), ("BODIES_IN_FLIGHT_BYTES_MAX", "8388608")];
+    let api = [
+        ("SDK_BODY_BYTES_MAX", "4194304"),
+        ("BODY_DECODED_BYTES_MAX", "4194304"),
+        ("BODIES_IN_FLIGHT_BYTES_MAX", "8388608"),
+    ];
     let mut system = System::start(drill, Layout { api: &api, ..Layout::default() }).await;
     system.apis[0].kill().await;
     system.apis[0].limits.address_space_bytes = Some(ADDRESS_SPACE_BYTES);
