@@ -1,7 +1,9 @@
 //! Only the years 1 to 9999 in UTC are times of events.
 
-use millrace_event::dialect::BodyError;
-use millrace_event::event::{EVENT_TIMES_US, RejectionCode};
+use millrace_event::dialect::{
+    BodyError, Dialect, DocumentForms, EventBuilder, Framing, RawEvent, Validator, read,
+};
+use millrace_event::event::{EVENT_TIMES_US, ID_BYTES_MAX, Rejection, RejectionCode};
 use millrace_event::row::{self, EventTime};
 use proptest::prelude::*;
 use time::format_description::well_known::Rfc3339;
@@ -68,6 +70,43 @@ fn a_uuid_with_a_time_after_9999_is_an_id_like_any_other() {
         assert_eq!(row::time(&only_row(&batch)), expected, "{id}");
         let dated = format!(r#"{{"name":"n","id":"{id}","timestamp":"1970-01-01T00:00:01Z"}}"#);
         assert_eq!(row::time(&only_row(&read_json(&dated).unwrap())), EventTime::At(1_000_000), "{id}");
+    }
+}
+
+/// A careless format, whose times do not pass the validator.
+static CARELESS: Dialect = Dialect {
+    name: "test-careless",
+    framing: Framing::Document(DocumentForms { envelope: None, array: true, single: true }),
+    expected: "an event or an array of events",
+    read_event: read_carelessly,
+    key_in_body: None,
+};
+
+fn read_carelessly<'a>(event: &RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection> {
+    let validator = Validator { index: event.index };
+    let mut builder = EventBuilder::new(validator.name("name", event.object.member("name"))?);
+    let id = validator.text("id", event.object.member("id"), ID_BYTES_MAX)?;
+    let us = validator.text("us", event.object.member("us"), 20)?.and_then(|text| text.parse().ok());
+    builder.identify(event.origin, event.index, id, us);
+    Ok(builder)
+}
+
+#[test]
+fn no_format_can_store_another_year() {
+    let time_of = |us: i64, id: &str| {
+        let event = format!(r#"{{"name":"n","us":"{us}","id":{id}}}"#);
+        row::time(&only_row(&read(&CARELESS, event.as_bytes(), origin(), 9).unwrap()))
+    };
+    let (first, last) = (*EVENT_TIMES_US.start(), *EVENT_TIMES_US.end());
+    for us in [first, last] {
+        assert_eq!(time_of(us, "null"), EventTime::At(us));
+        assert_eq!(time_of(us, "\"a\""), EventTime::At(us));
+    }
+    for us in [first - 1, last + 1, i64::MIN, i64::MAX] {
+        assert_eq!(time_of(us, "null"), EventTime::Anonymous, "{us}");
+        assert_eq!(time_of(us, "\"a\""), EventTime::Undated, "{us}");
+        let at_0 = "\"00000000-0000-7000-8000-000000000000\"";
+        assert_eq!(time_of(us, at_0), EventTime::At(0), "the time in a UUIDv7 is left");
     }
 }
 
