@@ -43,11 +43,9 @@ impl Period {
                 Err(expected) => Err(Failure::Usage(format!("{option}: {expected}"))),
             },
         };
+        let from = from.map(|from| limit("--from", from)).transpose()?;
         let to = to.map_or(Ok(end_of_hour(now)), |to| limit("--to", to))?;
-        let from = match from {
-            Some(from) => limit("--from", from)?,
-            None => window.default_start(to - Duration::NANOSECOND),
-        };
+        let from = from.unwrap_or_else(|| window.default_start(to - Duration::NANOSECOND));
         if from >= to {
             let message = format!(
                 "--from must be before --to, but --from is {} and --to is {}",
@@ -66,7 +64,7 @@ impl Period {
         Ok(period)
     }
 
-    /// The start of every window, but of no more than [`WINDOWS_MAX`] + 1. The first one is cut to the period.
+    /// The start of every window, but of no more than [`WINDOWS_MAX`] + 1. The first is cut to the period.
     pub(super) fn windows(&self) -> Vec<OffsetDateTime> {
         let next = |start: &OffsetDateTime| Some(self.window.next(self.window.start(*start)));
         std::iter::successors(Some(self.from), next)

@@ -24,8 +24,8 @@ pub const SUBJECT_BYTES_MAX: usize = 200;
 /// Deepest nesting of `properties` and of `context`; the object itself is level 1.
 pub const DEPTH_MAX: usize = 64;
 /// Times of events, in microseconds since 1970: the years 1 to 9999 in UTC. PostgreSQL also stores years
-/// outside of them, and then most readers fail at the whole result (psycopg2, and everything built on Python's
-/// `datetime`).
+/// outside of them, and then most readers fail at the whole result: psycopg2, and everything else that is
+/// built on Python's `datetime`.
 pub const EVENT_TIMES_US: RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
 /// Most digits in a number, without the zeros at both ends. PostgreSQL keeps all of them.
 pub const NUMBER_DIGITS_MAX: usize = 40;

@@ -32,8 +32,8 @@ pub trait Accounts: Send + Sync {
     async fn batch(&self, project: ProjectId, batch_id: BatchId) -> Result<Option<Outcome>, StoreError>;
 
     /// Usage from `from` (inclusive) to `to` (exclusive), oldest first. Both must be at a full hour
-    /// ([`crate::full_hour`]): usage is kept by the hour. A window that begins before `from` or ends after `to`
-    /// is cut to the period. Windows without usage have no row.
+    /// ([`crate::full_hour`]): usage is kept by the hour. A window that begins before `from` or ends after
+    /// `to` is cut to the period. Windows without usage have no row.
     async fn usage(
         &self,
         project: ProjectId,

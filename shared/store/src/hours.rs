@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_hour_in_utc_is_kept_whatever_its_offset() {
+    fn a_full_hour_in_utc_is_kept_in_any_offset() {
         for (time, utc) in [
             (datetime!(2026-11-26 19:00 UTC), datetime!(2026-11-26 19:00 UTC)),
             (datetime!(2026-11-26 00:30 +05:30), datetime!(2026-11-25 19:00 UTC)),

@@ -116,8 +116,8 @@ impl Validator {
         Ok(Some(text))
     }
 
-    /// An optional RFC 3339 time, as microseconds since 1970, in [`EVENT_TIMES_US`]. Digits after the sixth are
-    /// cut off. A leap second is the last microsecond before it.
+    /// An optional RFC 3339 time, as microseconds since 1970, in [`EVENT_TIMES_US`]. Digits after the sixth
+    /// are cut off. A leap second is the last microsecond before it.
     ///
     /// # Errors
     /// The rejection of an invalid value.
