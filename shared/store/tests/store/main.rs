@@ -90,6 +90,9 @@ macro_rules! every_promise {
                 undated_ids_are_forgotten_after_two_days,
                 a_migrated_store_is_not_migrated_again,
             }
+            metering {
+                usage_adds_up_over_every_partition_of_a_period,
+            }
         }
     };
 }
