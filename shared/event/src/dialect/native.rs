@@ -4,7 +4,7 @@
 //! rejected, because its data would be lost. A field with the value `null` counts as absent.
 
 use super::builder::EventBuilder;
-use super::definition::{Dialect, DocumentForms, Framing, RawEvent};
+use super::definition::{Dialect, DocumentForms, Framing, InvalidEvents, RawEvent};
 use super::validator::Validator;
 use crate::event::{ID_BYTES_MAX, Rejection, RejectionCode, SUBJECT_BYTES_MAX};
 use crate::json::Value;
@@ -17,7 +17,8 @@ pub static JSON: Dialect = Dialect {
     framing: Framing::Document(DocumentForms { envelope: Some("events"), array: true, single: true }),
     expected: EXPECTED,
     read_event,
-    key_in_body: None,
+    invalid: InvalidEvents::Rejected,
+    key_member: None,
 };
 
 /// One event object per line.
@@ -26,7 +27,8 @@ pub static NDJSON: Dialect = Dialect {
     framing: Framing::Lines,
     expected: "one event per line",
     read_event,
-    key_in_body: None,
+    invalid: InvalidEvents::Rejected,
+    key_member: None,
 };
 
 fn read_event<'a>(event: &RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection> {

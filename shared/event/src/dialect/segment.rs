@@ -24,13 +24,16 @@
 use std::borrow::Cow;
 
 use super::builder::EventBuilder;
-use super::definition::{Dialect, DocumentForms, Framing, RawEvent};
+use super::definition::{Dialect, DocumentForms, Framing, InvalidEvents, RawEvent};
 use super::validator::{Validator, without_nul};
 use crate::event::{ID_BYTES_MAX, Rejection, RejectionCode, SUBJECT_BYTES_MAX};
 use crate::json::{Container, Unstorable, Value};
 
 /// The member of the root object that holds the calls.
 const ENVELOPE: &str = "batch";
+/// The member of the root object, or of a single call, where SDKs put the key that they do not send as
+/// `Authorization`. It is never stored.
+const KEY: &str = "writeKey";
 /// The member of the context for fields that have no column.
 const REST: &str = "segment";
 /// The same, if the client's context already has a member `segment`.
@@ -42,7 +45,8 @@ pub static BATCH: Dialect = Dialect {
     framing: Framing::Document(DocumentForms { envelope: Some(ENVELOPE), array: false, single: false }),
     expected: r#"{"batch": [...]}"#,
     read_event: |event| read_call(event, None),
-    key_in_body: Some(write_key),
+    invalid: InvalidEvents::DeadLettered,
+    key_member: Some(KEY),
 };
 
 pub static TRACK: Dialect = call("track", |event| read_call(event, Some("track")));
@@ -62,7 +66,8 @@ const fn call(
         framing: Framing::Document(DocumentForms { envelope: None, array: false, single: true }),
         expected: "one call, an object",
         read_event,
-        key_in_body: Some(write_key),
+        invalid: InvalidEvents::DeadLettered,
+        key_member: Some(KEY),
     }
 }
 
@@ -93,14 +98,6 @@ fn read_call<'a>(
     }
     builder.context = Some(context_of(&fields, event.object, event.envelope, validator)?);
     Ok(builder)
-}
-
-/// The `writeKey`, where SDKs put the key that they do not send as `Authorization`.
-fn write_key(root: Container<'_>) -> Option<String> {
-    match root.member("writeKey")? {
-        Value::String(key, _) => Some(key.to_owned()),
-        _ => None,
-    }
 }
 
 #[derive(Default)]
