@@ -7,6 +7,7 @@
 //! by its index, or accepted as a dead letter ([`InvalidEvents`]). The rest is stored.
 
 mod body;
+mod bounds;
 mod builder;
 mod definition;
 mod tolerant;
@@ -16,6 +17,7 @@ pub mod native;
 pub mod segment;
 
 pub use body::{BodyError, read};
+pub use bounds::Bounds;
 pub use builder::EventBuilder;
 pub use definition::{Dialect, DocumentForms, Framing, InvalidEvents, RawEvent};
 pub use validator::{Validator, without_nul};
