@@ -11,6 +11,7 @@
 //! PostgreSQL cannot store and which becomes U+FFFD.
 
 mod fault;
+mod names;
 mod number;
 mod parser;
 mod repair;
@@ -19,6 +20,7 @@ mod split;
 mod value;
 
 pub use fault::{Fault, Unstorable, check_grammar};
+pub use names::with_last_of_equal_names;
 pub use parser::{parse, without_byte_order_mark};
 pub use repair::repaired;
 pub use scan::{Elements, Outline, outline, root_member, unescaped, without_values};
