@@ -279,6 +279,13 @@ impl From<BodyError> for Problem {
                 ProblemCode::TooManyEvents,
                 format!("the batch has {found} events and the plan allows {max}; send smaller batches"),
             ),
+            BodyError::RowsTooLarge { max } => Self::with_text(
+                ProblemCode::PayloadTooLarge,
+                format!(
+                    "the events of the batch take more than {max} bytes, because each has a copy of the fields that \
+                     they share; send smaller batches"
+                ),
+            ),
             BodyError::NoValidEvent { rejected } => Self {
                 code: ProblemCode::NoValidEvent,
                 message: Cow::Borrowed("no event of the batch is valid; rejected has the reason for each"),

@@ -53,6 +53,8 @@ struct Submission {
     /// Only with an idempotency key.
     digest: Option<[u8; 16]>,
     rejected: Vec<Rejection>,
+    /// Events that were accepted as dead letters.
+    dead: Vec<Rejection>,
 }
 
 /// The data of the answer for a batch that is in the stream.
@@ -60,6 +62,7 @@ struct Receipt {
     batch_id: BatchId,
     count: u32,
     rejected: Vec<Rejection>,
+    dead: Vec<Rejection>,
 }
 
 /// The body of a Segment post.
@@ -135,8 +138,17 @@ pub async fn post_segment(
             request.service.bodies.read(upload, encoding, request.body_bytes_max).await?
         }
     };
-    accept(request.service, &options, body, key, false).await?;
-    Ok(answer::json_text(StatusCode::OK, r#"{"success":true}"#))
+    let receipt = accept(request.service, &options, body, key, false).await?;
+    Ok(segment_answer(&receipt.dead))
+}
+
+/// The answer that SDKs expect, with the calls that became dead letters.
+fn segment_answer(dead: &[Rejection]) -> Answer {
+    if dead.is_empty() {
+        return answer::json_text(StatusCode::OK, r#"{"success":true}"#);
+    }
+    let dead = serde_json::to_string(dead).expect("numbers and strings");
+    answer::json_text(StatusCode::OK, format!(r#"{{"success":true,"dead":{dead}}}"#))
 }
 
 impl<'a> IngestOptions<'a> {
@@ -197,7 +209,7 @@ async fn accept(
     let body_bytes = decoded.len();
     let prepare = move || prepare(dialect, &decoded, origin, events_max, keyed);
     let submission = service.bodies.offload.run(body_bytes, prepare).await;
-    note_rejections(service, key, &submission);
+    note_invalid(service, key, &submission);
     let submission = submission?;
     let (found, max) = (u64::from(submission.packed.count), key.plan().batch_events_max());
     if found > max {
@@ -207,7 +219,8 @@ async fn accept(
     failpoint::reach(Point::AfterValidation);
     admit(service, key, &submission.packed, submission.digest, awaited).await?;
     drop(reservation);
-    Ok(Receipt { batch_id, count: submission.packed.count, rejected: submission.rejected })
+    let Submission { packed, rejected, dead, .. } = submission;
+    Ok(Receipt { batch_id, count: packed.count, rejected, dead })
 }
 
 /// Microseconds since 1970 by the clock of this machine.
@@ -216,16 +229,22 @@ fn now_us() -> i64 {
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }
 
-fn note_rejections(service: &Service, key: &ApiKey, submission: &Result<Submission, BodyError>) {
-    let rejected = match submission {
-        Ok(submission) => submission.rejected.as_slice(),
-        Err(BodyError::NoValidEvent { rejected }) => rejected,
-        Err(_) => &[],
+/// Counts and remembers the invalid events of a body: those that were rejected, and those that are accepted as
+/// dead letters if the stream admits the batch.
+fn note_invalid(service: &Service, key: &ApiKey, submission: &Result<Submission, BodyError>) {
+    let (rejected, dead) = match submission {
+        Ok(Submission { rejected, dead, .. }) => (rejected.as_slice(), dead.as_slice()),
+        Err(BodyError::NoValidEvent { rejected }) => (rejected.as_slice(), &[][..]),
+        Err(_) => return,
     };
     for alike in rejected.chunk_by(|one, next| one.code == next.code) {
         metrics::events_refused(alike[0].code, alike.len());
     }
+    for alike in dead.chunk_by(|one, next| one.code == next.code) {
+        metrics::calls_undeliverable(alike[0].code, alike.len());
+    }
     service.status.note_events(&key.account.project_name, rejected);
+    service.status.note_events(&key.account.project_name, dead);
 }
 
 fn prepare(
@@ -238,7 +257,7 @@ fn prepare(
     let batch = dialect::read(dialect, body, origin, events_max)?;
     let packed = PackedBatch::pack(origin.batch_id, origin.project, batch.count, &batch.rows);
     let digest = keyed.then(|| digest(dialect, body));
-    Ok(Submission { packed, digest, rejected: batch.rejected })
+    Ok(Submission { packed, digest, rejected: batch.rejected, dead: batch.dead })
 }
 
 /// The digest by which repeated batches are compared: of the decoded body and the dialect.

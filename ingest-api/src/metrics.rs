@@ -53,6 +53,8 @@ Api on Either {
         "Events in one admitted batch"
     REFUSED_EVENTS: counter "millrace_refused_events_total" { code: Values::These(RejectionCode::VARIANTS) }
         "Events refused by the validator"
+    UNDELIVERABLE_CALLS: counter "millrace_undeliverable_calls_total" { code: Values::These(RejectionCode::VARIANTS) }
+        "Calls of SDKs that no event can be made of; when their batch is admitted, they become dead letters"
     FLOOD_REFUSALS: counter "millrace_flood_refusals_total" {}
         "Requests over the rate limit refused without asking the stream"
     ACCOUNTS: gauge "millrace_accounts" {}
@@ -137,6 +139,11 @@ pub fn batch_admitted(events: u32, packed_bytes: usize) {
 /// The validator rejected events.
 pub fn events_refused(code: RejectionCode, events: usize) {
     REFUSED_EVENTS.increment_with(&[code.into()], events as u64);
+}
+
+/// No event could be made of calls that are accepted as dead letters.
+pub fn calls_undeliverable(code: RejectionCode, calls: usize) {
+    UNDELIVERABLE_CALLS.increment_with(&[code.into()], calls as u64);
 }
 
 /// A request over its rate was refused without asking the stream.

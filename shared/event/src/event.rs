@@ -85,14 +85,18 @@ pub struct Rejection {
     pub message: String,
 }
 
-/// The valid events of one request, as rows, and the rejections of the others.
+/// The accepted events of one request, as rows, and what became of the others.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Batch {
-    /// Rows in the format of [`crate::row`].
+    /// Rows in the format of [`crate::row`]: events, and calls that no event can be made of.
     pub rows: Vec<u8>,
     /// The number of rows.
     pub count: u32,
+    /// The invalid events of a dialect that rejects them. They have no rows.
     pub rejected: Vec<Rejection>,
+    /// The invalid events of a dialect that dead-letters them. Each has a row, an
+    /// [`crate::undeliverable::UndeliverableCall`].
+    pub dead: Vec<Rejection>,
 }
 
 /// Where an event comes from: its project and batch, from which identities are derived, and what the project

@@ -1,17 +1,19 @@
 //! Reads a whole body in any dialect: finds its events, and collects rows and rejections. Also finds its API
 //! key.
 //!
-//! When the parser refuses a body because of one unstorable value (a number or half of a surrogate pair), the
-//! body is cut into its events, the events with such values are rejected, and the rest is parsed again.
+//! When the parser refuses a body, it is taken apart: every event is read alone, and a broken one costs nothing
+//! but itself. A body that the parser accepts never takes that path.
 
 use std::ops::Range;
 
 use super::builder::EventBuilder;
-use super::definition::{Dialect, DocumentForms, Framing, RawEvent};
+use super::definition::{Dialect, DocumentForms, Framing, InvalidEvents, RawEvent};
+use super::tolerant::{self, fault_outside, readable};
 use super::validator::Validator;
+use crate::entry::ROWS_BYTES_MAX;
 use crate::event::{Batch, Origin, Rejection, RejectionCode};
-use crate::json::{self, Container, Document, Fault, Value};
-use crate::plan::EVENTS_PER_BATCH_MAX;
+use crate::json::{self, Container, Document, Fault, Outline, Value};
+use crate::undeliverable::UndeliverableCall;
 
 /// Why a body yields no batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,14 +31,20 @@ pub enum BodyError {
         /// The limit.
         max: usize,
     },
-    /// Every event was rejected.
+    /// With a copy of the envelope's fields in each event, the rows are too large for an entry.
+    RowsTooLarge {
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// Every event was rejected by a dialect that rejects invalid events.
     NoValidEvent { rejected: Vec<Rejection> },
 }
 
-/// Reads a decompressed body. Valid events become rows of the batch; invalid ones become its rejections.
+/// Reads a decompressed body. Valid events become rows of the batch; invalid ones become its rejections or its
+/// dead calls, as the dialect says.
 ///
 /// # Errors
-/// [`BodyError`] when the body contains no valid event, or more than `events_max` events.
+/// [`BodyError`] when the body yields no row, or has more than `events_max` events.
 pub fn read(dialect: &Dialect, body: &[u8], origin: Origin, events_max: usize) -> Result<Batch, BodyError> {
     let body = json::without_byte_order_mark(body);
     let batch = match dialect.framing {
@@ -54,30 +62,21 @@ pub fn read(dialect: &Dialect, body: &[u8], origin: Origin, events_max: usize) -
 }
 
 impl Dialect {
-    /// The API key in a body; `None` if the dialect or this body has none, or if the body is not valid JSON.
-    /// An event with an unstorable value does not hide the key of the batch.
+    /// The API key in a body; `None` if the dialect or this body has none. Neither a broken event nor a body that
+    /// ends too early hides the key.
     pub fn find_key(&self, body: &[u8]) -> Option<String> {
-        let (key_in_body, Framing::Document(forms)) = (self.key_in_body?, self.framing) else { return None };
-        let body = json::without_byte_order_mark(body);
-        let key_in = |document: Document<'_>| match document.root() {
-            Value::Object(root) => key_in_body(root),
-            _ => None,
-        };
-        let first = json::parse(body, |parsed| match parsed {
-            Ok(document) => Ok(key_in(document)),
-            Err((Fault::Grammar { .. }, _)) => Ok(None),
-            Err((Fault::Unstorable(_), offsets)) => Err(event_ranges(body, offsets, forms)),
-        });
-        match first {
-            Ok(key) => key,
-            // No plan allows so many events, and the caller is not authenticated yet.
-            Err(events) if events.len() > EVENTS_PER_BATCH_MAX as usize => None,
-            Err(events) => {
-                let (storable, _) = replace_unstorable(body, &events);
-                json::parse(&storable, |parsed| key_in(parsed.ok()?))
-            }
-        }
+        let value = json::root_member(json::without_byte_order_mark(body), self.key_member?)?;
+        json::unescaped(value)
     }
+}
+
+/// The body as sent, and the events in it, for a document that was put together again.
+#[derive(Clone, Copy)]
+struct AsSent<'b> {
+    body: &'b [u8],
+    ranges: &'b [Range<usize>],
+    /// Ordered by index. The document has placeholders at these indexes.
+    unreadable: &'b [Rejection],
 }
 
 #[derive(Clone, Copy)]
@@ -94,18 +93,26 @@ impl BatchReader<'_> {
         self.check_count(lines().count())?;
         let mut batch = Batch::default();
         for (index, line) in lines().enumerate() {
-            json::parse(line, |parsed| match parsed {
-                Ok(document) => self.read_into(document.root(), None, index, &mut batch),
-                Err((Fault::Unstorable(what), _)) => {
-                    batch.rejected.push(Validator { index }.unstorable(None, what))
-                }
-                Err((Fault::Grammar { at, reason }, _)) => {
-                    let message = format!("the line is not valid JSON at byte {at}: {reason}");
-                    batch.rejected.push(Validator { index }.reject(RejectionCode::InvalidJson, message));
-                }
-            });
+            self.read_alone(line, "line", index, &mut batch);
         }
         Ok(batch)
+    }
+
+    /// Reads an event that is a document of its own.
+    fn read_alone(self, raw: &[u8], what: &str, index: usize, batch: &mut Batch) {
+        let read = |text: &[u8], batch: &mut Batch| {
+            json::parse(text, |parsed| {
+                parsed.map(|document| self.read_into(document.root(), None, index, Some(raw), batch))
+            })
+        };
+        let Err(mut fault) = read(raw, batch) else { return };
+        if self.dialect.invalid == InvalidEvents::DeadLettered {
+            match read(&json::repaired(raw), batch) {
+                Ok(()) => return,
+                Err(remaining) => fault = remaining,
+            }
+        }
+        self.refuse(tolerant::rejection(Validator { index }, what, &fault), raw, batch);
     }
 
     fn check_count(self, found: usize) -> Result<(), BodyError> {
@@ -113,11 +120,13 @@ impl BatchReader<'_> {
         if found > max { Err(BodyError::TooManyEvents { found, max }) } else { Ok(()) }
     }
 
+    /// Reads an event. `sent` is the event as it was sent, if it was changed since.
     fn read_into<'a>(
         self,
         event: Value<'a>,
         envelope: Option<Container<'a>>,
         index: usize,
+        sent: Option<&[u8]>,
         batch: &mut Batch,
     ) {
         match self.read_event(event, envelope, index) {
@@ -125,7 +134,7 @@ impl BatchReader<'_> {
                 event.write(self.origin.project, &mut batch.rows);
                 batch.count += 1;
             }
-            Err(rejection) => batch.rejected.push(rejection),
+            Err(rejection) => self.refuse(rejection, sent.unwrap_or_else(|| event.as_written()), batch),
         }
     }
 
@@ -141,6 +150,26 @@ impl BatchReader<'_> {
         };
         (self.dialect.read_event)(&RawEvent { object, envelope, index, origin: self.origin })
     }
+
+    /// Rejects an invalid event, or accepts it as a dead letter. Its API key is not kept.
+    fn refuse(self, rejection: Rejection, sent: &[u8], batch: &mut Batch) {
+        if self.dialect.invalid == InvalidEvents::Rejected {
+            batch.rejected.push(rejection);
+            return;
+        }
+        let call = match self.dialect.key_member {
+            Some(member) => json::without_values(sent, member),
+            None => sent.into(),
+        };
+        let message = match rejection.field.as_deref() {
+            Some(field) if !rejection.message.contains(field) => format!("{field}: {}", rejection.message),
+            _ => rejection.message.clone(),
+        };
+        let (project, code) = (self.origin.project, rejection.code.into());
+        UndeliverableCall { project, code, message: &message, call: &call }.write(&mut batch.rows);
+        batch.count += 1;
+        batch.dead.push(rejection);
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -151,43 +180,56 @@ struct DocumentReader<'d> {
 
 impl DocumentReader<'_> {
     fn read_body(self, body: &[u8]) -> Result<Batch, BodyError> {
-        let first = json::parse(body, |parsed| match parsed {
-            Ok(document) => Ok(self.read_document(document, &[])),
-            Err((Fault::Grammar { at, reason }, _)) => Ok(Err(invalid_json(at, reason))),
-            Err((Fault::Unstorable(_), offsets)) => Err(event_ranges(body, offsets, self.forms)),
-        });
-        match first {
-            Ok(result) => result,
-            Err(events) => self.read_without_unstorable(body, &events),
+        let first = json::parse(body, |parsed| parsed.map(|document| self.read_document(document, None)));
+        first.unwrap_or_else(|fault| self.read_refused(body, &fault))
+    }
+
+    /// Reads a body that the parser has refused because of this fault, which is its first.
+    fn read_refused(self, body: &[u8], fault: &Fault) -> Result<Batch, BodyError> {
+        let outline = json::outline(body, self.forms.envelope, self.reader.events_max);
+        match outline.ok_or_else(|| invalid_json(body, fault))? {
+            Outline { events: Some(events), envelopes: 0..=1, is_object }
+                if is_object || self.forms.array =>
+            {
+                self.reader.check_count(events.count)?;
+                let readable = readable(body, events, self.reader.dialect.invalid);
+                let sent = AsSent { body, ranges: &readable.ranges, unreadable: &readable.unreadable };
+                let read = json::parse(&readable.text, |parsed| {
+                    parsed.map(|document| self.read_document(document, Some(sent)))
+                });
+                read.unwrap_or_else(|fault| {
+                    Err(invalid_json(body, &fault_outside(body, sent.ranges).unwrap_or(fault)))
+                })
+            }
+            Outline { envelopes: 0, is_object: true, .. } if self.forms.single => {
+                self.read_refused_event(body, fault)
+            }
+            Outline { envelopes: 2.., .. } => Err(more_than_one(self.forms.envelope.unwrap_or_default())),
+            _ => Err(invalid_json(body, fault)),
         }
     }
 
-    /// Reads a body that contains unstorable values: rejects the events with such values, and reads the
-    /// others.
-    fn read_without_unstorable(self, body: &[u8], events: &[Range<usize>]) -> Result<Batch, BodyError> {
-        self.reader.check_count(events.len())?;
-        json::check_grammar(body).map_err(|error| BodyError::InvalidJson {
-            message: format!("the body is not valid JSON: {error}"),
-        })?;
-        let (storable, unstorable) = replace_unstorable(body, events);
-        json::parse(&storable, |parsed| match parsed {
-            Ok(document) => self.read_document(document, &unstorable),
-            Err((Fault::Grammar { at, reason }, _)) => Err(invalid_json(at, reason)),
-            Err((Fault::Unstorable(_), _)) => Err(BodyError::InvalidJson {
-                message: "the body has a value outside its events that cannot be stored".to_owned(),
-            }),
-        })
+    /// Reads a body that is one event, an object whose brackets close.
+    fn read_refused_event(self, body: &[u8], fault: &Fault) -> Result<Batch, BodyError> {
+        let mut batch = Batch::default();
+        match (self.reader.dialect.invalid, fault) {
+            // Without its only event, nothing of the body is JSON.
+            (InvalidEvents::Rejected, Fault::Grammar { .. }) => return Err(invalid_json(body, fault)),
+            (InvalidEvents::Rejected, Fault::Unstorable(_)) if json::check_grammar(body).is_err() => {
+                return Err(invalid_json(body, fault));
+            }
+            _ => self.reader.read_alone(body, "call", 0, &mut batch),
+        }
+        Ok(batch)
     }
 
-    /// Reads the events of a document. `unstorable` are rejections of earlier steps, ordered by index; the
-    /// document has placeholders at these indexes.
-    fn read_document(self, document: Document<'_>, unstorable: &[Rejection]) -> Result<Batch, BodyError> {
+    /// Reads the events of a document. `sent` is the body that it was made from, if the parser has refused that.
+    fn read_document(self, document: Document<'_>, sent: Option<AsSent<'_>>) -> Result<Batch, BodyError> {
         let root = document.root();
         let mut batch = Batch::default();
         let Some(events) = self.array_of_events(root)? else {
             match root {
-                _ if !unstorable.is_empty() => batch.rejected.extend_from_slice(unstorable),
-                Value::Object(_) => self.reader.read_into(root, None, 0, &mut batch),
+                Value::Object(_) => self.reader.read_into(root, None, 0, None, &mut batch),
                 other => return Err(self.wrong_form(other)),
             }
             return Ok(batch);
@@ -197,11 +239,17 @@ impl DocumentReader<'_> {
             Value::Object(envelope) => Some(envelope),
             _ => None,
         };
-        let mut unstorable = unstorable.iter().peekable();
+        let mut unreadable = sent.map_or(&[][..], |sent| sent.unreadable).iter().peekable();
         for (index, event) in events.elements().enumerate() {
-            match unstorable.next_if(|rejection| rejection.index == index) {
-                Some(rejection) => batch.rejected.push(rejection.clone()),
-                None => self.reader.read_into(event, envelope, index, &mut batch),
+            let as_sent = sent.and_then(|sent| Some(&sent.body[sent.ranges.get(index)?.clone()]));
+            match unreadable.next_if(|rejection| rejection.index == index) {
+                Some(rejection) => {
+                    self.reader.refuse(rejection.clone(), as_sent.unwrap_or_default(), &mut batch)
+                }
+                None => self.reader.read_into(event, envelope, index, as_sent, &mut batch),
+            }
+            if batch.rows.len() > ROWS_BYTES_MAX {
+                return Err(BodyError::RowsTooLarge { max: ROWS_BYTES_MAX });
             }
         }
         Ok(batch)
@@ -215,8 +263,7 @@ impl DocumentReader<'_> {
                 let mut found = object.members().filter(|(name, _)| *name == envelope);
                 let first = found.next();
                 if found.next().is_some() {
-                    let message = format!("{envelope:?} appears more than once; send it once");
-                    return Err(BodyError::InvalidJson { message });
+                    return Err(more_than_one(envelope));
                 }
                 match first {
                     Some((_, Value::Array(events))) => Ok(Some(events)),
@@ -235,34 +282,22 @@ impl DocumentReader<'_> {
     }
 }
 
+fn more_than_one(envelope: &str) -> BodyError {
+    BodyError::InvalidJson { message: format!("{envelope:?} appears more than once; send it once") }
+}
+
 fn not_an_array(envelope: &str, found: Value<'_>) -> BodyError {
     BodyError::InvalidJson { message: format!("{envelope:?} must be an array, not {}", found.kind()) }
 }
 
-/// The byte ranges of the events in a document that the parser has refused.
-fn event_ranges(body: &[u8], offsets: &[u32], forms: DocumentForms) -> Vec<Range<usize>> {
-    json::element_ranges(body, offsets, forms.envelope)
-        .unwrap_or_else(|| std::iter::once(0..body.len()).collect())
-}
-
-/// Parses every event on its own. Returns the body with a placeholder for each event that has an unstorable
-/// value, and the rejections of these events, ordered by index.
-fn replace_unstorable(body: &[u8], events: &[Range<usize>]) -> (Vec<u8>, Vec<Rejection>) {
-    let mut storable = body.to_vec();
-    let mut rejections = Vec::new();
-    for (index, range) in events.iter().enumerate() {
-        // Wrapped as deep as an envelope wraps it: the parser's limit on depth counts from the body's root.
-        let wrapped = [b"[[", &body[range.clone()], b"]]"].concat();
-        let fault = json::parse(&wrapped, |parsed| parsed.err().map(|(fault, _)| fault));
-        if let Some(Fault::Unstorable(what)) = fault {
-            storable[range.clone()].fill(b' ');
-            storable[range.start] = b'0';
-            rejections.push(Validator { index }.unstorable(None, what));
-        }
-    }
-    (storable, rejections)
-}
-
-fn invalid_json(at: usize, reason: &str) -> BodyError {
-    BodyError::InvalidJson { message: format!("the body is not valid JSON at byte {at}: {reason}") }
+/// The error about a fault that no single event is the cause of.
+fn invalid_json(body: &[u8], fault: &Fault) -> BodyError {
+    let message = match fault {
+        Fault::Grammar { at, reason } => format!("the body is not valid JSON at byte {at}: {reason}"),
+        Fault::Unstorable(_) => match json::check_grammar(body) {
+            Err(error) => format!("the body is not valid JSON: {error}"),
+            Ok(()) => "the body has a value outside its events that cannot be stored".to_owned(),
+        },
+    };
+    BodyError::InvalidJson { message }
 }

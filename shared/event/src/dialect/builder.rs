@@ -20,10 +20,10 @@ pub struct EventBuilder<'a> {
     pub properties: Option<Cow<'a, [u8]>>,
     /// A JSON object, as text.
     pub context: Option<Cow<'a, [u8]>>,
-    event_id: Uuid,
+    pub(super) event_id: Uuid,
     by_id: bool,
-    client_id: Option<Cow<'a, str>>,
-    time: EventTime,
+    pub(super) client_id: Option<Cow<'a, str>>,
+    pub(super) time: EventTime,
 }
 
 impl<'a> EventBuilder<'a> {

@@ -16,8 +16,20 @@ pub struct Dialect {
     pub expected: &'static str,
     /// Reads one event. Every value must pass the [`super::Validator`].
     pub read_event: for<'a> fn(&RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection>,
-    /// Finds the API key in the root object of a body, for clients that send no `Authorization` header.
-    pub key_in_body: Option<fn(Container<'_>) -> Option<String>>,
+    pub invalid: InvalidEvents,
+    /// The member of a body's root object that holds the API key, for clients that send no `Authorization`
+    /// header.
+    pub key_member: Option<&'static str>,
+}
+
+/// What becomes of an event that a dialect cannot read, and of a fault in a body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InvalidEvents {
+    /// The event is rejected by its index, and nothing is repaired: the client corrects it and sends it again.
+    Rejected,
+    /// What has one clear meaning is repaired, and the event is otherwise accepted as a dead letter. For SDKs,
+    /// which read no index, and drop a whole batch after a 4xx.
+    DeadLettered,
 }
 
 /// How the events of a body are separated from each other.

@@ -3,11 +3,17 @@
 //! An event is `{"id"?, "name", "timestamp"?, "subject"?, "properties"?, "context"?}`. An unknown field is
 //! rejected, because its data would be lost. A field with the value `null` counts as absent.
 
+use std::borrow::Cow;
+
+use super::bounds::Bounds;
 use super::builder::EventBuilder;
-use super::definition::{Dialect, DocumentForms, Framing, RawEvent};
+use super::definition::{Dialect, DocumentForms, Framing, InvalidEvents, RawEvent};
 use super::validator::Validator;
 use crate::event::{ID_BYTES_MAX, Rejection, RejectionCode, SUBJECT_BYTES_MAX};
 use crate::json::Value;
+
+/// The member of the context for what was sent and is not in a column.
+const SENT: &str = "$sent";
 
 const EXPECTED: &str = r#"{"events": [...]}, an array of events, or one event"#;
 
@@ -17,7 +23,8 @@ pub static JSON: Dialect = Dialect {
     framing: Framing::Document(DocumentForms { envelope: Some("events"), array: true, single: true }),
     expected: EXPECTED,
     read_event,
-    key_in_body: None,
+    invalid: InvalidEvents::Rejected,
+    key_member: None,
 };
 
 /// One event object per line.
@@ -26,7 +33,8 @@ pub static NDJSON: Dialect = Dialect {
     framing: Framing::Lines,
     expected: "one event per line",
     read_event,
-    key_in_body: None,
+    invalid: InvalidEvents::Rejected,
+    key_member: None,
 };
 
 fn read_event<'a>(event: &RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection> {
@@ -51,10 +59,44 @@ fn read_event<'a>(event: &RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection> {
     let id = validator.text("id", fields.id, ID_BYTES_MAX)?;
     let timestamp = validator.timestamp("timestamp", fields.timestamp)?;
     builder.identify(event.origin, event.index, id, timestamp);
+    let bounds = builder.keep_in_bounds(event.origin, event.index);
     builder.subject = validator.text("subject", fields.subject, SUBJECT_BYTES_MAX)?;
     builder.properties = validator.object("properties", fields.properties)?;
     builder.context = validator.object("context", fields.context)?;
+    match bounds {
+        Bounds::Inside => {}
+        Bounds::TakesReceiveTime => builder.context = keep_timestamp(builder.context, &fields),
+        Bounds::Refused { message } => {
+            let field = if fields.timestamp.is_some() { "timestamp" } else { "id" };
+            return Err(validator.reject_field(field, RejectionCode::InvalidTimestamp, message));
+        }
+    }
     Ok(builder)
+}
+
+/// The context with the timestamp that the event does not have, under a member that the client's context does
+/// not have.
+#[cold]
+fn keep_timestamp<'a>(context: Option<Cow<'a, [u8]>>, fields: &Fields<'a>) -> Option<Cow<'a, [u8]>> {
+    let Some(Value::String(_, timestamp)) = fields.timestamp else { return context };
+    let has_member = |name: &str| match fields.context {
+        Some(Value::Object(context)) => context.member(name).is_some(),
+        _ => false,
+    };
+    let mut name = SENT.to_owned();
+    while has_member(&name) {
+        name.insert(0, '$');
+    }
+    let own = context.as_deref().map_or(&b""[..], |context| context[1..context.len() - 1].trim_ascii());
+    let mut kept = format!(r#"{{"{name}":{{"timestamp":"#).into_bytes();
+    kept.extend_from_slice(timestamp);
+    kept.push(b'}');
+    if !own.is_empty() {
+        kept.push(b',');
+        kept.extend_from_slice(own);
+    }
+    kept.push(b'}');
+    Some(Cow::Owned(kept))
 }
 
 #[derive(Default)]

@@ -29,15 +29,16 @@ impl Validator {
         Rejection { index: self.index, code, field: None, message }
     }
 
+    /// A rejection that one field causes. Of a long name, only the start is repeated.
     pub fn reject_field(self, field: &str, code: RejectionCode, message: String) -> Rejection {
-        Rejection { index: self.index, code, field: Some(Cow::Owned(field.to_owned())), message }
+        let shown = field.chars().take(SHOWN_CHARS_MAX).collect();
+        Rejection { index: self.index, code, field: Some(Cow::Owned(shown)), message }
     }
 
     /// The rejection of a field that the dialect does not define.
     pub fn unknown_field(self, name: &str) -> Rejection {
-        let shown: String = name.chars().take(SHOWN_CHARS_MAX).collect();
         let message = "unknown field; put custom data into properties".to_owned();
-        self.reject_field(&shown, RejectionCode::UnknownField, message)
+        self.reject_field(name, RejectionCode::UnknownField, message)
     }
 
     fn wrong_type(self, field: &str, expected: &str, found: Value<'_>) -> Rejection {

@@ -4,16 +4,24 @@
 //! not keep how a number was written, and a number of 40 digits must reach PostgreSQL with all of them, so
 //! values are taken from the body's own bytes.
 //!
-//! This module must never change the bytes of a value, except for U+0000, which PostgreSQL cannot store and
-//! which becomes U+FFFD.
+//! A body that simd-json refuses is taken apart by [`outline`], so that its valid events can be read, and
+//! [`repaired`] repairs what has one clear meaning, for dialects that ask for it.
+//!
+//! Apart from [`repaired`], this module must never change the bytes of a value, except for U+0000, which
+//! PostgreSQL cannot store and which becomes U+FFFD.
 
 mod fault;
+mod names;
 mod number;
 mod parser;
+mod repair;
+mod scan;
 mod split;
 mod value;
 
 pub use fault::{Fault, Unstorable, check_grammar};
+pub use names::with_last_of_equal_names;
 pub use parser::{parse, without_byte_order_mark};
-pub use split::element_ranges;
+pub use repair::repaired;
+pub use scan::{Elements, Outline, outline, root_member, unescaped, without_values};
 pub use value::{Container, Document, Value};

@@ -34,9 +34,8 @@ impl Parser {
     }
 }
 
-/// Parses `raw` and passes the result to `use_it`. A fault comes with the offsets of all structural
-/// characters, for [`super::element_ranges`]; they are empty if the body violates the grammar.
-pub fn parse<R>(raw: &[u8], use_it: impl FnOnce(Result<Document<'_>, (Fault, &[u32])>) -> R) -> R {
+/// Parses `raw` and passes the result to `use_it`.
+pub fn parse<R>(raw: &[u8], use_it: impl FnOnce(Result<Document<'_>, Fault>) -> R) -> R {
     PARSER.with_borrow_mut(|parser| {
         parser.scratch.clear();
         parser.scratch.extend_from_slice(raw);
@@ -45,13 +44,7 @@ pub fn parse<R>(raw: &[u8], use_it: impl FnOnce(Result<Document<'_>, (Fault, &[u
         let offsets = parser.buffers.structural_indexes();
         let result = match outcome {
             Ok(()) => use_it(Ok(Document::new(raw, &tape.0, offsets))),
-            Err(error) => {
-                let fault = fault_of(&error, raw);
-                // Only the second stage finds unstorable values, and the first stage has found every offset
-                // by then.
-                let complete = matches!(fault, Fault::Unstorable(_));
-                use_it(Err((fault, if complete { offsets } else { &[] })))
-            }
+            Err(error) => use_it(Err(fault_of(&error, raw))),
         };
         parser.tape = tape.reset();
         if raw.len() > KEPT_BYTES_MAX {

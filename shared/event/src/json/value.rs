@@ -97,6 +97,15 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The value as it was written.
+    pub fn as_written(&self) -> &'a [u8] {
+        match self {
+            Self::Null => b"null",
+            Self::Bool(bytes) | Self::Number(bytes) | Self::String(_, bytes) => bytes,
+            Self::Object(container) | Self::Array(container) => container.as_written(),
+        }
+    }
+
     /// The value as it was written, with U+0000 replaced by U+FFFD.
     ///
     /// # Errors
@@ -157,6 +166,13 @@ impl<'a> Container<'a> {
     /// The member with this name. Of several, jsonb keeps the last, so this returns the last.
     pub fn member(&self, name: &str) -> Option<Value<'a>> {
         self.members().filter(|(found, _)| *found == name).map(|(_, value)| value).last()
+    }
+
+    /// All bytes from the opening to the closing bracket.
+    fn as_written(&self) -> &'a [u8] {
+        let Document { raw, offsets, .. } = self.document;
+        let end = closing(raw, offsets, self.cursor.offset).expect("the parser has matched every bracket");
+        &raw[offsets[self.cursor.offset] as usize..=offsets[end] as usize]
     }
 
     /// All bytes from the opening to the closing bracket, after checking every number and the depth. The

@@ -51,6 +51,10 @@ pub fn only_row(batch: &Batch) -> Vec<u8> {
     row::split(&batch.rows).next().unwrap().unwrap().to_vec()
 }
 
+pub fn dead_codes(batch: &Batch) -> Vec<(usize, &'static str)> {
+    batch.dead.iter().map(|dead| (dead.index, dead.code.into())).collect()
+}
+
 pub fn codes(batch: &Batch) -> Vec<(usize, &'static str)> {
     batch.rejected.iter().map(|rejection| (rejection.index, rejection.code.into())).collect()
 }

@@ -1,6 +1,8 @@
 //! A wire format that this crate does not have, to show that a new one needs nothing but its own file.
 
-use millrace_event::dialect::{Dialect, DocumentForms, EventBuilder, Framing, RawEvent, Validator, read};
+use millrace_event::dialect::{
+    Dialect, DocumentForms, EventBuilder, Framing, InvalidEvents, RawEvent, Validator, read,
+};
 use millrace_event::event::{ID_BYTES_MAX, Rejection};
 
 use crate::bodies::*;
@@ -11,7 +13,8 @@ static CLOUD_EVENTS: Dialect = Dialect {
     framing: Framing::Document(DocumentForms { envelope: None, array: true, single: true }),
     expected: "an event or an array of events",
     read_event,
-    key_in_body: None,
+    invalid: InvalidEvents::Rejected,
+    key_member: None,
 };
 
 fn read_event<'a>(event: &RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection> {

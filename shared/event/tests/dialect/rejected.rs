@@ -101,19 +101,12 @@ fn a_body_that_is_not_json_is_refused_as_a_whole() {
         b"7",
         b"{\"name\":}",
         b"[{\"name\":\"n\"},]",
-        b"[{\"name\":\"n\",\"properties\":{\"a\":01}}]",
         b"{'name':'n'}",
-        b"[{\"name\":\"n\",\"properties\":{\"a\":1e}}]",
-        b"[{\"name\":\"\\x\"}]",
-        b"[{\"name\":\"\\u12\"}]",
-        b"[{\"name\":\"\\u12zz\"}]",
-        b"[{\"name\":\"\xff\"}]",
-        b"[{\"name\":\"a\nb\"}]",
-        b"[{\"name\":\"\xed\xa0\x80\"}]",
         b"{\"events\":{}}",
         b"{\"events\":null}",
-        b"[{\"name\":\"n\"},{\"name\":\"\\ud800\"},{]",
         b"\xff\xfe",
+        b"{\"name\":\"\xff\"}",
+        b"{\"events\":[{\"name\":\"n\"}],\"x\":NaN}",
     ] {
         let shown = String::from_utf8_lossy(body);
         match read(&native::JSON, body, origin(), EVENTS_MAX) {
@@ -124,6 +117,54 @@ fn a_body_that_is_not_json_is_refused_as_a_whole() {
     assert_eq!(read_json("[]"), Err(BodyError::EmptyBatch));
     assert_eq!(read_json(r#"{"events":[]}"#), Err(BodyError::EmptyBatch));
     assert_eq!(read(&native::NDJSON, b"\n \n", origin(), 9), Err(BodyError::EmptyBatch));
+}
+
+#[test]
+fn an_event_that_is_not_json_is_rejected_by_its_index_in_any_way_of_being_broken() {
+    let deep = format!(r#"{{"name":"n","properties":{{"a":{}}}"#, "[".repeat(100_000));
+    for (event, at) in [
+        (&br#"{"name":"n","properties":{"a":01}}"#[..], 31),
+        (br#"{"name":"n","properties":{"a":1e}}"#, 32),
+        (br#"{"name":"n","properties":{"a":NaN}}"#, 30),
+        (br#"{"name":"n","properties":{"a":undefined}}"#, 30),
+        (br#"{"name":"n","properties":{"a":1,}}"#, 32),
+        (br#"{"name":"n","properties":{"a":1]}"#, 31),
+        (br#"{"name":"n","properties":{"a":1}"#, 32),
+        (br#"{"name":"n","properties":{"a":1}}}"#, 33),
+        (br#"{"name" "n"}"#, 8),
+        (br#"{"name":"a"b"}"#, 11),
+        (br#"{"name":"a"b"c"}"#, 11),
+        (br#"{name:"a"}"#, 1),
+        (b"{", 1),
+        (b"", 0),
+    ] {
+        let shown = String::from_utf8_lossy(event);
+        let good = &br#"{"name":"good","properties":{"n":"],[{}"}}"#[..];
+        let list = [good, event, good].join(&b", "[..]);
+        for body in [[b"[", &list[..], b"]"].concat(), [b"{\"events\":[", &list[..], b"]}"].concat()] {
+            let batch = read(&native::JSON, &body, origin(), EVENTS_MAX)
+                .unwrap_or_else(|error| panic!("{shown}: {error:?}"));
+            assert_eq!((batch.count, codes(&batch)), (2, vec![(1, "invalid_json")]), "{shown}");
+            let message = &batch.rejected[0].message;
+            assert!(
+                message.starts_with(&format!("the event is not valid JSON at byte {at}: ")),
+                "{shown}: {message}"
+            );
+        }
+    }
+    for event in [
+        &br#"{"name":"\x"}"#[..],
+        br#"{"name":"\u12"}"#,
+        b"{\"name\":\"\xff\"}",
+        b"{\"name\":\"a\tb\"}",
+        b"{\"name\":\"\xed\xa0\x80\"}",
+        deep.as_bytes(),
+    ] {
+        let body = [b"[{\"name\":\"good\"},", event, b",{\"name\":\"good\"}]"].concat();
+        let batch = read(&native::JSON, &body, origin(), EVENTS_MAX).unwrap();
+        assert_eq!(batch.count, 2, "{}", String::from_utf8_lossy(&event[..event.len().min(99)]));
+        assert_eq!(batch.rejected[0].index, 1);
+    }
 }
 
 #[test]

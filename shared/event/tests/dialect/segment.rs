@@ -1,7 +1,7 @@
 //! Segment's format.
 
-use millrace_event::dialect::{BodyError, native, read, segment};
-use millrace_event::event::RejectionCode;
+use millrace_event::dialect::{native, read, segment};
+use millrace_event::event::{Batch, RejectionCode};
 use millrace_event::row;
 
 use crate::bodies::*;
@@ -17,7 +17,7 @@ fn a_segment_batch_keeps_every_field() {
         {"type":"alias","userId":"new","previousId":"old","context":{}},
         {"type":"nonsense"}], "sentAt":"2026-11-21T02:51:47.642996+00:00","writeKey":"WK"}"#;
     let batch = read(&segment::BATCH, body.as_bytes(), origin(), EVENTS_MAX).unwrap();
-    assert_eq!((batch.count, codes(&batch)), (4, vec![(4, "invalid_type")]));
+    assert_eq!((batch.count, dead_codes(&batch)), (5, vec![(4, "invalid_type")]));
     let rows: Vec<_> = row::split(&batch.rows).map(|row| texts(row.unwrap())).collect();
     let some = |text: &str| Some(text.to_owned());
     assert_eq!(rows[0][..4], [some("Order Completed"), some("u1"), None, some(r#"{"revenue":1.50}"#)]);
@@ -55,13 +55,10 @@ fn a_segment_call_without_a_type_has_the_type_of_its_path() {
     assert_eq!(texts(&page)[0].as_deref(), Some("$page"));
     let track = only_row(&call(&segment::TRACK, r#"{"userId":"u","event":"Clicked"}"#).unwrap());
     assert_eq!(texts(&track)[0].as_deref(), Some("Clicked"));
-    let nameless = call(&segment::TRACK, r#"{"userId":"u"}"#);
-    let Err(BodyError::NoValidEvent { rejected }) = nameless else { panic!("{nameless:?}") };
-    assert_eq!(rejected[0].code, RejectionCode::MissingField);
-    assert_eq!(
-        (rejected[0].field.as_deref(), rejected[0].message.as_str()),
-        (Some("event"), "event is required")
-    );
+    let Batch { count, rejected, dead, .. } = call(&segment::TRACK, r#"{"userId":"u"}"#).unwrap();
+    assert_eq!((count, rejected.len()), (1, 0));
+    assert_eq!(dead[0].code, RejectionCode::MissingField);
+    assert_eq!((dead[0].field.as_deref(), dead[0].message.as_str()), (Some("event"), "event is required"));
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! Inserts events: a row that the key of `events` or `undated_ids` refuses is a duplicate.
 
+use std::borrow::Cow;
+
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, Error, ToSql, params};
 
+use millrace_event::json::with_last_of_equal_names;
 use millrace_event::row::{EventTime, Row};
 
 const ADD_EVENT: &str = "
@@ -50,18 +53,25 @@ impl<'c> EventTable<'c> {
             event.name,
             event.subject,
             event.client_id,
-            event.properties.map(Json),
-            event.context.map(Json),
+            event.properties.map(Json::of),
+            event.context.map(Json::of),
         ])?;
         Ok(added == 1)
     }
 }
 
-/// JSON text of a row, bound without being parsed or validated.
-struct Json<'a>(&'a [u8]);
+/// JSON text of a row, bound without being parsed or validated. Of equal names in an object the last is kept,
+/// as jsonb does.
+struct Json<'a>(Cow<'a, [u8]>);
+
+impl<'a> Json<'a> {
+    fn of(text: &'a [u8]) -> Self {
+        Self(with_last_of_equal_names(text))
+    }
+}
 
 impl ToSql for Json<'_> {
     fn to_sql(&self) -> Result<ToSqlOutput<'_>, Error> {
-        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.0)))
     }
 }

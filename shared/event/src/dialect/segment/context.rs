@@ -1,0 +1,160 @@
+//! The context of a call: that of the batch and its own, with every field that has no column under `segment`.
+//!
+//! The call takes precedence, member by member. A member that both have is written once, so that every store
+//! has the same.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use super::{ENVELOPE, KEY};
+use crate::dialect::validator::{Validator, without_nul};
+use crate::event::Rejection;
+use crate::json::{Container, Unstorable, Value};
+
+/// The member of the context for fields that have no column. If the client's context has it, `$` is put in
+/// front.
+const REST: &str = "segment";
+/// An object with more members than this is searched by a hash.
+const SEARCHED_MAX: usize = 16;
+
+/// The contexts of a call that are objects, and those that are not.
+pub(super) struct Contexts<'a> {
+    shared: Option<Container<'a>>,
+    own: Option<Container<'a>>,
+    /// Kept like a field without a column.
+    odd: Option<Value<'a>>,
+}
+
+impl<'a> Contexts<'a> {
+    pub(super) fn of(own: Option<Value<'a>>, envelope: Option<Container<'a>>) -> Self {
+        let shared = envelope.and_then(|envelope| envelope.member("context"));
+        let object = |value: Option<Value<'a>>| match value {
+            Some(Value::Object(object)) => Some(object),
+            _ => None,
+        };
+        let odd = |value: &Value<'a>| match value {
+            Value::Null | Value::Object(_) => false,
+            Value::Array(array) => !array.is_empty(),
+            _ => true,
+        };
+        Self { shared: object(shared), own: object(own), odd: own.filter(odd).or(shared.filter(odd)) }
+    }
+
+    /// The member of the context with this name.
+    pub(super) fn member(&self, name: &str) -> Option<Value<'a>> {
+        let member = |context: Option<Container<'a>>| context?.member(name);
+        member(self.own).or_else(|| member(self.shared))
+    }
+
+    /// Writes the context with the fields of the call and of its envelope that have no column.
+    pub(super) fn write(
+        &self,
+        call: Container<'a>,
+        envelope: Option<Container<'a>>,
+        has_column: impl Fn(&str) -> bool,
+        validator: Validator,
+    ) -> Result<Cow<'a, [u8]>, Rejection> {
+        let own =
+            || call.members().filter(|(name, value)| !has_column(name) && !matches!(value, Value::Null));
+        let mut rest = Vec::new();
+        if let Some(envelope) = envelope {
+            let is_own = Names::of(|| own().map(|(name, _)| name), envelope.len());
+            let shared = envelope.members().filter(|(name, value)| {
+                !matches!(*name, ENVELOPE | "context" | KEY)
+                    && !matches!(value, Value::Null)
+                    && !is_own.contains(name)
+            });
+            push_members(&mut rest, shared, validator)?;
+        }
+        push_members(&mut rest, own(), validator)?;
+        push_members(&mut rest, self.odd.iter().map(|odd| ("context", *odd)), validator)?;
+        let mut context = self.merged(validator)?;
+        if !rest.is_empty() {
+            rest.push(b'}');
+            let mut name = REST.to_owned();
+            while self.member(&name).is_some() {
+                name.insert(0, '$');
+            }
+            push_member(&mut context, &name, &rest);
+        }
+        if context.is_empty() {
+            context.push(b'{');
+        }
+        context.push(b'}');
+        Ok(Cow::Owned(context))
+    }
+
+    /// Both contexts as one object without its closing bracket; nothing if both are empty.
+    fn merged(&self, validator: Validator) -> Result<Vec<u8>, Rejection> {
+        let mut context = Vec::new();
+        let storable = |object: Container<'a>| {
+            let value = Value::Object(object).storable();
+            value.map_err(|what| validator.unstorable(Some("context"), what))
+        };
+        let is_empty = |context: &Option<Container<'a>>| context.is_none_or(|context| context.is_empty());
+        if let Some(shared) = self.shared.filter(|shared| !shared.is_empty()) {
+            let bytes = storable(shared)?;
+            if let (Some(own), false) = (self.own, is_empty(&self.own)) {
+                let is_own = Names::of(|| own.members().map(|(name, _)| name), shared.len());
+                let members = shared.members().filter(|(name, _)| !is_own.contains(name));
+                push_members(&mut context, members, validator)?;
+            } else {
+                context.extend_from_slice(&bytes[..bytes.len() - 1]);
+            }
+        }
+        if let Some(own) = self.own.filter(|own| !own.is_empty()) {
+            let bytes = storable(own)?;
+            context.push(if context.is_empty() { b'{' } else { b',' });
+            context.extend_from_slice(&bytes[1..bytes.len() - 1]);
+        }
+        Ok(context)
+    }
+}
+
+/// The names of some members, for several searches.
+enum Names<'a, F> {
+    Few(F),
+    Many(HashSet<&'a str>),
+}
+
+impl<'a, I: Iterator<Item = &'a str>, F: Fn() -> I> Names<'a, F> {
+    fn of(names: F, searches: usize) -> Self {
+        if searches <= SEARCHED_MAX { Self::Few(names) } else { Self::Many(names().collect()) }
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        match self {
+            Self::Few(names) => names().any(|found| found == name),
+            Self::Many(names) => names.contains(name),
+        }
+    }
+}
+
+fn push_members<'a>(
+    object: &mut Vec<u8>,
+    members: impl Iterator<Item = (&'a str, Value<'a>)>,
+    validator: Validator,
+) -> Result<(), Rejection> {
+    for (name, value) in members {
+        let value = value.storable().map_err(|what| validator.unstorable(Some(name), what))?;
+        push_member(object, &without_nul(name), &value);
+    }
+    Ok(())
+}
+
+/// An object with one member.
+pub(super) fn one_member<'a>(name: &str, value: Value<'_>) -> Result<Cow<'a, [u8]>, Unstorable> {
+    let mut object = Vec::new();
+    push_member(&mut object, name, &value.storable()?);
+    object.push(b'}');
+    Ok(Cow::Owned(object))
+}
+
+/// Appends a member to an object, and opens the object if it is empty.
+fn push_member(object: &mut Vec<u8>, name: &str, value: &[u8]) {
+    object.push(if object.is_empty() { b'{' } else { b',' });
+    let quoted = serde_json::to_string(name).expect("a string is JSON");
+    object.extend_from_slice(quoted.as_bytes());
+    object.push(b':');
+    object.extend_from_slice(value);
+}
