@@ -62,14 +62,8 @@ impl ProjectPolicy {
     }
 }
 
-/// The first and the last microsecond that a column of the store may hold, since 1970: the years 1 to 9999
-/// in UTC. Clients of PostgreSQL fail to read times outside of them.
-pub const STORABLE_US: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
-
 #[cfg(test)]
 mod tests {
-    use time::OffsetDateTime;
-
     use super::*;
 
     #[test]
@@ -84,15 +78,5 @@ mod tests {
         assert!(ProjectPolicy::default().allows(i64::MIN, received_us));
         let widest = ProjectPolicy { oldest_s: Some(u64::MAX), newest_s: Some(u64::MAX), ..policy };
         assert!(widest.allows(i64::MIN, i64::MIN) && widest.allows(i64::MAX, i64::MAX));
-    }
-
-    #[test]
-    fn the_storable_times_are_the_years_1_to_9999() {
-        let year =
-            |us: i64| OffsetDateTime::from_unix_timestamp(us.div_euclid(1_000_000)).map(|at| at.year());
-        assert_eq!(year(*STORABLE_US.start()), Ok(1));
-        assert_eq!(year(*STORABLE_US.start() - 1), Ok(0));
-        assert_eq!(year(*STORABLE_US.end()), Ok(9999));
-        assert!(year(*STORABLE_US.end() + 1).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! Only the years 1 to 9999 in UTC are times of events.
 
 use millrace_event::dialect::{
-    BodyError, Dialect, DocumentForms, EventBuilder, Framing, RawEvent, Validator, read,
+    BodyError, Dialect, DocumentForms, EventBuilder, Framing, InvalidEvents, RawEvent, Validator, read,
 };
 use millrace_event::event::{EVENT_TIMES_US, ID_BYTES_MAX, Rejection, RejectionCode};
 use millrace_event::row::{self, EventTime};
@@ -79,7 +79,8 @@ static CARELESS: Dialect = Dialect {
     framing: Framing::Document(DocumentForms { envelope: None, array: true, single: true }),
     expected: "an event or an array of events",
     read_event: read_carelessly,
-    key_in_body: None,
+    invalid: InvalidEvents::Rejected,
+    key_member: None,
 };
 
 fn read_carelessly<'a>(event: &RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection> {

@@ -19,8 +19,8 @@
 use time::format_description::well_known::{Rfc2822, Rfc3339};
 use time::{Date, Duration, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
 
+use crate::event::EVENT_TIMES_US;
 use crate::json::Value;
-use crate::policy::STORABLE_US;
 
 /// Longest text that is looked at. JavaScript's `Date` with a long name of the zone takes less.
 const TEXT_BYTES_MAX: usize = 100;
@@ -32,7 +32,7 @@ pub(super) fn read_time(value: Value<'_>) -> Option<i64> {
         Value::Number(bytes) => time_of_number(std::str::from_utf8(bytes).ok()?)?,
         _ => return None,
     };
-    STORABLE_US.contains(&us).then_some(us)
+    EVENT_TIMES_US.contains(&us).then_some(us)
 }
 
 fn time_of_text(text: &str) -> Option<i64> {
@@ -325,7 +325,7 @@ mod tests {
         }
         assert_eq!(of_text(&"9".repeat(10_000)), None);
         assert_eq!(read_time(Value::Bool(b"true")), None);
-        assert_eq!(of_text("0001-01-01T00:00:00Z"), Some(*STORABLE_US.start()));
-        assert_eq!(of_text("9999-12-31T23:59:59.999999Z"), Some(*STORABLE_US.end()));
+        assert_eq!(of_text("0001-01-01T00:00:00Z"), Some(*EVENT_TIMES_US.start()));
+        assert_eq!(of_text("9999-12-31T23:59:59.999999Z"), Some(*EVENT_TIMES_US.end()));
     }
 }
