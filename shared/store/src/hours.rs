@@ -15,7 +15,7 @@ pub struct PartOfHour {
 }
 
 /// The time itself, in UTC, if it is at a full hour in UTC. With an offset such as +05:30 this is half past
-/// an hour of local time.
+/// an hour of local time. The time must be in the years 1 to 9998, so that it has both neighbors.
 ///
 /// # Errors
 /// [`PartOfHour`] with the two nearest full hours.
@@ -35,8 +35,7 @@ pub fn end_of_hour(time: OffsetDateTime) -> OffsetDateTime {
 }
 
 fn shown(time: &OffsetDateTime) -> String {
-    // Without RFC 3339's form (a year beyond 9999) the form of `time` says the same.
-    time.format(&Rfc3339).unwrap_or_else(|_| time.to_string())
+    time.format(&Rfc3339).expect("the years are four digits")
 }
 
 #[cfg(test)]
