@@ -3,7 +3,11 @@
 
 mod accepted;
 mod bodies;
+mod bounds;
+mod dead;
 mod new_format;
 mod properties;
 mod rejected;
+mod repaired;
 mod segment;
+mod tolerant;
