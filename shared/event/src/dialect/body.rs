@@ -65,8 +65,12 @@ impl Dialect {
     /// The API key in a body; `None` if the dialect or this body has none. Neither a broken event nor a body that
     /// ends too early hides the key.
     pub fn find_key(&self, body: &[u8]) -> Option<String> {
-        let value = json::root_member(json::without_byte_order_mark(body), self.key_member?)?;
-        json::unescaped(value)
+        let envelope = match self.framing {
+            Framing::Document(forms) => forms.envelope,
+            Framing::Lines => None,
+        };
+        let body = json::without_byte_order_mark(body);
+        json::unescaped(json::root_member(body, self.key_member?, envelope)?)
     }
 }
 

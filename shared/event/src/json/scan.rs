@@ -14,16 +14,27 @@ use super::repair::repaired;
 struct Rules {
     /// A quote ends a string only before one of `,:]}` or the end, so that a stray quote ends no string.
     is_quote_checked: bool,
-    /// A bracket that closes nothing of an element closes the array of the elements. Otherwise it is skipped.
-    is_array_closed: bool,
+    stray_bracket: StrayBracket,
+}
+
+/// What a closing bracket does that closes nothing of its kind in the item.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StrayBracket {
+    IsSkipped,
+    /// It was written for a bracket of the other kind.
+    ClosesInnermost,
+    /// It closes the container of the item, whose own brackets were left open.
+    ClosesContainer,
 }
 
 /// The readings, in the order in which they are tried.
-const RULES: [Rules; 4] = [
-    Rules { is_quote_checked: false, is_array_closed: false },
-    Rules { is_quote_checked: false, is_array_closed: true },
-    Rules { is_quote_checked: true, is_array_closed: false },
-    Rules { is_quote_checked: true, is_array_closed: true },
+const RULES: [Rules; 6] = [
+    Rules { is_quote_checked: false, stray_bracket: StrayBracket::IsSkipped },
+    Rules { is_quote_checked: false, stray_bracket: StrayBracket::ClosesInnermost },
+    Rules { is_quote_checked: false, stray_bracket: StrayBracket::ClosesContainer },
+    Rules { is_quote_checked: true, stray_bracket: StrayBracket::IsSkipped },
+    Rules { is_quote_checked: true, stray_bracket: StrayBracket::ClosesInnermost },
+    Rules { is_quote_checked: true, stray_bracket: StrayBracket::ClosesContainer },
 ];
 
 /// The parts of a body.
@@ -62,13 +73,13 @@ pub fn outline(body: &[u8], envelope: Option<&str>, ranges_max: usize) -> Option
 }
 
 /// The last member of the root object with this name, as it is written. Everything else in the body may be
-/// broken, or cut off.
-pub fn root_member<'a>(body: &'a [u8], name: &str) -> Option<&'a [u8]> {
+/// broken, or cut off. `envelope` names the member that holds the events, which are read one by one.
+pub fn root_member<'a>(body: &'a [u8], name: &str, envelope: Option<&str>) -> Option<&'a [u8]> {
     let mut first_found = None;
     let complete = by_rules(|rules, faults| {
         let mut scanner = Scanner::new(body, rules);
         let mut found = None;
-        let outline = scanner.root(None, 0, |found_name, value| {
+        let outline = scanner.root(envelope, 0, |found_name, value| {
             if is_name(&body[found_name], name) {
                 found = Some(&body[value]);
             }
@@ -129,7 +140,7 @@ pub fn unescaped(quoted: &[u8]) -> Option<String> {
 #[derive(Clone, Copy, Default)]
 struct Faults {
     is_string_open: bool,
-    was_bracket_skipped: bool,
+    was_bracket_stray: bool,
 }
 
 /// Makes passes until one succeeds. A pass is left out when its rules cannot change the result.
@@ -137,7 +148,7 @@ fn by_rules<T>(mut pass: impl FnMut(Rules, &mut Faults) -> Option<T>) -> Option<
     let mut seen = Faults::default();
     for rules in RULES {
         let is_new_reading = (!rules.is_quote_checked || seen.is_string_open)
-            && (!rules.is_array_closed || seen.was_bracket_skipped);
+            && (rules.stray_bracket == StrayBracket::IsSkipped || seen.was_bracket_stray);
         if !is_new_reading {
             continue;
         }
@@ -146,7 +157,7 @@ fn by_rules<T>(mut pass: impl FnMut(Rules, &mut Faults) -> Option<T>) -> Option<
             return Some(result);
         }
         seen.is_string_open |= faults.is_string_open;
-        seen.was_bracket_skipped |= faults.was_bracket_skipped;
+        seen.was_bracket_stray |= faults.was_bracket_stray;
     }
     None
 }
@@ -301,14 +312,25 @@ impl<'a> Scanner<'a> {
             }
             return false;
         }
-        let ends_item = opening == parent && (self.open.is_empty() || self.rules.is_array_closed);
-        self.faults.was_bracket_skipped |= !ends_item;
-        ends_item
+        if self.open.is_empty() && opening == parent {
+            return true;
+        }
+        self.faults.was_bracket_stray = true;
+        match self.rules.stray_bracket {
+            StrayBracket::IsSkipped => {}
+            StrayBracket::ClosesInnermost => self.braces -= usize::from(self.open.pop() == Some(b'{')),
+            StrayBracket::ClosesContainer => return opening == parent,
+        }
+        false
     }
 
     /// Whether a comma ends the item. An object has no member without a name, so objects that are open before
-    /// `,{` were never closed.
+    /// `,{` were never closed. An array has no member with a name, so one that is open before `,"name":` is
+    /// inside of an object that was closed too early.
     fn comma_ends_item(&mut self, parent: u8) -> bool {
+        if self.open.is_empty() {
+            return parent == b'{' || !self.is_name(skip_space(self.raw, self.at + 1));
+        }
         if self.open.last() == Some(&b'{') && self.raw.get(skip_space(self.raw, self.at + 1)) == Some(&b'{') {
             let in_array = parent == b'[' || self.open.len() > self.braces;
             while in_array && self.open.last() == Some(&b'{') {
@@ -317,6 +339,12 @@ impl<'a> Scanner<'a> {
             }
         }
         self.open.is_empty()
+    }
+
+    /// Whether a name and its colon are at this offset.
+    fn is_name(&self, at: usize) -> bool {
+        let end = if self.raw.get(at) == Some(&b'"') { self.string_end(at) } else { None };
+        end.is_some_and(|end| self.raw.get(skip_space(self.raw, end)) == Some(&b':'))
     }
 
     fn skip_string(&mut self) -> Option<()> {

@@ -3,9 +3,13 @@
 
 mod accepted;
 mod bodies;
+mod bounds;
+mod dead;
 mod new_format;
 mod numbers;
 mod properties;
 mod rejected;
+mod repaired;
 mod segment;
 mod times;
+mod tolerant;
