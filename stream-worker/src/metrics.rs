@@ -60,7 +60,7 @@ Worker on Either {
     PARTITIONS_AHEAD: gauge "millrace_partitions_ahead" {}
         "Days from tomorrow on for which partitions exist; on files always 366"
     PARTITIONS_MADE: counter "millrace_partitions_made_total" {}
-        "Partitions created"
+        "Partitions created for the days around today"
     PARTITIONS_RETIRED: counter "millrace_partitions_retired_total" {}
         "Partitions dropped by retention"
     UPKEEP_LAST: gauge "millrace_upkeep_last_timestamp_seconds" {}

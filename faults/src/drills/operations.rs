@@ -27,6 +27,14 @@ pub(super) const ROWS: &[Row] = &[
         run: |drill| Box::pin(killed_creating_a_partition(drill)),
     },
     Row {
+        name: "worker killed importing history",
+        target: "worker",
+        fault: "SIGKILL after the day of old events was made and their rows moved into it, before COMMIT, three times",
+        expected: "rolled back, moved by the next upkeep, every row kept, the default partition empty",
+        tier: Tier::Nightly,
+        run: |drill| Box::pin(killed_importing_history(drill)),
+    },
+    Row {
         name: "worker killed retiring a partition",
         target: "worker",
         fault: "SIGKILL between detaching a partition and dropping it, three times",
@@ -44,8 +52,9 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-/// Keeps the events that drills post and retires the partitions of earlier days.
-const RETENTION: [(&str, &str); 2] = [("RETENTION_DAYS", "4"), ("LEDGER_DAYS", "2")];
+/// Keeps the events that drills post, the oldest of 301 days ago, and retires the partitions of
+/// [`add_old_days`].
+const RETENTION: [(&str, &str); 2] = [("RETENTION_DAYS", "310"), ("LEDGER_DAYS", "2")];
 /// A day in the future for which drills post some events.
 const DAY: &str = "to_char(now() AT TIME ZONE 'UTC' + interval '2 days', 'YYYYMMDD')";
 
@@ -54,6 +63,7 @@ async fn operations(drill: Drill) -> Verdict {
     let clients = system.load(Load::default());
     clients.acknowledge(50).await;
     let database = system.postgres.connect().await;
+    add_old_days(&database).await;
     let before = partitions(&database).await;
     for worker in &mut system.workers {
         RETENTION.iter().for_each(|(name, value)| worker.set(name, value));
@@ -91,11 +101,62 @@ async fn killed_creating_a_partition(drill: Drill) -> Verdict {
     system.finish(clients, &[(Effect::Acknowledged, 100), (Effect::KilledInTransaction, 3)]).await
 }
 
+async fn killed_importing_history(drill: Drill) -> Verdict {
+    let mut system = System::start(drill, Layout { workers: 1, ..Layout::default() }).await;
+    let clients = system.load(Load::default());
+    clients.acknowledge(50).await;
+    let database = system.postgres.connect().await;
+    for _ in 0..3 {
+        eventually(SOON, "old events in their days", async || !old_days(&database).await.is_empty()).await;
+        system.workers[0].kill().await;
+        for name in old_days(&database).await {
+            remove(&database, &name).await;
+        }
+        system.workers[0].launch(&[("FAILPOINTS", "upkeep::partition_made=1*return(kill)")]);
+        system.workers[0].died().await;
+        system.workers[0].start().await;
+        clients.acknowledge(20).await;
+    }
+    eventually(SOON, "the default partition to be empty", async || {
+        let rows = "SELECT count(*) FROM events_default";
+        database.query_one(rows, &[]).await.expect("rows can be counted").get::<_, i64>(0) == 0
+    })
+    .await;
+    system.note(Effect::KilledInTransaction, 3);
+    system.finish(clients, &[(Effect::Acknowledged, 100), (Effect::KilledInTransaction, 3)]).await
+}
+
+/// The partitions of the days of about 300 days ago, for which drills post some events.
+async fn old_days(database: &Client) -> Vec<String> {
+    let days = "SELECT relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = inhrelid
+                 WHERE inhparent = 'events'::regclass
+                   AND relname < 'events_' || to_char(now() AT TIME ZONE 'UTC' - interval '100 days', 'YYYYMMDD')";
+    let rows = database.query(days, &[]).await.expect("partitions can be listed");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Adds the partitions of four days that [`RETENTION`] does not keep.
+async fn add_old_days(database: &Client) {
+    let add = "
+        DO $$
+        DECLARE
+            day date;
+        BEGIN
+            FOR offset_days IN 320..323 LOOP
+                day := (now() AT TIME ZONE 'UTC')::date - offset_days;
+                EXECUTE format('CREATE TABLE events_%s PARTITION OF events FOR VALUES FROM (%L) TO (%L)',
+                               to_char(day, 'YYYYMMDD'), day || ' 00:00:00+00', day + 1 || ' 00:00:00+00');
+            END LOOP;
+        END $$";
+    database.batch_execute(add).await.expect("partitions can be added");
+}
+
 async fn killed_retiring_a_partition(drill: Drill) -> Verdict {
     let mut system = System::start(drill, Layout { workers: 1, ..Layout::default() }).await;
     let clients = system.load(Load::default());
     clients.acknowledge(50).await;
     let database = system.postgres.connect().await;
+    add_old_days(&database).await;
     RETENTION.iter().for_each(|(name, value)| system.workers[0].set(name, value));
     for _ in 0..3 {
         system.workers[0].kill().await;
@@ -146,6 +207,11 @@ async fn remove_a_partition(database: &Client) {
         .await
         .expect("a name can be formatted")
         .get(0);
+    remove(database, &name).await;
+}
+
+/// Removes a partition of events. Its rows go to the default partition.
+async fn remove(database: &Client, name: &str) {
     let remove = format!(
         "BEGIN; ALTER TABLE events DETACH PARTITION {name}; INSERT INTO events SELECT * FROM {name};
          DROP TABLE {name}; COMMIT"

@@ -73,8 +73,9 @@ pub trait Ledger: Send + Sync {
         pending: &[PendingBatch],
     ) -> Result<Vec<ProjectCounters>, StoreError>;
 
-    /// Creates partitions ahead, removes data past its retention, prunes the ledger, and terminates stuck
-    /// sessions. Returns `None` immediately while another process does this.
+    /// Creates partitions ahead, moves rows into days made on demand, removes data past its retention, prunes
+    /// the ledger, and terminates stuck sessions. Returns `None` immediately while another process does this.
+    /// The store's writers make days on demand only after a first call, which tells them the retention.
     async fn upkeep(&self, policy: &UpkeepPolicy) -> Result<Option<UpkeepReport>, StoreError>;
 }
 

@@ -31,6 +31,14 @@ Worker on Servers {
         "Sentinel: COPYs that reported another number of rows than was sent"
     ZOMBIES_TERMINATED: counter "millrace_zombies_terminated_total" {}
         "Database sessions of workers terminated because they were stuck"
+    EVENT_DAYS: gauge "millrace_event_days" {}
+        "Days for which events has a partition"
+    DEFAULT_ROWS: gauge "millrace_default_partition_rows" {}
+        "Events in no day's partition, as PostgreSQL estimates"
+    DAYS_ON_DEMAND: counter "millrace_days_on_demand_total" {}
+        "Partitions of events made because events of their day arrived"
+    DEFAULT_ROWS_MOVED: counter "millrace_default_partition_moved_rows_total" {}
+        "Events moved from the default partition to their day"
 }
 Any on Either {
     STORE_RECONNECTS: counter "millrace_store_reconnects_total" { connection: Values::These(&["lane", "pool", "listener"]) }
@@ -60,4 +68,15 @@ pub fn rows_copied(sent: u64, reported: u64) {
 
 pub fn stuck_sessions_terminated(sessions: u64) {
     ZOMBIES_TERMINATED.increment(sessions);
+}
+
+/// The days that have a partition, and the rows that are in none of them.
+pub fn event_days(days: usize, default_rows: u64) {
+    EVENT_DAYS.set(days as f64);
+    DEFAULT_ROWS.set(default_rows as f64);
+}
+
+pub fn days_made_on_demand(days: u64, moved_rows: u64) {
+    DAYS_ON_DEMAND.increment(days);
+    DEFAULT_ROWS_MOVED.increment(moved_rows);
 }

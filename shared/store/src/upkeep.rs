@@ -23,7 +23,7 @@ pub struct UpkeepPolicy {
 /// The result of one round of upkeep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct UpkeepReport {
-    /// Partitions created.
+    /// Partitions created for the days around today. Days made on demand are not counted here.
     pub partitions_made: u64,
     /// Partitions dropped. On SQLite: days of which rows were deleted.
     pub partitions_retired: u64,

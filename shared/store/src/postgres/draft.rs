@@ -11,6 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::error::Failure;
+use super::partitions::Day;
 use super::recent;
 use crate::ledger::LedgerKey;
 use crate::rejection::Rejection;
@@ -18,8 +19,6 @@ use crate::{Payload, WriteRequest};
 use millrace_event::Outcome;
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{self, EventTime, RowKey};
-
-const DAY_US: i64 = 86_400_000_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum EntryState {
@@ -60,7 +59,7 @@ enum RowState {
 
 #[derive(Debug)]
 pub(super) struct DraftRow<'a> {
-    day: i64,
+    day: Day,
     pub(super) key: RowKey,
     /// Index of its entry.
     pub(super) entry: u32,
@@ -157,7 +156,7 @@ impl<'a> Draft<'a> {
                 EventTime::Anonymous | EventTime::Undeliverable => Identity::Batch,
             };
             self.any_undated |= identity == Identity::IdAlone;
-            let day = key.timestamp_us.div_euclid(DAY_US);
+            let day = Day::of(key.timestamp_us);
             let index = u32::try_from(index).expect("rows of one entry fit 32 bits");
             let state = RowState::Unknown;
             self.rows.push(DraftRow { day, key, entry: entry_index, index, state, identity, bytes });
@@ -220,6 +219,17 @@ impl<'a> Draft<'a> {
             !ids.insert((key.project, key.event_id))
         };
         undated.into_iter().filter(is_repeat).collect()
+    }
+
+    /// The days of the first and the last row.
+    pub(super) fn first_and_last_day(&self) -> Option<(Day, Day)> {
+        Some((self.rows.first()?.day, self.rows.last()?.day))
+    }
+
+    /// The days of all rows, oldest first.
+    pub(super) fn days(&self) -> Vec<Day> {
+        let days = self.rows.chunk_by(|row, next| row.day == next.day);
+        days.filter_map(|rows| Some(rows.first()?.day)).collect()
     }
 
     pub(super) fn mark_stored(&mut self, row: usize) {

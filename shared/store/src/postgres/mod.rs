@@ -23,6 +23,7 @@ mod error;
 mod letters;
 mod listen;
 mod migrate;
+mod on_demand;
 mod parameters;
 mod partitions;
 mod recent;

@@ -2,7 +2,10 @@
 //! writers.
 //!
 //! A partition is created as a separate table and then attached, which takes no lock that a COPY waits for.
-//! Only `events_default` is locked, to move the rows of that day out of it.
+//! Only `events_default` is locked, to move the rows of these days out of it. A row is deleted there and
+//! inserted into its day in one transaction, so every snapshot has it exactly once.
+//!
+//! This module must never lock a partition before `events` itself: retention locks them in that order.
 
 use std::fmt;
 
@@ -15,6 +18,8 @@ const DAY_US: i64 = 86_400_000_000;
 const JULIAN_1970: i32 = 2_440_588;
 /// The advisory lock of the process that creates partitions ("part").
 const LOCK_ID: i64 = 0x7061_7274;
+/// How long a transaction that creates partitions waits for a lock, unless its caller can wait less.
+pub(super) const LOCK_WAIT: &str = "2s";
 /// Storage parameters of a partition that is only inserted into: vacuum early and freeze immediately, so that
 /// there is never much to do, and nothing after the day is over.
 const INSERTED_ONLY: &str = "autovacuum_vacuum_insert_threshold = 500000, autovacuum_vacuum_insert_scale_factor = 0.1,
@@ -25,6 +30,14 @@ const INSERTED_ONLY: &str = "autovacuum_vacuum_insert_threshold = 500000, autova
 pub(super) struct Day(i32);
 
 impl Day {
+    /// 1970-01-01.
+    pub(super) const FIRST: Self = Self(0);
+
+    /// The day with this number, counted from 1970-01-01.
+    pub(super) fn number(days: i32) -> Self {
+        Self(days)
+    }
+
     /// The day of a time, microseconds since 1970.
     pub(super) fn of(moment_us: i64) -> Self {
         Self(
@@ -35,6 +48,10 @@ impl Day {
 
     pub(super) fn plus(self, days: i32) -> Self {
         Self(self.0.saturating_add(days))
+    }
+
+    pub(super) fn minus(self, days: u32) -> Self {
+        self.plus(-i32::try_from(days).unwrap_or(i32::MAX).min(1_000_000))
     }
 
     /// Microseconds since 1970.
@@ -80,60 +97,131 @@ pub(super) enum DayPartition {
 
 /// Creates the ledger's partition of a day, unless the day is retired.
 pub(super) async fn make_ledger_day(client: &mut Client, day: Day) -> Result<DayPartition, Error> {
-    let transaction = begin_locked(client).await?;
+    let transaction = begin_locked(client, LOCK_WAIT).await?;
     // Retention changes this row, so it waits until this transaction ends.
     let watermark = "SELECT first_day <= $1::text::date FROM ledger_watermark FOR SHARE";
     let is_kept: bool = transaction.query_one(watermark, &[&day.to_string()]).await?.get(0);
     if !is_kept {
         return Ok(DayPartition::Retired);
     }
-    let made = make_day(&transaction, "batches", day).await?;
+    let name = name("batches", day);
+    if !table_is_missing(&transaction, &name).await? {
+        return Ok(DayPartition::Existing);
+    }
+    let statements = format!("{}; {}", create("batches", day), attach("batches", day));
+    transaction.batch_execute(&statements).await?;
+    failpoint::reach(Point::PartitionMade);
     transaction.commit().await?;
-    Ok(made)
+    Ok(DayPartition::Created)
 }
 
-/// Creates the partition of events of a day, and moves the rows of that day from the default partition into
-/// it.
-pub(super) async fn make_events_day(client: &mut Client, day: Day) -> Result<DayPartition, Error> {
-    let transaction = begin_locked(client).await?;
-    let made = make_day(&transaction, "events", day).await?;
+/// What [`make_events_days`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct MadeDays {
+    /// Partitions created.
+    pub(super) created: u64,
+    /// Rows moved out of the default partition.
+    pub(super) moved: u64,
+}
+
+/// Creates the partitions of events of these days, as far as they are missing, and moves the rows of these
+/// days from the default partition into them. All or nothing.
+///
+/// # Errors
+/// Also when a lock is not available within `lock_wait`, a value of `lock_timeout`.
+pub(super) async fn make_events_days(
+    client: &mut Client,
+    days: &[Day],
+    lock_wait: &str,
+) -> Result<MadeDays, Error> {
+    let transaction = begin_locked(client, lock_wait).await?;
+    let mut missing = Vec::with_capacity(days.len());
+    for &day in days {
+        if table_is_missing(&transaction, &name("events", day)).await? {
+            missing.push(day);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(MadeDays::default());
+    }
+    // Locked before any row is read: a COPY that was routing such a row to the default partition is then
+    // refused. Its next attempt finds the new partition.
+    let mut locked = String::from(
+        "LOCK TABLE ONLY events IN SHARE UPDATE EXCLUSIVE MODE;
+         LOCK TABLE events_default IN ACCESS EXCLUSIVE MODE;",
+    );
+    missing.iter().for_each(|&day| locked.push_str(&create("events", day)));
+    transaction.batch_execute(&locked).await?;
+    let moved: i64 = transaction.query_one(&move_rows(&missing), &[]).await?.get(0);
+    transaction.batch_execute(&attach_events(&missing)).await?;
+    failpoint::reach(Point::PartitionMade);
     transaction.commit().await?;
-    Ok(made)
+    Ok(MadeDays { created: missing.len() as u64, moved: moved.unsigned_abs() })
 }
 
 /// Begins a transaction in which no other process creates partitions, and which gives up rather than block
 /// writers.
-async fn begin_locked(client: &mut Client) -> Result<Transaction<'_>, Error> {
+async fn begin_locked<'c>(client: &'c mut Client, lock_wait: &str) -> Result<Transaction<'c>, Error> {
     let transaction = client.transaction().await?;
-    let lock = format!("SET LOCAL lock_timeout = '2s'; SELECT pg_advisory_xact_lock({LOCK_ID})");
+    let lock = format!("SET LOCAL lock_timeout = '{lock_wait}'; SELECT pg_advisory_xact_lock({LOCK_ID})");
     transaction.batch_execute(&lock).await?;
     Ok(transaction)
 }
 
-async fn make_day(transaction: &Transaction<'_>, parent: &str, day: Day) -> Result<DayPartition, Error> {
-    let name = name(parent, day);
-    let exists = "SELECT to_regclass($1) IS NOT NULL";
-    if transaction.query_one(exists, &[&name]).await?.get(0) {
-        return Ok(DayPartition::Existing);
+async fn table_is_missing(transaction: &Transaction<'_>, name: &str) -> Result<bool, Error> {
+    Ok(transaction.query_one("SELECT to_regclass($1) IS NULL", &[&name]).await?.get(0))
+}
+
+fn create(parent: &str, day: Day) -> String {
+    format!("CREATE TABLE {} (LIKE {parent} INCLUDING ALL) WITH ({INSERTED_ONLY});", name(parent, day))
+}
+
+fn attach(parent: &str, day: Day) -> String {
+    let (start, end) = bounds(day);
+    format!(
+        "ALTER TABLE {parent} ATTACH PARTITION {} FOR VALUES FROM ({start}) TO ({end});",
+        name(parent, day)
+    )
+}
+
+/// The first moment of a day and of the next one, in SQL.
+fn bounds(day: Day) -> (String, String) {
+    (format!("'{day} 00:00:00+00'"), format!("'{} 00:00:00+00'", day.plus(1)))
+}
+
+/// One statement that reads the default partition once, moves the rows of all these days, and returns their
+/// number.
+fn move_rows(days: &[Day]) -> String {
+    let is_of = |day: Day| {
+        let (start, end) = bounds(day);
+        format!("timestamp >= {start} AND timestamp < {end}")
+    };
+    let any = days.iter().map(|&day| is_of(day)).collect::<Vec<_>>().join(" OR ");
+    let mut statement = format!("WITH moved AS (DELETE FROM events_default WHERE {any} RETURNING *)");
+    for &day in days {
+        let (name, rows) = (name("events", day), is_of(day));
+        statement.push_str(&format!(", to_{name} AS (INSERT INTO {name} SELECT * FROM moved WHERE {rows})"));
     }
-    let (start, end) = (format!("'{day} 00:00:00+00'"), format!("'{} 00:00:00+00'", day.plus(1)));
-    let mut statements = format!("CREATE TABLE {name} (LIKE {parent} INCLUDING ALL) WITH ({INSERTED_ONLY});");
-    if parent == "events" {
-        // Locked before any row is read: a COPY that was routing such a row to the default partition is then
-        // refused. Its next attempt finds the new partition.
-        statements.push_str(&format!(
-            "LOCK TABLE events_default IN ACCESS EXCLUSIVE MODE;
-             WITH moved AS (
-                 DELETE FROM events_default WHERE timestamp >= {start} AND timestamp < {end} RETURNING *)
-             INSERT INTO {name} SELECT * FROM moved;"
-        ));
+    statement.push_str(" SELECT count(*) FROM moved");
+    statement
+}
+
+/// Attaches these days. PostgreSQL reads the whole default partition for each of them, unless a constraint
+/// proves that it has no row of the day. So there are constraints for all days, checked in a single pass.
+fn attach_events(days: &[Day]) -> String {
+    let attached: String = days.iter().map(|&day| attach("events", day)).collect();
+    if days.len() == 1 {
+        return attached;
     }
-    statements.push_str(&format!(
-        "ALTER TABLE {parent} ATTACH PARTITION {name} FOR VALUES FROM ({start}) TO ({end});"
-    ));
-    transaction.batch_execute(&statements).await?;
-    failpoint::reach(Point::PartitionMade);
-    Ok(DayPartition::Created)
+    let add = |&day: &Day| {
+        let (start, end) = bounds(day);
+        let constraint = name("not", day);
+        format!("ADD CONSTRAINT {constraint} CHECK (timestamp < {start} OR timestamp >= {end})")
+    };
+    let drop = |&day: &Day| format!("DROP CONSTRAINT {}", name("not", day));
+    let added = days.iter().map(add).collect::<Vec<_>>().join(", ");
+    let dropped = days.iter().map(drop).collect::<Vec<_>>().join(", ");
+    format!("ALTER TABLE events_default {added}; {attached} ALTER TABLE events_default {dropped};")
 }
 
 /// The days that have a partition, oldest first.

@@ -15,7 +15,8 @@ use millrace_event::row::COLUMNS;
 // are made once, when a partition may still be empty: a join would be planned to scan the few rows for every
 // key, and would keep doing so when they have become millions.
 
-/// Bounds on the timestamps let the planner exclude partitions before it opens them.
+/// Bounds on the timestamps let the planner exclude partitions before it opens them, if it knows the bounds:
+/// a plan for any bounds would lock every partition of events.
 const STORED_EVENTS: &str = "
     SELECT k.at
       FROM unnest($1::int[], $2::bigint[], $3::timestamptz[], $4::uuid[]) k (at, project_id, timestamp, event_id),
@@ -100,8 +101,17 @@ impl Statements {
     pub(super) async fn stored_events(&self, client: &Client, keys: &RowKeys) -> Result<Vec<usize>, Error> {
         let Some((first, last)) = keys.span() else { return Ok(Vec::new()) };
         let RowKeys { indices, projects, times, ids } = keys;
-        let rows = client.query(&self.stored_events, &[indices, projects, times, ids, &first, &last]).await?;
-        Ok(rows.iter().map(|row| index(row.get(0))).collect())
+        let parameters: [&(dyn ToSql + Sync); 6] = [indices, projects, times, ids, &first, &last];
+        // One round trip.
+        let (before, rows, after) = tokio::join!(
+            biased;
+            client.batch_execute("SET plan_cache_mode = force_custom_plan"),
+            client.query(&self.stored_events, &parameters),
+            client.batch_execute("SET plan_cache_mode = force_generic_plan"),
+        );
+        before?;
+        after?;
+        Ok(rows?.iter().map(|row| index(row.get(0))).collect())
     }
 
     /// Indices of those undated rows whose ids are claimed.

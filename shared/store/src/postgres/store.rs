@@ -1,7 +1,8 @@
 //! The store itself: opens connections and calls the module that does the work.
 
 use super::{
-    accounts, admin, epochs, letters, listen, migrate, recent, redrive, session, upkeep, usage, write,
+    accounts, admin, epochs, letters, listen, migrate, on_demand, recent, redrive, session, upkeep, usage,
+    write,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -50,6 +51,7 @@ pub struct PostgresStore {
     pool: Pool,
     listener: OnceLock<listen::Listener>,
     recent: Arc<recent::RecentKeys>,
+    event_days: Arc<on_demand::EventDays>,
 }
 
 impl PostgresStore {
@@ -81,6 +83,7 @@ impl PostgresStore {
             pool,
             listener: OnceLock::new(),
             recent: Arc::new(recent::RecentKeys::new()),
+            event_days: Arc::default(),
         })
     }
 
@@ -162,7 +165,8 @@ impl Accounts for PostgresStore {
 #[async_trait]
 impl Ledger for PostgresStore {
     async fn writer(&self, name: &str) -> Result<Box<dyn Writer>, WriteError> {
-        Ok(Box::new(write::PostgresWriter::open(&self.config, name, Arc::clone(&self.recent)).await?))
+        let (recent, event_days) = (Arc::clone(&self.recent), Arc::clone(&self.event_days));
+        Ok(Box::new(write::PostgresWriter::open(&self.config, name, recent, event_days).await?))
     }
 
     async fn totals(&self, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError> {
@@ -194,7 +198,7 @@ impl Ledger for PostgresStore {
     }
 
     async fn upkeep(&self, policy: &UpkeepPolicy) -> Result<Option<UpkeepReport>, StoreError> {
-        within(LONG, upkeep::round(&self.config, self.application, policy)).await
+        within(LONG, upkeep::round(&self.config, self.application, policy, &self.event_days)).await
     }
 }
 

@@ -1,5 +1,5 @@
-//! Upkeep: creates partitions ahead, removes data past its retention, prunes the ledger, terminates stuck
-//! sessions.
+//! Upkeep: creates partitions ahead and on demand, removes data past its retention, prunes the ledger,
+//! terminates stuck sessions.
 //!
 //! One process at a time. Every step is a separate short transaction that gives up rather than block a COPY.
 //! The next round repeats the steps that failed.
@@ -7,6 +7,7 @@
 use tokio_postgres::{Config, Error};
 
 use super::copy::Instant;
+use super::on_demand::{self, DAYS_AHEAD, EventDays};
 use super::partitions::{self, Day, DayPartition};
 use super::session::Session;
 use super::write::APPLICATION_PREFIX;
@@ -18,8 +19,6 @@ use millrace_failpoint::{self as failpoint, Point};
 const LOCK_ID: i64 = 0x6b65_6570;
 /// Partitions are created from this many days before today.
 const DAYS_BACK: i32 = 7;
-/// Partitions are created up to this many days after today.
-const DAYS_AHEAD: i32 = 3;
 /// Rows deleted by one statement, at most.
 const CHUNK_ROWS: i64 = 20_000;
 /// Chunks deleted from one table in one round, at most.
@@ -39,10 +38,13 @@ pub(super) async fn round(
     config: &Config,
     application: &str,
     policy: &UpkeepPolicy,
+    event_days: &EventDays,
 ) -> Result<Option<UpkeepReport>, StoreError> {
     let mut session = Session::open(config, application, SETTINGS).await?;
     // Before the lock is taken: the process that holds it may be the stuck one.
     terminate_stuck_sessions(&session, policy).await?;
+    // The writers of this process must know the days, also when another process does the upkeep.
+    event_days.refresh(&session, policy, now_us(&session).await?).await?;
     // Held until the session ends, which is when this function returns.
     let lock = session.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK_ID]).await?;
     if !lock.get::<_, bool>(0) {
@@ -52,13 +54,16 @@ pub(super) async fn round(
     let partitions_made = make_partitions(&mut session, policy, now_us).await?;
     let mut partitions_retired = 0;
     if let Some(days) = policy.retention_days {
-        partitions_retired += retire_events(&mut session, Day::of(now_us).plus(-days_i32(days))).await?;
-        let oldest_kept_us = Day::of(now_us).plus(-days_i32(days)).start_us();
+        let oldest_kept = Day::of(now_us).minus(days);
+        partitions_retired += retire_events(&mut session, oldest_kept).await?;
+        let oldest_kept_us = oldest_kept.start_us();
         retire_rows(&session, RETIRE_DEFAULT, oldest_kept_us).await?;
         retire_rows(&session, RETIRE_LETTERS, oldest_kept_us).await?;
     }
     partitions_retired += retire_ledger(&mut session, policy, now_us).await?;
     forget_undated(&session, policy, now_us).await?;
+    on_demand::move_from_default(&mut session, event_days, policy, now_us).await?;
+    event_days.refresh(&session, policy, now_us).await?;
     let days_ahead = days_ahead(&session, Day::of(now_us)).await?;
     Ok(Some(UpkeepReport { partitions_made, partitions_retired, days_ahead }))
 }
@@ -77,8 +82,9 @@ pub(super) async fn make_partitions(
     for offset in -DAYS_BACK..=DAYS_AHEAD {
         let day = today.plus(offset);
         if offset >= -events_back && !events_days.contains(&day) {
-            let result = partitions::make_events_day(session.client_mut(), day).await?;
-            made += u64::from(result == DayPartition::Created);
+            let result =
+                partitions::make_events_days(session.client_mut(), &[day], partitions::LOCK_WAIT).await?;
+            made += result.created;
         }
         if !ledger_days.contains(&day) {
             let result = partitions::make_ledger_day(session.client_mut(), day).await?;

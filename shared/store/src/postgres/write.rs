@@ -18,6 +18,7 @@ use super::attempt::Attempt;
 use super::careful::write_carefully;
 use super::draft::{Draft, EntryState};
 use super::error::{CONNECTION, Failure};
+use super::on_demand::EventDays;
 use super::parameters::LedgerKeys;
 use super::partitions::{self, Day};
 use super::recent::RecentKeys;
@@ -41,6 +42,7 @@ const FULL_LOOKUPS: u32 = 8;
 /// One lane's connection.
 pub(super) struct PostgresWriter {
     connection: WriterSession,
+    event_days: Arc<EventDays>,
     /// Writes left that look up every row first.
     full_lookups: u32,
 }
@@ -54,13 +56,21 @@ struct Setbacks {
 }
 
 impl PostgresWriter {
-    pub(super) async fn open(config: &Config, name: &str, recent: Arc<RecentKeys>) -> Result<Self, Failure> {
+    pub(super) async fn open(
+        config: &Config,
+        name: &str,
+        recent: Arc<RecentKeys>,
+        event_days: Arc<EventDays>,
+    ) -> Result<Self, Failure> {
         let connection = WriterSession::open(config, &format!("{APPLICATION_PREFIX}{name}"), recent).await?;
-        Ok(Self { connection, full_lookups: 0 })
+        Ok(Self { connection, event_days, full_lookups: 0 })
     }
 
     async fn write_all(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
         let mut draft = Draft::new(requests)?;
+        if draft.first_and_last_day().is_some_and(|(first, last)| self.event_days.may_need(first, last)) {
+            self.event_days.make(self.connection.session.client_mut(), &draft.days()).await;
+        }
         let mut setbacks = Setbacks::default();
         for _ in 0..ATTEMPTS_MAX {
             if draft.live_entries().next().is_none() {

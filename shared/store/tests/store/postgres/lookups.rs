@@ -50,3 +50,22 @@ async fn a_query_planned_on_an_empty_partition_still_uses_the_primary_key() {
     let read = read.await;
     assert!(read <= 1_000, "to find 105 rows, {read} were read");
 }
+
+#[tokio::test]
+async fn a_lookup_of_events_of_today_waits_for_no_other_partition() {
+    let harness = harness().await;
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let now = now_ms();
+    let today = |seq| request(project, Uuid::now_v7(), entry(now, seq), &events(now, 1..=5));
+    let mut lane = writer(&store).await;
+    lane.write(&[today(0)]).await.expect("written");
+    // As while a day is made or dropped.
+    let rival = harness.connect().await;
+    let old = "SELECT 'events_' || to_char(now() AT TIME ZONE 'UTC' - interval '5 days', 'YYYYMMDD')";
+    let old: String = rival.query_one(old, &[]).await.expect("a name").get(0);
+    let lock = format!("BEGIN; LOCK TABLE {old}, events_default IN ACCESS EXCLUSIVE MODE");
+    rival.batch_execute(&lock).await.expect("locked");
+    let again = lane.write(&[today(1)]).await.expect("written");
+    assert_eq!(again[0].outcome, duplicate(5));
+}

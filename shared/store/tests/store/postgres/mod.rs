@@ -1,6 +1,7 @@
 //! The suite's harness for PostgreSQL, and the tests that apply only to PostgreSQL.
 
 mod environment;
+mod history;
 mod kills;
 mod lookups;
 mod redrive;

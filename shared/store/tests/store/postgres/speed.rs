@@ -56,6 +56,82 @@ async fn rows_per_second(batch_events: u64, duplicates_per_mille: u64, lanes: u6
     total
 }
 
+/// Rows per second of an import of this many days of history in random order, 20 batches of 200 events in a
+/// write. Without upkeep before it, the writer knows no days and fills the default partition.
+async fn history(days: u64, after_upkeep: bool) -> f64 {
+    let harness = harness().await;
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    if after_upkeep {
+        store.upkeep(&keep_all()).await.expect("upkeep");
+    }
+    let (mut writer, now) = (writer(&store).await, now_ms());
+    let (mut next_id, mut busy) = (0_u128, Duration::ZERO);
+    let rows = days * 2_000;
+    for seq in 0..rows / 4_000 {
+        let batch = |part: u64| {
+            let events: Vec<_> = (0..200)
+                .map(|_| {
+                    next_id += 1;
+                    let spread = next_id.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+                    let time = at_ms(now - (8 + (spread >> 64) as u64 % days) * DAY_MS - seq);
+                    Event { properties: Some(PROPERTIES.to_owned()), ..event(time, spread) }
+                })
+                .collect();
+            request(project, Uuid::now_v7(), entry(now, seq * 20 + part), &events)
+        };
+        let requests: Vec<_> = (0..20).map(batch).collect();
+        let started = Instant::now();
+        writer.write(&requests).await.expect("written");
+        busy += started.elapsed();
+    }
+    let started = Instant::now();
+    if !after_upkeep {
+        store.upkeep(&keep_all()).await.expect("upkeep");
+        println!(
+            "moving the rows of {days} days: {:.1} s in the first round",
+            started.elapsed().as_secs_f64()
+        );
+    }
+    balanced(&store, project).await;
+    rows as f64 / busy.as_secs_f64()
+}
+
+/// Milliseconds to find 10 duplicates when events has this many days.
+async fn lookup(days: u64) -> f64 {
+    let harness = harness().await;
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    store.upkeep(&keep_all()).await.expect("upkeep");
+    let (mut writer, now) = (writer(&store).await, now_ms());
+    for day in 8..8 + days {
+        let old = events(now - day * DAY_MS, [1]);
+        writer.write(&[request(project, Uuid::now_v7(), entry(now, day), &old)]).await.expect("written");
+    }
+    let batch = events(now, 1..=10);
+    let mut took = Vec::new();
+    for seq in 0..200 {
+        let again = request(project, Uuid::now_v7(), entry(now, 1_000_000 + seq), &batch);
+        let started = Instant::now();
+        writer.write(&[again]).await.expect("written");
+        took.push(started.elapsed().as_secs_f64() * 1_000.0);
+    }
+    took.sort_by(f64::total_cmp);
+    took[took.len() / 2]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn history_speed() {
+    for days in [90, 400] {
+        println!("{days} days into the default partition: {:.0} rows/s", history(days, false).await);
+        println!("{days} days into their partitions: {:.0} rows/s", history(days, true).await);
+    }
+    for days in [0, 400, 1_500] {
+        println!("a write of 10 duplicates with {days} days: {:.2} ms", lookup(days).await);
+    }
+}
+
 /// Rows per second of bare COPYs into the same table, for comparison.
 async fn bare_copy() -> f64 {
     let harness = harness().await;

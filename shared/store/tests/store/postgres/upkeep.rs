@@ -40,7 +40,9 @@ async fn rows_of_the_default_partition_move_when_their_day_gets_a_partition() {
     let (report, written) = tokio::join!(store.upkeep(&policy), async { lane.write(&[second]).await });
     assert!(report.expect("upkeep").expect("no other process does the upkeep").partitions_made >= 11);
     assert_eq!(written.expect("written").map_outcomes(), [duplicate(16)]);
-    assert_eq!(in_default().await, 1);
+    // The writer may have held a lock when the row of 90 days ago was to move.
+    store.upkeep(&policy).await.expect("upkeep").expect("no other process does the upkeep");
+    assert_eq!(in_default().await, 0);
     assert_eq!(harness.events(project).await, before);
     balanced(&store, project).await;
 }
