@@ -242,6 +242,54 @@ async fn segment_routes_answer_as_segment_sdks_expect() {
 }
 
 #[tokio::test]
+async fn a_segment_answer_lists_the_calls_that_became_dead_letters() {
+    let stack = Stack::start().await;
+    let good = r#"{"type":"track","event":"ok","userId":"u"}"#;
+    let call = |properties: &str| {
+        format!(r#"{{"type":"track","event":"cut","userId":"u","properties":{{"t":{properties}}}}}"#)
+    };
+    let deep = format!("{}{}", "[".repeat(80), "]".repeat(80));
+    let success = |dead: &[(u64, &str)], answer: &http::Answer| {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let document = answer.json();
+        assert_eq!(document["success"], true);
+        let listed: Vec<_> = document["dead"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice)
+            .iter()
+            .map(|call| (call["index"].as_u64().unwrap(), call["code"].as_str().unwrap().to_owned()))
+            .collect();
+        let expected: Vec<_> = dead.iter().map(|(index, code)| (*index, (*code).to_owned())).collect();
+        assert_eq!(listed, expected, "{document}");
+        assert_eq!(document.get("dead").is_some(), !dead.is_empty());
+    };
+    for (broken, dead) in [
+        (call(r#""\ud83d""#), &[][..]),
+        (call("NaN"), &[]),
+        (call("\"\t\""), &[]),
+        (call("1e400"), &[(1, "invalid_number")]),
+        (call(&deep), &[(1, "too_deep")]),
+        (r#"{"type":"tarck"}"#.to_owned(), &[(1, "invalid_type")]),
+    ] {
+        let calls = format!(r#""batch":[{good},{broken}]}}"#);
+        // The key in the body gives the same answer as the key in the head.
+        let keyed = format!(r#"{{"writeKey":"{}",{calls}"#, stack.key);
+        let plain = [("content-type", "text/plain")];
+        success(dead, &http::post(stack.server.address, "/v1/b", &plain, keyed).await);
+        success(dead, &stack.send("POST", "/v1/batch", &[], format!("{{{calls}")).await);
+    }
+    let nothing_but_dead = stack.send("POST", "/v1/batch", &[], r#"{"batch":[{"type":"tarck"},5]}"#).await;
+    success(&[(0, "invalid_type"), (1, "invalid_event")], &nothing_but_dead);
+    let single = stack.send("POST", "/v1/track", &[], r#"{"userId":"u","properties":{"a":undefined}}"#).await;
+    success(&[(0, "invalid_json")], &single);
+    let natively = stack.post(r#"[{"name":"ok"},{"name":"n","properties":{"a":NaN}}]"#).await;
+    assert_eq!((natively.status, &natively.json()["rejected"][0]["index"]), (202, &serde_json::json!(1)));
+    // Everything that was accepted is in the stream, dead calls too: 6 batches twice, and the last ones.
+    let pending = stack.stream.pending_batches(0).await.unwrap();
+    assert_eq!(pending.iter().map(|batch| u64::from(batch.count)).sum::<u64>(), 6 * 2 * 2 + 2 + 1 + 1);
+}
+
+#[tokio::test]
 async fn every_answer_to_a_known_key_has_the_state_of_its_limits() {
     let stack = Stack::start().await;
     let (_, key) = stack.another_project("small", "free", false).await;

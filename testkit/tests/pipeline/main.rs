@@ -6,3 +6,4 @@ mod limits;
 mod poison;
 mod redrive;
 mod stack;
+mod undeliverable;

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::builder::EventBuilder;
-use super::definition::{Dialect, DocumentForms, Framing, InvalidEvents, RawEvent};
+use super::definition::{Dialect, DocumentForms, Framing, InvalidEvents, Member, RawEvent};
 use super::tolerant::{self, fault_outside, readable};
 use super::validator::Validator;
 use crate::entry::ROWS_BYTES_MAX;
@@ -83,6 +83,9 @@ struct AsSent<'b> {
     unreadable: &'b [Rejection],
 }
 
+/// The array of events, and the members of the root object next to it.
+type EventsAndShared<'a> = (Container<'a>, Vec<Member<'a>>);
+
 #[derive(Clone, Copy)]
 struct BatchReader<'d> {
     dialect: &'d Dialect,
@@ -106,7 +109,7 @@ impl BatchReader<'_> {
     fn read_alone(self, raw: &[u8], what: &str, index: usize, batch: &mut Batch) {
         let read = |text: &[u8], batch: &mut Batch| {
             json::parse(text, |parsed| {
-                parsed.map(|document| self.read_into(document.root(), None, index, Some(raw), batch))
+                parsed.map(|document| self.read_into(document.root(), &[], index, Some(raw), batch))
             })
         };
         let Err(mut fault) = read(raw, batch) else { return };
@@ -128,12 +131,12 @@ impl BatchReader<'_> {
     fn read_into<'a>(
         self,
         event: Value<'a>,
-        envelope: Option<Container<'a>>,
+        shared: &'a [Member<'a>],
         index: usize,
         sent: Option<&[u8]>,
         batch: &mut Batch,
     ) {
-        match self.read_event(event, envelope, index) {
+        match self.read_event(event, shared, index) {
             Ok(event) => {
                 event.write(self.origin.project, &mut batch.rows);
                 batch.count += 1;
@@ -145,14 +148,14 @@ impl BatchReader<'_> {
     fn read_event<'a>(
         self,
         event: Value<'a>,
-        envelope: Option<Container<'a>>,
+        shared: &'a [Member<'a>],
         index: usize,
     ) -> Result<EventBuilder<'a>, Rejection> {
         let Value::Object(object) = event else {
             let message = format!("an event must be an object, not {}", event.kind());
             return Err(Validator { index }.reject(RejectionCode::InvalidEvent, message));
         };
-        (self.dialect.read_event)(&RawEvent { object, envelope, index, origin: self.origin })
+        (self.dialect.read_event)(&RawEvent { object, shared, index, origin: self.origin })
     }
 
     /// Rejects an invalid event, or accepts it as a dead letter. Its API key is not kept.
@@ -231,18 +234,14 @@ impl DocumentReader<'_> {
     fn read_document(self, document: Document<'_>, sent: Option<AsSent<'_>>) -> Result<Batch, BodyError> {
         let root = document.root();
         let mut batch = Batch::default();
-        let Some(events) = self.array_of_events(root)? else {
+        let Some((events, shared)) = self.array_of_events(root)? else {
             match root {
-                Value::Object(_) => self.reader.read_into(root, None, 0, None, &mut batch),
+                Value::Object(_) => self.reader.read_into(root, &[], 0, None, &mut batch),
                 other => return Err(self.wrong_form(other)),
             }
             return Ok(batch);
         };
         self.reader.check_count(events.len())?;
-        let envelope = match root {
-            Value::Object(envelope) => Some(envelope),
-            _ => None,
-        };
         let mut unreadable = sent.map_or(&[][..], |sent| sent.unreadable).iter().peekable();
         for (index, event) in events.elements().enumerate() {
             let as_sent = sent.and_then(|sent| Some(&sent.body[sent.ranges.get(index)?.clone()]));
@@ -250,7 +249,7 @@ impl DocumentReader<'_> {
                 Some(rejection) => {
                     self.reader.refuse(rejection.clone(), as_sent.unwrap_or_default(), &mut batch)
                 }
-                None => self.reader.read_into(event, envelope, index, as_sent, &mut batch),
+                None => self.reader.read_into(event, &shared, index, as_sent, &mut batch),
             }
             if batch.rows.len() > ROWS_BYTES_MAX {
                 return Err(BodyError::RowsTooLarge { max: ROWS_BYTES_MAX });
@@ -259,21 +258,25 @@ impl DocumentReader<'_> {
         Ok(batch)
     }
 
-    /// The array that holds the events; `None` if the document is a single event or has a wrong form.
-    fn array_of_events<'a>(self, root: Value<'a>) -> Result<Option<Container<'a>>, BodyError> {
+    /// The array that holds the events, and the members next to it; `None` if the document is a single event or
+    /// has a wrong form.
+    fn array_of_events<'a>(self, root: Value<'a>) -> Result<Option<EventsAndShared<'a>>, BodyError> {
         match (root, self.forms.envelope) {
-            (Value::Array(events), _) if self.forms.array => Ok(Some(events)),
+            (Value::Array(events), _) if self.forms.array => Ok(Some((events, Vec::new()))),
             (Value::Object(object), Some(envelope)) => {
-                let mut found = object.members().filter(|(name, _)| *name == envelope);
-                let first = found.next();
-                if found.next().is_some() {
-                    return Err(more_than_one(envelope));
+                let (mut found, mut shared) = (None, Vec::new());
+                for (name, value) in object.members() {
+                    if name != envelope {
+                        shared.push((name, value));
+                    } else if found.replace(value).is_some() {
+                        return Err(more_than_one(envelope));
+                    }
                 }
-                match first {
-                    Some((_, Value::Array(events))) => Ok(Some(events)),
+                match found {
+                    Some(Value::Array(events)) => Ok(Some((events, shared))),
                     None if self.forms.single => Ok(None),
                     None => Err(not_an_array(envelope, Value::Null)),
-                    Some((_, other)) => Err(not_an_array(envelope, other)),
+                    Some(other) => Err(not_an_array(envelope, other)),
                 }
             }
             _ => Ok(None),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::builder::EventBuilder;
 use crate::event::{Origin, Rejection};
-use crate::json::Container;
+use crate::json::{Container, Value};
 
 /// A wire format. Each one is a static in the file of its format.
 pub struct Dialect {
@@ -52,11 +52,14 @@ pub struct DocumentForms {
     pub single: bool,
 }
 
+/// A member of an object: its name, unescaped, and its value.
+pub type Member<'a> = (&'a str, Value<'a>);
+
 /// One event as the client sent it, not validated.
 pub struct RawEvent<'a> {
     pub object: Container<'a>,
-    /// The root object, if the event is an element of its envelope's array.
-    pub envelope: Option<Container<'a>>,
+    /// The members of the root object next to the array of events. They are found once for all events.
+    pub shared: &'a [Member<'a>],
     /// The event's index in the request, from 0.
     pub index: usize,
     pub origin: Origin,

@@ -19,5 +19,5 @@ pub mod segment;
 pub use body::{BodyError, read};
 pub use bounds::Bounds;
 pub use builder::EventBuilder;
-pub use definition::{Dialect, DocumentForms, Framing, InvalidEvents, RawEvent};
+pub use definition::{Dialect, DocumentForms, Framing, InvalidEvents, Member, RawEvent};
 pub use validator::{Validator, without_nul};

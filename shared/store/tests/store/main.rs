@@ -29,6 +29,7 @@ macro_rules! every_promise {
         promises! { $harness:
             writing {
                 accepted_rows_come_back_equal,
+                the_last_of_equal_member_names_is_stored,
                 an_entry_written_twice_changes_nothing,
                 an_entry_that_is_twice_in_one_write_is_written_once,
                 an_event_of_two_batches_is_stored_once,

@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::{ENVELOPE, KEY};
+use super::KEY;
+use crate::dialect::definition::Member;
 use crate::dialect::validator::{Validator, without_nul};
 use crate::event::Rejection;
 use crate::json::{Container, Unstorable, Value};
@@ -26,8 +27,9 @@ pub(super) struct Contexts<'a> {
 }
 
 impl<'a> Contexts<'a> {
-    pub(super) fn of(own: Option<Value<'a>>, envelope: Option<Container<'a>>) -> Self {
-        let shared = envelope.and_then(|envelope| envelope.member("context"));
+    /// `batch` are the fields of the call's batch.
+    pub(super) fn of(own: Option<Value<'a>>, batch: &[Member<'a>]) -> Self {
+        let shared = batch.iter().rev().find(|(name, _)| *name == "context").map(|(_, value)| *value);
         let object = |value: Option<Value<'a>>| match value {
             Some(Value::Object(object)) => Some(object),
             _ => None,
@@ -46,23 +48,21 @@ impl<'a> Contexts<'a> {
         member(self.own).or_else(|| member(self.shared))
     }
 
-    /// Writes the context with the fields of the call and of its envelope that have no column.
+    /// Writes the context with the fields of the call and of its batch that have no column.
     pub(super) fn write(
         &self,
         call: Container<'a>,
-        envelope: Option<Container<'a>>,
+        batch: &[Member<'a>],
         has_column: impl Fn(&str) -> bool,
         validator: Validator,
     ) -> Result<Cow<'a, [u8]>, Rejection> {
         let own =
             || call.members().filter(|(name, value)| !has_column(name) && !matches!(value, Value::Null));
         let mut rest = Vec::new();
-        if let Some(envelope) = envelope {
-            let is_own = Names::of(|| own().map(|(name, _)| name), envelope.len());
-            let shared = envelope.members().filter(|(name, value)| {
-                !matches!(*name, ENVELOPE | "context" | KEY)
-                    && !matches!(value, Value::Null)
-                    && !is_own.contains(name)
+        if !batch.is_empty() {
+            let is_own = Names::of(|| own().map(|(name, _)| name), batch.len());
+            let shared = batch.iter().copied().filter(|(name, value)| {
+                !matches!(*name, "context" | KEY) && !matches!(value, Value::Null) && !is_own.contains(name)
             });
             push_members(&mut rest, shared, validator)?;
         }

@@ -30,8 +30,11 @@ pub(super) fn shortened_id(id: Cow<'_, str>, bytes_max: usize) -> Cow<'_, str> {
     }
     let digest = Sha256::digest(id.as_bytes());
     let hash: String = digest[..HASH_BYTES].iter().map(|byte| format!("{byte:02x}")).collect();
-    let start = &id[..id.floor_char_boundary(bytes_max - HASH_TEXT_BYTES)];
-    Cow::Owned(format!("{start}~{hash}"))
+    let mut end = bytes_max - HASH_TEXT_BYTES;
+    while !id.is_char_boundary(end) {
+        end -= 1;
+    }
+    Cow::Owned(format!("{}~{hash}", &id[..end]))
 }
 
 /// A name for its column: its start, when it has more than [`NAME_CHARS_MAX`] characters.

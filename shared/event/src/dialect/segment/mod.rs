@@ -102,7 +102,7 @@ fn read_call<'a>(
     kept.user_id = is_lost(fields.user_id, user.as_deref(), SUBJECT_BYTES_MAX);
     let subject = user.or_else(|| scalar_text(fields.anonymous_id));
     builder.subject = subject.map(|id| shortened_id(id, SUBJECT_BYTES_MAX));
-    let contexts = Contexts::of(fields.context, event.envelope);
+    let contexts = Contexts::of(fields.context, event.shared);
     builder.properties = match object("properties", fields.properties, validator)? {
         Some(properties) => {
             kept.traits = true;
@@ -122,7 +122,7 @@ fn read_call<'a>(
         };
     }
     let has_column = |name: &str| kept.has_column(name);
-    builder.context = Some(contexts.write(event.object, event.envelope, has_column, validator)?);
+    builder.context = Some(contexts.write(event.object, event.shared, has_column, validator)?);
     Ok(builder)
 }
 

@@ -125,7 +125,7 @@ impl Reader<'_> {
         let minute = self.digits(2)?;
         let mut second = 0;
         let mut nanos = 0;
-        if (has_colons && self.take(":") && !self.0.starts_with(['Z', 'z'])) || !has_colons {
+        if !has_colons || self.take(":") && !self.0.starts_with(['Z', 'z']) {
             second = self.digits(2)?;
             if self.take(".,") {
                 let count = self.0.bytes().take_while(u8::is_ascii_digit).count();

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use millrace_event::json::with_last_of_equal_names;
 use millrace_event::plan::ProjectId;
 use millrace_store::SharedStore;
 use millrace_store::sqlite::SqliteStore;
@@ -103,6 +104,8 @@ fn json(text: &str) -> Value {
             other => other,
         }
     }
+    // SQLite would answer with the first of equal names, and this parser with the last.
+    assert_eq!(*with_last_of_equal_names(text.as_bytes()), *text.as_bytes(), "a name is stored twice");
     normalize(serde_json::from_str(text).expect("stored properties are JSON"))
 }
 

@@ -68,6 +68,31 @@ pub async fn accepted_rows_come_back_equal(harness: &dyn Harness) {
     assert_eq!(balanced(&store, project).await.stored_this_month, 2);
 }
 
+pub async fn the_last_of_equal_member_names_is_stored(harness: &dyn Harness) {
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let now = now_ms();
+    let row = Row {
+        project,
+        time: EventTime::Anonymous,
+        event_id: Uuid::from_u128(1),
+        by_id: false,
+        name: "n",
+        subject: None,
+        client_id: None,
+        properties: Some(br#"{"a":1,"a":2,"b":{"c":[{"x":1,"x":2}]},"\u0061":3}"#),
+        context: Some(br#"{"ip":"batch","os":"x","ip":"call"}"#),
+    };
+    let mut rows = Vec::new();
+    row.write(&mut rows);
+    let (batch_id, body) = (Uuid::now_v7(), Payload::Rows(rows.into()));
+    let request = WriteRequest { entry: entry(now, 0), shard: 0, batch_id, project, count: 1, body };
+    writer(&store).await.write(&[request]).await.expect("written");
+    let stored = harness.events(project).await;
+    assert_eq!(stored[0].properties, Some(json!({"a": 3, "b": {"c": [{"x": 2}]}})));
+    assert_eq!(stored[0].context, Some(json!({"ip": "call", "os": "x"})));
+}
+
 pub async fn an_entry_written_twice_changes_nothing(harness: &dyn Harness) {
     let store = harness.store();
     let project = project(&store, "p").await;
