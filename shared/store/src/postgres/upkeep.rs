@@ -11,6 +11,7 @@ use super::partitions::{self, Day, DayPartition};
 use super::session::Session;
 use super::write::APPLICATION_PREFIX;
 use crate::metrics;
+use crate::rejections::SOURCE_DAYS;
 use crate::{StoreError, UpkeepPolicy, UpkeepReport};
 use millrace_failpoint::{self as failpoint, Point};
 
@@ -56,9 +57,11 @@ pub(super) async fn round(
         let oldest_kept_us = Day::of(now_us).plus(-days_i32(days)).start_us();
         retire_rows(&session, RETIRE_DEFAULT, oldest_kept_us).await?;
         retire_rows(&session, RETIRE_LETTERS, oldest_kept_us).await?;
+        retire_rows(&session, RETIRE_SAMPLES, oldest_kept_us).await?;
     }
     partitions_retired += retire_ledger(&mut session, policy, now_us).await?;
     forget_undated(&session, policy, now_us).await?;
+    retire_rows(&session, FORGET_REPORTS, now_us - SOURCE_DAYS * DAY_US).await?;
     let days_ahead = days_ahead(&session, Day::of(now_us)).await?;
     Ok(Some(UpkeepReport { partitions_made, partitions_retired, days_ahead }))
 }
@@ -176,6 +179,19 @@ const FORGET_UNDATED: &str = "
     WITH gone AS (
         DELETE FROM undated_ids WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM undated_ids WHERE timestamp < $1 ORDER BY timestamp LIMIT $2))
+        RETURNING 1)
+    SELECT count(*) FROM gone";
+/// Samples have the contents of events, and are kept as long.
+const RETIRE_SAMPLES: &str = "
+    WITH gone AS (
+        DELETE FROM rejection_samples WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM rejection_samples WHERE at < $1 ORDER BY at LIMIT $2))
+        RETURNING 1)
+    SELECT count(*) FROM gone";
+const FORGET_REPORTS: &str = "
+    WITH gone AS (
+        DELETE FROM rejection_sources WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM rejection_sources WHERE at < $1 LIMIT $2))
         RETURNING 1)
     SELECT count(*) FROM gone";
 

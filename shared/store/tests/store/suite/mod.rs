@@ -7,6 +7,7 @@ pub mod keeping;
 pub mod letters;
 pub mod racing;
 pub mod redriving;
+pub mod refusing;
 pub mod writing;
 
 use std::time::Duration;
