@@ -4,12 +4,11 @@ use hyper::StatusCode;
 use millrace_store::{UsageRow, UsageWindow};
 use serde::Serialize;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::accounts::ApiKey;
 use crate::answer::{self, Answer};
 use crate::error::Problem;
-use crate::parameters::UsageQuery;
+use crate::parameters::{UsageQuery, shown};
 use crate::request::Request;
 
 #[derive(Serialize)]
@@ -53,20 +52,15 @@ pub async fn get(request: Request<'_>, key: &ApiKey) -> Result<Answer, Problem> 
         total.dead += row.dead;
     }
     let usage = rows.iter().map(Window::of).collect();
-    let report = UsageReport { from: rfc3339(from), to: rfc3339(to), window: name(window), total, usage };
+    let report = UsageReport { from: shown(from), to: shown(to), window: name(window), total, usage };
     Ok(answer::json(StatusCode::OK, &report))
 }
 
 impl Window {
     fn of(row: &UsageRow) -> Self {
         let UsageRow { start, events, bytes, duplicates, dead } = *row;
-        Self { start: rfc3339(start), sums: Sums { events, bytes, duplicates, dead } }
+        Self { start: shown(start), sums: Sums { events, bytes, duplicates, dead } }
     }
-}
-
-fn rfc3339(moment: OffsetDateTime) -> String {
-    let whole = moment.replace_nanosecond(0).expect("0 is a nanosecond");
-    whole.format(&Rfc3339).expect("the years are four digits")
 }
 
 fn name(window: UsageWindow) -> &'static str {

@@ -271,7 +271,19 @@ async fn usage_is_reported_and_wrong_parameters_are_named() {
     assert_eq!(usage.status, 200, "{usage:?}");
     assert_eq!(usage.json()["window"], "day");
     assert_eq!(stack.get("/v1/usage?from=2026-01-01&to=2026-02-01&window=hour").await.status, 200);
-    for (query, field) in [("from=x", "from"), ("to=x", "to"), ("window=week", "window"), ("x=1", "query")] {
+    for (query, field) in [
+        ("from=x", "from"),
+        ("to=x", "to"),
+        ("from=2026-11-26T19:00:00Z&to=2026-11-26T19:01:00Z", "to"),
+        ("from=2026-11-26T19:01:00Z&to=2026-11-26T19:02:00Z", "from"),
+        ("from=2026-11-26T19:59:00Z&to=2026-11-26T20:00:00Z", "from"),
+        ("from=2026-11-26T00:00:00+05:30", "from"),
+        ("from=2026-11-26T00:30:00%2005:30", "from"),
+        ("from=9999-12-31T23:59:59-23:59", "from"),
+        ("from=2026-11-26&to=2026-11-26", "from"),
+        ("window=week", "window"),
+        ("x=1", "query"),
+    ] {
         let answer = stack.get(&format!("/v1/usage?{query}")).await;
         assert_eq!((answer.status, problem(&answer).as_str()), (400, "invalid_parameter"), "{query}");
         assert_eq!(answer.json()["field"], field, "{query}");

@@ -1,19 +1,22 @@
-//! Reads and prints times and durations, always in UTC. Pure: the current time is an argument.
+//! Reads and prints times and durations. Times are printed in UTC. Pure: the current time is an argument.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use time::format_description::well_known::Rfc3339;
-use time::macros::format_description;
+use time::macros::{datetime, format_description};
 use time::{Date, OffsetDateTime, UtcOffset};
 
-const YEARS: std::ops::RangeInclusive<i32> = 2_000..=2_999;
+/// The last one is the end of the last year.
+const TIMES: std::ops::RangeInclusive<OffsetDateTime> =
+    datetime!(2000-01-01 0:00 UTC)..=datetime!(3000-01-01 0:00 UTC);
 const EXPECTED: &str = "expected a day (2026-11-21), a time (2026-11-21T14:00:00Z) or a duration before now (7d, 36h), in \
                         the years 2000 to 2999";
 
 /// A time as an operator gives it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum TimeArgument {
+    /// With the offset that the operator gave.
     At(OffsetDateTime),
     /// A duration before now.
     Ago(Duration),
@@ -26,12 +29,10 @@ impl FromStr for TimeArgument {
         let day = format_description!("[year]-[month]-[day]");
         let moment = match Date::parse(text, day) {
             Ok(date) => Some(date.midnight().assume_utc()),
-            Err(_) => {
-                OffsetDateTime::parse(text, &Rfc3339).ok().map(|moment| moment.to_offset(UtcOffset::UTC))
-            }
+            Err(_) => OffsetDateTime::parse(text, &Rfc3339).ok(),
         };
         match moment {
-            Some(moment) if YEARS.contains(&moment.year()) => Ok(Self::At(moment)),
+            Some(moment) if TIMES.contains(&moment) => Ok(Self::At(moment)),
             Some(_) => Err(EXPECTED),
             None => duration(text).map(Self::Ago).map_err(|_| EXPECTED),
         }
@@ -39,7 +40,7 @@ impl FromStr for TimeArgument {
 }
 
 impl TimeArgument {
-    /// The time, when it is `now`.
+    /// The time in UTC, when it is `now`.
     ///
     /// # Errors
     /// What is expected, when the year is out of range.
@@ -49,7 +50,8 @@ impl TimeArgument {
             Self::At(moment) => Some(moment),
             Self::Ago(duration) => before_now(duration),
         };
-        moment.filter(|moment| YEARS.contains(&moment.year())).ok_or(EXPECTED)
+        let moment = moment.filter(|moment| TIMES.contains(moment)).ok_or(EXPECTED)?;
+        Ok(moment.to_offset(UtcOffset::UTC))
     }
 }
 
@@ -85,7 +87,19 @@ mod tests {
         assert_eq!(at("2026-11-01T01:30:00+01:30"), Ok(datetime!(2026-11-01 00:00 UTC)));
         assert_eq!(at("7d"), Ok(datetime!(2026-11-14 14:30:05 UTC)));
         assert_eq!(at("1h 30m"), Ok(datetime!(2026-11-21 13:00:05 UTC)));
-        for wrong in ["yesterday", "", "2026-13-01", "1999-12-31", "7", "-7d", "900y", "9999999999999y"] {
+        for wrong in [
+            "yesterday",
+            "",
+            "2026-13-01",
+            "1999-12-31",
+            "3000-01-01T00:00:00-00:01",
+            "9999-12-31T23:59:59-23:59",
+            "0000-01-01T00:00:00+23:59",
+            "7",
+            "-7d",
+            "900y",
+            "9999999999999y",
+        ] {
             assert_eq!(at(wrong), Err(EXPECTED), "{wrong}");
         }
     }

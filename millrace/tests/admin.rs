@@ -6,7 +6,10 @@ mod installation;
 use installation::{Installation, Service};
 use serde_json::{Value, json};
 use testkit::Program;
-use testkit::http::Answer;
+use testkit::http::{Answer, get};
+use time::format_description::well_known::Rfc3339;
+use time::macros::offset;
+use time::{Duration, OffsetDateTime};
 
 /// Each promise, on files and on servers.
 macro_rules! promises {
@@ -33,6 +36,7 @@ promises! {
     a_rotated_key_works_next_to_the_new_one_until_its_overlap_ends,
     plans_are_created_and_changed_and_the_service_applies_them,
     usage_is_reported_by_window_and_by_project,
+    periods_of_usage_next_to_each_other_count_an_event_once,
 }
 
 fn is_refused(answer: &Answer) -> bool {
@@ -214,9 +218,56 @@ async fn usage_is_reported_by_window_and_by_project(installation: &Installation,
     installation.fails(&["usage", "shap"], 1, "did you mean \"shop\"?").await;
 }
 
+async fn periods_of_usage_next_to_each_other_count_an_event_once(
+    installation: &Installation,
+    service: &Service,
+) {
+    let key = installation.project("shop", "pro").await;
+    service.store(&key, r#"[{"name":"a"},{"name":"b"},{"name":"c"}]"#).await;
+    let bearer = format!("Bearer {key}");
+    let usage = async |query: &str| {
+        get(service.address, &format!("/v1/usage?{query}"), &[("authorization", &bearer)]).await
+    };
+    let default = usage("").await.json();
+    let end = OffsetDateTime::parse(default["to"].as_str().unwrap(), &Rfc3339).unwrap();
+    assert_eq!((end.truncate_to_hour(), &default["total"]["events"]), (end, &json!(3)), "{default}");
+
+    let minutes = |minutes: i64| (end - Duration::minutes(minutes)).format(&Rfc3339).unwrap();
+    for (from, to, field) in [(60, 59, "to"), (59, 58, "from"), (1, 0, "from")] {
+        let (from, to) = (minutes(from), minutes(to));
+        let refused = usage(&format!("from={from}&to={to}")).await;
+        let message = format!("{field} must be at a full hour UTC: use {} or {}", minutes(60), minutes(0));
+        assert_eq!((refused.status, &refused.json()["message"]), (400, &json!(message)), "{refused:?}");
+        assert_eq!(refused.json()["code"], "invalid_parameter");
+        installation
+            .fails(&["usage", "shop", "--from", &from, "--to", &to], 2, &format!("--{message}"))
+            .await;
+    }
+
+    // Limits of the pieces, in hours before the end of the default period, in an offset of half an hour.
+    let at = |hours: i64| (end - Duration::hours(hours)).to_offset(offset!(+05:30)).format(&Rfc3339).unwrap();
+    for window in ["hour", "day", "month"] {
+        let (mut by_request, mut by_command) = (0, 0);
+        for piece in [40, 25, 24, 7, 1, 0, -1, -2].windows(2) {
+            let (from, to) = (at(piece[0]), at(piece[1]));
+            let answer = usage(&format!("from={from}&to={to}&window={window}")).await.json();
+            for (limit, sent) in [("from", &from), ("to", &to)] {
+                let shown = OffsetDateTime::parse(answer[limit].as_str().unwrap(), &Rfc3339).unwrap();
+                assert_eq!(shown, OffsetDateTime::parse(sent, &Rfc3339).unwrap(), "used as it is given");
+            }
+            by_request += answer["total"]["events"].as_u64().unwrap();
+            let report = ["usage", "shop", "--from", &from, "--to", &to, "--window", window];
+            let report = installation.json(&report).await;
+            assert_eq!((&report["from"], &report["total"]), (&answer["from"], &answer["total"]));
+            by_command += report["total"]["events"].as_u64().unwrap();
+        }
+        assert_eq!((by_request, by_command), (3, 3), "{window}");
+    }
+}
+
 #[tokio::test]
 async fn a_wrong_option_ends_with_2_and_is_named() {
-    let wrong: [(&[&str], &str); 8] = [
+    let wrong: [(&[&str], &str); 9] = [
         (
             &["key", "rotate", "7", "--overlap", "soon"],
             "--overlap <DURATION>': expected a duration such as 30m, 24h or 7d",
@@ -233,6 +284,10 @@ async fn a_wrong_option_ends_with_2_and_is_named() {
             "--events-per-month <N|unlimited>': expected unlimited",
         ),
         (&["usage", "--from", "yesterday"], "--from <WHEN>': expected a day (2026-11-21)"),
+        (
+            &["usage", "--from", "9999-12-31T23:59:59-23:59"],
+            "--from <WHEN>': expected a day (2026-11-21), a time (2026-11-21T14:00:00Z)",
+        ),
         (&["usage", "--window", "week"], "[possible values: hour, day, month]"),
     ];
     for (arguments, says) in wrong {

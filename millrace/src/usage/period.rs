@@ -1,16 +1,20 @@
 //! The period of a report, and its windows. Pure: the current time is an argument.
+//!
+//! A time is never rounded: it is a full hour, or it is refused. Reports of periods next to each other would
+//! otherwise count an hour twice.
 
+use millrace_store::{end_of_hour, full_hour};
 use time::macros::format_description;
 use time::{Duration, OffsetDateTime};
 
 use super::window::Window;
 use crate::failure::Failure;
-use crate::moment::TimeArgument;
+use crate::moment::{TimeArgument, shown};
 
 /// Most windows of one report.
 const WINDOWS_MAX: usize = 2_000;
 
-/// `from` is included, `to` is not.
+/// `from` is included, `to` is not. Both are full hours, in UTC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Period {
     pub(super) from: OffsetDateTime,
@@ -29,19 +33,26 @@ impl Period {
         window: Window,
         now: OffsetDateTime,
     ) -> Result<Self, Failure> {
-        let time = |option: &str, when: TimeArgument| {
-            when.from(now).map_err(|expected| Failure::Usage(format!("{option}: {expected}")))
+        let limit = |option: &str, when: TimeArgument| match when {
+            TimeArgument::At(time) => {
+                full_hour(time).map_err(|part| Failure::Usage(format!("{option} {part}")))
+            }
+            // "The last seven days" is seven whole days and today. --from and --to begin the same window.
+            ago @ TimeArgument::Ago(_) => match ago.from(now) {
+                Ok(time) => Ok(window.start(time)),
+                Err(expected) => Err(Failure::Usage(format!("{option}: {expected}"))),
+            },
         };
-        let to = to.map_or(Ok(now), |to| time("--to", to))?;
-        let from = match from {
-            // Usage is kept by the hour.
-            Some(at @ TimeArgument::At(_)) => time("--from", at)?.truncate_to_hour(),
-            // "The last seven days" is seven whole days and today.
-            Some(ago @ TimeArgument::Ago(_)) => window.start(time("--from", ago)?),
-            None => window.default_start(to - Duration::NANOSECOND),
-        };
+        let from = from.map(|from| limit("--from", from)).transpose()?;
+        let to = to.map_or(Ok(end_of_hour(now)), |to| limit("--to", to))?;
+        let from = from.unwrap_or_else(|| window.default_start(to - Duration::NANOSECOND));
         if from >= to {
-            return Err(Failure::Usage("--from must be before --to, which defaults to now".to_owned()));
+            let message = format!(
+                "--from must be before --to, but --from is {} and --to is {}",
+                shown(from),
+                shown(to)
+            );
+            return Err(Failure::Usage(message));
         }
         let period = Self { from, to, window };
         if period.windows().len() > WINDOWS_MAX {
@@ -53,10 +64,10 @@ impl Period {
         Ok(period)
     }
 
-    /// The start of every window, but of no more than [`WINDOWS_MAX`] + 1.
+    /// The start of every window, but of no more than [`WINDOWS_MAX`] + 1. The first is cut to the period.
     pub(super) fn windows(&self) -> Vec<OffsetDateTime> {
-        let next = |start: &OffsetDateTime| Some(self.window.next(*start));
-        std::iter::successors(Some(self.window.start(self.from)), next)
+        let next = |start: &OffsetDateTime| Some(self.window.next(self.window.start(*start)));
+        std::iter::successors(Some(self.from), next)
             .take_while(|start| *start < self.to)
             .take(WINDOWS_MAX + 1)
             .collect()
@@ -99,11 +110,45 @@ mod tests {
     #[test]
     fn a_duration_before_now_is_made_of_whole_windows() {
         let week = period(Some("7d"), None, Window::Day).unwrap();
-        assert_eq!((week.from, week.to, week.windows().len()), (datetime!(2026-11-14 00:00 UTC), NOW, 8));
+        let now = datetime!(2026-11-21 15:00 UTC);
+        assert_eq!((week.from, week.to, week.windows().len()), (datetime!(2026-11-14 00:00 UTC), now, 8));
         let hours = period(Some("2h"), None, Window::Hour).unwrap();
         assert_eq!((hours.from, hours.windows().len()), (datetime!(2026-11-21 12:00 UTC), 3));
-        let given = period(Some("2026-11-20T10:20:00Z"), None, Window::Day).unwrap();
-        assert_eq!(given.from, datetime!(2026-11-20 10:00 UTC), "a time is kept, to the hour");
+        let before = period(Some("7d"), Some("2d"), Window::Day).unwrap();
+        let after = period(Some("2d"), None, Window::Day).unwrap();
+        assert_eq!((before.from, before.to, after.to), (week.from, after.from, week.to), "nothing twice");
+    }
+
+    #[test]
+    fn a_time_is_used_as_it_is_given_or_refused() {
+        let given =
+            period(Some("2026-11-20T10:00:00Z"), Some("2026-11-21T05:30:00+05:30"), Window::Day).unwrap();
+        assert_eq!(
+            (given.from, given.to),
+            (datetime!(2026-11-20 10:00 UTC), datetime!(2026-11-21 00:00 UTC))
+        );
+        assert_eq!(given.windows(), [given.from]);
+        for (from, to, message) in [
+            (
+                Some("2026-11-20T10:20:00Z"),
+                None,
+                "--from must be at a full hour UTC: use 2026-11-20T10:00:00Z or 2026-11-20T11:00:00Z",
+            ),
+            (
+                None,
+                Some("2026-11-20T10:00:00+05:30"),
+                "--to must be at a full hour UTC: use 2026-11-20T09:30:00+05:30 or 2026-11-20T10:30:00+05:30",
+            ),
+        ] {
+            assert_eq!(period(from, to, Window::Hour).unwrap_err(), message);
+        }
+    }
+
+    #[test]
+    fn the_windows_of_a_period_begin_with_the_period() {
+        let days = period(Some("2026-11-19T22:00:00Z"), Some("2026-11-21T01:00:00Z"), Window::Day).unwrap();
+        let midnights = [datetime!(2026-11-20 00:00 UTC), datetime!(2026-11-21 00:00 UTC)];
+        assert_eq!(days.windows(), [days.from, midnights[0], midnights[1]]);
     }
 
     #[test]

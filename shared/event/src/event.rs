@@ -5,6 +5,7 @@
 //! an event that is sent again is the same row, whichever batch it arrives in.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -23,12 +24,21 @@ pub const NAME_CHARS_MAX: usize = 200;
 pub const SUBJECT_BYTES_MAX: usize = 200;
 /// Deepest nesting of `properties` and of `context`; the object itself is level 1.
 pub const DEPTH_MAX: usize = 64;
-/// Most digits in a number. PostgreSQL keeps all of them.
+/// Times of events, in microseconds since 1970: the years 1 to 9999 in UTC. PostgreSQL also stores years
+/// outside of them, and then most readers fail at the whole result: psycopg2, and everything else that is
+/// built on Python's `datetime`.
+pub const EVENT_TIMES_US: RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
+/// Most digits in a number, without the zeros at both ends. PostgreSQL keeps all of them.
 pub const NUMBER_DIGITS_MAX: usize = 40;
-/// Largest absolute exponent of a number. jsonb writes exponents out: `1e131071` takes 131,072 bytes.
-pub const NUMBER_EXPONENT_MAX: u32 = 308;
-/// Largest sum of the exponents in one object, which bounds the size of all its numbers written out.
-pub const EXPONENTS_SUM_MAX: u32 = 100_000;
+/// Most digits in a number with these zeros. A double without an exponent takes at most 342 digits
+/// (`0.000…`), as PostgreSQL itself writes it.
+pub const NUMBER_LENGTH_MAX: usize = 400;
+/// Largest absolute exponent of a number, as it is written. The smallest double, 5e-324, needs -363 when its
+/// 40 digits are written as an integer. jsonb writes exponents out: `1e131071` takes 131,072 bytes.
+pub const NUMBER_EXPONENT_MAX: u32 = 400;
+/// Largest sum of the exponents in one object. PostgreSQL writes its numbers in at most this many bytes more
+/// than were sent.
+pub const EXPONENTS_SUM_MAX: u32 = 1_000_000;
 /// Longest `Idempotency-Key`, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 

@@ -32,7 +32,9 @@ pub trait Accounts: Send + Sync {
     /// The outcome of a batch of this project, if it is in the ledger.
     async fn batch(&self, project: ProjectId, batch_id: BatchId) -> Result<Option<Outcome>, StoreError>;
 
-    /// Usage from `from` (inclusive) to `to` (exclusive), oldest first. Windows without usage have no row.
+    /// Usage from `from` (inclusive) to `to` (exclusive), oldest first. Both must be at a full hour
+    /// ([`crate::full_hour`]): usage is kept by the hour. A window that begins before `from` or ends after
+    /// `to` is cut to the period. Windows without usage have no row.
     async fn usage(
         &self,
         project: ProjectId,
@@ -145,8 +147,8 @@ pub trait Operators: Send + Sync {
     /// Changes or creates a plan.
     async fn set_plan(&self, name: &str, change: &PlanChange) -> Result<PlanUpdate, StoreError>;
 
-    /// Usage of every project, ordered by name, from `from` (inclusive) to `to` (exclusive). Zeros for a
-    /// project without usage.
+    /// Usage of every project, ordered by name, from `from` (inclusive) to `to` (exclusive), both at a full
+    /// hour. Zeros for a project without usage.
     async fn usage_of_all(
         &self,
         from: OffsetDateTime,

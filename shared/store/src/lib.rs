@@ -11,6 +11,7 @@ mod admin;
 mod contract;
 mod creation;
 mod error;
+mod hours;
 mod ledger;
 mod letters;
 pub mod metrics;
@@ -30,6 +31,7 @@ pub use self::admin::{
 };
 pub use self::contract::{Accounts, Ledger, Operators, Rejections, SharedStore, Store};
 pub use self::error::{StoreError, WriteError};
+pub use self::hours::{PartOfHour, end_of_hour, full_hour};
 pub use self::letters::{DeadLetter, LetterFilter, LetterPayload};
 pub use self::redrive::{RedriveOrder, RedriveRecord, RedriveResult, rows_of_letter};
 pub use self::rejections::{

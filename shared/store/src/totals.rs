@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 /// Rows of `usage_hourly`, summed over a window.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UsageRow {
-    /// Start of the window.
+    /// Start of the window, or of the period if that begins within the window.
     pub start: OffsetDateTime,
     /// Events stored.
     pub events: u64,

@@ -6,7 +6,7 @@ mod helpers;
 use millrace_event::EntryId;
 use millrace_event::dialect::{BodyError, native, read};
 use millrace_event::entry::PackedBatch;
-use millrace_event::event::Origin;
+use millrace_event::event::{EVENT_TIMES_US, EXPONENTS_SUM_MAX, Origin};
 use millrace_event::plan::ProjectId;
 use millrace_store::postgres::PostgresStore;
 use millrace_store::sqlite::SqliteStore;
@@ -61,9 +61,19 @@ fn any_number() -> impl Strategy<Value = Text> {
         4 => "-?(0|[1-9][0-9]{0,11})(\\.[0-9]{1,6})?".prop_map(same),
         1 => "-?(0|[1-9][0-9]{0,40})(\\.[0-9]{1,12})?".prop_map(same),
         1 => "-?[1-9](\\.[0-9]{1,38})?[eE][+-]?[0-9]{1,3}".prop_map(same),
-        1 => proptest::sample::select(&["1e308", "1E-308", "-9.99e+308", "1e309", "1e131071", "1e-16384", "0e0", "-0", "0.0e-308"][..])
-            .prop_map(same),
+        1 => proptest::sample::select(&[
+            "1e308", "1E-308", "-9.99e+308", "1e309", "1e131071", "1e-16384", "0e0", "-0", "0.0e-308", "5e-324", "-1e-400",
+            "0e400", "0E-400", "1.7976931348623157e308",
+        ][..]).prop_map(same),
+        1 => any_double().prop_map(|double| same(format!("{double:e}"))),
+        1 => any_double().prop_map(|double| same(double.to_string())),
     ]
+}
+
+fn any_double() -> impl Strategy<Value = f64> {
+    let of_bits = |bits: u64| f64::from_bits(bits);
+    prop_oneof![3 => any::<u64>().prop_map(of_bits), 1 => (0..1_u64 << 52).prop_map(of_bits)]
+        .prop_filter("JSON has no NaN and no infinity", |double| double.is_finite())
 }
 
 fn any_value() -> impl Strategy<Value = Text> {
@@ -195,6 +205,119 @@ async fn every_accepted_event_is_stored_and_returned_unchanged() {
         accepted > EVENTS / 3 && refused > 10 && with_nul > 10,
         "{accepted} accepted, {refused} refused, {with_nul} with U+0000"
     );
+}
+
+/// A batch of native events, written to both stores.
+struct Written {
+    postgres: Postgres,
+    client: tokio_postgres::Client,
+    file: rusqlite::Connection,
+    /// When the batch was received.
+    received_ms: u64,
+    rejected: Vec<(usize, String)>,
+    _folder: tempfile::TempDir,
+}
+
+impl Written {
+    async fn new(body: &str) -> Self {
+        let postgres = Postgres::start().await;
+        let (servers, client) = (store(&postgres).await, postgres.connect().await);
+        let folder = tempfile::tempdir().unwrap();
+        let embedded = SqliteStore::open(folder.path()).unwrap();
+        embedded.migrate().await.unwrap();
+        let origin = Origin { project: ProjectId(1), batch_id: Uuid::now_v7() };
+        let batch = read(&native::JSON, body.as_bytes(), origin, 1_000).unwrap();
+        let received_ms = helpers::now_ms();
+        let request = WriteRequest {
+            entry: EntryId { ms: received_ms, seq: 0 },
+            shard: 0,
+            batch_id: origin.batch_id,
+            project: origin.project,
+            count: batch.count,
+            body: Payload::Rows(batch.rows.into()),
+        };
+        for mut writer in
+            [servers.writer("storable").await.unwrap(), embedded.writer("storable").await.unwrap()]
+        {
+            let written = writer.write(std::slice::from_ref(&request)).await.unwrap();
+            assert_eq!(written[0].outcome, helpers::stored(batch.count));
+        }
+        let file = rusqlite::Connection::open(folder.path().join("events.db")).unwrap();
+        let rejected = batch.rejected.into_iter().map(|one| (one.index, one.code.to_string())).collect();
+        Self { postgres, client, file, received_ms, rejected, _folder: folder }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_double_is_read_back_as_the_same_double() {
+    let mut runner = TestRunner::default();
+    let mut double = || any_double().new_tree(&mut runner).unwrap().current();
+    let edges = [f64::MAX, f64::MIN, f64::MIN_POSITIVE, f64::from_bits(1), 1e-310, 0.1, 1e23];
+    let doubles: Vec<f64> = edges.into_iter().chain((0..600).map(|_| double())).collect();
+    let spellings = |double: &f64| [format!("{double:e}"), format!("{double}"), format!("{double:.20e}")];
+    let texts: Vec<String> = doubles.iter().flat_map(spellings).collect();
+    let body = format!(r#"{{"name":"n","properties":{{"v":[{}]}}}}"#, texts.join(","));
+    let written = Written::new(&body).await;
+
+    let read = "SELECT (number.value::text)::float8 FROM events, jsonb_array_elements(properties -> 'v')
+                WITH ORDINALITY AS number ORDER BY number.ordinality";
+    let in_postgres: Vec<f64> =
+        written.client.query(read, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    let read = "SELECT number.value FROM events, json_each(properties, '$.v') AS number ORDER BY number.key";
+    let mut statement = written.file.prepare(read).unwrap();
+    let in_file: Vec<f64> =
+        statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!((in_postgres.len(), in_file.len()), (texts.len(), texts.len()));
+    for (index, text) in texts.iter().enumerate() {
+        let sent: f64 = text.parse().unwrap();
+        assert_eq!(in_postgres[index], sent, "{text}");
+        // SQLite rounds a text to about 15 digits of a double.
+        let close = (in_file[index] - sent).abs() <= (sent.abs() * 1e-14).max(f64::from_bits(1));
+        assert!(close, "{text} is {} in SQLite", in_file[index]);
+    }
+    drop(written.postgres);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgresql_writes_out_at_most_the_bytes_sent_and_the_sum_of_the_exponents() {
+    for number in ["1e-400", "1.234567890123456789012345678901234567890e-400", "1e308", "0e-400"] {
+        let exponent = number.split_once('e').unwrap().1.parse::<i32>().unwrap().unsigned_abs();
+        let count = (EXPONENTS_SUM_MAX / exponent) as usize;
+        let properties = format!(r#"{{"v": [{}]}}"#, vec![number; count].join(", "));
+        let written = Written::new(&format!(r#"{{"name":"n","properties":{properties}}}"#)).await;
+        let read = "SELECT octet_length(properties::text) FROM events";
+        let bytes: i32 = written.client.query_one(read, &[]).await.unwrap().get(0);
+        let bytes = usize::try_from(bytes).unwrap();
+        assert!(bytes <= properties.len() + EXPONENTS_SUM_MAX as usize, "{number}: {bytes} bytes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_column_holds_a_year_outside_1_to_9999() {
+    let body = r#"{"events":[
+        {"name":"refused","timestamp":"0000-01-01T00:00:00Z"},
+        {"name":"refused","timestamp":"9999-12-31T23:59:59-23:59"},
+        {"name":"received","id":"ffffffff-ffff-7fff-bfff-ffffffffffff"},
+        {"name":"first","timestamp":"0001-01-01T00:00:00Z"},
+        {"name":"last","timestamp":"9999-12-31T23:59:60Z"},
+        {"name":"refused","timestamp":"0001-01-01T00:00:00+01:00"}]}"#;
+    let written = Written::new(body).await;
+    let refused = [0, 1, 5].map(|index| (index, "invalid_timestamp".to_owned()));
+    assert_eq!(written.rejected, refused);
+    let read = "SELECT name, to_char(timestamp AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US BC'), timestamp = received_at
+                  FROM events ORDER BY timestamp";
+    let rows = written.client.query(read, &[]).await.unwrap();
+    let rows: Vec<(String, String, bool)> =
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    assert_eq!(rows.iter().map(|row| row.0.as_str()).collect::<Vec<_>>(), ["first", "received", "last"]);
+    assert_eq!((rows[0].1.as_str(), rows[0].2), ("0001-01-01 00:00:00.000000 AD", false));
+    assert!(rows[1].2, "stored at its receive time");
+    assert_eq!((rows[2].1.as_str(), rows[2].2), ("9999-12-31 23:59:59.999999 AD", false));
+    let mut statement = written.file.prepare("SELECT timestamp FROM events ORDER BY timestamp").unwrap();
+    let times: Vec<i64> =
+        statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+    let received = i64::try_from(written.received_ms).unwrap() * 1_000;
+    assert_eq!(times, [*EVENT_TIMES_US.start(), received, *EVENT_TIMES_US.end()]);
 }
 
 async fn is_returned_unchanged(client: &tokio_postgres::Client, event: &Sent) -> Result<(), String> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
-use crate::event::{Origin, uuid_of_client_id, uuid_of_index};
+use crate::event::{EVENT_TIMES_US, Origin, uuid_of_client_id, uuid_of_index};
 use crate::plan::ProjectId;
 use crate::policy::Dedupe;
 use crate::row::{EventTime, Row};
@@ -42,7 +42,8 @@ impl<'a> EventBuilder<'a> {
     }
 
     /// Sets the event's identity. The id is the client's, or else derived from the index in the batch. The
-    /// time is the client's, or else the time in a UUIDv7, or else the receive time.
+    /// time is the client's, or else the time in a UUIDv7, or else the receive time. A time outside of
+    /// [`EVENT_TIMES_US`] counts as absent, so that no dialect can store one.
     pub fn identify(
         &mut self,
         origin: Origin,
@@ -52,13 +53,14 @@ impl<'a> EventBuilder<'a> {
     ) {
         let Some(id) = id else {
             self.event_id = uuid_of_index(origin.batch_id, index);
-            self.time = timestamp_us.map_or(EventTime::Anonymous, EventTime::At);
+            self.time = timestamp_us.filter(is_storable).map_or(EventTime::Anonymous, EventTime::At);
             return;
         };
         let uuid = (id.len() == UUID_CHARS).then(|| Uuid::try_parse(&id).ok()).flatten();
         self.event_id = uuid.unwrap_or_else(|| uuid_of_client_id(&id));
         self.by_id = origin.policy.dedupe == Dedupe::Id;
-        self.time = match timestamp_us.or_else(|| uuid.and_then(time_of_uuid)) {
+        let time_us = timestamp_us.filter(is_storable).or_else(|| uuid.and_then(time_of_uuid));
+        self.time = match time_us.filter(is_storable) {
             Some(us) => EventTime::At(us),
             None => EventTime::Undated,
         };
@@ -80,6 +82,10 @@ impl<'a> EventBuilder<'a> {
         };
         row.write(rows);
     }
+}
+
+fn is_storable(time_us: &i64) -> bool {
+    EVENT_TIMES_US.contains(time_us)
 }
 
 /// Microseconds since 1970 in a UUIDv7 (RFC 9562, section 5.7).

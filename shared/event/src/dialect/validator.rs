@@ -9,8 +9,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::event::{
-    DEPTH_MAX, EXPONENTS_SUM_MAX, NAME_CHARS_MAX, NUMBER_DIGITS_MAX, NUMBER_EXPONENT_MAX, Rejection,
-    RejectionCode,
+    DEPTH_MAX, EVENT_TIMES_US, EXPONENTS_SUM_MAX, NAME_CHARS_MAX, NUMBER_DIGITS_MAX, NUMBER_EXPONENT_MAX,
+    NUMBER_LENGTH_MAX, Rejection, RejectionCode,
 };
 use crate::json::{Unstorable, Value};
 
@@ -55,8 +55,10 @@ impl Validator {
             Unstorable::Number => (
                 RejectionCode::InvalidNumber,
                 format!(
-                    "a number has more than {NUMBER_DIGITS_MAX} digits or an exponent beyond ±{NUMBER_EXPONENT_MAX}, \
-                     or the exponents add up to more than {EXPONENTS_SUM_MAX}; send such numbers as strings"
+                    "a number is beyond the range of a double (±1.7976931348623157e308), has more than \
+                     {NUMBER_DIGITS_MAX} digits ({NUMBER_LENGTH_MAX} with the zeros at its ends) or an exponent \
+                     beyond ±{NUMBER_EXPONENT_MAX}, or the exponents of an object add up to more than \
+                     {EXPONENTS_SUM_MAX}; send such numbers as strings"
                 ),
             ),
             Unstorable::Depth => (
@@ -114,7 +116,8 @@ impl Validator {
         Ok(Some(text))
     }
 
-    /// An optional RFC 3339 time, as microseconds since 1970. Digits after the sixth are cut off.
+    /// An optional RFC 3339 time, as microseconds since 1970, in [`EVENT_TIMES_US`]. Digits after the sixth
+    /// are cut off. A leap second is the last microsecond before it.
     ///
     /// # Errors
     /// The rejection of an invalid value.
@@ -133,8 +136,12 @@ impl Validator {
             );
             self.reject_field(field, RejectionCode::InvalidTimestamp, message)
         })?;
-        let us = time.unix_timestamp_nanos().div_euclid(1_000);
-        Ok(Some(i64::try_from(us).expect("four-digit years fit")))
+        let us = i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000)).expect("four-digit years fit");
+        if EVENT_TIMES_US.contains(&us) {
+            return Ok(Some(us));
+        }
+        let message = format!("{field} must be in the years 1 to 9999 in UTC");
+        Err(self.reject_field(field, RejectionCode::InvalidTimestamp, message))
     }
 
     /// An optional JSON object, in the form it is stored.

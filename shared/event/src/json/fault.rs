@@ -22,7 +22,7 @@ pub enum Fault {
 pub enum Unstorable {
     /// A `\u` escape that is half of a surrogate pair.
     LoneSurrogate,
-    /// Too many digits, or an exponent that is too large.
+    /// Too many digits, an exponent that is too large, or a value beyond the range of a double.
     Number,
     /// Nested too deeply.
     Depth,

@@ -67,9 +67,17 @@ fn an_event_exactly_at_the_limits_is_accepted() {
         format!(r#"{{"name":"n","id":"{}"}}"#, "i".repeat(200)),
         format!(r#"{{"name":"n","properties":{deep},"context":{deep}}}"#),
         format!(r#"{{"name":"n","properties":{{"a":-{digits},"b":0.{}}}}}"#, &digits[..39]),
-        r#"{"name":"n","properties":{"a":1e308,"b":1E-308,"c":-0.0,"d":9.9e+0307}}"#.to_owned(),
-        r#"{"name":"n","timestamp":"0000-01-01T00:00:00Z"}"#.to_owned(),
-        r#"{"name":"n","timestamp":"9999-12-31T23:59:59.999999999-23:59"}"#.to_owned(),
+        format!(r#"{{"name":"n","properties":{{"a":0.{}{digits}}}}}"#, "0".repeat(359)),
+        format!(
+            r#"{{"name":"n","properties":{{"a":{digits}.{},"b":0.{}}}}}"#,
+            "0".repeat(360),
+            "0".repeat(399)
+        ),
+        r#"{"name":"n","properties":{"a":1e308,"b":1E-400,"c":-0.0,"d":9.9e+0307,"e":0e400}}"#.to_owned(),
+        r#"{"name":"n","timestamp":"0001-01-01T00:00:00Z"}"#.to_owned(),
+        r#"{"name":"n","timestamp":"0000-12-31T23:00:00-01:00"}"#.to_owned(),
+        r#"{"name":"n","timestamp":"9999-12-31T23:59:59.999999999Z"}"#.to_owned(),
+        r#"{"name":"n","timestamp":"9999-12-31T23:59:60Z"}"#.to_owned(),
     ] {
         let batch = read_json(&event).unwrap_or_else(|error| panic!("{event}: {error:?}"));
         assert_eq!((batch.count, batch.rejected.len()), (1, 0), "{event}");

@@ -4,6 +4,8 @@
 mod accepted;
 mod bodies;
 mod new_format;
+mod numbers;
 mod properties;
 mod rejected;
 mod segment;
+mod times;

@@ -5,6 +5,10 @@ use millrace_event::event::RejectionCode;
 
 use crate::bodies::*;
 
+fn with_number(number: &str) -> String {
+    format!(r#"{{"name":"n","properties":{{"a":{number}}}}}"#)
+}
+
 #[test]
 fn an_invalid_event_is_rejected_alone() {
     let deep = format!("{}{}", r#"{"a":"#.repeat(65), "1".to_owned() + &"}".repeat(65));
@@ -23,9 +27,15 @@ fn an_invalid_event_is_rejected_alone() {
         (r#"{"name":"n","extra":1}"#, "unknown_field"),
         (r#"{"name":"n","name":"m"}"#, "duplicate_field"),
         (r#"{"name":"n","properties":{"a":1e309}}"#, "invalid_number"),
-        (r#"{"name":"n","properties":{"a":1e-309}}"#, "invalid_number"),
+        (r#"{"name":"n","properties":{"a":9e308}}"#, "invalid_number"),
+        (r#"{"name":"n","properties":{"a":-1.7976931348623159e308}}"#, "invalid_number"),
+        (r#"{"name":"n","properties":{"a":1e-401}}"#, "invalid_number"),
+        (r#"{"name":"n","properties":{"a":0e401}}"#, "invalid_number"),
         (r#"{"name":"n","properties":{"a":1e400000}}"#, "invalid_number"),
         (r#"{"name":"n","properties":{"a":12345678901234567890123456789012345678901}}"#, "invalid_number"),
+        (&with_number(&format!("1{}1", "0".repeat(39))), "invalid_number"),
+        (&with_number(&format!("0.{}", "0".repeat(400))), "invalid_number"),
+        (&with_number(&format!("1{}", "0".repeat(400))), "invalid_number"),
         (r#"{"name":"n","properties":{"a":"\ud800"}}"#, "invalid_string"),
         (r#"{"name":"n","properties":{"a":"\udc00 tail"}}"#, "invalid_string"),
         (r#"{"name":"n","properties":{"\udead":1}}"#, "invalid_string"),
@@ -138,10 +148,9 @@ fn a_body_with_two_envelopes_is_refused() {
 
 #[test]
 fn numbers_that_expand_too_much_in_total_are_rejected() {
-    let event =
-        |count: usize| format!(r#"{{"name":"n","properties":{{"a":[{}]}}}}"#, vec!["1e308"; count].join(","));
-    assert_eq!(read_json(&event(300)).unwrap().count, 1);
-    let refused = read_json(&event(400));
+    let event = |count: usize| with_number(&format!("[{}]", vec!["1e-400"; count].join(",")));
+    assert_eq!(read_json(&event(2_500)).unwrap().count, 1);
+    let refused = read_json(&event(2_501));
     assert!(
         matches!(&refused, Err(BodyError::NoValidEvent { rejected }) if rejected[0].code == RejectionCode::InvalidNumber),
         "{refused:?}"

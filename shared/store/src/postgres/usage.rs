@@ -44,7 +44,7 @@ pub(super) async fn usage(
         UsageWindow::Month => "month",
     };
     let sums = "
-        SELECT date_trunc($4, hour, 'UTC') AS start, sum(events)::bigint, sum(bytes)::bigint,
+        SELECT greatest(date_trunc($4, hour, 'UTC'), $2) AS start, sum(events)::bigint, sum(bytes)::bigint,
                sum(duplicates)::bigint, sum(dead)::bigint
           FROM usage_hourly WHERE project_id = $1 AND hour >= $2 AND hour < $3 GROUP BY start ORDER BY start";
     let statement = client.prepare_cached(sums).await?;

@@ -35,7 +35,7 @@ pub(super) fn usage(
         UsageWindow::Month => "start of month",
     };
     let sums = "
-        SELECT unixepoch(hour / 1000000, 'unixepoch', ?4) * 1000000 AS start,
+        SELECT max(unixepoch(hour / 1000000, 'unixepoch', ?4) * 1000000, ?2) AS start,
                sum(events), sum(bytes), sum(duplicates), sum(dead)
           FROM usage_hourly WHERE project_id = ?1 AND hour >= ?2 AND hour < ?3 GROUP BY start ORDER BY start";
     let usage_row = |row: &Row<'_>| {

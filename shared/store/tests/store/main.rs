@@ -98,6 +98,9 @@ macro_rules! every_promise {
                 racing_reports_end_with_exact_counts,
                 samples_are_kept_as_long_as_events_and_counts_longer,
             }
+            metering {
+                usage_adds_up_over_every_partition_of_a_period,
+            }
         }
     };
 }

@@ -37,7 +37,8 @@ pub async fn usage_is_summed_over_hours_days_and_months(harness: &dyn Harness) {
     assert_eq!(usage(UsageWindow::Day).await, [(yesterday, 3, 0, 0), (today, 5, 1, 0)]);
     let months = usage(UsageWindow::Month).await;
     assert_eq!(months.iter().map(|(_, events, ..)| events).sum::<u64>(), 8);
-    assert!(months.iter().all(|(start, ..)| start.day() == 1), "{months:?}");
+    assert_eq!(months[0].0, yesterday, "a window is cut to the period");
+    assert!(months[1..].iter().all(|(start, ..)| start.day() == 1), "{months:?}");
     let half_open = store.usage(mine, today, next, UsageWindow::Hour).await.expect("usage");
     assert_eq!(half_open.len(), 1);
     let bytes: u64 = requests[1..3].iter().map(rows_bytes).sum();

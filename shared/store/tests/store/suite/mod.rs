@@ -5,6 +5,7 @@ pub mod admin;
 pub mod environment;
 pub mod keeping;
 pub mod letters;
+pub mod metering;
 pub mod racing;
 pub mod redriving;
 pub mod refusing;
