@@ -9,6 +9,7 @@
 mod body;
 mod builder;
 mod definition;
+mod excerpt;
 mod validator;
 
 pub mod native;
