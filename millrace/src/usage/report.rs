@@ -24,8 +24,8 @@ Examples:
 pub(crate) struct UsageArgs {
     /// The project's name; without it, one line for each project
     project: Option<String>,
-    /// Start of the report: a day (2026-11-01), a time at a full hour UTC (RFC 3339), or a duration before now
-    /// in whole windows (7d). Default: start of the current month (day for hourly, year for monthly)
+    /// Start of the report: a day (2026-11-01), a time at a full hour UTC (RFC 3339), or a duration before
+    /// now in whole windows (7d). Default: start of the current month (day for hourly, year for monthly)
     #[arg(long, value_name = "WHEN")]
     from: Option<TimeArgument>,
     /// End of the report, not included, in the same formats. Default: end of the current hour
