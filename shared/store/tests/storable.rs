@@ -225,7 +225,7 @@ impl Written {
         let folder = tempfile::tempdir().unwrap();
         let embedded = SqliteStore::open(folder.path()).unwrap();
         embedded.migrate().await.unwrap();
-        let origin = Origin { project: ProjectId(1), batch_id: Uuid::now_v7() };
+        let origin = Origin::new(ProjectId(1), Uuid::now_v7());
         let batch = read(&native::JSON, body.as_bytes(), origin, 1_000).unwrap();
         let received_ms = helpers::now_ms();
         let request = WriteRequest {
