@@ -63,6 +63,7 @@ CREATE TABLE rejections_hourly (
     count      bigint NOT NULL,
     PRIMARY KEY (project_id, hour, kind, code)
 );
+CREATE INDEX rejections_hourly_hour ON rejections_hourly (hour);
 COMMENT ON TABLE rejections_hourly IS 'What was refused, by project, hour and reason: for owners of projects, not for bills';
 COMMENT ON COLUMN rejections_hourly.project_id IS 'Number of the project, see projects';
 COMMENT ON COLUMN rejections_hourly.hour IS 'First moment of the hour, UTC';
@@ -91,3 +92,16 @@ COMMENT ON COLUMN rejection_samples.field IS 'The invalid field, if one field is
 COMMENT ON COLUMN rejection_samples.message IS 'What is wrong, and what would be valid';
 COMMENT ON COLUMN rejection_samples.payload IS 'The event as it was sent, up to a limit; NULL when there is none';
 CREATE INDEX rejection_samples_project ON rejection_samples (project_id, kind, sample_id);
+-- Retention, and the last samples of all projects.
+CREATE INDEX rejection_samples_at ON rejection_samples (at);
+
+-- A report whose answer was lost is sent again, and must not be counted twice.
+CREATE TABLE rejection_sources (
+    source uuid PRIMARY KEY,
+    report bigint NOT NULL,
+    at     timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE rejection_sources IS 'Bookkeeping: the last report of each API process that is in rejections_hourly';
+COMMENT ON COLUMN rejection_sources.source IS 'The process, by a number that it chose at its start';
+COMMENT ON COLUMN rejection_sources.report IS 'Number of its last report, which was added once';
+COMMENT ON COLUMN rejection_sources.at IS 'When that report was added; older rows than a month are deleted';

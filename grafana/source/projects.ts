@@ -242,7 +242,7 @@ SELECT $__timeGroupAlias(hour, '$interval'), name AS metric, sum(bytes)::float8 
       panels: [
         bargauge({
           title: 'Refusals by reason',
-          description: 'Refused requests of all projects in the selected time range. Refusals are not recorded by project.',
+          description: 'Refused requests of all projects in the selected time range. "millrace rejections" shows them by project.',
           unit: 'short',
           runbook: 'errors',
           targets: [
@@ -251,7 +251,8 @@ SELECT $__timeGroupAlias(hour, '$interval'), name AS metric, sum(bytes)::float8 
         }),
         bargauge({
           title: 'Refused events by reason',
-          description: 'Events that the validator refused in the selected time range. The valid events of the same batches were accepted.',
+          description: 'Events that the validator refused in the selected time range. "millrace rejections" shows them by project, with samples.',
+          runbook: 'events-refused',
           unit: 'short',
           targets: [
             instantQuery('{{code}}', `sort_desc(sum by (code) (increase(millrace_refused_events_total{${SELECTED}}[$__range])) > 0)`),

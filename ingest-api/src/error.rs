@@ -22,6 +22,7 @@ use crate::headers::HeaderError;
 use crate::parameters::ParameterError;
 use crate::problem_code::ProblemCode;
 use crate::ratelimit;
+use crate::rejections::Excerpt;
 use crate::signature::SignatureError;
 
 /// `Retry-After` of a 503, in seconds: random, so that clients do not all retry at the same moment.
@@ -52,6 +53,8 @@ enum Detail {
     /// The methods that the path takes.
     Allow(&'static str),
     RetryAfterS(u64),
+    /// The beginning of the body, for the owner's samples. It is never a part of the answer.
+    Body(Excerpt),
 }
 
 /// The document. `code` and `message` are members that SDKs of several families look for.
@@ -131,6 +134,27 @@ impl Problem {
         Self::new(ProblemCode::StoreUnavailable, message)
     }
 
+    /// Adds the beginning of the body, for a problem of the body itself.
+    pub fn with_body(self, excerpt: Excerpt) -> Self {
+        Self { detail: Detail::Body(excerpt), ..self }
+    }
+
+    /// The beginning of the body, if it is known.
+    pub fn excerpt(&self) -> Option<&Excerpt> {
+        match &self.detail {
+            Detail::Body(excerpt) => Some(excerpt),
+            _ => None,
+        }
+    }
+
+    /// The parameter or header to correct.
+    pub fn field(&self) -> Option<&'static str> {
+        match self.detail {
+            Detail::Field(name) | Detail::Framing(name) => Some(name),
+            _ => None,
+        }
+    }
+
     /// Seconds after which to try the same request again. `None` when it cannot succeed unchanged.
     fn retry_after_s(&self) -> Option<u64> {
         match self.detail {
@@ -153,10 +177,7 @@ impl Problem {
             detail: &self.message,
             code: self.code,
             message: &self.message,
-            field: match self.detail {
-                Detail::Field(name) | Detail::Framing(name) => Some(name),
-                _ => None,
-            },
+            field: self.field(),
             rejected: match &self.detail {
                 Detail::Rejected(rejected) => Some(rejected),
                 _ => None,

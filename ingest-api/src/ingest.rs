@@ -16,10 +16,12 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
 use millrace_event::dialect::{self, BodyError, Dialect};
 use millrace_event::entry::PackedBatch;
 use millrace_event::event::{Origin, Rejection, batch_id_of_key};
+use millrace_event::plan::Account;
 use millrace_failpoint::{self as failpoint, Point};
 use millrace_stream::{BatchId, Outcome};
 use sha2::{Digest, Sha256};
@@ -35,6 +37,7 @@ use crate::encoding::Encoding;
 use crate::error::Problem;
 use crate::headers::{self, HeaderError};
 use crate::metrics;
+use crate::rejections;
 use crate::request::Request;
 use crate::service::Service;
 use crate::signature::{self, SignatureError, SignatureHeaders};
@@ -207,10 +210,16 @@ async fn accept(
     let events_max = key.plan().events_per_batch as usize;
     let (dialect, keyed) = (options.dialect, options.idempotency_key.is_some());
     let body_bytes = decoded.len();
-    let prepare = move || prepare(dialect, &decoded, origin, events_max, keyed);
-    let submission = service.bodies.offload.run(body_bytes, prepare).await;
-    note_invalid(service, key, &submission);
-    let submission = submission?;
+    let prepare = move || (prepare(dialect, &decoded, origin, events_max, keyed), decoded);
+    let (submission, decoded) = service.bodies.offload.run(body_bytes, prepare).await;
+    note_invalid(service, key, dialect, &submission, &decoded).await;
+    let submission = submission.map_err(|error| match error {
+        BodyError::InvalidJson { .. } => {
+            Problem::from(error).with_body(rejections::of_body(&decoded, &key.account.key_hash))
+        }
+        _ => error.into(),
+    })?;
+    drop(decoded);
     let (found, max) = (u64::from(submission.packed.count), key.plan().batch_events_max());
     if found > max {
         let fits = |events| usize::try_from(events).unwrap_or(usize::MAX);
@@ -229,22 +238,42 @@ fn now_us() -> i64 {
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Counts and remembers the invalid events of a body: those that were rejected, and those that are accepted as
-/// dead letters if the stream admits the batch.
-fn note_invalid(service: &Service, key: &ApiKey, submission: &Result<Submission, BodyError>) {
+/// Counts the invalid events of a body: those that were rejected, of which the texts of the last ones are kept
+/// as samples for the owner, and those that are accepted as dead letters if the stream admits the batch. The
+/// worker keeps samples of these.
+async fn note_invalid(
+    service: &Service,
+    key: &ApiKey,
+    dialect: &'static Dialect,
+    submission: &Result<Submission, BodyError>,
+    body: &Bytes,
+) {
     let (rejected, dead) = match submission {
         Ok(Submission { rejected, dead, .. }) => (rejected.as_slice(), dead.as_slice()),
         Err(BodyError::NoValidEvent { rejected }) => (rejected.as_slice(), &[][..]),
         Err(_) => return,
     };
+    if rejected.is_empty() && dead.is_empty() {
+        return;
+    }
     for alike in rejected.chunk_by(|one, next| one.code == next.code) {
         metrics::events_refused(alike[0].code, alike.len());
     }
     for alike in dead.chunk_by(|one, next| one.code == next.code) {
         metrics::calls_undeliverable(alike[0].code, alike.len());
     }
-    service.status.note_events(&key.account.project_name, rejected);
-    service.status.note_events(&key.account.project_name, dead);
+    let Account { project, project_name, key_hash, .. } = &key.account;
+    service.status.note_events(project_name, rejected);
+    service.status.note_events(project_name, dead);
+    let wanted = service.rejections.count_events(*project, rejected);
+    if wanted > 0 {
+        let bytes = body.len();
+        let last = rejected[rejected.len() - wanted..].to_vec();
+        let (body, key_hash) = (body.clone(), *key_hash);
+        let excerpts = move || rejections::of_events(dialect, &body, last, &key_hash);
+        let samples = service.bodies.offload.run(bytes, excerpts).await;
+        service.rejections.sample_events(*project, samples);
+    }
 }
 
 fn prepare(

@@ -3,8 +3,8 @@
 //!
 //! `server` accepts connections, [`routes`] finds the function of each request, `ingest` is the path of a
 //! batch up to `admission`, and `error` turns every reason for a refusal into an answer. [`status`] is a page
-//! for people. In the background, `accounts` keeps keys and plans fresh and [`millrace_reconcile::keeper`]
-//! checks the stream.
+//! for people, and `rejections` keeps what was refused for the owners of projects. In the background,
+//! `accounts` keeps keys and plans fresh and [`millrace_reconcile::keeper`] checks the stream.
 //!
 //! This crate must never acknowledge a batch that the stream has not admitted, wait for the store on the path
 //! of a batch, or log a body or a key.
@@ -35,6 +35,7 @@ mod parameters;
 mod problem_code;
 mod project;
 mod ratelimit;
+mod rejections;
 mod reports;
 mod request;
 pub mod routes;

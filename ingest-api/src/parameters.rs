@@ -1,8 +1,10 @@
-//! The parameters of `GET /v1/usage`. Pure: the current time is an argument.
+//! The parameters of `GET /v1/usage`, and what it shares with other reports. Pure: the current time is an
+//! argument.
 //!
 //! A period is never rounded: its limits are full hours, or they are refused. A client that adds up periods
 //! would otherwise count an hour twice.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use millrace_store::{PartOfHour, UsageWindow, end_of_hour, full_hour};
@@ -30,8 +32,8 @@ pub enum ParameterError {
     Empty { from: OffsetDateTime, to: OffsetDateTime },
     #[error("{name} is given twice; send it once")]
     Twice { name: &'static str },
-    #[error("the query has an unknown parameter; it takes from, to and window")]
-    Unknown,
+    #[error("the query has an unknown parameter; it takes {takes}")]
+    Unknown { takes: &'static str },
 }
 
 impl ParameterError {
@@ -43,7 +45,7 @@ impl ParameterError {
             | Self::LostPlus { name }
             | Self::Twice { name } => name,
             Self::Empty { .. } => "from",
-            Self::Unknown => "query",
+            Self::Unknown { .. } => "query",
         }
     }
 }
@@ -63,20 +65,7 @@ impl UsageQuery {
     /// # Errors
     /// [`ParameterError`].
     pub fn read(query: &str, now: OffsetDateTime) -> Result<Self, ParameterError> {
-        let (mut from, mut to, mut window) = (None, None, None);
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (slot, name) = match name {
-                "from" => (&mut from, "from"),
-                "to" => (&mut to, "to"),
-                "window" => (&mut window, "window"),
-                _ => return Err(ParameterError::Unknown),
-            };
-            // A plus stays a plus: it is the sign of an offset.
-            if slot.replace(percent_decode_str(value).decode_utf8_lossy()).is_some() {
-                return Err(ParameterError::Twice { name });
-            }
-        }
+        let [from, to, window] = values(query, ["from", "to", "window"], "from, to and window")?;
         let from = match from {
             Some(text) => moment("from", &text)?,
             None => now.replace_day(1).expect("every month has a first").replace_time(Time::MIDNIGHT),
@@ -90,14 +79,41 @@ impl UsageQuery {
                 return Err(ParameterError::Invalid { name: "window", expected: "hour, day or month" });
             }
         };
-        if from >= to {
-            return Err(ParameterError::Empty { from, to });
-        }
+        check_order(from, to)?;
         if windows(from, to, window) > WINDOWS_MAX {
             return Err(ParameterError::Invalid { name: "from", expected: "at most 2000 windows before to" });
         }
         Ok(Self { from, to, window })
     }
+}
+
+/// The values of these parameters, each at most once. `takes` lists their names.
+///
+/// # Errors
+/// [`ParameterError::Twice`] and [`ParameterError::Unknown`].
+pub fn values<'query, const N: usize>(
+    query: &'query str,
+    names: [&'static str; N],
+    takes: &'static str,
+) -> Result<[Option<Cow<'query, str>>; N], ParameterError> {
+    let mut values = [const { None }; N];
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let Some(index) = names.iter().position(|known| *known == name) else {
+            return Err(ParameterError::Unknown { takes });
+        };
+        // A plus stays a plus: it is the sign of an offset.
+        if values[index].replace(percent_decode_str(value).decode_utf8_lossy()).is_some() {
+            return Err(ParameterError::Twice { name: names[index] });
+        }
+    }
+    Ok(values)
+}
+
+/// # Errors
+/// [`ParameterError::Empty`].
+pub fn check_order(from: OffsetDateTime, to: OffsetDateTime) -> Result<(), ParameterError> {
+    if from < to { Ok(()) } else { Err(ParameterError::Empty { from, to }) }
 }
 
 /// The number of windows that a period touches.
@@ -112,7 +128,10 @@ fn windows(from: OffsetDateTime, to: OffsetDateTime, window: UsageWindow) -> i64
 }
 
 /// `YYYY-MM-DD`, which means midnight UTC, or RFC 3339. Returns a full hour, in UTC.
-fn moment(name: &'static str, text: &str) -> Result<OffsetDateTime, ParameterError> {
+///
+/// # Errors
+/// [`ParameterError`] with this name.
+pub fn moment(name: &'static str, text: &str) -> Result<OffsetDateTime, ParameterError> {
     let invalid = ParameterError::Invalid { name, expected: TIME_FORMS };
     let day = format_description!("[year]-[month]-[day]");
     let parsed = match Date::parse(text, day) {

@@ -51,7 +51,7 @@ pub enum ProblemCode {
     BacklogFull,
     #[strum(message = "the batch cannot be put on disk now, or whether it was is unknown")]
     StreamUnavailable,
-    #[strum(message = "the database cannot be reached; only usage and batch states need it")]
+    #[strum(message = "the database cannot be reached; only usage, rejections and batch states need it")]
     StoreUnavailable,
     #[strum(message = "the server is starting, or works on too many bodies or reports")]
     Overloaded,

@@ -21,7 +21,7 @@ use crate::ratelimit::Fields;
 use crate::request::Request;
 use crate::service::Service;
 use crate::wait::ClientWait;
-use crate::{batches, cors, framing, health, ingest, limits, openapi, signature, usage};
+use crate::{batches, cors, framing, health, ingest, limits, openapi, rejections, signature, usage};
 
 /// The methods that a route takes, and its kind of client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,6 +81,7 @@ routes! { (request, upload) {
     Sdk "/v1/a" => segment(request, upload, &ALIAS).await,
     Get "/v1/batches/{id}" => report(request, batches::get).await,
     Get "/v1/usage" => report(request, usage::get).await,
+    Get "/v1/rejections" => report(request, rejections::get).await,
     Get "/v1/limits" => report(request, limits::get).await,
     Get "/healthz" => health::alive(),
     Get "/readyz" => health::ready(request.service).await,
@@ -202,7 +203,7 @@ fn refuse(service: &Service, key: Option<&ApiKey>, problem: &Problem) -> Answer 
 async fn events(request: Request<'_>, upload: Upload) -> Answer {
     match request.service.authenticate(&request.head.headers) {
         Err(problem) => refuse(request.service, None, &problem),
-        Ok(key) => with_limits(request.service, &key, ingest::post_events(request, upload, &key).await),
+        Ok(key) => batch_answer(request.service, &key, ingest::post_events(request, upload, &key).await),
     }
 }
 
@@ -211,9 +212,17 @@ async fn segment(request: Request<'_>, upload: Upload, dialect: &'static Dialect
     match ingest::segment_caller(request, upload).await {
         Err(problem) => refuse(request.service, None, &problem),
         Ok((key, body)) => {
-            with_limits(request.service, &key, ingest::post_segment(request, body, &key, dialect).await)
+            batch_answer(request.service, &key, ingest::post_segment(request, body, &key, dialect).await)
         }
     }
+}
+
+/// As [`with_limits`], for a request that sends events: its refusal is noted for the owner of the project.
+fn batch_answer(service: &Service, key: &ApiKey, answer: Result<Answer, Problem>) -> Answer {
+    if let Err(problem) = &answer {
+        service.rejections.note_request(key.account.project, problem);
+    }
+    with_limits(service, key, answer)
 }
 
 /// Answers a report to the caller whose key is in the headers.

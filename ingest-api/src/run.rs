@@ -9,14 +9,17 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use millrace_reconcile::keeper;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
+use crate::rejections;
 use crate::server;
 use crate::service::{Deps, Service};
 use crate::stage::Stage;
 use crate::status;
 
-/// How long the last write of last-used times may take. They are not worth a longer stop.
-const LAST_FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long the last write of last-used times and of what was refused may take. They are not worth a longer
+/// stop.
+const LAST_FLUSH_TIME_MAX: Duration = Duration::from_millis(1_500);
 
 /// Where Prometheus scrapes this server.
 pub struct Scrape {
@@ -66,13 +69,32 @@ pub async fn run(
         () = scraping => {}
         never = service.accounts.keep_fresh(&service.store) => match never {},
         never = service.accounts.keep_last_used(&service.store) => match never {},
+        never = rejections::keep_flushing(&service.rejections, &service.store) => match never {},
         never = status::keep_sampling(&service) => match never {},
         () = checking => {}
     }
-    let flush = service.accounts.flush_last_used(&service.store);
-    if tokio::time::timeout(LAST_FLUSH_TIME_MAX, flush).await.is_err() {
-        tracing::debug!("the last-used times of keys could not be written before the end");
-    }
+    write_rest(&service).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Writes what the background tasks have not written yet.
+async fn write_rest(service: &Service) {
+    let last_used = async {
+        let flush = service.accounts.flush_last_used(&service.store);
+        if timeout(LAST_FLUSH_TIME_MAX, flush).await.is_err() {
+            tracing::debug!("the last-used times of keys could not be written before the end");
+        }
+    };
+    let refused = async {
+        let flush = rejections::flush_rest(&service.rejections, &service.store);
+        match timeout(LAST_FLUSH_TIME_MAX, flush).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "what was refused last could not be written before the end")
+            }
+            Err(_) => tracing::warn!("what was refused last could not be written in time before the end"),
+        }
+    };
+    tokio::join!(last_used, refused);
 }

@@ -17,6 +17,7 @@ use crate::auth;
 use crate::body_reader::BodyReader;
 use crate::config::Limits;
 use crate::error::Problem;
+use crate::rejections::Collector;
 use crate::reports::ReportGate;
 use crate::stage::Stage;
 use crate::status::Status;
@@ -49,6 +50,8 @@ pub struct Service {
     pub stage: watch::Receiver<Stage>,
     pub bodies: BodyReader,
     pub reports: ReportGate,
+    /// What this process refuses, for the owners of projects.
+    pub rejections: Collector,
     /// One permit for each client that waits for the outcome of its batch.
     pub waiters: Arc<Semaphore>,
 }
@@ -66,6 +69,7 @@ impl Service {
             stage,
             bodies: BodyReader::new(deps.limits),
             reports: ReportGate::default(),
+            rejections: Collector::default(),
             waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
         }
     }

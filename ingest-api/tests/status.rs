@@ -195,15 +195,10 @@ async fn a_watcher_sees_rates_backlog_refusals_and_dead_letters() {
     http::post(stack.server.address, "/v1/events", &limited_auth, r#"[{"name":""},{"name":"good"}]"#).await;
     http::post(stack.server.address, "/v1/events", &[("authorization", "Bearer unknown-key")], "{}").await;
     let state = watcher
-        .state_with("refusals", |state| state["refused"]["last"][0]["code"] == "unauthenticated")
+        .state_with("refusals", |state| state["rejected"]["last"][0]["code"] == "unauthenticated")
         .await;
-    let refused = &state["refused"];
-    assert_eq!(
-        (&refused["events"], &refused["last"][1]["project"]),
-        (&1.into(), &"limited".into()),
-        "{refused}"
-    );
-    assert_eq!(refused["last"][1]["field"], "name", "{refused}");
+    let refused = &state["rejected"]["last"][1];
+    assert_eq!((&refused["project"], &refused["field"]), (&"limited".into(), &"name".into()), "{refused}");
     assert!(!state.to_string().contains("unknown-key"), "keys are not shown: {state}");
 
     let dead = WriteRequest {
@@ -225,6 +220,40 @@ async fn a_watcher_sees_rates_backlog_refusals_and_dead_letters() {
     let is_shown = |row: &Value| row["name"] == "limited" && row["dead"] == 3 && row["left"] == 998;
     let rows = |state: &Value| state["today"]["projects"].as_array().cloned().unwrap_or_default();
     watcher.state_with("usage and quota", |state| rows(state).iter().any(is_shown)).await;
+}
+
+#[tokio::test]
+async fn the_page_shows_what_every_process_refused_also_before_its_start() {
+    let stack = Stack::start().await;
+    let mut other = Server::start(stack.deps(StatusPage::Off)).await;
+    let bearer = stack.bearer();
+    eventually(PATIENCE, "the other process to be ready", async || {
+        let answer = http::post(other.address, "/v1/events", &[("authorization", &bearer)], batch(1)).await;
+        (answer.status == 202).then_some(()).ok_or(answer.status)
+    })
+    .await;
+    let hostile = "[{\"name\":\"a\",\"\u{9b}31m\u{202e}<b>\":1},{\"name\":5}]";
+    http::post(other.address, "/v1/events", &[("authorization", &bearer)], hostile).await;
+    let is_shown = |state: &Value| {
+        let (sums, last) = (&state["rejected"]["sums"], &state["rejected"]["last"]);
+        let count = |code: &str| {
+            let sums = sums.as_array().into_iter().flatten();
+            sums.filter(|sum| sum["code"] == code && sum["project"] == "test")
+                .map(|sum| sum["count"].clone())
+                .next()
+        };
+        let is_counted =
+            count("unknown_field") == Some(1.into()) && count("no_valid_event") == Some(1.into());
+        is_counted && last[0]["code"] == "invalid_type" && last[1]["field"] == "\\u{9b}31m\\u{202e}<b>"
+    };
+    let mut watcher = Watcher::start(stack.server.address).await;
+    let state = watcher.state_with("refusals of another process", is_shown).await;
+    assert!(!state.to_string().contains("payload"), "contents of events are not shown: {state}");
+    other.ask_to_stop();
+    other.stopped().await;
+    let restarted = Server::start(stack.deps(StatusPage::On)).await;
+    let mut watcher = Watcher::start(restarted.address).await;
+    watcher.state_with("refusals before the start", is_shown).await;
 }
 
 fn dated_now(request: WriteRequest) -> WriteRequest {

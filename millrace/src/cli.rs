@@ -16,6 +16,7 @@ use crate::key::KeyCommand;
 use crate::letters::LettersCommand;
 use crate::plan::PlanCommand;
 use crate::project::ProjectCommand;
+use crate::rejections::{self, RejectionsArgs};
 use crate::usage::{self, UsageArgs};
 
 const AFTER_HELP: &str = "\
@@ -26,6 +27,7 @@ Examples:
   millrace key rotate 7 --overlap 24h           replace key 7, which works for one more day
   millrace plan set pro --burst 5000            change a plan; API processes apply it within seconds
   millrace usage shop --chart                   this month, day by day
+  millrace rejections --project shop            what was refused in the last 24 hours, and why
   millrace dead-letters list                    events that could not be stored, and why
   millrace dead-letters redrive --since 2h      store those that can be stored now
   millrace audit                                check that every accepted event is accounted for
@@ -94,6 +96,13 @@ pub(crate) enum Command {
     /// line for each hour, day or month that has events; --chart also draws those without events.
     #[command(after_help = usage::EXAMPLES)]
     Usage(UsageArgs),
+    /// Show what was refused, by project and reason, and the last samples
+    ///
+    /// Counts events that answers refused, whole requests that were refused, accepted events that became dead
+    /// letters, and duplicates with another payload, of all API processes and workers. The last few seconds
+    /// may be missing.
+    #[command(after_help = rejections::EXAMPLES)]
+    Rejections(RejectionsArgs),
     /// Inspect and redrive dead letters, the events that could not be stored
     #[command(subcommand)]
     DeadLetters(LettersCommand),

@@ -19,6 +19,7 @@ mod plan;
 mod project;
 #[cfg(test)]
 mod reference;
+mod rejections;
 mod standalone;
 mod terminal;
 mod usage;
@@ -59,6 +60,7 @@ async fn run(cli: Cli, backend: &Backend) -> Result<(), Failure> {
         Command::Key(command) => key::run(&*backend.store()?, &output, command).await,
         Command::Plan(command) => plan::run(&*backend.store()?, &output, command).await,
         Command::Usage(arguments) => usage::run(&*backend.store()?, &output, &arguments).await,
+        Command::Rejections(arguments) => rejections::run(&*backend.store()?, &output, &arguments).await,
         Command::DeadLetters(command) => letters::run(&*backend.store()?, &output, command).await,
         Command::Audit(arguments) => {
             let (stream, store) = (backend.stream(&cli.policy).await?, backend.store()?);

@@ -1,8 +1,12 @@
 //! Prints results: text for people, or one JSON document for programs. Standard output carries nothing else.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write, stdout};
+
+use console::truncate_str;
+use millrace_event::printable::escaped_json;
 
 use crate::failure::Failure;
+use crate::terminal;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
@@ -16,8 +20,10 @@ impl Output {
 
     /// Prints `json` or `text`, as the operator asked.
     pub(crate) fn print(self, text: &str, json: &serde_json::Value) -> Result<(), Failure> {
-        let document = if self.json { format!("{json:#}") } else { text.trim_end().to_owned() };
-        match writeln!(std::io::stdout().lock(), "{document}") {
+        // Texts of clients must not control the terminal of an operator.
+        let document =
+            if self.json { escaped_json(&format!("{json:#}")) } else { text.trim_end().to_owned() };
+        match writeln!(stdout().lock(), "{document}") {
             Ok(()) => Ok(()),
             // The reader stopped reading, as in `millrace audit | head -1`.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -48,6 +54,16 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// A table whose last column may be long. Its lines are cut to the width of the terminal, if there is one.
+pub(crate) fn cut_table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let whole = table(head, rows);
+    if stdout().is_terminal() { cut(&whole, terminal::columns()) } else { whole }
+}
+
+fn cut(text: &str, columns: usize) -> String {
+    text.lines().flat_map(|line| [truncate_str(line, columns, "…"), "\n".into()]).collect()
 }
 
 /// A number as [`grouped`] writes it, or a word in its place.
@@ -86,6 +102,11 @@ mod tests {
             [0, 1, 2_000].map(|number| counted(number, "event")),
             ["0 events", "1 event", "2,000 events"]
         );
+    }
+
+    #[test]
+    fn lines_are_cut_to_the_width_of_the_terminal() {
+        assert_eq!(cut("a reason\n名前 and more\n", 7), "a reas…\n名前 a…\n");
     }
 
     #[test]

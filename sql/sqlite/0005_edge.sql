@@ -49,6 +49,7 @@ CREATE TABLE rejections_hourly (
     count      INTEGER NOT NULL,
     PRIMARY KEY (project_id, hour, kind, code)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX rejections_hourly_hour ON rejections_hourly (hour);
 
 CREATE TABLE rejection_samples (
     sample_id  INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -61,3 +62,11 @@ CREATE TABLE rejection_samples (
     payload    BLOB
 ) STRICT;
 CREATE INDEX rejection_samples_project ON rejection_samples (project_id, kind, sample_id);
+CREATE INDEX rejection_samples_at ON rejection_samples (at);
+
+-- A report whose answer was lost is sent again, and must not be counted twice.
+CREATE TABLE rejection_sources (
+    source BLOB PRIMARY KEY,
+    report INTEGER NOT NULL,
+    at     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -8,8 +8,8 @@ use millrace_event::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 use millrace_store::{
     Accounts, DeadLetter, KeyInfo, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload, NewKey,
     Operators, PlanChange, PlanUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord,
-    RedriveResult, SharedStore, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError,
-    Writer,
+    RedriveResult, RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections,
+    SharedStore, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use millrace_stream::SharedStream;
 use time::OffsetDateTime;
@@ -93,4 +93,17 @@ implement! { Operators {}
     async fn usage_of_all(
         &self, from: OffsetDateTime, to: OffsetDateTime
     ) -> Result<Vec<ProjectUsage>, StoreError>;
+}
+
+implement! { Rejections {}
+    async fn add_rejections(&self, report: &RejectionReport) -> Result<(), StoreError>;
+    async fn rejections(
+        &self, project: Option<ProjectId>, from: OffsetDateTime, to: OffsetDateTime
+    ) -> Result<Vec<RejectionCount>, StoreError>;
+    async fn rejection_sums(
+        &self, from: OffsetDateTime, to: OffsetDateTime, limit: u32
+    ) -> Result<Vec<RejectionSum>, StoreError>;
+    async fn rejection_samples(
+        &self, project: Option<ProjectId>, kinds: &[RejectionKind], limit: u32
+    ) -> Result<Vec<RejectionSample>, StoreError>;
 }

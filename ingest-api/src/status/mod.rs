@@ -3,8 +3,8 @@
 //!
 //! It shows all projects and asks for no key, so `audience` decides who may see it. `state` serves it,
 //! `refusals` remembers the last refusals, `sampler` queries the stream and the store while there is a
-//! watcher, `progress` and `today` turn the answers into numbers, `snapshot` is their form on the wire, and
-//! `feed` sends them to the watchers.
+//! watcher, `progress`, `today` and `rejected` turn the answers into numbers and lines, `snapshot` is their
+//! form on the wire, and `feed` sends them to the watchers.
 //!
 //! This module must never query the stream or the store while there is no watcher, delay a batch, wait for a
 //! watcher that does not read, show keys or contents of events, or let a page of another site read the feed.
@@ -13,6 +13,7 @@ mod feed;
 mod page;
 mod progress;
 mod refusals;
+mod rejected;
 mod sampler;
 mod snapshot;
 mod state;

@@ -70,7 +70,7 @@ function showState(state) {
   samples.push({ at: Date.now(), ...state.rates });
   draw();
   if (state.today) showToday(state.today);
-  showRefused(state.refused);
+  showRejected(state.rejected);
   showLetters(state.letters);
   for (const time of document.querySelectorAll("time")) {
     const text = ago(Math.max(0, state.at_ms - Number(time.dataset.ms)));
@@ -108,14 +108,18 @@ function moment(ms) {
   return time;
 }
 
-function showRefused({ events, over_plan, last }) {
-  const sums = [];
-  if (events) sums.push(`${count(events)} events`);
-  if (over_plan) sums.push(`${count(over_plan)} requests over their plan`);
-  setText("rejected-sums", sums.join(", "));
-  fill("rejected", last, ({ at_ms, project, code, field, message, times }) => {
+const KINDS = { event: "event", request: "request", dead: "dead letter", conflict: "conflict" };
+
+function showRejected({ sums, last }) {
+  setText("no-refused", sums ? "Nothing was refused today." : "Waiting for the database…");
+  fill("refused", sums ?? [], ({ project, kind, code, count: n }) => {
+    const name = element("th", "", project);
+    name.scope = "row";
+    return element("tr", "", name, element("td", "text", KINDS[kind]), element("td", "text", code), element("td", "", count(n)));
+  });
+  fill("rejected", last, ({ at_ms, project, kind, code, field, message, times }) => {
     const what = element("span", "code", times > 1 ? `${code} × ${count(times)}` : code);
-    const head = element("div", "head", what, element("span", "", project ?? "no project"), moment(at_ms));
+    const head = element("div", "head", what, element("span", "", `${KINDS[kind]} of ${project ?? "no project"}`), moment(at_ms));
     return element("li", "", head, element("div", "reason", !field || message.startsWith(field) ? message : `${field}: ${message}`));
   });
 }

@@ -1,101 +1,89 @@
-//! The last refusals of this process, and the sums of all. Equal refusals in a row are one line with a count.
-//! Of a large batch, only the last events are read, at most as many as the list holds.
+//! The last refusals of this process, which the page shows until they are in the store. Equal refusals in a
+//! row are one line with a count. Of a large batch, only the last events are read, at most as many as the
+//! list holds.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use hyper::StatusCode;
 use millrace_event::event::Rejection;
-use serde::{Serialize, Serializer};
+use millrace_store::RejectionKind;
 
 use crate::error::Problem;
 use crate::problem_code::ProblemCode;
 use crate::text::clip;
 
-/// Refusals that are remembered.
-const REMEMBERED_MAX: usize = 20;
+/// Refusals that are remembered, and that the page shows.
+pub const REMEMBERED_MAX: usize = 20;
 
 /// The refusals of this process.
 #[derive(Debug, Default)]
 pub struct Refusals {
     last: Mutex<VecDeque<Refusal>>,
-    /// Events rejected, since the start.
-    events: AtomicU64,
-    /// Requests over a plan, since the start. They are no mistake, so they are only counted.
-    over_plan: AtomicU64,
 }
 
 /// An event or a request that was refused, and how often in a row.
-#[derive(Clone, PartialEq, Eq, Serialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
-    at_ms: u64,
+    pub at_ms: u64,
     /// `None` when the key is unknown.
-    #[serde(serialize_with = "clipped")]
-    project: Option<Arc<str>>,
-    code: &'static str,
-    field: Option<String>,
-    message: String,
-    times: u64,
-}
-
-/// [`Refusals`] at one moment.
-#[derive(Serialize, Debug)]
-pub struct RefusalSummary {
-    events: u64,
-    over_plan: u64,
-    /// The newest first.
-    last: Vec<Refusal>,
+    pub project: Option<Arc<str>>,
+    pub kind: RejectionKind,
+    pub code: &'static str,
+    pub field: Option<String>,
+    pub message: String,
+    pub times: u64,
 }
 
 impl Refusals {
     /// Remembers the rejected events of one batch.
     pub fn note_events(&self, project: &Arc<str>, rejected: &[Rejection]) {
-        self.events.fetch_add(rejected.len() as u64, Ordering::Relaxed);
         let at_ms = now_ms();
         let mut last = self.last.lock().expect("no holder panics");
         for Rejection { code, field, message, .. } in
             &rejected[rejected.len().saturating_sub(REMEMBERED_MAX)..]
         {
-            note(&mut last, Some(project), (code.into(), field.as_deref(), message), at_ms);
+            let reason = Reason { code: code.into(), field: field.as_deref(), message };
+            note(&mut last, Some(project), RejectionKind::Event, reason, at_ms);
         }
     }
 
     /// Remembers a whole request, unless its client cannot correct it, or its events were noted one by one.
     pub fn note_request(&self, project: Option<&Arc<str>>, problem: &Problem) {
         let status = problem.code.status();
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            self.over_plan.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        if !status.is_client_error() || problem.code == ProblemCode::NoValidEvent {
+        let is_over_plan = status == StatusCode::TOO_MANY_REQUESTS;
+        if is_over_plan || !status.is_client_error() || problem.code == ProblemCode::NoValidEvent {
             return;
         }
         let mut last = self.last.lock().expect("no holder panics");
-        note(&mut last, project, (problem.code.into(), None, &problem.message), now_ms());
+        let reason = Reason { code: problem.code.into(), field: problem.field(), message: &problem.message };
+        note(&mut last, project, RejectionKind::Request, reason, now_ms());
     }
 
-    pub fn summary(&self) -> RefusalSummary {
-        let last = self.last.lock().expect("no holder panics");
-        RefusalSummary {
-            events: self.events.load(Ordering::Relaxed),
-            over_plan: self.over_plan.load(Ordering::Relaxed),
-            last: last.iter().rev().cloned().collect(),
-        }
+    /// Those that are remembered, the newest first.
+    pub fn last(&self) -> Vec<Refusal> {
+        self.last.lock().expect("no holder panics").iter().rev().cloned().collect()
     }
+}
+
+struct Reason<'a> {
+    code: &'static str,
+    field: Option<&'a str>,
+    message: &'a str,
 }
 
 fn note(
     last: &mut VecDeque<Refusal>,
     project: Option<&Arc<str>>,
-    (code, field, message): (&'static str, Option<&str>, &str),
+    kind: RejectionKind,
+    Reason { code, field, message }: Reason<'_>,
     at_ms: u64,
 ) {
     let (field, message) = (field.map(clip), clip(message));
     if let Some(same) = last.back_mut().filter(|newest| {
         newest.project.as_ref() == project
-            && newest.code == code
+            && (newest.kind, newest.code) == (kind, code)
             && newest.field.as_deref() == field
             && newest.message == message
     }) {
@@ -107,11 +95,7 @@ fn note(
         last.pop_front();
     }
     let (project, field, message) = (project.cloned(), field.map(str::to_owned), message.to_owned());
-    last.push_back(Refusal { at_ms, project, code, field, message, times: 1 });
-}
-
-fn clipped<S: Serializer>(name: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
-    name.as_deref().map(clip).serialize(serializer)
+    last.push_back(Refusal { at_ms, project, kind, code, field, message, times: 1 });
 }
 
 fn now_ms() -> u64 {
@@ -135,13 +119,13 @@ mod tests {
     }
 
     #[test]
-    fn the_last_refusals_are_remembered_and_all_are_counted() {
+    fn the_last_refusals_are_remembered_and_cut() {
         let refusals = Refusals::default();
         let many: Vec<_> = (0..1_000).map(|index| rejection(index, &format!("message {index}"))).collect();
         refusals.note_events(&"shop".into(), &many);
         refusals.note_events(&"shop".into(), &[rejection(0, &"é".repeat(10_000))]);
-        let RefusalSummary { events, last, .. } = refusals.summary();
-        assert_eq!((events, last.len()), (1_001, REMEMBERED_MAX));
+        let last = refusals.last();
+        assert_eq!(last.len(), REMEMBERED_MAX);
         assert!(last[0].message.len() < 1_000, "long messages are cut");
         assert_eq!(last[1].message, "message 999", "the newest first");
     }
@@ -153,7 +137,7 @@ mod tests {
             refusals.note_request(None, &Problem::new(ProblemCode::Unauthenticated, "unknown"));
         }
         refusals.note_events(&"shop".into(), &[rejection(0, "same"), rejection(1, "same")]);
-        let last = refusals.summary().last;
+        let last = refusals.last();
         assert_eq!(last.iter().map(|refusal| refusal.times).collect::<Vec<_>>(), [2, 500]);
     }
 
@@ -170,8 +154,6 @@ mod tests {
         ] {
             refusals.note_request(Some(&project), &problem);
         }
-        let RefusalSummary { over_plan, last, .. } = refusals.summary();
-        assert_eq!(over_plan, 2);
-        assert_eq!(last.iter().map(|refusal| refusal.code).collect::<Vec<_>>(), ["empty_batch"]);
+        assert_eq!(refusals.last().iter().map(|refusal| refusal.code).collect::<Vec<_>>(), ["empty_batch"]);
     }
 }

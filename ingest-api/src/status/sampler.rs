@@ -14,6 +14,7 @@ use time::{OffsetDateTime, Time};
 use tokio::time::{sleep, timeout};
 
 use super::progress::{Counters, Progress};
+use super::rejected::{Rejected, SAMPLED, SAMPLES_MAX, SUMS_MAX, StoredRejections};
 use super::snapshot::{BacklogSize, Letter, Rates, Snapshot};
 use super::today::Usage;
 use crate::accounts::ProjectSummary;
@@ -55,6 +56,7 @@ pub async fn keep_sampling(service: &Service) -> Infallible {
 struct StoreAnswers {
     usage: Usage,
     letters: Option<Vec<Letter>>,
+    rejections: Option<StoredRejections>,
 }
 
 /// The stream's answers, and their time.
@@ -132,7 +134,7 @@ fn state(
         backlog,
         today: answers.usage.today(projects, counters, month_of(now_us)),
         letters: answers.letters.as_deref(),
-        refused: service.status.refusals.summary(),
+        rejected: Rejected::new(answers.rejections.as_ref(), service.status.refusals.last(), projects),
     };
     serde_json::to_string(&snapshot).expect("string keys and finite numbers")
 }
@@ -142,6 +144,7 @@ async fn ask_store(service: &Service, answers: &Mutex<StoreAnswers>) -> Infallib
         let began = Instant::now();
         ask_usage(service, answers).await;
         ask_letters(service, answers).await;
+        ask_rejections(service, answers).await;
         sleep(STORE_EVERY.max(began.elapsed() * REST)).await;
     }
 }
@@ -164,6 +167,20 @@ async fn ask_letters(service: &Service, answers: &Mutex<StoreAnswers>) {
     let answer = service.store.dead_letters(&filter, None, LETTERS_MAX);
     let Ok(Ok(letters)) = timeout(STORE_TIME_MAX, answer).await else { return };
     lock(answers).letters = Some(letters.into_iter().map(Letter::from).collect());
+}
+
+async fn ask_rejections(service: &Service, answers: &Mutex<StoreAnswers>) {
+    let today = OffsetDateTime::now_utc().replace_time(Time::MIDNIGHT);
+    // Read before the store is asked: its answer has everything that was written before.
+    let written_until_ms = service.rejections.written_until_ms();
+    let asked = async {
+        tokio::try_join!(
+            service.store.rejection_sums(today, today + time::Duration::DAY, SUMS_MAX),
+            service.store.rejection_samples(None, &SAMPLED, SAMPLES_MAX)
+        )
+    };
+    let Ok(Ok((sums, samples))) = timeout(STORE_TIME_MAX, asked).await else { return };
+    lock(answers).rejections = Some(StoredRejections { sums, samples, written_until_ms });
 }
 
 fn lock(answers: &Mutex<StoreAnswers>) -> MutexGuard<'_, StoreAnswers> {

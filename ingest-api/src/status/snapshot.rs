@@ -1,10 +1,11 @@
 //! The state that the page receives once a second, as JSON. Every list in it is bounded, and every name is
 //! cut to a maximum length.
 
+use millrace_event::printable::printable;
 use millrace_store::DeadLetter;
 use serde::Serialize;
 
-use super::refusals::RefusalSummary;
+use super::rejected::Rejected;
 use super::today::Today;
 use crate::text::clip;
 
@@ -24,8 +25,8 @@ pub struct Snapshot<'a> {
     pub today: Option<Today>,
     /// The latest dead letters, the newest first. `None` before the store has answered.
     pub letters: Option<&'a [Letter]>,
-    /// The refusals of this process.
-    pub refused: RefusalSummary,
+    /// What was refused by all API processes.
+    pub rejected: Rejected,
 }
 
 /// Events per second over all projects, since the previous state.
@@ -58,7 +59,7 @@ impl From<DeadLetter> for Letter {
             at_ms: letter.created_at.unix_timestamp() * 1_000,
             project: letter.project_name.map(|name| clip(&name).to_owned()),
             events: letter.event_count,
-            reason: clip(&letter.reason).to_owned(),
+            reason: printable(clip(&letter.reason)),
         }
     }
 }

@@ -1,13 +1,14 @@
 //! `millrace dead-letters history`
 
+use millrace_event::printable::printable;
 use millrace_store::{RedriveRecord, Store};
 use serde_json::{Value, json};
 
 use super::redrive::put_counts;
-use super::text::{cut_table, printable};
+
 use crate::failure::Failure;
 use crate::moment::shown;
-use crate::output::{Output, grouped};
+use crate::output::{Output, cut_table, grouped};
 
 pub(super) async fn run(store: &dyn Store, output: &Output, limit: u32) -> Result<(), Failure> {
     let records = store.redrives(limit).await?;

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
+use millrace_event::printable::printable;
 use millrace_store::{DeadLetter, LetterFilter, Store};
 use serde_json::json;
 
 use super::filter::FilterArgs;
 use super::pages::each_page;
-use super::text::{as_json, cut_table, printable, project};
+use super::text::{as_json, project};
 use crate::failure::Failure;
 use crate::moment::shown;
-use crate::output::{Output, counted, grouped};
+use crate::output::{Output, counted, cut_table, grouped};
 
 /// Reasons shown below a list.
 const REASONS_SHOWN: usize = 20;

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use millrace_event::printable::printable;
 use millrace_store::{DeadLetter, LetterFilter, LetterPayload, Store, rows_of_letter};
 use serde_json::{Value, json};
 
 use super::pages::{each_chunk, ids};
-use super::text::{printable, project};
+use super::text::project;
 use crate::failure::Failure;
 use crate::output::counted;
 

@@ -1,11 +1,12 @@
 //! `millrace dead-letters show`
 
+use millrace_event::printable::{escaped_json, printable};
 use millrace_event::row::{self, EventTime, Row};
 use millrace_store::{DeadLetter, LetterFilter, LetterPayload, Store, rows_of_letter};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::text::{as_json, printable, project};
+use super::text::{as_json, project};
 use crate::failure::Failure;
 use crate::moment::shown;
 use crate::output::{Output, counted};
@@ -66,7 +67,7 @@ impl Contents {
         match self {
             Self::Events(events) => {
                 for event in events.iter().take(EVENTS_SHOWN) {
-                    text.push_str(&format!("\n{event:#}\n"));
+                    text.push_str(&format!("\n{}\n", escaped_json(&format!("{event:#}"))));
                 }
                 if events.len() > EVENTS_SHOWN {
                     text.push_str(&format!(

@@ -5,4 +5,6 @@ mod period;
 mod report;
 mod window;
 
+pub(crate) use self::period::Period;
 pub(crate) use self::report::{EXAMPLES, UsageArgs, run};
+pub(crate) use self::window::Window;

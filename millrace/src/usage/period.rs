@@ -16,10 +16,10 @@ const WINDOWS_MAX: usize = 2_000;
 
 /// `from` is included, `to` is not. Both are full hours, in UTC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Period {
-    pub(super) from: OffsetDateTime,
-    pub(super) to: OffsetDateTime,
-    pub(super) window: Window,
+pub(crate) struct Period {
+    pub(crate) from: OffsetDateTime,
+    pub(crate) to: OffsetDateTime,
+    pub(crate) window: Window,
 }
 
 impl Period {
@@ -27,7 +27,7 @@ impl Period {
     ///
     /// # Errors
     /// [`Failure::Usage`] with the name of the option.
-    pub(super) fn new(
+    pub(crate) fn new(
         from: Option<TimeArgument>,
         to: Option<TimeArgument>,
         window: Window,

@@ -5,7 +5,7 @@ use millrace_store::UsageWindow;
 use time::{Duration, OffsetDateTime, Time};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(super) enum Window {
+pub(crate) enum Window {
     Hour,
     Day,
     Month,

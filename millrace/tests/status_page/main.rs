@@ -63,6 +63,13 @@ async fn names_and_reasons_are_text_and_never_markup() {
     browser.page.goto(service.url()).await.unwrap();
     browser.shows("projects", |text| text.contains(markup)).await;
     browser.shows("letters", |text| text.contains("<b>bold</b>") && text.contains(markup)).await;
+    let address = service.url().strip_prefix("http://").unwrap().parse().unwrap();
+    let headers = [("authorization", "Bearer mk_markup_0123456789")];
+    let hostile = r#"{"name":"a","<img src=y>\u202e\u001b[31m":1}"#;
+    assert_eq!(testkit::http::post(address, "/v1/events", &headers, hostile).await.status, 422);
+    let is_escaped = |text: &str| text.contains(r"<img src=y>\u{202e}\u{1b}[31m: unknown field");
+    browser.shows("rejected", is_escaped).await;
+    browser.shows("refused", |text| text.contains(markup) && text.contains("unknown_field")).await;
     assert_eq!(browser.value::<usize>("document.querySelectorAll('img, b, main script').length").await, 0);
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }

@@ -9,7 +9,8 @@
 //! 3. An [`entry`] is one compressed batch of rows, in the form the stream holds.
 //!
 //! [`plan`] decides how much a project may send, [`policy`] holds its owner's choices, [`key`] makes and
-//! checks API keys, and [`accounting`] holds the figures about batches that stream and store exchange.
+//! checks API keys, [`accounting`] holds the figures about batches that stream and store exchange, and
+//! [`printable`] escapes texts of clients for people.
 //!
 //! This crate must never do I/O, read a clock, or depend on an async runtime.
 
@@ -21,6 +22,7 @@ pub mod json;
 pub mod key;
 pub mod plan;
 pub mod policy;
+pub mod printable;
 pub mod row;
 pub mod undeliverable;
 

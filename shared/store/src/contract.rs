@@ -11,6 +11,7 @@ use crate::admin::{KeyInfo, KeyRotation, KeyUse, NewKey, PlanChange, PlanUpdate,
 use crate::error::{StoreError, WriteError};
 use crate::letters::{DeadLetter, LetterFilter, LetterPayload};
 use crate::redrive::{RedriveOrder, RedriveRecord, RedriveResult};
+use crate::rejections::{RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum};
 use crate::totals::{ProjectTotals, UsageRow, UsageWindow};
 use crate::upkeep::{UpkeepPolicy, UpkeepReport};
 use crate::writer::Writer;
@@ -156,9 +157,45 @@ pub trait Operators: Send + Sync {
     ) -> Result<Vec<ProjectUsage>, StoreError>;
 }
 
-/// A store for all three kinds of callers.
-pub trait Store: Accounts + Ledger + Operators {}
+/// What was refused: API processes add it, owners and operators read it. Workers add dead letters and
+/// conflicts themselves, in the transactions that write them.
+#[async_trait]
+pub trait Rejections: Send + Sync {
+    /// Adds a report in one transaction, and deletes all but the last [`crate::SAMPLES_KEPT`] samples of each
+    /// project and kind. A report that was added before changes nothing, so one whose answer was lost can be
+    /// sent again.
+    async fn add_rejections(&self, report: &RejectionReport) -> Result<(), StoreError>;
 
-impl<T: Accounts + Ledger + Operators> Store for T {}
+    /// The counts of one project, or of all projects, from `from` (inclusive) to `to` (exclusive), which must
+    /// be full hours. Ordered by hour, project, kind and code.
+    async fn rejections(
+        &self,
+        project: Option<ProjectId>,
+        from: OffsetDateTime,
+        to: OffsetDateTime,
+    ) -> Result<Vec<RejectionCount>, StoreError>;
+
+    /// The counts of all projects over this period, the largest first: at most `limit`.
+    async fn rejection_sums(
+        &self,
+        from: OffsetDateTime,
+        to: OffsetDateTime,
+        limit: u32,
+    ) -> Result<Vec<RejectionSum>, StoreError>;
+
+    /// The last samples of one project, or of all projects, of one of these kinds; newest first, at most
+    /// `limit`.
+    async fn rejection_samples(
+        &self,
+        project: Option<ProjectId>,
+        kinds: &[RejectionKind],
+        limit: u32,
+    ) -> Result<Vec<RejectionSample>, StoreError>;
+}
+
+/// A store for all kinds of callers.
+pub trait Store: Accounts + Ledger + Operators + Rejections {}
+
+impl<T: Accounts + Ledger + Operators + Rejections> Store for T {}
 
 pub type SharedStore = std::sync::Arc<dyn Store>;

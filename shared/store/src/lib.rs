@@ -1,8 +1,8 @@
 //! The store: the database that keeps the events.
 //!
-//! [`Accounts`], [`Ledger`], [`Operators`] and [`Writer`] are the contract, one trait for each kind of
-//! caller. [`postgres`] and [`sqlite`] implement it. The conformance suite in `tests/store/` uses only the
-//! traits, and every implementation must pass it.
+//! [`Accounts`], [`Ledger`], [`Operators`], [`Rejections`] and [`Writer`] are the contract, one trait for
+//! each kind of caller. [`postgres`] and [`sqlite`] implement it. The conformance suite in `tests/store/`
+//! uses only the traits, and every implementation must pass it.
 //!
 //! An implementation must never: store or count an entry twice, however often it is written; dead-letter an
 //! event because of a failure of its environment; return from [`Writer::write`] before everything is on disk.
@@ -20,6 +20,7 @@ pub mod postgres;
 mod rebuild;
 mod redrive;
 mod rejection;
+mod rejections;
 pub mod sqlite;
 mod totals;
 mod upkeep;
@@ -28,11 +29,14 @@ mod writer;
 pub use self::admin::{
     KeyInfo, KeyRotation, KeyUse, NewKey, PlanChange, PlanUpdate, ProjectInfo, ProjectUsage,
 };
-pub use self::contract::{Accounts, Ledger, Operators, SharedStore, Store};
+pub use self::contract::{Accounts, Ledger, Operators, Rejections, SharedStore, Store};
 pub use self::error::{StoreError, WriteError};
 pub use self::hours::{PartOfHour, end_of_hour, full_hour};
 pub use self::letters::{DeadLetter, LetterFilter, LetterPayload};
 pub use self::redrive::{RedriveOrder, RedriveRecord, RedriveResult, rows_of_letter};
+pub use self::rejections::{
+    RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, SAMPLES_KEPT,
+};
 pub use self::totals::{LedgerSums, ProjectTotals, UsageRow, UsageWindow};
 pub use self::upkeep::{UpkeepPolicy, UpkeepReport};
 pub use self::writer::{Payload, WriteOutcome, WriteRequest, Writer};

@@ -10,6 +10,7 @@ mod body;
 mod bounds;
 mod builder;
 mod definition;
+mod excerpt;
 mod tolerant;
 mod validator;
 

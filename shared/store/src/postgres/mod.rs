@@ -5,7 +5,7 @@
 //!   states), `attempt` (one transaction), `parameters`, `statements` and `writer_session`; `careful` is the
 //!   slow path, `setback` and `error` classify failures, `copy` frames rows, `recent` remembers keys.
 //! - The request path uses `accounts`, `listen`, `usage` and `epochs`; operators use `admin`, `letters` and
-//!   `redrive`.
+//!   `redrive`; `rejections` has what was refused.
 //! - `upkeep` and `partitions` bound the size of the database; `migrate` applies the schema; `session` opens
 //!   connections.
 //!
@@ -28,6 +28,7 @@ mod parameters;
 mod partitions;
 mod recent;
 mod redrive;
+mod rejections;
 mod session;
 mod setback;
 mod statements;

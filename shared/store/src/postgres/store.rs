@@ -1,8 +1,8 @@
 //! The store itself: opens connections and calls the module that does the work.
 
 use super::{
-    accounts, admin, epochs, letters, listen, migrate, on_demand, recent, redrive, session, upkeep, usage,
-    write,
+    accounts, admin, epochs, letters, listen, migrate, on_demand, recent, redrive, rejections, session,
+    upkeep, usage, write,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -19,7 +19,8 @@ use crate::metrics::{self, STORE_RECONNECTS};
 use crate::{
     Accounts, DeadLetter, KeyInfo, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload, NewKey,
     Operators, PlanChange, PlanUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord,
-    RedriveResult, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+    RedriveResult, RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections,
+    StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
@@ -286,5 +287,40 @@ impl Operators for PostgresStore {
         to: OffsetDateTime,
     ) -> Result<Vec<ProjectUsage>, StoreError> {
         within(SHORT, async { admin::usage_of_all(&self.client().await?, from, to).await }).await
+    }
+}
+
+#[async_trait]
+impl Rejections for PostgresStore {
+    async fn add_rejections(&self, report: &RejectionReport) -> Result<(), StoreError> {
+        within(SHORT, async { rejections::add(&mut self.client().await?, report).await }).await
+    }
+
+    async fn rejections(
+        &self,
+        project: Option<ProjectId>,
+        from: OffsetDateTime,
+        to: OffsetDateTime,
+    ) -> Result<Vec<RejectionCount>, StoreError> {
+        within(SHORT, async { rejections::counts(&self.client().await?, project, from, to).await }).await
+    }
+
+    async fn rejection_sums(
+        &self,
+        from: OffsetDateTime,
+        to: OffsetDateTime,
+        limit: u32,
+    ) -> Result<Vec<RejectionSum>, StoreError> {
+        within(SHORT, async { rejections::sums(&self.client().await?, from, to, limit).await }).await
+    }
+
+    async fn rejection_samples(
+        &self,
+        project: Option<ProjectId>,
+        kinds: &[RejectionKind],
+        limit: u32,
+    ) -> Result<Vec<RejectionSample>, StoreError> {
+        let samples = async { rejections::samples(&self.client().await?, project, kinds, limit).await };
+        within(SHORT, samples).await
     }
 }

@@ -12,6 +12,7 @@ use super::partitions::{self, Day, DayPartition};
 use super::session::Session;
 use super::write::APPLICATION_PREFIX;
 use crate::metrics;
+use crate::rejections::SOURCE_DAYS;
 use crate::{StoreError, UpkeepPolicy, UpkeepReport};
 use millrace_failpoint::{self as failpoint, Point};
 
@@ -59,9 +60,11 @@ pub(super) async fn round(
         let oldest_kept_us = oldest_kept.start_us();
         retire_rows(&session, RETIRE_DEFAULT, oldest_kept_us).await?;
         retire_rows(&session, RETIRE_LETTERS, oldest_kept_us).await?;
+        retire_rows(&session, RETIRE_SAMPLES, oldest_kept_us).await?;
     }
     partitions_retired += retire_ledger(&mut session, policy, now_us).await?;
     forget_undated(&session, policy, now_us).await?;
+    retire_rows(&session, FORGET_REPORTS, now_us - SOURCE_DAYS * DAY_US).await?;
     on_demand::move_from_default(&mut session, event_days, policy, now_us).await?;
     event_days.refresh(&session, policy, now_us).await?;
     let days_ahead = days_ahead(&session, Day::of(now_us)).await?;
@@ -182,6 +185,19 @@ const FORGET_UNDATED: &str = "
     WITH gone AS (
         DELETE FROM undated_ids WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM undated_ids WHERE timestamp < $1 ORDER BY timestamp LIMIT $2))
+        RETURNING 1)
+    SELECT count(*) FROM gone";
+/// Samples have the contents of events, and are kept as long.
+const RETIRE_SAMPLES: &str = "
+    WITH gone AS (
+        DELETE FROM rejection_samples WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM rejection_samples WHERE at < $1 ORDER BY at LIMIT $2))
+        RETURNING 1)
+    SELECT count(*) FROM gone";
+const FORGET_REPORTS: &str = "
+    WITH gone AS (
+        DELETE FROM rejection_sources WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM rejection_sources WHERE at < $1 LIMIT $2))
         RETURNING 1)
     SELECT count(*) FROM gone";
 

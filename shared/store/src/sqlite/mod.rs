@@ -5,7 +5,7 @@
 //! - `database` has the file and its connections.
 //! - A write goes through `write`, `ledger` and `events`.
 //! - The request path uses `accounts`, `watch`, `usage` and `epochs`; operators use `admin`, `letters` and
-//!   `redrive`.
+//!   `redrive`; `rejections` has what was refused.
 //! - `upkeep` bounds the size of the file; `migrate` applies the schema.
 //!
 //! This module must never block a thread of the runtime, commit rows without their ledger, or repeat the
@@ -22,6 +22,7 @@ mod ledger;
 mod letters;
 mod migrate;
 mod redrive;
+mod rejections;
 mod store;
 mod upkeep;
 mod usage;

@@ -1,6 +1,8 @@
 //! The store itself: opens the file and calls the module that does the work.
 
-use super::{accounts, admin, clock, epochs, letters, migrate, redrive, upkeep, usage, watch, write};
+use super::{
+    accounts, admin, clock, epochs, letters, migrate, redrive, rejections, upkeep, usage, watch, write,
+};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -17,7 +19,8 @@ use super::watch::AccountsWatcher;
 use crate::{
     Accounts, DeadLetter, KeyInfo, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload, NewKey,
     Operators, PlanChange, PlanUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord,
-    RedriveResult, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+    RedriveResult, RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections,
+    StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
@@ -255,5 +258,43 @@ impl Operators for SqliteStore {
         to: OffsetDateTime,
     ) -> Result<Vec<ProjectUsage>, StoreError> {
         self.read(move |connection| admin::usage_of_all(connection, from, to)).await
+    }
+}
+
+#[async_trait]
+impl Rejections for SqliteStore {
+    async fn add_rejections(&self, report: &RejectionReport) -> Result<(), StoreError> {
+        let report = report.clone();
+        self.write(move |connection| rejections::add(connection, &report)).await
+    }
+
+    async fn rejections(
+        &self,
+        project: Option<ProjectId>,
+        from: OffsetDateTime,
+        to: OffsetDateTime,
+    ) -> Result<Vec<RejectionCount>, StoreError> {
+        let period = (clock::micros(from), clock::micros(to));
+        self.read(move |connection| rejections::counts(connection, project, period)).await
+    }
+
+    async fn rejection_sums(
+        &self,
+        from: OffsetDateTime,
+        to: OffsetDateTime,
+        limit: u32,
+    ) -> Result<Vec<RejectionSum>, StoreError> {
+        let period = (clock::micros(from), clock::micros(to));
+        self.read(move |connection| rejections::sums(connection, period, limit)).await
+    }
+
+    async fn rejection_samples(
+        &self,
+        project: Option<ProjectId>,
+        kinds: &[RejectionKind],
+        limit: u32,
+    ) -> Result<Vec<RejectionSample>, StoreError> {
+        let kinds = kinds.to_vec();
+        self.read(move |connection| rejections::samples(connection, project, &kinds, limit)).await
     }
 }

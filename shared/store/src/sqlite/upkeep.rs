@@ -10,6 +10,7 @@ use rusqlite::{Connection, Error, TransactionBehavior, params};
 
 use super::clock::{DAY_US, day_start, now_us};
 use super::database::Database;
+use crate::rejections::SOURCE_DAYS;
 use crate::{StoreError, UpkeepPolicy, UpkeepReport};
 
 /// Rows deleted in one transaction, at most: some hundredths of a second.
@@ -66,6 +67,19 @@ const UNDATED_IDS: RetentionRule = RetentionRule {
              RETURNING project_id, timestamp, 1",
     retired_as: None,
 };
+/// Samples have the contents of events, and are kept as long.
+const REJECTION_SAMPLES: RetentionRule = RetentionRule {
+    delete: "DELETE FROM rejection_samples WHERE sample_id IN (
+                 SELECT sample_id FROM rejection_samples WHERE at < ?1 ORDER BY at LIMIT ?2)
+             RETURNING project_id, at, 1",
+    retired_as: None,
+};
+const REJECTION_SOURCES: RetentionRule = RetentionRule {
+    delete: "DELETE FROM rejection_sources WHERE source IN (
+                 SELECT source FROM rejection_sources WHERE at < ?1 LIMIT ?2)
+             RETURNING 0, at, 1",
+    retired_as: None,
+};
 
 pub(super) async fn round(database: &Database, policy: &UpkeepPolicy) -> Result<UpkeepReport, StoreError> {
     let now_us = now_us();
@@ -74,12 +88,14 @@ pub(super) async fn round(database: &Database, policy: &UpkeepPolicy) -> Result<
         let oldest_kept_us = day_start(now_us) - days_us(days);
         partitions_retired += retire(database, EVENTS, oldest_kept_us).await?;
         retire(database, DEAD_LETTERS, oldest_kept_us).await?;
+        retire(database, REJECTION_SAMPLES, oldest_kept_us).await?;
     }
     partitions_retired += retire_ledger(database, policy, now_us).await?;
     // Their age is counted from the oldest pending entry: until it is written, the ids that it could repeat
     // must be kept.
     let oldest_us = oldest_pending_us(policy).min(now_us);
     retire(database, UNDATED_IDS, oldest_us - UNDATED_US).await?;
+    retire(database, REJECTION_SOURCES, now_us - SOURCE_DAYS * DAY_US).await?;
     return_space(database).await?;
     Ok(UpkeepReport { partitions_made: 0, partitions_retired, days_ahead: DAYS_AHEAD })
 }

@@ -91,6 +91,14 @@ macro_rules! every_promise {
                 undated_ids_are_forgotten_after_two_days,
                 a_migrated_store_is_not_migrated_again,
             }
+            refusing {
+                a_report_is_counted_once_however_often_it_is_sent,
+                counts_of_adjacent_periods_add_up,
+                only_the_last_samples_of_each_project_and_kind_are_kept,
+                a_sample_of_any_text_and_bytes_comes_back,
+                racing_reports_end_with_exact_counts,
+                samples_are_kept_as_long_as_events_and_counts_longer,
+            }
             metering {
                 usage_adds_up_over_every_partition_of_a_period,
             }

@@ -8,6 +8,7 @@ pub mod letters;
 pub mod metering;
 pub mod racing;
 pub mod redriving;
+pub mod refusing;
 pub mod writing;
 
 use std::time::Duration;
