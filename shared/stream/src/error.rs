@@ -10,9 +10,13 @@ pub enum StreamError {
     /// The call was sent, but no answer came: it may have taken effect.
     #[error("the stream did not answer in time; the outcome is unknown: {0}")]
     Unknown(String),
-    /// The stream's disk or memory is full, or it is read-only. Nothing was written.
+    /// The stream's disk or memory is full. Nothing was written.
     #[error("the stream does not accept writes: {0}")]
     Full(String),
+    /// The server is a replica, or the disk is read-only: this is not the server to write to. Nothing was
+    /// written, and the connection was given up, because the address may lead to another server now.
+    #[error("the stream is read-only: {0}")]
+    ReadOnly(String),
     /// The stream's epoch is not the trusted one. Nothing was changed.
     #[error("the stream's epoch has changed")]
     EpochChanged,
