@@ -100,7 +100,7 @@ impl Connections {
             sole_password: password.map(str::to_owned),
             client,
             slots,
-            failure: ArcSwap::from_pointee("not connected yet".to_owned()),
+            failure: ArcSwap::from_pointee("connecting to Redis".to_owned()),
             attempted: watch::Sender::new(false),
             doubted_at: ArcSwapOption::empty(),
             generations: AtomicU64::new(0),
@@ -253,6 +253,7 @@ async fn keep_connected(shared: Arc<Shared>, slot: Arc<Slot>) {
                 }
                 connected_before = true;
                 let connected_at = live.connected_at;
+                shared.failure.store(Arc::new("the connection to Redis was lost".to_owned()));
                 slot.live.store(Some(Arc::new(live)));
                 shared.attempted.send_replace(true);
                 STREAM_CONNECTED.set(1.0);
