@@ -2,7 +2,6 @@
 
 mod stack;
 
-
 use ingest_api::StatusPage;
 use millrace_store::Operators;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
@@ -57,7 +56,8 @@ async fn after_a_failover_that_leaves_the_old_redis_running_events_are_accepted_
     deps.stream = open_stream_at(format!("redis://{}/0", proxy.address()));
     let server = Server::start(deps).await;
     let bearer = stack.bearer();
-    let post = async || http::post(server.address, "/v1/events", &[("authorization", &bearer)], batch(1)).await;
+    let post =
+        async || http::post(server.address, "/v1/events", &[("authorization", &bearer)], batch(1)).await;
     eventually(PATIENCE, "the server behind the proxy to accept", async || {
         let answer = post().await;
         (answer.status == 202).then_some(()).ok_or(answer.status)
@@ -67,8 +67,11 @@ async fn after_a_failover_that_leaves_the_old_redis_running_events_are_accepted_
     run(&new, &format!("REPLICAOF 127.0.0.1 {}", stack.redis.port())).await;
     eventually(PATIENCE, "the replica to have the epoch", async || {
         let mut get = redis::cmd("GET");
-        let epoch: Option<String> =
-            get.arg("{s0}:epoch").query_async(&mut new.connect().await).await.map_err(|error| error.to_string())?;
+        let epoch: Option<String> = get
+            .arg("{s0}:epoch")
+            .query_async(&mut new.connect().await)
+            .await
+            .map_err(|error| error.to_string())?;
         epoch.ok_or("not yet".to_owned())
     })
     .await;

@@ -157,6 +157,25 @@ async fn a_goodbye_without_redis_does_not_claim_that_everything_is_stored() {
 }
 
 #[tokio::test]
+async fn a_setting_that_is_given_as_an_empty_variable_counts_as_not_set() {
+    let installation = Installation::on_files();
+    let empty = [
+        ("REDIS_URL", ""),
+        ("DATABASE_URL", " "),
+        ("STREAM_SHARDS", ""),
+        ("WORKER_LANES", ""),
+        ("DURABILITY", ""),
+        ("RUST_LOG", ""),
+    ];
+    let mut service = installation.program("millrace", &empty);
+    service.wait_for_line("on two files in").await;
+    let listed = installation.run_with(&["project", "list"], &empty).await;
+    assert_eq!((listed.code, listed.stderr.as_str()), (Some(0), ""), "{listed:?}");
+    service.interrupt();
+    assert!(service.wait_exit().await.success());
+}
+
+#[tokio::test]
 async fn bad_settings_end_with_2_before_anything_is_created() {
     for (name, value, error) in [
         ("REDIS_URL", "redis://127.0.0.1/0", "DATABASE_URL is not set: it is required with REDIS_URL"),
@@ -174,10 +193,18 @@ async fn bad_settings_end_with_2_before_anything_is_created() {
             "4096",
             "BODIES_IN_FLIGHT_BYTES_MAX=\"4096\": expected a whole number from 20971520",
         ),
-        ("DATA_DIR", "", "DATA_DIR=\"\": expected the path of a folder"),
+        ("RUST_LOG", "loud", "RUST_LOG=\"loud\": expected levels such as info"),
+        (
+            "DATABASE_URL",
+            "postgres://u:secret@h/d?schema=app&sslrootcert=ca.pem",
+            "without schema: the tables",
+        ),
+        ("REDIS_URL", "redis://:secret@h/0?timeout=5", "the parameter timeout is not supported"),
     ] {
         let installation = Installation::on_files();
-        assert_fails(&installation.run_with(&[], &[(name, value)]).await, 2, error);
+        let finished = installation.run_with(&[], &[(name, value)]).await;
+        assert_fails(&finished, 2, error);
+        assert!(!finished.stderr.contains("secret"), "{finished:?}");
         assert!(!installation.data().exists(), "{name}");
     }
 }
