@@ -88,7 +88,7 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
 fn print(text: &str) {
     match writeln!(std::io::stdout().lock(), "{text}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            tracing::warn!(%error, "standard output: {error}");
+            tracing::warn!(%error, "cannot write to standard output");
         }
         Ok(()) | Err(_) => {}
     }

@@ -16,7 +16,7 @@ use super::error;
 use crate::StreamError;
 
 /// The name of the file in its folder.
-pub(super) const FILE: &str = "stream.db";
+pub const FILE: &str = "stream.db";
 const LOCK: &str = "stream.lock";
 /// "Mill": identifies the file as one of Millrace.
 const APPLICATION_ID: i32 = 0x4D69_6C6C;
