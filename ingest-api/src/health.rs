@@ -73,13 +73,13 @@ async fn stream_reasons(service: &Service) -> Vec<String> {
     let health = &service.stream_health;
     let answered = service.stream.epoch(0).await;
     match (answered, health.stream_fault()) {
-        (Err(error), _) => reasons.push(format!("the stream cannot be reached: {error}")),
+        (Err(error), _) => reasons.push(format!("the stream cannot be reached: {}", error.reason())),
         (Ok(_), Some(fault)) => reasons.push(format!("the stream cannot be used: {fault}")),
-        (Ok(_), None) if !health.is_epoch_trusted() => {
-            let reason =
-                "the stream's epoch differs from the recorded one and its counters are not rebuilt yet";
-            reasons.push(because(reason, health.epoch_fault()));
-        }
+        (Ok(_), None) if !health.is_epoch_trusted() => reasons.push(match health.epoch_fault() {
+            Some(fault) => format!("the stream's epoch is not confirmed: {fault}"),
+            None => "the stream's epoch differs from the recorded one and its counters are not rebuilt yet"
+                .to_owned(),
+        }),
         (Ok(_), None) => {}
     }
     if !health.is_durable_enough() {

@@ -128,15 +128,17 @@ impl StreamHealth {
     }
 
     pub(crate) fn note_failure(&self, error: &StreamError) {
-        if self.stream_fault.note(&error.to_string()) {
-            tracing::warn!(%error, "a call to the stream failed");
+        let reason = error.reason();
+        if self.stream_fault.note(&reason) {
+            tracing::warn!(%reason, "a call to the stream failed");
         }
     }
 
     /// Records that a check of the stream failed.
     pub(crate) fn stream_failed(&self, error: &StreamError) {
-        if self.stream_fault.begin(&error.to_string()) {
-            tracing::warn!(%error, "the stream cannot be used");
+        let reason = error.reason();
+        if self.stream_fault.begin(&reason) {
+            tracing::warn!(%reason, "the stream cannot be used");
         }
         // A full stream may need an epoch before it can be drained.
         self.record_usable(matches!(error, StreamError::Full(_)));

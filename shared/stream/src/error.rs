@@ -24,3 +24,17 @@ pub enum StreamError {
     #[error("the stream refused: {0}")]
     Refused(String),
 }
+
+impl StreamError {
+    /// The reason alone, for a text that already says what failed.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Unavailable(reason)
+            | Self::Unknown(reason)
+            | Self::Full(reason)
+            | Self::ReadOnly(reason)
+            | Self::Refused(reason) => reason.clone(),
+            Self::EpochChanged => self.to_string(),
+        }
+    }
+}
