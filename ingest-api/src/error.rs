@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_backlog_a_full_stream_and_a_read_only_stream_are_told_apart() {
+    fn a_full_backlog_a_full_stream_and_a_read_only_stream_have_different_messages() {
         let message = |error: StreamError| Problem::from(&error);
         let full = message(StreamError::Full("OOM".to_owned()));
         let read_only = message(StreamError::ReadOnly("READONLY".to_owned()));

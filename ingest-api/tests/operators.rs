@@ -1,4 +1,5 @@
-//! What operators learn about a stream that cannot be used: from the answers, from `/readyz` and from the log.
+//! What operators learn about a stream that cannot be used: from the answers, from `/readyz` and from the
+//! log.
 
 mod stack;
 
@@ -32,7 +33,7 @@ async fn wait_for_reason(address: std::net::SocketAddr, parts: &[&str]) -> Answe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_redis_is_told_as_such_until_it_has_room() {
+async fn a_full_redis_is_named_as_the_reason_until_it_has_room() {
     let stack = Stack::start().await;
     let ready = stack.get("/readyz").await.json();
     assert_eq!(ready["dependencies"], serde_json::json!({"stream": "ok", "store": "ok"}));

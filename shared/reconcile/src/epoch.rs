@@ -26,7 +26,8 @@ pub enum EpochCheck {
     Rebuild(u16),
 }
 
-/// The reason why the epochs of stream and store were not compared, or still differ. The call may be repeated.
+/// The reason why the epochs of stream and store were not compared, or still differ. The call may be
+/// repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum EpochError {
     #[error(transparent)]
@@ -66,9 +67,9 @@ pub async fn reconcile(stream: &dyn Stream, store: &dyn Store) -> Result<EpochCh
     reconcile_if(stream, store, || true).await
 }
 
-/// As [`reconcile`], but rebuilds only if `may_rebuild` allows it, which is asked directly before. The store is
-/// shared: a process that has been given the address of a wrong stream must not take the epoch away from all
-/// others.
+/// As [`reconcile`], but rebuilds only if `may_rebuild` allows it, which is asked directly before. The store
+/// is shared: a process that has been given the address of a wrong stream must not take the epoch away from
+/// all others.
 ///
 /// # Errors
 /// [`EpochError`]; no epoch is trusted that was not trusted before.

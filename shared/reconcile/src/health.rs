@@ -98,9 +98,9 @@ impl StreamHealth {
         self.mark_stale();
     }
 
-    /// A call to the stream failed. Logs the reason, once for each, and makes the checks due that find out what
-    /// it means. Nothing counts as durable from now until the next check, unless the stream refused the call
-    /// because it has no room: then it is still the same server with the same settings.
+    /// A call to the stream failed. Logs the reason, once for each, and makes the checks due that find out
+    /// what it means. Nothing counts as durable from now until the next check, unless the stream refused the
+    /// call because it has no room: then it is still the same server with the same settings.
     pub fn call_failed(&self, error: &StreamError) {
         match error {
             StreamError::EpochChanged => return self.mark_epoch_stale(),

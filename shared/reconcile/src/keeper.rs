@@ -94,8 +94,9 @@ async fn keep_durability(
     }
 }
 
-/// Whether the stream is durable. After an error, that is known or not as before: nothing was learned about the
-/// settings, or they are as they should be and the stream cannot take a batch. `known` is the last result.
+/// Whether the stream is durable. After an error, that is known or not as before: nothing was learned about
+/// the settings, or they are as they should be and the stream cannot take a batch. `known` is the last
+/// result.
 async fn check_stream(
     health: &StreamHealth,
     stream: &SharedStream,

@@ -14,8 +14,9 @@ use crate::error::ConfigError;
 /// Shown instead of a value that may hold a password.
 const HIDDEN: &str = "…";
 
-/// The settings of this process. A variable that is empty, or holds only spaces, counts as not set. Ends the program for `--help`, `--version` and unknown flags, as clap does.
-/// Arms the failpoints of a build for drills.
+/// The settings of this process. A variable that is empty, or holds only spaces, counts as not set. Ends the
+/// program for `--help`, `--version` and unknown flags, as clap does. Arms the failpoints of a build for
+/// drills.
 ///
 /// # Errors
 /// The first setting with a bad value, `RUST_LOG` included.

@@ -173,8 +173,8 @@ const SUPPORTED: [&str; 15] = [
     "load_balance_hosts",
 ];
 
-/// `name=value&name=value`. A part that does not look like a name is left to the library, because it may belong
-/// to a password.
+/// `name=value&name=value`. A part that does not look like a name is left to the library, because it may
+/// belong to a password.
 fn pairs_of_query(query: &str) -> impl Iterator<Item = (String, String)> {
     query.split('&').filter_map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -30,8 +30,8 @@ impl Incident {
         self.state().reason.clone()
     }
 
-    /// A check failed for this reason: there is a fault until [`Incident::end`]. Returns whether the reason is
-    /// new and must be logged.
+    /// A check failed for this reason: there is a fault until [`Incident::end`]. Returns whether the reason
+    /// is new and must be logged.
     pub fn begin(&self, reason: &str) -> bool {
         let mut state = self.state();
         if state.reason.as_deref() == Some(reason) {
@@ -41,8 +41,8 @@ impl Incident {
         state.remember(reason)
     }
 
-    /// A single attempt failed for this reason, which a check may or may not confirm. Returns whether the reason
-    /// is new and must be logged.
+    /// A single attempt failed for this reason, which a check may or may not confirm. Returns whether the
+    /// reason is new and must be logged.
     pub fn note(&self, reason: &str) -> bool {
         self.state().remember(reason)
     }

@@ -21,8 +21,8 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// set.
 ///
 /// # Errors
-/// What would be right. A single word that is no level is refused, too: as the name of a module it would switch
-/// off the log of every other module.
+/// What would be right. A single word that is no level is refused, too: as the name of a module it would
+/// switch off the log of every other module.
 pub fn check_log_levels(levels: &str) -> Result<(), String> {
     let expected = |fault: String| {
         format!(

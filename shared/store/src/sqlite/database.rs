@@ -56,8 +56,8 @@ impl Database {
         Ok(Self { file, writer: Arc::new(Mutex::new(Some(writer))), idle_readers, reader_turns })
     }
 
-    /// Creates the file with what `prepare` writes, unless there is one. It appears under its name only when it
-    /// is complete, so no process ever finds a file without tables.
+    /// Creates the file with what `prepare` writes, unless there is one. It appears under its name only when
+    /// it is complete, so no process ever finds a file without tables.
     pub(super) fn create<E: From<Error>>(
         folder: &Path,
         prepare: impl FnOnce(&mut Connection) -> Result<(), E>,

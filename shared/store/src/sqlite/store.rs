@@ -31,8 +31,8 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// As [`SqliteStore::open`], for the service: a file that does not exist is created with all its tables, so
-    /// that no other process ever finds it without them.
+    /// As [`SqliteStore::open`], for the service: a file that does not exist is created with all its tables,
+    /// so that no other process ever finds it without them.
     ///
     /// # Errors
     /// As [`SqliteStore::open`].

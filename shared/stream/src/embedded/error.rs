@@ -2,8 +2,10 @@
 
 use rusqlite::{Error, ErrorCode};
 
-use super::schema::FILE;
 use crate::StreamError;
+
+/// The name of the file in its folder.
+pub const FILE: &str = "stream.db";
 
 /// An error of a read, or of a write before its COMMIT: nothing was changed.
 pub(super) fn classify(error: &Error) -> StreamError {

@@ -46,5 +46,5 @@ mod transaction;
 mod trial;
 mod writer;
 
-pub use self::schema::FILE as FILE_NAME;
+pub use self::error::FILE as FILE_NAME;
 pub use self::stream::{EmbeddedOptions, EmbeddedStream};

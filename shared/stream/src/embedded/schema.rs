@@ -12,11 +12,9 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
 
-use super::error;
+use super::error::{self, FILE};
 use crate::StreamError;
 
-/// The name of the file in its folder.
-pub const FILE: &str = "stream.db";
 const LOCK: &str = "stream.lock";
 /// "Mill": identifies the file as one of Millrace.
 const APPLICATION_ID: i32 = 0x4D69_6C6C;

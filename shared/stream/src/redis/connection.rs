@@ -197,8 +197,9 @@ impl Connections {
         self.shared.doubted_at.load().as_ref().is_some_and(|doubted_at| connected_at <= **doubted_at)
     }
 
-    /// Discards every connection that is not newer than a call that got no answer, or was answered by a server
-    /// that is not the primary. Other users of the server must do the same: see [`Connections::is_doubted`].
+    /// Discards every connection that is not newer than a call that got no answer, or was answered by a
+    /// server that is not the primary. Other users of the server must do the same: see
+    /// [`Connections::is_doubted`].
     pub(super) fn give_up(&self, sent: Instant, reason: String) {
         self.shared.failure.store(Arc::new(reason));
         self.shared.doubted_at.store(Some(Arc::new(sent)));

@@ -1,8 +1,9 @@
-//! Classifies failed calls to Redis: whether the call may have taken effect, whether the connection is usable,
-//! and what the operator has to know.
+//! Classifies failed calls to Redis: whether the call may have taken effect, whether the connection is
+//! usable, and what the operator has to know.
 //!
-//! The code and the message of Redis are kept in every error: they are often the only hint at a wrong setting.
-//! This module must never put an address or a password into a text, because `/readyz` shows it to anyone.
+//! The code and the message of Redis are kept in every error: they are often the only hint at a wrong
+//! setting. This module must never put an address or a password into a text, because `/readyz` shows it to
+//! anyone.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 

@@ -28,7 +28,8 @@
 //! | `writable` | whether a batch could be admitted now |
 //! | `reader` | delivery, on a connection for each lane |
 //! | `admin`, `retire`, `rebuild`, `durability` | operators, audits and upkeep, on a pool |
-//! | `core`, `connection`, `server`, `pool`, `scripts`, `keys`, `reply`, `error` | the base of the other modules |
+//! | `core`, `connection`, `server`, `pool` | connections |
+//! | `scripts`, `keys`, `reply`, `error` | the base of the other modules |
 //!
 //! This module must never send a blocking command on a shared connection, or wait for a server that is
 //! unreachable.
