@@ -62,7 +62,9 @@ impl Backend {
                 Err(StoreError::SchemaOutdated(_)) if started.elapsed() < SCHEMA_PATIENCE => {
                     tokio::time::sleep(SCHEMA_POLL).await;
                 }
-                checked => return Ok(checked.map(|()| store)?),
+                Err(error @ StoreError::SchemaOutdated(_)) => return Err(error.into()),
+                // The command meets any other error itself, after it has checked its arguments.
+                Ok(()) | Err(_) => return Ok(store),
             }
         }
     }
