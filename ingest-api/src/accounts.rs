@@ -11,6 +11,7 @@ use arc_swap::ArcSwapOption;
 use millrace_event::key::{hash_key, same_hash};
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_store::{KeyUse, SharedStore, StoreError};
+use millrace_telemetry::incident::Incident;
 use time::OffsetDateTime;
 
 use crate::metrics;
@@ -64,12 +65,19 @@ pub enum LookupError {
 #[derive(Debug, Default)]
 pub struct Accounts {
     snapshot: ArcSwapOption<Snapshot>,
+    /// Why the store could not be read.
+    fault: Incident,
 }
 
 impl Accounts {
     /// Whether there is a snapshot.
     pub fn loaded(&self) -> bool {
         self.snapshot.load().is_some()
+    }
+
+    /// Why the last attempt to read the accounts failed; `None` when it did not.
+    pub fn fault(&self) -> Option<String> {
+        self.fault.reason()
     }
 
     /// Finds a key that is valid at this moment. A rotated key stops working exactly at the end of its
@@ -144,29 +152,23 @@ impl Accounts {
 
     /// Keeps the snapshot fresh. Never returns.
     pub async fn keep_fresh(&self, store: &SharedStore) -> Infallible {
-        let mut failing = false;
         loop {
             match self.refresh(store).await {
                 Ok(keys) => {
                     metrics::accounts_refreshed(Some(keys));
-                    if failing {
+                    if self.fault.end() {
                         tracing::info!(keys, "reading keys and plans works again");
                     }
-                    failing = false;
+                    tokio::time::sleep(REFRESH_PAUSE).await;
+                    store.accounts_changed(POLL_EVERY).await;
                 }
                 Err(error) => {
                     metrics::accounts_refreshed(None);
-                    if !failing {
+                    if self.fault.begin(&error.without_addresses()) {
                         tracing::warn!(%error, "cannot read keys and plans from the store; using those that were read last");
                     }
-                    failing = true;
+                    tokio::time::sleep(RETRY_PAUSE).await;
                 }
-            }
-            if failing {
-                tokio::time::sleep(RETRY_PAUSE).await;
-            } else {
-                tokio::time::sleep(REFRESH_PAUSE).await;
-                store.accounts_changed(POLL_EVERY).await;
             }
         }
     }

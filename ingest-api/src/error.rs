@@ -119,8 +119,15 @@ impl Problem {
     }
 
     pub const fn backlog_full() -> Self {
-        let message = "too many events wait to be stored, or the disk is full; nothing was accepted; send the same \
-                       batch again later";
+        let message =
+            "too many events wait to be stored; nothing was accepted; send the same batch again later";
+        Self::new(ProblemCode::BacklogFull, message)
+    }
+
+    /// The code is that of a full backlog: both end when workers have drained the stream.
+    pub const fn stream_full() -> Self {
+        let message = "the memory or the disk of the stream is full; nothing was accepted; send the same batch again \
+                       later";
         Self::new(ProblemCode::BacklogFull, message)
     }
 
@@ -326,9 +333,11 @@ impl From<StoreError> for Problem {
 impl From<&StreamError> for Problem {
     fn from(error: &StreamError) -> Self {
         match error {
-            StreamError::Full(_) => {
-                tracing::debug!(%error, "the stream has no room for a batch");
-                Self::backlog_full()
+            StreamError::Full(_) => Self::stream_full(),
+            StreamError::ReadOnly(_) => {
+                let message =
+                    "the stream is read-only; nothing was accepted; send the same batch again later";
+                Self::new(ProblemCode::StreamUnavailable, message)
             }
             StreamError::EpochChanged => Self::epoch_changed(),
             StreamError::Unavailable(_) | StreamError::Unknown(_) => {
@@ -336,7 +345,6 @@ impl From<&StreamError> for Problem {
                 Self::new(ProblemCode::StreamUnavailable, message)
             }
             StreamError::Refused(_) => {
-                tracing::error!(%error, "the stream refused a call");
                 let message =
                     "the stream refused the call; the operator finds the reason in the server's log";
                 Self::new(ProblemCode::StreamUnavailable, message)
@@ -378,6 +386,23 @@ mod tests {
             );
         }
         assert_eq!(retry_after(&Problem::quota_exceeded(361_336)), Some(3_600));
+    }
+
+    #[test]
+    fn a_full_backlog_a_full_stream_and_a_read_only_stream_have_different_messages() {
+        let message = |error: StreamError| Problem::from(&error);
+        let full = message(StreamError::Full("OOM".to_owned()));
+        let read_only = message(StreamError::ReadOnly("READONLY".to_owned()));
+        let codes = [Problem::backlog_full().code, full.code, read_only.code];
+        assert_eq!(
+            codes,
+            [ProblemCode::BacklogFull, ProblemCode::BacklogFull, ProblemCode::StreamUnavailable]
+        );
+        assert!(full.message.contains("memory or the disk of the stream is full"), "{full:?}");
+        assert!(read_only.message.contains("read-only"), "{read_only:?}");
+        for problem in [full, read_only] {
+            assert!(!problem.message.contains("too many events"), "{problem:?}");
+        }
     }
 
     #[test]

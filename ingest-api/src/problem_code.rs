@@ -47,7 +47,7 @@ pub enum ProblemCode {
     RateLimited,
     #[strum(message = "the batch does not fit into what is left of the month's events")]
     QuotaExceeded,
-    #[strum(message = "too many events wait to be stored, or the disk is full")]
+    #[strum(message = "too many events wait to be stored, or the memory or the disk of the stream is full")]
     BacklogFull,
     #[strum(message = "the batch cannot be put on disk now, or whether it was is unknown")]
     StreamUnavailable,

@@ -97,14 +97,9 @@ impl Service {
         Ok(key)
     }
 
-    /// The answer to a failed call of the stream. Marks the stream's health as stale if the failure may mean
-    /// that the stream was replaced or has other settings.
+    /// The answer to a failed call of the stream. Has the stream checked.
     pub fn stream_problem(&self, error: &StreamError) -> Problem {
-        match error {
-            StreamError::EpochChanged => self.stream_health.mark_epoch_stale(),
-            StreamError::Unavailable(_) | StreamError::Unknown(_) => self.stream_health.mark_stale(),
-            StreamError::Full(_) | StreamError::Refused(_) => {}
-        }
+        self.stream_health.call_failed(error);
         Problem::from(error)
     }
 }

@@ -31,7 +31,7 @@ impl From<&Result<Decision, StreamError>> for Verdict {
             Ok(Decision::QuotaExceeded { .. }) => Self::QuotaExceeded,
             Ok(Decision::EpochChanged) | Err(StreamError::EpochChanged) => Self::EpochChanged,
             Err(StreamError::Full(_)) => Self::StreamFull,
-            Err(StreamError::Unavailable(_)) => Self::Unavailable,
+            Err(StreamError::Unavailable(_) | StreamError::ReadOnly(_)) => Self::Unavailable,
             Err(StreamError::Unknown(_)) => Self::Unknown,
             Err(StreamError::Refused(_)) => Self::Refused,
         }

@@ -9,11 +9,11 @@ const FREE_PORTS: [(&str, &str); 2] = [("LISTEN_ADDR", "127.0.0.1:0"), ("METRICS
 #[tokio::test]
 async fn a_wrong_setting_ends_the_program_with_an_error_that_names_it() {
     for (variable, value) in [
-        ("LISTEN_ADDR", ""),
         ("LISTEN_ADDR", "localhost:8080"),
         ("METRICS_ADDR", "9100"),
-        ("REDIS_URL", ""),
-        ("DATABASE_URL", ""),
+        ("REDIS_URL", "http://127.0.0.1"),
+        ("DATABASE_URL", "postgres://127.0.0.1/millrace?sslmode=verify-full"),
+        ("RUST_LOG", "loud"),
         ("STREAM_SHARDS", "0"),
         ("BACKLOG_EVENTS_MAX", "many"),
         ("DURABILITY", "some"),
@@ -24,7 +24,7 @@ async fn a_wrong_setting_ends_the_program_with_an_error_that_names_it() {
         ("BODIES_IN_FLIGHT_BYTES_MAX", "1"),
         ("CONNECTIONS_MAX", "0"),
         ("HEADER_TIMEOUT_MS", "5s"),
-        ("BODY_TIMEOUT_MS", ""),
+        ("BODY_TIMEOUT_MS", "x"),
         ("BODY_TIME_MAX_MS", "0"),
         ("DRAIN_GRACE_MS", "-1"),
         ("REDIS_CONNECTIONS", "0"),
@@ -35,6 +35,14 @@ async fn a_wrong_setting_ends_the_program_with_an_error_that_names_it() {
         assert!(finished.stderr.contains(variable), "{variable}={value:?}: {}", finished.stderr);
         assert!(!finished.stderr.contains("listening"), "{variable}={value:?}: {}", finished.stderr);
     }
+}
+
+#[tokio::test]
+async fn an_empty_variable_counts_as_not_set() {
+    let empty = ["REDIS_URL", "DATABASE_URL", "BODY_TIMEOUT_MS", "DURABILITY", "STATUS_PAGE", "RUST_LOG"];
+    let variables = [&FREE_PORTS[..], &empty.map(|name| (name, ""))].concat();
+    let mut program = Program::start("ingest-api", &variables);
+    assert_eq!(http::get(program.address().await, "/healthz", &[]).await.status, 200);
 }
 
 #[tokio::test]

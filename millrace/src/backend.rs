@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millrace_settings::{Policy, Servers};
-use millrace_store::SharedStore;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_store::sqlite::{FILE_NAME as STORE_FILE, SqliteStore};
-use millrace_stream::embedded::{EmbeddedOptions, EmbeddedStream};
+use millrace_store::{SharedStore, StoreError};
+use millrace_stream::embedded::{EmbeddedOptions, EmbeddedStream, FILE_NAME as STREAM_FILE};
 use millrace_stream::redis::{RedisOptions, RedisStream};
 use millrace_stream::{SharedStream, Stream, StreamError};
 
@@ -19,6 +19,11 @@ use crate::failure::Failure;
 /// then.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const CONNECT_POLL: Duration = Duration::from_millis(20);
+/// How long a command waits for tables that another process may be creating.
+const SCHEMA_PATIENCE: Duration = Duration::from_secs(1);
+const SCHEMA_POLL: Duration = Duration::from_millis(50);
+/// How long a command waits for the store of a service whose stream exists already.
+const SERVICE_PATIENCE: Duration = Duration::from_secs(5);
 /// Connections to PostgreSQL of a command.
 const COMMAND_CONNECTIONS: usize = 2;
 
@@ -30,16 +35,36 @@ pub(crate) enum Backend {
 }
 
 impl Backend {
-    /// The store, for a command. PostgreSQL is connected to on the first query.
+    /// The store, for a command, whether or not its tables exist. PostgreSQL is connected to on the first
+    /// query.
     ///
     /// # Errors
     /// When there is no file, or it cannot be opened.
-    pub(crate) fn store(&self) -> Result<SharedStore, Failure> {
+    pub(crate) async fn store(&self) -> Result<SharedStore, Failure> {
         match self {
-            Self::Servers(servers) => Ok(postgres(servers, COMMAND_CONNECTIONS)),
+            Self::Servers(servers) => Ok(PostgresStore::for_command(options(servers, COMMAND_CONNECTIONS))),
             Self::Files(folder) => {
-                must_exist(folder)?;
-                Ok(SqliteStore::open(folder)?)
+                must_exist(folder).await?;
+                Ok(SqliteStore::open(folder).map_err(|error| in_folder(error.into()))?)
+            }
+        }
+    }
+
+    /// As [`Backend::store`], with all its tables. Waits for a service that creates them at this moment.
+    ///
+    /// # Errors
+    /// As [`Backend::store`], and when migrations are missing.
+    pub(crate) async fn migrated_store(&self) -> Result<SharedStore, Failure> {
+        let store = self.store().await?;
+        let started = Instant::now();
+        loop {
+            match store.check_schema().await {
+                Err(StoreError::SchemaOutdated(_)) if started.elapsed() < SCHEMA_PATIENCE => {
+                    tokio::time::sleep(SCHEMA_POLL).await;
+                }
+                Err(error @ StoreError::SchemaOutdated(_)) => return Err(error.into()),
+                // The command meets any other error itself, after it has checked its arguments.
+                Ok(()) | Err(_) => return Ok(store),
             }
         }
     }
@@ -56,8 +81,8 @@ impl Backend {
                 Ok(stream)
             }
             Self::Files(folder) => {
-                must_exist(folder)?;
-                Ok(EmbeddedStream::open_reader(folder)?)
+                must_exist(folder).await?;
+                Ok(EmbeddedStream::open_reader(folder).map_err(|error| in_folder(error.into()))?)
             }
         }
     }
@@ -73,12 +98,14 @@ impl Backend {
     ) -> Result<(SharedStream, SharedStore), Failure> {
         match self {
             Self::Servers(servers) => {
-                Ok((redis(servers, policy, connections.redis)?, postgres(servers, connections.postgres)))
+                let store = PostgresStore::new(options(servers, connections.postgres));
+                Ok((redis(servers, policy, connections.redis)?, store))
             }
             Self::Files(folder) => {
                 let backlog_events_max = policy.backlog_events_max;
                 let options = EmbeddedOptions { folder: folder.clone(), backlog_events_max };
-                Ok((EmbeddedStream::open(options)?, SqliteStore::open(folder)?))
+                let stream = EmbeddedStream::open(options).map_err(|error| in_folder(error.into()))?;
+                Ok((stream, SqliteStore::open_or_create(folder).map_err(|error| in_folder(error.into()))?))
             }
         }
     }
@@ -109,21 +136,35 @@ pub(crate) struct Connections {
     pub(crate) postgres: usize,
 }
 
-/// A command never creates a folder: a mistyped DATA_DIR would look like an empty installation.
-fn must_exist(folder: &Path) -> Result<(), Failure> {
-    if folder.join(STORE_FILE).exists() {
-        return Ok(());
+/// A command never creates a folder: a mistyped DATA_DIR would look like an empty installation. If a service
+/// has just been started there, this waits until the file is complete.
+async fn must_exist(folder: &Path) -> Result<(), Failure> {
+    let started = Instant::now();
+    while !folder.join(STORE_FILE).exists() {
+        if !folder.join(STREAM_FILE).exists() || started.elapsed() > SERVICE_PATIENCE {
+            return Err(Failure::Refused(format!(
+                "there is no installation in {}: set DATA_DIR to the folder of an installation, set REDIS_URL and \
+                 DATABASE_URL, or run `millrace` to create one there",
+                folder.display()
+            )));
+        }
+        tokio::time::sleep(SCHEMA_POLL).await;
     }
-    Err(Failure::Refused(format!(
-        "there is no installation in {}: set DATA_DIR to the folder of an installation, set REDIS_URL and \
-         DATABASE_URL, or run `millrace` to create one there",
-        folder.display()
-    )))
+    Ok(())
 }
 
-fn postgres(servers: &Servers, pool_size: usize) -> SharedStore {
-    let config = servers.database.clone();
-    PostgresStore::new(PostgresOptions { config, pool_size, application: "millrace" })
+/// Names the setting, because the message names the folder only.
+fn in_folder(failure: Failure) -> Failure {
+    match failure {
+        Failure::Stream(StreamError::Refused(text)) | Failure::Store(StoreError::Invalid(text)) => {
+            Failure::Refused(format!("DATA_DIR: {text}"))
+        }
+        other => other,
+    }
+}
+
+fn options(servers: &Servers, pool_size: usize) -> PostgresOptions {
+    PostgresOptions { config: servers.database.clone(), pool_size, application: "millrace" }
 }
 
 fn redis(servers: &Servers, policy: &Policy, connections: usize) -> Result<Arc<RedisStream>, Failure> {

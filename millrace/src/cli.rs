@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ingest_api::config::HttpSettings;
-use millrace_settings::{ConfigError, Policy, Servers, is_given, path};
+use millrace_settings::{ConfigError, Policy, Servers, check_log_levels, is_given, path};
 use stream_worker::config::Settings;
 
 use crate::audit::AuditArgs;
@@ -139,6 +139,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<(Cli
     let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let backend = backend(&cli, &matches)?;
     if cli.command.is_none() {
+        check_log_levels()?;
         cli.http.limits.check()?;
     }
     if matches!(backend, Backend::Files(_)) && !is_given(&matches, "transaction_pace") {
@@ -189,6 +190,8 @@ pub(crate) fn command() -> clap::Command {
 
 #[cfg(test)]
 mod tests {
+    use std::any::TypeId;
+
     use super::*;
 
     fn parse(line: &str) -> Result<(Cli, Backend), ConfigError> {
@@ -214,6 +217,42 @@ mod tests {
         assert_eq!(pace("millrace --data-dir x"), 10);
         assert_eq!(pace("millrace --transaction-pace-ms 0"), 0);
         assert_eq!(pace("millrace --redis-url redis://r --database-url postgres://p/d"), 0);
+    }
+
+    #[test]
+    fn a_bad_number_of_a_command_is_refused_with_what_would_be_right() {
+        let number_types = [
+            TypeId::of::<u16>(),
+            TypeId::of::<u32>(),
+            TypeId::of::<u64>(),
+            TypeId::of::<usize>(),
+            TypeId::of::<i64>(),
+        ];
+        let mut checked = 0;
+        let mut commands = vec![(command(), Vec::new())];
+        while let Some((command, path)) = commands.pop() {
+            for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+                let parser = arg.get_value_parser();
+                if !number_types.iter().any(|number| parser.type_id() == *number) {
+                    continue;
+                }
+                let given = match arg.get_long() {
+                    Some(long) => format!("--{long}=x"),
+                    None => "x".to_owned(),
+                };
+                let line = path.iter().cloned().chain([given]);
+                let refused =
+                    super::command().try_get_matches_from(std::iter::once("millrace".to_owned()).chain(line));
+                let refused = refused.expect_err("x is not a number").to_string();
+                assert!(refused.contains("expected a whole number from"), "{path:?} {arg}: {refused}");
+                checked += 1;
+            }
+            for subcommand in command.get_subcommands() {
+                let path = path.iter().cloned().chain([subcommand.get_name().to_owned()]).collect();
+                commands.push((subcommand.clone(), path));
+            }
+        }
+        assert!(checked >= 15, "{checked}");
     }
 
     #[test]

@@ -46,9 +46,9 @@ impl Failure {
     fn advice(&self) -> Option<Advice> {
         match self {
             Self::Store(StoreError::Unavailable(_))
-            | Self::Stream(StreamError::Unavailable(_) | StreamError::Unknown(_)) => {
-                Some(Advice::CheckBackend)
-            }
+            | Self::Stream(
+                StreamError::Unavailable(_) | StreamError::Unknown(_) | StreamError::ReadOnly(_),
+            ) => Some(Advice::CheckBackend),
             // Authentication failed, or the database does not exist.
             Self::Store(StoreError::Refused { sqlstate, .. })
                 if sqlstate.starts_with("28") || sqlstate == "3D000" =>

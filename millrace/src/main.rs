@@ -55,17 +55,21 @@ async fn run(cli: Cli, backend: &Backend) -> Result<(), Failure> {
         return standalone::run(backend, cli.policy, cli.http, cli.work).await;
     };
     match command {
-        Command::Migrate => migrate::run(&*backend.store()?, &output).await,
-        Command::Project(command) => project::run(&*backend.store()?, &output, command).await,
-        Command::Key(command) => key::run(&*backend.store()?, &output, command).await,
-        Command::Plan(command) => plan::run(&*backend.store()?, &output, command).await,
-        Command::Usage(arguments) => usage::run(&*backend.store()?, &output, &arguments).await,
-        Command::Rejections(arguments) => rejections::run(&*backend.store()?, &output, &arguments).await,
-        Command::DeadLetters(command) => letters::run(&*backend.store()?, &output, command).await,
+        Command::Migrate => migrate::run(&*backend.store().await?, &output).await,
+        Command::Completions(arguments) => completions::run(&output, arguments, cli::command()),
+        Command::Project(command) => project::run(&*backend.migrated_store().await?, &output, command).await,
+        Command::Key(command) => key::run(&*backend.migrated_store().await?, &output, command).await,
+        Command::Plan(command) => plan::run(&*backend.migrated_store().await?, &output, command).await,
+        Command::Usage(arguments) => usage::run(&*backend.migrated_store().await?, &output, &arguments).await,
+        Command::Rejections(arguments) => {
+            rejections::run(&*backend.migrated_store().await?, &output, &arguments).await
+        }
+        Command::DeadLetters(command) => {
+            letters::run(&*backend.migrated_store().await?, &output, command).await
+        }
         Command::Audit(arguments) => {
-            let (stream, store) = (backend.stream(&cli.policy).await?, backend.store()?);
+            let (stream, store) = (backend.stream(&cli.policy).await?, backend.migrated_store().await?);
             audit::run(&*stream, &*store, &output, &arguments).await
         }
-        Command::Completions(arguments) => completions::run(&output, arguments, cli::command()),
     }
 }

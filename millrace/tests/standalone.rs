@@ -157,6 +157,25 @@ async fn a_goodbye_without_redis_does_not_claim_that_everything_is_stored() {
 }
 
 #[tokio::test]
+async fn a_setting_that_is_given_as_an_empty_variable_counts_as_not_set() {
+    let installation = Installation::on_files();
+    let empty = [
+        ("REDIS_URL", ""),
+        ("DATABASE_URL", " "),
+        ("STREAM_SHARDS", ""),
+        ("WORKER_LANES", ""),
+        ("DURABILITY", ""),
+        ("RUST_LOG", ""),
+    ];
+    let mut service = installation.program("millrace", &empty);
+    service.wait_for_line("on two files in").await;
+    let listed = installation.run_with(&["project", "list"], &empty).await;
+    assert_eq!((listed.code, listed.stderr.as_str()), (Some(0), ""), "{listed:?}");
+    service.interrupt();
+    assert!(service.wait_exit().await.success());
+}
+
+#[tokio::test]
 async fn bad_settings_end_with_2_before_anything_is_created() {
     for (name, value, error) in [
         ("REDIS_URL", "redis://127.0.0.1/0", "DATABASE_URL is not set: it is required with REDIS_URL"),
@@ -174,10 +193,108 @@ async fn bad_settings_end_with_2_before_anything_is_created() {
             "4096",
             "BODIES_IN_FLIGHT_BYTES_MAX=\"4096\": expected a whole number from 25165824",
         ),
-        ("DATA_DIR", "", "DATA_DIR=\"\": expected the path of a folder"),
+        ("RUST_LOG", "loud", "RUST_LOG=\"loud\": expected levels such as info"),
+        (
+            "DATABASE_URL",
+            "postgres://u:secret@h/d?schema=app&sslrootcert=ca.pem",
+            "without schema: the tables",
+        ),
+        ("REDIS_URL", "redis://:secret@h/0?timeout=5", "the parameter timeout is not supported"),
     ] {
         let installation = Installation::on_files();
-        assert_fails(&installation.run_with(&[], &[(name, value)]).await, 2, error);
+        let finished = installation.run_with(&[], &[(name, value)]).await;
+        assert_fails(&finished, 2, error);
+        assert!(!finished.stderr.contains("secret"), "{finished:?}");
         assert!(!installation.data().exists(), "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn commands_at_the_moment_of_a_first_start_find_no_installation_or_all_its_tables() {
+    for _ in 0..3 {
+        let installation = Installation::on_files();
+        let mut service = installation.program("millrace", &[]);
+        let created = testkit::eventually(PATIENCE, "a project to be created", async || {
+            let created = installation.run(&["project", "create", "shop", "--plan", "pro"]).await;
+            assert!(!created.stderr.contains("no such table"), "{created:?}");
+            match created.code {
+                Some(0) => Ok(created.stdout),
+                _ if created.stderr.contains("there is no installation in") => Err(created.stderr),
+                _ => panic!("{created:?}"),
+            }
+        })
+        .await;
+        assert!(created.contains("Created project shop"), "{created}");
+        service.interrupt();
+        assert!(service.wait_exit().await.success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_first_starts_on_the_same_servers_migrate_once_and_commands_never_find_half_of_the_tables() {
+    let installation = Installation::on_servers().await;
+    let mut services: Vec<_> = (0..3).map(|_| installation.program("millrace", &[])).collect();
+    testkit::eventually(PATIENCE, "a project to be created", async || {
+        let created = installation.run(&["project", "create", "shop", "--plan", "pro"]).await;
+        match created.code {
+            Some(0) => Ok(()),
+            _ if created.stderr.contains("run `millrace migrate`") => Err(created.stderr),
+            _ => panic!("{created:?}"),
+        }
+    })
+    .await;
+    for service in &mut services {
+        service.wait_for_line("Ctrl-C stops it").await;
+        assert!(!service.log().contains("does not exist"), "{}", service.log());
+        service.interrupt();
+        assert!(service.wait_exit().await.success());
+    }
+}
+
+#[tokio::test]
+async fn a_folder_or_a_file_that_cannot_be_used_is_named_with_its_setting() {
+    let installation = Installation::on_files();
+    let file = installation.home().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let refused = installation.run_with(&[], &[("DATA_DIR", file.to_str().unwrap())]).await;
+    assert_fails(&refused, 1, "error: DATA_DIR: ");
+    assert!(refused.stderr.contains("cannot be used as a folder"), "{refused:?}");
+
+    std::fs::create_dir(installation.data()).unwrap();
+    for name in ["stream.db", "events.db"] {
+        let path = installation.data().join(name);
+        std::fs::write(&path, [0x5a; 32_768]).unwrap();
+        let refused = installation.run(&[]).await;
+        assert_fails(&refused, 1, path.to_str().unwrap());
+        assert!(refused.stderr.contains("restore it from a backup"), "{refused:?}");
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn programs_on_a_database_without_tables_say_what_to_run_and_stop_without_having_drained() {
+    let installation = Installation::on_servers().await;
+    for name in ["ingest-api", "stream-worker"] {
+        let mut program = installation.program(name, &[]);
+        program.wait_for_line("run `millrace migrate`").await;
+        program.terminate();
+        assert!(program.wait_exit().await.success());
+        assert!(!program.log().contains("lanes are draining"), "{}", program.log());
+    }
+    installation.fails(&["project", "list"], 1, "run `millrace migrate`").await;
+}
+
+#[tokio::test]
+async fn an_audit_says_why_redis_refuses_it() {
+    let mut installation = Installation::on_servers().await;
+    installation.text(&["migrate"]).await;
+    let port = installation.redis().port();
+    let password = format!("redis://:hunter2@127.0.0.1:{port}/0");
+    let refused = installation.run_with(&["audit"], &[("REDIS_URL", &password)]).await;
+    assert_fails(&refused, 3, "REDIS_URL has a password, and this Redis has none");
+    installation.redis().run(&["CONFIG", "SET", "requirepass", "right"]).await;
+    let refused = installation.run_with(&["audit"], &[("REDIS_URL", &password)]).await;
+    assert_fails(&refused, 3, "WRONGPASS");
+    assert!(!refused.stderr.contains("hunter2"), "{refused:?}");
+    installation.fails(&["audit"], 3, "NOAUTH").await;
 }

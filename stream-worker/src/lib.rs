@@ -33,9 +33,17 @@ pub async fn run(deps: Deps, mut shutdown: watch::Receiver<bool>) {
     // Without a trusted epoch a lane would commit entries that it cannot settle.
     tracing::info!("waiting for the stream's epoch to be confirmed");
     tokio::select! {
-        () = deps.stream_health.epoch_trusted() => {}
+        biased;
         () = stopped(&mut shutdown) => {}
+        () = deps.stream_health.epoch_trusted() => drain(&deps, &shutdown).await,
     }
+    if let Err(panic) = upkeep.await {
+        tracing::error!(%panic, "upkeep supervisor panicked");
+    }
+}
+
+/// Runs every lane until `shutdown` is true.
+async fn drain(deps: &Deps, shutdown: &watch::Receiver<bool>) {
     let process_id = std::process::id();
     let suffix = Uuid::new_v4().simple().to_string();
     let mut lanes = Vec::new();
@@ -50,9 +58,6 @@ pub async fn run(deps: Deps, mut shutdown: watch::Receiver<bool>) {
     }
     tracing::info!(lanes = lanes.len(), "lanes are draining the stream");
     join_all(lanes).await;
-    if let Err(panic) = upkeep.await {
-        tracing::error!(%panic, "upkeep supervisor panicked");
-    }
 }
 
 /// Runs the task that `start` returns until it ends, and starts it again after a panic. A process that lost

@@ -127,6 +127,17 @@ impl Redis {
         connect(self.port()).await.expect("a running Redis accepts connections")
     }
 
+    /// Sends one command.
+    ///
+    /// # Panics
+    /// When the server refuses it.
+    pub async fn run(&self, words: &[&str]) {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        let answer = command.query_async::<redis::Value>(&mut self.connect().await).await;
+        answer.unwrap_or_else(|error| panic!("{words:?}: {error}"));
+    }
+
     /// SIGKILL; returns when the process has ended.
     pub async fn kill(&mut self) {
         self.daemon.kill().await;

@@ -143,6 +143,29 @@ fn refused_words_are_found_in_prose_in_names_and_across_lines() {
 }
 
 #[test]
+fn no_log_line_repeats_its_field_in_its_text() {
+    let complaints = complaints(|file, text| {
+        if !is_rust(file) {
+            return None;
+        }
+        let repeats = |log: &&str| {
+            let end = log.find(");").unwrap_or(log.len());
+            ["error", "reason", "message", "faults"].iter().any(|field| {
+                let (log, shown) = (&log[..end], format!("{{{field}}}"));
+                log.contains(&shown)
+                    && (log.contains(&format!("%{field}")) || log.contains(&format!("?{field}")))
+            })
+        };
+        let logs = text.split("tracing::").skip(1).filter(repeats);
+        Some(
+            logs.map(|log| format!("a log line shows a field twice: {}", log.lines().next().unwrap_or(log)))
+                .collect(),
+        )
+    });
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
 fn no_program_unwraps() {
     let complaints = complaints(|file, text| {
         let is_program = is_rust(file) && file.components().any(|part| part.as_os_str() == "src");

@@ -100,6 +100,10 @@ impl Stream for MutantStream {
         Ok(faults)
     }
 
+    async fn check_writable(&self) -> Result<(), StreamError> {
+        self.inner.check_writable().await
+    }
+
     async fn reader(&self, shard: u16, consumer: &str) -> Result<Box<dyn Reader>, StreamError> {
         if let Some(redis) = self.redis_of(Mutant::GroupAtTheEnd) {
             redis.create_group_at_the_end(shard).await;

@@ -96,9 +96,9 @@ async fn ask_stream(service: &Service, projects: &[ProjectSummary]) -> Option<St
     }
 }
 
-async fn unready(service: &Service) -> Vec<&'static str> {
+async fn unready(service: &Service) -> Vec<String> {
     let reasons = timeout(STREAM_TIME_MAX, health::reasons(service)).await;
-    reasons.unwrap_or_else(|_| vec!["the stream does not answer in time"])
+    reasons.unwrap_or_else(|_| vec!["the stream does not answer in time".to_owned()])
 }
 
 fn rates(before: &StreamSample, now: &StreamSample, answers: &Mutex<StoreAnswers>) -> Rates {
@@ -114,7 +114,7 @@ fn state(
     projects: &[ProjectSummary],
     sample: Option<&StreamSample>,
     rates: Option<Rates>,
-    unready: &[&'static str],
+    unready: &[String],
     answers: &Mutex<StoreAnswers>,
 ) -> String {
     let now_us = u64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000).unwrap_or(0);

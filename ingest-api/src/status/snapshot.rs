@@ -16,7 +16,7 @@ pub struct Snapshot<'a> {
     pub at_ms: u64,
     pub version: &'static str,
     /// The reasons why no batch is accepted now. Empty when the server is ready.
-    pub unready: &'a [&'static str],
+    pub unready: &'a [String],
     /// `None` in the first state, and when the stream cannot be reached.
     pub rates: Option<Rates>,
     /// `None` when the stream cannot be reached.

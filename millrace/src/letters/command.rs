@@ -40,7 +40,7 @@ pub(crate) enum LettersCommand {
     #[command(after_help = "Example:\n  millrace dead-letters history --limit 5")]
     History {
         /// Show at most this many, the latest
-        #[arg(long, value_name = "N", default_value_t = 20)]
+        #[arg(long, value_name = "N", default_value = "20", value_parser = number(0..=1_000_000_u32))]
         limit: u32,
     },
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use millrace_event::printable::printable;
+use millrace_settings::number;
 use millrace_store::{DeadLetter, LetterFilter, Store};
 use serde_json::json;
 
@@ -22,7 +23,7 @@ pub(crate) struct ListArgs {
     #[command(flatten)]
     filter: FilterArgs,
     /// Show at most this many letters; the counts by reason include all of them
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value = "20", value_parser = number(0..=1_000_000_usize))]
     limit: usize,
     /// Include letters that were redriven
     #[arg(long)]

@@ -1,6 +1,7 @@
 //! `millrace dead-letters redrive`
 
 use clap::Args;
+use millrace_settings::number;
 use millrace_store::{LetterFilter, RedriveOrder, RedriveResult, Store, StoreError};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -19,7 +20,7 @@ pub(crate) struct RedriveArgs {
     #[arg(long)]
     all: bool,
     /// Redrive at most this many letters, the newest
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number(0..=usize::MAX))]
     limit: Option<usize>,
     /// Change nothing; show what would be redriven, and what of it cannot be read
     #[arg(long)]

@@ -8,14 +8,15 @@ use super::text::{NOTICE, sentence, wrapped};
 
 const INTRODUCTION: &str = "\
 Each setting is an environment variable and a flag of the same name. A flag takes precedence over the variable. Variables of other \
-programs are ignored, so all programs can share one environment.
+programs are ignored, so all programs can share one environment. A variable that is empty, or holds only spaces, counts as not set.
 
 A bad value ends the program before it opens a port, with exit code 2 and a message that names the variable, the value, and the values \
 that would be right. The values of `REDIS_URL` and `DATABASE_URL` are never printed, because they may contain passwords.
 
 Variables with `BYTES` in their name are in bytes, with `_MS` in milliseconds, and with `_DAYS` in days. All take whole numbers without a unit.
 
-`RUST_LOG` sets the level of the log, such as `info` or `warn,ingest_api=debug`. The default is `info`, and `warn` for `millrace`.
+`RUST_LOG` sets the level of the log, such as `info` or `warn,ingest_api=debug`. The default is `info`, and `warn` for `millrace`. \
+A word that is not a level ends the program, like every other bad value.
 
 The `millrace` commands other than serving use only `DATA_DIR`, `REDIS_URL` and `DATABASE_URL`, and `millrace audit` also \
 uses `STREAM_SHARDS`. [cli.md](cli.md) describes them.";

@@ -58,8 +58,6 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let line = StatusLine::new();
     process::start_logging_to(line.log_writer(), policy.log_format, "warn");
-    let listener = bind("LISTEN_ADDR", http.listen).await?;
-    let scraper = bind("METRICS_ADDR", http.metrics).await?;
     let handle = metrics::install(TABLES, &[Program::Api, Program::Worker], &routes::names())
         .map_err(|error| Failure::Refused(error.to_string()))?;
     let connections = Connections { redis: http.redis_connections, postgres: POSTGRES_CONNECTIONS };
@@ -68,6 +66,9 @@ pub(crate) async fn run(
         metrics::watch_folder(folder.clone());
     }
     store.migrate().await?;
+    // Only now: no client finds a service without tables.
+    let listener = bind("LISTEN_ADDR", http.listen).await?;
+    let scraper = bind("METRICS_ADDR", http.metrics).await?;
     let listening = listener.local_addr().map_err(cannot_listen)?;
     let welcome = Welcome {
         backend: backend.describe(),

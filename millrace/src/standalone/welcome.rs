@@ -16,7 +16,12 @@ pub(super) async fn create_first_project(store: &dyn Store) -> Result<Option<New
     if !store.projects().await?.is_empty() {
         return Ok(None);
     }
-    store.create_project(FIRST_PROJECT, FIRST_PLAN, None, false).await.map(|(_, key)| Some(key))
+    match store.create_project(FIRST_PROJECT, FIRST_PLAN, None, false).await {
+        Ok((_, key)) => Ok(Some(key)),
+        // Another process starts at this moment, too, and was faster.
+        Err(StoreError::Invalid(_)) if !store.projects().await?.is_empty() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 pub(super) struct Welcome {
@@ -88,7 +93,7 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
 fn print(text: &str) {
     match writeln!(std::io::stdout().lock(), "{text}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            tracing::warn!(%error, "standard output: {error}");
+            tracing::warn!(%error, "cannot write to standard output");
         }
         Ok(()) | Err(_) => {}
     }

@@ -26,16 +26,33 @@ pub enum EpochCheck {
     Rebuild(u16),
 }
 
-/// The reason why the stream and the store still have different epochs. The call may be repeated.
+/// The reason why the epochs of stream and store were not compared, or still differ. The call may be
+/// repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum EpochError {
     #[error(transparent)]
     Stream(#[from] StreamError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The stream has another epoch than the recorded one, or none, and this process may not give it one.
+    #[error("shard {shard} has another epoch than the recorded one, and it must not be given a new one yet")]
+    Forbidden { shard: u16 },
     /// The stream's contents changed while they were counted, or another process rebuilt the shard first.
     #[error("shard {shard} changed while its counters were rebuilt")]
     Conflict { shard: u16 },
+    /// Stream and store took too long.
+    #[error("stream and store did not finish the comparison in time")]
+    Timeout,
+}
+
+impl EpochError {
+    /// As [`StoreError::without_addresses`].
+    pub fn without_addresses(&self) -> String {
+        match self {
+            Self::Store(error) => error.without_addresses(),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// Compares the epochs of every shard, rebuilds the counters where they differ, and makes the stream trust
@@ -47,6 +64,20 @@ pub enum EpochError {
 /// # Errors
 /// [`EpochError`]; no epoch is trusted that was not trusted before.
 pub async fn reconcile(stream: &dyn Stream, store: &dyn Store) -> Result<EpochCheck, EpochError> {
+    reconcile_if(stream, store, || true).await
+}
+
+/// As [`reconcile`], but rebuilds only if `may_rebuild` allows it, which is asked directly before. The store
+/// is shared: a process that has been given the address of a wrong stream must not take the epoch away from
+/// all others.
+///
+/// # Errors
+/// [`EpochError`]; no epoch is trusted that was not trusted before.
+pub async fn reconcile_if(
+    stream: &dyn Stream,
+    store: &dyn Store,
+    may_rebuild: impl Fn() -> bool + Send,
+) -> Result<EpochCheck, EpochError> {
     let mut rebuilt = 0;
     for shard in 0..stream.shards() {
         let mut recorded = store.epoch(shard).await?;
@@ -60,6 +91,7 @@ pub async fn reconcile(stream: &dyn Stream, store: &dyn Store) -> Result<EpochCh
         }
         let epoch = match recorded {
             Some(epoch) if held == recorded => epoch,
+            _ if !may_rebuild() => return Err(EpochError::Forbidden { shard }),
             _ => {
                 rebuilt += 1;
                 rebuild(stream, store, shard, recorded).await?

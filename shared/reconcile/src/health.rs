@@ -5,9 +5,11 @@
 //! then due immediately. A stream must never count as durable between a failure and the check that follows
 //! it: the next answer may come from another server, or from the same one with other settings.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use millrace_stream::StreamError;
+use millrace_telemetry::incident::Incident;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
@@ -31,9 +33,17 @@ pub struct StreamHealth {
     generation: AtomicU64,
     /// The generation in which the last check found the stream durable; 0 when there is none.
     checked_generation: AtomicU64,
+    /// The last check of the stream passed, or found it full.
+    usable: AtomicBool,
     epoch_trusted: watch::Sender<bool>,
     durability_stale: Notify,
     epoch_stale: Notify,
+    /// Why the stream cannot be used.
+    stream_fault: Incident,
+    /// Which settings of the stream are not durable.
+    durability_fault: Incident,
+    /// Why the epoch cannot be compared with the recorded one.
+    epoch_fault: Incident,
 }
 
 impl StreamHealth {
@@ -43,9 +53,13 @@ impl StreamHealth {
             demanded,
             generation: AtomicU64::new(1),
             checked_generation: AtomicU64::new(0),
+            usable: AtomicBool::new(false),
             epoch_trusted: watch::Sender::new(false),
             durability_stale: Notify::new(),
             epoch_stale: Notify::new(),
+            stream_fault: Incident::default(),
+            durability_fault: Incident::default(),
+            epoch_fault: Incident::default(),
         }
     }
 
@@ -84,6 +98,90 @@ impl StreamHealth {
         self.mark_stale();
     }
 
+    /// A call to the stream failed. Logs the reason, once for each, and makes the checks due that find out
+    /// what it means. Nothing counts as durable from now until the next check, unless the stream refused the
+    /// call because it has no room: then it is still the same server with the same settings.
+    pub fn call_failed(&self, error: &StreamError) {
+        match error {
+            StreamError::EpochChanged => return self.mark_epoch_stale(),
+            StreamError::Unavailable(_) | StreamError::Unknown(_) | StreamError::ReadOnly(_) => {
+                self.mark_stale();
+            }
+            StreamError::Full(_) | StreamError::Refused(_) => self.durability_stale.notify_one(),
+        }
+        self.note_failure(error);
+    }
+
+    /// Why the stream cannot be used, as the last check found; `None` when it can be used.
+    pub fn stream_fault(&self) -> Option<String> {
+        self.stream_fault.reason()
+    }
+
+    /// Which settings of the stream are not durable, as the last check found.
+    pub fn durability_fault(&self) -> Option<String> {
+        self.durability_fault.reason()
+    }
+
+    /// Why the epoch could not be compared with the recorded one.
+    pub fn epoch_fault(&self) -> Option<String> {
+        self.epoch_fault.reason()
+    }
+
+    pub(crate) fn note_failure(&self, error: &StreamError) {
+        let reason = error.reason();
+        if self.stream_fault.note(&reason) {
+            tracing::warn!(%reason, "a call to the stream failed");
+        }
+    }
+
+    /// Records that a check of the stream failed.
+    pub(crate) fn stream_failed(&self, error: &StreamError) {
+        let reason = error.reason();
+        if self.stream_fault.begin(&reason) {
+            tracing::warn!(%reason, "the stream cannot be used");
+        }
+        // A full stream may need an epoch before it can be drained.
+        self.record_usable(matches!(error, StreamError::Full(_)));
+    }
+
+    /// Records that a check of the stream passed.
+    pub(crate) fn stream_works(&self) {
+        if self.stream_fault.end() {
+            tracing::info!("the stream works again");
+        }
+        self.record_usable(true);
+    }
+
+    /// Whether this process may give the stream a new epoch: only if events would be accepted on it.
+    pub(crate) fn may_rebuild(&self) -> bool {
+        self.usable.load(Ordering::Relaxed) && self.is_durable_enough()
+    }
+
+    fn record_usable(&self, usable: bool) {
+        let could_not = !self.may_rebuild();
+        self.usable.store(usable, Ordering::Relaxed);
+        if could_not && self.may_rebuild() {
+            // A comparison waits for this.
+            self.epoch_stale.notify_one();
+        }
+    }
+
+    /// Records which settings are not durable; empty when all are. Returns whether that is new.
+    pub(crate) fn record_faults(&self, faults: &str) -> bool {
+        match faults {
+            "" => self.durability_fault.end(),
+            faults => self.durability_fault.begin(faults),
+        }
+    }
+
+    /// Records why the epoch cannot be compared; `None` when it was. Returns whether that is new.
+    pub(crate) fn record_epoch_fault(&self, reason: Option<&str>) -> bool {
+        match reason {
+            None => self.epoch_fault.end(),
+            Some(reason) => self.epoch_fault.begin(reason),
+        }
+    }
+
     /// The generation that a durability check covers. Read it before the check: a failure during the check
     /// starts a new generation, which this check does not cover.
     pub(crate) fn generation(&self) -> u64 {
@@ -92,7 +190,12 @@ impl StreamHealth {
 
     pub(crate) fn record_durability(&self, generation: u64, durable: bool) {
         metrics::durability_checked(durable);
+        let could_not = !self.may_rebuild();
         self.checked_generation.store(if durable { generation } else { 0 }, Ordering::Relaxed);
+        if could_not && self.may_rebuild() {
+            // A comparison waits for this.
+            self.epoch_stale.notify_one();
+        }
     }
 
     pub(crate) fn record_epoch(&self, trusted: bool) {

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use millrace_store::SharedStore;
-use millrace_stream::SharedStream;
+use millrace_stream::{SharedStream, StreamError};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -35,6 +35,8 @@ pub struct CheckPeriods {
     pub epoch: Duration,
     /// After a comparison of epochs that failed.
     pub epoch_retry: Duration,
+    /// Whether the process admits events, and so must be able to.
+    pub admits: bool,
 }
 
 impl CheckPeriods {
@@ -46,16 +48,18 @@ impl CheckPeriods {
         epoch_first: Duration::from_millis(250),
         epoch: Duration::from_secs(10),
         epoch_retry: Duration::from_millis(250),
+        admits: true,
     };
     /// For a process that only drains the stream. Lanes wait for the first epoch.
     pub const WORKER: Self = Self {
         epoch_first: Duration::from_millis(50),
         epoch: Duration::from_secs(1),
         epoch_retry: Duration::from_secs(1),
+        admits: false,
         ..Self::API
     };
     /// For a process that does both: the shorter of each.
-    pub const STANDALONE: Self = Self { epoch_retry: Self::API.epoch_retry, ..Self::WORKER };
+    pub const STANDALONE: Self = Self { epoch_retry: Self::API.epoch_retry, admits: true, ..Self::WORKER };
 }
 
 /// Checks the stream until `shutdown` is true; a check under way is finished first. Dropping the future stops
@@ -81,28 +85,31 @@ async fn keep_durability(
 ) {
     let mut known = None;
     while !*shutdown.borrow() {
-        let pause = match check_durability(health, stream, &mut known).await {
-            Some(true) => periods.durable,
-            Some(false) => periods.undurable,
-            None => periods.durability_retry,
+        let pause = match check_stream(health, stream, periods.admits, &mut known).await {
+            Ok(true) => periods.durable,
+            Ok(false) | Err(StreamError::Full(_) | StreamError::Refused(_)) => periods.undurable,
+            Err(_) => periods.durability_retry,
         };
         pause_for(health.durability_stale_within(pause), &mut shutdown).await;
     }
 }
 
-/// Whether the stream is durable; `None` when the check failed, which changes nothing. `known` is the last
+/// Whether the stream is durable. After an error, that is known or not as before: nothing was learned about
+/// the settings, or they are as they should be and the stream cannot take a batch. `known` is the last
 /// result.
-async fn check_durability(
+async fn check_stream(
     health: &StreamHealth,
     stream: &SharedStream,
+    admits: bool,
     known: &mut Option<bool>,
-) -> Option<bool> {
+) -> Result<bool, StreamError> {
     let generation = health.generation();
-    let faults = stream.durability_faults().await.ok()?;
+    let faults = stream.durability_faults().await.inspect_err(|error| health.stream_failed(error))?;
     let durable = faults.is_empty();
+    let faults = faults.join("; ");
+    let is_news = health.record_faults(&faults);
     health.record_durability(generation, durable);
-    if known.replace(durable) != Some(durable) {
-        let faults = faults.join("; ");
+    if known.replace(durable) != Some(durable) || is_news {
         match (durable, health.demanded()) {
             (true, _) => tracing::info!("stream durability verified"),
             (false, Durability::Strict) => {
@@ -113,7 +120,11 @@ async fn check_durability(
             }
         }
     }
-    Some(durable)
+    if admits {
+        stream.check_writable().await.inspect_err(|error| health.stream_failed(error))?;
+    }
+    health.stream_works();
+    Ok(durable)
 }
 
 async fn keep_epoch(
@@ -142,16 +153,12 @@ async fn check_epoch(
     store: &SharedStore,
     was_confirmed: &mut Option<bool>,
 ) -> bool {
-    let reconciling = epoch::reconcile(stream.as_ref(), store.as_ref());
-    let error = match timeout(EPOCH_TIME_MAX, reconciling).await {
-        Ok(result) => {
-            record_epoch_check(health, &result);
-            result.err().map(|error| error.to_string())
-        }
-        Err(_) => Some(format!("no result within {} seconds", EPOCH_TIME_MAX.as_secs())),
-    };
-    log_epoch_check(error.as_deref(), was_confirmed);
-    error.is_none()
+    let may_rebuild = || health.may_rebuild();
+    let reconciling = epoch::reconcile_if(stream.as_ref(), store.as_ref(), may_rebuild);
+    let result = timeout(EPOCH_TIME_MAX, reconciling).await.unwrap_or(Err(EpochError::Timeout));
+    record_epoch_check(health, &result);
+    log_epoch_check(health, result.as_ref().err(), was_confirmed);
+    result.is_ok()
 }
 
 /// While the stream or the store cannot be reached, nothing can be compared, and the trust in the epoch does
@@ -159,25 +166,37 @@ async fn check_epoch(
 fn record_epoch_check(health: &StreamHealth, result: &Result<EpochCheck, EpochError>) {
     match result {
         Ok(_) => health.record_epoch(true),
-        Err(EpochError::Conflict { .. }) => health.record_epoch(false),
-        Err(EpochError::Stream(_) | EpochError::Store(_)) => {}
+        Err(EpochError::Conflict { .. } | EpochError::Forbidden { .. }) => health.record_epoch(false),
+        Err(EpochError::Stream(_) | EpochError::Store(_) | EpochError::Timeout) => {}
     }
 }
 
 /// Logs a change. `was_confirmed` is the last result since the epoch was confirmed for the first time, `None`
 /// before.
-fn log_epoch_check(error: Option<&str>, was_confirmed: &mut Option<bool>) {
-    match (error, *was_confirmed) {
-        (None, Some(true)) => {}
-        (None, _) => {
-            *was_confirmed = Some(true);
+fn log_epoch_check(health: &StreamHealth, error: Option<&EpochError>, was_confirmed: &mut Option<bool>) {
+    let Some(error) = error else {
+        health.record_epoch_fault(None);
+        if was_confirmed.replace(true) != Some(true) {
             tracing::info!("stream epoch confirmed");
         }
-        (Some(error), Some(true)) => {
-            *was_confirmed = Some(false);
+        return;
+    };
+    let is_news = health.record_epoch_fault(Some(&error.without_addresses()));
+    let lost = *was_confirmed == Some(true);
+    if lost {
+        *was_confirmed = Some(false);
+    }
+    match error {
+        // The check of the stream has the same reason to log.
+        EpochError::Stream(error) => health.note_failure(error),
+        EpochError::Store(_) | EpochError::Timeout if is_news => {
             tracing::warn!(%error, "stream epoch could not be confirmed");
         }
-        (Some(error), _) => tracing::debug!(%error, "stream epoch is still not confirmed"),
+        // While several processes start, or until the durability of the stream is verified.
+        EpochError::Conflict { .. } | EpochError::Forbidden { .. } if lost => {
+            tracing::warn!(%error, "stream epoch could not be confirmed");
+        }
+        _ => tracing::debug!(%error, "stream epoch is still not confirmed"),
     }
 }
 
@@ -197,7 +216,6 @@ async fn pause_for(next_check: impl Future<Output = ()>, shutdown: &mut watch::R
 #[cfg(test)]
 mod tests {
     use millrace_store::StoreError;
-    use millrace_stream::StreamError;
 
     use super::*;
 
@@ -221,6 +239,7 @@ mod tests {
     fn a_process_that_admits_and_drains_checks_as_often_as_either_of_the_two() {
         let (api, worker, both) = (CheckPeriods::API, CheckPeriods::WORKER, CheckPeriods::STANDALONE);
         let shortest = CheckPeriods {
+            admits: api.admits || worker.admits,
             durable: api.durable.min(worker.durable),
             undurable: api.undurable.min(worker.undurable),
             durability_retry: api.durability_retry.min(worker.durability_retry),

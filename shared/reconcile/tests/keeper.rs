@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use millrace_reconcile::health::{Durability, StreamHealth};
 use millrace_reconcile::keeper::{CheckPeriods, keep};
+use millrace_store::SharedStore;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
-use millrace_store::{Operators, SharedStore};
 use millrace_stream::SharedStream;
 use millrace_stream::redis::{RedisOptions, RedisStream};
 use testkit::{Postgres, Redis, eventually};
@@ -24,23 +24,26 @@ struct Rig {
     keeper: JoinHandle<()>,
 }
 
+fn open_store(postgres: &Postgres) -> SharedStore {
+    let config = postgres.config();
+    PostgresStore::new(PostgresOptions { config, pool_size: 4, application: "millrace-test" })
+}
+
+fn open(redis: &Redis) -> SharedStream {
+    let url = redis.url();
+    RedisStream::new(RedisOptions { url, shards: 1, backlog_events_max: 10_000, connections: 1 }).unwrap()
+}
+
 impl Rig {
+    fn store(&self) -> SharedStore {
+        open_store(&self.postgres)
+    }
+
     async fn start() -> Self {
         let (redis, postgres) = tokio::join!(Redis::start(), Postgres::start());
-        let store = PostgresStore::new(PostgresOptions {
-            config: postgres.config(),
-            pool_size: 4,
-            application: "millrace-test",
-        });
+        let store = open_store(&postgres);
         store.migrate().await.unwrap();
-        let stream: SharedStream = RedisStream::new(RedisOptions {
-            url: redis.url(),
-            shards: 1,
-            backlog_events_max: 10_000,
-            connections: 1,
-        })
-        .unwrap();
-        let store: SharedStore = store;
+        let stream = open(&redis);
         let health = Arc::new(StreamHealth::new(Durability::Strict));
         assert!(!health.is_durable_enough() && !health.is_epoch_trusted(), "nothing was checked yet");
         let (stop, shutdown) = watch::channel(false);
@@ -68,6 +71,41 @@ impl Rig {
         self.stop.send_replace(true);
         tokio::time::timeout(DEADLINE, self.keeper).await.unwrap().unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_never_writes_an_epoch_for_a_redis_that_it_would_not_accept_on() {
+    let rig = Rig::start().await;
+    let store = rig.store();
+    let recorded = store.epoch(0).await.unwrap();
+    assert!(recorded.is_some());
+    let wrong = Redis::start_with(&[("appendonly", "no")]).await;
+    let stream = open(&wrong);
+    let health = Arc::new(StreamHealth::new(Durability::Strict));
+    let (stop, shutdown) = watch::channel(false);
+    let keeper = tokio::spawn({
+        let (health, stream, store) = (Arc::clone(&health), Arc::clone(&stream), Arc::clone(&store));
+        async move { keep(&health, &stream, &store, CheckPeriods::API, shutdown).await }
+    });
+    eventually(DEADLINE, "the comparison to be given up", async || {
+        let fault = health.epoch_fault().unwrap_or_default();
+        if fault.contains("must not be given a new one yet") { Ok(()) } else { Err(fault) }
+    })
+    .await;
+    assert!(health.durability_fault().is_some_and(|fault| fault.contains("appendonly")));
+    assert!(!health.is_epoch_trusted());
+    assert_eq!(store.epoch(0).await.unwrap(), recorded, "the right stream keeps its epoch");
+    assert_eq!(stream.epoch(0).await.unwrap(), None);
+
+    // The same Redis is accepted once its settings are right, as a new one that was set up for good would be.
+    let mut set = redis::cmd("CONFIG");
+    set.arg("SET").arg("appendonly").arg("yes");
+    set.exec_async(&mut wrong.connect().await).await.unwrap();
+    tokio::time::timeout(DEADLINE, health.epoch_trusted()).await.unwrap();
+    assert_ne!(store.epoch(0).await.unwrap(), recorded);
+    stop.send_replace(true);
+    keeper.await.unwrap();
+    rig.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

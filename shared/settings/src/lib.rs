@@ -9,12 +9,14 @@ mod error;
 mod parse;
 mod policy;
 mod servers;
+mod urls;
 mod values;
 
 pub use millrace_reconcile::health::Durability;
 
 pub use self::error::ConfigError;
-pub use self::parse::{is_given, matches, parse};
+pub use self::parse::{check_log_levels, is_given, matches, parse};
 pub use self::policy::Policy;
 pub use self::servers::Servers;
-pub use self::values::{OneOf, address, database_url, milliseconds, number, path, redis_url};
+pub use self::urls::{database_url, redis_url};
+pub use self::values::{OneOf, address, milliseconds, number, path};

@@ -5,21 +5,49 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Command, Parser};
+use clap::{Arg, ArgMatches, Command, Parser};
+
+use millrace_telemetry::process;
 
 use crate::error::ConfigError;
 
 /// Shown instead of a value that may hold a password.
 const HIDDEN: &str = "…";
 
-/// The settings of this process. Ends the program for `--help`, `--version` and unknown flags, as clap does.
-/// Arms the failpoints of a build for drills.
+/// The settings of this process. A variable that is empty, or holds only spaces, counts as not set. Ends the
+/// program for `--help`, `--version` and unknown flags, as clap does. Arms the failpoints of a build for
+/// drills.
 ///
 /// # Errors
-/// The first setting with a bad value.
+/// The first setting with a bad value, `RUST_LOG` included.
 pub fn parse<S: Parser>() -> Result<S, ConfigError> {
     let matches = matches(S::command(), std::env::args_os())?;
+    check_log_levels()?;
     Ok(S::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
+}
+
+/// Checks `RUST_LOG`, for a program that logs.
+///
+/// # Errors
+/// When it is not a list of levels.
+pub fn check_log_levels() -> Result<(), ConfigError> {
+    let levels = std::env::var(process::LOG_LEVELS).unwrap_or_default();
+    process::check_log_levels(&levels).map_err(|reason| ConfigError {
+        variable: process::LOG_LEVELS.to_owned(),
+        value: Some(levels),
+        reason,
+    })
+}
+
+/// Environments such as a compose file can only set a variable to nothing where they mean not to set it.
+fn without_empty_variables(command: Command) -> Command {
+    let is_empty = |arg: &Arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.to_string_lossy().trim().is_empty())
+    };
+    command
+        .mut_args(|arg| if is_empty(&arg) { arg.env(None::<&'static str>) } else { arg })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// As [`parse`], for a command that was changed after its declaration. The first argument is the program's
@@ -28,9 +56,10 @@ pub fn parse<S: Parser>() -> Result<S, ConfigError> {
 /// # Errors
 /// The first setting with a bad value.
 pub fn matches(
-    mut command: Command,
+    command: Command,
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<ArgMatches, ConfigError> {
+    let mut command = without_empty_variables(command);
     let parsed = command.try_get_matches_from_mut(arguments);
     let matches = parsed.map_err(|error| bad_setting(&command, &error).unwrap_or_else(|| error.exit()))?;
     millrace_failpoint::arm()?;

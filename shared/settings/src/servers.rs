@@ -1,6 +1,7 @@
 //! The addresses of Redis and PostgreSQL.
 
-use crate::values::{database_url, number, redis_url};
+use crate::urls::{database_url, redis_url};
+use crate::values::number;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Installation")]

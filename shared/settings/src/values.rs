@@ -9,8 +9,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, TypedValueParser};
-use redis::IntoConnectionInfo;
-use tokio_postgres::config::SslMode;
 
 /// A parser for a whole number in this range.
 pub fn number<T>(
@@ -47,37 +45,6 @@ pub fn address(text: &str) -> Result<SocketAddr, &'static str> {
 /// When it is empty.
 pub fn path(text: &str) -> Result<PathBuf, &'static str> {
     if text.is_empty() { Err("expected the path of a folder") } else { Ok(PathBuf::from(text)) }
-}
-
-/// Checks the URL of a Redis server. The error never contains it, because it may hold a password.
-///
-/// # Errors
-/// When the Redis client does not understand it, or it requires TLS.
-pub fn redis_url(text: &str) -> Result<String, String> {
-    let expected = "expected redis://USER:PASSWORD@HOST:PORT/DB or redis+unix:///PATH";
-    if text.starts_with("rediss://") {
-        return Err(format!("{expected}: TLS to Redis is not supported; use a private network or a tunnel"));
-    }
-    text.into_connection_info().map_err(|_| expected)?;
-    Ok(text.to_owned())
-}
-
-/// Parses the URL of a PostgreSQL database. The error never contains it, because it may hold a password.
-///
-/// # Errors
-/// When the PostgreSQL client does not understand it, it names no host, or it requires TLS.
-pub fn database_url(text: &str) -> Result<tokio_postgres::Config, String> {
-    let expected = "expected postgres://USER:PASSWORD@HOST:PORT/DATABASE";
-    let config: tokio_postgres::Config = text.parse().map_err(|error| format!("{expected}: {error}"))?;
-    // An empty text parses, to a configuration that cannot connect to anything.
-    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-        return Err(format!("{expected}: it names no host"));
-    }
-    if config.get_ssl_mode() == SslMode::Require {
-        let advice = "TLS to PostgreSQL is not supported; use a private network or a tunnel";
-        return Err(format!("{expected}, without sslmode=require: {advice}"));
-    }
-    Ok(config)
 }
 
 /// A parser for one of a few words. `--help` and shell completions list them.

@@ -86,6 +86,12 @@ pub trait Operators: Send + Sync {
     /// Applies the missing migrations. Returns their names.
     async fn migrate(&self) -> Result<Vec<String>, StoreError>;
 
+    /// Waits for a migration that is under way in another process, and checks that none is missing.
+    ///
+    /// # Errors
+    /// [`StoreError::SchemaOutdated`], with the names of the missing migrations.
+    async fn check_schema(&self) -> Result<(), StoreError>;
+
     /// Creates a project with a first key: `key`, or a random one. `signed` requires signatures.
     async fn create_project(
         &self,

@@ -17,6 +17,19 @@ pub enum StoreError {
     Invalid(String),
 }
 
+impl StoreError {
+    /// The error for readers who may not know the installation: PostgreSQL names addresses and users when it
+    /// refuses a login.
+    pub fn without_addresses(&self) -> String {
+        match self {
+            Self::Refused { sqlstate, .. } if sqlstate.starts_with("28") => {
+                format!("the store refused ({sqlstate}): check the user and the password of DATABASE_URL")
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Why a write failed. Data is never the cause: rows that the database rejects become dead letters.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {

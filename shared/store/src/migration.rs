@@ -59,6 +59,19 @@ pub(super) fn missing<'m>(
     Ok(missing)
 }
 
+/// Checks that no migration is missing.
+///
+/// # Errors
+/// [`StoreError::SchemaOutdated`], or as [`missing`].
+pub(super) fn check(migrations: &[Migration], applied: &HashMap<i32, Vec<u8>>) -> Result<(), StoreError> {
+    let names: Vec<_> = missing(migrations, applied)?.iter().map(|migration| migration.name).collect();
+    match names[..] {
+        [] => Ok(()),
+        [one] => Err(StoreError::SchemaOutdated(format!("the migration {one} is missing"))),
+        _ => Err(StoreError::SchemaOutdated(format!("the migrations {} are missing", names.join(", ")))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

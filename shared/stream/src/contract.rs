@@ -36,6 +36,13 @@ pub trait Stream: Send + Sync {
     /// every acknowledged batch is on disk.
     async fn durability_faults(&self) -> Result<Vec<String>, StreamError>;
 
+    /// Checks whether a batch could be admitted now, without admitting one. A failed admission is no such
+    /// check: it would need a batch, and a process that gets none would never learn that it works again.
+    ///
+    /// # Errors
+    /// [`StreamError`], for the reason that an admission would fail.
+    async fn check_writable(&self) -> Result<(), StreamError>;
+
     /// Opens a reader with its own connection. `consumer` must be unique to one lane of one run of a process.
     async fn reader(&self, shard: u16, consumer: &str) -> Result<Box<dyn Reader>, StreamError>;
 

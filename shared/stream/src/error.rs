@@ -10,13 +10,31 @@ pub enum StreamError {
     /// The call was sent, but no answer came: it may have taken effect.
     #[error("the stream did not answer in time; the outcome is unknown: {0}")]
     Unknown(String),
-    /// The stream's disk or memory is full, or it is read-only. Nothing was written.
+    /// The stream's disk or memory is full. Nothing was written.
     #[error("the stream does not accept writes: {0}")]
     Full(String),
+    /// The server is a replica, or the disk is read-only: this is not the server to write to. Nothing was
+    /// written, and the connection was given up, because the address may lead to another server now.
+    #[error("the stream is read-only: {0}")]
+    ReadOnly(String),
     /// The stream's epoch is not the trusted one. Nothing was changed.
     #[error("the stream's epoch has changed")]
     EpochChanged,
     /// The call or the answer was invalid: a bug, or a server that is set up wrong.
     #[error("the stream refused: {0}")]
     Refused(String),
+}
+
+impl StreamError {
+    /// The reason alone, for a text that already says what failed.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Unavailable(reason)
+            | Self::Unknown(reason)
+            | Self::Full(reason)
+            | Self::ReadOnly(reason)
+            | Self::Refused(reason) => reason.clone(),
+            Self::EpochChanged => self.to_string(),
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! This crate must never depend on events, streams or stores: each crate declares the metrics that it
 //! records.
 
+pub mod incident;
 pub mod metrics;
 pub mod process;
 pub mod scrape;

@@ -22,7 +22,8 @@ pub(super) async fn serve(mut client: TcpStream, state: &ProxyState) {
         serve_black_hole(&mut client, &mut sky, initial, state).await;
         return reset(client, state);
     }
-    let Ok(mut upstream) = TcpStream::connect(state.upstream).await else { return refuse(client, state) };
+    let address = *state.upstream.borrow();
+    let Ok(mut upstream) = TcpStream::connect(address).await else { return refuse(client, state) };
     state.counters.count_accepted();
     for stream in [&client, &upstream] {
         // It fails for a connection that is already closed; the pump notices that.

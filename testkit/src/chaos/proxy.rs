@@ -37,7 +37,7 @@ impl ChaosProxy {
         let address = listener.local_addr().expect("a bound listener has an address");
         let sky = watch::Sender::new(Sky::default());
         let state = Arc::new(ProxyState {
-            upstream,
+            upstream: watch::Sender::new(upstream),
             wire,
             sky: sky.clone(),
             traps: Traps::default(),
@@ -52,6 +52,11 @@ impl ChaosProxy {
     /// The listening address. It never changes.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Leads new connections to another server, as a failover of the address does. Open connections stay.
+    pub fn lead_to(&self, upstream: SocketAddr) {
+        self.state.upstream.send_replace(upstream);
     }
 
     /// Changes the weather immediately, for open and future connections.

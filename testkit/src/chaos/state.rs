@@ -11,7 +11,8 @@ use super::wire::Wire;
 
 #[derive(Debug)]
 pub(super) struct ProxyState {
-    pub upstream: SocketAddr,
+    /// Where new connections lead.
+    pub upstream: watch::Sender<SocketAddr>,
     pub wire: Wire,
     pub sky: watch::Sender<Sky>,
     pub traps: Traps,

@@ -65,7 +65,8 @@ impl From<Error> for Failure {
 
 impl From<Failure> for WriteError {
     fn from(failure: Failure) -> Self {
-        Self::Environment { sqlstate: failure.sqlstate, message: failure.message }
+        let advice = if is_outdated(&failure.sqlstate) { "; run `millrace migrate`" } else { "" };
+        Self::Environment { message: format!("{}{advice}", failure.message), sqlstate: failure.sqlstate }
     }
 }
 
@@ -80,11 +81,11 @@ impl From<Failure> for StoreError {
         if failure.sqlstate == CONNECTION || is_unavailable(&failure.sqlstate) {
             return Self::Unavailable(failure.message);
         }
-        let is_missing = [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN]
-            .iter()
-            .any(|code| code.code() == failure.sqlstate);
-        if is_missing {
+        if is_outdated(&failure.sqlstate) {
             return Self::SchemaOutdated(failure.message);
+        }
+        if failure.sqlstate == SqlState::READ_ONLY_SQL_TRANSACTION.code() {
+            return Self::Unavailable(READ_ONLY.to_owned());
         }
         Self::Refused { sqlstate: failure.sqlstate, message: failure.message }
     }
@@ -105,9 +106,19 @@ impl From<deadpool_postgres::PoolError> for StoreError {
     }
 }
 
+/// What the operator must know of a server that only reads.
+pub(super) const READ_ONLY: &str = "this PostgreSQL is read-only (a standby, or default_transaction_read_only is on); \
+                                    DATABASE_URL must lead to the primary";
+
 /// The client library's own messages name what failed and why, one cause after the other.
 fn connection_message(error: &Error) -> String {
     let mut message = error.to_string();
+    let refused = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    if refused.is_some_and(|refused| {
+        refused.kind() == std::io::ErrorKind::PermissionDenied && refused.to_string().contains("allow writes")
+    }) {
+        return READ_ONLY.to_owned();
+    }
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         let cause_text = cause.to_string();
@@ -118,6 +129,11 @@ fn connection_message(error: &Error) -> String {
         source = cause.source();
     }
     message
+}
+
+/// A table or a column is missing.
+fn is_outdated(sqlstate: &str) -> bool {
+    [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN].iter().any(|code| code.code() == sqlstate)
 }
 
 /// Connection exceptions, insufficient resources, shutdowns and cancellations (timeouts).

@@ -9,13 +9,16 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio_postgres::{AsyncMessage, Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
-use super::session::{configure, refuse_tls};
+use super::session::{configure, is_read_only, refuse_tls};
 use crate::metrics;
 
 /// Time between attempts to connect.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
+
+/// Time between two looks whether the server still takes writes.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// The listening task. It ends when this is dropped.
 pub(super) struct Listener {
@@ -74,10 +77,12 @@ async fn listen(
     }
     let mut messages = stream::poll_fn(move |context| connection.poll_message(context));
     let listening = client.batch_execute("LISTEN millrace_accounts");
-    tokio::pin!(listening);
+    let server_check = check_server(&client);
+    tokio::pin!(listening, server_check);
     let mut is_listening = false;
     loop {
         tokio::select! {
+            failed = &mut server_check, if is_listening => return failed,
             listens = &mut listening, if !is_listening => {
                 listens?;
                 is_listening = true;
@@ -90,6 +95,16 @@ async fn listen(
                 Some(Err(error)) => return Err(error),
                 None => return Ok(()),
             }
+        }
+    }
+}
+
+/// Returns when the server takes no writes any more, and so has no changes to announce.
+async fn check_server(client: &Client) -> Result<(), tokio_postgres::Error> {
+    loop {
+        tokio::time::sleep(CHECK_EVERY).await;
+        if is_read_only(client).await? {
+            return Ok(());
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Applies the migrations of the schema.
 
-use tokio_postgres::Config;
+use std::collections::HashMap;
+
+use tokio_postgres::{Config, Transaction};
 
 use super::session::Session;
 use super::upkeep;
-use crate::migration::{Migration, migrations, missing};
+use crate::migration::{self, Migration, migrations, missing};
 use crate::{StoreError, UpkeepPolicy};
 
 /// The advisory lock of the process that migrates ("migr").
@@ -31,8 +33,7 @@ pub(super) async fn migrate(config: &Config, application: &str) -> Result<Vec<St
     let transaction = session.client_mut().transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_ID]).await?;
     transaction.batch_execute(CREATE_LIST).await?;
-    let applied = transaction.query("SELECT version, sha256 FROM schema_migrations", &[]).await?;
-    let applied = applied.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let applied = applied(&transaction).await?;
     let mut names = Vec::new();
     for migration in missing(MIGRATIONS, &applied)? {
         transaction.batch_execute(migration.sql).await?;
@@ -52,4 +53,22 @@ pub(super) async fn migrate(config: &Config, application: &str) -> Result<Vec<St
         upkeep::make_partitions(&mut session, &keep_all, now_us).await?;
     }
     Ok(names)
+}
+
+/// Waits until no process migrates, and checks that no migration is missing.
+pub(super) async fn check(config: &Config, application: &str) -> Result<(), StoreError> {
+    let mut session = Session::open(config, application, SETTINGS).await?;
+    let transaction = session.client_mut().transaction().await?;
+    transaction.execute("SELECT pg_advisory_xact_lock_shared($1)", &[&LOCK_ID]).await?;
+    let exists = "SELECT to_regclass('schema_migrations') IS NOT NULL";
+    let applied = match transaction.query_one(exists, &[]).await?.get(0) {
+        true => applied(&transaction).await?,
+        false => HashMap::new(),
+    };
+    migration::check(MIGRATIONS, &applied)
+}
+
+async fn applied(transaction: &Transaction<'_>) -> Result<HashMap<i32, Vec<u8>>, tokio_postgres::Error> {
+    let applied = transaction.query("SELECT version, sha256 FROM schema_migrations", &[]).await?;
+    Ok(applied.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{CancelToken, Client, Config, NoTls};
+use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage};
 
 use super::error::{CONNECTION, Failure};
 use crate::metrics;
@@ -54,6 +54,16 @@ pub(super) fn refuse_tls(config: &Config) -> Result<(), Failure> {
 /// Runs the statements that every session starts with, then the caller's.
 pub(super) async fn prepare_session(client: &Client, more: &str) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(&format!("{SETTINGS}{more}")).await
+}
+
+/// Whether the server takes no writes: a standby, or a primary that an operator has switched.
+pub(super) async fn is_read_only(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    // The simple protocol needs one round trip and no prepared statement.
+    let rows = client.simple_query("SHOW transaction_read_only").await?;
+    Ok(rows.iter().any(|row| match row {
+        SimpleQueryMessage::Row(row) => row.get(0) == Some("on"),
+        _ => false,
+    }))
 }
 
 /// An open connection. Dropping it closes the socket, and the server rolls back an open transaction.

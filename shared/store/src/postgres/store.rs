@@ -13,6 +13,7 @@ use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
 };
 use time::OffsetDateTime;
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Config, NoTls};
 
 use crate::metrics::{self, STORE_RECONNECTS};
@@ -56,8 +57,19 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Makes no connection.
-    pub fn new(options: PostgresOptions) -> Arc<Self> {
+    /// For a process that serves: it uses only a server that takes writes. After a failover, the old primary
+    /// may live on as a standby, which answers every read with the past. Makes no connection.
+    pub fn new(mut options: PostgresOptions) -> Arc<Self> {
+        options.config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        Self::with(options, true)
+    }
+
+    /// For an operator's command, which may read from a standby. Makes no connection.
+    pub fn for_command(options: PostgresOptions) -> Arc<Self> {
+        Self::with(options, false)
+    }
+
+    fn with(options: PostgresOptions, must_write: bool) -> Arc<Self> {
         let config = session::configure(&options.config, options.application);
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let created = Arc::new(AtomicU64::new(0));
@@ -75,6 +87,14 @@ impl PostgresStore {
             .create_timeout(Some(POOL_TIMEOUT))
             .recycle_timeout(Some(POOL_TIMEOUT))
             .post_create(prepare)
+            .pre_recycle(Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
+                Box::pin(async move {
+                    match must_write && session::is_read_only(client).await.map_err(HookError::Backend)? {
+                        true => Err(HookError::message("the server takes no writes any more")),
+                        false => Ok(()),
+                    }
+                })
+            }))
             .build()
             .expect("a pool with a runtime can have timeouts");
         report_pool(&pool, created);
@@ -207,6 +227,10 @@ impl Ledger for PostgresStore {
 impl Operators for PostgresStore {
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
         within(LONG, migrate::migrate(&self.config, self.application)).await
+    }
+
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        within(LONG, migrate::check(&self.config, self.application)).await
     }
 
     async fn create_project(

@@ -6,17 +6,16 @@
 //! before the disk has it.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use rusqlite::{Connection, Error, OpenFlags};
 use tokio::sync::{Mutex, Semaphore};
 
-use super::error;
+use super::error::{self, FILE_NAME};
 use millrace_telemetry::metrics::{PoolUse, at_scrape};
 
-/// The name of the database file in its folder.
-pub const FILE_NAME: &str = "events.db";
 /// Concurrent reads, at most.
 const READERS: usize = 4;
 /// For the lock of another process.
@@ -33,6 +32,9 @@ const FOUNDATION: &str =
 const WRITER: &str = "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536;
     PRAGMA wal_autocheckpoint = 4096; PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;";
 const READER: &str = "PRAGMA query_only = ON; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;";
+
+/// Counts the files that this process has begun to create.
+static CREATIONS: AtomicU64 = AtomicU64::new(0);
 
 type IdleReaders = Arc<std::sync::Mutex<Vec<Connection>>>;
 
@@ -52,6 +54,36 @@ impl Database {
         let (idle_readers, reader_turns) = (IdleReaders::default(), Arc::new(Semaphore::new(READERS)));
         report_pool(Arc::downgrade(&idle_readers), &reader_turns);
         Ok(Self { file, writer: Arc::new(Mutex::new(Some(writer))), idle_readers, reader_turns })
+    }
+
+    /// Creates the file with what `prepare` writes, unless there is one. It appears under its name only when
+    /// it is complete, so no process ever finds a file without tables.
+    pub(super) fn create<E: From<Error>>(
+        folder: &Path,
+        prepare: impl FnOnce(&mut Connection) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let file = folder.join(FILE_NAME);
+        if file.exists() {
+            return Ok(());
+        }
+        let number = CREATIONS.fetch_add(1, Ordering::Relaxed);
+        let unfinished = folder.join(format!("{FILE_NAME}.new-{}-{number}", std::process::id()));
+        let created = write_new(&unfinished, prepare);
+        if created.is_ok() {
+            // Fails when another process was faster, whose file is as good.
+            let linked = std::fs::hard_link(&unfinished, &file);
+            if linked.is_err_and(|error| error.kind() != std::io::ErrorKind::AlreadyExists) {
+                // Some file systems have no links.
+                std::fs::rename(&unfinished, &file).map_err(|error| error::cannot_create(&error))?;
+            }
+        }
+        // What a failure leaves is in the way of no process, and the next start has another number.
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            let mut path = unfinished.clone().into_os_string();
+            path.push(suffix);
+            std::fs::remove_file(path).ok();
+        }
+        created
     }
 
     /// Runs a closure that writes, after the closures of earlier calls. It runs to its end even when this
@@ -131,6 +163,17 @@ where
             Err(_) => Err(error::stopping().into()),
         },
     }
+}
+
+fn write_new<E: From<Error>>(
+    file: &Path,
+    prepare: impl FnOnce(&mut Connection) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut connection = open_writer(file)?;
+    prepare(&mut connection)?;
+    // Closing moves the write-ahead log into the file, and syncs it.
+    connection.close().map_err(|(_, error)| error)?;
+    Ok(())
 }
 
 fn open_writer(file: &Path) -> Result<Connection, Error> {

@@ -5,8 +5,12 @@ use rusqlite::{Error, ErrorCode, ffi};
 
 use crate::{StoreError, WriteError};
 
+/// The name of the database file in its folder.
+pub const FILE_NAME: &str = "events.db";
 /// Used instead of a SQLSTATE when the error is not from the database.
 pub(super) const CONNECTION: &str = "connection";
+/// SQLSTATE of a file that is not an intact database.
+pub(super) const DAMAGED: &str = "XX001";
 /// SQLSTATE of a text that is not UTF-8.
 pub(super) const NOT_TEXT: &str = "22021";
 /// SQLSTATE of a time that is out of range.
@@ -14,19 +18,40 @@ pub(super) const NO_TIME: &str = "22008";
 
 impl From<Error> for WriteError {
     fn from(error: Error) -> Self {
-        Self::Environment { sqlstate: sqlstate(&error).to_owned(), message: error.to_string() }
+        Self::Environment { sqlstate: sqlstate(&error).to_owned(), message: message(&error) }
     }
 }
 
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
-        let (sqlstate, message) = (sqlstate(&error), error.to_string());
+        let (sqlstate, message) = (sqlstate(&error), message(&error));
         // Resources, locks, interruptions, I/O: a repetition can succeed later.
         if ["53", "55", "57", "58"].iter().any(|class| sqlstate.starts_with(class)) {
             return Self::Unavailable(message);
         }
         Self::Refused { sqlstate: sqlstate.to_owned(), message }
     }
+}
+
+/// Damage is described with the file and the way out.
+fn message(error: &Error) -> String {
+    match is_damage(error) {
+        true => format!(
+            "{FILE_NAME} is damaged: {error}; stop the service, and restore the file from a backup, or move it away"
+        ),
+        false => error.to_string(),
+    }
+}
+
+/// Whether the file is not an intact database.
+pub(super) fn is_damage(error: &Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// The file could not be given its name.
+pub(super) fn cannot_create(error: &std::io::Error) -> Error {
+    let failure = ffi::Error::new(ffi::SQLITE_CANTOPEN);
+    Error::SqliteFailure(failure, Some(format!("{FILE_NAME} cannot be created: {error}")))
 }
 
 /// The runtime did not begin the work because the process is stopping.
@@ -57,7 +82,7 @@ fn sqlstate(error: &Error) -> &'static str {
         Some(ErrorCode::OperationInterrupted) => "57014",
         Some(ErrorCode::ReadOnly) => "25006",
         Some(ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied) => "42501",
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "XX001",
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => DAMAGED,
         Some(ErrorCode::ConstraintViolation) => "23000",
         Some(ErrorCode::TooBig) => "54000",
         _ => "XX000",

@@ -3,7 +3,9 @@
 use rusqlite::{Connection, Error, TransactionBehavior, params};
 
 use crate::StoreError;
-use crate::migration::{Migration, migrations, missing};
+use std::collections::HashMap;
+
+use crate::migration::{self, Migration, migrations, missing};
 
 const CREATE_LIST: &str = "
     CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -25,10 +27,7 @@ const MIGRATIONS: &[Migration] = migrations! { "sql/sqlite":
 pub(super) fn migrate(connection: &mut Connection) -> Result<Vec<String>, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(CREATE_LIST)?;
-    let applied = transaction
-        .prepare("SELECT version, sha256 FROM schema_migrations")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
+    let applied = applied(&transaction)?;
     let mut names = Vec::new();
     for migration in missing(MIGRATIONS, &applied)? {
         transaction.execute_batch(migration.sql)?;
@@ -38,6 +37,21 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<Vec<String>, StoreE
     }
     transaction.commit()?;
     Ok(names)
+}
+
+/// Checks that no migration is missing.
+pub(super) fn check(connection: &Connection) -> Result<(), StoreError> {
+    let exists = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'schema_migrations')";
+    let applied = match connection.query_row(exists, [], |row| row.get::<_, bool>(0))? {
+        true => applied(connection)?,
+        false => HashMap::new(),
+    };
+    migration::check(MIGRATIONS, &applied)
+}
+
+fn applied(connection: &Connection) -> Result<HashMap<i32, Vec<u8>>, Error> {
+    let mut select = connection.prepare("SELECT version, sha256 FROM schema_migrations")?;
+    select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 /// Whether migrations are missing. SQLite reports a missing table with the same code as any other statement

@@ -29,5 +29,5 @@ mod usage;
 mod watch;
 mod write;
 
-pub use self::database::FILE_NAME;
+pub use self::error::FILE_NAME;
 pub use self::store::SqliteStore;

@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use super::database::Database;
+use super::error::{self, FILE_NAME};
 use super::watch::AccountsWatcher;
 use crate::{
     Accounts, DeadLetter, KeyInfo, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload, NewKey,
@@ -33,17 +34,30 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
+    /// As [`SqliteStore::open`], for the service: a file that does not exist is created with all its tables,
+    /// so that no other process ever finds it without them.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`].
+    pub fn open_or_create(folder: &Path) -> Result<Arc<Self>, StoreError> {
+        create_folder(folder)?;
+        Database::create(folder, |connection| migrate::migrate(connection).map(drop))?;
+        Self::open(folder)
+    }
+
     /// Opens the file in this folder. Creates both if they do not exist; only this user can read a new
     /// folder.
     ///
     /// # Errors
     /// When the folder cannot be created, or the file is not a writable database.
     pub fn open(folder: &Path) -> Result<Arc<Self>, StoreError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
-            StoreError::Unavailable(format!("cannot create the folder {}: {error}", folder.display()))
+        create_folder(folder)?;
+        let database = Database::open(folder).map_err(|error| match error::is_damage(&error) {
+            true => damaged(folder, &error),
+            false => error.into(),
         })?;
         Ok(Arc::new(Self {
-            database: Arc::new(Database::open(folder)?),
+            database: Arc::new(database),
             accounts_changed: Arc::default(),
             watch: OnceLock::new(),
         }))
@@ -84,6 +98,22 @@ impl SqliteStore {
             Ok(false) | Err(_) => result,
         }
     }
+}
+
+fn create_folder(folder: &Path) -> Result<(), StoreError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+        StoreError::Unavailable(format!("cannot create the folder {}: {error}", folder.display()))
+    })
+}
+
+fn damaged(folder: &Path, error: &rusqlite::Error) -> StoreError {
+    let file = folder.join(FILE_NAME);
+    let message = format!(
+        "{} is not a usable database: {error}. The file was not changed: restore it from a backup, or move it away \
+         together with its -wal file to start without events",
+        file.display()
+    );
+    StoreError::Refused { sqlstate: error::DAMAGED.to_owned(), message }
 }
 
 #[async_trait]
@@ -165,6 +195,10 @@ impl Ledger for SqliteStore {
 impl Operators for SqliteStore {
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
         self.write(migrate::migrate).await
+    }
+
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        self.database.read(migrate::check).await
     }
 
     async fn create_project(

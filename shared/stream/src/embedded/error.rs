@@ -4,10 +4,19 @@ use rusqlite::{Error, ErrorCode};
 
 use crate::StreamError;
 
+/// The name of the file in its folder.
+pub const FILE: &str = "stream.db";
+
 /// An error of a read, or of a write before its COMMIT: nothing was changed.
 pub(super) fn classify(error: &Error) -> StreamError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull | ErrorCode::ReadOnly) => StreamError::Full(error.to_string()),
+        Some(ErrorCode::DiskFull) => full(error),
+        Some(ErrorCode::ReadOnly) => {
+            StreamError::ReadOnly(format!("{FILE} or its disk is read-only: {error}"))
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StreamError::Refused(format!(
+            "{FILE} is damaged: {error}; stop the service, and restore the file or move it away"
+        )),
         Some(
             ErrorCode::SystemIoFailure
             | ErrorCode::DatabaseBusy
@@ -26,7 +35,11 @@ pub(super) fn classify(error: &Error) -> StreamError {
 /// a crash may find the transaction in it.
 pub(super) fn classify_commit(error: &Error) -> StreamError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => StreamError::Full(error.to_string()),
+        Some(ErrorCode::DiskFull) => full(error),
         _ => StreamError::Unknown(error.to_string()),
     }
+}
+
+fn full(error: &Error) -> StreamError {
+    StreamError::Full(format!("the disk of {FILE} is full: {error}"))
 }

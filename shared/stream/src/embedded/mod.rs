@@ -15,7 +15,7 @@
 //! | modules | purpose |
 //! |---|---|
 //! | `stream` | [`EmbeddedStream`], which runs each call as a write or a read |
-//! | `admit`, `settle`, `rebuild` | the steps of a write transaction |
+//! | `admit`, `settle`, `rebuild`, `trial` | the steps of a write transaction |
 //! | `queries` | the queries of a read |
 //! | `reader`, `dispatch`, `deliveries`, `recent` | delivery to the lanes of this process |
 //! | `core`, `writer`, `transaction`, `read_pool`, `maintenance` | threads and connections |
@@ -43,6 +43,8 @@ mod schema;
 mod settle;
 mod stream;
 mod transaction;
+mod trial;
 mod writer;
 
+pub use self::error::FILE as FILE_NAME;
 pub use self::stream::{EmbeddedOptions, EmbeddedStream};

@@ -12,10 +12,9 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
 
-use super::error;
+use super::error::{self, FILE};
 use crate::StreamError;
 
-const FILE: &str = "stream.db";
 const LOCK: &str = "stream.lock";
 /// "Mill": identifies the file as one of Millrace.
 const APPLICATION_ID: i32 = 0x4D69_6C6C;
@@ -66,7 +65,9 @@ pub(super) struct Lock(#[expect(dead_code, reason = "closing the file releases t
 /// Creates the folder, with access for its owner only, and locks it for this process.
 pub(super) fn lock(folder: &Path) -> Result<Lock, StreamError> {
     let shown = folder.display();
-    let cannot = |error: std::io::Error| StreamError::Refused(format!("{shown} cannot be used: {error}"));
+    let cannot = |error: std::io::Error| {
+        StreamError::Refused(format!("{shown} cannot be used as a folder for its files: {error}"))
+    };
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
     let path = folder.join(LOCK);
     let mut file =
@@ -96,7 +97,12 @@ pub(super) fn open(folder: &Path) -> Result<Connection, StreamError> {
             path.display()
         )));
     }
-    let connection = Connection::open(&path).map_err(|error| error::classify(&error))?;
+    let connection = Connection::open(&path).map_err(|error| {
+        StreamError::Refused(format!(
+            "{} cannot be opened: {error}; check who may read and write it",
+            path.display()
+        ))
+    })?;
     if is_new {
         create(&connection, folder).map_err(|error| error::classify(&error))?;
     } else {
@@ -161,7 +167,8 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StreamError> {
 
 fn damaged(path: &Path, fault: &str) -> StreamError {
     StreamError::Refused(format!(
-        "{} is not a usable stream: {fault}. The file was not changed; restore it, or move it away",
+        "{} is not a usable stream: {fault}. The file was not changed: restore it from a backup, or move it away \
+         together with its -wal file to start with an empty stream",
         path.display()
     ))
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -12,7 +13,7 @@ use super::core::Core;
 use super::position::Position;
 use super::reader::EmbeddedReader;
 use super::rebuild::ContentSummary;
-use super::{queries, rebuild, schema, settle};
+use super::{queries, rebuild, schema, settle, trial};
 use crate::metrics::{BACKLOG_EVENTS_MAX, STREAM_CONNECTED, counted};
 use crate::{
     Admission, Backlog, BatchId, BatchState, Decision, EntryId, Epoch, PendingBatch, ProjectCounters, Reader,
@@ -37,6 +38,8 @@ pub struct EmbeddedStream {
     core: Arc<Core>,
     backlog_events_max: u64,
     trusted: ArcSwapOption<Epoch>,
+    /// The last admission found no room.
+    found_full: AtomicBool,
 }
 
 impl EmbeddedStream {
@@ -70,7 +73,12 @@ impl EmbeddedStream {
     }
 
     fn with_core(core: Arc<Core>, backlog_events_max: u64) -> Arc<Self> {
-        Arc::new(Self { core, backlog_events_max, trusted: ArcSwapOption::empty() })
+        Arc::new(Self {
+            core,
+            backlog_events_max,
+            trusted: ArcSwapOption::empty(),
+            found_full: AtomicBool::new(false),
+        })
     }
 
     fn trusted_epoch(&self) -> Option<Epoch> {
@@ -101,7 +109,13 @@ impl Stream for EmbeddedStream {
             return Ok(Decision::EpochChanged);
         };
         let request = AdmitRequest::new(admission, trusted, self.backlog_events_max);
-        self.core.write(request.bytes(), move |transaction| request.admit_in(transaction)).await
+        let admitted =
+            self.core.write(request.bytes(), move |transaction| request.admit_in(transaction)).await;
+        let is_full = matches!(admitted, Err(StreamError::Full(_) | StreamError::ReadOnly(_)));
+        if is_full || self.found_full.load(Ordering::Relaxed) {
+            self.found_full.store(is_full, Ordering::Relaxed);
+        }
+        admitted
     }
 
     async fn batch_state(&self, _: ProjectId, batch_id: BatchId) -> Result<BatchState, StreamError> {
@@ -118,6 +132,16 @@ impl Stream for EmbeddedStream {
 
     async fn durability_faults(&self) -> Result<Vec<String>, StreamError> {
         self.core.write(0, |transaction| schema::durability_faults(transaction.file)).await
+    }
+
+    /// Writes only after an admission found no room.
+    async fn check_writable(&self) -> Result<(), StreamError> {
+        if self.found_full.load(Ordering::Relaxed) {
+            self.core.write(0, |transaction| trial::write(transaction.file)).await?;
+            self.core.write(0, |transaction| trial::remove(transaction.file)).await?;
+            self.found_full.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     async fn reader(&self, shard: u16, consumer: &str) -> Result<Box<dyn Reader>, StreamError> {

@@ -1,22 +1,24 @@
 //! The few connections that all calls of the hot path share, and the circuit breaker over them.
 //!
 //! Each connection has a keeper: a task that connects, publishes the connection in a slot, and reconnects
-//! when it is lost. A server that does not answer in time opens the circuit for all connections. The first
-//! new connection that answers a PING closes it. While the circuit is open, every call fails without waiting.
+//! when it is lost. A server that does not answer in time, or that is not the primary any more, opens the
+//! circuit for all connections. The first new connection to a primary that answers closes it. While the
+//! circuit is open, every call fails without waiting, and says why the last attempt to connect failed.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::{TcpSettings, socket2};
 use redis::{AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, ProtocolVersion, RedisError, Value};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::error::{ConnectionHealth, classify, connection_health};
+use super::error::{ConnectionHealth, classify, connection_health, describe};
 use super::scripts::Script;
+use super::server;
 use crate::StreamError;
 use crate::metrics::{STREAM_CONNECTED, STREAM_RECONNECTS, counted};
 
@@ -25,7 +27,8 @@ pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for a connection, and for the answer to its PING.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// Short, so that an address that leads to another server is noticed within a second.
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// After a connection that lived this long, the backoff starts from its minimum again.
 const STABLE_AFTER: Duration = Duration::from_secs(1);
 /// Capacity of the queue of one connection. When it is full, callers wait for a slot.
@@ -66,7 +69,15 @@ struct Slot {
 
 struct Shared {
     client: Client,
+    /// The password, when the URL has one and no user.
+    sole_password: Option<String>,
     slots: Vec<Arc<Slot>>,
+    /// Why the last attempt to connect failed.
+    failure: ArcSwap<String>,
+    /// Whether the first attempt to connect has ended.
+    attempted: watch::Sender<bool>,
+    /// When the server behind the address was last in doubt: every older connection may lead elsewhere.
+    doubted_at: ArcSwapOption<Instant>,
     /// The last generation.
     generations: AtomicU64,
     /// Counts calls, so that they take the slots in turn.
@@ -83,8 +94,18 @@ impl Connections {
     /// Starts connecting in the background.
     pub(super) fn start(client: Client, connections: usize) -> Self {
         let slots = (0..connections.max(1)).map(|_| Arc::new(Slot::default())).collect();
-        let shared =
-            Arc::new(Shared { client, slots, generations: AtomicU64::new(0), turn: AtomicUsize::new(0) });
+        let settings = client.get_connection_info().redis_settings();
+        let password = settings.password().filter(|_| settings.username().is_none());
+        let shared = Arc::new(Shared {
+            sole_password: password.map(str::to_owned),
+            client,
+            slots,
+            failure: ArcSwap::from_pointee("connecting to Redis".to_owned()),
+            attempted: watch::Sender::new(false),
+            doubted_at: ArcSwapOption::empty(),
+            generations: AtomicU64::new(0),
+            turn: AtomicUsize::new(0),
+        });
         // Before the first task that can set it to 1.
         STREAM_CONNECTED.set(0.0);
         let keepers = shared
@@ -99,6 +120,14 @@ impl Connections {
     /// [`StreamError::Unavailable`] when the circuit is open; not counted.
     pub(super) fn check_circuit(&self) -> Result<(), StreamError> {
         self.next_live().map(drop)
+    }
+
+    /// Waits until the first attempt to connect has ended, so that a process that has just started does not
+    /// report a fault. Later calls return immediately.
+    pub(super) async fn attempted(&self) {
+        let mut attempted = self.shared.attempted.subscribe();
+        // Either way the caller looks for a connection next.
+        drop(tokio::time::timeout(CONNECT_TIMEOUT, attempted.wait_for(|attempted| *attempted)).await);
     }
 
     /// Sends one command.
@@ -146,7 +175,7 @@ impl Connections {
         match connection_health(&error) {
             ConnectionHealth::Usable => {}
             ConnectionHealth::Broken => slot.discard(live.generation),
-            ConnectionHealth::Silent => self.open_circuit(sent),
+            ConnectionHealth::Silent | ConnectionHealth::Demoted => self.give_up(sent, describe(&error)),
         }
         Err(SendError::Redis(error))
     }
@@ -160,11 +189,20 @@ impl Connections {
                 let slot = &slots[turn.wrapping_add(step) % slots.len()];
                 Some((&**slot, slot.live.load_full()?))
             })
-            .ok_or_else(|| StreamError::Unavailable("not connected".to_owned()))
+            .ok_or_else(|| StreamError::Unavailable(self.shared.failure.load().as_str().to_owned()))
     }
 
-    /// Discards every connection that is not newer than a call that got no answer.
-    fn open_circuit(&self, sent: Instant) {
+    /// Whether a connection of this age may lead to another server than the address does now.
+    pub(super) fn is_doubted(&self, connected_at: Instant) -> bool {
+        self.shared.doubted_at.load().as_ref().is_some_and(|doubted_at| connected_at <= **doubted_at)
+    }
+
+    /// Discards every connection that is not newer than a call that got no answer, or was answered by a
+    /// server that is not the primary. Other users of the server must do the same: see
+    /// [`Connections::is_doubted`].
+    pub(super) fn give_up(&self, sent: Instant, reason: String) {
+        self.shared.failure.store(Arc::new(reason));
+        self.shared.doubted_at.store(Some(Arc::new(sent)));
         for slot in &self.shared.slots {
             if let Some(live) = slot.live.load_full()
                 && live.connected_at <= sent
@@ -216,31 +254,37 @@ async fn keep_connected(shared: Arc<Shared>, slot: Arc<Slot>) {
                 }
                 connected_before = true;
                 let connected_at = live.connected_at;
+                shared.failure.store(Arc::new("the connection to Redis was lost".to_owned()));
                 slot.live.store(Some(Arc::new(live)));
+                shared.attempted.send_replace(true);
                 STREAM_CONNECTED.set(1.0);
                 slot.lost.notified().await;
                 slot.live.store(None);
                 let connected = shared.slots.iter().any(|slot| slot.live.load().is_some());
                 STREAM_CONNECTED.set(f64::from(connected));
-                tracing::warn!(connected, "lost a connection to Redis");
+                if !connected {
+                    shared.doubted_at.store(Some(Arc::new(Instant::now())));
+                }
+                tracing::debug!(connected, "lost a connection to Redis");
                 if connected_at.elapsed() >= STABLE_AFTER {
                     backoff = BACKOFF_MIN;
                     continue;
                 }
             }
-            // Only the first of a series of errors is a warning, which is enough to show a wrong password.
-            Err(error) if backoff == BACKOFF_MIN => {
-                tracing::warn!(%error, "cannot connect to Redis");
+            // Every call fails with this reason, and the checks of the stream log it.
+            Err(reason) => {
+                tracing::debug!(%reason, "cannot connect to Redis");
+                shared.failure.store(Arc::new(reason));
+                shared.attempted.send_replace(true);
             }
-            Err(error) => tracing::debug!(%error, "still cannot connect to Redis"),
         }
         tokio::time::sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }
 
-/// Connects, and checks that the server answers a PING.
-async fn connect(shared: &Shared, slot: &Arc<Slot>) -> Result<LiveConnection, RedisError> {
+/// Connects, and checks that the server can be used. The error says why not.
+async fn connect(shared: &Shared, slot: &Arc<Slot>) -> Result<LiveConnection, String> {
     let generation = shared.generations.fetch_add(1, Ordering::Relaxed) + 1;
     let weak_slot: Weak<Slot> = Arc::downgrade(slot);
     let config = AsyncConnectionConfig::new()
@@ -256,8 +300,9 @@ async fn connect(shared: &Shared, slot: &Arc<Slot>) -> Result<LiveConnection, Re
             }
             Ok::<(), redis::aio::SendError>(())
         });
-    let mut connection = shared.client.get_multiplexed_async_connection_with_config(&config).await?;
-    redis::cmd("PING").query_async::<()>(&mut connection).await?;
+    let connecting = shared.client.get_multiplexed_async_connection_with_config(&config);
+    let mut connection = connecting.await.map_err(|error| describe(&error))?;
+    server::check(&mut connection, shared.sole_password.as_deref()).await?;
     connection.set_response_timeout(RESPONSE_TIMEOUT);
     Ok(LiveConnection { connection, generation, connected_at: Instant::now() })
 }

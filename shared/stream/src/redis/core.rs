@@ -1,6 +1,7 @@
 //! The state that all calls to one Redis share: connections, keys, and the epochs that this process trusts.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use deadpool_redis::{Connection, Pool};
@@ -8,7 +9,7 @@ use redis::{Client, Cmd, RedisError, Value};
 
 use super::admission_queue::AdmissionQueue;
 use super::connection::{self, Connections};
-use super::error::classify;
+use super::error::{ConnectionHealth, classify, connection_health, describe};
 use super::keys::ShardKeys;
 use super::pool;
 use super::scripts::Scripts;
@@ -41,7 +42,7 @@ impl Core {
             .map_err(|error| StreamError::Refused(format!("the Redis URL is invalid: {error}")))?;
         let connections = Arc::new(Connections::start(shared, connections));
         let scripts = Arc::new(Scripts::new());
-        let pool = pool::create(&single)?;
+        let pool = pool::create(&single, &connections)?;
         pool::observe(&pool);
         metrics::BACKLOG_EVENTS_MAX.set(backlog_events_max.saturating_mul(shard_count.into()) as f64);
         Ok(Self {
@@ -88,12 +89,16 @@ impl Core {
     /// As [`Core::ask`], but leaves the error of Redis to the caller. A connection that failed is closed, not
     /// returned to the pool.
     pub(super) async fn try_ask(&self, command: &Cmd) -> Result<Result<Value, RedisError>, StreamError> {
+        self.connections.attempted().await;
         self.connections.check_circuit().map_err(counted)?;
-        let mut connection =
-            self.pool.get().await.map_err(|error| counted(StreamError::Unavailable(error.to_string())))?;
+        let mut connection = self.pool.get().await.map_err(|error| counted(pool::no_connection(&error)))?;
+        let sent = Instant::now();
         let answer = command.query_async(&mut connection).await;
-        if answer.is_err() {
+        if let Err(error) = &answer {
             drop(Connection::take(connection));
+            if connection_health(error) == ConnectionHealth::Demoted {
+                self.connections.give_up(sent, describe(error));
+            }
         }
         Ok(answer)
     }

@@ -1,9 +1,12 @@
 //! Checks whether the Redis server keeps every batch that it has acknowledged.
 
 use std::collections::HashMap;
+use std::time::Instant;
+
+use redis::{Cmd, Value};
 
 use super::core::Core;
-use super::error::{ConnectionHealth, classify, connection_health};
+use super::error::classify;
 use super::reply;
 use crate::StreamError;
 use crate::metrics::{counted, redis_sizes};
@@ -16,11 +19,12 @@ const SETTINGS: [(&str, &str, &str); 4] = [
     ("no-appendfsync-on-rewrite", "no", "batches are acknowledged before they are on disk during rewrites"),
     ("maxmemory-policy", "noeviction", "counters and markers can be evicted"),
 ];
-/// Lines of INFO, and the value of each on a healthy server.
-const STATES: [(&str, &str); 2] = [("role", "master"), ("aof_last_write_status", "ok")];
+/// The line of INFO about the last write to the append-only file.
+const LAST_WRITE: &str = "aof_last_write_status";
 
 /// Also records the sizes that INFO reports as metrics.
 pub(super) async fn durability_faults(core: &Core) -> Result<Vec<String>, StreamError> {
+    let asked = Instant::now();
     let mut faults = Vec::new();
     for (name, durable, cost) in SETTINGS {
         match setting(core, name).await? {
@@ -29,17 +33,29 @@ pub(super) async fn durability_faults(core: &Core) -> Result<Vec<String>, Stream
             Err(reason) => faults.push(format!("{name} cannot be checked: {reason}")),
         }
     }
-    let mut command = redis::cmd("INFO");
-    let text = reply::text(core.ask(command.arg("everything")).await?)?;
-    let info: HashMap<&str, &str> = text.lines().filter_map(|line| line.trim().split_once(':')).collect();
+    let info = match info(core).await? {
+        Ok(info) => info,
+        Err(reason) => {
+            faults.push(format!("role and {LAST_WRITE} cannot be checked: {reason}"));
+            return Ok(faults);
+        }
+    };
+    let info: HashMap<&str, &str> = info.lines().filter_map(|line| line.trim().split_once(':')).collect();
     let bytes = |name: &str| info.get(name)?.parse().ok();
     redis_sizes(bytes("used_memory"), bytes("maxmemory"), bytes("aof_current_size"));
-    for (name, healthy) in STATES {
-        match info.get(name) {
-            Some(&value) if value == healthy => {}
-            Some(value) => faults.push(format!("{name} is {value:?}, not {healthy:?}")),
-            None => faults.push(format!("{name} cannot be checked: INFO does not report it")),
+    match info.get("role") {
+        Some(&"master") => {}
+        Some(role) => {
+            let reason = format!("this Redis is a replica, not the primary (its role is {role})");
+            core.connections.give_up(asked, reason.clone());
+            return Err(counted(StreamError::ReadOnly(reason)));
         }
+        None => faults.push("role cannot be checked: INFO does not report it".to_owned()),
+    }
+    match info.get(LAST_WRITE) {
+        Some(&"ok") => {}
+        Some(status) => faults.push(format!("{LAST_WRITE} is {status:?}, not \"ok\"")),
+        None => faults.push(format!("{LAST_WRITE} cannot be checked: INFO does not report it")),
     }
     Ok(faults)
 }
@@ -48,12 +64,32 @@ pub(super) async fn durability_faults(core: &Core) -> Result<Vec<String>, Stream
 async fn setting(core: &Core, name: &str) -> Result<Result<String, String>, StreamError> {
     let mut command = redis::cmd("CONFIG");
     command.arg("GET").arg(name);
-    match core.try_ask(&command).await? {
+    match answer(core, &command).await? {
         Ok(answer) => match reply::array(answer)?.pop() {
             Some(value) => Ok(Ok(reply::text(value)?)),
             None => Ok(Err("the server has no such setting".to_owned())),
         },
-        Err(error) if connection_health(&error) == ConnectionHealth::Usable => Ok(Err(error.to_string())),
-        Err(error) => Err(counted(classify(&error))),
+        Err(reason) => Ok(Err(reason)),
+    }
+}
+
+/// The text of INFO, or why the server did not send it.
+async fn info(core: &Core) -> Result<Result<String, String>, StreamError> {
+    let mut command = redis::cmd("INFO");
+    match answer(core, command.arg("everything")).await? {
+        Ok(answer) => Ok(Ok(reply::text(answer)?)),
+        Err(reason) => Ok(Err(reason)),
+    }
+}
+
+/// The answer of a healthy server, or why it refused to answer.
+async fn answer(core: &Core, command: &Cmd) -> Result<Result<Value, String>, StreamError> {
+    match core.try_ask(command).await? {
+        Ok(answer) => Ok(Ok(answer)),
+        // Such as a user without the right, or a command that the operator removed.
+        Err(error) => match classify(&error) {
+            StreamError::Refused(reason) => Ok(Err(reason)),
+            error => Err(counted(error)),
+        },
     }
 }

@@ -1,5 +1,9 @@
-//! Classifies failed calls to Redis: whether the call may have taken effect, and whether the connection is
-//! usable.
+//! Classifies failed calls to Redis: whether the call may have taken effect, whether the connection is
+//! usable, and what the operator has to know.
+//!
+//! The code and the message of Redis are kept in every error: they are often the only hint at a wrong
+//! setting. This module must never put an address or a password into a text, because `/readyz` shows it to
+//! anyone.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -14,6 +18,8 @@ pub(super) enum ConnectionHealth {
     Broken,
     /// The server is silent: no connection to it is usable.
     Silent,
+    /// The server is not the primary (any more): no connection to it is usable, however well it answers.
+    Demoted,
 }
 
 pub(super) fn connection_health(error: &RedisError) -> ConnectionHealth {
@@ -21,17 +27,25 @@ pub(super) fn connection_health(error: &RedisError) -> ConnectionHealth {
         ConnectionHealth::Silent
     } else if matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse) || error.is_unrecoverable_error() {
         ConnectionHealth::Broken
+    } else if is_demoted(error) {
+        ConnectionHealth::Demoted
     } else {
         ConnectionHealth::Usable
     }
 }
 
+fn is_demoted(error: &RedisError) -> bool {
+    let kind = error.kind();
+    kind == ErrorKind::Server(ServerErrorKind::ReadOnly)
+        || kind == ErrorKind::Server(ServerErrorKind::MasterDown)
+}
+
 /// The error of a command that was sent, in the terms of the stream.
 pub(super) fn classify(error: &RedisError) -> StreamError {
-    let text = error.to_string();
+    let text = describe(error);
     match error.kind() {
         ErrorKind::Io | ErrorKind::Parse => StreamError::Unknown(text),
-        ErrorKind::Client => StreamError::Unavailable(text),
+        ErrorKind::Client | ErrorKind::AuthenticationFailed => StreamError::Unavailable(text),
         ErrorKind::Server(
             ServerErrorKind::BusyLoading
             | ServerErrorKind::ClusterDown
@@ -41,11 +55,131 @@ pub(super) fn classify(error: &RedisError) -> StreamError {
             | ServerErrorKind::Ask
             | ServerErrorKind::NoScript,
         ) => StreamError::Unavailable(text),
-        ErrorKind::Server(ServerErrorKind::ReadOnly) => StreamError::Full(text),
+        ErrorKind::Server(ServerErrorKind::ReadOnly) => StreamError::ReadOnly(text),
         _ => match error.code() {
-            Some("OOM" | "MISCONF" | "NOREPLICAS") => StreamError::Full(text),
-            Some("BUSY" | "UNBLOCKED") => StreamError::Unavailable(text),
+            Some("OOM" | "MISCONF") => StreamError::Full(text),
+            Some("BUSY" | "UNBLOCKED" | "NOREPLICAS" | "NOAUTH" | "WRONGPASS") => {
+                StreamError::Unavailable(text)
+            }
             _ => StreamError::Refused(text),
         },
+    }
+}
+
+/// The failure of a connection that could not be made.
+pub(super) fn unreachable(error: &RedisError) -> StreamError {
+    StreamError::Unavailable(describe(error))
+}
+
+/// What is wrong in words, followed by the code and the message of Redis.
+pub(super) fn describe(error: &RedisError) -> String {
+    let (code, message) = (error.code(), error.detail().unwrap_or_default().trim());
+    let Some(code) = code else { return describe_client_error(error) };
+    let told = match code {
+        // The message is the address of another node.
+        "MOVED" | "ASK" => code.to_owned(),
+        _ => format!("{code} {message}").trim_end().to_owned(),
+    };
+    match meaning(code, message) {
+        Some(meaning) => format!("{meaning} ({told})"),
+        None => format!("Redis answered {told}"),
+    }
+}
+
+/// What an answer of Redis means for Millrace. `None` when its own message says enough.
+fn meaning(code: &str, message: &str) -> Option<&'static str> {
+    Some(match code {
+        "WRONGPASS" => "Redis refused the user or the password of REDIS_URL",
+        "NOAUTH" => "Redis demands a password, and REDIS_URL has none",
+        "ERR" if message.contains("without any password configured") => {
+            "REDIS_URL has a password, and this Redis has none: remove it from REDIS_URL, or set requirepass"
+        }
+        "ERR" if message.contains("compiling script") => {
+            "this Redis cannot run the scripts of Millrace, which needs Redis 7.0 or newer"
+        }
+        "ERR" if message.contains("DB index") => "this Redis does not have the database of REDIS_URL",
+        "NOPERM" => "the user of REDIS_URL lacks a right in Redis",
+        "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" | "TRYAGAIN" => {
+            "this Redis is a node of a Redis Cluster, which Millrace does not support"
+        }
+        "LOADING" => "Redis is loading its data and is not ready yet",
+        "BUSY" => "Redis is busy with a script",
+        "OOM" => "the memory of Redis is full",
+        "MISCONF" => "Redis cannot write to its disk",
+        "READONLY" => "this Redis is a replica, not the primary",
+        "MASTERDOWN" => "this Redis is a replica that has lost its primary",
+        "NOREPLICAS" => "Redis has fewer replicas than its min-replicas-to-write",
+        "NOSCRIPT" => "Redis has lost a script that was just loaded",
+        _ => return None,
+    })
+}
+
+/// An error without an answer of Redis.
+fn describe_client_error(error: &RedisError) -> String {
+    match error.kind() {
+        ErrorKind::RESP3NotSupported => {
+            "this Redis is older than 6.0 and cannot be used: Millrace needs Redis 7.0 or newer".to_owned()
+        }
+        ErrorKind::AuthenticationFailed => "Redis refused the user or the password of REDIS_URL".to_owned(),
+        _ if error.is_timeout() => "Redis did not answer in time".to_owned(),
+        ErrorKind::Io => format!("no connection to Redis: {error}"),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::Value;
+
+    use super::*;
+
+    /// The error that the client makes of this answer of Redis.
+    fn answered(line: &str) -> RedisError {
+        let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).expect("an error reply");
+        match value {
+            Value::ServerError(error) => error.into(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_answer_of_redis_is_described_with_its_code_and_told_apart_from_a_full_backlog() {
+        let kind = |error: &StreamError| <&'static str>::from(error);
+        for (line, expected_kind, expected) in [
+            ("WRONGPASS invalid username-password pair or user is disabled.", "unavailable", "the password"),
+            ("NOAUTH Authentication required.", "unavailable", "demands a password"),
+            ("NOPERM User a has no permissions to run the 'evalsha' command", "refused", "'evalsha' command"),
+            ("MOVED 3999 10.1.2.3:6381", "unavailable", "Redis Cluster"),
+            ("CLUSTERDOWN Hash slot not served", "unavailable", "Redis Cluster"),
+            ("CROSSSLOT Keys in request don't hash to the same slot", "refused", "Redis Cluster"),
+            ("LOADING Redis is loading the dataset in memory", "unavailable", "is loading"),
+            ("BUSY Redis is busy running a script.", "unavailable", "busy with a script"),
+            ("OOM command not allowed when used memory > 'maxmemory'.", "full", "memory of Redis is full"),
+            ("MISCONF Errors writing to the AOF file: No space left on device", "full", "No space left"),
+            ("READONLY You can't write against a read only replica.", "read_only", "a replica"),
+            ("MASTERDOWN Link with MASTER is down", "unavailable", "lost its primary"),
+            ("NOREPLICAS Not enough good replicas to write.", "unavailable", "fewer replicas"),
+            ("ERR AUTH <password> called without any password configured", "refused", "this Redis has none"),
+            ("ERR Error compiling script (new function)", "refused", "needs Redis 7.0 or newer"),
+            ("STRANGE things", "refused", "Redis answered STRANGE things"),
+        ] {
+            let error = classify(&answered(line));
+            let (code, _) = line.split_once(' ').expect("a code and a message");
+            assert_eq!(kind(&error), expected_kind, "{line}");
+            let text = error.to_string();
+            assert!(text.contains(expected) && text.contains(code), "{text}");
+            assert!(!text.contains("10.1.2.3"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_demoted_server_gives_up_its_connections_and_a_full_one_does_not() {
+        let health = |line| connection_health(&answered(line));
+        for line in ["READONLY You can't write", "MASTERDOWN Link with MASTER is down"] {
+            assert_eq!(health(line), ConnectionHealth::Demoted, "{line}");
+        }
+        for line in ["OOM full", "MISCONF disk", "NOPERM no", "BUSY script"] {
+            assert_eq!(health(line), ConnectionHealth::Usable, "{line}");
+        }
     }
 }

@@ -25,9 +25,11 @@
 //! | `stream` | [`RedisStream`], which passes each call to the module that does it |
 //! | `admit`, `admission_queue`, `admit_command` | admission, several batches in one call |
 //! | `settle`, `state` | the other calls of the hot path |
+//! | `writable` | whether a batch could be admitted now |
 //! | `reader` | delivery, on a connection for each lane |
 //! | `admin`, `retire`, `rebuild`, `durability` | operators, audits and upkeep, on a pool |
-//! | `core`, `connection`, `pool`, `scripts`, `keys`, `reply`, `error` | the base of the other modules |
+//! | `core`, `connection`, `server`, `pool` | connections |
+//! | `scripts`, `keys`, `reply`, `error` | the base of the other modules |
 //!
 //! This module must never send a blocking command on a shared connection, or wait for a server that is
 //! unreachable.
@@ -47,8 +49,10 @@ mod rebuild;
 mod reply;
 mod retire;
 mod scripts;
+mod server;
 mod settle;
 mod state;
 mod stream;
+mod writable;
 
 pub use self::stream::{RedisOptions, RedisStream};

@@ -1,12 +1,14 @@
 //! The small pool of connections for operators, audits and upkeep, so that a long call never delays an
 //! admission.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::{Manager, Pool, Runtime};
+use deadpool_redis::{Hook, HookError, Manager, Pool, PoolError, Runtime};
 use redis::{AsyncConnectionConfig, Client};
 
-use super::connection::CONNECT_TIMEOUT;
+use super::connection::{CONNECT_TIMEOUT, Connections};
+use super::error::unreachable;
 use crate::StreamError;
 use millrace_telemetry::metrics::{PoolUse, at_scrape};
 
@@ -14,15 +16,21 @@ use millrace_telemetry::metrics::{PoolUse, at_scrape};
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 const POOL_CONNECTIONS: usize = 4;
 
-/// Makes the pool without connecting.
-pub(super) fn create(client: &Client) -> Result<Pool, StreamError> {
+/// Makes the pool without connecting. It gives up its connections whenever the shared ones do.
+pub(super) fn create(client: &Client, shared: &Arc<Connections>) -> Result<Pool, StreamError> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(RESPONSE_TIMEOUT));
     let refused = |error: String| StreamError::Refused(error);
     let manager = Manager::new_with_config(client.get_connection_info().clone(), config)
         .map_err(|error| refused(error.to_string()))?;
+    let shared = Arc::clone(shared);
+    let is_current = Hook::sync_fn(move |_, metrics| match shared.is_doubted(metrics.created) {
+        true => Err(HookError::message("the address may lead to another server now")),
+        false => Ok(()),
+    });
     Pool::builder(manager)
+        .pre_recycle(is_current)
         .max_size(POOL_CONNECTIONS)
         .runtime(Runtime::Tokio1)
         .create_timeout(Some(CONNECT_TIMEOUT))
@@ -30,6 +38,15 @@ pub(super) fn create(client: &Client) -> Result<Pool, StreamError> {
         .wait_timeout(Some(RESPONSE_TIMEOUT))
         .build()
         .map_err(|error| refused(error.to_string()))
+}
+
+/// Why the pool has no connection.
+pub(super) fn no_connection(error: &PoolError) -> StreamError {
+    match error {
+        PoolError::Backend(error) => unreachable(error),
+        PoolError::Timeout(_) => StreamError::Unavailable("no connection to Redis in time".to_owned()),
+        other => StreamError::Unavailable(other.to_string()),
+    }
 }
 
 /// Records the use of the pool at every scrape, for as long as the pool lives.

@@ -9,7 +9,7 @@ use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisError, Value};
 
 use super::connection::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
 use super::core::Core;
-use super::error::classify;
+use super::error::{classify, unreachable};
 use super::keys::GROUP;
 use super::reply::{self, StreamEntry};
 use super::retire::retire_command;
@@ -28,6 +28,7 @@ pub(super) struct RedisReader {
 impl RedisReader {
     pub(super) async fn open(core: &Core, shard: u16, consumer: &str) -> Result<Self, StreamError> {
         let events = core.keys(shard)?.events.clone();
+        core.connections.check_circuit().map_err(counted)?;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT));
@@ -35,7 +36,7 @@ impl RedisReader {
             .single
             .get_multiplexed_async_connection_with_config(&config)
             .await
-            .map_err(|error| counted(StreamError::Unavailable(error.to_string())))?;
+            .map_err(|error| counted(unreachable(&error)))?;
         Ok(Self { connection, events, consumer: consumer.to_owned() })
     }
 

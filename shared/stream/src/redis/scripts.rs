@@ -9,6 +9,7 @@ const ADMIT: &str = concat!("#!lua", include_str!("clock.lua"), include_str!("ad
 const LIMIT_STATE: &str =
     concat!("#!lua flags=no-writes", include_str!("clock.lua"), include_str!("limit_state.lua"));
 const SETTLE: &str = concat!("#!lua flags=allow-oom", include_str!("clock.lua"), include_str!("settle.lua"));
+const WRITABLE: &str = concat!("#!lua", include_str!("writable.lua"));
 /// With `allow-oom`, because draining a full server may require counting the attempts at suspects.
 const NOTE_ATTEMPT: &str = "#!lua flags=allow-oom\nreturn redis.call('HINCRBY', KEYS[1], ARGV[1], 1)";
 
@@ -27,6 +28,7 @@ pub(super) struct Scripts {
     pub(super) limit_state: Script,
     pub(super) settle: Script,
     pub(super) note_attempt: Script,
+    pub(super) writable: Script,
 }
 
 impl Scripts {
@@ -36,6 +38,7 @@ impl Scripts {
             limit_state: Script::new(LIMIT_STATE),
             settle: Script::new(SETTLE),
             note_attempt: Script::new(NOTE_ATTEMPT),
+            writable: Script::new(WRITABLE),
         }
     }
 }

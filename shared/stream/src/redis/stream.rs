@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::core::Core;
 use super::reader::RedisReader;
-use super::{admin, admit, durability, rebuild, retire, settle, state};
+use super::{admin, admit, durability, rebuild, retire, settle, state, writable};
 use crate::{
     Admission, Backlog, BatchId, BatchState, Decision, EntryId, Epoch, PendingBatch, ProjectCounters, Reader,
     Settlement, Stream, StreamError,
@@ -68,6 +68,10 @@ impl Stream for RedisStream {
 
     async fn durability_faults(&self) -> Result<Vec<String>, StreamError> {
         durability::durability_faults(&self.core).await
+    }
+
+    async fn check_writable(&self) -> Result<(), StreamError> {
+        writable::check_writable(&self.core).await
     }
 
     async fn reader(&self, shard: u16, consumer: &str) -> Result<Box<dyn Reader>, StreamError> {

@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
-use millrace_store::StoreError;
+use millrace_store::postgres::{PostgresOptions, PostgresStore};
+use millrace_store::{Operators, StoreError};
+use testkit::chaos::{ChaosProxy, Wire};
+use testkit::{Postgres, eventually};
 use uuid::Uuid;
 
 use super::harness;
 use crate::suite::environment::a_failure_leaves_the_data_writable;
 use crate::suite::*;
+
+/// Only a defect takes this long.
+const SOON: Duration = Duration::from_secs(30);
 
 async fn check_failure(spoil: &str, repair: &str, sqlstate: &str) {
     let harness = harness().await;
@@ -69,8 +75,8 @@ async fn a_read_only_database_is_not_blamed_on_the_data() {
     let name: String = admin.query_one("SELECT current_database()", &[]).await.expect("a name").get(0);
     let set = |value: &str| format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}");
     admin.batch_execute(&set("on")).await.expect("it can be set");
-    let failed = writer(&store).await.write(std::slice::from_ref(&request)).await.expect_err("read-only");
-    assert_eq!(sqlstate_of(&failed), "25006", "{failed}");
+    let failed = store.writer("another").await.err().expect("it takes no writes");
+    assert!(failed.to_string().contains("this PostgreSQL is read-only"), "{failed}");
     admin
         .batch_execute(&format!("SET default_transaction_read_only = off; {}", set("off")))
         .await
@@ -115,4 +121,82 @@ async fn an_unreachable_database_is_unavailable() {
     config.ssl_mode(tokio_postgres::config::SslMode::Require);
     let refused = super::store(config).accounts().await.expect_err("no TLS");
     assert!(refused.to_string().contains("sslmode=require"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn accounts_are_read_and_events_written_only_where_the_server_takes_writes() {
+    let (old, new) = tokio::join!(Postgres::start(), Postgres::start());
+    let mut projects = Vec::new();
+    for (server, name) in [(&old, "old"), (&new, "new")] {
+        let store = super::store(server.config());
+        store.migrate().await.expect("migrated");
+        projects.push(project(&store, name).await);
+    }
+    let proxy = ChaosProxy::start(([127, 0, 0, 1], old.port()).into(), Wire::Postgres).await;
+    let mut config = tokio_postgres::Config::new();
+    config.user("postgres").dbname("postgres").host("127.0.0.1").port(proxy.address().port());
+    let store = super::store(config.clone());
+    let names = async || {
+        let accounts = store.accounts().await?;
+        Ok::<_, StoreError>(
+            accounts.iter().map(|account| account.project_name.to_string()).collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(names().await.expect("the old primary answers"), ["old"]);
+    let mut lane = writer(&store).await;
+
+    // The old primary lives on and takes no writes; the sessions of the pool stay open.
+    let operator = old.connect().await;
+    operator.batch_execute("ALTER SYSTEM SET default_transaction_read_only = on").await.expect("altered");
+    operator.batch_execute("SELECT pg_reload_conf()").await.expect("reloaded");
+    let refused = eventually(SOON, "the old primary to be refused", async || match names().await {
+        Err(error) => Ok(error),
+        Ok(names) => Err(format!("{names:?}")),
+    })
+    .await;
+    assert!(matches!(refused, StoreError::Unavailable(_)), "{refused}");
+    assert!(refused.to_string().contains("this PostgreSQL is read-only"), "{refused}");
+    let now = now_ms();
+    let request = request(projects[0], Uuid::now_v7(), entry(now, 0), &events(now, 1..=5));
+    let failed = lane.write(&[request]).await.expect_err("the session is read-only, too");
+    assert_eq!(sqlstate_of(&failed), "25006", "{failed}");
+    let refused = store.writer("w").await.err().expect("no writer");
+    assert!(refused.to_string().contains("this PostgreSQL is read-only"), "{refused}");
+    let command =
+        PostgresStore::for_command(PostgresOptions { config, pool_size: 1, application: "millrace" });
+    assert_eq!(command.projects().await.expect("a command may read a standby").len(), 1);
+    let refused = command.create_project("x", "pro", None, false).await.expect_err("it takes no writes");
+    assert!(refused.to_string().contains("this PostgreSQL is read-only"), "{refused}");
+
+    proxy.lead_to(([127, 0, 0, 1], new.port()).into());
+    assert_eq!(names().await.expect("the new primary answers"), ["new"]);
+    store.writer("w").await.expect("a writer");
+}
+
+#[tokio::test]
+async fn a_schema_is_checked_after_a_migration_that_is_under_way() {
+    let harness = harness().await;
+    harness.store().check_schema().await.expect("all migrations are applied");
+    let empty = harness.empty_database().await;
+    let store = super::store(empty.config());
+    let outdated = store.check_schema().await.expect_err("there are no tables").to_string();
+    assert!(
+        outdated.contains("0001_foundation") && outdated.contains("run `millrace migrate`"),
+        "{outdated}"
+    );
+    let unprepared = store.writer("w").await.err().expect("there are no tables").to_string();
+    assert!(unprepared.contains("run `millrace migrate`"), "{unprepared}");
+    // Every process that starts migrates, and none finds half of the tables.
+    let migrate = |config| async move { super::store(config).migrate().await };
+    let check = async {
+        eventually(SOON, "a migrated schema", async || match store.check_schema().await {
+            Ok(()) => Ok(store.plans().await.expect("the tables exist")),
+            Err(error) => Err(error.to_string()),
+        })
+        .await
+    };
+    let (first, second, third, plans) =
+        tokio::join!(migrate(empty.config()), migrate(empty.config()), migrate(empty.config()), check);
+    let applied: usize = [first, second, third].map(|applied| applied.expect("migrated").len()).iter().sum();
+    assert!(applied >= 4 && plans.len() == 3, "{applied} {plans:?}");
 }

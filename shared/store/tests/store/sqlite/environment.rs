@@ -95,3 +95,56 @@ async fn a_file_that_is_not_a_database_is_refused_with_its_reason() {
     let error = SqliteStore::open(&file).map(|_| ()).expect_err("a file is not a folder");
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
 }
+
+#[tokio::test]
+async fn a_damaged_file_is_named_and_not_changed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("events.db");
+    std::fs::write(&path, vec![0x5a; 32_768]).expect("written");
+    for refused in [SqliteStore::open(folder.path()), SqliteStore::open_or_create(folder.path())] {
+        let refused = refused.err().expect("it is not a database").to_string();
+        assert!(refused.contains(&path.display().to_string()) && refused.contains("restore it"), "{refused}");
+    }
+    assert_eq!(std::fs::read(&path).expect("read"), vec![0x5a; 32_768]);
+
+    // The schema is intact, and a table is not.
+    std::fs::remove_file(&path).expect("removed");
+    drop(SqliteStore::open_or_create(folder.path()).expect("created"));
+    let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'plans'";
+    let root: usize = super::connect(folder.path()).query_row(root, [], |row| row.get(0)).expect("a table");
+    let mut bytes = std::fs::read(&path).expect("read");
+    bytes[(root - 1) * 8_192..root * 8_192].fill(0x5a);
+    std::fs::write(&path, bytes).expect("written");
+    let store = SqliteStore::open(folder.path()).expect("the head is intact");
+    let refused = store.plans().await.expect_err("the tables are damaged").to_string();
+    assert!(refused.contains("events.db is damaged") && refused.contains("restore the file"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_file_that_is_created_has_all_its_tables_from_the_first_moment() {
+    for _ in 0..5 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut starts = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let folder = folder.path().to_owned();
+            starts.spawn(async move {
+                while !folder.join("events.db").exists() {
+                    let create = folder.clone();
+                    tokio::task::spawn_blocking(move || SqliteStore::open_or_create(&create))
+                        .await
+                        .unwrap()
+                        .unwrap();
+                }
+                let store = SqliteStore::open(&folder).expect("a store");
+                store.check_schema().await.expect("all migrations are applied");
+                assert_eq!(store.plans().await.expect("the tables exist").len(), 3);
+            });
+        }
+        while let Some(started) = starts.join_next().await {
+            started.expect("a start that works");
+        }
+        let names = std::fs::read_dir(folder.path()).expect("a folder");
+        let left = names.flatten().filter(|entry| entry.file_name().to_string_lossy().contains("new"));
+        assert_eq!(left.count(), 0);
+    }
+}

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{contents, open, run};
 use crate::suite::*;
 
-async fn try_admit(stream: &SharedStream) -> Result<Decision, StreamError> {
+pub async fn try_admit(stream: &SharedStream) -> Result<Decision, StreamError> {
     let (packed, plan) = (batch(1), plan());
     stream.admit(&Admission { packed: &packed, plan: &plan, digest: None, awaited: false }).await
 }

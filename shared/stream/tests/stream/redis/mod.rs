@@ -1,6 +1,7 @@
 //! Promises that only the stream on Redis makes.
 
 mod faults;
+mod reasons;
 
 use std::time::Duration;
 
