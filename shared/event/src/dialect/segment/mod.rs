@@ -28,7 +28,7 @@ mod time;
 
 use std::borrow::Cow;
 
-use self::context::{Contexts, one_member};
+use self::context::{Contexts, KEY, one_member};
 use self::identity::{scalar_text, shortened_id, shortened_name};
 use self::time::read_time;
 use super::bounds::Bounds;
@@ -40,9 +40,6 @@ use crate::json::{Container, Value};
 
 /// The member of the root object that holds the calls.
 const ENVELOPE: &str = "batch";
-/// The member of the root object, or of a single call, where SDKs put the key that they do not send as
-/// `Authorization`. It is never stored.
-const KEY: &str = "writeKey";
 /// The names of events that are no track calls, by their types.
 const TYPES: [(&str, &str); 5] = [
     ("identify", "$identify"),
