@@ -227,8 +227,8 @@ fn now_us() -> i64 {
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Counts and remembers the invalid events of a body: those that were rejected, and those that are accepted as
-/// dead letters if the stream admits the batch.
+/// Counts and remembers the invalid events of a body: those that were rejected, and those that are accepted
+/// as dead letters if the stream admits the batch.
 fn note_invalid(service: &Service, key: &ApiKey, submission: &Result<Submission, BodyError>) {
     let (rejected, dead) = match submission {
         Ok(Submission { rejected, dead, .. }) => (rejected.as_slice(), dead.as_slice()),

@@ -7,7 +7,7 @@
 //! | name | `event` of a track call; otherwise `$identify`, `$page`, `$screen`, `$group`, `$alias` |
 //! | timestamp | `timestamp`, or else `originalTimestamp`, as sent |
 //! | subject | `userId`, or else `anonymousId` |
-//! | properties | `properties` or `traits`; of identify and group calls also `context.traits`; of an alias call `{"previousId": …}` |
+//! | properties | `properties`, or else `traits` or `context.traits`; of an alias call `{"previousId": …}` |
 //! | context | `context`, with every other field under `context.segment` |
 //!
 //! If the client's context has a member `segment`, the other fields are under `context.$segment` instead.
@@ -19,8 +19,8 @@
 //! precedence.
 //!
 //! SDKs drop a whole batch on a 4xx, and read no list of rejected calls. So what has one clear meaning is
-//! repaired, a value that does not fit its column is kept whole under `context.segment`, and a call that cannot
-//! be repaired becomes a dead letter.
+//! repaired, a value that does not fit its column is kept whole under `context.segment`, and a call that
+//! cannot be repaired becomes a dead letter.
 
 mod context;
 mod identity;
