@@ -6,7 +6,7 @@
 //! | `2026-11-20T10:00:00Z` | RFC 3339, as in Millrace's own format |
 //! | `t`, blanks or an underscore instead of `T`; blanks before the zone; `20261120T100000Z` | the same |
 //! | no zone | UTC |
-//! | `+05:30`, `+0530`, `+05`, `UTC`, `GMT+0530`, also with a zone's name in brackets after it | that offset |
+//! | `+05:30`, `+0530`, `+05`, `UTC`, `GMT+0530`, also before a name in brackets | that offset |
 //! | `10:00`, or only a date | the missing parts are 0 |
 //! | `.123` or `,123`, of any length | the fraction; digits after the sixth are cut off |
 //! | `10:00:00.123:Z`, as analytics-swift once sent | the colon is ignored |
