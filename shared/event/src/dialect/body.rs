@@ -1,8 +1,8 @@
 //! Reads a whole body in any dialect: finds its events, and collects rows and rejections. Also finds its API
 //! key.
 //!
-//! When the parser refuses a body, it is taken apart: every event is read alone, and a broken one costs nothing
-//! but itself. A body that the parser accepts never takes that path.
+//! When the parser refuses a body, it is taken apart: every event is read alone, and a broken one costs
+//! nothing but itself. A body that the parser accepts never takes that path.
 
 use std::ops::Range;
 
@@ -40,8 +40,8 @@ pub enum BodyError {
     NoValidEvent { rejected: Vec<Rejection> },
 }
 
-/// Reads a decompressed body. Valid events become rows of the batch; invalid ones become its rejections or its
-/// dead calls, as the dialect says.
+/// Reads a decompressed body. Valid events become rows of the batch; invalid ones become its rejections or
+/// its dead calls, as the dialect says.
 ///
 /// # Errors
 /// [`BodyError`] when the body yields no row, or has more than `events_max` events.
@@ -62,8 +62,8 @@ pub fn read(dialect: &Dialect, body: &[u8], origin: Origin, events_max: usize) -
 }
 
 impl Dialect {
-    /// The API key in a body; `None` if the dialect or this body has none. Neither a broken event nor a body that
-    /// ends too early hides the key.
+    /// The API key in a body; `None` if the dialect or this body has none. Neither a broken event nor a body
+    /// that ends too early hides the key.
     pub fn find_key(&self, body: &[u8]) -> Option<String> {
         let envelope = match self.framing {
             Framing::Document(forms) => forms.envelope,
@@ -230,7 +230,8 @@ impl DocumentReader<'_> {
         Ok(batch)
     }
 
-    /// Reads the events of a document. `sent` is the body that it was made from, if the parser has refused that.
+    /// Reads the events of a document. `sent` is the body that it was made from, if the parser has refused
+    /// that.
     fn read_document(self, document: Document<'_>, sent: Option<AsSent<'_>>) -> Result<Batch, BodyError> {
         let root = document.root();
         let mut batch = Batch::default();
@@ -258,8 +259,8 @@ impl DocumentReader<'_> {
         Ok(batch)
     }
 
-    /// The array that holds the events, and the members next to it; `None` if the document is a single event or
-    /// has a wrong form.
+    /// The array that holds the events, and the members next to it; `None` if the document is a single event
+    /// or has a wrong form.
     fn array_of_events<'a>(self, root: Value<'a>) -> Result<Option<EventsAndShared<'a>>, BodyError> {
         match (root, self.forms.envelope) {
             (Value::Array(events), _) if self.forms.array => Ok(Some((events, Vec::new()))),

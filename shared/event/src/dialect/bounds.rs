@@ -18,8 +18,8 @@ pub enum Bounds {
 }
 
 impl EventBuilder<'_> {
-    /// Applies the bounds to an event that was identified, by its timestamp or by the time in its id. `index` is
-    /// its index in the batch. Every dialect calls this after [`EventBuilder::identify`].
+    /// Applies the bounds to an event that was identified, by its timestamp or by the time in its id. `index`
+    /// is its index in the batch. Every dialect calls this after [`EventBuilder::identify`].
     pub fn keep_in_bounds(&mut self, origin: Origin, index: usize) -> Bounds {
         match self.time {
             EventTime::At(us) if !origin.policy.allows(us, origin.received_us) => {

@@ -25,10 +25,11 @@ pub struct Dialect {
 /// What becomes of an event that a dialect cannot read, and of a fault in a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum InvalidEvents {
-    /// The event is rejected by its index, and nothing is repaired: the client corrects it and sends it again.
+    /// The event is rejected by its index, and nothing is repaired: the client corrects it and sends it
+    /// again.
     Rejected,
-    /// What has one clear meaning is repaired, and the event is otherwise accepted as a dead letter. For SDKs,
-    /// which read no index, and drop a whole batch after a 4xx.
+    /// What has one clear meaning is repaired, and the event is otherwise accepted as a dead letter. For
+    /// SDKs, which read no index, and drop a whole batch after a 4xx.
     DeadLettered,
 }
 

@@ -3,8 +3,8 @@
 //! Each format is one file with one or more [`Dialect`]s. To add a format, add its file and a `pub mod` line
 //! here, and serve it from a row of the API's route table. Nothing else in this crate changes.
 //!
-//! One invalid event does not affect the other events of its batch. The dialect decides whether it is rejected
-//! by its index, or accepted as a dead letter ([`InvalidEvents`]). The rest is stored.
+//! One invalid event does not affect the other events of its batch. The dialect decides whether it is
+//! rejected by its index, or accepted as a dead letter ([`InvalidEvents`]). The rest is stored.
 
 mod body;
 mod bounds;

@@ -1,7 +1,8 @@
-//! Takes a body apart that the parser has refused, so that one broken event does not affect its neighbors: every
-//! event is read alone, and the body is put together again without the events that cannot be read.
+//! Takes a body apart that the parser has refused, so that one broken event does not affect its neighbors:
+//! every event is read alone, and the body is put together again without the events that cannot be read.
 //!
-//! This module must never change what the parser would read: it only runs after the parser has refused a body.
+//! This module must never change what the parser would read: it only runs after the parser has refused a
+//! body.
 
 use std::borrow::Cow;
 use std::ops::Range;

@@ -34,7 +34,8 @@ pub fn with_last_of_equal_names(json: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// The ranges of all members to remove, each from its name to the name after it. `None` when this is not JSON.
+/// The ranges of all members to remove, each from its name to the name after it. `None` when this is not
+/// JSON.
 fn removed_members(json: &[u8]) -> Option<Vec<Range<usize>>> {
     let mut removed = Vec::new();
     // The names of all open objects, with their quotes; those of one object are together.

@@ -7,7 +7,8 @@
 //! | bytes in a string that are not UTF-8 | U+FFFD |
 //! | a `\u` escape that is half of a surrogate pair, also in a name | `\ufffd` |
 //!
-//! This module must never change bytes that PostgreSQL would store, nor guess where a string or an object ends.
+//! This module must never change bytes that PostgreSQL would store, nor guess where a string or an object
+//! ends.
 
 use std::borrow::Cow;
 
@@ -42,7 +43,8 @@ fn is_delimiter(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'{' | b'}' | b'[' | b']' | b',' | b':' | b'"')
 }
 
-/// Whether a token is one of the doubles that JSON cannot express, as printed by Python, JavaScript, C or Java.
+/// Whether a token is one of the doubles that JSON cannot express, as printed by Python, JavaScript, C or
+/// Java.
 fn is_no_number(token: &[u8]) -> bool {
     let unsigned = token.strip_prefix(b"-").or(token.strip_prefix(b"+")).unwrap_or(token);
     [&b"nan"[..], b"infinity", b"inf"].iter().any(|known| unsigned.eq_ignore_ascii_case(known))

@@ -117,8 +117,8 @@ proptest! {
         prop_assert_eq!(rows, event_rows(&without));
     }
 
-    /// One stray or missing quote, bracket, comma or escape costs one event, or the whole body a 400; it never makes
-    /// an event of what is none.
+    /// One stray or missing quote, bracket, comma or escape costs one event, or the whole body a 400; it
+    /// never makes an event of what is none.
     #[test]
     fn a_structural_fault_never_changes_the_other_events(
         (is_native, events) in any::<bool>().prop_flat_map(|native| (Just(native), proptest::collection::vec(any_event(native), 2..6))),

@@ -6,12 +6,14 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::KEY;
 use crate::dialect::definition::Member;
 use crate::dialect::validator::{Validator, without_nul};
 use crate::event::Rejection;
 use crate::json::{Container, Unstorable, Value};
 
+/// The member of the root object, or of a single call, where SDKs put the key that they do not send as
+/// `Authorization`. It is never stored.
+pub(super) const KEY: &str = "writeKey";
 /// The member of the context for fields that have no column. If the client's context has it, `$` is put in
 /// front.
 const REST: &str = "segment";

@@ -7,7 +7,7 @@
 //! | name | `event` of a track call; otherwise `$identify`, `$page`, `$screen`, `$group`, `$alias` |
 //! | timestamp | `timestamp`, or else `originalTimestamp`, as sent |
 //! | subject | `userId`, or else `anonymousId` |
-//! | properties | `properties` or `traits`; of identify and group calls also `context.traits`; of an alias call `{"previousId": …}` |
+//! | properties | `properties`, or else `traits` or `context.traits`; of an alias call `{"previousId": …}` |
 //! | context | `context`, with every other field under `context.segment` |
 //!
 //! If the client's context has a member `segment`, the other fields are under `context.$segment` instead.
@@ -19,8 +19,8 @@
 //! precedence.
 //!
 //! SDKs drop a whole batch on a 4xx, and read no list of rejected calls. So what has one clear meaning is
-//! repaired, a value that does not fit its column is kept whole under `context.segment`, and a call that cannot
-//! be repaired becomes a dead letter.
+//! repaired, a value that does not fit its column is kept whole under `context.segment`, and a call that
+//! cannot be repaired becomes a dead letter.
 
 mod context;
 mod identity;
@@ -28,7 +28,7 @@ mod time;
 
 use std::borrow::Cow;
 
-use self::context::{Contexts, one_member};
+use self::context::{Contexts, KEY, one_member};
 use self::identity::{scalar_text, shortened_id, shortened_name};
 use self::time::read_time;
 use super::bounds::Bounds;
@@ -40,9 +40,6 @@ use crate::json::{Container, Value};
 
 /// The member of the root object that holds the calls.
 const ENVELOPE: &str = "batch";
-/// The member of the root object, or of a single call, where SDKs put the key that they do not send as
-/// `Authorization`. It is never stored.
-const KEY: &str = "writeKey";
 /// The names of events that are no track calls, by their types.
 const TYPES: [(&str, &str); 5] = [
     ("identify", "$identify"),

@@ -1,20 +1,22 @@
-//! Reads times in the spellings that SDKs send, beyond RFC 3339. A spelling is read only if it has one meaning:
-//! `11/12/2026` is not a time.
+//! Reads times in the spellings that SDKs send, beyond RFC 3339. A spelling is read only if it has one
+//! meaning: `11/12/2026` is not a time.
 //!
 //! | spelling | read as |
 //! |---|---|
 //! | `2026-11-20T10:00:00Z` | RFC 3339, as in Millrace's own format |
 //! | `t`, blanks or an underscore instead of `T`; blanks before the zone; `20261120T100000Z` | the same |
 //! | no zone | UTC |
-//! | `+05:30`, `+0530`, `+05`, `UTC`, `GMT+0530`, also with a zone's name in brackets after it | that offset |
+//! | `+05:30`, `+0530`, `+05`, `UTC`, `GMT+0530`, also before a name in brackets | that offset |
 //! | `10:00`, or only a date | the missing parts are 0 |
 //! | `.123` or `,123`, of any length | the fraction; digits after the sixth are cut off |
 //! | `10:00:00.123:Z`, as analytics-swift once sent | the colon is ignored |
 //! | `10:00:60` | the last microsecond before it |
-//! | `Fri, 20 Nov 2026 10:00:00 +0000`, `Fri Nov 20 2026 10:00:00 GMT+0000 (…)` | RFC 2822, and JavaScript's `Date` as text |
-//! | a number, or a text that is one | seconds since 1970 from 1e8 on, milliseconds from 1e11, microseconds from 1e14, nanoseconds from 1e17 |
+//! | `Fri, 20 Nov 2026 10:00:00 +0000` | RFC 2822 |
+//! | `Fri Nov 20 2026 10:00:00 GMT+0000 (…)` | JavaScript's `Date` as text |
+//! | a number, also as text | since 1970: seconds from 1e8 on, ms from 1e11, µs from 1e14, ns from 1e17 |
 //!
-//! Smaller numbers are read as nothing: one that means 1970 to 1973 in seconds is more probably no time at all.
+//! Smaller numbers are read as nothing: one that means 1970 to 1973 in seconds is more probably no time at
+//! all.
 
 use time::format_description::well_known::{Rfc2822, Rfc3339};
 use time::{Date, Duration, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
