@@ -24,6 +24,9 @@ pub struct DeadLetter {
     pub event_count: u64,
     /// `None` when the database did not reject it.
     pub sqlstate: Option<String>,
+    /// A [`millrace_event::event::RejectionCode`] in snake case, when the API could not make an event of the
+    /// call. The payload is then the call as it was sent, up to a limit.
+    pub code: Option<String>,
     pub reason: String,
     /// Size of the payload.
     pub payload_bytes: u64,
@@ -57,6 +60,8 @@ pub struct LetterFilter {
     pub until: Option<OffsetDateTime>,
     /// Exactly this SQLSTATE.
     pub sqlstate: Option<String>,
+    /// Exactly this code.
+    pub code: Option<String>,
     /// Text in the reason, ignoring case.
     pub reason: Option<String>,
     /// One of these ids. Empty is any.

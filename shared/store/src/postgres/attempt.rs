@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Instant as Clock;
 
 use super::copy::Instant;
-use super::draft::{Draft, DraftEntry, EntryState};
+use super::draft::{Draft, DraftCall, DraftEntry, EntryState};
 use super::parameters::{DeadLetters, LedgerKeys, LedgerRows, RowKeys, UsageRows, number};
 use crate::WriteOutcome;
 use crate::ledger::LedgerKey;
@@ -71,6 +71,7 @@ impl<'a> Attempt<'a> {
             stored: each(|outcome| outcome.stored),
             duplicate: each(|outcome| outcome.duplicate),
             dead: each(|outcome| outcome.dead),
+            conflict: each(|outcome| outcome.conflict),
         }
     }
 
@@ -82,7 +83,7 @@ impl<'a> Attempt<'a> {
         row_keys(self.draft, &undated)
     }
 
-    /// A letter for every dead row and every dead entry.
+    /// A letter for every dead row, every dead call and every dead entry.
     pub(super) fn dead_letters(&self) -> DeadLetters<'a> {
         let draft = self.draft;
         let mut letters = DeadLetters::default();
@@ -91,6 +92,7 @@ impl<'a> Attempt<'a> {
             if let (Some(dead), EntryState::New) = (&entry.dead_letter, entry.state) {
                 add_letter(&mut letters, entry, None, i64::from(entry.count));
                 letters.sqlstates.push(None);
+                letters.codes.push(None);
                 letters.reasons.push(&dead.reason);
                 letters.payloads.push(&dead.payload);
             }
@@ -99,10 +101,18 @@ impl<'a> Attempt<'a> {
             let row = &draft.rows[index as usize];
             if draft.can_be_new(row) {
                 add_letter(&mut letters, &draft.entries[row.entry as usize], Some(row.index), 1);
-                letters.sqlstates.push(Some(&rejection.sqlstate));
+                letters.sqlstates.push(rejection.sqlstate());
+                letters.codes.push(rejection.code());
                 letters.reasons.push(&rejection.reason);
                 letters.payloads.push(row.bytes);
             }
+        }
+        for DraftCall { entry, index, call } in draft.dead_calls() {
+            add_letter(&mut letters, &draft.entries[*entry as usize], Some(*index), 1);
+            letters.sqlstates.push(None);
+            letters.codes.push(Some(call.code));
+            letters.reasons.push(call.message);
+            letters.payloads.push(call.call);
         }
         letters
     }
@@ -115,6 +125,7 @@ impl<'a> Attempt<'a> {
             bytes: i64,
             duplicates: i64,
             dead: i64,
+            conflicts: i64,
         }
         let mut bytes = vec![0_i64; self.draft.entries.len()];
         for row in self.rows.iter().map(|&row| &self.draft.rows[row]) {
@@ -129,6 +140,7 @@ impl<'a> Attempt<'a> {
             sum.bytes += bytes[index];
             sum.duplicates += i64::from(outcome.duplicate);
             sum.dead += i64::from(outcome.dead);
+            sum.conflicts += i64::from(outcome.conflict);
         }
         let mut rows = UsageRows::default();
         for ((project, hour_us), sum) in sums {
@@ -138,6 +150,7 @@ impl<'a> Attempt<'a> {
             rows.bytes.push(sum.bytes);
             rows.duplicates.push(sum.duplicates);
             rows.dead.push(sum.dead);
+            rows.conflicts.push(sum.conflicts);
         }
         rows
     }
@@ -173,6 +186,7 @@ fn outcomes(draft: &Draft<'_>, rows: &[usize]) -> Vec<WriteOutcome> {
     for row in draft.rejections.keys().map(|&row| &draft.rows[row as usize]) {
         dead[row.entry as usize] += u32::from(draft.can_be_new(row));
     }
+    draft.dead_calls().for_each(|call| dead[call.entry as usize] += 1);
     let mut all: Vec<WriteOutcome> = Vec::with_capacity(draft.entries.len());
     for (index, entry) in draft.entries.iter().enumerate() {
         let written = |outcome| WriteOutcome { outcome, redelivered: false };
@@ -187,7 +201,7 @@ fn outcomes(draft: &Draft<'_>, rows: &[usize]) -> Vec<WriteOutcome> {
             }
             EntryState::New | EntryState::ReusedKey => {
                 let (stored, dead) = (stored[index], dead[index]);
-                written(Outcome { stored, duplicate: entry.count - stored - dead, dead })
+                written(Outcome { stored, duplicate: entry.count - stored - dead, dead, conflict: 0 })
             }
         });
     }
@@ -225,7 +239,7 @@ mod tests {
     fn outcomes(draft: &Draft<'_>) -> Vec<(u32, u32, u32, bool)> {
         let outcomes = Attempt::new(draft).into_outcomes();
         let numbers = |written: WriteOutcome| {
-            let Outcome { stored, duplicate, dead } = written.outcome;
+            let Outcome { stored, duplicate, dead, .. } = written.outcome;
             (stored, duplicate, dead, written.redelivered)
         };
         outcomes.into_iter().map(numbers).collect()
@@ -256,7 +270,7 @@ mod tests {
         let requests = [request(Uuid::now_v7(), 0, &[(1, AT)]), request(Uuid::now_v7(), 1, &[(1, AT)])];
         let mut draft = Draft::new(&requests).unwrap();
         let first = Attempt::new(&draft).rows()[0];
-        draft.mark_rejected(first, Rejection { sqlstate: "22P05".to_owned(), reason: "a NUL".to_owned() });
+        draft.mark_rejected(first, Rejection::by_database("22P05", "a NUL"));
         assert_eq!(outcomes(&draft), [(0, 0, 1, false), (1, 0, 0, false)]);
         let attempt = Attempt::new(&draft);
         assert_eq!(attempt.dead_letters().reasons, ["a NUL"]);
@@ -268,7 +282,7 @@ mod tests {
     fn an_entry_in_the_ledger_sends_nothing_and_keeps_its_outcome() {
         let requests = [request(Uuid::now_v7(), 0, &[(1, AT), (2, AT)])];
         let mut draft = Draft::new(&requests).unwrap();
-        let outcome = Outcome { stored: 1, duplicate: 1, dead: 0 };
+        let outcome = Outcome { stored: 1, duplicate: 1, dead: 0, conflict: 0 };
         draft.entries[0].state = EntryState::InLedger(outcome);
         let attempt = Attempt::new(&draft);
         assert!(attempt.rows().is_empty() && attempt.usage().events.is_empty());

@@ -18,6 +18,7 @@ use crate::{Payload, WriteRequest};
 use millrace_event::Outcome;
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{self, EventTime, RowKey};
+use millrace_event::undeliverable::UndeliverableCall;
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -96,6 +97,16 @@ impl DraftRow<'_> {
     }
 }
 
+/// A row that is no event: it becomes a dead letter, unless its batch was written before.
+#[derive(Debug)]
+pub(super) struct DraftCall<'a> {
+    /// Index of its entry.
+    pub(super) entry: u32,
+    /// Its index in the entry.
+    pub(super) index: u32,
+    pub(super) call: UndeliverableCall<'a>,
+}
+
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
     pub(super) entries: Vec<DraftEntry>,
@@ -103,6 +114,8 @@ pub(super) struct Draft<'a> {
     /// go to the right edge of the index, and lanes with the same keys meet them in the same order and cannot
     /// deadlock.
     pub(super) rows: Vec<DraftRow<'a>>,
+    /// In stream order.
+    pub(super) calls: Vec<DraftCall<'a>>,
     /// By index of the row.
     pub(super) rejections: BTreeMap<u32, Rejection>,
     pub(super) began: Instant,
@@ -119,6 +132,7 @@ impl<'a> Draft<'a> {
         let mut draft = Self {
             entries: Vec::with_capacity(requests.len()),
             rows: Vec::with_capacity(rows_expected),
+            calls: Vec::new(),
             rejections: BTreeMap::new(),
             began: Instant::now(),
             any_undated: false,
@@ -146,10 +160,15 @@ impl<'a> Draft<'a> {
 
     fn add_rows(&mut self, request: &'a WriteRequest, entry: &mut DraftEntry, entry_index: usize) {
         let Payload::Rows(rows) = &request.body else { return };
-        let start = self.rows.len();
+        let (start, calls_start) = (self.rows.len(), self.calls.len());
         let entry_index = u32::try_from(entry_index).expect("entries of one transaction fit 32 bits");
         for (index, bytes) in row::split(rows).enumerate() {
             let Ok(bytes) = bytes else { break };
+            let index = u32::try_from(index).expect("rows of one entry fit 32 bits");
+            if let Some(call) = UndeliverableCall::read(bytes) {
+                self.calls.push(DraftCall { entry: entry_index, index, call });
+                continue;
+            }
             let key = row::key(bytes, entry.ledger.received_us);
             let identity = match row::time(bytes) {
                 EventTime::At(_) => Identity::IdAndTime,
@@ -158,14 +177,14 @@ impl<'a> Draft<'a> {
             };
             self.any_undated |= identity == Identity::IdAlone;
             let day = key.timestamp_us.div_euclid(DAY_US);
-            let index = u32::try_from(index).expect("rows of one entry fit 32 bits");
             let state = RowState::Unknown;
             self.rows.push(DraftRow { day, key, entry: entry_index, index, state, identity, bytes });
         }
-        let found = self.rows.len() - start;
+        let found = self.rows.len() - start + self.calls.len() - calls_start;
         if found != request.count as usize {
             // Unpacking the entry has checked this. Storing some rows and counting others would be worse.
             self.rows.truncate(start);
+            self.calls.truncate(calls_start);
             let reason = format!("the entry has {found} whole rows instead of {}", request.count);
             entry.dead_letter = Some(DeadEntry { reason, payload: rows.clone() });
         }
@@ -201,6 +220,11 @@ impl<'a> Draft<'a> {
             EntryState::ReusedKey => row.identity != Identity::Batch,
             EntryState::InLedger(_) | EntryState::DuplicateOf(_) => false,
         }
+    }
+
+    /// The calls that become dead letters. In a batch that was written before, a call is a repetition.
+    pub(super) fn dead_calls(&self) -> impl Iterator<Item = &DraftCall<'a>> {
+        self.calls.iter().filter(|call| self.entries[call.entry as usize].state == EntryState::New)
     }
 
     /// Undated rows that repeat the id of a row before them in stream order. Their keys differ, so sorting

@@ -11,7 +11,7 @@ use millrace_event::plan::ProjectId;
 const LETTERS: &str = "
     SELECT d.dead_letter_id, d.project_id, p.name, d.batch_id, d.received_at, d.event_index, d.event_count, d.sqlstate,
            d.reason, octet_length(d.payload)::bigint, d.worker_version, d.created_at, d.attempted_at, d.redriven_at,
-           d.redrive_id
+           d.redrive_id, d.code
       FROM dead_letters d LEFT JOIN projects p USING (project_id)
      WHERE ($1::bigint IS NULL OR d.project_id = $1)
        AND ($2::timestamptz IS NULL OR d.created_at >= $2)
@@ -21,7 +21,8 @@ const LETTERS: &str = "
        AND (cardinality($6::bigint[]) = 0 OR d.dead_letter_id = ANY ($6))
        AND ($7::boolean OR d.redriven_at IS NULL)
        AND ($8::bigint IS NULL OR d.dead_letter_id < $8)
-     ORDER BY d.dead_letter_id DESC LIMIT $9";
+       AND ($9::text IS NULL OR d.code = $9)
+     ORDER BY d.dead_letter_id DESC LIMIT $10";
 
 pub(super) async fn letters(
     client: &Client,
@@ -47,6 +48,7 @@ pub(super) async fn letters(
                 &filter.ids,
                 &filter.also_redriven,
                 &before,
+                &filter.code,
                 &i64::from(limit),
             ],
         )
@@ -77,6 +79,7 @@ fn letter(row: &Row) -> DeadLetter {
         attempted_at: moment(12),
         redriven_at: moment(13),
         redrive_id: row.get(14),
+        code: row.get(15),
     }
 }
 

@@ -57,6 +57,7 @@ pub(super) struct LedgerRows {
     pub(super) stored: Vec<i64>,
     pub(super) duplicate: Vec<i64>,
     pub(super) dead: Vec<i64>,
+    pub(super) conflict: Vec<i64>,
 }
 
 /// Rows of `dead_letters`.
@@ -69,6 +70,7 @@ pub(super) struct DeadLetters<'a> {
     pub(super) event_indices: Vec<Option<i32>>,
     pub(super) counts: Vec<i64>,
     pub(super) sqlstates: Vec<Option<&'a str>>,
+    pub(super) codes: Vec<Option<&'a str>>,
     pub(super) reasons: Vec<&'a str>,
     pub(super) payloads: Vec<&'a [u8]>,
 }
@@ -82,6 +84,7 @@ pub(super) struct UsageRows {
     pub(super) bytes: Vec<i64>,
     pub(super) duplicates: Vec<i64>,
     pub(super) dead: Vec<i64>,
+    pub(super) conflicts: Vec<i64>,
 }
 
 fn span(times: &[Instant]) -> Option<(Instant, Instant)> {

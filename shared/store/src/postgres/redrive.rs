@@ -9,7 +9,9 @@ use tokio_postgres::{Error, Statement};
 
 use super::copy::Instant;
 use super::error::{Cause, EventsCause, Failure, cause, cause_in_events};
-use crate::redrive::{Corrections, Letter, LetterOutcome, RowOutcome, counts_differ};
+use crate::redrive::{
+    Corrections, Letter, LetterOutcome, RowOutcome, counts_differ, payload_of_rejected, rejection_of_call,
+};
 use crate::rejection::Rejection;
 use crate::{RedriveOrder, RedriveRecord, RedriveResult, StoreError};
 use millrace_event::plan::ProjectId;
@@ -29,7 +31,7 @@ const ADD_TO_ORDER: &str = "
     UPDATE redrives SET letters = letters + $2, stored = stored + $3, duplicate = duplicate + $4, refused = refused + $5
      WHERE redrive_id = $1";
 const LOCK_LETTERS: &str = "
-    SELECT dead_letter_id, project_id, batch_id, received_at, event_index, event_count, payload
+    SELECT dead_letter_id, project_id, batch_id, received_at, event_index, event_count, payload, code
       FROM dead_letters WHERE dead_letter_id = ANY ($1) AND redriven_at IS NULL ORDER BY dead_letter_id FOR UPDATE";
 const ADD_EVENT: &str = "
     INSERT INTO events (project_id, timestamp, event_id, received_at, name, subject, client_id, properties, context)
@@ -44,9 +46,9 @@ const MARK_REJECTED: &str = "
     UPDATE dead_letters SET attempted_at = now(), sqlstate = $2, reason = $3 WHERE dead_letter_id = $1";
 const MARK_UNREADABLE: &str = "UPDATE dead_letters SET attempted_at = now() WHERE dead_letter_id = $1";
 const ADD_LETTER: &str = "
-    INSERT INTO dead_letters (project_id, batch_id, received_at, event_index, event_count, sqlstate, reason, payload,
-                              worker_version, attempted_at)
-    SELECT project_id, batch_id, received_at, $2, 1, $3, $4, $5, worker_version, now()
+    INSERT INTO dead_letters (project_id, batch_id, received_at, event_index, event_count, sqlstate, code, reason,
+                              payload, worker_version, attempted_at)
+    SELECT project_id, batch_id, received_at, $2, 1, $3, $4, $5, $6, worker_version, now()
       FROM dead_letters WHERE dead_letter_id = $1";
 /// The ledger row of the batch. Of several rows with one batch id and receive time, the first with enough
 /// dead events.
@@ -145,6 +147,7 @@ async fn lock(transaction: &Transaction<'_>, ids: &[i64]) -> Result<Vec<Letter>,
         event_index: row.get::<_, Option<i32>>(4).map(i32::cast_unsigned),
         event_count: row.get::<_, i64>(5).unsigned_abs(),
         payload: row.get(6),
+        code: row.get(7),
     };
     Ok(rows.iter().map(letter).collect())
 }
@@ -179,14 +182,20 @@ impl<'t> RedriveTransaction<'t> {
         let rows: Vec<&[u8]> = row::split(&payload).map_while(Result::ok).collect();
         let outcomes = self.store(&rows, letter.received_us).await?;
         match corrections.add(letter, &rows, &outcomes) {
-            LetterOutcome::Dead(Rejection { sqlstate, reason }) => {
-                self.transaction.execute(MARK_REJECTED, &[&letter.id, sqlstate, reason]).await?;
+            LetterOutcome::Dead(rejection) => {
+                let sqlstate = rejection.sqlstate();
+                self.transaction.execute(MARK_REJECTED, &[&letter.id, &sqlstate, &rejection.reason]).await?;
             }
             LetterOutcome::Redriven(rejected) => {
-                for (index, Rejection { sqlstate, reason }) in rejected {
+                for (index, rejection) in rejected {
                     let event_index = i32::try_from(index).expect("rows of one entry fit 31 bits");
+                    let (sqlstate, code) = (rejection.sqlstate(), rejection.code());
+                    let payload = payload_of_rejected(rows[index]);
                     self.transaction
-                        .execute(ADD_LETTER, &[&letter.id, &event_index, sqlstate, reason, &rows[index]])
+                        .execute(
+                            ADD_LETTER,
+                            &[&letter.id, &event_index, &sqlstate, &code, &rejection.reason, &payload],
+                        )
                         .await?;
                 }
                 self.transaction.execute(MARK_REDRIVEN, &[&letter.id, &self.order.id]).await?;
@@ -233,11 +242,13 @@ impl<'t> RedriveTransaction<'t> {
     }
 
     async fn add_event(&self, row: &[u8], received_us: i64) -> Result<RowOutcome, AttemptError> {
+        if let Some(rejection) = rejection_of_call(row) {
+            return Ok(RowOutcome::Rejected(rejection));
+        }
         let event = match Row::read(row) {
             Ok(event) => event,
             Err(error) => {
-                let reason = error.to_string();
-                return Ok(RowOutcome::Rejected(Rejection { sqlstate: NOT_TEXT.to_owned(), reason }));
+                return Ok(RowOutcome::Rejected(Rejection::by_database(NOT_TEXT, error.to_string())));
             }
         };
         match self.insert(&event, received_us).await {

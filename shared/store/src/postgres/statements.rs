@@ -42,7 +42,7 @@ const WRITTEN_BY_ANOTHER_ENTRY: &str = "
 /// The outcome as it was when the entry was written: a late settlement must refund the events that were dead
 /// then, even if they have been redriven since.
 const WRITTEN_BEFORE: &str = "
-    SELECT k.at, b.stored - b.redriven AS stored, b.duplicate, b.dead + b.redriven AS dead
+    SELECT k.at, b.stored - b.redriven AS stored, b.duplicate, b.dead + b.redriven AS dead, b.conflict
       FROM unnest($1::int[], $2::uuid[], $3::timestamptz[], $4::bigint[], $5::int[])
            k (at, batch_id, received_at, entry_seq, shard),
            LATERAL (SELECT * FROM batches w
@@ -53,20 +53,22 @@ const WRITTEN_BEFORE: &str = "
 /// An entry that is in the ledger fails the statement: the transaction starts again in any case, and
 /// `ON CONFLICT` would make each row a third more expensive.
 const ADD_LEDGER: &str = "
-    INSERT INTO batches (batch_id, received_at, entry_seq, shard, project_id, accepted, stored, duplicate, dead)
+    INSERT INTO batches (batch_id, received_at, entry_seq, shard, project_id, accepted, stored, duplicate, dead, conflict)
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::int[], $5::bigint[], $6::bigint[],
-                         $7::bigint[], $8::bigint[], $9::bigint[])";
+                         $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[])";
 const ADD_DEAD_LETTERS: &str = "
     INSERT INTO dead_letters
-           (project_id, batch_id, received_at, event_index, event_count, sqlstate, reason, payload, worker_version)
-    SELECT l.*, $9 FROM unnest($1::bigint[], $2::uuid[], $3::timestamptz[], $4::int[], $5::bigint[], $6::text[],
-                               $7::text[], $8::bytea[]) l";
+           (project_id, batch_id, received_at, event_index, event_count, sqlstate, code, reason, payload, worker_version)
+    SELECT l.*, $10 FROM unnest($1::bigint[], $2::uuid[], $3::timestamptz[], $4::int[], $5::bigint[], $6::text[],
+                                $7::text[], $8::text[], $9::bytea[]) l";
 const ADD_USAGE: &str = "
-    INSERT INTO usage_hourly AS u (project_id, hour, events, bytes, duplicates, dead)
-    SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+    INSERT INTO usage_hourly AS u (project_id, hour, events, bytes, duplicates, dead, conflicts)
+    SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+                         $7::bigint[])
     ON CONFLICT (project_id, hour) DO UPDATE
        SET events = u.events + excluded.events, bytes = u.bytes + excluded.bytes,
-           duplicates = u.duplicates + excluded.duplicates, dead = u.dead + excluded.dead";
+           duplicates = u.duplicates + excluded.duplicates, dead = u.dead + excluded.dead,
+           conflicts = u.conflicts + excluded.conflicts";
 
 pub(super) struct Statements {
     pub(super) copy: Statement,
@@ -148,10 +150,10 @@ impl Statements {
 
     /// False when one of the rows is in the ledger.
     pub(super) async fn add_ledger(&self, client: &Client, rows: &LedgerRows) -> Result<bool, Error> {
-        let LedgerRows { keys, projects, accepted, stored, duplicate, dead } = rows;
+        let LedgerRows { keys, projects, accepted, stored, duplicate, dead, conflict } = rows;
         let LedgerKeys { ids, times, seqs, shards, .. } = keys;
-        let parameters: [&(dyn ToSql + Sync); 9] =
-            [ids, times, seqs, shards, projects, accepted, stored, duplicate, dead];
+        let parameters: [&(dyn ToSql + Sync); 10] =
+            [ids, times, seqs, shards, projects, accepted, stored, duplicate, dead, conflict];
         match client.execute(&self.add_ledger, &parameters).await {
             Ok(_) => Ok(true),
             Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => Ok(false),
@@ -168,18 +170,29 @@ impl Statements {
         if letters.projects.is_empty() {
             return Ok(0);
         }
-        let DeadLetters { projects, batches, times, event_indices, counts, sqlstates, reasons, payloads } =
-            letters;
+        let DeadLetters {
+            projects,
+            batches,
+            times,
+            event_indices,
+            counts,
+            sqlstates,
+            codes,
+            reasons,
+            payloads,
+        } = letters;
         let version = env!("CARGO_PKG_VERSION");
-        let parameters: [&(dyn ToSql + Sync); 9] =
-            [projects, batches, times, event_indices, counts, sqlstates, reasons, payloads, &version];
+        let parameters: [&(dyn ToSql + Sync); 10] =
+            [projects, batches, times, event_indices, counts, sqlstates, codes, reasons, payloads, &version];
         client.execute(&self.add_dead_letters, &parameters).await
     }
 
     /// The last statement of a transaction: every lane needs these rows.
     pub(super) async fn add_usage(&self, client: &Client, rows: &UsageRows) -> Result<(), Error> {
-        let UsageRows { projects, hours, events, bytes, duplicates, dead } = rows;
-        client.execute(&self.add_usage, &[projects, hours, events, bytes, duplicates, dead]).await?;
+        let UsageRows { projects, hours, events, bytes, duplicates, dead, conflicts } = rows;
+        let parameters: [&(dyn ToSql + Sync); 7] =
+            [projects, hours, events, bytes, duplicates, dead, conflicts];
+        client.execute(&self.add_usage, &parameters).await?;
         Ok(())
     }
 }
@@ -199,8 +212,13 @@ fn with_span<'a>(keys: &'a LedgerKeys, first: &'a Instant, last: &'a Instant) ->
     [&keys.indices, &keys.ids, &keys.times, &keys.seqs, &keys.shards, first, last]
 }
 
-/// Reads the columns `stored`, `duplicate` and `dead`.
+/// Reads the columns `stored`, `duplicate`, `dead` and `conflict`.
 pub(super) fn outcome(row: &Row) -> Outcome {
     let count = |column| u32::try_from(row.get::<_, i64>(column)).unwrap_or(u32::MAX);
-    Outcome { stored: count("stored"), duplicate: count("duplicate"), dead: count("dead") }
+    Outcome {
+        stored: count("stored"),
+        duplicate: count("duplicate"),
+        dead: count("dead"),
+        conflict: count("conflict"),
+    }
 }

@@ -8,7 +8,9 @@ use super::clock::{moment, now_us};
 use super::error::NOT_TEXT;
 use super::events::EventTable;
 use super::letters::numbers;
-use crate::redrive::{Corrections, Letter, LetterOutcome, RowOutcome, counts_differ};
+use crate::redrive::{
+    Corrections, Letter, LetterOutcome, RowOutcome, counts_differ, payload_of_rejected, rejection_of_call,
+};
 use crate::rejection::Rejection;
 use crate::{RedriveOrder, RedriveRecord, RedriveResult, StoreError};
 use millrace_event::plan::ProjectId;
@@ -20,7 +22,7 @@ const ADD_TO_ORDER: &str = "
     UPDATE redrives SET letters = letters + ?2, stored = stored + ?3, duplicate = duplicate + ?4, refused = refused + ?5
      WHERE redrive_id = ?1";
 const LETTERS: &str = "
-    SELECT dead_letter_id, project_id, batch_id, received_at, event_index, event_count, payload FROM dead_letters
+    SELECT dead_letter_id, project_id, batch_id, received_at, event_index, event_count, payload, code FROM dead_letters
      WHERE dead_letter_id IN (SELECT value FROM json_each(?1)) AND redriven_at IS NULL ORDER BY dead_letter_id";
 const MARK_REDRIVEN: &str =
     "UPDATE dead_letters SET redriven_at = ?2, redrive_id = ?3 WHERE dead_letter_id = ?1";
@@ -28,9 +30,9 @@ const MARK_REJECTED: &str =
     "UPDATE dead_letters SET attempted_at = ?2, sqlstate = ?3, reason = ?4 WHERE dead_letter_id = ?1";
 const MARK_UNREADABLE: &str = "UPDATE dead_letters SET attempted_at = ?2 WHERE dead_letter_id = ?1";
 const ADD_LETTER: &str = "
-    INSERT INTO dead_letters (project_id, batch_id, received_at, event_index, event_count, sqlstate, reason, payload,
-                              worker_version, attempted_at)
-    SELECT project_id, batch_id, received_at, ?3, 1, ?4, ?5, ?6, worker_version, ?2
+    INSERT INTO dead_letters (project_id, batch_id, received_at, event_index, event_count, sqlstate, code, reason,
+                              payload, worker_version, attempted_at)
+    SELECT project_id, batch_id, received_at, ?3, 1, ?4, ?5, ?6, ?7, worker_version, ?2
       FROM dead_letters WHERE dead_letter_id = ?1";
 /// The ledger row of the batch. Of several rows with one batch id and receive time, the first with enough
 /// dead events.
@@ -91,6 +93,7 @@ fn letters(transaction: &Transaction<'_>, ids: &[i64]) -> Result<Vec<Letter>, Er
             event_index: row.get(4)?,
             event_count: row.get::<_, i64>(5)?.unsigned_abs(),
             payload: row.get(6)?,
+            code: row.get(7)?,
         })
     };
     let mut statement = transaction.prepare_cached(LETTERS)?;
@@ -117,20 +120,21 @@ impl RedriveTransaction<'_> {
         let outcomes: Vec<_> =
             rows.iter().map(|row| self.store(row, letter.received_us)).collect::<Result<_, _>>()?;
         match self.corrections.add(letter, &rows, &outcomes) {
-            LetterOutcome::Dead(Rejection { sqlstate, reason }) => {
+            LetterOutcome::Dead(rejection) => {
                 let mut mark = self.transaction.prepare_cached(MARK_REJECTED)?;
-                mark.execute(params![letter.id, self.now_us, sqlstate, reason])?;
+                mark.execute(params![letter.id, self.now_us, rejection.sqlstate(), rejection.reason])?;
             }
             LetterOutcome::Redriven(rejected) => {
-                for (index, Rejection { sqlstate, reason }) in rejected {
+                for (index, rejection) in rejected {
                     let mut add = self.transaction.prepare_cached(ADD_LETTER)?;
                     add.execute(params![
                         letter.id,
                         self.now_us,
                         index as i64,
-                        sqlstate,
-                        reason,
-                        rows[index]
+                        rejection.sqlstate(),
+                        rejection.code(),
+                        rejection.reason,
+                        payload_of_rejected(rows[index]),
                     ])?;
                 }
                 let mut mark = self.transaction.prepare_cached(MARK_REDRIVEN)?;
@@ -141,15 +145,15 @@ impl RedriveTransaction<'_> {
     }
 
     fn store(&mut self, row: &[u8], received_us: i64) -> Result<RowOutcome, Error> {
+        if let Some(rejection) = rejection_of_call(row) {
+            return Ok(RowOutcome::Rejected(rejection));
+        }
         match Row::read(row) {
             // An undated id is remembered from now on, not from the time of receipt: other letters with this
             // id may be redriven soon.
             Ok(event) if self.events.store(&event, received_us, self.now_us)? => Ok(RowOutcome::Stored),
             Ok(_) => Ok(RowOutcome::Duplicate),
-            Err(error) => {
-                let reason = error.to_string();
-                Ok(RowOutcome::Rejected(Rejection { sqlstate: NOT_TEXT.to_owned(), reason }))
-            }
+            Err(error) => Ok(RowOutcome::Rejected(Rejection::by_database(NOT_TEXT, error.to_string()))),
         }
     }
 }

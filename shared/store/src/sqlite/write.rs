@@ -22,17 +22,20 @@ use crate::metrics::{self, Phase};
 use crate::{Payload, WriteError, WriteOutcome, WriteRequest, Writer};
 use millrace_event::Outcome;
 use millrace_event::row::{self, EventTime, Row};
+use millrace_event::undeliverable::UndeliverableCall;
 use millrace_failpoint::{self as failpoint, Point};
 
 const ADD_LETTER: &str = "
     INSERT INTO dead_letters
-           (project_id, batch_id, received_at, event_index, event_count, sqlstate, reason, payload, worker_version)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+           (project_id, batch_id, received_at, event_index, event_count, sqlstate, code, reason, payload, worker_version)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 const ADD_USAGE: &str = "
-    INSERT INTO usage_hourly AS u (project_id, hour, events, bytes, duplicates, dead) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    INSERT INTO usage_hourly AS u (project_id, hour, events, bytes, duplicates, dead, conflicts)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
     ON CONFLICT (project_id, hour) DO UPDATE
        SET events = u.events + excluded.events, bytes = u.bytes + excluded.bytes,
-           duplicates = u.duplicates + excluded.duplicates, dead = u.dead + excluded.dead";
+           duplicates = u.duplicates + excluded.duplicates, dead = u.dead + excluded.dead,
+           conflicts = u.conflicts + excluded.conflicts";
 
 pub(super) struct SqliteWriter {
     database: Arc<Database>,
@@ -96,8 +99,8 @@ fn write(
 fn add_usage(connection: &Connection, usage: &BTreeMap<(i64, i64), Usage>) -> Result<(), Error> {
     let mut add = connection.prepare_cached(ADD_USAGE)?;
     for ((project, hour_us), sum) in usage {
-        let Usage { events, bytes, duplicates, dead } = sum;
-        add.execute(params![project, hour_us, events, bytes, duplicates, dead])?;
+        let Usage { events, bytes, duplicates, dead, conflicts } = sum;
+        add.execute(params![project, hour_us, events, bytes, duplicates, dead, conflicts])?;
     }
     Ok(())
 }
@@ -109,6 +112,7 @@ struct Usage {
     bytes: i64,
     duplicates: i64,
     dead: i64,
+    conflicts: i64,
 }
 
 /// An entry that is not in the ledger.
@@ -118,6 +122,25 @@ struct Entry<'a> {
     /// The batch was written before. A row that only its batch identifies is then a repetition. A row with
     /// its own id or time can be new: a client may use a key for something else, long after.
     is_reused_key: bool,
+}
+
+/// A row of `dead_letters`.
+struct DeadLetter<'a> {
+    /// Index of the event in its batch; `None` for the whole entry.
+    index: Option<usize>,
+    /// Events in it.
+    count: u32,
+    sqlstate: Option<&'a str>,
+    code: Option<&'a str>,
+    reason: &'a str,
+    payload: &'a [u8],
+}
+
+impl<'a> DeadLetter<'a> {
+    fn of_call(index: usize, call: &UndeliverableCall<'a>) -> Self {
+        let (code, reason, payload) = (Some(call.code), call.message, call.call);
+        Self { index: Some(index), count: 1, sqlstate: None, code, reason, payload }
+    }
 }
 
 struct WriteTransaction<'t> {
@@ -173,8 +196,14 @@ impl<'t> WriteTransaction<'t> {
         let (mut outcome, mut bytes) = (Outcome::default(), 0);
         let received_us = entry.ledger.received_us;
         for (index, row) in rows.iter().enumerate() {
-            if entry.is_reused_key && row::time(row) == EventTime::Anonymous {
+            let time = row::time(row);
+            if entry.is_reused_key && matches!(time, EventTime::Anonymous | EventTime::Undeliverable) {
                 outcome.duplicate += 1;
+                continue;
+            }
+            if let Some(call) = UndeliverableCall::read(row) {
+                outcome.dead += 1;
+                self.add_letter(entry, &DeadLetter::of_call(index, &call))?;
                 continue;
             }
             match Row::read(row) {
@@ -185,8 +214,10 @@ impl<'t> WriteTransaction<'t> {
                 Ok(_) => outcome.duplicate += 1,
                 Err(error) => {
                     outcome.dead += 1;
-                    let reason = error.to_string();
-                    self.add_letter(entry, Some(index), 1, Some(NOT_TEXT), &reason, row)?;
+                    let (sqlstate, reason) = (Some(NOT_TEXT), &error.to_string());
+                    let index = Some(index);
+                    let letter = DeadLetter { index, count: 1, sqlstate, code: None, reason, payload: row };
+                    self.add_letter(entry, &letter)?;
                 }
             }
         }
@@ -199,30 +230,24 @@ impl<'t> WriteTransaction<'t> {
             // The dead letter of a batch that was written before already exists.
             return Ok(Outcome { duplicate: count, ..Outcome::default() });
         }
-        self.add_letter(entry, None, count, None, reason, raw)?;
+        let letter = DeadLetter { index: None, count, sqlstate: None, code: None, reason, payload: raw };
+        self.add_letter(entry, &letter)?;
         Ok(Outcome { dead: count, ..Outcome::default() })
     }
 
-    fn add_letter(
-        &mut self,
-        entry: &Entry<'_>,
-        index: Option<usize>,
-        count: u32,
-        sqlstate: Option<&str>,
-        reason: &str,
-        payload: &[u8],
-    ) -> Result<(), Error> {
+    fn add_letter(&mut self, entry: &Entry<'_>, letter: &DeadLetter<'_>) -> Result<(), Error> {
         self.any_letters = true;
         self.transaction.prepare_cached(ADD_LETTER)?.execute(params![
             entry.request.project.0,
             // As in the ledger, so that the letter leads to its ledger row.
             entry.ledger.batch_id.as_bytes(),
             entry.ledger.received_us,
-            index.map(|index| index as i64),
-            count,
-            sqlstate,
-            reason,
-            payload,
+            letter.index.map(|index| index as i64),
+            letter.count,
+            letter.sqlstate,
+            letter.code,
+            letter.reason,
+            letter.payload,
             env!("CARGO_PKG_VERSION"),
         ])?;
         Ok(())
@@ -235,6 +260,7 @@ impl<'t> WriteTransaction<'t> {
         sum.bytes += bytes;
         sum.duplicates += i64::from(outcome.duplicate);
         sum.dead += i64::from(outcome.dead);
+        sum.conflicts += i64::from(outcome.conflict);
     }
 }
 

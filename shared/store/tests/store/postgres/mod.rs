@@ -69,7 +69,7 @@ const EVENTS: &str = "
            (extract(epoch FROM received_at) * 1000000)::bigint, name, subject, client_id, properties, context
       FROM events WHERE project_id = $1 ORDER BY timestamp, event_id";
 const LETTERS: &str = "
-    SELECT batch_id, event_index, event_count, sqlstate, reason, payload
+    SELECT batch_id, event_index, event_count, sqlstate, reason, payload, code
       FROM dead_letters WHERE project_id = $1 ORDER BY dead_letter_id";
 const LAST_USED: &str =
     "SELECT (extract(epoch FROM last_used_at) * 1000000)::bigint FROM api_keys WHERE key_id = $1";
@@ -108,6 +108,7 @@ impl Harness for PostgresHarness {
             sqlstate: row.get(3),
             reason: row.get(4),
             payload: row.get(5),
+            code: row.get(6),
         };
         rows.into_iter().map(letter).collect()
     }

@@ -61,7 +61,7 @@ const EVENTS: &str = "
     SELECT timestamp, event_id, received_at, name, subject, client_id, properties, context
       FROM events WHERE project_id = ?1 ORDER BY timestamp, event_id";
 const LETTERS: &str = "
-    SELECT batch_id, event_index, event_count, sqlstate, reason, payload
+    SELECT batch_id, event_index, event_count, sqlstate, reason, payload, code
       FROM dead_letters WHERE project_id = ?1 ORDER BY dead_letter_id";
 
 fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
@@ -85,6 +85,7 @@ fn letter(row: &Row<'_>) -> rusqlite::Result<StoredLetter> {
         sqlstate: row.get(3)?,
         reason: row.get(4)?,
         payload: row.get(5)?,
+        code: row.get(6)?,
     })
 }
 

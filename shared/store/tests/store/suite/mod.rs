@@ -60,6 +60,7 @@ pub struct StoredLetter {
     pub event_index: Option<i32>,
     pub event_count: i64,
     pub sqlstate: Option<String>,
+    pub code: Option<String>,
     pub reason: String,
     pub payload: Vec<u8>,
 }
