@@ -1,5 +1,7 @@
 //! Dead letters as operators see them, and filters for them. Pure, and the same for every store.
 
+use std::borrow::Cow;
+
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -39,6 +41,30 @@ pub struct DeadLetter {
     pub redriven_at: Option<OffsetDateTime>,
     /// The redrive that stored its events.
     pub redrive_id: Option<Uuid>,
+}
+
+/// A dead letter to be written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct NewLetter<'a> {
+    pub(super) project: ProjectId,
+    /// As in the ledger, so that the letter leads to its ledger row.
+    pub(super) batch_id: BatchId,
+    pub(super) received_us: i64,
+    /// Index of the event in its batch; `None` for the whole entry.
+    pub(super) event_index: Option<u32>,
+    /// Events in it.
+    pub(super) event_count: u32,
+    pub(super) sqlstate: Option<&'a str>,
+    pub(super) code: Option<&'a str>,
+    pub(super) reason: Cow<'a, str>,
+    pub(super) payload: &'a [u8],
+}
+
+impl<'a> NewLetter<'a> {
+    /// The code under which its events are counted as refused.
+    pub(super) fn label(&self) -> &'a str {
+        self.code.or(self.sqlstate).unwrap_or("damaged_entry")
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

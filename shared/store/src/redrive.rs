@@ -123,7 +123,10 @@ pub(super) fn payload_of_rejected(row: &[u8]) -> &[u8] {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum RowOutcome {
     Stored,
-    Duplicate,
+    Duplicate {
+        /// Its payload differs from that of the stored event.
+        is_conflict: bool,
+    },
     Rejected(Rejection),
 }
 
@@ -141,6 +144,8 @@ pub(super) enum LetterOutcome<'a> {
 pub(super) struct Correction {
     pub(super) stored: i64,
     pub(super) duplicate: i64,
+    /// The part of `duplicate` whose payload differs.
+    pub(super) conflict: i64,
     pub(super) bytes: i64,
 }
 
@@ -148,6 +153,7 @@ impl AddAssign for Correction {
     fn add_assign(&mut self, more: Self) {
         self.stored += more.stored;
         self.duplicate += more.duplicate;
+        self.conflict += more.conflict;
         self.bytes += more.bytes;
     }
 }
@@ -182,7 +188,10 @@ impl Corrections {
                     correction.stored += 1;
                     correction.bytes += row.len() as i64;
                 }
-                RowOutcome::Duplicate => correction.duplicate += 1,
+                RowOutcome::Duplicate { is_conflict } => {
+                    correction.duplicate += 1;
+                    correction.conflict += i64::from(*is_conflict);
+                }
                 RowOutcome::Rejected(rejection) => rejected.push((index, rejection)),
             }
         }

@@ -6,10 +6,11 @@ use uuid::Uuid;
 
 use super::clock::{moment, now_us};
 use super::error::NOT_TEXT;
-use super::events::EventTable;
+use super::events::{EventTable, Insertion};
 use super::letters::numbers;
 use crate::redrive::{
-    Corrections, Letter, LetterOutcome, RowOutcome, counts_differ, payload_of_rejected, rejection_of_call,
+    Correction, Corrections, Letter, LetterOutcome, RowOutcome, counts_differ, payload_of_rejected,
+    rejection_of_call,
 };
 use crate::rejection::Rejection;
 use crate::{RedriveOrder, RedriveRecord, RedriveResult, StoreError};
@@ -37,7 +38,8 @@ const ADD_LETTER: &str = "
 /// The ledger row of the batch. Of several rows with one batch id and receive time, the first with enough
 /// dead events.
 const CORRECT_LEDGER: &str = "
-    UPDATE batches SET stored = stored + ?4, redriven = redriven + ?4, duplicate = duplicate + ?5, dead = dead - ?4 - ?5
+    UPDATE batches SET stored = stored + ?4, redriven = redriven + ?4, duplicate = duplicate + ?5, dead = dead - ?4 - ?5,
+           conflict = conflict + ?6
      WHERE (batch_id, received_at, entry_seq, shard) = (
                SELECT batch_id, received_at, entry_seq, shard FROM batches
                 WHERE batch_id = ?1 AND received_at = ?2 AND project_id = ?3 AND dead >= ?4 + ?5
@@ -45,8 +47,12 @@ const CORRECT_LEDGER: &str = "
 const CORRECT_USAGE: &str = "
     UPDATE usage_hourly
        SET events = events + ?3, redriven = redriven + ?3, duplicates = duplicates + ?4, dead = dead - ?3 - ?4,
-           bytes = bytes + ?5
+           bytes = bytes + ?5, conflicts = conflicts + ?6
      WHERE project_id = ?1 AND hour = ?2";
+const ADD_CONFLICTS: &str = "
+    INSERT INTO rejections_hourly AS r (project_id, hour, kind, code, count)
+    VALUES (?1, ?2, 'conflict', 'conflict', ?3)
+    ON CONFLICT (project_id, hour, kind, code) DO UPDATE SET count = r.count + excluded.count";
 const REDRIVES: &str = "
     SELECT redrive_id, os_user, host, filter, started_at, letters, stored, duplicate, refused
       FROM redrives ORDER BY started_at DESC, redrive_id DESC LIMIT ?1";
@@ -149,10 +155,14 @@ impl RedriveTransaction<'_> {
             return Ok(RowOutcome::Rejected(rejection));
         }
         match Row::read(row) {
-            // An undated id is remembered from now on, not from the time of receipt: other letters with this
-            // id may be redriven soon.
-            Ok(event) if self.events.store(&event, received_us, self.now_us)? => Ok(RowOutcome::Stored),
-            Ok(_) => Ok(RowOutcome::Duplicate),
+            // An id is remembered from now on, not from the time of receipt: other letters with this id may
+            // be redriven soon.
+            Ok(event) => Ok(match self.events.store(&event, received_us, self.now_us, true)? {
+                Insertion::Stored => RowOutcome::Stored,
+                Insertion::Duplicate { difference } => {
+                    RowOutcome::Duplicate { is_conflict: difference.is_some() }
+                }
+            }),
             Err(error) => Ok(RowOutcome::Rejected(Rejection::by_database(NOT_TEXT, error.to_string()))),
         }
     }
@@ -166,17 +176,26 @@ fn correct(transaction: &Transaction<'_>, order: Uuid, corrections: &Corrections
     let ledger_begins_us: i64 = transaction.query_row(watermark, [], |row| row.get(0))?;
     for ((batch_id, received_us, project), correction) in &corrections.ledger {
         let mut correct = transaction.prepare_cached(CORRECT_LEDGER)?;
-        let (stored, duplicate) = (correction.stored, correction.duplicate);
-        let corrected =
-            correct.execute(params![batch_id.as_bytes(), received_us, project, stored, duplicate])?;
+        let Correction { stored, duplicate, conflict, .. } = *correction;
+        let corrected = correct.execute(params![
+            batch_id.as_bytes(),
+            received_us,
+            project,
+            stored,
+            duplicate,
+            conflict
+        ])?;
         if corrected == 0 && *received_us >= ledger_begins_us {
             return Err(counts_differ("the ledger"));
         }
     }
     for ((project, hour_us), correction) in &corrections.usage {
         let mut correct = transaction.prepare_cached(CORRECT_USAGE)?;
-        let (stored, duplicate, bytes) = (correction.stored, correction.duplicate, correction.bytes);
-        if correct.execute([*project, *hour_us, stored, duplicate, bytes])? == 0 {
+        let Correction { stored, duplicate, conflict, bytes } = *correction;
+        if conflict > 0 {
+            transaction.prepare_cached(ADD_CONFLICTS)?.execute([*project, *hour_us, conflict])?;
+        }
+        if correct.execute([*project, *hour_us, stored, duplicate, bytes, conflict])? == 0 {
             return Err(counts_differ("usage"));
         }
     }

@@ -23,6 +23,7 @@ pub struct Event {
     pub id: Uuid,
     pub name: String,
     pub properties: Option<String>,
+    pub by_id: bool,
 }
 
 pub fn now_ms() -> u64 {
@@ -35,7 +36,12 @@ pub fn at_ms(ms: u64) -> EventTime {
 }
 
 pub fn event(time: EventTime, id: u128) -> Event {
-    Event { time, id: Uuid::from_u128(id), name: "thing_done".to_owned(), properties: None }
+    Event { time, id: Uuid::from_u128(id), name: "thing_done".to_owned(), properties: None, by_id: false }
+}
+
+/// An event that its id alone identifies.
+pub fn event_by_id(time: EventTime, id: u128) -> Event {
+    Event { by_id: true, ..event(time, id) }
 }
 
 /// Events with these ids, all at one time.
@@ -49,7 +55,7 @@ pub fn row(project: ProjectId, event: &Event) -> Vec<u8> {
         project,
         time: event.time,
         event_id: event.id,
-        by_id: false,
+        by_id: event.by_id,
         name: &event.name,
         subject: Some("somebody"),
         client_id: None,

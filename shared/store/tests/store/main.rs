@@ -43,9 +43,27 @@ macro_rules! every_promise {
                 an_undated_event_that_repeats_within_one_write_is_stored_once,
                 events_of_any_time_are_stored,
             }
+            identity {
+                an_event_that_its_id_identifies_is_stored_once_at_any_time,
+                a_change_of_the_policy_stores_no_known_event_twice,
+                a_claimed_id_leaves_room_for_an_event_with_the_same_time,
+                ids_that_identify_events_are_kept_as_long_as_the_ledger,
+                an_event_that_its_id_identifies_is_redriven_once,
+            }
+            refusing {
+                a_duplicate_with_another_payload_is_a_conflict,
+                a_conflict_is_found_within_one_write,
+                a_conflict_is_found_by_a_redrive,
+                dead_events_are_counted_by_reason_and_sampled,
+                samples_of_a_project_are_bounded,
+            }
+            grouping {
+                outcomes_do_not_depend_on_how_entries_are_grouped,
+            }
             racing {
                 racing_writers_with_overlapping_batches_end_with_exact_counts,
                 racing_writers_of_undated_events_end_with_exact_counts,
+                racing_writers_of_events_with_one_id_and_many_times_end_with_exact_counts,
             }
             accounts {
                 a_key_is_valid_until_it_is_revoked,

@@ -3,15 +3,19 @@
 pub mod accounts;
 pub mod admin;
 pub mod environment;
+pub mod grouping;
+pub mod identity;
 pub mod keeping;
 pub mod letters;
 pub mod racing;
 pub mod redriving;
+pub mod refusing;
 pub mod writing;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use millrace_event::EntryId;
 use millrace_event::Outcome;
 use millrace_event::plan::ProjectId;
 use millrace_event::row::EventTime;
@@ -36,6 +40,12 @@ pub trait Harness: Send + Sync {
     async fn letters(&self, project: ProjectId) -> Vec<StoredLetter>;
     /// Changes the payload of a letter, as if its cause had been fixed.
     async fn replace_payload(&self, letter_id: i64, payload: &[u8]);
+    /// Kind, code and count of everything that was refused of a project, summed over all hours, in order.
+    async fn refusals(&self, project: ProjectId) -> Vec<(String, String, i64)>;
+    /// Every sample of a project's refusals, oldest first.
+    async fn samples(&self, project: ProjectId) -> Vec<StoredSample>;
+    /// Conflicts of a project: in the ledger, and in usage.
+    async fn conflicts(&self, project: ProjectId) -> (i64, i64);
     /// The number of remembered ids of undated events.
     async fn undated_ids(&self) -> i64;
 }
@@ -51,6 +61,15 @@ pub struct StoredEvent {
     pub client_id: Option<String>,
     pub properties: Option<Value>,
     pub context: Option<Value>,
+}
+
+/// A row of `rejection_samples`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StoredSample {
+    pub kind: String,
+    pub code: String,
+    pub message: String,
+    pub payload: Option<Vec<u8>>,
 }
 
 /// A row of `dead_letters`.

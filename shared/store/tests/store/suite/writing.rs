@@ -135,7 +135,7 @@ pub async fn an_event_that_repeats_within_a_batch_is_stored_once(harness: &dyn H
     batch[0].name = "the first wins".to_owned();
     let request = request(project, Uuid::now_v7(), entry(now, 0), &batch);
     let written = writer(&store).await.write(&[request]).await.expect("written");
-    assert_eq!(written.map_outcomes(), [Outcome { stored: 2, duplicate: 2, dead: 0, conflict: 0 }]);
+    assert_eq!(written.map_outcomes(), [Outcome { stored: 2, duplicate: 2, dead: 0, conflict: 2 }]);
     assert_eq!(harness.events(project).await[0].name, "the first wins");
     balanced(&store, project).await;
 }
