@@ -34,7 +34,7 @@ COMMENT ON COLUMN projects.out_of_bounds IS 'What happens to an event outside th
 -- A project that recognizes repetitions by id alone keeps the ids of all its events here, as long as the ledger.
 ALTER TABLE undated_ids ADD COLUMN received_at timestamptz;
 COMMENT ON COLUMN undated_ids.timestamp IS 'The timestamp of the stored event';
-COMMENT ON COLUMN undated_ids.received_at IS 'When the event was received, if its project recognizes repetitions by id alone: the row is then kept as long as the ledger. Otherwise NULL';
+COMMENT ON COLUMN undated_ids.received_at IS 'When the row is kept as long as the ledger: since when. That is when the event was received, if its project recognizes repetitions by id alone, or when it was redriven. Otherwise NULL';
 COMMENT ON TABLE undated_ids IS 'Bookkeeping: ids that identify events by themselves, so that a repetition is recognized. Of events without a timestamp they are kept for 48 hours; of projects that recognize repetitions by id alone, as long as the ledger';
 DROP INDEX undated_ids_timestamp;
 CREATE INDEX undated_ids_timestamp ON undated_ids (timestamp) WHERE received_at IS NULL;

@@ -313,8 +313,9 @@ impl Receipt {
             self.count
         )
         .expect(infallible);
-        let status = if let Some(Outcome { stored, duplicate, dead }) = outcome {
-            write!(body, r#","stored":{stored},"duplicate":{duplicate},"dead":{dead}"#).expect(infallible);
+        let status = if let Some(Outcome { stored, duplicate, dead, conflict }) = outcome {
+            write!(body, r#","stored":{stored},"duplicate":{duplicate},"dead":{dead},"conflict":{conflict}"#)
+                .expect(infallible);
             StatusCode::OK
         } else {
             StatusCode::ACCEPTED

@@ -26,6 +26,7 @@ struct Sums {
     bytes: u64,
     duplicates: u64,
     dead: u64,
+    conflicts: u64,
 }
 
 #[derive(Serialize)]
@@ -50,6 +51,7 @@ pub async fn get(request: Request<'_>, key: &ApiKey) -> Result<Answer, Problem> 
         total.bytes += row.bytes;
         total.duplicates += row.duplicates;
         total.dead += row.dead;
+        total.conflicts += row.conflicts;
     }
     let usage = rows.iter().map(Window::of).collect();
     let report = UsageReport { from: shown(from), to: shown(to), window: name(window), total, usage };
@@ -58,8 +60,8 @@ pub async fn get(request: Request<'_>, key: &ApiKey) -> Result<Answer, Problem> 
 
 impl Window {
     fn of(row: &UsageRow) -> Self {
-        let UsageRow { start, events, bytes, duplicates, dead } = *row;
-        Self { start: shown(start), sums: Sums { events, bytes, duplicates, dead } }
+        let UsageRow { start, events, bytes, duplicates, dead, conflicts } = *row;
+        Self { start: shown(start), sums: Sums { events, bytes, duplicates, dead, conflicts } }
     }
 }
 

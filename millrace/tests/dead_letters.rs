@@ -5,6 +5,7 @@ mod installation;
 use millrace_event::entry::{EntryId, PackedBatch};
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{EventTime, Row};
+use millrace_event::undeliverable::UndeliverableCall;
 use millrace_store::sqlite::SqliteStore;
 use millrace_store::{Ledger, Operators, Payload, WriteRequest};
 use serde_json::{Value, json};
@@ -90,4 +91,45 @@ async fn dead_letters_are_listed_shown_and_stored_when_they_can_be() {
     let history = run(&["history"]).await;
     assert!(history.stdout.lines().count() == 2 && history.stdout.contains("--all"), "{history:?}");
     assert!(run(&["list", "--project", "shpo"]).await.stderr.contains("did you mean \"shop\"?"));
+}
+
+/// An entry of one call that no event can be made of.
+fn call_entry(project: ProjectId) -> WriteRequest {
+    let mut row = Vec::new();
+    let call = b"{\"type\":\"trakc\xff\",\"note\":\"\x1b[31m\"}";
+    UndeliverableCall { project, code: "invalid_type", message: "the type is unknown", call }.write(&mut row);
+    WriteRequest { body: Payload::Rows(row.into()), ..dead_entry(project, 7, 1, true) }
+}
+
+#[tokio::test]
+async fn a_call_that_is_no_event_is_shown_as_text_and_never_redriven() {
+    let installation = Installation::on_files();
+    std::fs::create_dir(installation.data()).unwrap();
+    let store = SqliteStore::open(&installation.data()).unwrap();
+    store.migrate().await.unwrap();
+    let (project, _) = store.create_project("shop", "pro", None, false).await.unwrap();
+    let entries = [call_entry(project), dead_entry(project, 1, 2, false)];
+    store.writer("test").await.unwrap().write(&entries).await.unwrap();
+    let run = async |arguments: &[&str]| installation.run(&[&["dead-letters"], arguments].concat()).await;
+    let read = async |arguments: &[&str], code: i32| -> Value {
+        let finished = run(&[arguments, &["--json"]].concat()).await;
+        assert_eq!(finished.code, Some(code), "{arguments:?}: {finished:?}");
+        serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
+    };
+
+    let list = run(&["list", "--code", "invalid_type"]).await;
+    assert!(list.stdout.contains("1 of 1 letter") && list.stdout.contains("the type is unknown"), "{list:?}");
+    assert_eq!(read(&["list"], 0).await["reasons"].as_array().unwrap().len(), 2);
+    let shown = run(&["show", "1"]).await;
+    assert!(shown.stdout.contains(r#"{"type":"trakc"#) && !shown.stdout.contains('\u{1b}'), "{shown:?}");
+    let letter = read(&["show", "1"], 0).await;
+    assert_eq!((&letter["code"], &letter["sqlstate"]), (&json!("invalid_type"), &Value::Null));
+    assert_eq!(letter["call"], json!("{\"type\":\"trakc\u{fffd}\",\"note\":\"\u{1b}[31m\"}"));
+    let rehearsal = run(&["redrive", "--all", "--dry-run"]).await;
+    assert!(rehearsal.stdout.contains("no event can be made of this call (invalid_type)"), "{rehearsal:?}");
+    let redriven = read(&["redrive", "--all"], 1).await;
+    assert_eq!((&redriven["stored"], &redriven["refused"]), (&json!(2), &json!(1)), "{redriven}");
+    let left = read(&["list"], 0).await;
+    assert_eq!((&left["letters"][0]["id"], &left["total"]["events"]), (&json!(1), &json!(1)), "{left}");
+    assert_eq!(left["letters"][0]["reason"], "the type is unknown");
 }

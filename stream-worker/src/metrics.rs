@@ -39,6 +39,8 @@ Worker on Either {
         "Events stored"
     DUPLICATE_EVENTS: counter "millrace_duplicate_events_total" {}
         "Events that were already stored"
+    CONFLICT_EVENTS: counter "millrace_conflict_events_total" {}
+        "Events that were already stored with another payload; each is counted as a duplicate as well"
     DEAD_EVENTS: counter "millrace_dead_events_total" {}
         "Events dead-lettered"
     REDELIVERED_ENTRIES: counter "millrace_redelivered_entries_total" {}
@@ -119,6 +121,7 @@ pub fn entry_written(outcome: Outcome) {
     STORED_EVENTS.increment(u64::from(outcome.stored));
     DUPLICATE_EVENTS.increment(u64::from(outcome.duplicate));
     DEAD_EVENTS.increment(u64::from(outcome.dead));
+    CONFLICT_EVENTS.increment(u64::from(outcome.conflict));
 }
 
 /// Records an entry that was already in the ledger.

@@ -37,7 +37,7 @@ pub struct IdRecognizer {
 }
 
 const BY_STREAM_ID: &str = "
-    SELECT stored - redriven, duplicate, dead + redriven
+    SELECT stored - redriven, duplicate, dead + redriven, conflict
       FROM batches
      WHERE received_at = timestamptz 'epoch' + $1::bigint * interval '1 millisecond' AND entry_seq = $2
      LIMIT 1";
@@ -58,7 +58,7 @@ async fn outcome_of(entry: EntryId, database: &Client) -> Result<Option<Outcome>
 
 fn outcome(row: &Row) -> Outcome {
     let events = |at: usize| u32::try_from(row.get::<_, i64>(at)).unwrap_or_default();
-    Outcome { stored: events(0), duplicate: events(1), dead: events(2) }
+    Outcome { stored: events(0), duplicate: events(1), dead: events(2), conflict: events(3) }
 }
 
 #[async_trait]

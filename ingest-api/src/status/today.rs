@@ -143,7 +143,7 @@ mod tests {
     }
 
     fn row(events: u64) -> UsageRow {
-        UsageRow { start: OffsetDateTime::UNIX_EPOCH, events, bytes: 0, duplicates: 1, dead: 2 }
+        UsageRow { start: OffsetDateTime::UNIX_EPOCH, events, bytes: 0, duplicates: 1, dead: 2, conflicts: 0 }
     }
 
     #[test]

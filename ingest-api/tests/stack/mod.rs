@@ -230,7 +230,7 @@ impl Stack {
                 project: batch.project,
                 count: batch.count,
                 bytes: batch.bytes,
-                outcome: Outcome { stored: batch.count, duplicate: 0, dead: 0 },
+                outcome: Outcome { stored: batch.count, duplicate: 0, dead: 0, conflict: 0 },
             })
             .collect();
         self.stream.settle(0, &settlements).await.unwrap()

@@ -26,6 +26,9 @@ pub(crate) struct FilterArgs {
     /// Letters that the database refused with this SQLSTATE
     #[arg(long, value_name = "CODE")]
     sqlstate: Option<String>,
+    /// Letters of calls that the API refused with this code, such as invalid_type
+    #[arg(long, value_name = "CODE")]
+    code: Option<String>,
     /// Letters with this text in the reason, ignoring case
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -53,6 +56,7 @@ impl FilterArgs {
             since: moment("since", self.since)?,
             until: moment("until", self.until)?,
             sqlstate: self.sqlstate.clone(),
+            code: self.code.clone(),
             reason: self.reason.clone(),
             ids: self.ids.clone(),
             also_redriven: false,
@@ -68,6 +72,7 @@ pub(crate) fn options(filter: &LetterFilter) -> String {
         ("since", filter.since.map(shown)),
         ("until", filter.until.map(shown)),
         ("sqlstate", filter.sqlstate.clone()),
+        ("code", filter.code.clone()),
         ("reason", filter.reason.as_ref().map(|reason| format!("{reason:?}"))),
         ("id", (!filter.ids.is_empty()).then_some(numbers)),
     ];

@@ -43,11 +43,31 @@ impl LetterCount {
     }
 }
 
+/// What letters have in common.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct LetterReason {
+    sqlstate: Option<String>,
+    code: Option<String>,
+    reason: String,
+}
+
+impl LetterReason {
+    fn of(letter: &DeadLetter) -> Self {
+        let DeadLetter { sqlstate, code, reason, .. } = letter.clone();
+        Self { sqlstate, code, reason }
+    }
+
+    /// The SQLSTATE, or the code of a call.
+    fn code(&self) -> String {
+        self.sqlstate.as_ref().or(self.code.as_ref()).map_or_else(|| "-".to_owned(), |code| printable(code))
+    }
+}
+
 struct LetterList {
     shown: Vec<DeadLetter>,
     total: LetterCount,
-    /// SQLSTATE and reason, the most frequent first.
-    reasons: Vec<((Option<String>, String), LetterCount)>,
+    /// The most frequent first.
+    reasons: Vec<(LetterReason, LetterCount)>,
 }
 
 pub(super) async fn run(store: &dyn Store, output: &Output, arguments: &ListArgs) -> Result<(), Failure> {
@@ -59,11 +79,11 @@ pub(super) async fn run(store: &dyn Store, output: &Output, arguments: &ListArgs
 /// Reads every letter that matches the filter, and keeps the newest.
 async fn read(store: &dyn Store, filter: &LetterFilter, limit: usize) -> Result<LetterList, Failure> {
     let mut list = LetterList { shown: Vec::new(), total: LetterCount::default(), reasons: Vec::new() };
-    let mut reasons: BTreeMap<(Option<String>, String), LetterCount> = BTreeMap::new();
+    let mut reasons: BTreeMap<LetterReason, LetterCount> = BTreeMap::new();
     each_page(store, filter, usize::MAX, async |page| {
         for letter in page {
             list.total.add(letter);
-            reasons.entry((letter.sqlstate.clone(), letter.reason.clone())).or_default().add(letter);
+            reasons.entry(LetterReason::of(letter)).or_default().add(letter);
             if list.shown.len() < limit {
                 list.shown.push(letter.clone());
             }
@@ -81,18 +101,18 @@ impl LetterList {
         if self.total.letters == 0 {
             return "No dead letters.".to_owned();
         }
-        let head = ["number", "project", "created", "events", "sqlstate", "reason"];
+        let head = ["number", "project", "created", "events", "code", "reason"];
         let rows: Vec<_> = self.shown.iter().map(row).collect();
         let mut text = cut_table(&head, &rows);
         let LetterCount { letters, events } = self.total;
         let (letters, events) = (counted(letters, "letter"), counted(events, "event"));
         text.push_str(&format!("\n{} of {letters} shown ({events} in all letters).\n\n", rows.len()));
-        let reason = |((sqlstate, reason), count): &((Option<String>, String), LetterCount)| {
-            let sqlstate = sqlstate.clone().unwrap_or_else(|| "-".to_owned());
-            vec![grouped(count.letters.into()), grouped(count.events.into()), sqlstate, printable(reason)]
+        let reason = |(reason, count): &(LetterReason, LetterCount)| {
+            let (letters, events) = (grouped(count.letters.into()), grouped(count.events.into()));
+            vec![letters, events, reason.code(), printable(&reason.reason)]
         };
         let reasons: Vec<_> = self.reasons.iter().take(REASONS_SHOWN).map(reason).collect();
-        text.push_str(&cut_table(&["letters", "events", "sqlstate", "reason"], &reasons));
+        text.push_str(&cut_table(&["letters", "events", "code", "reason"], &reasons));
         if self.reasons.len() > REASONS_SHOWN {
             text.push_str(&format!(
                 "and {}\n",
@@ -103,9 +123,9 @@ impl LetterList {
     }
 
     fn json(&self) -> serde_json::Value {
-        let reason = |((sqlstate, reason), count): &((Option<String>, String), LetterCount)| {
-            let LetterCount { letters, events } = count;
-            json!({ "sqlstate": sqlstate, "reason": reason, "letters": letters, "events": events })
+        let reason = |(reason, count): &(LetterReason, LetterCount)| {
+            let (LetterReason { sqlstate, code, reason }, LetterCount { letters, events }) = (reason, count);
+            json!({ "sqlstate": sqlstate, "code": code, "reason": reason, "letters": letters, "events": events })
         };
         json!({
             "letters": self.shown.iter().map(as_json).collect::<Vec<_>>(),
@@ -122,7 +142,7 @@ fn row(letter: &DeadLetter) -> Vec<String> {
         project(letter),
         shown(letter.created_at),
         grouped(letter.event_count.into()),
-        letter.sqlstate.clone().unwrap_or_else(|| "-".to_owned()),
+        LetterReason::of(letter).code(),
         format!("{is_redriven}{}", printable(&letter.reason)),
     ]
 }

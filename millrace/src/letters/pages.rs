@@ -106,6 +106,7 @@ mod tests {
             event_index: None,
             event_count,
             sqlstate: None,
+            code: None,
             reason: String::new(),
             payload_bytes,
             worker_version: String::new(),

@@ -62,7 +62,7 @@ fn selection(arguments: &RedriveArgs, filter: &LetterFilter) -> Result<String, F
         (true, true) => "--all".to_owned(),
         (false, false) => options,
         (true, false) => {
-            let advice = "select letters with --project, --since, --until, --sqlstate, --reason or --id, or with --all";
+            let advice = "select letters with --project, --since, --until, --sqlstate, --code, --reason or --id, or with --all";
             return Err(Failure::Usage(advice.to_owned()));
         }
         (false, true) => {

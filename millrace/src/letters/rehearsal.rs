@@ -42,7 +42,13 @@ impl Rehearsal {
         self.letters += 1;
         self.events += letter.event_count;
         self.projects.insert(project(letter));
-        let rows = rows_of_letter(letter.project, letter.event_index, letter.event_count, payload);
+        let rows = rows_of_letter(
+            letter.project,
+            letter.event_index,
+            letter.event_count,
+            letter.code.as_deref(),
+            payload,
+        );
         self.unreadable.extend(rows.err().map(|reason| (letter.id, reason)));
     }
 

@@ -2,6 +2,7 @@
 
 use millrace_event::printable::{escaped_json, printable};
 use millrace_event::row::{self, EventTime, Row};
+use millrace_event::undeliverable::UndeliverableCall;
 use millrace_store::{DeadLetter, LetterFilter, LetterPayload, Store, rows_of_letter};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -31,12 +32,20 @@ pub(super) async fn run(store: &dyn Store, output: &Output, id: i64) -> Result<(
 
 enum Contents {
     Events(Vec<Value>),
-    Unreadable { reason: String, bytes: String },
+    /// A call that no event can be made of, as text.
+    Call(String),
+    Unreadable {
+        reason: String,
+        bytes: String,
+    },
 }
 
 impl Contents {
     fn read(letter: &DeadLetter, payload: &[u8]) -> Self {
-        match rows_of_letter(letter.project, letter.event_index, letter.event_count, payload) {
+        if letter.code.is_some() {
+            return Self::Call(text_of_call(payload));
+        }
+        match rows_of_letter(letter.project, letter.event_index, letter.event_count, None, payload) {
             Ok(rows) => Self::Events(row::split(&rows).map_while(Result::ok).map(event).collect()),
             Err(reason) => Self::Unreadable { reason, bytes: escaped(payload) },
         }
@@ -54,6 +63,7 @@ impl Contents {
             ("received", shown(letter.received_at)),
             ("created", shown(letter.created_at)),
             ("sqlstate", letter.sqlstate.clone().unwrap_or_else(|| "-".to_owned())),
+            ("code", letter.code.as_deref().map_or("-".to_owned(), printable)),
             ("reason", printable(&letter.reason)),
             ("worker", letter.worker_version.clone()),
         ];
@@ -76,6 +86,9 @@ impl Contents {
                     ));
                 }
             }
+            Self::Call(call) => {
+                text.push_str(&format!("\nNo event can be made of this call:\n{}\n", printable(call)));
+            }
             Self::Unreadable { reason, bytes } => {
                 text.push_str(&format!(
                     "\nIt cannot be read: {reason}. Its {}:\n{bytes}\n",
@@ -90,6 +103,7 @@ impl Contents {
         let mut value = as_json(letter);
         match self {
             Self::Events(events) => value["contents"] = json!(events),
+            Self::Call(call) => value["call"] = json!(call),
             Self::Unreadable { reason, bytes } => {
                 value["unreadable"] = json!(reason);
                 value["payload"] = json!(bytes);
@@ -101,6 +115,9 @@ impl Contents {
 
 /// An event as its client could have sent it. Invalid JSON is shown as text.
 fn event(bytes: &[u8]) -> Value {
+    if let Some(UndeliverableCall { code, message, call, .. }) = UndeliverableCall::read(bytes) {
+        return json!({ "code": code, "reason": message, "call": text_of_call(call) });
+    }
     let row = match Row::read(bytes) {
         Ok(row) => row,
         Err(error) => return json!({ "unreadable": error.to_string(), "row": escaped(bytes) }),
@@ -123,6 +140,11 @@ fn event(bytes: &[u8]) -> Value {
         "properties": object(row.properties),
         "context": object(row.context),
     })
+}
+
+/// The call as it was sent. Bytes that are not UTF-8 become U+FFFD.
+fn text_of_call(call: &[u8]) -> String {
+    String::from_utf8_lossy(call).into_owned()
 }
 
 /// Not rounded: the timestamp is part of the identity of an event.

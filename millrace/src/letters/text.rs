@@ -25,6 +25,7 @@ pub(crate) fn as_json(letter: &DeadLetter) -> Value {
         "event_index": letter.event_index,
         "events": letter.event_count,
         "sqlstate": letter.sqlstate,
+        "code": letter.code,
         "reason": letter.reason,
         "payload_bytes": letter.payload_bytes,
         "worker_version": letter.worker_version,

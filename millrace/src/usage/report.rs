@@ -84,25 +84,27 @@ impl UsageReport {
     }
 
     fn new(line_unit: &'static str, period: Period, lines: Vec<Line>) -> Self {
-        let mut total = UsageRow { start: period.from, events: 0, bytes: 0, duplicates: 0, dead: 0 };
+        let mut total =
+            UsageRow { start: period.from, events: 0, bytes: 0, duplicates: 0, dead: 0, conflicts: 0 };
         for Line { usage, .. } in &lines {
             total.events += usage.events;
             total.bytes += usage.bytes;
             total.duplicates += usage.duplicates;
             total.dead += usage.dead;
+            total.conflicts += usage.conflicts;
         }
         Self { line_unit, period, lines, total }
     }
 
     fn table(&self) -> String {
         let row = |label: &str, usage: &UsageRow| {
-            let counts = [usage.events, usage.duplicates, usage.dead, usage.bytes];
+            let counts = [usage.events, usage.duplicates, usage.conflicts, usage.dead, usage.bytes];
             std::iter::once(label.to_owned()).chain(counts.map(|count| grouped(count.into()))).collect()
         };
         let mut rows: Vec<Vec<String>> =
             self.lines.iter().map(|line| row(&line.label, &line.usage)).collect();
         rows.push(row("total", &self.total));
-        table(&[self.line_unit, "events", "duplicates", "dead", "bytes"], &rows)
+        table(&[self.line_unit, "events", "duplicates", "conflicts", "dead", "bytes"], &rows)
     }
 
     /// A bar for each line. The chart of a project also has the windows without events.
@@ -143,6 +145,7 @@ impl UsageReport {
 
 fn sums(usage: &UsageRow) -> Value {
     json!({
-        "events": usage.events, "duplicates": usage.duplicates, "dead": usage.dead, "bytes": usage.bytes,
+        "events": usage.events, "duplicates": usage.duplicates, "conflicts": usage.conflicts, "dead": usage.dead,
+        "bytes": usage.bytes,
     })
 }

@@ -16,8 +16,10 @@ pub struct Outcome {
     pub stored: u32,
     /// Events that were already stored.
     pub duplicate: u32,
-    /// Events that the database refused, now in `dead_letters`.
+    /// Events that could not be stored, now in `dead_letters`.
     pub dead: u32,
+    /// The part of `duplicate` whose payload differs from that of the stored event.
+    pub conflict: u32,
 }
 
 /// A batch that is in the stream and not settled, without its rows.

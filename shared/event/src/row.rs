@@ -256,7 +256,7 @@ impl<'a> Row<'a> {
 }
 
 /// The fields of variable width of a row from [`split`], as they are on the wire; `None` is NULL.
-pub(crate) fn variable_fields(row: &[u8]) -> [Option<&[u8]>; 5] {
+pub fn variable_fields(row: &[u8]) -> [Option<&[u8]>; 5] {
     let mut rest = &row[FIXED_BYTES..];
     std::array::from_fn(|_| next_field(&mut rest))
 }

@@ -96,7 +96,7 @@ impl Rig {
             project: packed.project,
             count: packed.count,
             bytes: u32::try_from(packed.data.len()).unwrap(),
-            outcome: millrace_stream::Outcome { stored: packed.count, duplicate: 0, dead: 0 },
+            outcome: millrace_stream::Outcome { stored: packed.count, duplicate: 0, dead: 0, conflict: 0 },
         };
         assert_eq!(self.stream.settle(0, &[settlement]).await.unwrap(), 1);
     }

@@ -1,5 +1,7 @@
 //! Dead letters as operators see them, and filters for them. Pure, and the same for every store.
 
+use std::borrow::Cow;
+
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -24,6 +26,9 @@ pub struct DeadLetter {
     pub event_count: u64,
     /// `None` when the database did not reject it.
     pub sqlstate: Option<String>,
+    /// A [`millrace_event::event::RejectionCode`] in snake case, when the API could not make an event of the
+    /// call. The payload is then the call as it was sent, up to a limit.
+    pub code: Option<String>,
     pub reason: String,
     /// Size of the payload.
     pub payload_bytes: u64,
@@ -36,6 +41,30 @@ pub struct DeadLetter {
     pub redriven_at: Option<OffsetDateTime>,
     /// The redrive that stored its events.
     pub redrive_id: Option<Uuid>,
+}
+
+/// A dead letter to be written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct NewLetter<'a> {
+    pub(super) project: ProjectId,
+    /// As in the ledger, so that the letter leads to its ledger row.
+    pub(super) batch_id: BatchId,
+    pub(super) received_us: i64,
+    /// Index of the event in its batch; `None` for the whole entry.
+    pub(super) event_index: Option<u32>,
+    /// Events in it.
+    pub(super) event_count: u32,
+    pub(super) sqlstate: Option<&'a str>,
+    pub(super) code: Option<&'a str>,
+    pub(super) reason: Cow<'a, str>,
+    pub(super) payload: &'a [u8],
+}
+
+impl<'a> NewLetter<'a> {
+    /// The code under which its events are counted as refused.
+    pub(super) fn label(&self) -> &'a str {
+        self.code.or(self.sqlstate).unwrap_or("damaged_entry")
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,6 +86,8 @@ pub struct LetterFilter {
     pub until: Option<OffsetDateTime>,
     /// Exactly this SQLSTATE.
     pub sqlstate: Option<String>,
+    /// Exactly this code.
+    pub code: Option<String>,
     /// Text in the reason, ignoring case.
     pub reason: Option<String>,
     /// One of these ids. Empty is any.

@@ -12,10 +12,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
-use crate::rejection::Rejection;
+use crate::rejection::{RejectedBy, Rejection};
 use millrace_event::entry;
 use millrace_event::plan::ProjectId;
 use millrace_event::row;
+use millrace_event::undeliverable::UndeliverableCall;
 
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -61,16 +62,20 @@ pub struct RedriveRecord {
 }
 
 /// The rows of a letter, as [`millrace_event::row`] writes them: one rejected row, or all rows of a dead
-/// entry.
+/// entry. `code` is the letter's, see [`crate::DeadLetter::code`].
 ///
 /// # Errors
-/// Why the payload is unreadable, for operators.
-pub fn rows_of_letter(
+/// Why no event can be made of the payload, for operators.
+pub fn rows_of_letter<'a>(
     project: ProjectId,
     event_index: Option<u32>,
     event_count: u64,
-    payload: &[u8],
-) -> Result<Cow<'_, [u8]>, String> {
+    code: Option<&str>,
+    payload: &'a [u8],
+) -> Result<Cow<'a, [u8]>, String> {
+    if let Some(code) = code {
+        return Err(format!("no event can be made of this call ({code}); its client must send a valid one"));
+    }
     if event_index.is_none() {
         let count = u32::try_from(event_count)
             .map_err(|_| format!("{event_count} events are more than an entry can have"))?;
@@ -93,19 +98,35 @@ pub(super) struct Letter {
     pub(super) received_us: i64,
     pub(super) event_index: Option<u32>,
     pub(super) event_count: u64,
+    pub(super) code: Option<String>,
     pub(super) payload: Vec<u8>,
 }
 
 impl Letter {
     pub(super) fn rows(&self) -> Result<Cow<'_, [u8]>, String> {
-        rows_of_letter(self.project, self.event_index, self.event_count, &self.payload)
+        rows_of_letter(self.project, self.event_index, self.event_count, self.code.as_deref(), &self.payload)
     }
+}
+
+/// The rejection of a row of a dead entry that is no event. `None` for an event.
+pub(super) fn rejection_of_call(row: &[u8]) -> Option<Rejection> {
+    let call = UndeliverableCall::read(row)?;
+    let by = RejectedBy::Dialect { code: call.code.to_owned() };
+    Some(Rejection { by, reason: call.message.to_owned() })
+}
+
+/// The payload of the letter of a rejected row.
+pub(super) fn payload_of_rejected(row: &[u8]) -> &[u8] {
+    UndeliverableCall::read(row).map_or(row, |call| call.call)
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum RowOutcome {
     Stored,
-    Duplicate,
+    Duplicate {
+        /// Its payload differs from that of the stored event.
+        is_conflict: bool,
+    },
     Rejected(Rejection),
 }
 
@@ -123,6 +144,8 @@ pub(super) enum LetterOutcome<'a> {
 pub(super) struct Correction {
     pub(super) stored: i64,
     pub(super) duplicate: i64,
+    /// The part of `duplicate` whose payload differs.
+    pub(super) conflict: i64,
     pub(super) bytes: i64,
 }
 
@@ -130,6 +153,7 @@ impl AddAssign for Correction {
     fn add_assign(&mut self, more: Self) {
         self.stored += more.stored;
         self.duplicate += more.duplicate;
+        self.conflict += more.conflict;
         self.bytes += more.bytes;
     }
 }
@@ -164,7 +188,10 @@ impl Corrections {
                     correction.stored += 1;
                     correction.bytes += row.len() as i64;
                 }
-                RowOutcome::Duplicate => correction.duplicate += 1,
+                RowOutcome::Duplicate { is_conflict } => {
+                    correction.duplicate += 1;
+                    correction.conflict += i64::from(*is_conflict);
+                }
                 RowOutcome::Rejected(rejection) => rejected.push((index, rejection)),
             }
         }

@@ -16,6 +16,8 @@ pub struct UsageRow {
     pub duplicates: u64,
     /// Events in dead letters.
     pub dead: u64,
+    /// The part of `duplicates` whose payload differs from that of the stored event.
+    pub conflicts: u64,
 }
 
 /// The width of a usage window. All windows are in UTC.

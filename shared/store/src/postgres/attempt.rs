@@ -1,34 +1,55 @@
 //! One transaction for a draft: the rows it sends, the outcome of each entry once exactly these rows are
 //! stored, and the parameters of its statements that follow. Pure: nothing is sent from here.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Instant as Clock;
 
 use super::copy::Instant;
-use super::draft::{Draft, DraftEntry, EntryState};
-use super::parameters::{DeadLetters, LedgerKeys, LedgerRows, RowKeys, UsageRows, number};
+use super::draft::{Draft, DraftCall, DraftEntry, EntryState};
+use super::parameters::{ClaimRows, LedgerKeys, LedgerRows, RowKeys, UsageRows, number};
+use super::selection::{Duplicate, IdClaim, Selection};
 use crate::WriteOutcome;
 use crate::ledger::LedgerKey;
+use crate::letters::NewLetter;
+use crate::payload::PayloadDigest;
+use crate::refusals::Refusals;
 use millrace_event::Outcome;
 
 const HOUR_US: i64 = 3_600_000_000;
 
 pub(super) struct Attempt<'a> {
     draft: &'a Draft<'a>,
-    /// Indices of the rows that are sent, in the order of the draft.
-    rows: Vec<usize>,
+    selection: Selection,
+    conflicts: Vec<Conflict>,
     outcomes: Vec<WriteOutcome>,
+}
+
+/// A duplicate whose payload differs from that of the event it repeats.
+struct Conflict {
+    row: usize,
+    /// The fields that differ.
+    difference: &'static str,
 }
 
 impl<'a> Attempt<'a> {
     pub(super) fn new(draft: &'a Draft<'a>) -> Self {
-        Self::sending(draft, draft.select_rows())
+        Self::sending(draft, Selection::of(draft))
     }
 
-    /// An attempt that sends these rows, which must be [`Draft::select_rows`].
-    pub(super) fn sending(draft: &'a Draft<'a>, rows: Vec<usize>) -> Self {
-        let outcomes = outcomes(draft, &rows);
-        Self { draft, rows, outcomes }
+    /// An attempt that sends this selection, which must be that of the draft.
+    pub(super) fn sending(draft: &'a Draft<'a>, selection: Selection) -> Self {
+        let mut outcomes = outcomes(draft, &selection.rows);
+        let mut conflicts = Vec::new();
+        // Only duplicates cost a comparison.
+        if outcomes.iter().any(|written| !written.redelivered && written.outcome.duplicate > 0) {
+            conflicts = self::conflicts(draft, &selection);
+            for conflict in &conflicts {
+                outcomes[draft.rows[conflict.row].entry as usize].outcome.conflict += 1;
+            }
+        }
+        copy_outcomes(draft, &mut outcomes);
+        Self { draft, selection, conflicts, outcomes }
     }
 
     /// When the first attempt for this draft began.
@@ -37,12 +58,12 @@ impl<'a> Attempt<'a> {
     }
 
     pub(super) fn rows(&self) -> &[usize] {
-        &self.rows
+        &self.selection.rows
     }
 
     /// Hashes of the rows for [`super::recent`].
     pub(super) fn hashes(&self) -> impl Iterator<Item = u64> {
-        self.rows.iter().filter_map(|&row| self.draft.rows[row].hash())
+        self.rows().iter().filter_map(|&row| self.draft.rows[row].hash())
     }
 
     pub(super) fn into_outcomes(self) -> Vec<WriteOutcome> {
@@ -71,40 +92,70 @@ impl<'a> Attempt<'a> {
             stored: each(|outcome| outcome.stored),
             duplicate: each(|outcome| outcome.duplicate),
             dead: each(|outcome| outcome.dead),
+            conflict: each(|outcome| outcome.conflict),
         }
     }
 
-    /// Keys of the undated rows, in the order of `undated_ids`.
-    pub(super) fn undated_claims(&self) -> RowKeys {
-        let rows = &self.draft.rows;
-        let mut undated: Vec<_> = self.rows.iter().copied().filter(|&row| rows[row].is_undated()).collect();
-        undated.sort_unstable_by_key(|&row| (rows[row].key.project, rows[row].key.event_id));
-        row_keys(self.draft, &undated)
+    /// The ids to claim, in the order of `undated_ids`.
+    pub(super) fn claims(&self) -> ClaimRows {
+        let draft = self.draft;
+        self.claim_rows(|claim| !draft.rows[claim.row].is_claimed())
     }
 
-    /// A letter for every dead row and every dead entry.
-    pub(super) fn dead_letters(&self) -> DeadLetters<'a> {
+    /// The claims to keep longer: they were made for some days, and are now kept as long as the ledger.
+    pub(super) fn claims_to_keep(&self) -> ClaimRows {
+        let short_claims = &self.draft.short_claims;
+        self.claim_rows(|claim| claim.kept_from_us.is_some() && short_claims.contains(&claim.row))
+    }
+
+    fn claim_rows(&self, is_wanted: impl Fn(&IdClaim) -> bool) -> ClaimRows {
+        let mut rows = ClaimRows::default();
+        for claim in self.selection.claims.iter().filter(|claim| is_wanted(claim)) {
+            let key = self.draft.rows[claim.row].key;
+            rows.projects.push(key.project.0);
+            rows.ids.push(key.event_id);
+            rows.times.push(Instant(key.timestamp_us));
+            rows.kept_from.push(claim.kept_from_us.map(Instant));
+        }
+        rows
+    }
+
+    /// A letter for every dead row, every dead call and every dead entry.
+    pub(super) fn letters(&self) -> Vec<NewLetter<'a>> {
         let draft = self.draft;
-        let mut letters = DeadLetters::default();
+        let mut letters = Vec::new();
         for (_, entry) in draft.live_entries() {
             // The dead letter of a batch that was written before already exists.
             if let (Some(dead), EntryState::New) = (&entry.dead_letter, entry.state) {
-                add_letter(&mut letters, entry, None, i64::from(entry.count));
-                letters.sqlstates.push(None);
-                letters.reasons.push(&dead.reason);
-                letters.payloads.push(&dead.payload);
+                let letter = letter(entry, None, &dead.reason, &dead.payload);
+                letters.push(NewLetter { event_count: entry.count, ..letter });
             }
         }
         for (&index, rejection) in &draft.rejections {
             let row = &draft.rows[index as usize];
             if draft.can_be_new(row) {
-                add_letter(&mut letters, &draft.entries[row.entry as usize], Some(row.index), 1);
-                letters.sqlstates.push(Some(&rejection.sqlstate));
-                letters.reasons.push(&rejection.reason);
-                letters.payloads.push(row.bytes);
+                let entry = &draft.entries[row.entry as usize];
+                let letter = letter(entry, Some(row.index), &rejection.reason, row.bytes);
+                letters.push(NewLetter { sqlstate: rejection.sqlstate(), code: rejection.code(), ..letter });
             }
         }
+        for DraftCall { entry, index, call } in draft.dead_calls() {
+            let letter = letter(&draft.entries[*entry as usize], Some(*index), call.message, call.call);
+            letters.push(NewLetter { code: Some(call.code), ..letter });
+        }
         letters
+    }
+
+    /// The letters and conflicts, for the owners of projects.
+    pub(super) fn refusals(&self) -> Refusals<'a> {
+        let mut refusals = Refusals::default();
+        self.letters().iter().for_each(|letter| refusals.add_letter(letter));
+        for Conflict { row, difference } in &self.conflicts {
+            let row = &self.draft.rows[*row];
+            let received_us = self.draft.entries[row.entry as usize].ledger.received_us;
+            refusals.add_conflict(row.bytes, received_us, difference);
+        }
+        refusals
     }
 
     /// By project and hour of receipt.
@@ -115,9 +166,10 @@ impl<'a> Attempt<'a> {
             bytes: i64,
             duplicates: i64,
             dead: i64,
+            conflicts: i64,
         }
         let mut bytes = vec![0_i64; self.draft.entries.len()];
-        for row in self.rows.iter().map(|&row| &self.draft.rows[row]) {
+        for row in self.rows().iter().map(|&row| &self.draft.rows[row]) {
             bytes[row.entry as usize] += row.bytes.len() as i64;
         }
         let mut sums = BTreeMap::<_, Sum>::new();
@@ -129,6 +181,7 @@ impl<'a> Attempt<'a> {
             sum.bytes += bytes[index];
             sum.duplicates += i64::from(outcome.duplicate);
             sum.dead += i64::from(outcome.dead);
+            sum.conflicts += i64::from(outcome.conflict);
         }
         let mut rows = UsageRows::default();
         for ((project, hour_us), sum) in sums {
@@ -138,6 +191,7 @@ impl<'a> Attempt<'a> {
             rows.bytes.push(sum.bytes);
             rows.duplicates.push(sum.duplicates);
             rows.dead.push(sum.dead);
+            rows.conflicts.push(sum.conflicts);
         }
         rows
     }
@@ -154,16 +208,46 @@ pub(super) fn row_keys(draft: &Draft<'_>, rows: &[usize]) -> RowKeys {
     }
 }
 
-/// The columns of a letter that follow from its entry.
-fn add_letter(letters: &mut DeadLetters<'_>, entry: &DraftEntry, event_index: Option<u32>, count: i64) {
-    letters.projects.push(entry.project.0);
-    letters.batches.push(entry.ledger.batch_id);
-    letters.times.push(Instant(entry.ledger.received_us));
-    letters.event_indices.push(event_index.map(u32::cast_signed));
-    letters.counts.push(count);
+/// A letter of one event, with the columns that follow from its entry.
+fn letter<'a>(
+    entry: &DraftEntry,
+    event_index: Option<u32>,
+    reason: &'a str,
+    payload: &'a [u8],
+) -> NewLetter<'a> {
+    NewLetter {
+        project: entry.project,
+        batch_id: entry.ledger.batch_id,
+        received_us: entry.ledger.received_us,
+        event_index,
+        event_count: 1,
+        sqlstate: None,
+        code: None,
+        reason: Cow::Borrowed(reason),
+        payload,
+    }
 }
 
-/// The outcome of each entry when exactly these rows are stored.
+fn conflicts(draft: &Draft<'_>, selection: &Selection) -> Vec<Conflict> {
+    let conflict = |duplicate: Duplicate| {
+        let payload = PayloadDigest::of_row(draft.rows[duplicate.row].bytes);
+        let difference = payload.difference(duplicate.original?)?;
+        Some(Conflict { row: duplicate.row, difference })
+    };
+    selection.duplicates(draft).into_iter().filter_map(conflict).collect()
+}
+
+/// Gives an entry that is twice in the draft the outcome of the first.
+fn copy_outcomes(draft: &Draft<'_>, outcomes: &mut [WriteOutcome]) {
+    for (index, entry) in draft.entries.iter().enumerate() {
+        if let EntryState::DuplicateOf(first) = entry.state {
+            outcomes[index] = WriteOutcome { redelivered: true, ..outcomes[first] };
+        }
+    }
+}
+
+/// The outcome of each entry when exactly these rows are stored, without conflicts. That of an entry that is
+/// twice in the draft is left out.
 fn outcomes(draft: &Draft<'_>, rows: &[usize]) -> Vec<WriteOutcome> {
     let mut stored = vec![0_u32; draft.entries.len()];
     for &row in rows {
@@ -173,12 +257,13 @@ fn outcomes(draft: &Draft<'_>, rows: &[usize]) -> Vec<WriteOutcome> {
     for row in draft.rejections.keys().map(|&row| &draft.rows[row as usize]) {
         dead[row.entry as usize] += u32::from(draft.can_be_new(row));
     }
+    draft.dead_calls().for_each(|call| dead[call.entry as usize] += 1);
     let mut all: Vec<WriteOutcome> = Vec::with_capacity(draft.entries.len());
     for (index, entry) in draft.entries.iter().enumerate() {
         let written = |outcome| WriteOutcome { outcome, redelivered: false };
         all.push(match entry.state {
             EntryState::InLedger(outcome) => WriteOutcome { outcome, redelivered: true },
-            EntryState::DuplicateOf(first) => WriteOutcome { redelivered: true, ..all[first] },
+            EntryState::DuplicateOf(_) => WriteOutcome { redelivered: true, ..WriteOutcome::default() },
             EntryState::ReusedKey if entry.dead_letter.is_some() => {
                 written(Outcome { duplicate: entry.count, ..Outcome::default() })
             }
@@ -187,7 +272,7 @@ fn outcomes(draft: &Draft<'_>, rows: &[usize]) -> Vec<WriteOutcome> {
             }
             EntryState::New | EntryState::ReusedKey => {
                 let (stored, dead) = (stored[index], dead[index]);
-                written(Outcome { stored, duplicate: entry.count - stored - dead, dead })
+                written(Outcome { stored, duplicate: entry.count - stored - dead, dead, conflict: 0 })
             }
         });
     }
@@ -225,7 +310,7 @@ mod tests {
     fn outcomes(draft: &Draft<'_>) -> Vec<(u32, u32, u32, bool)> {
         let outcomes = Attempt::new(draft).into_outcomes();
         let numbers = |written: WriteOutcome| {
-            let Outcome { stored, duplicate, dead } = written.outcome;
+            let Outcome { stored, duplicate, dead, .. } = written.outcome;
             (stored, duplicate, dead, written.redelivered)
         };
         outcomes.into_iter().map(numbers).collect()
@@ -247,7 +332,7 @@ mod tests {
         let requests =
             [request(Uuid::now_v7(), 0, &[(7, undated)]), request(Uuid::now_v7(), 1, &[(7, undated)])];
         let draft = Draft::new(&requests).unwrap();
-        assert_eq!(Attempt::new(&draft).undated_claims().ids, [Uuid::from_u128(7)]);
+        assert_eq!(Attempt::new(&draft).claims().ids, [Uuid::from_u128(7)]);
         assert_eq!(outcomes(&draft), [(1, 0, 0, false), (0, 1, 0, false)]);
     }
 
@@ -256,10 +341,10 @@ mod tests {
         let requests = [request(Uuid::now_v7(), 0, &[(1, AT)]), request(Uuid::now_v7(), 1, &[(1, AT)])];
         let mut draft = Draft::new(&requests).unwrap();
         let first = Attempt::new(&draft).rows()[0];
-        draft.mark_rejected(first, Rejection { sqlstate: "22P05".to_owned(), reason: "a NUL".to_owned() });
+        draft.mark_rejected(first, Rejection::by_database("22P05", "a NUL"));
         assert_eq!(outcomes(&draft), [(0, 0, 1, false), (1, 0, 0, false)]);
         let attempt = Attempt::new(&draft);
-        assert_eq!(attempt.dead_letters().reasons, ["a NUL"]);
+        assert_eq!(attempt.letters()[0].reason, "a NUL");
         let ledger = attempt.ledger_rows();
         assert_eq!((ledger.accepted, ledger.stored, ledger.dead), (vec![1, 1], vec![0, 1], vec![1, 0]));
     }
@@ -268,7 +353,7 @@ mod tests {
     fn an_entry_in_the_ledger_sends_nothing_and_keeps_its_outcome() {
         let requests = [request(Uuid::now_v7(), 0, &[(1, AT), (2, AT)])];
         let mut draft = Draft::new(&requests).unwrap();
-        let outcome = Outcome { stored: 1, duplicate: 1, dead: 0 };
+        let outcome = Outcome { stored: 1, duplicate: 1, dead: 0, conflict: 0 };
         draft.entries[0].state = EntryState::InLedger(outcome);
         let attempt = Attempt::new(&draft);
         assert!(attempt.rows().is_empty() && attempt.usage().events.is_empty());

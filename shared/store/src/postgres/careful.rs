@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use super::attempt::Attempt;
 use super::draft::Draft;
+use super::selection::Selection;
 use super::setback::Setback;
 use super::writer_session::{WriterSession, finish_copy, send_rows};
 use crate::WriteOutcome;
@@ -17,15 +18,14 @@ pub(super) async fn write_carefully(
     writer: &WriterSession,
     draft: &mut Draft<'_>,
 ) -> Result<Vec<WriteOutcome>, Setback> {
-    for row in writer.stored_rows(draft, &draft.select_rows()).await? {
-        draft.mark_stored(row);
-    }
+    let rows = Selection::of(draft).lookups(draft);
+    writer.mark_known(draft, &rows).await?;
     writer.client().batch_execute("BEGIN").await?;
     let mut copied = HashSet::new();
     loop {
         // A rejected row makes room for an equal one after it.
-        let selected = draft.select_rows();
-        let rest: Vec<_> = selected.iter().copied().filter(|row| !copied.contains(row)).collect();
+        let selected = Selection::of(draft);
+        let rest: Vec<_> = selected.rows.iter().copied().filter(|row| !copied.contains(row)).collect();
         if rest.is_empty() {
             let attempt = Attempt::sending(draft, selected);
             writer.commit(&attempt, async { Ok(()) }).await?;
@@ -65,7 +65,7 @@ async fn copy_row(
         Ok(()) => {
             copied.insert(row);
         }
-        Err(Setback::DuplicateRow) => draft.mark_stored(row),
+        Err(Setback::DuplicateRow) => writer.mark_stored(draft, row).await?,
         Err(Setback::RejectedRow { rejection, .. }) => draft.mark_rejected(row, rejection),
         Err(setback) => return Err(setback),
     }

@@ -1,6 +1,6 @@
-//! The entries of one write and their rows, with everything known about them so far: which rows are stored,
-//! which the database rejects, and which entries the ledger has. Pure: this module must never access the
-//! database.
+//! The entries of one write and their rows, with everything known about them so far: which rows are stored or
+//! have a claimed id, which the database rejects, and which entries the ledger has. Pure: this module must
+//! never access the database.
 //!
 //! Every entry gets the outcome that it would get if it were written alone, after the entries before it. So
 //! the outcome does not depend on how entries are grouped.
@@ -14,11 +14,13 @@ use super::error::Failure;
 use super::partitions::Day;
 use super::recent;
 use crate::ledger::LedgerKey;
+use crate::payload::PayloadDigest;
 use crate::rejection::Rejection;
 use crate::{Payload, WriteRequest};
 use millrace_event::Outcome;
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{self, EventTime, RowKey};
+use millrace_event::undeliverable::UndeliverableCall;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum EntryState {
@@ -49,14 +51,6 @@ pub(super) struct DeadEntry {
     pub(super) payload: Bytes,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum RowState {
-    Unknown,
-    Stored,
-    /// The database rejects it: see [`Draft::rejections`].
-    Rejected,
-}
-
 #[derive(Debug)]
 pub(super) struct DraftRow<'a> {
     day: Day,
@@ -65,23 +59,40 @@ pub(super) struct DraftRow<'a> {
     pub(super) entry: u32,
     /// Its index in the entry.
     pub(super) index: u32,
-    state: RowState,
-    identity: Identity,
+    /// Its key is in `events`.
+    is_stored: bool,
+    /// Its id is in `undated_ids`.
+    is_claimed: bool,
+    /// The database rejects it: see [`Draft::rejections`].
+    is_rejected: bool,
+    pub(super) identity: Identity,
     pub(super) bytes: &'a [u8],
 }
 
 /// The property by which a repetition of an event is recognized.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Identity {
+pub(super) enum Identity {
     IdAndTime,
-    /// With the help of `undated_ids`.
-    IdAlone,
+    /// With the help of `undated_ids`, for some days.
+    UndatedId,
+    /// With the help of `undated_ids`, at any time, for as long as the ledger is kept. An event that was
+    /// stored with the same time, before its project chose this, is the same event, too.
+    Id,
     Batch,
 }
 
 impl DraftRow<'_> {
-    pub(super) fn is_undated(&self) -> bool {
-        self.identity == Identity::IdAlone
+    pub(super) fn is_stored(&self) -> bool {
+        self.is_stored
+    }
+
+    pub(super) fn is_claimed(&self) -> bool {
+        self.is_claimed
+    }
+
+    /// Whether it claims its id in `undated_ids`.
+    pub(super) fn claims_id(&self) -> bool {
+        matches!(self.identity, Identity::UndatedId | Identity::Id)
     }
 
     /// The hash for [`recent`]. `None` for an event that can repeat only with its batch.
@@ -89,10 +100,20 @@ impl DraftRow<'_> {
         let hash = |time| recent::hash(self.key.project.0, time, self.key.event_id);
         match self.identity {
             Identity::IdAndTime => Some(hash(Some(self.key.timestamp_us))),
-            Identity::IdAlone => Some(hash(None)),
+            Identity::UndatedId | Identity::Id => Some(hash(None)),
             Identity::Batch => None,
         }
     }
+}
+
+/// A row that is no event: it becomes a dead letter, unless its batch was written before.
+#[derive(Debug)]
+pub(super) struct DraftCall<'a> {
+    /// Index of its entry.
+    pub(super) entry: u32,
+    /// Its index in the entry.
+    pub(super) index: u32,
+    pub(super) call: UndeliverableCall<'a>,
 }
 
 #[derive(Debug)]
@@ -102,10 +123,28 @@ pub(super) struct Draft<'a> {
     /// go to the right edge of the index, and lanes with the same keys meet them in the same order and cannot
     /// deadlock.
     pub(super) rows: Vec<DraftRow<'a>>,
+    /// In stream order.
+    pub(super) calls: Vec<DraftCall<'a>>,
     /// By index of the row.
     pub(super) rejections: BTreeMap<u32, Rejection>,
+    /// Payloads of the stored events with the keys of rows, by index of the row.
+    pub(super) stored_payloads: HashMap<usize, PayloadDigest>,
+    /// Payloads of the events that claimed the ids of rows, by index of the row.
+    pub(super) claim_payloads: HashMap<usize, PayloadDigest>,
+    /// Rows whose id is claimed for some days only.
+    pub(super) short_claims: HashSet<usize>,
     pub(super) began: Instant,
-    any_undated: bool,
+    /// Whether any row claims its id.
+    pub(super) any_claims: bool,
+}
+
+/// What `undated_ids` has of an id.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    /// It is kept for some days, and not as long as the ledger.
+    pub(super) is_short: bool,
+    /// The payload of the event that claimed it, if that event is still stored.
+    pub(super) payload: Option<PayloadDigest>,
 }
 
 impl<'a> Draft<'a> {
@@ -118,9 +157,13 @@ impl<'a> Draft<'a> {
         let mut draft = Self {
             entries: Vec::with_capacity(requests.len()),
             rows: Vec::with_capacity(rows_expected),
+            calls: Vec::new(),
             rejections: BTreeMap::new(),
+            stored_payloads: HashMap::new(),
+            claim_payloads: HashMap::new(),
+            short_claims: HashSet::new(),
             began: Instant::now(),
-            any_undated: false,
+            any_claims: false,
         };
         let mut indices = HashMap::new();
         let mut batch_ids = HashSet::new();
@@ -145,51 +188,45 @@ impl<'a> Draft<'a> {
 
     fn add_rows(&mut self, request: &'a WriteRequest, entry: &mut DraftEntry, entry_index: usize) {
         let Payload::Rows(rows) = &request.body else { return };
-        let start = self.rows.len();
+        let (start, calls_start) = (self.rows.len(), self.calls.len());
         let entry_index = u32::try_from(entry_index).expect("entries of one transaction fit 32 bits");
         for (index, bytes) in row::split(rows).enumerate() {
             let Ok(bytes) = bytes else { break };
+            let index = u32::try_from(index).expect("rows of one entry fit 32 bits");
+            if let Some(call) = UndeliverableCall::read(bytes) {
+                self.calls.push(DraftCall { entry: entry_index, index, call });
+                continue;
+            }
             let key = row::key(bytes, entry.ledger.received_us);
             let identity = match row::time(bytes) {
-                EventTime::At(_) => Identity::IdAndTime,
-                EventTime::Undated => Identity::IdAlone,
                 EventTime::Anonymous | EventTime::Undeliverable => Identity::Batch,
+                EventTime::At(_) | EventTime::Undated if row::by_id(bytes) => Identity::Id,
+                EventTime::At(_) => Identity::IdAndTime,
+                EventTime::Undated => Identity::UndatedId,
             };
-            self.any_undated |= identity == Identity::IdAlone;
+            self.any_claims |= matches!(identity, Identity::UndatedId | Identity::Id);
             let day = Day::of(key.timestamp_us);
-            let index = u32::try_from(index).expect("rows of one entry fit 32 bits");
-            let state = RowState::Unknown;
-            self.rows.push(DraftRow { day, key, entry: entry_index, index, state, identity, bytes });
+            let (is_stored, is_claimed, is_rejected) = (false, false, false);
+            self.rows.push(DraftRow {
+                day,
+                key,
+                entry: entry_index,
+                index,
+                is_stored,
+                is_claimed,
+                is_rejected,
+                identity,
+                bytes,
+            });
         }
-        let found = self.rows.len() - start;
+        let found = self.rows.len() - start + self.calls.len() - calls_start;
         if found != request.count as usize {
             // Unpacking the entry has checked this. Storing some rows and counting others would be worse.
             self.rows.truncate(start);
+            self.calls.truncate(calls_start);
             let reason = format!("the entry has {found} whole rows instead of {}", request.count);
             entry.dead_letter = Some(DeadEntry { reason, payload: rows.clone() });
         }
-    }
-
-    /// Indices of the rows to send: rows of entries that are written, neither stored nor rejected, and of
-    /// equal rows the first in stream order.
-    pub(super) fn select_rows(&self) -> Vec<usize> {
-        let repeats = self.undated_repeats();
-        let mut selected = Vec::with_capacity(self.rows.len());
-        let mut last_key = None;
-        for (index, row) in self.rows.iter().enumerate() {
-            if !self.can_be_new(row)
-                || row.state == RowState::Rejected
-                || last_key == Some(row.key)
-                || repeats.contains(&index)
-            {
-                continue;
-            }
-            last_key = Some(row.key);
-            if row.state == RowState::Unknown {
-                selected.push(index);
-            }
-        }
-        selected
     }
 
     /// In a batch that was written before, a row that only its batch identifies is a repetition. A row with
@@ -202,23 +239,9 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Undated rows that repeat the id of a row before them in stream order. Their keys differ, so sorting
-    /// does not bring them together.
-    fn undated_repeats(&self) -> HashSet<usize> {
-        if !self.any_undated {
-            return HashSet::new();
-        }
-        let is_live = |row: &DraftRow<'_>| self.can_be_new(row) && row.state != RowState::Rejected;
-        let mut undated: Vec<usize> = (0..self.rows.len())
-            .filter(|&index| self.rows[index].is_undated() && is_live(&self.rows[index]))
-            .collect();
-        undated.sort_unstable_by_key(|&index| (self.rows[index].entry, self.rows[index].index));
-        let mut ids = HashSet::with_capacity(undated.len());
-        let is_repeat = |index: &usize| {
-            let key = self.rows[*index].key;
-            !ids.insert((key.project, key.event_id))
-        };
-        undated.into_iter().filter(is_repeat).collect()
+    /// The calls that become dead letters. In a batch that was written before, a call is a repetition.
+    pub(super) fn dead_calls(&self) -> impl Iterator<Item = &DraftCall<'a>> {
+        self.calls.iter().filter(|call| self.entries[call.entry as usize].state == EntryState::New)
     }
 
     /// The days of the first and the last row.
@@ -232,12 +255,29 @@ impl<'a> Draft<'a> {
         days.filter_map(|rows| Some(rows.first()?.day)).collect()
     }
 
-    pub(super) fn mark_stored(&mut self, row: usize) {
-        self.rows[row].state = RowState::Stored;
+    /// The row has a chance to be stored: its entry is written, and the database has not rejected it.
+    pub(super) fn is_live(&self, row: &DraftRow<'_>) -> bool {
+        !row.is_rejected && self.can_be_new(row)
+    }
+
+    /// Records that the key of a row is stored, with the payload of the stored event if it is known.
+    pub(super) fn mark_stored(&mut self, row: usize, payload: Option<PayloadDigest>) {
+        self.rows[row].is_stored = true;
+        self.stored_payloads.extend(payload.map(|payload| (row, payload)));
+    }
+
+    /// Records that the id of a row is claimed, with the payload of the event that claimed it, if that event
+    /// is still stored.
+    pub(super) fn mark_claimed(&mut self, row: usize, claim: Claim) {
+        self.rows[row].is_claimed = true;
+        self.claim_payloads.extend(claim.payload.map(|payload| (row, payload)));
+        if claim.is_short {
+            self.short_claims.insert(row);
+        }
     }
 
     pub(super) fn mark_rejected(&mut self, row: usize, rejection: Rejection) {
-        self.rows[row].state = RowState::Rejected;
+        self.rows[row].is_rejected = true;
         self.rejections.insert(u32::try_from(row).expect("rows of one transaction fit 32 bits"), rejection);
     }
 

@@ -195,10 +195,9 @@ fn rejected(answer: &DbError) -> EventsCause {
         Some(CopyPosition { column: Some(column), .. }) => format!("{} (column {column})", answer.message()),
         _ => answer.message().to_owned(),
     };
-    let sqlstate = answer.code().code().to_owned();
     EventsCause::Rejected {
         line: position.map(|position| position.line),
-        rejection: Rejection { sqlstate, reason },
+        rejection: Rejection::by_database(answer.code().code(), reason),
     }
 }
 

@@ -1,17 +1,19 @@
-//! Reads dead letters for operators. Changes nothing.
+//! Reads dead letters and past redrives for operators. Changes nothing.
 
 use deadpool_postgres::Client;
 use tokio_postgres::Row;
 
 use super::copy::Instant;
 use crate::letters::no_such_project;
-use crate::{DeadLetter, LetterFilter, LetterPayload, StoreError};
+use crate::{
+    DeadLetter, LetterFilter, LetterPayload, RedriveOrder, RedriveRecord, RedriveResult, StoreError,
+};
 use millrace_event::plan::ProjectId;
 
 const LETTERS: &str = "
     SELECT d.dead_letter_id, d.project_id, p.name, d.batch_id, d.received_at, d.event_index, d.event_count, d.sqlstate,
            d.reason, octet_length(d.payload)::bigint, d.worker_version, d.created_at, d.attempted_at, d.redriven_at,
-           d.redrive_id
+           d.redrive_id, d.code
       FROM dead_letters d LEFT JOIN projects p USING (project_id)
      WHERE ($1::bigint IS NULL OR d.project_id = $1)
        AND ($2::timestamptz IS NULL OR d.created_at >= $2)
@@ -21,7 +23,12 @@ const LETTERS: &str = "
        AND (cardinality($6::bigint[]) = 0 OR d.dead_letter_id = ANY ($6))
        AND ($7::boolean OR d.redriven_at IS NULL)
        AND ($8::bigint IS NULL OR d.dead_letter_id < $8)
-     ORDER BY d.dead_letter_id DESC LIMIT $9";
+       AND ($9::text IS NULL OR d.code = $9)
+     ORDER BY d.dead_letter_id DESC LIMIT $10";
+
+const REDRIVES: &str = "
+    SELECT redrive_id, os_user, host, filter, started_at, letters, stored, duplicate, refused
+      FROM redrives ORDER BY started_at DESC, redrive_id DESC LIMIT $1";
 
 pub(super) async fn letters(
     client: &Client,
@@ -47,6 +54,7 @@ pub(super) async fn letters(
                 &filter.ids,
                 &filter.also_redriven,
                 &before,
+                &filter.code,
                 &i64::from(limit),
             ],
         )
@@ -77,6 +85,7 @@ fn letter(row: &Row) -> DeadLetter {
         attempted_at: moment(12),
         redriven_at: moment(13),
         redrive_id: row.get(14),
+        code: row.get(15),
     }
 }
 
@@ -86,4 +95,23 @@ pub(super) async fn payloads(client: &Client, ids: &[i64]) -> Result<Vec<LetterP
         "SELECT dead_letter_id, payload FROM dead_letters WHERE dead_letter_id = ANY ($1) ORDER BY 1";
     let rows = client.query(payloads, &[&ids]).await?;
     Ok(rows.iter().map(|row| LetterPayload { id: row.get(0), payload: row.get(1) }).collect())
+}
+
+/// The latest redrives, newest first.
+pub(super) async fn redrives(client: &Client, limit: u32) -> Result<Vec<RedriveRecord>, StoreError> {
+    let rows = client.query(REDRIVES, &[&i64::from(limit)]).await?;
+    let record = |row: &Row| {
+        let count = |column| row.get::<_, i64>(column).unsigned_abs();
+        RedriveRecord {
+            order: RedriveOrder { id: row.get(0), os_user: row.get(1), host: row.get(2), filter: row.get(3) },
+            started_at: row.get::<_, Instant>(4).into(),
+            redriven: RedriveResult {
+                letters: count(5),
+                stored: count(6),
+                duplicate: count(7),
+                refused: count(8),
+            },
+        }
+    };
+    Ok(rows.iter().map(record).collect())
 }

@@ -2,8 +2,9 @@
 //!
 //! Modules by purpose:
 //! - A write goes through `write` (the loop of attempts), `draft` (entries and rows, with their known
-//!   states), `attempt` (one transaction), `parameters`, `statements` and `writer_session`; `careful` is the
-//!   slow path, `setback` and `error` classify failures, `copy` frames rows, `recent` remembers keys.
+//!   states), `selection` (the rows to send, and what the others repeat), `attempt` (one transaction),
+//!   `parameters`, `statements` and `writer_session`; `careful` is the slow path, `setback` and `error`
+//!   classify failures, `copy` frames rows, `recent` remembers keys.
 //! - The request path uses `accounts`, `listen`, `usage` and `epochs`; operators use `admin`, `letters` and
 //!   `redrive`; `rejections` has what was refused.
 //! - `upkeep` and `partitions` bound the size of the database; `migrate` applies the schema; `session` opens
@@ -29,6 +30,7 @@ mod partitions;
 mod recent;
 mod redrive;
 mod rejections;
+mod selection;
 mod session;
 mod setback;
 mod statements;

@@ -5,6 +5,8 @@ use uuid::Uuid;
 
 use super::copy::Instant;
 use crate::ledger::LedgerKey;
+use crate::letters::NewLetter;
+use crate::refusals::Refusals;
 
 /// Keys of rows of a draft.
 #[derive(Default)]
@@ -57,6 +59,18 @@ pub(super) struct LedgerRows {
     pub(super) stored: Vec<i64>,
     pub(super) duplicate: Vec<i64>,
     pub(super) dead: Vec<i64>,
+    pub(super) conflict: Vec<i64>,
+}
+
+/// Rows of `undated_ids` in key order.
+#[derive(Default)]
+pub(super) struct ClaimRows {
+    pub(super) projects: Vec<i64>,
+    pub(super) ids: Vec<Uuid>,
+    /// Timestamps of the events.
+    pub(super) times: Vec<Instant>,
+    /// When they were received, if the claim is kept as long as the ledger.
+    pub(super) kept_from: Vec<Option<Instant>>,
 }
 
 /// Rows of `dead_letters`.
@@ -69,8 +83,79 @@ pub(super) struct DeadLetters<'a> {
     pub(super) event_indices: Vec<Option<i32>>,
     pub(super) counts: Vec<i64>,
     pub(super) sqlstates: Vec<Option<&'a str>>,
+    pub(super) codes: Vec<Option<&'a str>>,
     pub(super) reasons: Vec<&'a str>,
     pub(super) payloads: Vec<&'a [u8]>,
+}
+
+impl<'a> DeadLetters<'a> {
+    pub(super) fn new(letters: &'a [NewLetter<'a>]) -> Self {
+        let mut rows = Self::default();
+        for letter in letters {
+            rows.projects.push(letter.project.0);
+            rows.batches.push(letter.batch_id);
+            rows.times.push(Instant(letter.received_us));
+            rows.event_indices.push(letter.event_index.map(u32::cast_signed));
+            rows.counts.push(letter.event_count.into());
+            rows.sqlstates.push(letter.sqlstate);
+            rows.codes.push(letter.code);
+            rows.reasons.push(&letter.reason);
+            rows.payloads.push(letter.payload);
+        }
+        rows
+    }
+}
+
+/// Amounts to add to `rejections_hourly`, in key order.
+#[derive(Default)]
+pub(super) struct RefusalCounts<'a> {
+    pub(super) projects: Vec<i64>,
+    pub(super) hours: Vec<Instant>,
+    pub(super) kinds: Vec<&'static str>,
+    pub(super) codes: Vec<&'a str>,
+    pub(super) counts: Vec<i64>,
+}
+
+impl<'a> RefusalCounts<'a> {
+    pub(super) fn new(refusals: &Refusals<'a>) -> Self {
+        let mut rows = Self::default();
+        for (&(project, hour_us, kind, code), &count) in &refusals.counts {
+            rows.projects.push(project);
+            rows.hours.push(Instant(hour_us));
+            rows.kinds.push(kind.into());
+            rows.codes.push(code);
+            rows.counts.push(count);
+        }
+        rows
+    }
+}
+
+/// Rows of `rejection_samples`, oldest first.
+#[derive(Default)]
+pub(super) struct SampleRows<'a> {
+    pub(super) projects: Vec<i64>,
+    pub(super) times: Vec<Instant>,
+    pub(super) kinds: Vec<&'static str>,
+    pub(super) codes: Vec<&'a str>,
+    pub(super) messages: Vec<&'a str>,
+    pub(super) payloads: Vec<Option<Vec<u8>>>,
+}
+
+impl<'a> SampleRows<'a> {
+    pub(super) fn new(refusals: &'a Refusals<'a>) -> Self {
+        let mut rows = Self::default();
+        for (&(project, kind), samples) in &refusals.samples {
+            for sample in samples {
+                rows.projects.push(project);
+                rows.times.push(Instant(sample.received_us));
+                rows.kinds.push(kind.into());
+                rows.codes.push(sample.code);
+                rows.messages.push(&sample.message);
+                rows.payloads.push(sample.payload());
+            }
+        }
+        rows
+    }
 }
 
 /// Amounts to add to `usage_hourly`, in key order.
@@ -82,6 +167,7 @@ pub(super) struct UsageRows {
     pub(super) bytes: Vec<i64>,
     pub(super) duplicates: Vec<i64>,
     pub(super) dead: Vec<i64>,
+    pub(super) conflicts: Vec<i64>,
 }
 
 fn span(times: &[Instant]) -> Option<(Instant, Instant)> {

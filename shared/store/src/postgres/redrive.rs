@@ -5,13 +5,17 @@
 //! As in `write`, usage comes last.
 
 use deadpool_postgres::{Client, Transaction};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Statement};
 
 use super::copy::Instant;
 use super::error::{Cause, EventsCause, Failure, cause, cause_in_events};
-use crate::redrive::{Corrections, Letter, LetterOutcome, RowOutcome, counts_differ};
+use crate::payload::PayloadDigest;
+use crate::redrive::{
+    Corrections, Letter, LetterOutcome, RowOutcome, counts_differ, payload_of_rejected, rejection_of_call,
+};
 use crate::rejection::Rejection;
-use crate::{RedriveOrder, RedriveRecord, RedriveResult, StoreError};
+use crate::{RedriveOrder, RedriveResult, StoreError};
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{self, EventTime, Row};
 
@@ -29,29 +33,34 @@ const ADD_TO_ORDER: &str = "
     UPDATE redrives SET letters = letters + $2, stored = stored + $3, duplicate = duplicate + $4, refused = refused + $5
      WHERE redrive_id = $1";
 const LOCK_LETTERS: &str = "
-    SELECT dead_letter_id, project_id, batch_id, received_at, event_index, event_count, payload
+    SELECT dead_letter_id, project_id, batch_id, received_at, event_index, event_count, payload, code
       FROM dead_letters WHERE dead_letter_id = ANY ($1) AND redriven_at IS NULL ORDER BY dead_letter_id FOR UPDATE";
 const ADD_EVENT: &str = "
     INSERT INTO events (project_id, timestamp, event_id, received_at, name, subject, client_id, properties, context)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb) ON CONFLICT DO NOTHING";
 /// The id is remembered from now on, not from the time of receipt: other letters with this id may be redriven
-/// soon.
-const CLAIM_UNDATED: &str = "
-    INSERT INTO undated_ids (project_id, event_id, timestamp) VALUES ($1, $2, now()) ON CONFLICT DO NOTHING";
+/// soon. It is kept as long as the ledger.
+const CLAIM_ID: &str = "
+    INSERT INTO undated_ids (project_id, event_id, timestamp, received_at) VALUES ($1, $2, $3, now())
+    ON CONFLICT DO NOTHING";
+const KEEP_CLAIM: &str = "
+    UPDATE undated_ids SET received_at = now()
+     WHERE project_id = $1 AND event_id = $2 AND received_at IS NULL";
 const MARK_REDRIVEN: &str =
     "UPDATE dead_letters SET redriven_at = now(), redrive_id = $2 WHERE dead_letter_id = $1";
 const MARK_REJECTED: &str = "
     UPDATE dead_letters SET attempted_at = now(), sqlstate = $2, reason = $3 WHERE dead_letter_id = $1";
 const MARK_UNREADABLE: &str = "UPDATE dead_letters SET attempted_at = now() WHERE dead_letter_id = $1";
 const ADD_LETTER: &str = "
-    INSERT INTO dead_letters (project_id, batch_id, received_at, event_index, event_count, sqlstate, reason, payload,
-                              worker_version, attempted_at)
-    SELECT project_id, batch_id, received_at, $2, 1, $3, $4, $5, worker_version, now()
+    INSERT INTO dead_letters (project_id, batch_id, received_at, event_index, event_count, sqlstate, code, reason,
+                              payload, worker_version, attempted_at)
+    SELECT project_id, batch_id, received_at, $2, 1, $3, $4, $5, $6, worker_version, now()
       FROM dead_letters WHERE dead_letter_id = $1";
 /// The ledger row of the batch. Of several rows with one batch id and receive time, the first with enough
 /// dead events.
 const CORRECT_LEDGER: &str = "
-    UPDATE batches SET stored = stored + $4, redriven = redriven + $4, duplicate = duplicate + $5, dead = dead - $4 - $5
+    UPDATE batches SET stored = stored + $4, redriven = redriven + $4, duplicate = duplicate + $5, dead = dead - $4 - $5,
+           conflict = conflict + $6
      WHERE (batch_id, received_at, entry_seq, shard) = (
                SELECT batch_id, received_at, entry_seq, shard FROM batches
                 WHERE batch_id = $1 AND received_at = $2 AND project_id = $3 AND dead >= $4::bigint + $5::bigint
@@ -60,11 +69,15 @@ const IS_RETIRED: &str = "SELECT $1 < first_day::timestamp AT TIME ZONE 'UTC' FR
 const CORRECT_USAGE: &str = "
     UPDATE usage_hourly
        SET events = events + $3, redriven = redriven + $3, duplicates = duplicates + $4, dead = dead - $3 - $4,
-           bytes = bytes + $5
+           bytes = bytes + $5, conflicts = conflicts + $6
      WHERE project_id = $1 AND hour = $2";
-const REDRIVES: &str = "
-    SELECT redrive_id, os_user, host, filter, started_at, letters, stored, duplicate, refused
-      FROM redrives ORDER BY started_at DESC, redrive_id DESC LIMIT $1";
+const ADD_CONFLICTS: &str = "
+    INSERT INTO rejections_hourly AS r (project_id, hour, kind, code, count)
+    VALUES ($1, $2, 'conflict', 'conflict', $3)
+    ON CONFLICT (project_id, hour, kind, code) DO UPDATE SET count = r.count + excluded.count";
+const CLAIMED: &str = "SELECT timestamp FROM undated_ids WHERE project_id = $1 AND event_id = $2";
+const STORED: &str = "
+    SELECT name, subject, properties::text FROM events WHERE project_id = $1 AND timestamp = $2 AND event_id = $3";
 
 /// Why an attempt changed nothing.
 enum AttemptError {
@@ -122,8 +135,7 @@ async fn attempt(
     if letters.is_empty() {
         return Ok(RedriveResult::default());
     }
-    let begin: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-        [&order.id, &order.os_user, &order.host, &order.filter];
+    let begin: [&(dyn ToSql + Sync); 4] = [&order.id, &order.os_user, &order.host, &order.filter];
     transaction.execute(BEGIN_ORDER, &begin).await?;
     let redrive = RedriveTransaction::prepare(&transaction, order).await?;
     let mut corrections = Corrections::default();
@@ -145,6 +157,7 @@ async fn lock(transaction: &Transaction<'_>, ids: &[i64]) -> Result<Vec<Letter>,
         event_index: row.get::<_, Option<i32>>(4).map(i32::cast_unsigned),
         event_count: row.get::<_, i64>(5).unsigned_abs(),
         payload: row.get(6),
+        code: row.get(7),
     };
     Ok(rows.iter().map(letter).collect())
 }
@@ -153,7 +166,7 @@ struct RedriveTransaction<'t> {
     transaction: &'t Transaction<'t>,
     order: &'t RedriveOrder,
     add_event: Statement,
-    claim_undated: Statement,
+    claim_id: Statement,
 }
 
 impl<'t> RedriveTransaction<'t> {
@@ -162,7 +175,7 @@ impl<'t> RedriveTransaction<'t> {
             transaction,
             order,
             add_event: transaction.prepare_cached(ADD_EVENT).await?,
-            claim_undated: transaction.prepare_cached(CLAIM_UNDATED).await?,
+            claim_id: transaction.prepare_cached(CLAIM_ID).await?,
         })
     }
 
@@ -179,14 +192,20 @@ impl<'t> RedriveTransaction<'t> {
         let rows: Vec<&[u8]> = row::split(&payload).map_while(Result::ok).collect();
         let outcomes = self.store(&rows, letter.received_us).await?;
         match corrections.add(letter, &rows, &outcomes) {
-            LetterOutcome::Dead(Rejection { sqlstate, reason }) => {
-                self.transaction.execute(MARK_REJECTED, &[&letter.id, sqlstate, reason]).await?;
+            LetterOutcome::Dead(rejection) => {
+                let sqlstate = rejection.sqlstate();
+                self.transaction.execute(MARK_REJECTED, &[&letter.id, &sqlstate, &rejection.reason]).await?;
             }
             LetterOutcome::Redriven(rejected) => {
-                for (index, Rejection { sqlstate, reason }) in rejected {
+                for (index, rejection) in rejected {
                     let event_index = i32::try_from(index).expect("rows of one entry fit 31 bits");
+                    let (sqlstate, code) = (rejection.sqlstate(), rejection.code());
+                    let payload = payload_of_rejected(rows[index]);
                     self.transaction
-                        .execute(ADD_LETTER, &[&letter.id, &event_index, sqlstate, reason, &rows[index]])
+                        .execute(
+                            ADD_LETTER,
+                            &[&letter.id, &event_index, &sqlstate, &code, &rejection.reason, &payload],
+                        )
                         .await?;
                 }
                 self.transaction.execute(MARK_REDRIVEN, &[&letter.id, &self.order.id]).await?;
@@ -233,16 +252,17 @@ impl<'t> RedriveTransaction<'t> {
     }
 
     async fn add_event(&self, row: &[u8], received_us: i64) -> Result<RowOutcome, AttemptError> {
+        if let Some(rejection) = rejection_of_call(row) {
+            return Ok(RowOutcome::Rejected(rejection));
+        }
         let event = match Row::read(row) {
             Ok(event) => event,
             Err(error) => {
-                let reason = error.to_string();
-                return Ok(RowOutcome::Rejected(Rejection { sqlstate: NOT_TEXT.to_owned(), reason }));
+                return Ok(RowOutcome::Rejected(Rejection::by_database(NOT_TEXT, error.to_string())));
             }
         };
         match self.insert(&event, received_us).await {
-            Ok(true) => Ok(RowOutcome::Stored),
-            Ok(false) => Ok(RowOutcome::Duplicate),
+            Ok(outcome) => Ok(outcome),
             Err(error) => match cause_in_events(&error) {
                 EventsCause::Rejected { rejection, .. } => Ok(RowOutcome::Rejected(rejection)),
                 EventsCause::Other(cause) => Err(cause.into()),
@@ -252,20 +272,24 @@ impl<'t> RedriveTransaction<'t> {
         }
     }
 
-    /// Returns whether the event is new.
-    async fn insert(&self, event: &Row<'_>, received_us: i64) -> Result<bool, Error> {
+    /// Stores the event, unless it is a duplicate.
+    async fn insert(&self, event: &Row<'_>, received_us: i64) -> Result<RowOutcome, Error> {
         let (project, received_at) = (event.project.0, Instant(received_us));
-        let timestamp = match event.time {
-            EventTime::At(us) => Instant(us),
-            EventTime::Anonymous | EventTime::Undeliverable => received_at,
-            EventTime::Undated => {
-                let claim = &self.claim_undated;
-                if self.transaction.execute(claim, &[&project, &event.event_id]).await? == 0 {
-                    return Ok(false);
-                }
-                received_at
-            }
+        let (timestamp, claims_id) = match event.time {
+            EventTime::At(us) => (Instant(us), event.by_id),
+            EventTime::Anonymous | EventTime::Undeliverable => (received_at, false),
+            EventTime::Undated => (received_at, true),
         };
+        if claims_id {
+            let id = event.event_id;
+            if self.transaction.execute(&self.claim_id, &[&project, &id, &timestamp]).await? == 0 {
+                if event.by_id {
+                    self.transaction.execute(KEEP_CLAIM, &[&project, &id]).await?;
+                }
+                let claimed = self.transaction.query_one(CLAIMED, &[&project, &id]).await?;
+                return self.duplicate(event, claimed.get(0)).await;
+            }
+        }
         let text = |json: Option<&[u8]>| json.map(|json| String::from_utf8_lossy(json).into_owned());
         let (properties, context) = (text(event.properties), text(event.context));
         let added = self
@@ -285,7 +309,20 @@ impl<'t> RedriveTransaction<'t> {
                 ],
             )
             .await?;
-        Ok(added == 1)
+        if added == 1 { Ok(RowOutcome::Stored) } else { self.duplicate(event, timestamp).await }
+    }
+
+    /// Compares a duplicate with the event stored at this time, if it is still there.
+    async fn duplicate(&self, event: &Row<'_>, timestamp: Instant) -> Result<RowOutcome, Error> {
+        let key: [&(dyn ToSql + Sync); 3] = [&event.project.0, &timestamp, &event.event_id];
+        let stored = self.transaction.query_opt(STORED, &key).await?.map(|row| {
+            let text = |column| row.get::<_, Option<&str>>(column).map(str::as_bytes);
+            PayloadDigest::new(text(0).unwrap_or_default(), text(1), text(2))
+        });
+        let subject = event.subject.map(str::as_bytes);
+        let payload = PayloadDigest::new(event.name.as_bytes(), subject, event.properties);
+        let is_conflict = stored.is_some_and(|stored| payload.difference(stored).is_some());
+        Ok(RowOutcome::Duplicate { is_conflict })
     }
 
     /// Corrects the audit row, the ledger and, last, usage: every lane needs its rows.
@@ -302,7 +339,14 @@ impl<'t> RedriveTransaction<'t> {
                 .transaction
                 .execute(
                     CORRECT_LEDGER,
-                    &[batch_id, &received_at, project, &correction.stored, &correction.duplicate],
+                    &[
+                        batch_id,
+                        &received_at,
+                        project,
+                        &correction.stored,
+                        &correction.duplicate,
+                        &correction.conflict,
+                    ],
                 )
                 .await?;
             // Queried afterwards: the day may be retired while the correction waits.
@@ -314,11 +358,21 @@ impl<'t> RedriveTransaction<'t> {
         }
         for ((project, hour_us), correction) in &corrections.usage {
             let hour = Instant(*hour_us);
+            if correction.conflict > 0 {
+                self.transaction.execute(ADD_CONFLICTS, &[project, &hour, &correction.conflict]).await?;
+            }
             let corrected = self
                 .transaction
                 .execute(
                     CORRECT_USAGE,
-                    &[project, &hour, &correction.stored, &correction.duplicate, &correction.bytes],
+                    &[
+                        project,
+                        &hour,
+                        &correction.stored,
+                        &correction.duplicate,
+                        &correction.bytes,
+                        &correction.conflict,
+                    ],
                 )
                 .await?;
             if corrected == 0 {
@@ -327,23 +381,4 @@ impl<'t> RedriveTransaction<'t> {
         }
         Ok(())
     }
-}
-
-/// The latest redrives, newest first.
-pub(super) async fn redrives(client: &Client, limit: u32) -> Result<Vec<RedriveRecord>, StoreError> {
-    let rows = client.query(REDRIVES, &[&i64::from(limit)]).await?;
-    let record = |row: &tokio_postgres::Row| {
-        let count = |column| row.get::<_, i64>(column).unsigned_abs();
-        RedriveRecord {
-            order: RedriveOrder { id: row.get(0), os_user: row.get(1), host: row.get(2), filter: row.get(3) },
-            started_at: row.get::<_, Instant>(4).into(),
-            redriven: RedriveResult {
-                letters: count(5),
-                stored: count(6),
-                duplicate: count(7),
-                refused: count(8),
-            },
-        }
-    };
-    Ok(rows.iter().map(record).collect())
 }

@@ -9,8 +9,8 @@ use crate::rejection::Rejection;
 pub(super) enum Setback {
     /// The COPY met a row that is stored.
     DuplicateRow,
-    /// The id of an undated event was claimed before.
-    DuplicateUndatedId,
+    /// An id of `undated_ids` was claimed before.
+    DuplicateId,
     /// The database rejects a row: the one with this index in the draft, when the database names it.
     RejectedRow { index: Option<usize>, rejection: Rejection },
     /// At least one entry is in the ledger.

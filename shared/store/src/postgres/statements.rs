@@ -7,7 +7,13 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::copy::Instant;
-use super::parameters::{DeadLetters, LedgerKeys, LedgerRows, RowKeys, UsageRows, index};
+use super::parameters::{
+    ClaimRows, DeadLetters, LedgerKeys, LedgerRows, RefusalCounts, RowKeys, SampleRows, UsageRows, index,
+};
+use crate::letters::NewLetter;
+use crate::payload::PayloadDigest;
+use crate::refusals::Refusals;
+use crate::rejections::SAMPLES_KEPT;
 use millrace_event::Outcome;
 use millrace_event::row::COLUMNS;
 
@@ -18,19 +24,24 @@ use millrace_event::row::COLUMNS;
 /// Bounds on the timestamps let the planner exclude partitions before it opens them, if it knows the bounds:
 /// a plan for any bounds would lock every partition of events.
 const STORED_EVENTS: &str = "
-    SELECT k.at
+    SELECT k.at, stored.name, stored.subject, stored.properties::text
       FROM unnest($1::int[], $2::bigint[], $3::timestamptz[], $4::uuid[]) k (at, project_id, timestamp, event_id),
-           LATERAL (SELECT FROM events e
+           LATERAL (SELECT e.name, e.subject, e.properties FROM events e
                      WHERE e.project_id = k.project_id AND e.timestamp = k.timestamp AND e.event_id = k.event_id
                        AND e.timestamp BETWEEN $5 AND $6
                      LIMIT 1) stored";
 const CLAIMED_IDS: &str = "
-    SELECT k.at
+    SELECT k.at, claimed.timestamp, claimed.received_at IS NULL
       FROM unnest($1::int[], $2::bigint[], $3::uuid[]) k (at, project_id, event_id),
-           LATERAL (SELECT FROM undated_ids u WHERE u.project_id = k.project_id AND u.event_id = k.event_id LIMIT 1) claimed";
+           LATERAL (SELECT u.timestamp, u.received_at FROM undated_ids u
+                     WHERE u.project_id = k.project_id AND u.event_id = k.event_id LIMIT 1) claimed";
 const CLAIM_IDS: &str = "
-    INSERT INTO undated_ids (project_id, event_id, timestamp)
-    SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::timestamptz[]) ON CONFLICT DO NOTHING";
+    INSERT INTO undated_ids (project_id, event_id, timestamp, received_at)
+    SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::timestamptz[], $4::timestamptz[]) ON CONFLICT DO NOTHING";
+const KEEP_CLAIMS: &str = "
+    UPDATE undated_ids u SET received_at = k.received_at
+      FROM unnest($1::bigint[], $2::uuid[], $3::timestamptz[]) k (project_id, event_id, received_at)
+     WHERE u.project_id = k.project_id AND u.event_id = k.event_id AND u.received_at IS NULL";
 /// Batches of which the ledger has another entry.
 const WRITTEN_BY_ANOTHER_ENTRY: &str = "
     SELECT k.at
@@ -43,7 +54,7 @@ const WRITTEN_BY_ANOTHER_ENTRY: &str = "
 /// The outcome as it was when the entry was written: a late settlement must refund the events that were dead
 /// then, even if they have been redriven since.
 const WRITTEN_BEFORE: &str = "
-    SELECT k.at, b.stored - b.redriven AS stored, b.duplicate, b.dead + b.redriven AS dead
+    SELECT k.at, b.stored - b.redriven AS stored, b.duplicate, b.dead + b.redriven AS dead, b.conflict
       FROM unnest($1::int[], $2::uuid[], $3::timestamptz[], $4::bigint[], $5::int[])
            k (at, batch_id, received_at, entry_seq, shard),
            LATERAL (SELECT * FROM batches w
@@ -54,20 +65,37 @@ const WRITTEN_BEFORE: &str = "
 /// An entry that is in the ledger fails the statement: the transaction starts again in any case, and
 /// `ON CONFLICT` would make each row a third more expensive.
 const ADD_LEDGER: &str = "
-    INSERT INTO batches (batch_id, received_at, entry_seq, shard, project_id, accepted, stored, duplicate, dead)
+    INSERT INTO batches (batch_id, received_at, entry_seq, shard, project_id, accepted, stored, duplicate, dead, conflict)
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::int[], $5::bigint[], $6::bigint[],
-                         $7::bigint[], $8::bigint[], $9::bigint[])";
+                         $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[])";
 const ADD_DEAD_LETTERS: &str = "
     INSERT INTO dead_letters
-           (project_id, batch_id, received_at, event_index, event_count, sqlstate, reason, payload, worker_version)
-    SELECT l.*, $9 FROM unnest($1::bigint[], $2::uuid[], $3::timestamptz[], $4::int[], $5::bigint[], $6::text[],
-                               $7::text[], $8::bytea[]) l";
+           (project_id, batch_id, received_at, event_index, event_count, sqlstate, code, reason, payload, worker_version)
+    SELECT l.*, $10 FROM unnest($1::bigint[], $2::uuid[], $3::timestamptz[], $4::int[], $5::bigint[], $6::text[],
+                                $7::text[], $8::text[], $9::bytea[]) l";
+const ADD_REFUSALS: &str = "
+    INSERT INTO rejections_hourly AS r (project_id, hour, kind, code, count)
+    SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::bigint[])
+    ON CONFLICT (project_id, hour, kind, code) DO UPDATE SET count = r.count + excluded.count";
+const ADD_SAMPLES: &str = "
+    INSERT INTO rejection_samples (project_id, at, kind, code, message, payload)
+    SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::bytea[])";
+/// Deletes all but the newest samples of these projects and kinds.
+const REMOVE_SAMPLES: &str = "
+    DELETE FROM rejection_samples d USING unnest($1::bigint[], $2::text[]) k (project_id, kind)
+     WHERE d.project_id = k.project_id AND d.kind = k.kind
+       AND d.sample_id < (SELECT min(newest.sample_id)
+                            FROM (SELECT s.sample_id FROM rejection_samples s
+                                   WHERE s.project_id = k.project_id AND s.kind = k.kind
+                                   ORDER BY s.sample_id DESC LIMIT $3) newest)";
 const ADD_USAGE: &str = "
-    INSERT INTO usage_hourly AS u (project_id, hour, events, bytes, duplicates, dead)
-    SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+    INSERT INTO usage_hourly AS u (project_id, hour, events, bytes, duplicates, dead, conflicts)
+    SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+                         $7::bigint[])
     ON CONFLICT (project_id, hour) DO UPDATE
        SET events = u.events + excluded.events, bytes = u.bytes + excluded.bytes,
-           duplicates = u.duplicates + excluded.duplicates, dead = u.dead + excluded.dead";
+           duplicates = u.duplicates + excluded.duplicates, dead = u.dead + excluded.dead,
+           conflicts = u.conflicts + excluded.conflicts";
 
 pub(super) struct Statements {
     pub(super) copy: Statement,
@@ -77,7 +105,11 @@ pub(super) struct Statements {
     written_by_another_entry: Statement,
     written_before: Statement,
     add_ledger: Statement,
+    keep_claims: Statement,
     add_dead_letters: Statement,
+    add_refusals: Statement,
+    add_samples: Statement,
+    remove_samples: Statement,
     add_usage: Statement,
 }
 
@@ -92,13 +124,21 @@ impl Statements {
             written_by_another_entry: client.prepare(WRITTEN_BY_ANOTHER_ENTRY).await?,
             written_before: client.prepare(WRITTEN_BEFORE).await?,
             add_ledger: client.prepare(ADD_LEDGER).await?,
+            keep_claims: client.prepare(KEEP_CLAIMS).await?,
             add_dead_letters: client.prepare(ADD_DEAD_LETTERS).await?,
+            add_refusals: client.prepare(ADD_REFUSALS).await?,
+            add_samples: client.prepare(ADD_SAMPLES).await?,
+            remove_samples: client.prepare(REMOVE_SAMPLES).await?,
             add_usage: client.prepare(ADD_USAGE).await?,
         })
     }
 
-    /// Indices of those rows with a time that are in `events`.
-    pub(super) async fn stored_events(&self, client: &Client, keys: &RowKeys) -> Result<Vec<usize>, Error> {
+    /// Indices of those rows whose keys are in `events`, with the payloads of the stored events.
+    pub(super) async fn stored_events(
+        &self,
+        client: &Client,
+        keys: &RowKeys,
+    ) -> Result<Vec<(usize, PayloadDigest)>, Error> {
         let Some((first, last)) = keys.span() else { return Ok(Vec::new()) };
         let RowKeys { indices, projects, times, ids } = keys;
         let parameters: [&(dyn ToSql + Sync); 6] = [indices, projects, times, ids, &first, &last];
@@ -111,25 +151,42 @@ impl Statements {
         );
         before?;
         after?;
-        Ok(rows?.iter().map(|row| index(row.get(0))).collect())
+        let stored = |row: &Row| {
+            let text = |column| row.get::<_, Option<&str>>(column).map(str::as_bytes);
+            let payload = PayloadDigest::new(text(1).unwrap_or_default(), text(2), text(3));
+            (index(row.get(0)), payload)
+        };
+        Ok(rows?.iter().map(stored).collect())
     }
 
-    /// Indices of those undated rows whose ids are claimed.
-    pub(super) async fn claimed_ids(&self, client: &Client, keys: &RowKeys) -> Result<Vec<usize>, Error> {
+    /// Those rows whose ids are claimed.
+    pub(super) async fn claimed_ids(&self, client: &Client, keys: &RowKeys) -> Result<Vec<ClaimedId>, Error> {
         if keys.ids.is_empty() {
             return Ok(Vec::new());
         }
         let rows = client.query(&self.claimed_ids, &[&keys.indices, &keys.projects, &keys.ids]).await?;
-        Ok(rows.iter().map(|row| index(row.get(0))).collect())
+        let claimed =
+            |row: &Row| ClaimedId { row: index(row.get(0)), timestamp: row.get(1), is_short: row.get(2) };
+        Ok(rows.iter().map(claimed).collect())
     }
 
-    /// Claims the ids of undated rows. False when one of them was claimed before.
-    pub(super) async fn claim_ids(&self, client: &Client, keys: &RowKeys) -> Result<bool, Error> {
-        if keys.ids.is_empty() {
+    /// Claims ids. False when one of them was claimed before.
+    pub(super) async fn claim_ids(&self, client: &Client, claims: &ClaimRows) -> Result<bool, Error> {
+        if claims.ids.is_empty() {
             return Ok(true);
         }
-        let claimed = client.execute(&self.claim_ids, &[&keys.projects, &keys.ids, &keys.times]).await?;
-        Ok(claimed == keys.ids.len() as u64)
+        let ClaimRows { projects, ids, times, kept_from } = claims;
+        let claimed = client.execute(&self.claim_ids, &[projects, ids, times, kept_from]).await?;
+        Ok(claimed == ids.len() as u64)
+    }
+
+    /// Keeps claims that were made for some days as long as the ledger.
+    pub(super) async fn keep_claims(&self, client: &Client, claims: &ClaimRows) -> Result<(), Error> {
+        let ClaimRows { projects, ids, kept_from, .. } = claims;
+        if !ids.is_empty() {
+            client.execute(&self.keep_claims, &[projects, ids, kept_from]).await?;
+        }
+        Ok(())
     }
 
     /// Indices of those entries whose batch the ledger has from another entry.
@@ -158,10 +215,10 @@ impl Statements {
 
     /// False when one of the rows is in the ledger.
     pub(super) async fn add_ledger(&self, client: &Client, rows: &LedgerRows) -> Result<bool, Error> {
-        let LedgerRows { keys, projects, accepted, stored, duplicate, dead } = rows;
+        let LedgerRows { keys, projects, accepted, stored, duplicate, dead, conflict } = rows;
         let LedgerKeys { ids, times, seqs, shards, .. } = keys;
-        let parameters: [&(dyn ToSql + Sync); 9] =
-            [ids, times, seqs, shards, projects, accepted, stored, duplicate, dead];
+        let parameters: [&(dyn ToSql + Sync); 10] =
+            [ids, times, seqs, shards, projects, accepted, stored, duplicate, dead, conflict];
         match client.execute(&self.add_ledger, &parameters).await {
             Ok(_) => Ok(true),
             Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => Ok(false),
@@ -169,29 +226,66 @@ impl Statements {
         }
     }
 
-    /// Returns the number of letters.
     pub(super) async fn add_dead_letters(
         &self,
         client: &Client,
-        letters: &DeadLetters<'_>,
-    ) -> Result<u64, Error> {
-        if letters.projects.is_empty() {
-            return Ok(0);
+        letters: &[NewLetter<'_>],
+    ) -> Result<(), Error> {
+        if letters.is_empty() {
+            return Ok(());
         }
-        let DeadLetters { projects, batches, times, event_indices, counts, sqlstates, reasons, payloads } =
-            letters;
+        let DeadLetters {
+            projects,
+            batches,
+            times,
+            event_indices,
+            counts,
+            sqlstates,
+            codes,
+            reasons,
+            payloads,
+        } = &DeadLetters::new(letters);
         let version = env!("CARGO_PKG_VERSION");
-        let parameters: [&(dyn ToSql + Sync); 9] =
-            [projects, batches, times, event_indices, counts, sqlstates, reasons, payloads, &version];
-        client.execute(&self.add_dead_letters, &parameters).await
+        let parameters: [&(dyn ToSql + Sync); 10] =
+            [projects, batches, times, event_indices, counts, sqlstates, codes, reasons, payloads, &version];
+        client.execute(&self.add_dead_letters, &parameters).await?;
+        Ok(())
+    }
+
+    /// Counts what the transaction refuses, and replaces the oldest samples.
+    pub(super) async fn add_refusals(&self, client: &Client, refusals: &Refusals<'_>) -> Result<(), Error> {
+        if refusals.is_empty() {
+            return Ok(());
+        }
+        let RefusalCounts { projects, hours, kinds, codes, counts } = &RefusalCounts::new(refusals);
+        client.execute(&self.add_refusals, &[projects, hours, kinds, codes, counts]).await?;
+        let SampleRows { projects, times, kinds, codes, messages, payloads } = &SampleRows::new(refusals);
+        client.execute(&self.add_samples, &[projects, times, kinds, codes, messages, payloads]).await?;
+        let of_samples = refusals.samples.keys();
+        let (projects, kinds): (Vec<i64>, Vec<&'static str>) =
+            of_samples.map(|&(project, kind)| (project, <&'static str>::from(kind))).unzip();
+        client.execute(&self.remove_samples, &[&projects, &kinds, &(i64::from(SAMPLES_KEPT))]).await?;
+        Ok(())
     }
 
     /// The last statement of a transaction: every lane needs these rows.
     pub(super) async fn add_usage(&self, client: &Client, rows: &UsageRows) -> Result<(), Error> {
-        let UsageRows { projects, hours, events, bytes, duplicates, dead } = rows;
-        client.execute(&self.add_usage, &[projects, hours, events, bytes, duplicates, dead]).await?;
+        let UsageRows { projects, hours, events, bytes, duplicates, dead, conflicts } = rows;
+        let parameters: [&(dyn ToSql + Sync); 7] =
+            [projects, hours, events, bytes, duplicates, dead, conflicts];
+        client.execute(&self.add_usage, &parameters).await?;
         Ok(())
     }
+}
+
+/// A row whose id is in `undated_ids`.
+pub(super) struct ClaimedId {
+    /// Its index in the draft.
+    pub(super) row: usize,
+    /// The timestamp of the event that claimed the id.
+    pub(super) timestamp: Instant,
+    /// The claim is kept for some days only.
+    pub(super) is_short: bool,
 }
 
 /// The outcomes of those keys that are in the ledger, each with the index it was made from.
@@ -209,8 +303,13 @@ fn with_span<'a>(keys: &'a LedgerKeys, first: &'a Instant, last: &'a Instant) ->
     [&keys.indices, &keys.ids, &keys.times, &keys.seqs, &keys.shards, first, last]
 }
 
-/// Reads the columns `stored`, `duplicate` and `dead`.
+/// Reads the columns `stored`, `duplicate`, `dead` and `conflict`.
 pub(super) fn outcome(row: &Row) -> Outcome {
     let count = |column| u32::try_from(row.get::<_, i64>(column)).unwrap_or(u32::MAX);
-    Outcome { stored: count("stored"), duplicate: count("duplicate"), dead: count("dead") }
+    Outcome {
+        stored: count("stored"),
+        duplicate: count("duplicate"),
+        dead: count("dead"),
+        conflict: count("conflict"),
+    }
 }

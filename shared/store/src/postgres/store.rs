@@ -294,7 +294,7 @@ impl Operators for PostgresStore {
     }
 
     async fn redrives(&self, limit: u32) -> Result<Vec<RedriveRecord>, StoreError> {
-        within(SHORT, async { redrive::redrives(&self.client().await?, limit).await }).await
+        within(SHORT, async { letters::redrives(&self.client().await?, limit).await }).await
     }
 
     async fn plans(&self) -> Result<Vec<Plan>, StoreError> {

@@ -12,7 +12,7 @@ use super::partitions::{self, Day, DayPartition};
 use super::session::Session;
 use super::write::APPLICATION_PREFIX;
 use crate::metrics;
-use crate::rejections::SOURCE_DAYS;
+use crate::rejections::{SAMPLES_KEPT, SOURCE_DAYS};
 use crate::{StoreError, UpkeepPolicy, UpkeepReport};
 use millrace_failpoint::{self as failpoint, Point};
 
@@ -63,7 +63,8 @@ pub(super) async fn round(
         retire_rows(&session, RETIRE_SAMPLES, oldest_kept_us).await?;
     }
     partitions_retired += retire_ledger(&mut session, policy, now_us).await?;
-    forget_undated(&session, policy, now_us).await?;
+    forget_ids(&session, policy, now_us).await?;
+    session.execute(REMOVE_SAMPLES, &[&i64::from(SAMPLES_KEPT)]).await?;
     retire_rows(&session, FORGET_REPORTS, now_us - SOURCE_DAYS * DAY_US).await?;
     on_demand::move_from_default(&mut session, event_days, policy, now_us).await?;
     event_days.refresh(&session, policy, now_us).await?;
@@ -184,7 +185,7 @@ const RETIRE_LETTERS: &str = "
 const FORGET_UNDATED: &str = "
     WITH gone AS (
         DELETE FROM undated_ids WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM undated_ids WHERE timestamp < $1 ORDER BY timestamp LIMIT $2))
+            SELECT ctid FROM undated_ids WHERE received_at IS NULL AND timestamp < $1 ORDER BY timestamp LIMIT $2))
         RETURNING 1)
     SELECT count(*) FROM gone";
 /// Samples have the contents of events, and are kept as long.
@@ -200,6 +201,20 @@ const FORGET_REPORTS: &str = "
             SELECT ctid FROM rejection_sources WHERE at < $1 LIMIT $2))
         RETURNING 1)
     SELECT count(*) FROM gone";
+/// Claims that are kept as long as the ledger.
+const FORGET_KEPT: &str = "
+    WITH gone AS (
+        DELETE FROM undated_ids WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM undated_ids WHERE received_at < $1 ORDER BY received_at LIMIT $2))
+        RETURNING 1)
+    SELECT count(*) FROM gone";
+/// Concurrent transactions may leave more samples than each of them allows.
+const REMOVE_SAMPLES: &str = "
+    DELETE FROM rejection_samples WHERE sample_id IN (
+        SELECT sample_id
+          FROM (SELECT sample_id, row_number() OVER (PARTITION BY project_id, kind ORDER BY sample_id DESC) AS rank
+                  FROM rejection_samples) ranked
+         WHERE rank > $1)";
 
 /// Deletes rows older than `before_us` in chunks, until none is left or [`CHUNKS_MAX`] is reached.
 async fn retire_rows(session: &Session, deletion: &str, before_us: i64) -> Result<(), Error> {
@@ -212,25 +227,31 @@ async fn retire_rows(session: &Session, deletion: &str, before_us: i64) -> Resul
     Ok(())
 }
 
-/// Forgets undated ids. Their age is counted from the oldest pending entry: until it is written, the ids that
+/// Forgets ids: those of undated events after some days, and those that alone identify events with the
+/// ledger. Their age is counted from the oldest pending entry: until it is written, the ids that
 /// it could repeat must be kept.
-async fn forget_undated(session: &Session, policy: &UpkeepPolicy, now_us: i64) -> Result<(), Error> {
+async fn forget_ids(session: &Session, policy: &UpkeepPolicy, now_us: i64) -> Result<(), Error> {
     let oldest_us = oldest_pending_us(policy).unwrap_or(i64::MAX).min(now_us);
-    retire_rows(session, FORGET_UNDATED, oldest_us - UNDATED_US).await
+    retire_rows(session, FORGET_UNDATED, oldest_us - UNDATED_US).await?;
+    retire_rows(session, FORGET_KEPT, first_kept_day(policy, now_us).start_us()).await
 }
 
 fn oldest_pending_us(policy: &UpkeepPolicy) -> Option<i64> {
     policy.oldest_pending_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000))
 }
 
+/// The first day of the ledger that is kept.
+fn first_kept_day(policy: &UpkeepPolicy, now_us: i64) -> Day {
+    let days = i64::from(policy.ledger_days.max(LEDGER_DAYS_MIN));
+    let oldest_us = oldest_pending_us(policy).unwrap_or(i64::MAX);
+    Day::of((now_us - days * DAY_US).min(oldest_us.saturating_sub(DAY_US)))
+}
+
 /// Drops the days of the ledger that no entry can belong to any more. The watermark moves first, so that no
 /// such day is created again: an entry of a retired day, from a lane that was stopped for days, is always
 /// refused.
 async fn retire_ledger(session: &mut Session, policy: &UpkeepPolicy, now_us: i64) -> Result<u64, Error> {
-    let days = i64::from(policy.ledger_days.max(LEDGER_DAYS_MIN));
-    let oldest_us = oldest_pending_us(policy).unwrap_or(i64::MAX);
-    let cutoff_us = (now_us - days * DAY_US).min(oldest_us.saturating_sub(DAY_US));
-    let first_kept = Day::of(cutoff_us);
+    let first_kept = first_kept_day(policy, now_us);
     let mut retired = 0;
     for day in partitions::days(session, "batches").await? {
         if day >= first_kept {

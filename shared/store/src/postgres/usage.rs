@@ -24,7 +24,8 @@ pub(super) async fn batch(
     project: ProjectId,
     batch_id: BatchId,
 ) -> Result<Option<Outcome>, StoreError> {
-    let first = "SELECT stored, duplicate, dead FROM batches WHERE batch_id = $1 AND project_id = $2
+    let first =
+        "SELECT stored, duplicate, dead, conflict FROM batches WHERE batch_id = $1 AND project_id = $2
                   ORDER BY received_at, entry_seq LIMIT 1";
     let statement = client.prepare_cached(first).await?;
     let row = client.query_opt(&statement, &[&batch_id, &project.0]).await?;
@@ -45,7 +46,7 @@ pub(super) async fn usage(
     };
     let sums = "
         SELECT greatest(date_trunc($4, hour, 'UTC'), $2) AS start, sum(events)::bigint, sum(bytes)::bigint,
-               sum(duplicates)::bigint, sum(dead)::bigint
+               sum(duplicates)::bigint, sum(dead)::bigint, sum(conflicts)::bigint
           FROM usage_hourly WHERE project_id = $1 AND hour >= $2 AND hour < $3 GROUP BY start ORDER BY start";
     let statement = client.prepare_cached(sums).await?;
     let rows =
@@ -56,6 +57,7 @@ pub(super) async fn usage(
         bytes: count(row, 2),
         duplicates: count(row, 3),
         dead: count(row, 4),
+        conflicts: count(row, 5),
     };
     Ok(rows.iter().map(usage_row).collect())
 }

@@ -22,6 +22,7 @@ use super::on_demand::EventDays;
 use super::parameters::LedgerKeys;
 use super::partitions::{self, Day};
 use super::recent::RecentKeys;
+use super::selection::Selection;
 use super::setback::Setback;
 use super::writer_session::{WriterSession, finish_copy, send_rows};
 use crate::rejection::Rejection;
@@ -114,7 +115,7 @@ impl PostgresWriter {
 
     /// Looks up rows that are probably stored: the suspects, or all rows after an unexpected duplicate.
     async fn look_up_suspects(&mut self, draft: &mut Draft<'_>, row_setbacks: u32) -> Result<(), Setback> {
-        let mut rows = draft.select_rows();
+        let mut rows = Selection::of(draft).lookups(draft);
         if self.full_lookups > 0 {
             // Setbacks repeat the lookup within one write. Only a new write counts down.
             self.full_lookups -= u32::from(row_setbacks == 0);
@@ -125,9 +126,7 @@ impl PostgresWriter {
         if rows.is_empty() {
             return Ok(());
         }
-        let stored = self.connection.stored_rows(draft, &rows).await?;
-        stored.into_iter().for_each(|row| draft.mark_stored(row));
-        Ok(())
+        Ok(self.connection.mark_known(draft, &rows).await?)
     }
 
     /// Records the cause of a rolled-back attempt in the draft.
@@ -138,7 +137,7 @@ impl PostgresWriter {
         setback: Setback,
     ) -> Result<(), WriteError> {
         match setback {
-            Setback::DuplicateRow | Setback::DuplicateUndatedId => {
+            Setback::DuplicateRow | Setback::DuplicateId => {
                 setbacks.by_rows += 1;
                 self.full_lookups = FULL_LOOKUPS;
             }
@@ -170,10 +169,10 @@ impl PostgresWriter {
         row: usize,
         rejection: Rejection,
     ) -> Result<(), tokio_postgres::Error> {
-        if self.connection.stored_rows(draft, &[row]).await?.is_empty() {
+        self.connection.mark_known(draft, &[row]).await?;
+        let known = &draft.rows[row];
+        if !known.is_stored() && !known.is_claimed() {
             draft.mark_rejected(row, rejection);
-        } else {
-            draft.mark_stored(row);
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Locks that other lanes need (ledger, undated ids, usage) are taken only when the last byte of the COPY has
 //! been sent: a lane that stops responding inside a COPY holds nothing but its own new rows.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,13 +14,15 @@ use tokio_postgres::{Client, Config, CopyInSink};
 
 use super::attempt::{Attempt, row_keys};
 use super::copy::Chunks;
-use super::draft::Draft;
+use super::draft::{Claim, Draft, Identity};
 use super::error::Failure;
+use super::parameters::{RowKeys, number};
 use super::recent::RecentKeys;
 use super::session::Session;
 use super::setback::Setback;
-use super::statements::Statements;
+use super::statements::{ClaimedId, Statements};
 use crate::metrics::{self, Phase};
+use crate::payload::PayloadDigest;
 use millrace_failpoint::{self as failpoint, Point};
 
 /// Timeouts of the server, all well below the deadline of a write. Every statement but the COPY finds rows by
@@ -54,23 +57,51 @@ impl WriterSession {
         &self.session
     }
 
-    /// Returns those of these rows of the draft that are stored.
-    pub(super) async fn stored_rows(
+    /// Finds out which of these rows of the draft are stored or have a claimed id, and marks them.
+    pub(super) async fn mark_known(
         &self,
-        draft: &Draft<'_>,
+        draft: &mut Draft<'_>,
         rows: &[usize],
-    ) -> Result<Vec<usize>, tokio_postgres::Error> {
-        let (undated, dated): (Vec<_>, Vec<_>) =
-            rows.iter().copied().partition(|&row| draft.rows[row].is_undated());
-        let (dated, undated) = (row_keys(draft, &dated), row_keys(draft, &undated));
+    ) -> Result<(), tokio_postgres::Error> {
+        let keys_of = |is_wanted: fn(Identity) -> bool| {
+            let wanted = rows.iter().copied().filter(|&row| is_wanted(draft.rows[row].identity));
+            row_keys(draft, &wanted.collect::<Vec<_>>())
+        };
+        let by_key = keys_of(|identity| identity != Identity::UndatedId);
+        let by_id = keys_of(|identity| matches!(identity, Identity::UndatedId | Identity::Id));
         let (stored, claimed) = tokio::join!(
             biased;
-            self.statements.stored_events(self.client(), &dated),
-            self.statements.claimed_ids(self.client(), &undated),
+            self.statements.stored_events(self.client(), &by_key),
+            self.statements.claimed_ids(self.client(), &by_id),
         );
-        let mut stored = stored?;
-        stored.extend(claimed?);
-        Ok(stored)
+        let (stored, claimed) = (stored?, claimed?);
+        // The events that claimed the ids, for comparison.
+        let claimants = RowKeys {
+            indices: claimed.iter().map(|claim| number(claim.row)).collect(),
+            projects: claimed.iter().map(|claim| draft.rows[claim.row].key.project.0).collect(),
+            times: claimed.iter().map(|claim| claim.timestamp).collect(),
+            ids: claimed.iter().map(|claim| draft.rows[claim.row].key.event_id).collect(),
+        };
+        let payloads = self.statements.stored_events(self.client(), &claimants).await?;
+        let payloads: HashMap<usize, PayloadDigest> = payloads.into_iter().collect();
+        for (row, payload) in stored {
+            draft.mark_stored(row, Some(payload));
+        }
+        for ClaimedId { row, is_short, .. } in claimed {
+            draft.mark_claimed(row, Claim { is_short, payload: payloads.get(&row).copied() });
+        }
+        Ok(())
+    }
+
+    /// Marks a row of which the COPY has found the key in `events`.
+    pub(super) async fn mark_stored(
+        &self,
+        draft: &mut Draft<'_>,
+        row: usize,
+    ) -> Result<(), tokio_postgres::Error> {
+        let stored = self.statements.stored_events(self.client(), &row_keys(draft, &[row])).await?;
+        draft.mark_stored(row, stored.first().map(|(_, payload)| *payload));
+        Ok(())
     }
 
     /// `BEGIN` and the start of the COPY, in one round trip.
@@ -103,6 +134,7 @@ impl WriterSession {
         metrics::lane_phase(Phase::Copy, ready - attempt.began());
         metrics::lane_phase(Phase::Commit, ready.elapsed());
         attempt.hashes().for_each(|hash| self.recent.insert(hash));
+        attempt.refusals().log_dead();
         Ok(())
     }
 
@@ -112,16 +144,19 @@ impl WriterSession {
         copied: impl Future<Output = Result<(), Setback>>,
     ) -> Result<(), Setback> {
         let (client, statements) = (self.client(), &self.statements);
+        let (letters, refusals) = (attempt.letters(), attempt.refusals());
         let copied = failpoint::reach_after(Point::AfterCopy, copied).await;
         // The parameters are made when their statement is polled, which is after the end of the COPY was
         // sent.
-        let (copied, reused, added, claimed, letters) = tokio::join!(
+        let (copied, reused, added, claimed, kept, lettered, refused) = tokio::join!(
             biased;
             copied,
             async { statements.written_by_another_entry(client, &attempt.keys_used_first()).await },
             async { statements.add_ledger(client, &attempt.ledger_rows()).await },
-            async { statements.claim_ids(client, &attempt.undated_claims()).await },
-            async { statements.add_dead_letters(client, &attempt.dead_letters()).await },
+            async { statements.claim_ids(client, &attempt.claims()).await },
+            async { statements.keep_claims(client, &attempt.claims_to_keep()).await },
+            async { statements.add_dead_letters(client, &letters).await },
+            async { statements.add_refusals(client, &refusals).await },
         );
         copied?;
         let reused = reused?;
@@ -132,9 +167,12 @@ impl WriterSession {
             return Err(Setback::Redelivered);
         }
         if !claimed? {
-            return Err(Setback::DuplicateUndatedId);
+            return Err(Setback::DuplicateId);
         }
-        if letters? > 0 {
+        kept?;
+        lettered?;
+        refused?;
+        if !letters.is_empty() {
             failpoint::reach(Point::DeadLetterWritten);
         }
         Ok(())

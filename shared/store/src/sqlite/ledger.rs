@@ -9,14 +9,14 @@ use millrace_event::plan::ProjectId;
 /// Both lookups return the outcome as it was when the entry was written: a late settlement must refund the
 /// events that were dead then, even if they have been redriven since.
 const OF_BATCH: &str = "
-    SELECT stored - redriven, duplicate, dead + redriven, received_at = ?2 AND entry_seq = ?3 AND shard = ?4
+    SELECT stored - redriven, duplicate, dead + redriven, conflict, received_at = ?2 AND entry_seq = ?3 AND shard = ?4
       FROM batches WHERE batch_id = ?1";
 const OF_ENTRY: &str = "
-    SELECT stored - redriven, duplicate, dead + redriven FROM batches
+    SELECT stored - redriven, duplicate, dead + redriven, conflict FROM batches
      WHERE batch_id = ?1 AND received_at = ?2 AND entry_seq = ?3 AND shard = ?4";
 const INSERT: &str = "
-    INSERT INTO batches (batch_id, received_at, entry_seq, shard, project_id, accepted, stored, duplicate, dead)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    INSERT INTO batches (batch_id, received_at, entry_seq, shard, project_id, accepted, stored, duplicate, dead, conflict)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
 /// The result of looking up an entry that is to be written.
 pub(super) enum LedgerMatch {
@@ -49,7 +49,7 @@ impl<'c> Ledger<'c> {
         let mut has_batch = false;
         let mut rows = self.of_batch.query(parameters(&first))?;
         while let Some(row) = rows.next()? {
-            if row.get(3)? {
+            if row.get(4)? {
                 return Ok(LedgerMatch::Entry(outcome(row)?));
             }
             has_batch = true;
@@ -73,7 +73,7 @@ impl<'c> Ledger<'c> {
         accepted: u32,
         outcome: Outcome,
     ) -> Result<(), Error> {
-        let Outcome { stored, duplicate, dead } = outcome;
+        let Outcome { stored, duplicate, dead, conflict } = outcome;
         let LedgerKey { batch_id, received_us, seq, shard } = key;
         let id = batch_id.as_bytes();
         self.insert.execute(params![
@@ -85,7 +85,8 @@ impl<'c> Ledger<'c> {
             accepted,
             stored,
             duplicate,
-            dead
+            dead,
+            conflict,
         ])?;
         Ok(())
     }
@@ -95,7 +96,7 @@ fn parameters(key: &LedgerKey) -> impl Params + use<> {
     (*key.batch_id.as_bytes(), key.received_us, key.seq, key.shard)
 }
 
-/// Reads stored, duplicate and dead from the first three columns.
+/// Reads stored, duplicate, dead and conflict from the first four columns.
 pub(super) fn outcome(row: &Row<'_>) -> Result<Outcome, Error> {
-    Ok(Outcome { stored: row.get(0)?, duplicate: row.get(1)?, dead: row.get(2)? })
+    Ok(Outcome { stored: row.get(0)?, duplicate: row.get(1)?, dead: row.get(2)?, conflict: row.get(3)? })
 }

@@ -11,7 +11,8 @@ use millrace_event::plan::ProjectId;
 
 const LETTERS: &str = "
     SELECT d.dead_letter_id, d.project_id, p.name, d.batch_id, d.received_at, d.event_index, d.event_count, d.sqlstate,
-           d.reason, length(d.payload), d.worker_version, d.created_at, d.attempted_at, d.redriven_at, d.redrive_id
+           d.reason, length(d.payload), d.worker_version, d.created_at, d.attempted_at, d.redriven_at, d.redrive_id,
+           d.code
       FROM dead_letters d LEFT JOIN projects p ON p.project_id = d.project_id";
 
 pub(super) fn letters(
@@ -37,6 +38,9 @@ pub(super) fn letters(
     }
     if let Some(sqlstate) = &filter.sqlstate {
         require("d.sqlstate = ?", sqlstate.clone().into());
+    }
+    if let Some(code) = &filter.code {
+        require("d.code = ?", code.clone().into());
     }
     if let Some(reason) = &filter.reason {
         require("instr(lower(d.reason), lower(?)) > 0", reason.clone().into());
@@ -90,6 +94,7 @@ fn letter(row: &Row<'_>) -> Result<DeadLetter, Error> {
         attempted_at: optional_moment(12)?,
         redriven_at: optional_moment(13)?,
         redrive_id: row.get::<_, Option<[u8; 16]>>(14)?.map(Uuid::from_bytes),
+        code: row.get(15)?,
     })
 }
 

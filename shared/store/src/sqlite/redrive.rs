@@ -6,9 +6,12 @@ use uuid::Uuid;
 
 use super::clock::{moment, now_us};
 use super::error::NOT_TEXT;
-use super::events::EventTable;
+use super::events::{EventTable, Insertion};
 use super::letters::numbers;
-use crate::redrive::{Corrections, Letter, LetterOutcome, RowOutcome, counts_differ};
+use crate::redrive::{
+    Correction, Corrections, Letter, LetterOutcome, RowOutcome, counts_differ, payload_of_rejected,
+    rejection_of_call,
+};
 use crate::rejection::Rejection;
 use crate::{RedriveOrder, RedriveRecord, RedriveResult, StoreError};
 use millrace_event::plan::ProjectId;
@@ -20,7 +23,7 @@ const ADD_TO_ORDER: &str = "
     UPDATE redrives SET letters = letters + ?2, stored = stored + ?3, duplicate = duplicate + ?4, refused = refused + ?5
      WHERE redrive_id = ?1";
 const LETTERS: &str = "
-    SELECT dead_letter_id, project_id, batch_id, received_at, event_index, event_count, payload FROM dead_letters
+    SELECT dead_letter_id, project_id, batch_id, received_at, event_index, event_count, payload, code FROM dead_letters
      WHERE dead_letter_id IN (SELECT value FROM json_each(?1)) AND redriven_at IS NULL ORDER BY dead_letter_id";
 const MARK_REDRIVEN: &str =
     "UPDATE dead_letters SET redriven_at = ?2, redrive_id = ?3 WHERE dead_letter_id = ?1";
@@ -28,14 +31,15 @@ const MARK_REJECTED: &str =
     "UPDATE dead_letters SET attempted_at = ?2, sqlstate = ?3, reason = ?4 WHERE dead_letter_id = ?1";
 const MARK_UNREADABLE: &str = "UPDATE dead_letters SET attempted_at = ?2 WHERE dead_letter_id = ?1";
 const ADD_LETTER: &str = "
-    INSERT INTO dead_letters (project_id, batch_id, received_at, event_index, event_count, sqlstate, reason, payload,
-                              worker_version, attempted_at)
-    SELECT project_id, batch_id, received_at, ?3, 1, ?4, ?5, ?6, worker_version, ?2
+    INSERT INTO dead_letters (project_id, batch_id, received_at, event_index, event_count, sqlstate, code, reason,
+                              payload, worker_version, attempted_at)
+    SELECT project_id, batch_id, received_at, ?3, 1, ?4, ?5, ?6, ?7, worker_version, ?2
       FROM dead_letters WHERE dead_letter_id = ?1";
 /// The ledger row of the batch. Of several rows with one batch id and receive time, the first with enough
 /// dead events.
 const CORRECT_LEDGER: &str = "
-    UPDATE batches SET stored = stored + ?4, redriven = redriven + ?4, duplicate = duplicate + ?5, dead = dead - ?4 - ?5
+    UPDATE batches SET stored = stored + ?4, redriven = redriven + ?4, duplicate = duplicate + ?5, dead = dead - ?4 - ?5,
+           conflict = conflict + ?6
      WHERE (batch_id, received_at, entry_seq, shard) = (
                SELECT batch_id, received_at, entry_seq, shard FROM batches
                 WHERE batch_id = ?1 AND received_at = ?2 AND project_id = ?3 AND dead >= ?4 + ?5
@@ -43,8 +47,12 @@ const CORRECT_LEDGER: &str = "
 const CORRECT_USAGE: &str = "
     UPDATE usage_hourly
        SET events = events + ?3, redriven = redriven + ?3, duplicates = duplicates + ?4, dead = dead - ?3 - ?4,
-           bytes = bytes + ?5
+           bytes = bytes + ?5, conflicts = conflicts + ?6
      WHERE project_id = ?1 AND hour = ?2";
+const ADD_CONFLICTS: &str = "
+    INSERT INTO rejections_hourly AS r (project_id, hour, kind, code, count)
+    VALUES (?1, ?2, 'conflict', 'conflict', ?3)
+    ON CONFLICT (project_id, hour, kind, code) DO UPDATE SET count = r.count + excluded.count";
 const REDRIVES: &str = "
     SELECT redrive_id, os_user, host, filter, started_at, letters, stored, duplicate, refused
       FROM redrives ORDER BY started_at DESC, redrive_id DESC LIMIT ?1";
@@ -91,6 +99,7 @@ fn letters(transaction: &Transaction<'_>, ids: &[i64]) -> Result<Vec<Letter>, Er
             event_index: row.get(4)?,
             event_count: row.get::<_, i64>(5)?.unsigned_abs(),
             payload: row.get(6)?,
+            code: row.get(7)?,
         })
     };
     let mut statement = transaction.prepare_cached(LETTERS)?;
@@ -117,20 +126,21 @@ impl RedriveTransaction<'_> {
         let outcomes: Vec<_> =
             rows.iter().map(|row| self.store(row, letter.received_us)).collect::<Result<_, _>>()?;
         match self.corrections.add(letter, &rows, &outcomes) {
-            LetterOutcome::Dead(Rejection { sqlstate, reason }) => {
+            LetterOutcome::Dead(rejection) => {
                 let mut mark = self.transaction.prepare_cached(MARK_REJECTED)?;
-                mark.execute(params![letter.id, self.now_us, sqlstate, reason])?;
+                mark.execute(params![letter.id, self.now_us, rejection.sqlstate(), rejection.reason])?;
             }
             LetterOutcome::Redriven(rejected) => {
-                for (index, Rejection { sqlstate, reason }) in rejected {
+                for (index, rejection) in rejected {
                     let mut add = self.transaction.prepare_cached(ADD_LETTER)?;
                     add.execute(params![
                         letter.id,
                         self.now_us,
                         index as i64,
-                        sqlstate,
-                        reason,
-                        rows[index]
+                        rejection.sqlstate(),
+                        rejection.code(),
+                        rejection.reason,
+                        payload_of_rejected(rows[index]),
                     ])?;
                 }
                 let mut mark = self.transaction.prepare_cached(MARK_REDRIVEN)?;
@@ -141,15 +151,19 @@ impl RedriveTransaction<'_> {
     }
 
     fn store(&mut self, row: &[u8], received_us: i64) -> Result<RowOutcome, Error> {
+        if let Some(rejection) = rejection_of_call(row) {
+            return Ok(RowOutcome::Rejected(rejection));
+        }
         match Row::read(row) {
-            // An undated id is remembered from now on, not from the time of receipt: other letters with this
-            // id may be redriven soon.
-            Ok(event) if self.events.store(&event, received_us, self.now_us)? => Ok(RowOutcome::Stored),
-            Ok(_) => Ok(RowOutcome::Duplicate),
-            Err(error) => {
-                let reason = error.to_string();
-                Ok(RowOutcome::Rejected(Rejection { sqlstate: NOT_TEXT.to_owned(), reason }))
-            }
+            // An id is remembered from now on, not from the time of receipt: other letters with this id may
+            // be redriven soon.
+            Ok(event) => Ok(match self.events.store(&event, received_us, self.now_us, true)? {
+                Insertion::Stored => RowOutcome::Stored,
+                Insertion::Duplicate { difference } => {
+                    RowOutcome::Duplicate { is_conflict: difference.is_some() }
+                }
+            }),
+            Err(error) => Ok(RowOutcome::Rejected(Rejection::by_database(NOT_TEXT, error.to_string()))),
         }
     }
 }
@@ -162,17 +176,26 @@ fn correct(transaction: &Transaction<'_>, order: Uuid, corrections: &Corrections
     let ledger_begins_us: i64 = transaction.query_row(watermark, [], |row| row.get(0))?;
     for ((batch_id, received_us, project), correction) in &corrections.ledger {
         let mut correct = transaction.prepare_cached(CORRECT_LEDGER)?;
-        let (stored, duplicate) = (correction.stored, correction.duplicate);
-        let corrected =
-            correct.execute(params![batch_id.as_bytes(), received_us, project, stored, duplicate])?;
+        let Correction { stored, duplicate, conflict, .. } = *correction;
+        let corrected = correct.execute(params![
+            batch_id.as_bytes(),
+            received_us,
+            project,
+            stored,
+            duplicate,
+            conflict
+        ])?;
         if corrected == 0 && *received_us >= ledger_begins_us {
             return Err(counts_differ("the ledger"));
         }
     }
     for ((project, hour_us), correction) in &corrections.usage {
         let mut correct = transaction.prepare_cached(CORRECT_USAGE)?;
-        let (stored, duplicate, bytes) = (correction.stored, correction.duplicate, correction.bytes);
-        if correct.execute([*project, *hour_us, stored, duplicate, bytes])? == 0 {
+        let Correction { stored, duplicate, conflict, bytes } = *correction;
+        if conflict > 0 {
+            transaction.prepare_cached(ADD_CONFLICTS)?.execute([*project, *hour_us, conflict])?;
+        }
+        if correct.execute([*project, *hour_us, stored, duplicate, bytes, conflict])? == 0 {
             return Err(counts_differ("usage"));
         }
     }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, Error, TransactionBehavior, params};
 
 use super::clock::{DAY_US, day_start, now_us};
 use super::database::Database;
-use crate::rejections::SOURCE_DAYS;
+use crate::rejections::{SAMPLES_KEPT, SOURCE_DAYS};
 use crate::{StoreError, UpkeepPolicy, UpkeepReport};
 
 /// Rows deleted in one transaction, at most: some hundredths of a second.
@@ -63,7 +63,8 @@ const LEDGER: RetentionRule = RetentionRule {
 };
 const UNDATED_IDS: RetentionRule = RetentionRule {
     delete: "DELETE FROM undated_ids WHERE (project_id, event_id) IN (
-                 SELECT project_id, event_id FROM undated_ids WHERE timestamp < ?1 ORDER BY timestamp LIMIT ?2)
+                 SELECT project_id, event_id FROM undated_ids
+                  WHERE received_at IS NULL AND timestamp < ?1 ORDER BY timestamp LIMIT ?2)
              RETURNING project_id, timestamp, 1",
     retired_as: None,
 };
@@ -80,6 +81,20 @@ const REJECTION_SOURCES: RetentionRule = RetentionRule {
              RETURNING 0, at, 1",
     retired_as: None,
 };
+/// Claims that are kept as long as the ledger.
+const KEPT_IDS: RetentionRule = RetentionRule {
+    delete: "DELETE FROM undated_ids WHERE (project_id, event_id) IN (
+                 SELECT project_id, event_id FROM undated_ids WHERE received_at < ?1 ORDER BY received_at LIMIT ?2)
+             RETURNING project_id, received_at, 1",
+    retired_as: None,
+};
+/// Other programs may have added samples.
+const REMOVE_SAMPLES: &str = "
+    DELETE FROM rejection_samples WHERE sample_id IN (
+        SELECT sample_id
+          FROM (SELECT sample_id, row_number() OVER (PARTITION BY project_id, kind ORDER BY sample_id DESC) AS rank
+                  FROM rejection_samples)
+         WHERE rank > ?1)";
 
 pub(super) async fn round(database: &Database, policy: &UpkeepPolicy) -> Result<UpkeepReport, StoreError> {
     let now_us = now_us();
@@ -96,6 +111,8 @@ pub(super) async fn round(database: &Database, policy: &UpkeepPolicy) -> Result<
     let oldest_us = oldest_pending_us(policy).min(now_us);
     retire(database, UNDATED_IDS, oldest_us - UNDATED_US).await?;
     retire(database, REJECTION_SOURCES, now_us - SOURCE_DAYS * DAY_US).await?;
+    retire(database, KEPT_IDS, first_kept_us(policy, now_us)).await?;
+    database.write(|connection| connection.execute(REMOVE_SAMPLES, [i64::from(SAMPLES_KEPT)])).await?;
     return_space(database).await?;
     Ok(UpkeepReport { partitions_made: 0, partitions_retired, days_ahead: DAYS_AHEAD })
 }
@@ -110,12 +127,16 @@ fn oldest_pending_us(policy: &UpkeepPolicy) -> i64 {
         .map_or(i64::MAX, |ms| i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000))
 }
 
+/// The start of the first day of the ledger that is kept.
+fn first_kept_us(policy: &UpkeepPolicy, now_us: i64) -> i64 {
+    let kept_us = days_us(policy.ledger_days.max(LEDGER_DAYS_MIN));
+    day_start((now_us - kept_us).min(oldest_pending_us(policy).saturating_sub(DAY_US)))
+}
+
 /// Deletes the days of the ledger that no entry can belong to any more. The watermark moves first, so that an
 /// entry of a retired day, from a lane that was stopped for days, is always refused.
 async fn retire_ledger(database: &Database, policy: &UpkeepPolicy, now_us: i64) -> Result<u64, StoreError> {
-    let kept_us = days_us(policy.ledger_days.max(LEDGER_DAYS_MIN));
-    let cutoff_us = (now_us - kept_us).min(oldest_pending_us(policy).saturating_sub(DAY_US));
-    let first_kept_us = day_start(cutoff_us);
+    let first_kept_us = first_kept_us(policy, now_us);
     let first_kept_us = database
         .write(move |connection| {
             let move_up = "UPDATE ledger_watermark SET first_time = max(first_time, ?1) RETURNING first_time";

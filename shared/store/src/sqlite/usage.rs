@@ -17,7 +17,8 @@ pub(super) fn batch(
     project: ProjectId,
     batch_id: BatchId,
 ) -> Result<Option<Outcome>, StoreError> {
-    let first = "SELECT stored, duplicate, dead FROM batches WHERE batch_id = ?1 AND project_id = ?2
+    let first =
+        "SELECT stored, duplicate, dead, conflict FROM batches WHERE batch_id = ?1 AND project_id = ?2
                   ORDER BY received_at, entry_seq LIMIT 1";
     let mut statement = connection.prepare_cached(first)?;
     Ok(statement.query_row(params![batch_id.as_bytes(), project.0], ledger::outcome).optional()?)
@@ -36,7 +37,7 @@ pub(super) fn usage(
     };
     let sums = "
         SELECT max(unixepoch(hour / 1000000, 'unixepoch', ?4) * 1000000, ?2) AS start,
-               sum(events), sum(bytes), sum(duplicates), sum(dead)
+               sum(events), sum(bytes), sum(duplicates), sum(dead), sum(conflicts)
           FROM usage_hourly WHERE project_id = ?1 AND hour >= ?2 AND hour < ?3 GROUP BY start ORDER BY start";
     let usage_row = |row: &Row<'_>| {
         Ok(UsageRow {
@@ -45,6 +46,7 @@ pub(super) fn usage(
             bytes: count(row, 2)?,
             duplicates: count(row, 3)?,
             dead: count(row, 4)?,
+            conflicts: count(row, 5)?,
         })
     };
     let mut statement = connection.prepare_cached(sums)?;

@@ -5,6 +5,7 @@
 //! in the ledger, and an entry found there changes nothing. Each event of the others is inserted, or is a
 //! duplicate.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,24 +16,40 @@ use rusqlite::{Connection, Error, Transaction, TransactionBehavior, params};
 use super::clock::HOUR_US;
 use super::database::Database;
 use super::error::{CONNECTION, NO_TIME, NOT_TEXT};
-use super::events::EventTable;
+use super::events::{EventTable, Insertion};
 use super::ledger::{Ledger, LedgerMatch};
 use crate::ledger::LedgerKey;
+use crate::letters::NewLetter;
 use crate::metrics::{self, Phase};
+use crate::refusals::Refusals;
+use crate::rejections::SAMPLES_KEPT;
 use crate::{Payload, WriteError, WriteOutcome, WriteRequest, Writer};
 use millrace_event::Outcome;
 use millrace_event::row::{self, EventTime, Row};
+use millrace_event::undeliverable::UndeliverableCall;
 use millrace_failpoint::{self as failpoint, Point};
 
 const ADD_LETTER: &str = "
     INSERT INTO dead_letters
-           (project_id, batch_id, received_at, event_index, event_count, sqlstate, reason, payload, worker_version)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+           (project_id, batch_id, received_at, event_index, event_count, sqlstate, code, reason, payload, worker_version)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const ADD_REFUSALS: &str = "
+    INSERT INTO rejections_hourly AS r (project_id, hour, kind, code, count) VALUES (?1, ?2, ?3, ?4, ?5)
+    ON CONFLICT (project_id, hour, kind, code) DO UPDATE SET count = r.count + excluded.count";
+const ADD_SAMPLE: &str = "
+    INSERT INTO rejection_samples (project_id, at, kind, code, message, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+/// Deletes all but the newest samples of a project and kind.
+const REMOVE_SAMPLES: &str = "
+    DELETE FROM rejection_samples WHERE sample_id IN (
+        SELECT sample_id FROM rejection_samples WHERE project_id = ?1 AND kind = ?2
+         ORDER BY sample_id DESC LIMIT -1 OFFSET ?3)";
 const ADD_USAGE: &str = "
-    INSERT INTO usage_hourly AS u (project_id, hour, events, bytes, duplicates, dead) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    INSERT INTO usage_hourly AS u (project_id, hour, events, bytes, duplicates, dead, conflicts)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
     ON CONFLICT (project_id, hour) DO UPDATE
        SET events = u.events + excluded.events, bytes = u.bytes + excluded.bytes,
-           duplicates = u.duplicates + excluded.duplicates, dead = u.dead + excluded.dead";
+           duplicates = u.duplicates + excluded.duplicates, dead = u.dead + excluded.dead,
+           conflicts = u.conflicts + excluded.conflicts";
 
 pub(super) struct SqliteWriter {
     database: Arc<Database>,
@@ -81,8 +98,9 @@ fn write(
     if write.any_letters {
         failpoint::reach(Point::DeadLetterWritten);
     }
-    let usage = std::mem::take(&mut write.usage);
+    let (usage, refusals) = (std::mem::take(&mut write.usage), std::mem::take(&mut write.refusals));
     drop(write);
+    add_refusals(&transaction, &refusals)?;
     add_usage(&transaction, &usage)?;
     failpoint::reach(Point::BeforeCommit);
     let ready = Instant::now();
@@ -90,14 +108,37 @@ fn write(
     metrics::lane_phase(Phase::Copy, ready - began);
     metrics::lane_phase(Phase::Commit, ready.elapsed());
     failpoint::reach(Point::AfterCommit);
+    refusals.log_dead();
     Ok(written)
+}
+
+/// Counts what the transaction refuses, and replaces the oldest samples.
+fn add_refusals(connection: &Connection, refusals: &Refusals<'_>) -> Result<(), Error> {
+    for (&(project, hour_us, kind, code), count) in &refusals.counts {
+        let mut add = connection.prepare_cached(ADD_REFUSALS)?;
+        add.execute(params![project, hour_us, <&str>::from(kind), code, count])?;
+    }
+    for (&(project, kind), samples) in &refusals.samples {
+        let kind = <&str>::from(kind);
+        for sample in samples {
+            let mut add = connection.prepare_cached(ADD_SAMPLE)?;
+            let (at, code, message) = (sample.received_us, sample.code, &sample.message);
+            add.execute(params![project, at, kind, code, message, sample.payload()])?;
+        }
+        connection.prepare_cached(REMOVE_SAMPLES)?.execute(params![
+            project,
+            kind,
+            i64::from(SAMPLES_KEPT)
+        ])?;
+    }
+    Ok(())
 }
 
 fn add_usage(connection: &Connection, usage: &BTreeMap<(i64, i64), Usage>) -> Result<(), Error> {
     let mut add = connection.prepare_cached(ADD_USAGE)?;
     for ((project, hour_us), sum) in usage {
-        let Usage { events, bytes, duplicates, dead } = sum;
-        add.execute(params![project, hour_us, events, bytes, duplicates, dead])?;
+        let Usage { events, bytes, duplicates, dead, conflicts } = sum;
+        add.execute(params![project, hour_us, events, bytes, duplicates, dead, conflicts])?;
     }
     Ok(())
 }
@@ -109,6 +150,7 @@ struct Usage {
     bytes: i64,
     duplicates: i64,
     dead: i64,
+    conflicts: i64,
 }
 
 /// An entry that is not in the ledger.
@@ -120,17 +162,18 @@ struct Entry<'a> {
     is_reused_key: bool,
 }
 
-struct WriteTransaction<'t> {
+struct WriteTransaction<'t, 'r> {
     transaction: &'t Transaction<'t>,
     ledger: Ledger<'t>,
     events: EventTable<'t>,
     /// Earlier days of the ledger are retired.
     ledger_begins_us: i64,
     usage: BTreeMap<(i64, i64), Usage>,
+    refusals: Refusals<'r>,
     any_letters: bool,
 }
 
-impl<'t> WriteTransaction<'t> {
+impl<'t, 'r> WriteTransaction<'t, 'r> {
     fn begin(transaction: &'t Transaction<'t>) -> Result<Self, Error> {
         let watermark = "SELECT first_time FROM ledger_watermark";
         Ok(Self {
@@ -139,11 +182,12 @@ impl<'t> WriteTransaction<'t> {
             events: EventTable::prepare(transaction)?,
             ledger_begins_us: transaction.prepare_cached(watermark)?.query_row([], |row| row.get(0))?,
             usage: BTreeMap::new(),
+            refusals: Refusals::default(),
             any_letters: false,
         })
     }
 
-    fn write(&mut self, request: &WriteRequest) -> Result<WriteOutcome, WriteError> {
+    fn write(&mut self, request: &'r WriteRequest) -> Result<WriteOutcome, WriteError> {
         let first = LedgerKey::new(request.batch_id, request.entry, request.shard).ok_or_else(|| {
             environment(NO_TIME, &format!("the receive time of entry {} is out of range", request.entry))
         })?;
@@ -157,10 +201,10 @@ impl<'t> WriteTransaction<'t> {
         }
         let entry = Entry { request, ledger, is_reused_key };
         let (outcome, bytes) = match &request.body {
-            Payload::DeadLetter { reason, raw } => (self.dead_letter(&entry, reason, raw)?, 0),
+            Payload::DeadLetter { reason, raw } => (self.dead_letter(&entry, Cow::Borrowed(reason), raw)?, 0),
             Payload::Rows(rows) => match whole_rows(rows, request.count) {
                 Ok(rows) => self.store_rows(&entry, &rows)?,
-                Err(reason) => (self.dead_letter(&entry, &reason, rows)?, 0),
+                Err(reason) => (self.dead_letter(&entry, Cow::Owned(reason), rows)?, 0),
             },
         };
         self.ledger.insert(&entry.ledger, request.project, request.count, outcome)?;
@@ -169,60 +213,75 @@ impl<'t> WriteTransaction<'t> {
     }
 
     /// Returns the outcome and the size of the stored rows.
-    fn store_rows(&mut self, entry: &Entry<'_>, rows: &[&[u8]]) -> Result<(Outcome, i64), Error> {
+    fn store_rows(&mut self, entry: &Entry<'r>, rows: &[&'r [u8]]) -> Result<(Outcome, i64), Error> {
         let (mut outcome, mut bytes) = (Outcome::default(), 0);
         let received_us = entry.ledger.received_us;
-        for (index, row) in rows.iter().enumerate() {
-            if entry.is_reused_key && row::time(row) == EventTime::Anonymous {
+        for (index, &row) in rows.iter().enumerate() {
+            let time = row::time(row);
+            if entry.is_reused_key && matches!(time, EventTime::Anonymous | EventTime::Undeliverable) {
                 outcome.duplicate += 1;
                 continue;
             }
-            match Row::read(row) {
-                Ok(event) if self.events.store(&event, received_us, received_us)? => {
+            if let Some(UndeliverableCall { code, message, call, .. }) = UndeliverableCall::read(row) {
+                outcome.dead += 1;
+                let letter = entry.letter(Some(index), Cow::Borrowed(message), call);
+                self.add_letter(&NewLetter { code: Some(code), ..letter })?;
+                continue;
+            }
+            let event = match Row::read(row) {
+                Ok(event) => event,
+                Err(error) => {
+                    outcome.dead += 1;
+                    let letter = entry.letter(Some(index), Cow::Owned(error.to_string()), row);
+                    self.add_letter(&NewLetter { sqlstate: Some(NOT_TEXT), ..letter })?;
+                    continue;
+                }
+            };
+            match self.events.store(&event, received_us, received_us, false)? {
+                Insertion::Stored => {
                     outcome.stored += 1;
                     bytes += row.len() as i64;
                 }
-                Ok(_) => outcome.duplicate += 1,
-                Err(error) => {
-                    outcome.dead += 1;
-                    let reason = error.to_string();
-                    self.add_letter(entry, Some(index), 1, Some(NOT_TEXT), &reason, row)?;
+                Insertion::Duplicate { difference } => {
+                    outcome.duplicate += 1;
+                    if let (Some(difference), false) = (difference, time == EventTime::Anonymous) {
+                        outcome.conflict += 1;
+                        self.refusals.add_conflict(row, received_us, difference);
+                    }
                 }
             }
         }
         Ok((outcome, bytes))
     }
 
-    fn dead_letter(&mut self, entry: &Entry<'_>, reason: &str, raw: &[u8]) -> Result<Outcome, Error> {
+    fn dead_letter(
+        &mut self,
+        entry: &Entry<'r>,
+        reason: Cow<'r, str>,
+        raw: &'r [u8],
+    ) -> Result<Outcome, Error> {
         let count = entry.request.count;
         if entry.is_reused_key {
             // The dead letter of a batch that was written before already exists.
             return Ok(Outcome { duplicate: count, ..Outcome::default() });
         }
-        self.add_letter(entry, None, count, None, reason, raw)?;
+        self.add_letter(&NewLetter { event_count: count, ..entry.letter(None, reason, raw) })?;
         Ok(Outcome { dead: count, ..Outcome::default() })
     }
 
-    fn add_letter(
-        &mut self,
-        entry: &Entry<'_>,
-        index: Option<usize>,
-        count: u32,
-        sqlstate: Option<&str>,
-        reason: &str,
-        payload: &[u8],
-    ) -> Result<(), Error> {
+    fn add_letter(&mut self, letter: &NewLetter<'r>) -> Result<(), Error> {
         self.any_letters = true;
+        self.refusals.add_letter(letter);
         self.transaction.prepare_cached(ADD_LETTER)?.execute(params![
-            entry.request.project.0,
-            // As in the ledger, so that the letter leads to its ledger row.
-            entry.ledger.batch_id.as_bytes(),
-            entry.ledger.received_us,
-            index.map(|index| index as i64),
-            count,
-            sqlstate,
-            reason,
-            payload,
+            letter.project.0,
+            letter.batch_id.as_bytes(),
+            letter.received_us,
+            letter.event_index,
+            letter.event_count,
+            letter.sqlstate,
+            letter.code,
+            letter.reason,
+            letter.payload,
             env!("CARGO_PKG_VERSION"),
         ])?;
         Ok(())
@@ -235,6 +294,24 @@ impl<'t> WriteTransaction<'t> {
         sum.bytes += bytes;
         sum.duplicates += i64::from(outcome.duplicate);
         sum.dead += i64::from(outcome.dead);
+        sum.conflicts += i64::from(outcome.conflict);
+    }
+}
+
+impl<'r> Entry<'r> {
+    /// A letter of one event, with the columns that follow from the entry.
+    fn letter(&self, index: Option<usize>, reason: Cow<'r, str>, payload: &'r [u8]) -> NewLetter<'r> {
+        NewLetter {
+            project: self.request.project,
+            batch_id: self.ledger.batch_id,
+            received_us: self.ledger.received_us,
+            event_index: index.map(|index| u32::try_from(index).expect("rows of one entry fit 32 bits")),
+            event_count: 1,
+            sqlstate: None,
+            code: None,
+            reason,
+            payload,
+        }
     }
 }
 

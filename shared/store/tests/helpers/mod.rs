@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{EventTime, Row};
+use millrace_event::undeliverable::UndeliverableCall;
 use millrace_event::{EntryId, Outcome};
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_store::{
@@ -22,6 +23,7 @@ pub struct Event {
     pub id: Uuid,
     pub name: String,
     pub properties: Option<String>,
+    pub by_id: bool,
 }
 
 pub fn now_ms() -> u64 {
@@ -34,7 +36,12 @@ pub fn at_ms(ms: u64) -> EventTime {
 }
 
 pub fn event(time: EventTime, id: u128) -> Event {
-    Event { time, id: Uuid::from_u128(id), name: "thing_done".to_owned(), properties: None }
+    Event { time, id: Uuid::from_u128(id), name: "thing_done".to_owned(), properties: None, by_id: false }
+}
+
+/// An event that its id alone identifies.
+pub fn event_by_id(time: EventTime, id: u128) -> Event {
+    Event { by_id: true, ..event(time, id) }
 }
 
 /// Events with these ids, all at one time.
@@ -48,7 +55,7 @@ pub fn row(project: ProjectId, event: &Event) -> Vec<u8> {
         project,
         time: event.time,
         event_id: event.id,
-        by_id: false,
+        by_id: event.by_id,
         name: &event.name,
         subject: Some("somebody"),
         client_id: None,
@@ -64,6 +71,20 @@ pub fn request(project: ProjectId, batch_id: Uuid, entry: EntryId, events: &[Eve
     let rows: Vec<u8> = events.iter().flat_map(|event| row(project, event)).collect();
     let count = u32::try_from(events.len()).expect("few");
     WriteRequest { entry, shard: 0, batch_id, project, count, body: Payload::Rows(rows.into()) }
+}
+
+/// A row that is no event.
+pub fn call_row(project: ProjectId, code: &str, call: &[u8]) -> Vec<u8> {
+    let mut row = Vec::new();
+    UndeliverableCall { project, code, message: "the type is unknown", call }.write(&mut row);
+    row
+}
+
+/// An entry of shard 0 with a new batch of these rows.
+pub fn request_of_rows(project: ProjectId, entry: EntryId, rows: &[Vec<u8>]) -> WriteRequest {
+    let count = u32::try_from(rows.len()).expect("few");
+    let body = Payload::Rows(rows.concat().into());
+    WriteRequest { entry, shard: 0, batch_id: Uuid::now_v7(), project, count, body }
 }
 
 pub fn entry(ms: u64, seq: u64) -> EntryId {

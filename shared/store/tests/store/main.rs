@@ -35,6 +35,7 @@ macro_rules! every_promise {
                 an_event_of_two_batches_is_stored_once,
                 an_event_that_repeats_within_a_batch_is_stored_once,
                 a_damaged_entry_becomes_one_dead_letter,
+                a_call_that_is_no_event_becomes_a_dead_letter,
                 only_its_own_project_sees_the_outcome_of_a_batch,
                 a_batch_that_is_accepted_again_changes_nothing,
                 a_reused_key_loses_no_event_with_its_own_id_or_time,
@@ -43,9 +44,27 @@ macro_rules! every_promise {
                 an_undated_event_that_repeats_within_one_write_is_stored_once,
                 events_of_any_time_are_stored,
             }
+            identity {
+                an_event_that_its_id_identifies_is_stored_once_at_any_time,
+                a_change_of_the_policy_stores_no_known_event_twice,
+                a_claimed_id_leaves_room_for_an_event_with_the_same_time,
+                ids_that_identify_events_are_kept_as_long_as_the_ledger,
+                an_event_that_its_id_identifies_is_redriven_once,
+            }
+            conflicts {
+                a_duplicate_with_another_payload_is_a_conflict,
+                a_conflict_is_found_within_one_write,
+                a_conflict_is_found_by_a_redrive,
+                dead_events_are_counted_by_reason_and_sampled,
+                samples_of_a_project_are_bounded,
+            }
+            grouping {
+                outcomes_do_not_depend_on_how_entries_are_grouped,
+            }
             racing {
                 racing_writers_with_overlapping_batches_end_with_exact_counts,
                 racing_writers_of_undated_events_end_with_exact_counts,
+                racing_writers_of_events_with_one_id_and_many_times_end_with_exact_counts,
             }
             accounts {
                 a_key_is_valid_until_it_is_revoked,
@@ -76,6 +95,7 @@ macro_rules! every_promise {
                 an_event_that_was_stored_meanwhile_is_a_duplicate,
                 an_undated_event_is_redriven_once,
                 an_unreadable_letter_stays_dead,
+                a_call_that_is_no_event_stays_dead_and_the_others_are_stored,
                 only_the_rejected_rows_of_an_entry_stay_dead,
                 concurrent_redrives_and_a_writer_end_with_exact_counts,
                 settling_after_a_redrive_refunds_the_events_that_were_dead,

@@ -72,10 +72,11 @@ pub(super) fn settle(
     now_ms: u64,
 ) -> rusqlite::Result<()> {
     let mut update = connection.prepare_cached(
-        "UPDATE markers SET expires_ms = ?2 + keep_ms, stored = ?3, duplicate = ?4, dead = ?5
+        "UPDATE markers SET expires_ms = ?2 + keep_ms, stored = ?3, duplicate = ?4, dead = ?5, conflict = ?6
          WHERE batch_id = ?1",
     )?;
-    update.execute((batch_id.as_bytes(), now_ms, outcome.stored, outcome.duplicate, outcome.dead)).map(drop)
+    let Outcome { stored, duplicate, dead, conflict } = outcome;
+    update.execute((batch_id.as_bytes(), now_ms, stored, duplicate, dead, conflict)).map(drop)
 }
 
 /// Deletes markers that have expired, at most `markers_max`. Returns how many.
@@ -100,7 +101,7 @@ pub(super) fn batch_state(
     now_ms: u64,
 ) -> rusqlite::Result<BatchState> {
     let mut select = connection.prepare_cached(
-        "SELECT project, count, stored, duplicate, dead FROM markers
+        "SELECT project, count, stored, duplicate, dead, coalesce(conflict, 0) FROM markers
          WHERE batch_id = ?1 AND (expires_ms IS NULL OR expires_ms > ?2)",
     )?;
     let state = select.query_row((batch_id.as_bytes(), now_ms), |row| {
@@ -108,7 +109,8 @@ pub(super) fn batch_state(
         Ok(match row.get(2)? {
             None => BatchState::Pending { project, count: row.get(1)? },
             Some(stored) => {
-                let outcome = Outcome { stored, duplicate: row.get(3)?, dead: row.get(4)? };
+                let (duplicate, dead, conflict) = (row.get(3)?, row.get(4)?, row.get(5)?);
+                let outcome = Outcome { stored, duplicate, dead, conflict };
                 BatchState::Settled { project, outcome }
             }
         })

@@ -54,7 +54,7 @@ const TABLES: &str = "
         batch_id BLOB PRIMARY KEY,
         project INTEGER NOT NULL, count INTEGER NOT NULL, received_ms INTEGER NOT NULL,
         keep_ms INTEGER NOT NULL, digest BLOB,
-        expires_ms INTEGER, stored INTEGER, duplicate INTEGER, dead INTEGER
+        expires_ms INTEGER, stored INTEGER, duplicate INTEGER, dead INTEGER, conflict INTEGER
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX markers_expiring ON markers (expires_ms) WHERE expires_ms IS NOT NULL;
 ";
@@ -113,6 +113,7 @@ pub(super) fn open(folder: &Path) -> Result<Connection, StreamError> {
             Ok(fault) => return Err(damaged(&path, &fault)),
             Err(error) => return Err(damaged(&path, &error.to_string())),
         }
+        add_missing_column(&connection).map_err(|error| error::classify(&error))?;
     }
     make_durable(&connection).map_err(|error| error::classify(&error))?;
     Ok(connection)
@@ -146,6 +147,16 @@ fn create(connection: &Connection, folder: &Path) -> rusqlite::Result<()> {
         if let Ok(folder) = File::open(folder) {
             folder.sync_all().ok();
         }
+    }
+    Ok(())
+}
+
+/// Files of the release before have markers without `conflict`. The version stays: that release ignores the
+/// column.
+fn add_missing_column(connection: &Connection) -> rusqlite::Result<()> {
+    let exists = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('markers') WHERE name = 'conflict')";
+    if !connection.query_row(exists, [], |row| row.get(0))? {
+        connection.execute_batch("ALTER TABLE markers ADD COLUMN conflict INTEGER")?;
     }
     Ok(())
 }

@@ -13,10 +13,10 @@
 //! | `{s0}:attempts` | hash | entry id → attempts to write it alone that never returned |
 //!
 //! A marker is `p flags project count received_ms digest` while its batch is pending. Once the batch is
-//! settled it is `s …`, with the same fields followed by `stored duplicate dead`. It lives at least as long
-//! as the entry, so no retry of a pending batch is admitted twice. After that it is kept for a day for a
-//! batch with a key, for a minute when a client waits for the outcome, and otherwise for 15 seconds, the time
-//! in which a client that lost the answer tries again.
+//! settled it is `s …`, with the same fields followed by `stored duplicate dead conflict`. It lives at least
+//! as long as the entry, so no retry of a pending batch is admitted twice. After that it is kept for a day
+//! for a batch with a key, for a minute when a client waits for the outcome, and otherwise for 15 seconds,
+//! the time in which a client that lost the answer tries again.
 //!
 //! The stream is never trimmed: only `settle.lua` removes entries, so XLEN is the backlog.
 //!

@@ -4,7 +4,7 @@
 --
 -- KEYS   1 events  2 epoch  3 shard  4 attempts, then for each entry: its marker, its project
 -- ARGV   1 the epoch that the caller trusts, 2 the group,
---        then for each entry: id, events, packed bytes, stored, duplicate, dead
+--        then for each entry: id, events, packed bytes, stored, duplicate, dead, conflict
 -- Answer the number of entries that were still pending; -1 when the epoch is not the trusted one.
 --
 -- XACK decides: only the call that takes the entry off the pending list counts it, so two lanes that wrote
@@ -16,8 +16,8 @@
 -- the answer to its admission repeats it within seconds, and the batch may be settled by then.
 local SETTLED_KEYED_S, SETTLED_AWAITED_S, SETTLED_S = 86400, 60, 15
 local count_of_entries = (#KEYS - 4) / 2
-assert(#KEYS >= 4 and #ARGV == 2 + 6 * count_of_entries,
-  'settle: expected 4 keys and 2 for each entry, 2 arguments and 6 for each entry')
+assert(#KEYS >= 4 and #ARGV == 2 + 7 * count_of_entries,
+  'settle: expected 4 keys and 2 for each entry, 2 arguments and 7 for each entry')
 
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return -1
@@ -41,7 +41,7 @@ local settled = 0
 
 local ids, marker_keys = {}, {}
 for entry = 1, count_of_entries do
-  ids[entry], marker_keys[entry] = ARGV[6 * entry - 3], KEYS[3 + 2 * entry]
+  ids[entry], marker_keys[entry] = ARGV[7 * entry - 4], KEYS[3 + 2 * entry]
 end
 redis.call('HDEL', KEYS[4], unpack(ids))
 local markers, was_pending = {}, {}
@@ -51,7 +51,7 @@ end
 
 for entry = 1, count_of_entries do
   local marker_key, project_key = marker_keys[entry], KEYS[4 + 2 * entry]
-  local id, count, bytes, stored, duplicate, dead = unpack(ARGV, 6 * entry - 3, 6 * entry + 2)
+  local id, count, bytes, stored, duplicate, dead, conflict = unpack(ARGV, 7 * entry - 4, 7 * entry + 2)
   if redis.call('XACK', KEYS[1], ARGV[2], id) == 1 then
     settled = settled + 1
     was_pending[settled] = id
@@ -69,6 +69,7 @@ for entry = 1, count_of_entries do
       local keep_s = string.find(flags, 'k', 1, true) and SETTLED_KEYED_S
         or string.find(flags, 'w', 1, true) and SETTLED_AWAITED_S or SETTLED_S
       markers[marker_key] = 's' .. string.sub(markers[marker_key], 2) .. ' ' .. stored .. ' ' .. duplicate .. ' ' .. dead
+        .. ' ' .. conflict
       redis.call('SET', marker_key, markers[marker_key], 'EX', keep_s)
     else
       project.accepted = project.accepted + count

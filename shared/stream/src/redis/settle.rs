@@ -30,7 +30,7 @@ async fn settle_chunk(core: &Core, shard: u16, settlements: &[Settlement]) -> Re
     for settlement in settlements {
         let outcome = settlement.outcome;
         command.arg(settlement.id.to_string()).arg(settlement.count).arg(settlement.bytes);
-        command.arg(outcome.stored).arg(outcome.duplicate).arg(outcome.dead);
+        command.arg(outcome.stored).arg(outcome.duplicate).arg(outcome.dead).arg(outcome.conflict);
     }
     match reply::integer(core.connections.eval(script, &command).await?)? {
         -1 => Err(counted(StreamError::EpochChanged)),

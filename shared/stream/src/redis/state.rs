@@ -35,8 +35,8 @@ pub(super) async fn batch_state(
     }
 }
 
-/// `p flags project count received_ms digest`, or `s` with the same fields followed by `stored duplicate
-/// dead`.
+/// `p flags project count received_ms digest`, or `s` with the same fields followed by `stored duplicate dead
+/// conflict`. Workers of the release before write no `conflict`.
 fn parse_marker(marker: &str) -> Option<BatchState> {
     let words: Vec<&str> = marker.split(' ').collect();
     let project = ProjectId(words.get(2)?.parse().ok()?);
@@ -44,7 +44,8 @@ fn parse_marker(marker: &str) -> Option<BatchState> {
     match words[0] {
         "p" => Some(BatchState::Pending { project, count: number(3)? }),
         "s" => {
-            let outcome = Outcome { stored: number(6)?, duplicate: number(7)?, dead: number(8)? };
+            let (stored, duplicate, dead) = (number(6)?, number(7)?, number(8)?);
+            let outcome = Outcome { stored, duplicate, dead, conflict: number(9).unwrap_or(0) };
             Some(BatchState::Settled { project, outcome })
         }
         _ => None,

@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::{Client, Config};
 
 use crate::helpers::postgres_store;
-use crate::suite::{Harness, StoredEvent, StoredLetter};
+use crate::suite::{Harness, StoredEvent, StoredLetter, StoredSample};
 
 /// Concurrent tests share a server. It stops when the last of them ends.
 static SERVER: Mutex<Weak<Postgres>> = Mutex::const_new(Weak::new());
@@ -70,8 +70,15 @@ const EVENTS: &str = "
            (extract(epoch FROM received_at) * 1000000)::bigint, name, subject, client_id, properties, context
       FROM events WHERE project_id = $1 ORDER BY timestamp, event_id";
 const LETTERS: &str = "
-    SELECT batch_id, event_index, event_count, sqlstate, reason, payload
+    SELECT batch_id, event_index, event_count, sqlstate, reason, payload, code
       FROM dead_letters WHERE project_id = $1 ORDER BY dead_letter_id";
+const REFUSALS: &str = "
+    SELECT kind, code, sum(count)::bigint FROM rejections_hourly WHERE project_id = $1 GROUP BY kind, code ORDER BY 1, 2";
+const SAMPLES: &str =
+    "SELECT kind, code, message, payload FROM rejection_samples WHERE project_id = $1 ORDER BY sample_id";
+const CONFLICTS: &str = "
+    SELECT (SELECT coalesce(sum(conflict), 0)::bigint FROM batches WHERE project_id = $1),
+           (SELECT coalesce(sum(conflicts), 0)::bigint FROM usage_hourly WHERE project_id = $1)";
 const LAST_USED: &str =
     "SELECT (extract(epoch FROM last_used_at) * 1000000)::bigint FROM api_keys WHERE key_id = $1";
 
@@ -109,6 +116,7 @@ impl Harness for PostgresHarness {
             sqlstate: row.get(3),
             reason: row.get(4),
             payload: row.get(5),
+            code: row.get(6),
         };
         rows.into_iter().map(letter).collect()
     }
@@ -118,6 +126,27 @@ impl Harness for PostgresHarness {
         let replaced =
             self.connect().await.execute(replace, &[&letter_id, &payload]).await.expect("replaced");
         assert_eq!(replaced, 1);
+    }
+
+    async fn refusals(&self, project: ProjectId) -> Vec<(String, String, i64)> {
+        let rows = self.connect().await.query(REFUSALS, &[&project.0]).await.expect("counts can be read");
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+    }
+
+    async fn samples(&self, project: ProjectId) -> Vec<StoredSample> {
+        let rows = self.connect().await.query(SAMPLES, &[&project.0]).await.expect("samples can be read");
+        let sample = |row: &tokio_postgres::Row| StoredSample {
+            kind: row.get(0),
+            code: row.get(1),
+            message: row.get(2),
+            payload: row.get(3),
+        };
+        rows.iter().map(sample).collect()
+    }
+
+    async fn conflicts(&self, project: ProjectId) -> (i64, i64) {
+        let row = self.connect().await.query_one(CONFLICTS, &[&project.0]).await.expect("counts can be read");
+        (row.get(0), row.get(1))
     }
 
     async fn undated_ids(&self) -> i64 {

@@ -33,7 +33,7 @@ async fn a_row_that_an_operators_check_rejects_is_dead_until_the_check_is_gone()
     let requests =
         [request(project, Uuid::now_v7(), entry(now, 0), &batch), given_up(project, 1, &[refund(now, 11)])];
     let written = writer(&store).await.write(&requests).await.expect("written");
-    assert_eq!(written[0].outcome, Outcome { stored: 8, duplicate: 0, dead: 2 });
+    assert_eq!(written[0].outcome, Outcome { stored: 8, duplicate: 0, dead: 2, conflict: 0 });
     let letters = dead(&store).await;
     let refused: Vec<_> =
         letters.iter().filter(|letter| letter.sqlstate.as_deref() == Some("23514")).collect();

@@ -29,7 +29,10 @@ async fn a_rejected_row_becomes_a_dead_letter_and_the_others_are_stored() {
     let mut lane = writer(&store).await;
     for redelivered in [false, true] {
         let written = lane.write(&requests).await.expect("written");
-        assert_eq!(written.map_outcomes(), [stored(10), Outcome { stored: 18, duplicate: 0, dead: 2 }]);
+        assert_eq!(
+            written.map_outcomes(),
+            [stored(10), Outcome { stored: 18, duplicate: 0, dead: 2, conflict: 0 }]
+        );
         assert!(written.iter().all(|written| written.redelivered == redelivered));
     }
     let letters = harness.letters(project).await;

@@ -75,7 +75,7 @@ async fn a_row_that_is_not_utf_8_becomes_a_dead_letter_and_the_others_are_stored
     let request = WriteRequest { body: Payload::Rows(spoiled.into()), ..good };
     for redelivered in [false, true] {
         let written = writer(&store).await.write(std::slice::from_ref(&request)).await.expect("written");
-        let outcome = millrace_event::Outcome { stored: 2, duplicate: 0, dead: 1 };
+        let outcome = millrace_event::Outcome { stored: 2, duplicate: 0, dead: 1, conflict: 0 };
         assert_eq!(written, [WriteOutcome { outcome, redelivered }]);
     }
     let letters = harness.letters(project).await;

@@ -19,7 +19,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::suite::{Harness, StoredEvent, StoredLetter};
+use crate::suite::{Harness, StoredEvent, StoredLetter, StoredSample};
 
 /// A folder with an empty store.
 pub struct SqliteHarness {
@@ -62,8 +62,16 @@ const EVENTS: &str = "
     SELECT timestamp, event_id, received_at, name, subject, client_id, properties, context
       FROM events WHERE project_id = ?1 ORDER BY timestamp, event_id";
 const LETTERS: &str = "
-    SELECT batch_id, event_index, event_count, sqlstate, reason, payload
+    SELECT batch_id, event_index, event_count, sqlstate, reason, payload, code
       FROM dead_letters WHERE project_id = ?1 ORDER BY dead_letter_id";
+
+const REFUSALS: &str = "
+    SELECT kind, code, sum(count) FROM rejections_hourly WHERE project_id = ?1 GROUP BY kind, code ORDER BY 1, 2";
+const SAMPLES: &str =
+    "SELECT kind, code, message, payload FROM rejection_samples WHERE project_id = ?1 ORDER BY sample_id";
+const CONFLICTS: &str = "
+    SELECT (SELECT coalesce(sum(conflict), 0) FROM batches WHERE project_id = ?1),
+           (SELECT coalesce(sum(conflicts), 0) FROM usage_hourly WHERE project_id = ?1)";
 
 fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
     Ok(StoredEvent {
@@ -86,6 +94,7 @@ fn letter(row: &Row<'_>) -> rusqlite::Result<StoredLetter> {
         sqlstate: row.get(3)?,
         reason: row.get(4)?,
         payload: row.get(5)?,
+        code: row.get(6)?,
     })
 }
 
@@ -127,6 +136,25 @@ impl Harness for SqliteHarness {
         let replace = "UPDATE dead_letters SET payload = ?2 WHERE dead_letter_id = ?1";
         let replaced = self.connect().execute(replace, rusqlite::params![letter_id, payload]);
         assert_eq!(replaced.expect("replaced"), 1);
+    }
+
+    async fn refusals(&self, project: ProjectId) -> Vec<(String, String, i64)> {
+        self.all(REFUSALS, project, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+    }
+
+    async fn samples(&self, project: ProjectId) -> Vec<StoredSample> {
+        self.all(SAMPLES, project, |row| {
+            Ok(StoredSample {
+                kind: row.get(0)?,
+                code: row.get(1)?,
+                message: row.get(2)?,
+                payload: row.get(3)?,
+            })
+        })
+    }
+
+    async fn conflicts(&self, project: ProjectId) -> (i64, i64) {
+        self.all(CONFLICTS, project, |row| Ok((row.get(0)?, row.get(1)?))).remove(0)
     }
 
     async fn undated_ids(&self) -> i64 {

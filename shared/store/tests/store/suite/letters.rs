@@ -30,6 +30,7 @@ pub async fn every_filter_finds_its_dead_letters(harness: &dyn Harness) {
     assert_eq!(found(LetterFilter { project: Some("shop".to_owned()), ..any() }).await, [7, 3]);
     assert_eq!(found(LetterFilter { reason: Some("FROM the".to_owned()), ..any() }).await, [7, 1]);
     assert_eq!(found(LetterFilter { sqlstate: Some("22P02".to_owned()), ..any() }).await, [0; 0]);
+    assert_eq!(found(LetterFilter { code: Some("too_deep".to_owned()), ..any() }).await, [0; 0]);
     let now = OffsetDateTime::now_utc();
     let (earlier, later) = (now - Duration::from_secs(3_600), now + Duration::from_secs(3_600));
     assert_eq!(found(LetterFilter { since: Some(earlier), until: Some(later), ..any() }).await, [7, 1, 3]);
@@ -48,6 +49,11 @@ pub async fn every_filter_finds_its_dead_letters(harness: &dyn Harness) {
     let payloads = store.letter_payloads(&ids).await.expect("payloads");
     let expected = [(older[1].id, &b"abc"[..]), (newest.id, b"defgh")];
     assert_eq!(payloads, expected.map(|(id, bytes)| LetterPayload { id, payload: bytes.to_vec() }));
+
+    let call = request_of_rows(shop, entry(now_ms(), 3), &[call_row(shop, "too_deep", b"[[[")]);
+    writer(&store).await.write(&[call]).await.expect("written");
+    assert_eq!(found(LetterFilter { code: Some("too_deep".to_owned()), ..any() }).await, [1]);
+    assert_eq!(found(LetterFilter { code: Some("invalid_type".to_owned()), ..any() }).await, [0; 0]);
 
     let misspelled = LetterFilter { project: Some("shpo".to_owned()), ..any() };
     let refused = store.dead_letters(&misspelled, None, 10).await.expect_err("refused");

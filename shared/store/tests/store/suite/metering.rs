@@ -39,11 +39,14 @@ fn any_cuts() -> impl Strategy<Value = Vec<i64>> {
     proptest::collection::btree_set(-24..=HOURS + 24, 2..12).prop_map(|cuts| cuts.into_iter().collect())
 }
 
-type Sums = [u64; 3];
+type Sums = [u64; 4];
 
 fn sums<'a>(rows: impl IntoIterator<Item = &'a UsageRow>) -> (Sums, u64) {
-    rows.into_iter().fold(([0; 3], 0), |([events, duplicates, dead], bytes), row| {
-        ([events + row.events, duplicates + row.duplicates, dead + row.dead], bytes + row.bytes)
+    rows.into_iter().fold(([0; 4], 0), |([events, duplicates, dead, conflicts], bytes), row| {
+        (
+            [events + row.events, duplicates + row.duplicates, dead + row.dead, conflicts + row.conflicts],
+            bytes + row.bytes,
+        )
     })
 }
 
@@ -75,8 +78,8 @@ async fn write(store: &SharedStore, project: ProjectId, batches: &[Batch]) -> Ve
         outcomes.extend(lane.write(chunk).await.expect("written"));
     }
     let of_hour = |(batch, written): (&Batch, &WriteOutcome)| {
-        let Outcome { stored, duplicate, dead } = written.outcome;
-        ((batch.after_ms / HOUR_MS).cast_signed(), [stored, duplicate, dead].map(u64::from))
+        let Outcome { stored, duplicate, dead, conflict } = written.outcome;
+        ((batch.after_ms / HOUR_MS).cast_signed(), [stored, duplicate, dead, conflict].map(u64::from))
     };
     batches.iter().zip(&outcomes).map(of_hour).collect()
 }
@@ -95,7 +98,7 @@ pub async fn usage_adds_up_over_every_partition_of_a_period(harness: &dyn Harnes
         let (from, to) = (cuts[0], *cuts.last().expect("two or more"));
         let received = written.iter().filter(|(hour, _)| (from..to).contains(hour));
         let expected =
-            received.fold([0; 3], |sum, (_, more)| [0, 1, 2].map(|index| sum[index] + more[index]));
+            received.fold([0; 4], |sum, (_, more)| [0, 1, 2, 3].map(|index| sum[index] + more[index]));
         for window in [UsageWindow::Hour, UsageWindow::Day, UsageWindow::Month] {
             let usage = async |from, to| {
                 let rows = store.usage(project, at(from), at(to), window).await.expect("usage");
@@ -112,13 +115,13 @@ pub async fn usage_adds_up_over_every_partition_of_a_period(harness: &dyn Harnes
             };
             let whole = usage(from, to).await;
             assert_eq!(whole.0, expected, "{window:?} of {cuts:?}");
-            let mut pieces = ([0; 3], 0);
+            let mut pieces = ([0; 4], 0);
             for piece in cuts.windows(2) {
                 add(&mut pieces, usage(piece[0], piece[1]).await);
             }
             assert_eq!(pieces, whole, "{window:?} of {cuts:?}");
         }
-        let mut pieces = ([0; 3], 0);
+        let mut pieces = ([0; 4], 0);
         for piece in cuts.windows(2) {
             let all = store.usage_of_all(at(piece[0]), at(piece[1])).await.expect("usage");
             add(&mut pieces, sums(all.iter().map(|project| &project.usage)));

@@ -2,7 +2,10 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod conflicts;
 pub mod environment;
+pub mod grouping;
+pub mod identity;
 pub mod keeping;
 pub mod letters;
 pub mod metering;
@@ -14,6 +17,7 @@ pub mod writing;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use millrace_event::EntryId;
 use millrace_event::Outcome;
 use millrace_event::plan::ProjectId;
 use millrace_event::row::EventTime;
@@ -38,6 +42,12 @@ pub trait Harness: Send + Sync {
     async fn letters(&self, project: ProjectId) -> Vec<StoredLetter>;
     /// Changes the payload of a letter, as if its cause had been fixed.
     async fn replace_payload(&self, letter_id: i64, payload: &[u8]);
+    /// Kind, code and count of everything that was refused of a project, summed over all hours, in order.
+    async fn refusals(&self, project: ProjectId) -> Vec<(String, String, i64)>;
+    /// Every sample of a project's refusals, oldest first.
+    async fn samples(&self, project: ProjectId) -> Vec<StoredSample>;
+    /// Conflicts of a project: in the ledger, and in usage.
+    async fn conflicts(&self, project: ProjectId) -> (i64, i64);
     /// The number of remembered ids of undated events.
     async fn undated_ids(&self) -> i64;
 }
@@ -55,6 +65,15 @@ pub struct StoredEvent {
     pub context: Option<Value>,
 }
 
+/// A row of `rejection_samples`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StoredSample {
+    pub kind: String,
+    pub code: String,
+    pub message: String,
+    pub payload: Option<Vec<u8>>,
+}
+
 /// A row of `dead_letters`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct StoredLetter {
@@ -62,6 +81,7 @@ pub struct StoredLetter {
     pub event_index: Option<i32>,
     pub event_count: i64,
     pub sqlstate: Option<String>,
+    pub code: Option<String>,
     pub reason: String,
     pub payload: Vec<u8>,
 }

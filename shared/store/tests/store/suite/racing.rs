@@ -17,12 +17,12 @@ struct Deal {
     accepted: u64,
 }
 
-fn deal(random: &mut impl Rng, project: ProjectId, round: u64, time: EventTime) -> Deal {
+fn deal(random: &mut impl Rng, project: ProjectId, round: u64, make: &impl Fn(u128) -> Event) -> Deal {
     let mut deal = Deal { lanes: vec![Vec::new(); LANES], accepted: 0 };
     let pool: Vec<u128> = (0..60).map(|id| u128::from(round / 2) << 32 | id).collect();
     for seq in 0..random.random_range(2..9) {
         let ids: Vec<_> = pool.sample(random, 20).copied().collect();
-        let batch: Vec<_> = ids.iter().map(|&id| event(time, id)).collect();
+        let batch: Vec<_> = ids.iter().map(|&id| make(id)).collect();
         // Undated events are received on both sides of a midnight.
         let midnight = now_ms() / DAY_MS * DAY_MS;
         let request = request(project, Uuid::now_v7(), entry(midnight - 4 + seq, round), &batch);
@@ -36,7 +36,7 @@ fn deal(random: &mut impl Rng, project: ProjectId, round: u64, time: EventTime) 
     deal
 }
 
-async fn race(harness: &dyn Harness, time: impl Fn() -> EventTime) {
+async fn race(harness: &dyn Harness, make: impl Fn(u128) -> Event) {
     let store = harness.store();
     let project = project(&store, "p").await;
     let seed = rand::random::<u64>();
@@ -49,7 +49,7 @@ async fn race(harness: &dyn Harness, time: impl Fn() -> EventTime) {
     }
     let (mut accepted, mut distinct) = (0, std::collections::HashSet::new());
     for round in 0..ROUNDS {
-        let deal = deal(&mut random, project, round, time());
+        let deal = deal(&mut random, project, round, &make);
         accepted += deal.accepted;
         let rows = |request: &WriteRequest| match &request.body {
             Payload::Rows(rows) => rows.clone(),
@@ -78,9 +78,23 @@ async fn race(harness: &dyn Harness, time: impl Fn() -> EventTime) {
 
 pub async fn racing_writers_with_overlapping_batches_end_with_exact_counts(harness: &dyn Harness) {
     let now = now_ms();
-    race(harness, || at_ms(now)).await;
+    race(harness, |id| event(at_ms(now), id)).await;
 }
 
 pub async fn racing_writers_of_undated_events_end_with_exact_counts(harness: &dyn Harness) {
-    race(harness, || EventTime::Undated).await;
+    race(harness, |id| event(EventTime::Undated, id)).await;
+}
+
+pub async fn racing_writers_of_events_with_one_id_and_many_times_end_with_exact_counts(
+    harness: &dyn Harness,
+) {
+    let now = now_ms();
+    race(harness, |id| {
+        let time = match rand::random_range(0..4) {
+            0 => EventTime::Undated,
+            days => at_ms(now - days * DAY_MS),
+        };
+        event_by_id(time, id)
+    })
+    .await;
 }

@@ -114,7 +114,7 @@ pub async fn a_rejected_row_stays_dead_until_it_can_be_stored(harness: &dyn Harn
         ..request(project, Uuid::now_v7(), entry(now, 0), &[])
     };
     let written = writer(&store).await.write(&[request]).await.expect("written");
-    assert_eq!(written.map_outcomes(), [Outcome { stored: 1, duplicate: 0, dead: 1 }]);
+    assert_eq!(written.map_outcomes(), [Outcome { stored: 1, duplicate: 0, dead: 1, conflict: 0 }]);
 
     assert_eq!(redrive(&store).await, redriven(1, 0, 0, 1));
     let letter = dead(&store).await.remove(0);
@@ -144,7 +144,7 @@ pub async fn an_event_that_was_stored_meanwhile_is_a_duplicate(harness: &dyn Har
     assert_eq!(redrive(&store).await, redriven(1, 2, 2, 0));
     let totals = balanced(&store, project).await;
     assert_eq!((totals.stored, totals.duplicate, totals.dead, totals.stored_this_month), (6, 2, 0, 4));
-    let outcome = Outcome { stored: 2, duplicate: 2, dead: 0 };
+    let outcome = Outcome { stored: 2, duplicate: 2, dead: 0, conflict: 0 };
     assert_eq!(store.batch(project, requests[0].batch_id).await.expect("an answer"), Some(outcome));
     // The other way round: an event that a redrive has stored is a duplicate for a writer.
     let late = request(project, Uuid::now_v7(), entry(now, 2), &events(now, 1..=2));
@@ -192,6 +192,41 @@ pub async fn an_unreadable_letter_stays_dead(harness: &dyn Harness) {
     }
     balanced(&store, project).await;
     assert!(harness.events(project).await.is_empty());
+}
+
+pub async fn a_call_that_is_no_event_stays_dead_and_the_others_are_stored(harness: &dyn Harness) {
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let now = now_ms();
+    // One letter of a call alone, and an entry that was given up with a call among its events.
+    let alone =
+        request_of_rows(project, entry(now, 0), &[call_row(project, "invalid_type", b"{\"type\":5}")]);
+    let rows = [
+        row(project, &event(at_ms(now), 1)),
+        call_row(project, "too_deep", b"[[[\xff"),
+        row(project, &event(at_ms(now), 2)),
+    ];
+    let given_up = packed(project, 1, 3, &rows.concat());
+    writer(&store).await.write(&[alone.clone(), given_up.clone()]).await.expect("written");
+    assert_eq!(redrive(&store).await, redriven(2, 2, 0, 2));
+    let left = dead(&store).await;
+    let facts: Vec<_> = left
+        .iter()
+        .map(|letter| (letter.batch_id, letter.event_index, letter.code.as_deref(), letter.reason.as_str()))
+        .collect();
+    let expected = [
+        (alone.batch_id, Some(0), Some("invalid_type"), "the type is unknown"),
+        (given_up.batch_id, Some(1), Some("too_deep"), "the type is unknown"),
+    ];
+    assert_eq!(facts, expected);
+    assert!(left.iter().all(|letter| letter.attempted_at.is_some() && letter.sqlstate.is_none()));
+    let payloads = harness.letters(project).await;
+    assert_eq!(payloads.last().expect("a letter").payload, b"[[[\xff");
+    let totals = balanced(&store, project).await;
+    assert_eq!((totals.stored, totals.dead), (2, 2));
+    // Nothing is left that could be stored.
+    assert_eq!(redrive(&store).await, redriven(2, 0, 0, 2));
+    assert_eq!(balanced(&store, project).await, totals);
 }
 
 pub async fn only_the_rejected_rows_of_an_entry_stay_dead(harness: &dyn Harness) {
@@ -259,7 +294,7 @@ pub async fn settling_after_a_redrive_refunds_the_events_that_were_dead(harness:
     assert_eq!(redrive(&store).await, redriven(1, 4, 1, 0));
     let again = lane.write(&requests[1..]).await.expect("written before");
     assert!(again[0].redelivered);
-    let Outcome { stored, duplicate, dead } = again[0].outcome;
+    let Outcome { stored, duplicate, dead, .. } = again[0].outcome;
     assert_eq!((stored, duplicate + dead), (0, 5), "all five events were charged and must be refunded");
 }
 

@@ -103,7 +103,7 @@ pub async fn an_entry_written_twice_changes_nothing(harness: &dyn Harness) {
     lane.write(std::slice::from_ref(&first)).await.expect("written");
 
     let written = lane.write(&[first.clone(), second.clone()]).await.expect("written");
-    let mixed = Outcome { stored: 2, duplicate: 1, dead: 0 };
+    let mixed = Outcome { stored: 2, duplicate: 1, dead: 0, conflict: 0 };
     let expected = [
         WriteOutcome { outcome: stored(3), redelivered: true },
         WriteOutcome { outcome: mixed, redelivered: false },
@@ -139,7 +139,7 @@ pub async fn an_event_of_two_batches_is_stored_once(harness: &dyn Harness) {
     let batch = |project, seq, ids| request(project, Uuid::now_v7(), entry(now, seq), &events(now, ids));
     let mut lane = writer(&store).await;
     let first = lane.write(&[batch(one, 0, 1..=10), batch(one, 1, 6..=15)]).await.expect("written");
-    assert_eq!(first.map_outcomes(), [stored(10), Outcome { stored: 5, duplicate: 5, dead: 0 }]);
+    assert_eq!(first.map_outcomes(), [stored(10), Outcome { stored: 5, duplicate: 5, dead: 0, conflict: 0 }]);
     // Two writers of other processes, and another project with the same ids.
     for seq in [2, 3] {
         let mut fresh = writer(&harness.another()).await;
@@ -160,7 +160,7 @@ pub async fn an_event_that_repeats_within_a_batch_is_stored_once(harness: &dyn H
     batch[0].name = "the first wins".to_owned();
     let request = request(project, Uuid::now_v7(), entry(now, 0), &batch);
     let written = writer(&store).await.write(&[request]).await.expect("written");
-    assert_eq!(written.map_outcomes(), [Outcome { stored: 2, duplicate: 2, dead: 0 }]);
+    assert_eq!(written.map_outcomes(), [Outcome { stored: 2, duplicate: 2, dead: 0, conflict: 2 }]);
     assert_eq!(harness.events(project).await[0].name, "the first wins");
     balanced(&store, project).await;
 }
@@ -193,6 +193,7 @@ pub async fn a_damaged_entry_becomes_one_dead_letter(harness: &dyn Harness) {
         event_index: None,
         event_count: 7,
         sqlstate: None,
+        code: None,
         reason: "it does not decompress".to_owned(),
         payload: vec![0, 159, 255],
     };
@@ -202,6 +203,43 @@ pub async fn a_damaged_entry_becomes_one_dead_letter(harness: &dyn Harness) {
     assert_eq!((totals.stored, totals.dead), (2, 7));
 }
 
+pub async fn a_call_that_is_no_event_becomes_a_dead_letter(harness: &dyn Harness) {
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let (now, batch_id) = (now_ms(), millrace_event::event::batch_id_of_key(project, "once"));
+    let rows = [
+        call_row(project, "invalid_type", b"{\"type\":\"trakc\xff\0\"}"),
+        row(project, &event(at_ms(now), 1)),
+        call_row(project, "too_deep", b"[[["),
+        row(project, &event(EventTime::Anonymous, 2)),
+    ];
+    let first = WriteRequest { batch_id, ..request_of_rows(project, entry(now, 0), &rows) };
+    let outcome = Outcome { stored: 2, dead: 2, ..Outcome::default() };
+    for (redelivered, store) in [(false, harness.store()), (true, harness.another())] {
+        let written = writer(&store).await.write(std::slice::from_ref(&first)).await.expect("written");
+        assert_eq!(written, [WriteOutcome { outcome, redelivered }]);
+    }
+    let letter = |index, code: &str, payload: &[u8]| StoredLetter {
+        batch_id,
+        event_index: Some(index),
+        event_count: 1,
+        sqlstate: None,
+        code: Some(code.to_owned()),
+        reason: "the type is unknown".to_owned(),
+        payload: payload.to_vec(),
+    };
+    let expected = [letter(0, "invalid_type", b"{\"type\":\"trakc\xff\0\"}"), letter(2, "too_deep", b"[[[")];
+    assert_eq!(harness.letters(project).await, expected);
+    // The client used its key again, after the stream had forgotten it.
+    let again = WriteRequest { entry: entry(now + 1, 0), ..first };
+    let written = writer(&store).await.write(&[again]).await.expect("written");
+    assert_eq!(written.map_outcomes(), [duplicate(4)]);
+    assert_eq!(harness.letters(project).await, expected);
+    assert_eq!(store.batch(project, batch_id).await.expect("an answer"), Some(outcome));
+    let totals = balanced(&store, project).await;
+    assert_eq!((totals.stored, totals.duplicate, totals.dead), (2, 4, 2));
+}
+
 pub async fn only_its_own_project_sees_the_outcome_of_a_batch(harness: &dyn Harness) {
     let store = harness.store();
     let (mine, other) = (project(&store, "mine").await, project(&store, "other").await);
@@ -209,7 +247,7 @@ pub async fn only_its_own_project_sees_the_outcome_of_a_batch(harness: &dyn Harn
     assert_eq!(store.batch(mine, batch_id).await.expect("an answer"), None);
     let request = request(mine, batch_id, entry(now, 0), &events(now, [1, 2, 2]));
     writer(&store).await.write(&[request]).await.expect("written");
-    let outcome = Outcome { stored: 2, duplicate: 1, dead: 0 };
+    let outcome = Outcome { stored: 2, duplicate: 1, dead: 0, conflict: 0 };
     assert_eq!(store.batch(mine, batch_id).await.expect("an answer"), Some(outcome));
     assert_eq!(store.batch(other, batch_id).await.expect("an answer"), None);
 }
@@ -248,7 +286,7 @@ pub async fn a_reused_key_loses_no_event_with_its_own_id_or_time(harness: &dyn H
     let second = request(project, batch_id, entry(now, 0), &other);
     let mut lane = writer(&store).await;
     assert_eq!(lane.write(&[first]).await.expect("written").map_outcomes(), [stored(2)]);
-    let expected = Outcome { stored: 2, duplicate: 2, dead: 0 };
+    let expected = Outcome { stored: 2, duplicate: 2, dead: 0, conflict: 0 };
     for redelivered in [false, true] {
         let written = lane.write(std::slice::from_ref(&second)).await.expect("written");
         assert_eq!(written, [WriteOutcome { outcome: expected, redelivered }]);
@@ -284,7 +322,7 @@ pub async fn an_undated_event_is_recognized_across_midnight(harness: &dyn Harnes
         assert_eq!(after.map_outcomes(), [duplicate(2)]);
     }
     let after = lane.write(&[batch(midnight + 2, [2, 3])]).await.expect("written");
-    assert_eq!(after.map_outcomes(), [Outcome { stored: 1, duplicate: 1, dead: 0 }]);
+    assert_eq!(after.map_outcomes(), [Outcome { stored: 1, duplicate: 1, dead: 0, conflict: 0 }]);
     assert_eq!(harness.events(project).await.len(), 3);
     balanced(&store, project).await;
 }
@@ -299,7 +337,7 @@ pub async fn an_undated_event_that_repeats_within_one_write_is_stored_once(harne
     };
     let requests = [batch(0, &[7, 7, 8]), batch(1, &[8, 9])];
     let written = writer(&store).await.write(&requests).await.expect("written");
-    let one_of_each = |stored| Outcome { stored, duplicate: 1, dead: 0 };
+    let one_of_each = |stored| Outcome { stored, duplicate: 1, ..Outcome::default() };
     assert_eq!(written.map_outcomes(), [one_of_each(2), one_of_each(1)]);
     balanced(&store, project).await;
 }

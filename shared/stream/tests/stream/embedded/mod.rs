@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use millrace_event::entry::PackedBatch;
 use millrace_stream::embedded::{EmbeddedOptions, EmbeddedStream};
-use millrace_stream::{Admission, Decision, EntryId, SharedStream, Stream, StreamError};
+use millrace_stream::{
+    Admission, BatchState, Decision, EntryId, Outcome, Settlement, SharedStream, Stream, StreamError,
+};
 use tempfile::TempDir;
 use testkit::eventually;
 
@@ -73,6 +75,31 @@ fn refusal<T>(opened: Result<T, StreamError>) -> String {
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("opened"),
     }
+}
+
+#[tokio::test]
+async fn a_file_of_the_release_before_is_understood() {
+    let embedded = Embedded::new();
+    let stream = trusted_stream(&embedded).await;
+    let (settled, pending) = (batch(2), batch(3));
+    assert_admitted(admit(&stream, &settled).await);
+    drain(&stream, "lane").await;
+    assert_admitted(admit(&stream, &pending).await);
+    embedded.stop(stream);
+    let file = rusqlite::Connection::open(embedded.file("stream.db")).unwrap();
+    file.execute_batch("ALTER TABLE markers DROP COLUMN conflict").unwrap();
+    drop(file);
+    let stream = embedded.open(ENOUGH);
+    stream.trust_epoch(0, EPOCH);
+    let state = stream.batch_state(PROJECT, settled.batch_id).await.unwrap();
+    let outcome = Outcome { stored: 2, ..Outcome::default() };
+    assert_eq!(state, BatchState::Settled { project: PROJECT, outcome });
+    let delivery = next_delivery(&stream, "lane").await;
+    let outcome = Outcome { stored: 1, duplicate: 2, dead: 0, conflict: 1 };
+    let settlement = Settlement { outcome, ..settlement(&delivery, 2, 0) };
+    assert_eq!(stream.settle(0, &[settlement]).await.unwrap(), 1);
+    let state = stream.batch_state(PROJECT, pending.batch_id).await.unwrap();
+    assert_eq!(state, BatchState::Settled { project: PROJECT, outcome });
 }
 
 #[tokio::test]

@@ -122,6 +122,21 @@ async fn markers_stay_while_their_batches_are_pending_and_expire_afterwards() {
 }
 
 #[tokio::test]
+async fn a_marker_of_the_release_before_is_understood() {
+    let redis = Redis::start().await;
+    let stream = trusted_stream(&redis).await;
+    let batch = batch(5);
+    let key = format!("{{s0}}:batch:{}", batch.batch_id);
+    // A worker of that release settles without the number of conflicts.
+    let marker = format!("s - {} 5 1795219200000 - 3 1 1", PROJECT.0);
+    run(&redis, &["SET", &key, &marker]).await;
+    let outcome = Outcome { stored: 3, duplicate: 1, dead: 1, conflict: 0 };
+    let state = stream.batch_state(PROJECT, batch.batch_id).await.unwrap();
+    assert_eq!(state, BatchState::Settled { project: PROJECT, outcome });
+    assert!(matches!(admit(&stream, &batch).await, Decision::Repeated { .. }));
+}
+
+#[tokio::test]
 async fn entries_of_another_program_are_delivered_and_the_counters_stay_right() {
     let redis = Redis::start().await;
     let stream = trusted_stream(&redis).await;

@@ -113,7 +113,7 @@ pub fn settlement(delivery: &Delivery, duplicate: u32, dead: u32) -> Settlement 
         project: packed.project,
         count: packed.count,
         bytes: u32::try_from(packed.data.len()).unwrap(),
-        outcome: Outcome { stored: packed.count - duplicate - dead, duplicate, dead },
+        outcome: Outcome { stored: packed.count - duplicate - dead, duplicate, dead, conflict: 0 },
     }
 }
 

@@ -15,8 +15,9 @@ pub async fn a_settled_batch_is_remembered(harness: &dyn Harness) {
         let state = stream.batch_state(PROJECT, packed.batch_id).await.unwrap();
         assert_eq!(state, BatchState::Pending { project: PROJECT, count: 5 });
         let delivery = next_delivery(&stream, "lane").await;
-        stream.settle(0, &[settlement(&delivery, 2, 1)]).await.unwrap();
-        let outcome = Outcome { stored: 2, duplicate: 2, dead: 1 };
+        let outcome = Outcome { stored: 2, duplicate: 2, dead: 1, conflict: 1 };
+        let settled = Settlement { outcome, ..settlement(&delivery, 2, 1) };
+        stream.settle(0, &[settled]).await.unwrap();
         let kept = BatchState::Settled { project: PROJECT, outcome };
         assert_eq!(stream.batch_state(PROJECT, packed.batch_id).await.unwrap(), kept);
         // A client that lost the answer repeats the request after the batch was settled.
