@@ -8,7 +8,7 @@
 //!    parsed again.
 //! 3. An [`entry`] is one compressed batch of rows, in the form the stream holds.
 //!
-//! [`plan`] decides how much a project may send, [`policy`] holds its owner's choices, [`key`] makes and
+//! [`plan`] decides how much a project may send, [`policy`] holds its owner's choices, [`web_origin`] the pages that may use a key, [`key`] makes and
 //! checks API keys, and [`accounting`] holds the figures about batches that stream and store exchange.
 //!
 //! This crate must never do I/O, read a clock, or depend on an async runtime.
@@ -23,6 +23,7 @@ pub mod plan;
 pub mod policy;
 pub mod row;
 pub mod undeliverable;
+pub mod web_origin;
 
 pub use accounting::{Epoch, Outcome, PendingBatch, ProjectCounters};
 pub use entry::EntryId;

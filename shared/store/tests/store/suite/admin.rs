@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use millrace_event::plan::Plan;
-use millrace_store::{KeyInfo, KeyUse, NewKey, PlanChange, PlanUpdate, StoreError};
+use millrace_store::{KeyInfo, KeyOptions, KeyUse, NewKey, PlanChange, PlanUpdate, PolicyChange, StoreError};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -29,10 +29,16 @@ async fn plan(store: &SharedStore, name: &str) -> Plan {
 pub async fn projects_are_listed_with_their_plan_their_live_keys_and_their_last_use(harness: &dyn Harness) {
     let store = harness.store();
     assert_eq!(store.projects().await.expect("projects"), []);
-    let (shop, first) = store.create_project("shop", "pro", None, false).await.expect("a project");
-    let (quiet, _) = store.create_project("quiet", "free", None, false).await.expect("a project");
-    let second = store.create_key("shop", None, false).await.expect("a key");
-    store.create_key("shop", None, false).await.expect("a key");
+    let (shop, first) = store
+        .create_project("shop", "pro", &PolicyChange::default(), &KeyOptions::default())
+        .await
+        .expect("a project");
+    let (quiet, _) = store
+        .create_project("quiet", "free", &PolicyChange::default(), &KeyOptions::default())
+        .await
+        .expect("a project");
+    let second = store.create_key("shop", &KeyOptions::default()).await.expect("a key");
+    store.create_key("shop", &KeyOptions::default()).await.expect("a key");
     let now = OffsetDateTime::now_utc();
     let key_use = |key: &NewKey, at| KeyUse { key_id: key.key_id, at };
     store.touch_keys(&[key_use(&first, now - HOUR), key_use(&second, now)]).await.expect("touched");
@@ -60,8 +66,19 @@ pub async fn a_project_is_moved_to_another_plan(harness: &dyn Harness) {
 
 pub async fn keys_are_listed_without_their_text(harness: &dyn Harness) {
     let store = harness.store();
-    let (shop, plain) = store.create_project("shop", "pro", None, false).await.expect("a project");
-    let (_, signed) = store.create_project("bank", "pro", None, true).await.expect("a project");
+    let (shop, plain) = store
+        .create_project("shop", "pro", &PolicyChange::default(), &KeyOptions::default())
+        .await
+        .expect("a project");
+    let (_, signed) = store
+        .create_project(
+            "bank",
+            "pro",
+            &PolicyChange::default(),
+            &KeyOptions { signed: true, ..KeyOptions::default() },
+        )
+        .await
+        .expect("a project");
     store.revoke_key(plain.key_id).await.expect("revoked");
     let keys = store.keys(None).await.expect("keys");
     let facts: Vec<_> = keys.iter().map(|key| (key.key_id, key.project.as_str(), key.signed)).collect();
@@ -74,7 +91,15 @@ pub async fn keys_are_listed_without_their_text(harness: &dyn Harness) {
 
 pub async fn a_rotated_key_is_valid_with_the_new_one_until_it_expires(harness: &dyn Harness) {
     let store = harness.store();
-    let (shop, old) = store.create_project("shop", "pro", None, true).await.expect("a project");
+    let (shop, old) = store
+        .create_project(
+            "shop",
+            "pro",
+            &PolicyChange::default(),
+            &KeyOptions { signed: true, ..KeyOptions::default() },
+        )
+        .await
+        .expect("a project");
     let chosen = "the-next-key-of-the-shop";
     let rotated = store.rotate_key(old.key_id, HOUR, Some(chosen)).await.expect("rotated");
     assert_eq!((rotated.project.as_str(), rotated.new.key.as_str()), ("shop", chosen));
@@ -97,7 +122,10 @@ pub async fn a_rotated_key_is_valid_with_the_new_one_until_it_expires(harness: &
 
 pub async fn a_key_is_rotated_once_and_only_while_it_is_live(harness: &dyn Harness) {
     let store = harness.store();
-    let (_, first) = store.create_project("shop", "pro", None, false).await.expect("a project");
+    let (_, first) = store
+        .create_project("shop", "pro", &PolicyChange::default(), &KeyOptions::default())
+        .await
+        .expect("a project");
     let rotate = async |key_id, overlap, chosen| store.rotate_key(key_id, overlap, chosen).await;
     refused(rotate(987_654, HOUR, None).await.expect_err("refused"), "no key with number 987654");
     refused(rotate(first.key_id, HOUR, Some("short")).await.expect_err("refused"), "16 to 200");
@@ -137,7 +165,7 @@ pub async fn a_change_of_a_plan_leaves_its_other_limits(harness: &dyn Harness) {
 pub async fn changes_by_operators_are_noticed_immediately(harness: &dyn Harness) {
     let store = harness.store();
     let shop = project(&store, "shop").await;
-    let mut key_id = store.create_key("shop", None, false).await.expect("a key").key_id;
+    let mut key_id = store.create_key("shop", &KeyOptions::default()).await.expect("a key").key_id;
     // A wait may return early, so one that returns proves nothing by itself. Every wait must return.
     let started = Instant::now();
     for round in 1..=3 {
