@@ -2,7 +2,7 @@
 //! Only `Request::admit` calls it, so that no route can forget it.
 
 use hyper::Method;
-use hyper::header::{HeaderMap, ORIGIN, REFERER};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERER};
 use hyper::http::request::Parts;
 use millrace_event::plan::Account;
 use millrace_event::policy::KeyScope;
@@ -64,21 +64,22 @@ pub fn check(access: Access, account: &Account, head: &Parts) -> Result<(), Forb
 /// The origin of the page that sends the request. A browser sends no `Origin` when a page gets something from its
 /// own origin; then the `Referer` has it. Several are a forgery, and none.
 fn origin_of(head: &Parts) -> Option<&str> {
-    let only = |headers: &'_ HeaderMap, name| {
-        let mut values = headers.get_all(name).iter();
-        let first = values.next();
-        if values.next().is_some() { None } else { first }
-    };
     if head.headers.contains_key(ORIGIN) {
-        return only(&head.headers, ORIGIN)?.to_str().ok();
+        return only(&head.headers, &ORIGIN)?.to_str().ok();
     }
     if head.method != Method::GET && head.method != Method::HEAD {
         return None;
     }
-    let page = only(&head.headers, REFERER)?.to_str().ok()?;
+    let page = only(&head.headers, &REFERER)?.to_str().ok()?;
     let authority = page.find("://")? + 3;
     let end = page[authority..].find(['/', '?', '#']).map_or(page.len(), |end| authority + end);
     Some(&page[..end])
+}
+
+/// The value of a header that is there once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
 }
 
 #[cfg(test)]

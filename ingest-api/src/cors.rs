@@ -124,10 +124,11 @@ mod tests {
     use super::*;
 
     fn headers(fields: &[(&str, &str)]) -> HeaderMap {
-        let field = |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        let field =
+            |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         let mut headers = HeaderMap::new();
         for (name, value) in fields.iter().map(field) {
-            headers.append::<_>(name, value);
+            headers.append(name, value);
         }
         headers
     }
@@ -180,7 +181,9 @@ mod tests {
         assert_eq!(answered(Credentials::Allowed, &page), named);
         let any = ("*".to_owned(), None, None);
         assert_eq!(answered(Credentials::Forbidden, &page), any);
-        for other in [&[][..], &[page[0], page[0]], &[("origin", "a, b")], &[("origin", "*")], &[("origin", "")]] {
+        for other in
+            [&[][..], &[page[0], page[0]], &[("origin", "a, b")], &[("origin", "*")], &[("origin", "")]]
+        {
             assert_eq!(answered(Credentials::Allowed, other), any, "{other:?}");
         }
     }

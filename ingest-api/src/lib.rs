@@ -9,6 +9,7 @@
 //! This crate must never acknowledge a batch that the stream has not admitted, wait for the store on the path
 //! of a batch, or log a body or a key.
 
+mod access;
 mod accounts;
 mod admission;
 mod answer;
@@ -17,10 +18,12 @@ mod auth;
 mod batches;
 mod body;
 mod body_reader;
+mod bootstrap;
 pub mod config;
 mod cors;
 mod encoding;
 mod error;
+mod form;
 mod head;
 mod headers;
 mod health;
@@ -32,6 +35,7 @@ mod openapi;
 mod parameters;
 mod problem_code;
 mod project;
+mod public_address;
 mod ratelimit;
 mod reports;
 mod request;

@@ -1,5 +1,5 @@
 //! The table of routes, and the dispatch of a request to its function. The headers that all answers share are
-//! added here.
+//! added here. Each row says what the route asks of a key: `Request::admit` checks it, whatever the function does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,11 @@ use hyper::{Method, StatusCode};
 use millrace_event::dialect::Dialect;
 use millrace_event::dialect::segment::{ALIAS, BATCH, GROUP, IDENTIFY, PAGE, SCREEN, TRACK};
 
+use crate::access::Access;
 use crate::accounts::ApiKey;
 use crate::answer::Answer;
 use crate::body::Upload;
+use crate::cors::Credentials;
 use crate::error::Problem;
 use crate::metrics::{self, RequestTimer};
 use crate::problem_code::ProblemCode;
@@ -20,14 +22,14 @@ use crate::ratelimit::Fields;
 use crate::request::Request;
 use crate::service::Service;
 use crate::wait::ClientWait;
-use crate::{batches, cors, health, ingest, limits, openapi, signature, usage};
+use crate::{batches, bootstrap, cors, health, ingest, limits, openapi, signature, usage};
 
 /// The methods that a route takes, and its kind of client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
-    /// `GET` and `HEAD`.
+    /// `GET` and `HEAD`, and `OPTIONS` for a browser's preflight request.
     Get,
-    /// `POST`, and `OPTIONS` for a browser's preflight request.
+    /// `POST`, and `OPTIONS`.
     Post,
     /// `GET` and `HEAD` for the status page: not part of the interface for programs, and not for pages of
     /// other sites.
@@ -37,7 +39,8 @@ enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
     kind: Kind,
-    /// The path; `{id}` at its end stands for any one segment. Also the route's name in metrics.
+    access: Access,
+    /// The path; `{id}` stands for any one segment. Also the route's name in metrics.
     pub pattern: &'static str,
 }
 
@@ -45,9 +48,11 @@ pub struct Route {
 /// and not a function pointer, because the future of a pointer would have to be boxed for each request. The
 /// compiler compares the patterns in the order of the rows, so the most frequent one stands first.
 macro_rules! routes {
-    (($request:ident, $upload:ident) { $($kind:ident $pattern:literal => $answer:expr,)* }) => {
+    (($request:ident, $upload:ident) { $($kind:ident $access:ident $pattern:literal => $answer:expr,)* }) => {
         /// Every route, in the order in which they are compared with a path.
-        pub const ROUTES: &[Route] = &[$(Route { kind: Kind::$kind, pattern: $pattern }),*];
+        pub const ROUTES: &[Route] = &[
+            $(Route { kind: Kind::$kind, access: Access::$access, pattern: $pattern }),*
+        ];
 
         async fn dispatch(route: &Route, $request: Request<'_>, $upload: Upload) -> Answer {
             match route.pattern {
@@ -60,34 +65,40 @@ macro_rules! routes {
 
 // The one-letter paths are what Segment's browser library uses.
 routes! { (request, upload) {
-    Post "/v1/events" => events(request, upload).await,
-    Post "/v1/batch" => segment(request, upload, &BATCH).await,
-    Post "/v1/track" => segment(request, upload, &TRACK).await,
-    Post "/v1/identify" => segment(request, upload, &IDENTIFY).await,
-    Post "/v1/page" => segment(request, upload, &PAGE).await,
-    Post "/v1/screen" => segment(request, upload, &SCREEN).await,
-    Post "/v1/group" => segment(request, upload, &GROUP).await,
-    Post "/v1/alias" => segment(request, upload, &ALIAS).await,
-    Post "/v1/import" => segment(request, upload, &BATCH).await,
-    Post "/v1/b" => segment(request, upload, &BATCH).await,
-    Post "/v1/t" => segment(request, upload, &TRACK).await,
-    Post "/v1/i" => segment(request, upload, &IDENTIFY).await,
-    Post "/v1/p" => segment(request, upload, &PAGE).await,
-    Post "/v1/s" => segment(request, upload, &SCREEN).await,
-    Post "/v1/g" => segment(request, upload, &GROUP).await,
-    Post "/v1/a" => segment(request, upload, &ALIAS).await,
-    Get "/v1/batches/{id}" => report(request, batches::get).await,
-    Get "/v1/usage" => report(request, usage::get).await,
-    Get "/v1/limits" => report(request, limits::get).await,
-    Get "/healthz" => health::alive(),
-    Get "/readyz" => health::ready(request.service).await,
-    Get "/openapi.json" => openapi::get(),
-    Page "/" => page(request.service.status.page(request.head)),
-    Page "/status/stream" => page(request.service.status.stream(request.head)),
+    Post Write "/v1/events" => events(request, upload).await,
+    Post Write "/v1/batch" => segment(request, upload, &BATCH).await,
+    Post Write "/v1/track" => segment(request, upload, &TRACK).await,
+    Post Write "/v1/identify" => segment(request, upload, &IDENTIFY).await,
+    Post Write "/v1/page" => segment(request, upload, &PAGE).await,
+    Post Write "/v1/screen" => segment(request, upload, &SCREEN).await,
+    Post Write "/v1/group" => segment(request, upload, &GROUP).await,
+    Post Write "/v1/alias" => segment(request, upload, &ALIAS).await,
+    Post Write "/v1/import" => segment(request, upload, &BATCH).await,
+    Post Write "/v1/b" => segment(request, upload, &BATCH).await,
+    Post Write "/v1/t" => segment(request, upload, &TRACK).await,
+    Post Write "/v1/i" => segment(request, upload, &IDENTIFY).await,
+    Post Write "/v1/p" => segment(request, upload, &PAGE).await,
+    Post Write "/v1/s" => segment(request, upload, &SCREEN).await,
+    Post Write "/v1/g" => segment(request, upload, &GROUP).await,
+    Post Write "/v1/a" => segment(request, upload, &ALIAS).await,
+    Post Write "/beacon/v1/batch" => segment(request, upload, &BATCH).await,
+    Get Write "/v1/projects/{id}/settings" => bootstrap(request, bootstrap::segment_settings(request)),
+    Get Write "/sourceConfig" => bootstrap(request, bootstrap::source_config(request)),
+    Get Write "/sourceConfig/" => bootstrap(request, bootstrap::source_config(request)),
+    Get Read "/v1/batches/{id}" => report(request, batches::get).await,
+    Get Read "/v1/usage" => report(request, usage::get).await,
+    Get Read "/v1/limits" => report(request, limits::get).await,
+    Get Open "/healthz" => health::alive(),
+    Get Open "/readyz" => health::ready(request.service).await,
+    Get Open "/openapi.json" => openapi::get(),
+    Page Open "/" => page(request.service.status.page(request.head)),
+    Page Open "/status/stream" => page(request.service.status.stream(request.head)),
 } }
 
 /// The name in metrics of requests that have no route.
 const UNMATCHED: &str = "unmatched";
+/// The methods of a path that may or may not exist.
+const ANY_METHOD: &str = "GET, HEAD, POST, OPTIONS";
 
 /// The names of routes in metrics, by their index in [`ROUTES`]. The last one is for requests that have no
 /// route.
@@ -99,8 +110,11 @@ impl Route {
     /// The segment of the path that `{id}` stands for, empty if the pattern has none. `None` when the path is
     /// not this route's.
     fn id_in<'path>(&self, path: &'path str) -> Option<&'path str> {
-        match self.pattern.strip_suffix("{id}") {
-            Some(prefix) => path.strip_prefix(prefix).filter(|id| !id.is_empty() && !id.contains('/')),
+        match self.pattern.split_once("{id}") {
+            Some((before, after)) => {
+                let id = path.strip_prefix(before)?.strip_suffix(after)?;
+                (!id.is_empty() && !id.contains('/')).then_some(id)
+            }
             None => (self.pattern == path).then_some(""),
         }
     }
@@ -118,9 +132,15 @@ impl Route {
 
     fn allow(&self) -> &'static str {
         match self.kind {
-            Kind::Get | Kind::Page => "GET, HEAD",
+            Kind::Get => "GET, HEAD, OPTIONS",
+            Kind::Page => "GET, HEAD",
             Kind::Post => "POST, OPTIONS",
         }
+    }
+
+    /// Beacons are sent to routes for events, with credentials.
+    fn credentials(&self) -> Credentials {
+        if self.access == Access::Write { Credentials::Allowed } else { Credentials::Forbidden }
     }
 }
 
@@ -136,15 +156,20 @@ pub async fn answer(service: Arc<Service>, request: hyper::Request<Incoming>) ->
         (has_page || !route.is_page()).then_some((index, route, id))
     });
     let mut answer = match found {
+        // So that a page can read the answer to a wrong path.
+        None if head.method == Method::OPTIONS && cors::is_preflight(&head.headers) => {
+            cors::preflight(ANY_METHOD, &head.headers)
+        }
         None => {
             let message = "there is no such path; /openapi.json lists all paths";
             refuse_misdirected(&service, &head.method, &Problem::new(ProblemCode::NotFound, message))
         }
         Some((_, route, id)) if route.takes(&head.method) => {
-            dispatch(route, Request { service: &service, head: &head, id }, upload).await
+            let access = route.access;
+            dispatch(route, Request { service: &service, head: &head, access, id }, upload).await
         }
-        Some((_, route, _)) if route.kind == Kind::Post && head.method == Method::OPTIONS => {
-            cors::preflight()
+        Some((_, route, _)) if !route.is_page() && head.method == Method::OPTIONS => {
+            cors::preflight(route.allow(), &head.headers)
         }
         Some((_, route, _)) => {
             refuse_misdirected(&service, &head.method, &Problem::method_not_allowed(route.allow()))
@@ -152,7 +177,8 @@ pub async fn answer(service: Arc<Service>, request: hyper::Request<Incoming>) ->
     };
     let headers = answer.headers_mut();
     if !found.is_some_and(|(_, route, _)| route.is_page()) {
-        cors::allow_any_origin(headers);
+        let credentials = found.map_or(Credentials::Forbidden, |(_, route, _)| route.credentials());
+        cors::allow_origin(headers, &head.headers, credentials);
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -182,7 +208,7 @@ fn refuse(service: &Service, key: Option<&ApiKey>, problem: &Problem) -> Answer 
 
 /// Takes a batch from the caller whose key is in the headers.
 async fn events(request: Request<'_>, upload: Upload) -> Answer {
-    match request.service.authenticate(&request.head.headers) {
+    match ingest::events_caller(request) {
         Err(problem) => refuse(request.service, None, &problem),
         Ok(key) => with_limits(request.service, &key, ingest::post_events(request, upload, &key).await),
     }
@@ -198,13 +224,18 @@ async fn segment(request: Request<'_>, upload: Upload, dialect: &'static Dialect
     }
 }
 
+/// Answers an SDK in a web page that asks for its settings.
+fn bootstrap(request: Request<'_>, answer: Result<Answer, Problem>) -> Answer {
+    answer.unwrap_or_else(|problem| refuse(request.service, None, &problem))
+}
+
 /// Answers a report to the caller whose key is in the headers.
 async fn report<'a>(
     request: Request<'a>,
     get: impl AsyncFnOnce(Request<'a>, &ApiKey) -> Result<Answer, Problem>,
 ) -> Answer {
     let headers = &request.head.headers;
-    match request.service.authenticate(headers) {
+    match request.caller() {
         Err(problem) => refuse(request.service, None, &problem),
         Ok(key) => {
             // The request has no body, so its signature covers none.
@@ -225,8 +256,8 @@ fn page(answer: Result<Answer, Problem>) -> Answer {
 /// Adds the state of the caller's limits to its answer.
 fn with_limits(service: &Service, key: &ApiKey, answer: Result<Answer, Problem>) -> Answer {
     let mut answer = answer.unwrap_or_else(|problem| refuse(service, Some(key), &problem));
-    // A key with a wrong signature may be stolen: it learns nothing.
-    if answer.status() != StatusCode::UNAUTHORIZED {
+    // A key with a wrong signature may be stolen: it learns nothing. Nor does a key for web pages.
+    if answer.status() != StatusCode::UNAUTHORIZED && key.sees_limits() {
         let fields = Fields::new(key.plan(), &key.project.limit_state());
         answer.headers_mut().insert("ratelimit-policy", fields.policy);
         answer.headers_mut().insert("ratelimit", fields.state);
