@@ -52,6 +52,7 @@ mod usage;
 mod verdict;
 mod wait;
 
+pub use access::Access;
 pub use audience::{Audience, StatusPage};
 pub use run::{Scrape, run};
 pub use service::Deps;

@@ -39,7 +39,8 @@ enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
     kind: Kind,
-    access: Access,
+    /// What the route asks of a key.
+    pub access: Access,
     /// The path; `{id}` stands for any one segment. Also the route's name in metrics.
     pub pattern: &'static str,
 }
@@ -119,7 +120,8 @@ impl Route {
         }
     }
 
-    fn is_page(&self) -> bool {
+    /// Whether the route is for people: not part of the interface, and not for pages of other sites.
+    pub fn is_page(&self) -> bool {
         self.kind == Kind::Page
     }
 
@@ -130,7 +132,8 @@ impl Route {
         }
     }
 
-    fn allow(&self) -> &'static str {
+    /// Its methods, as the header `Allow` lists them.
+    pub fn allow(&self) -> &'static str {
         match self.kind {
             Kind::Get => "GET, HEAD, OPTIONS",
             Kind::Page => "GET, HEAD",

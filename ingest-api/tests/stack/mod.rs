@@ -196,6 +196,25 @@ impl Stack {
         (project, key)
     }
 
+    /// Creates another key of the project, and waits until the server knows it. Returns it as a Bearer token.
+    pub async fn another_key(&self, options: &KeyOptions) -> String {
+        let key = self.store.create_key("test", options).await.unwrap().key;
+        self.wait_for_key(&key).await;
+        format!("Bearer {key}")
+    }
+
+    /// Sends a request without the key of the project.
+    pub async fn send_without_key(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<bytes::Bytes>,
+    ) -> Answer {
+        let sent = self.client().send(method, path, headers, body).await;
+        sent.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
     /// Creates a project with a key and a plan of its own, both named like the plan.
     pub async fn planned_project(
         &self,
