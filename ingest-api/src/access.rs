@@ -1,5 +1,5 @@
-//! What the key of a request may do: its scope against that of the route, and the pages that may use it. Pure.
-//! Only `Request::admit` calls it, so that no route can forget it.
+//! What the key of a request may do: its scope against that of the route, and the pages that may use it.
+//! Pure. Only `Request::admit` calls it, so that no route can forget it.
 
 use hyper::Method;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERER};
@@ -61,8 +61,8 @@ pub fn check(access: Access, account: &Account, head: &Parts) -> Result<(), Forb
     if is_listed { Ok(()) } else { Err(ForbiddenError::OtherOrigin) }
 }
 
-/// The origin of the page that sends the request. A browser sends no `Origin` when a page gets something from its
-/// own origin; then the `Referer` has it. Several are a forgery, and none.
+/// The origin of the page that sends the request. A browser sends no `Origin` when a page gets something from
+/// its own origin; then the `Referer` has it. Several are a forgery, and none.
 fn origin_of(head: &Parts) -> Option<&str> {
     if head.headers.contains_key(ORIGIN) {
         return only(&head.headers, &ORIGIN)?.to_str().ok();

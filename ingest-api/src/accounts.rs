@@ -217,7 +217,8 @@ impl ApiKey {
         self.last_used_s.store(OffsetDateTime::now_utc().unix_timestamp(), Ordering::Relaxed);
     }
 
-    /// Whether answers may tell something about the project. The key of a web page is public, and learns nothing.
+    /// Whether answers may tell something about the project. The key of a web page is public, and learns
+    /// nothing.
     pub fn sees_limits(&self) -> bool {
         self.account.scope.allows(KeyScope::Read)
     }

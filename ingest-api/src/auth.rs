@@ -1,5 +1,5 @@
-//! The key of a request, from its headers, from the query of a beacon, or from a Segment body. It must never be
-//! logged or repeated in an answer.
+//! The key of a request, from its headers, from the query of a beacon, or from a Segment body. It must never
+//! be logged or repeated in an answer.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
@@ -49,8 +49,8 @@ pub fn key_in_headers(headers: &HeaderMap) -> Result<String, CredentialsError> {
     of_valid_length(key)
 }
 
-/// The key in a query, for beacons, which cannot have an `Authorization` header: `writeKey`. Other parameters are
-/// ignored.
+/// The key in a query, for beacons, which cannot have an `Authorization` header: `writeKey`. Other parameters
+/// are ignored.
 ///
 /// # Errors
 /// [`CredentialsError`].

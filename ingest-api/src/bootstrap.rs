@@ -1,6 +1,7 @@
-//! What SDKs in web pages ask for before they send anything: `GET /v1/projects/KEY/settings` of Segment's, and
-//! `GET /sourceConfig` of RudderStack's. The answers name this server as the only destination, so that a page needs
-//! nothing but our address and a key. They must never name a server of a vendor, nor tell anything about the project.
+//! What SDKs in web pages ask for before they send anything: `GET /v1/projects/KEY/settings` of Segment's,
+//! and `GET /sourceConfig` of RudderStack's. The answers name this server as the only destination, so that a
+//! page needs nothing but our address and a key. They must never name a server of a vendor, nor tell anything
+//! about the project.
 
 use hyper::StatusCode;
 use percent_encoding::percent_decode_str;

@@ -1,10 +1,11 @@
-//! Cross-origin requests (Fetch, "CORS protocol"). Pages of any origin may use the interface, because a key in a
-//! page is public and a key with a list of origins is checked for itself.
+//! Cross-origin requests (Fetch, "CORS protocol"). Pages of any origin may use the interface, because a key
+//! in a page is public and a key with a list of origins is checked for itself.
 //!
-//! Routes that take events also allow requests with credentials, because `navigator.sendBeacon` always sends them
-//! so, and a beacon of JSON has a preflight request. That is safe as long as the server never does what this module
-//! forbids: it must never read a cookie, and never ask a browser for a user name (`WWW-Authenticate: Basic`), so
-//! that credentials which the browser adds by itself mean nothing. Routes that report never allow credentials.
+//! Routes that take events also allow requests with credentials, because `navigator.sendBeacon` always sends
+//! them so, and a beacon of JSON has a preflight request. That is safe as long as the server never does what
+//! this module forbids: it must never read a cookie, and never ask a browser for a user name
+//! (`WWW-Authenticate: Basic`), so that credentials which the browser adds by itself mean nothing. Routes
+//! that report never allow credentials.
 
 use hyper::StatusCode;
 use hyper::header::{
@@ -50,8 +51,8 @@ pub fn is_preflight(headers: &HeaderMap) -> bool {
     headers.contains_key(ORIGIN) && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The answer to a preflight request for a path that takes these methods. A page may use every header that it asks
-/// for: tracing libraries add some to each request, and the server ignores those that it does not know.
+/// The answer to a preflight request for a path that takes these methods. A page may use every header that it
+/// asks for: tracing libraries add some to each request, and the server ignores those that it does not know.
 pub fn preflight(methods: &'static str, asked: &HeaderMap) -> Answer {
     let mut answer = answer::empty(StatusCode::NO_CONTENT);
     let headers = answer.headers_mut();
@@ -93,7 +94,8 @@ fn allowed_headers(asked: &HeaderMap) -> HeaderValue {
     HeaderValue::try_from(allowed).expect("names of headers are visible characters")
 }
 
-/// Adds the headers that let a page read an answer. Errors need them, too. `asked` has the headers of the request.
+/// Adds the headers that let a page read an answer. Errors need them, too. `asked` has the headers of the
+/// request.
 pub fn allow_origin(headers: &mut HeaderMap, asked: &HeaderMap, credentials: Credentials) {
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSE_HEADERS);
     match (credentials, page_origin(asked)) {

@@ -1,8 +1,8 @@
-//! Forms: what `navigator.sendBeacon` sends for `URLSearchParams` and `FormData`. A form has one field, `data` or
-//! `payload`, that holds the JSON of a Segment body, and may have a field `writeKey`. Pure: no I/O.
+//! Forms: what `navigator.sendBeacon` sends for `URLSearchParams` and `FormData`. A form has one field,
+//! `data` or `payload`, that holds the JSON of a Segment body, and may have a field `writeKey`. Pure: no I/O.
 //!
-//! SDKs send JSON under the types of forms, too: a body that begins like JSON is never read as a form. A form that
-//! cannot be read is refused, and never taken for one with fewer fields.
+//! SDKs send JSON under the types of forms, too: a body that begins like JSON is never read as a form. A form
+//! that cannot be read is refused, and never taken for one with fewer fields.
 
 use std::borrow::Cow;
 

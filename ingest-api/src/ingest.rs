@@ -107,7 +107,8 @@ pub async fn post_events(request: Request<'_>, upload: Upload, key: &ApiKey) -> 
 /// Finds the key of a Segment post: in the headers, in the query, or in the body, which is then read.
 ///
 /// # Errors
-/// `unauthenticated`, `forbidden`, `overloaded` before the accounts have been read, and those of steps 1 and 3.
+/// `unauthenticated`, `forbidden`, `overloaded` before the accounts have been read, and those of steps 1 and
+/// 3.
 pub async fn segment_caller(
     request: Request<'_>,
     upload: Upload,
@@ -129,7 +130,7 @@ pub async fn segment_caller(
     Ok((request.admit(&key)?, SegmentBody::Read(body)))
 }
 
-/// Reads the body of a Segment post, which is JSON, whatever its type says, or a form with a field of JSON.
+/// Reads the body of a Segment post, which is JSON of any declared type, or a form with a field of JSON.
 /// Returns the key in the form, if there is one.
 async fn read_segment_body(
     request: Request<'_>,

@@ -1,7 +1,7 @@
 //! The address under which a client reached the server, also through proxies. Pure: no I/O.
 //!
-//! It is repeated only to the client that named it, in an answer that nothing may keep. So a client that forges a
-//! header misleads itself alone.
+//! It is repeated only to the client that named it, in an answer that nothing may keep. So a client that
+//! forges a header misleads itself alone.
 
 use hyper::header::{FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, REFERER};
 use hyper::http::request::Parts;
@@ -47,8 +47,8 @@ impl PublicAddress {
     }
 }
 
-/// A proxy says which scheme the client used. If none does: a browser sends nothing without TLS from a page with
-/// TLS, and names the site of a page only with TLS, except to its own machine.
+/// A proxy says which scheme the client used. If none does: a browser sends nothing without TLS from a page
+/// with TLS, and names the site of a page only with TLS, except to its own machine.
 fn scheme(headers: &HeaderMap, host: &Authority) -> &'static str {
     if let Some(scheme) = forwarded(headers, "x-forwarded-proto", "proto") {
         return if scheme.eq_ignore_ascii_case("https") { "https" } else { "http" };

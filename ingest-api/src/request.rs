@@ -32,8 +32,8 @@ impl Request<'_> {
         self.admit(&auth::key_in_headers(&self.head.headers)?)
     }
 
-    /// The key in the headers, or in the query: a beacon cannot have an `Authorization` header. `None` when both
-    /// have none.
+    /// The key in the headers, or in the query: a beacon cannot have an `Authorization` header. `None` when
+    /// both have none.
     ///
     /// # Errors
     /// As [`Request::admit`].

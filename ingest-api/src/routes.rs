@@ -1,5 +1,5 @@
 //! The table of routes, and the dispatch of a request to its function. The headers that all answers share are
-//! added here. Each row says what the route asks of a key: `Request::admit` checks it, whatever the function does.
+//! added here. Each row says what the route asks of a key: `Request::admit` checks it for all of them.
 
 use std::sync::Arc;
 use std::time::Duration;

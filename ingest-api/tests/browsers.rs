@@ -71,7 +71,7 @@ async fn a_preflight_request_never_repeats_what_no_browser_sends() {
 }
 
 #[tokio::test]
-async fn a_page_can_read_every_answer_whatever_its_status() {
+async fn a_page_can_read_answers_of_every_status() {
     let mut limits = default_limits();
     limits.body_bytes_max = 4_096;
     limits.body_decoded_bytes_max = 8_192;

@@ -33,8 +33,8 @@ pub(crate) enum KeyCommand {
     },
     /// Create another key for a project
     ///
-    /// Give each of your programs its own key, so that you can revoke one without stopping the others. A key in a
-    /// web page is public: give it the scope write, and the origins of your pages.
+    /// Give each of your programs its own key, so that you can revoke one without stopping the others. A key
+    /// in a web page is public: give it the scope write, and the origins of your pages.
     #[command(after_help = "Examples:\n  millrace key create shop --signed\n  \
                       millrace key create shop --scope write --origin https://shop.example")]
     Create {
@@ -45,9 +45,9 @@ pub(crate) enum KeyCommand {
     },
     /// Replace a key by a new one; the old key works for some more time
     ///
-    /// Prints a new key of the same kind for the same project, with the same scope and origins. Give it to your clients before the overlap
-    /// ends; from then on the old key is refused. A key can be rotated once. The next time, rotate the new
-    /// key.
+    /// Prints a new key of the same kind for the same project, with the same scope and origins. Give it to
+    /// your clients before the overlap ends; from then on the old key is refused. A key can be rotated once.
+    /// The next time, rotate the new key.
     #[command(
         after_help = "Examples:\n  millrace key rotate 7                  both keys work for a day, then only the new one\n  \
                             millrace key rotate 7 --overlap 7d\n  \

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use millrace_event::policy::{BOUND_S_MAX, Dedupe, OutOfBounds, ProjectPolicy};
 use millrace_store::{PolicyChange, PolicyUpdate, ProjectInfo, Store};
 use serde_json::{Value, json};
@@ -19,8 +19,8 @@ use crate::output::{Output, grouped, table};
 pub(crate) enum ProjectCommand {
     /// List projects
     ///
-    /// Shows the number, the plan, the live keys and the choices of each project, when it was created, and when a
-    /// key was last used.
+    /// Shows the number, the plan, the live keys and the choices of each project, when it was created, and
+    /// when a key was last used.
     #[command(after_help = "Example:\n  millrace project list")]
     List,
     /// Create a project with a first key
@@ -43,8 +43,9 @@ pub(crate) enum ProjectCommand {
     },
     /// Change how a project recognizes repeated events, and which event times it accepts
     ///
-    /// Changes the given choices and leaves the others, for events that are received from then on. API processes
-    /// apply it within seconds.
+    /// Changes the given choices and leaves the others, for events that are received from then on. API
+    /// processes apply it within seconds.
+    #[command(group = ArgGroup::new("choices").args(CHOICES).required(true).multiple(true))]
     #[command(after_help = "Examples:\n  millrace project set shop --dedupe id\n  \
                       millrace project set shop --oldest 365d --newest 1d --out-of-bounds refuse\n  \
                       millrace project set shop --oldest none       no bound any more")]
@@ -52,7 +53,7 @@ pub(crate) enum ProjectCommand {
         /// The project's name
         project: String,
         #[command(flatten)]
-        change: RequiredPolicyArgs,
+        change: PolicyArgs,
     },
     /// Move a project to another plan
     ///
@@ -66,30 +67,25 @@ pub(crate) enum ProjectCommand {
     },
 }
 
+/// The options of [`PolicyArgs`].
+const CHOICES: [&str; 4] = ["dedupe", "oldest", "newest", "out_of_bounds"];
+
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct PolicyArgs {
-    /// How a repeated event is recognized: by its id and timestamp, for as long as the event is kept, or by its id
-    /// alone, for as long as the ledger is kept [default: id-and-timestamp]
+    /// How a repeated event is recognized: by its id and timestamp, for as long as the event is kept, or by
+    /// its id alone, for as long as the ledger is kept; id-and-timestamp unless set
     #[arg(long, value_parser = dedupe())]
     dedupe: Option<Dedupe>,
-    /// How long before its receipt an event may have happened, such as 365d, or none [default: none]
+    /// How long before its receipt an event may have happened, such as 365d, or none, as for a new project
     #[arg(long, value_name = "DURATION|none", value_parser = bound)]
     oldest: Option<Bound>,
-    /// How long after its receipt an event may happen, such as 1d, or none [default: none]
+    /// How long after its receipt an event may happen, such as 1d, or none, as for a new project
     #[arg(long, value_name = "DURATION|none", value_parser = bound)]
     newest: Option<Bound>,
-    /// What happens to an event outside these bounds: it takes its time of receipt, or it is refused
-    /// [default: receive-time]
+    /// What happens to an event outside these bounds: receive-time, unless set, stores it at its time of
+    /// receipt and keeps the time as sent in its context; refuse rejects it
     #[arg(long, value_parser = out_of_bounds())]
     out_of_bounds: Option<OutOfBounds>,
-}
-
-/// The same options, at least one of them.
-#[derive(Args, Clone, Copy, Debug)]
-#[group(required = true, multiple = true)]
-pub(crate) struct RequiredPolicyArgs {
-    #[command(flatten)]
-    policy: PolicyArgs,
 }
 
 /// A bound of event time in seconds; `None` is none.
@@ -137,9 +133,7 @@ pub(crate) async fn run(store: &dyn Store, output: &Output, command: ProjectComm
         ProjectCommand::Create { name, plan, key, policy } => {
             create(store, output, &name, &plan, &policy.change(), &key).await
         }
-        ProjectCommand::Set { project, change } => {
-            set(store, output, &project, &change.policy.change()).await
-        }
+        ProjectCommand::Set { project, change } => set(store, output, &project, &change.change()).await,
         ProjectCommand::Plan { project, plan } => move_to_plan(store, output, &project, &plan).await,
     }
 }

@@ -74,8 +74,8 @@ impl HttpProxy {
         Self::start_for(upstream, faults, None).await
     }
 
-    /// As [`HttpProxy::start`], but counts only requests with the method POST. Others are forwarded: a browser
-    /// decides when it sends a preflight request.
+    /// As [`HttpProxy::start`], but counts only requests with the method POST. Others are forwarded: a
+    /// browser decides when it sends a preflight request.
     ///
     /// # Panics
     /// When no port is free.

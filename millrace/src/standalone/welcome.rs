@@ -20,8 +20,8 @@ pub(super) struct FirstKeys {
     web: NewKey,
 }
 
-/// Creates a project when there is none, and returns its keys. Only this start knows their texts: the store has
-/// their hashes.
+/// Creates a project when there is none, and returns its keys. Only this start knows their texts: the store
+/// has their hashes.
 pub(super) async fn create_first_project(store: &dyn Store) -> Result<Option<FirstKeys>, StoreError> {
     if !store.projects().await?.is_empty() {
         return Ok(None);

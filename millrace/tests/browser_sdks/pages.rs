@@ -21,8 +21,8 @@ XMLHttpRequest.prototype.send = function (body) {
 };
 "#;
 
-/// Serves `/SCRIPT.html`, a page with one of the scripts of `testkit/sdk/browser`, `/traced/SCRIPT.html`, where a
-/// tracing library adds its headers, and `/empty.html`.
+/// Serves `/SCRIPT.html`, a page with one of the scripts of `testkit/sdk/browser`, `/traced/SCRIPT.html`,
+/// where a tracing library adds its headers, and `/empty.html`.
 pub struct Pages {
     address: SocketAddr,
     serving: JoinHandle<()>,

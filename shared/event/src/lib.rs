@@ -8,8 +8,9 @@
 //!    parsed again.
 //! 3. An [`entry`] is one compressed batch of rows, in the form the stream holds.
 //!
-//! [`plan`] decides how much a project may send, [`policy`] holds its owner's choices, [`web_origin`] the pages that may use a key, [`key`] makes and
-//! checks API keys, and [`accounting`] holds the figures about batches that stream and store exchange.
+//! [`plan`] decides how much a project may send, [`policy`] holds its owner's choices, [`web_origin`] the
+//! pages that may use a key, [`key`] makes and checks API keys, and [`accounting`] holds the figures about
+//! batches that stream and store exchange.
 //!
 //! This crate must never do I/O, read a clock, or depend on an async runtime.
 

@@ -64,8 +64,8 @@ pub struct KeyRotation {
     pub old_expires_at: OffsetDateTime,
 }
 
-/// What a new key is. The default is a random key that does everything, for every client. Has no `Debug`, so that
-/// a chosen key is not printed by accident.
+/// What a new key is. The default is a random key that does everything, for every client. Has no `Debug`, so
+/// that a chosen key is not printed by accident.
 #[derive(Clone, Default)]
 pub struct KeyOptions {
     /// The text of the key; `None` makes a random one.
