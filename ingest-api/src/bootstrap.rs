@@ -9,15 +9,14 @@ use serde_json::json;
 
 use crate::answer::{self, Answer};
 use crate::auth::{self, CredentialsError};
-use crate::error::Problem;
 use crate::public_address::PublicAddress;
-use crate::request::Request;
+use crate::request::{Refusal, Request};
 
 /// `GET /v1/projects/{key}/settings`
 ///
 /// # Errors
 /// `unauthenticated`, `forbidden`, and `invalid_header` without a host.
-pub fn segment_settings(request: Request<'_>) -> Result<Answer, Problem> {
+pub fn segment_settings(request: Request<'_>) -> Result<Answer, Refusal> {
     let key = percent_decode_str(request.id).decode_utf8().map_err(|_| CredentialsError::Malformed)?;
     let key = auth::checked_key(key.into_owned())?;
     request.admit(&key)?;
@@ -50,7 +49,7 @@ pub fn segment_settings(request: Request<'_>) -> Result<Answer, Problem> {
 ///
 /// # Errors
 /// `unauthenticated` and `forbidden`.
-pub fn source_config(request: Request<'_>) -> Result<Answer, Problem> {
+pub fn source_config(request: Request<'_>) -> Result<Answer, Refusal> {
     request.beacon_caller()?.ok_or(CredentialsError::Missing)?;
     let off = json!({ "enabled": false });
     let config = json!({

@@ -36,7 +36,7 @@ use crate::error::Problem;
 use crate::form::{self, Form, FormKind};
 use crate::headers::{self, HeaderError};
 use crate::metrics;
-use crate::request::Request;
+use crate::request::{Refusal, Request};
 use crate::service::Service;
 use crate::signature::{self, SignatureError, SignatureHeaders};
 use crate::wait::{self, ClientWait};
@@ -67,7 +67,7 @@ struct Receipt {
 ///
 /// # Errors
 /// `unauthenticated`, `forbidden`, and `overloaded` before the accounts have been read.
-pub fn events_caller(request: Request<'_>) -> Result<Arc<ApiKey>, Problem> {
+pub fn events_caller(request: Request<'_>) -> Result<Arc<ApiKey>, Refusal> {
     request.beacon_caller()?.ok_or_else(|| CredentialsError::Missing.into())
 }
 
@@ -112,7 +112,7 @@ pub async fn post_events(request: Request<'_>, upload: Upload, key: &ApiKey) -> 
 pub async fn segment_caller(
     request: Request<'_>,
     upload: Upload,
-) -> Result<(Arc<ApiKey>, SegmentBody), Problem> {
+) -> Result<(Arc<ApiKey>, SegmentBody), Refusal> {
     let service = request.service;
     let encoding = headers::content_encoding(&request.head.headers)?;
     if let Some(key) = request.beacon_caller()? {

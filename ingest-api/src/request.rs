@@ -23,12 +23,26 @@ pub struct Request<'a> {
     pub id: &'a str,
 }
 
+/// Why a request has no caller.
+#[derive(Debug)]
+pub struct Refusal {
+    pub problem: Problem,
+    /// The key, if it is known and may not do this: the owner of its project should learn of it.
+    pub key: Option<Arc<ApiKey>>,
+}
+
+impl<E: Into<Problem>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self { problem: error.into(), key: None }
+    }
+}
+
 impl Request<'_> {
     /// The key in the headers.
     ///
     /// # Errors
     /// As [`Request::admit`].
-    pub fn caller(&self) -> Result<Arc<ApiKey>, Problem> {
+    pub fn caller(&self) -> Result<Arc<ApiKey>, Refusal> {
         self.admit(&auth::key_in_headers(&self.head.headers)?)
     }
 
@@ -37,7 +51,7 @@ impl Request<'_> {
     ///
     /// # Errors
     /// As [`Request::admit`].
-    pub fn beacon_caller(&self) -> Result<Option<Arc<ApiKey>>, Problem> {
+    pub fn beacon_caller(&self) -> Result<Option<Arc<ApiKey>>, Refusal> {
         let key = match auth::key_in_headers(&self.head.headers) {
             Err(CredentialsError::Missing) => auth::key_in_query(self.head.uri.query().unwrap_or_default()),
             key => key,
@@ -52,10 +66,14 @@ impl Request<'_> {
     ///
     /// # Errors
     /// `unauthenticated`, `forbidden`, or `overloaded` before the accounts have been read.
-    pub fn admit(&self, key: &str) -> Result<Arc<ApiKey>, Problem> {
+    pub fn admit(&self, key: &str) -> Result<Arc<ApiKey>, Refusal> {
         let key = self.service.accounts.authenticate(key, OffsetDateTime::now_utc())?;
-        access::check(self.access, &key.account, self.head)?;
-        key.touch();
-        Ok(key)
+        match access::check(self.access, &key.account, self.head) {
+            Ok(()) => {
+                key.touch();
+                Ok(key)
+            }
+            Err(error) => Err(Refusal { problem: error.into(), key: Some(key) }),
+        }
     }
 }

@@ -19,7 +19,7 @@ use crate::error::Problem;
 use crate::metrics::{self, RequestTimer};
 use crate::problem_code::ProblemCode;
 use crate::ratelimit::Fields;
-use crate::request::Request;
+use crate::request::{Refusal, Request};
 use crate::service::Service;
 use crate::wait::ClientWait;
 use crate::{batches, bootstrap, cors, health, ingest, limits, openapi, signature, usage};
@@ -212,7 +212,7 @@ fn refuse(service: &Service, key: Option<&ApiKey>, problem: &Problem) -> Answer 
 /// Takes a batch from the caller whose key is in the headers.
 async fn events(request: Request<'_>, upload: Upload) -> Answer {
     match ingest::events_caller(request) {
-        Err(problem) => refuse(request.service, None, &problem),
+        Err(refusal) => refuse(request.service, refusal.key.as_deref(), &refusal.problem),
         Ok(key) => with_limits(request.service, &key, ingest::post_events(request, upload, &key).await),
     }
 }
@@ -220,7 +220,7 @@ async fn events(request: Request<'_>, upload: Upload) -> Answer {
 /// Takes Segment calls from the caller whose key is in the headers or in the body.
 async fn segment(request: Request<'_>, upload: Upload, dialect: &'static Dialect) -> Answer {
     match ingest::segment_caller(request, upload).await {
-        Err(problem) => refuse(request.service, None, &problem),
+        Err(refusal) => refuse(request.service, refusal.key.as_deref(), &refusal.problem),
         Ok((key, body)) => {
             with_limits(request.service, &key, ingest::post_segment(request, body, &key, dialect).await)
         }
@@ -228,8 +228,8 @@ async fn segment(request: Request<'_>, upload: Upload, dialect: &'static Dialect
 }
 
 /// Answers an SDK in a web page that asks for its settings.
-fn bootstrap(request: Request<'_>, answer: Result<Answer, Problem>) -> Answer {
-    answer.unwrap_or_else(|problem| refuse(request.service, None, &problem))
+fn bootstrap(request: Request<'_>, answer: Result<Answer, Refusal>) -> Answer {
+    answer.unwrap_or_else(|refusal| refuse(request.service, refusal.key.as_deref(), &refusal.problem))
 }
 
 /// Answers a report to the caller whose key is in the headers.
@@ -239,7 +239,7 @@ async fn report<'a>(
 ) -> Answer {
     let headers = &request.head.headers;
     match request.caller() {
-        Err(problem) => refuse(request.service, None, &problem),
+        Err(refusal) => refuse(request.service, refusal.key.as_deref(), &refusal.problem),
         Ok(key) => {
             // The request has no body, so its signature covers none.
             let answer = match signature::verify_now(&key.account, headers, b"") {
