@@ -70,5 +70,7 @@ def test_the_welcome_prints_a_valid_key_and_creates_only_one(stack: Stack) -> No
     assert ProjectClient(stack.host, key.group(1)).wait_for_plan().name == "enterprise"
     assert f"http://127.0.0.1:{variables['GRAFANA_PORT']}/d/millrace-overview" in first
     assert f"Page       http://127.0.0.1:{variables['MILLRACE_PORT']}/#key=mk_" in first, "the demo links to the status page"
+    web_key = re.search(r"Web key +(mk_\S+)", first)
+    assert web_key is not None and web_key.group(1) != key.group(1), "web pages get a key that reads nothing"
     second = welcome()
     assert "mk_" not in second and "millrace key create default" in second

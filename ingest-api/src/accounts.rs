@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use millrace_event::key::{hash_key, same_hash};
 use millrace_event::plan::{Account, Plan, ProjectId};
+use millrace_event::policy::KeyScope;
 use millrace_store::{KeyUse, SharedStore, StoreError};
 use millrace_telemetry::incident::Incident;
 use time::OffsetDateTime;
@@ -218,6 +219,12 @@ impl ApiKey {
         self.last_used_s.store(OffsetDateTime::now_utc().unix_timestamp(), Ordering::Relaxed);
     }
 
+    /// Whether answers may tell something about the project. The key of a web page is public, and learns
+    /// nothing.
+    pub fn sees_limits(&self) -> bool {
+        self.account.scope.allows(KeyScope::Read)
+    }
+
     /// The plan in force.
     pub fn plan(&self) -> &Plan {
         self.project.plan()
@@ -226,7 +233,7 @@ impl ApiKey {
 
 #[cfg(test)]
 mod tests {
-    use millrace_event::policy::{KeyScope, ProjectPolicy};
+    use millrace_event::policy::ProjectPolicy;
 
     use super::*;
 

@@ -1,13 +1,17 @@
-//! The key of a request, from its headers or from a Segment body. It must never be logged or repeated in an
-//! answer.
+//! The key of a request, from its headers, from the query of a beacon, or from a Segment body. It must never
+//! be logged or repeated in an answer.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
+use percent_encoding::percent_decode_str;
 
 /// Longest key that is looked up, in bytes. Generated keys are shorter.
 const KEY_BYTES_MAX: usize = 512;
+
+/// The parameter of the query that holds the key.
+const QUERY_KEY: &str = "writeKey";
 
 /// Why there is no key to look up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -18,6 +22,8 @@ pub enum CredentialsError {
         "the Authorization header cannot be read; send exactly one: Bearer KEY, or Basic with the key as user name"
     )]
     Malformed,
+    #[error("writeKey in the query cannot be read; send it once, with the key as its value")]
+    MalformedQuery,
 }
 
 /// The key in the headers of a request: `Bearer`, or `Basic` with the key as user name.
@@ -40,6 +46,31 @@ pub fn key_in_headers(headers: &HeaderMap) -> Result<String, CredentialsError> {
     } else {
         return Err(CredentialsError::Malformed);
     };
+    of_valid_length(key)
+}
+
+/// The key in a query, for beacons, which cannot have an `Authorization` header: `writeKey`. Other parameters
+/// are ignored.
+///
+/// # Errors
+/// [`CredentialsError`].
+pub fn key_in_query(query: &str) -> Result<String, CredentialsError> {
+    let mut values = query.split('&').filter_map(|pair| {
+        pair.split_once('=').filter(|(name, _)| *name == QUERY_KEY).map(|(_, value)| value)
+    });
+    let value = values.next().ok_or(CredentialsError::Missing)?;
+    if values.next().is_some() {
+        return Err(CredentialsError::MalformedQuery);
+    }
+    let key = percent_decode_str(value).decode_utf8().map_err(|_| CredentialsError::MalformedQuery)?;
+    of_valid_length(key.into_owned()).map_err(|_| CredentialsError::MalformedQuery)
+}
+
+/// A key that was read from a form or a path.
+///
+/// # Errors
+/// [`CredentialsError`].
+pub fn checked_key(key: String) -> Result<String, CredentialsError> {
     of_valid_length(key)
 }
 
@@ -90,6 +121,18 @@ mod tests {
         }
         assert_eq!(key_of(&format!("Bearer {}", "k".repeat(600))), Err(CredentialsError::Malformed));
         assert_eq!(key_in_headers(&HeaderMap::new()), Err(CredentialsError::Missing));
+    }
+
+    #[test]
+    fn a_key_is_read_from_the_query_once() {
+        assert_eq!(key_in_query("writeKey=mk_1"), Ok("mk_1".into()));
+        assert_eq!(key_in_query("p=npm&writeKey=mk%5F1&v=3"), Ok("mk_1".into()));
+        for missing in ["", "p=npm", "writekey=mk_1", "writeKey", "xwriteKey=mk_1"] {
+            assert_eq!(key_in_query(missing), Err(CredentialsError::Missing), "{missing:?}");
+        }
+        for wrong in ["writeKey=", "writeKey=a&writeKey=a", "writeKey=%ff"] {
+            assert_eq!(key_in_query(wrong), Err(CredentialsError::MalformedQuery), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -11,12 +11,14 @@ use millrace_store::StoreError;
 use millrace_stream::StreamError;
 use serde::Serialize;
 
+use crate::access::ForbiddenError;
 use crate::accounts::LookupError;
 use crate::answer::{self, Answer};
 use crate::audience::AccessError;
 use crate::auth::CredentialsError;
 use crate::body::ReceiveError;
 use crate::encoding::DecodeError;
+use crate::form::FormError;
 use crate::framing::FramingError;
 use crate::headers::HeaderError;
 use crate::parameters::ParameterError;
@@ -230,6 +232,18 @@ impl From<LookupError> for Problem {
             LookupError::UnknownKey => ProblemCode::Unauthenticated,
         };
         Self::with_text(code, error.to_string())
+    }
+}
+
+impl From<ForbiddenError> for Problem {
+    fn from(error: ForbiddenError) -> Self {
+        Self::with_text(ProblemCode::Forbidden, error.to_string())
+    }
+}
+
+impl From<FormError> for Problem {
+    fn from(error: FormError) -> Self {
+        Self::with_text(ProblemCode::InvalidJson, error.to_string())
     }
 }
 

@@ -30,15 +30,16 @@ use uuid::Uuid;
 use crate::accounts::ApiKey;
 use crate::admission::admit;
 use crate::answer::{self, Answer};
-use crate::auth;
+use crate::auth::{self, CredentialsError};
 use crate::body::Upload;
 use crate::body_reader::RequestBody;
 use crate::encoding::Encoding;
 use crate::error::Problem;
+use crate::form::{self, Form, FormKind};
 use crate::headers::{self, HeaderError};
 use crate::metrics;
 use crate::rejections;
-use crate::request::Request;
+use crate::request::{Refusal, Request};
 use crate::service::Service;
 use crate::signature::{self, SignatureError, SignatureHeaders};
 use crate::wait::{self, ClientWait};
@@ -68,6 +69,14 @@ struct Receipt {
     dead: Vec<Rejection>,
 }
 
+/// Finds the key of a post to `/v1/events`: in the headers, or in the query of a beacon.
+///
+/// # Errors
+/// `unauthenticated`, `forbidden`, and `overloaded` before the accounts have been read.
+pub fn events_caller(request: Request<'_>) -> Result<Arc<ApiKey>, Refusal> {
+    request.beacon_caller()?.ok_or_else(|| CredentialsError::Missing.into())
+}
+
 /// The body of a Segment post.
 pub enum SegmentBody {
     /// Read already, because the key is in it.
@@ -86,6 +95,7 @@ pub async fn post_events(request: Request<'_>, upload: Upload, key: &ApiKey) -> 
     let encoding = headers::content_encoding(headers)?;
     refuse_if_blocked(key, &options)?;
     let waiter = headers::preferred_wait(headers)
+        .filter(|_| key.sees_limits())
         .and_then(|wait| Some((wait, Arc::clone(&service.waiters).try_acquire_owned().ok()?)));
     let body = service.bodies.read(upload, encoding, request.body_bytes_max).await?;
     let receipt = accept(service, &options, body, key, waiter.is_some()).await?;
@@ -100,26 +110,50 @@ pub async fn post_events(request: Request<'_>, upload: Upload, key: &ApiKey) -> 
     Ok(answer)
 }
 
-/// Finds the key of a Segment post. Reads the body if the key is in it.
+/// Finds the key of a Segment post: in the headers, in the query, or in the body, which is then read.
 ///
 /// # Errors
-/// `unauthenticated`, `overloaded` before the accounts have been read, and those of steps 1 and 3.
+/// `unauthenticated`, `forbidden`, `overloaded` before the accounts have been read, and those of steps 1 and
+/// 3.
 pub async fn segment_caller(
     request: Request<'_>,
     upload: Upload,
-) -> Result<(Arc<ApiKey>, SegmentBody), Problem> {
-    let (service, headers) = (request.service, &request.head.headers);
-    let encoding = headers::content_encoding(headers)?;
-    match auth::key_in_headers(headers) {
-        Err(auth::CredentialsError::Missing) => {
-            let body = service.bodies.read(upload, encoding, request.body_bytes_max).await?;
+) -> Result<(Arc<ApiKey>, SegmentBody), Refusal> {
+    let service = request.service;
+    let encoding = headers::content_encoding(&request.head.headers)?;
+    if let Some(key) = request.beacon_caller()? {
+        return Ok((key, SegmentBody::Unread(upload, encoding)));
+    }
+    let (body, key_in_form) = read_segment_body(request, upload, encoding).await?;
+    let key = match key_in_form {
+        Some(key) => auth::checked_key(key)?,
+        None => {
             let decoded = body.decoded.clone();
             let find = move || auth::key_in_segment_body(&decoded);
-            let key = service.bodies.offload.run(body.decoded.len(), find).await?;
-            Ok((service.authenticate_key(&key)?, SegmentBody::Read(body)))
+            service.bodies.offload.run(body.decoded.len(), find).await?
         }
-        key => Ok((service.authenticate_key(&key?)?, SegmentBody::Unread(upload, encoding))),
-    }
+    };
+    Ok((request.admit(&key)?, SegmentBody::Read(body)))
+}
+
+/// Reads the body of a Segment post, which is JSON of any declared type, or a form with a field of JSON.
+/// Returns the key in the form, if there is one.
+async fn read_segment_body(
+    request: Request<'_>,
+    upload: Upload,
+    encoding: Encoding,
+) -> Result<(RequestBody, Option<String>), Problem> {
+    let bodies = &request.service.bodies;
+    let mut body = bodies.read(upload, encoding, request.body_bytes_max).await?;
+    let Some(kind) = FormKind::of(&request.head.headers) else { return Ok((body, None)) };
+    let decoded = body.decoded.clone();
+    let read = move || form::read(&kind, &decoded);
+    let Some(Form { json, key }) = bodies.offload.run(body.decoded.len(), read).await? else {
+        return Ok((body, None));
+    };
+    body.reservation.grow(json.len())?;
+    body.decoded = json;
+    Ok((body, key))
 }
 
 /// A Segment route. Segment's SDKs need exactly 200 for success.
@@ -137,9 +171,7 @@ pub async fn post_segment(
     refuse_if_blocked(key, &options)?;
     let body = match body {
         SegmentBody::Read(body) => body,
-        SegmentBody::Unread(upload, encoding) => {
-            request.service.bodies.read(upload, encoding, request.body_bytes_max).await?
-        }
+        SegmentBody::Unread(upload, encoding) => read_segment_body(request, upload, encoding).await?.0,
     };
     let receipt = accept(request.service, &options, body, key, false).await?;
     Ok(segment_answer(&receipt.dead))

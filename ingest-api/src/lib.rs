@@ -9,6 +9,7 @@
 //! This crate must never acknowledge a batch that the stream has not admitted, wait for the store on the path
 //! of a batch, or log a body or a key.
 
+mod access;
 mod accounts;
 mod admission;
 mod answer;
@@ -17,10 +18,12 @@ mod auth;
 mod batches;
 mod body;
 mod body_reader;
+mod bootstrap;
 pub mod config;
 mod cors;
 mod encoding;
 mod error;
+mod form;
 mod framing;
 mod head;
 mod headers;
@@ -34,6 +37,7 @@ mod pace;
 mod parameters;
 mod problem_code;
 mod project;
+mod public_address;
 mod ratelimit;
 mod rejections;
 mod reports;
@@ -51,6 +55,7 @@ mod usage;
 mod verdict;
 mod wait;
 
+pub use access::Access;
 pub use audience::{Audience, StatusPage};
 pub use run::{Scrape, run};
 pub use service::Deps;

@@ -25,6 +25,8 @@ pub enum ProblemCode {
     InvalidHeader,
     #[strum(message = "no key, an unknown, revoked or expired key, or a missing or wrong signature")]
     Unauthenticated,
+    #[strum(message = "the key has another scope than the path needs, or is not for pages of this origin")]
+    Forbidden,
     #[strum(message = "no such path, or the project has no such batch")]
     NotFound,
     #[strum(message = "the path does not take this method")]
@@ -71,6 +73,7 @@ impl ProblemCode {
             | Self::InvalidParameter
             | Self::InvalidHeader => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,

@@ -1,5 +1,5 @@
 //! The table of routes, and the dispatch of a request to its function. The headers that all answers share are
-//! added here.
+//! added here. Each row says what the route asks of a key: `Request::admit` checks it for all of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,25 +10,29 @@ use hyper::{Method, StatusCode};
 use millrace_event::dialect::Dialect;
 use millrace_event::dialect::segment::{ALIAS, BATCH, GROUP, IDENTIFY, PAGE, SCREEN, TRACK};
 
+use crate::access::Access;
 use crate::accounts::ApiKey;
 use crate::answer::Answer;
 use crate::body::Upload;
 use crate::config::Limits;
+use crate::cors::Credentials;
 use crate::error::Problem;
 use crate::metrics::{self, RequestTimer};
 use crate::problem_code::ProblemCode;
 use crate::ratelimit::Fields;
-use crate::request::Request;
+use crate::request::{Refusal, Request};
 use crate::service::Service;
 use crate::wait::ClientWait;
-use crate::{batches, cors, framing, health, ingest, limits, openapi, rejections, signature, usage};
+use crate::{
+    batches, bootstrap, cors, framing, health, ingest, limits, openapi, rejections, signature, usage,
+};
 
 /// The methods that a route takes, and its kind of client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
-    /// `GET` and `HEAD`.
+    /// `GET` and `HEAD`, and `OPTIONS` for a browser's preflight request.
     Get,
-    /// `POST` in Millrace's own formats, and `OPTIONS` for a browser's preflight request.
+    /// `POST` in Millrace's own formats, and `OPTIONS`.
     Post,
     /// The same for calls of SDKs, which gather more in one body than other clients.
     Sdk,
@@ -40,7 +44,9 @@ enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
     kind: Kind,
-    /// The path; `{id}` at its end stands for any one segment. Also the route's name in metrics.
+    /// What the route asks of a key.
+    pub access: Access,
+    /// The path; `{id}` stands for any one segment. Also the route's name in metrics.
     pub pattern: &'static str,
 }
 
@@ -48,9 +54,11 @@ pub struct Route {
 /// and not a function pointer, because the future of a pointer would have to be boxed for each request. The
 /// compiler compares the patterns in the order of the rows, so the most frequent one stands first.
 macro_rules! routes {
-    (($request:ident, $upload:ident) { $($kind:ident $pattern:literal => $answer:expr,)* }) => {
+    (($request:ident, $upload:ident) { $($kind:ident $access:ident $pattern:literal => $answer:expr,)* }) => {
         /// Every route, in the order in which they are compared with a path.
-        pub const ROUTES: &[Route] = &[$(Route { kind: Kind::$kind, pattern: $pattern }),*];
+        pub const ROUTES: &[Route] = &[
+            $(Route { kind: Kind::$kind, access: Access::$access, pattern: $pattern }),*
+        ];
 
         async fn dispatch(route: &Route, $request: Request<'_>, $upload: Upload) -> Answer {
             match route.pattern {
@@ -63,35 +71,41 @@ macro_rules! routes {
 
 // The one-letter paths are what Segment's browser library uses.
 routes! { (request, upload) {
-    Post "/v1/events" => events(request, upload).await,
-    Sdk "/v1/batch" => segment(request, upload, &BATCH).await,
-    Sdk "/v1/track" => segment(request, upload, &TRACK).await,
-    Sdk "/v1/identify" => segment(request, upload, &IDENTIFY).await,
-    Sdk "/v1/page" => segment(request, upload, &PAGE).await,
-    Sdk "/v1/screen" => segment(request, upload, &SCREEN).await,
-    Sdk "/v1/group" => segment(request, upload, &GROUP).await,
-    Sdk "/v1/alias" => segment(request, upload, &ALIAS).await,
-    Sdk "/v1/import" => segment(request, upload, &BATCH).await,
-    Sdk "/v1/b" => segment(request, upload, &BATCH).await,
-    Sdk "/v1/t" => segment(request, upload, &TRACK).await,
-    Sdk "/v1/i" => segment(request, upload, &IDENTIFY).await,
-    Sdk "/v1/p" => segment(request, upload, &PAGE).await,
-    Sdk "/v1/s" => segment(request, upload, &SCREEN).await,
-    Sdk "/v1/g" => segment(request, upload, &GROUP).await,
-    Sdk "/v1/a" => segment(request, upload, &ALIAS).await,
-    Get "/v1/batches/{id}" => report(request, batches::get).await,
-    Get "/v1/usage" => report(request, usage::get).await,
-    Get "/v1/rejections" => report(request, rejections::get).await,
-    Get "/v1/limits" => report(request, limits::get).await,
-    Get "/healthz" => health::alive(),
-    Get "/readyz" => health::ready(request.service).await,
-    Get "/openapi.json" => openapi::get(),
-    Page "/" => page(request.service.status.page(request.head)),
-    Page "/status/stream" => page(request.service.status.stream(request.head)),
+    Post Write "/v1/events" => events(request, upload).await,
+    Sdk Write "/v1/batch" => segment(request, upload, &BATCH).await,
+    Sdk Write "/v1/track" => segment(request, upload, &TRACK).await,
+    Sdk Write "/v1/identify" => segment(request, upload, &IDENTIFY).await,
+    Sdk Write "/v1/page" => segment(request, upload, &PAGE).await,
+    Sdk Write "/v1/screen" => segment(request, upload, &SCREEN).await,
+    Sdk Write "/v1/group" => segment(request, upload, &GROUP).await,
+    Sdk Write "/v1/alias" => segment(request, upload, &ALIAS).await,
+    Sdk Write "/v1/import" => segment(request, upload, &BATCH).await,
+    Sdk Write "/v1/b" => segment(request, upload, &BATCH).await,
+    Sdk Write "/v1/t" => segment(request, upload, &TRACK).await,
+    Sdk Write "/v1/i" => segment(request, upload, &IDENTIFY).await,
+    Sdk Write "/v1/p" => segment(request, upload, &PAGE).await,
+    Sdk Write "/v1/s" => segment(request, upload, &SCREEN).await,
+    Sdk Write "/v1/g" => segment(request, upload, &GROUP).await,
+    Sdk Write "/v1/a" => segment(request, upload, &ALIAS).await,
+    Sdk Write "/beacon/v1/batch" => segment(request, upload, &BATCH).await,
+    Get Write "/v1/projects/{id}/settings" => bootstrap(request, bootstrap::segment_settings(request)),
+    Get Write "/sourceConfig" => bootstrap(request, bootstrap::source_config(request)),
+    Get Write "/sourceConfig/" => bootstrap(request, bootstrap::source_config(request)),
+    Get Read "/v1/batches/{id}" => report(request, batches::get).await,
+    Get Read "/v1/usage" => report(request, usage::get).await,
+    Get Read "/v1/rejections" => report(request, rejections::get).await,
+    Get Read "/v1/limits" => report(request, limits::get).await,
+    Get Open "/healthz" => health::alive(),
+    Get Open "/readyz" => health::ready(request.service).await,
+    Get Open "/openapi.json" => openapi::get(),
+    Page Open "/" => page(request.service.status.page(request.head)),
+    Page Open "/status/stream" => page(request.service.status.stream(request.head)),
 } }
 
 /// The name in metrics of requests that have no route.
 const UNMATCHED: &str = "unmatched";
+/// The methods of a path that may or may not exist.
+const ANY_METHOD: &str = "GET, HEAD, POST, OPTIONS";
 
 /// The names of routes in metrics, by their index in [`ROUTES`]. The last one is for requests that have no
 /// route.
@@ -103,14 +117,18 @@ impl Route {
     /// The segment of the path that `{id}` stands for, empty if the pattern has none. `None` when the path is
     /// not this route's. A route for events also takes its path with a slash at the end, which SDKs append.
     fn id_in<'path>(&self, path: &'path str) -> Option<&'path str> {
-        match self.pattern.strip_suffix("{id}") {
-            Some(prefix) => path.strip_prefix(prefix).filter(|id| !id.is_empty() && !id.contains('/')),
+        match self.pattern.split_once("{id}") {
+            Some((before, after)) => {
+                let id = path.strip_prefix(before)?.strip_suffix(after)?;
+                (!id.is_empty() && !id.contains('/')).then_some(id)
+            }
             None if self.pattern == path => Some(""),
             None => (self.takes_events() && path.strip_suffix('/') == Some(self.pattern)).then_some(""),
         }
     }
 
-    fn is_page(&self) -> bool {
+    /// Whether the route is for people: not part of the interface, and not for pages of other sites.
+    pub fn is_page(&self) -> bool {
         self.kind == Kind::Page
     }
 
@@ -133,11 +151,18 @@ impl Route {
         }
     }
 
-    fn allow(&self) -> &'static str {
+    /// Its methods, as the header `Allow` lists them.
+    pub fn allow(&self) -> &'static str {
         match self.kind {
-            Kind::Get | Kind::Page => "GET, HEAD",
+            Kind::Get => "GET, HEAD, OPTIONS",
+            Kind::Page => "GET, HEAD",
             Kind::Post | Kind::Sdk => "POST, OPTIONS",
         }
+    }
+
+    /// Beacons are sent to routes for events, with credentials.
+    fn credentials(&self) -> Credentials {
+        if self.access == Access::Write { Credentials::Allowed } else { Credentials::Forbidden }
     }
 }
 
@@ -154,16 +179,21 @@ pub async fn answer(service: Arc<Service>, request: hyper::Request<Incoming>) ->
     });
     let mut answer = match (framing::check(&head), found) {
         (Err(error), _) => refuse_misdirected(&service, &head.method, &error.into()),
+        // So that a page can read the answer to a wrong path.
+        (Ok(()), None) if head.method == Method::OPTIONS && cors::is_preflight(&head.headers) => {
+            cors::preflight(ANY_METHOD, &head.headers)
+        }
         (Ok(()), None) => {
             let message = "there is no such path; /openapi.json lists all paths";
             refuse_misdirected(&service, &head.method, &Problem::new(ProblemCode::NotFound, message))
         }
         (Ok(()), Some((_, route, id))) if route.takes(&head.method) => {
-            let body_bytes_max = route.body_bytes_max(&service.limits);
-            dispatch(route, Request { service: &service, head: &head, id, body_bytes_max }, upload).await
+            let (access, body_bytes_max) = (route.access, route.body_bytes_max(&service.limits));
+            let request = Request { service: &service, head: &head, access, id, body_bytes_max };
+            dispatch(route, request, upload).await
         }
-        (Ok(()), Some((_, route, _))) if route.takes_events() && head.method == Method::OPTIONS => {
-            cors::preflight()
+        (Ok(()), Some((_, route, _))) if !route.is_page() && head.method == Method::OPTIONS => {
+            cors::preflight(route.allow(), &head.headers)
         }
         (Ok(()), Some((_, route, _))) => {
             refuse_misdirected(&service, &head.method, &Problem::method_not_allowed(route.allow()))
@@ -171,7 +201,8 @@ pub async fn answer(service: Arc<Service>, request: hyper::Request<Incoming>) ->
     };
     let headers = answer.headers_mut();
     if !found.is_some_and(|(_, route, _)| route.is_page()) {
-        cors::allow_any_origin(headers);
+        let credentials = found.map_or(Credentials::Forbidden, |(_, route, _)| route.credentials());
+        cors::allow_origin(headers, &head.headers, credentials);
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -201,8 +232,8 @@ fn refuse(service: &Service, key: Option<&ApiKey>, problem: &Problem) -> Answer 
 
 /// Takes a batch from the caller whose key is in the headers.
 async fn events(request: Request<'_>, upload: Upload) -> Answer {
-    match request.service.authenticate(&request.head.headers) {
-        Err(problem) => refuse(request.service, None, &problem),
+    match ingest::events_caller(request) {
+        Err(refusal) => refuse_caller(request.service, &refusal),
         Ok(key) => batch_answer(request.service, &key, ingest::post_events(request, upload, &key).await),
     }
 }
@@ -210,7 +241,7 @@ async fn events(request: Request<'_>, upload: Upload) -> Answer {
 /// Takes Segment calls from the caller whose key is in the headers or in the body.
 async fn segment(request: Request<'_>, upload: Upload, dialect: &'static Dialect) -> Answer {
     match ingest::segment_caller(request, upload).await {
-        Err(problem) => refuse(request.service, None, &problem),
+        Err(refusal) => refuse_caller(request.service, &refusal),
         Ok((key, body)) => {
             batch_answer(request.service, &key, ingest::post_segment(request, body, &key, dialect).await)
         }
@@ -225,14 +256,27 @@ fn batch_answer(service: &Service, key: &ApiKey, answer: Result<Answer, Problem>
     with_limits(service, key, answer)
 }
 
+/// Refuses a request that has no caller. If its key is known, the owner of the project learns of it.
+fn refuse_caller(service: &Service, Refusal { problem, key }: &Refusal) -> Answer {
+    if let Some(key) = key {
+        service.rejections.note_request(key.account.project, problem);
+    }
+    refuse(service, key.as_deref(), problem)
+}
+
+/// Answers an SDK in a web page that asks for its settings.
+fn bootstrap(request: Request<'_>, answer: Result<Answer, Refusal>) -> Answer {
+    answer.unwrap_or_else(|refusal| refuse_caller(request.service, &refusal))
+}
+
 /// Answers a report to the caller whose key is in the headers.
 async fn report<'a>(
     request: Request<'a>,
     get: impl AsyncFnOnce(Request<'a>, &ApiKey) -> Result<Answer, Problem>,
 ) -> Answer {
     let headers = &request.head.headers;
-    match request.service.authenticate(headers) {
-        Err(problem) => refuse(request.service, None, &problem),
+    match request.caller() {
+        Err(refusal) => refuse_caller(request.service, &refusal),
         Ok(key) => {
             // The request has no body, so its signature covers none.
             let answer = match signature::verify_now(&key.account, headers, b"") {
@@ -252,8 +296,8 @@ fn page(answer: Result<Answer, Problem>) -> Answer {
 /// Adds the state of the caller's limits to its answer.
 fn with_limits(service: &Service, key: &ApiKey, answer: Result<Answer, Problem>) -> Answer {
     let mut answer = answer.unwrap_or_else(|problem| refuse(service, Some(key), &problem));
-    // A key with a wrong signature may be stolen: it learns nothing.
-    if answer.status() != StatusCode::UNAUTHORIZED {
+    // A key with a wrong signature may be stolen: it learns nothing. Nor does a key for web pages.
+    if answer.status() != StatusCode::UNAUTHORIZED && key.sees_limits() {
         let fields = Fields::new(key.plan(), &key.project.limit_state());
         answer.headers_mut().insert("ratelimit-policy", fields.policy);
         answer.headers_mut().insert("ratelimit", fields.state);

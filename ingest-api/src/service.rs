@@ -3,17 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hyper::HeaderMap;
 use millrace_reconcile::health::StreamHealth;
 use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::SharedStore;
 use millrace_stream::{SharedStream, StreamError};
-use time::OffsetDateTime;
 use tokio::sync::{Semaphore, watch};
 
-use crate::accounts::{Accounts, ApiKey, LookupError};
+use crate::accounts::Accounts;
 use crate::audience::StatusPage;
-use crate::auth;
 use crate::body_reader::BodyReader;
 use crate::config::Limits;
 use crate::error::Problem;
@@ -77,24 +74,6 @@ impl Service {
     /// Whether the server is stopping.
     pub fn draining(&self) -> bool {
         *self.stage.borrow() > Stage::Serving
-    }
-
-    /// Finds the key in the headers of a request, and notes its use.
-    ///
-    /// # Errors
-    /// `unauthenticated`, or `overloaded` before the accounts have been read.
-    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> {
-        Ok(self.authenticate_key(&auth::key_in_headers(headers)?)?)
-    }
-
-    /// Finds a key, and notes its use.
-    ///
-    /// # Errors
-    /// [`LookupError`].
-    pub fn authenticate_key(&self, key: &str) -> Result<Arc<ApiKey>, LookupError> {
-        let key = self.accounts.authenticate(key, OffsetDateTime::now_utc())?;
-        key.touch();
-        Ok(key)
     }
 
     /// The answer to a failed call of the stream. Has the stream checked.

@@ -4,8 +4,8 @@
 mod stack;
 
 use ingest_api::StatusPage;
-use millrace_store::Operators;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
+use millrace_store::{KeyOptions, Operators, PolicyChange};
 use stack::{PATIENCE, Server, Stack, batch, open_stream_at, problem};
 use testkit::chaos::{ChaosProxy, Wire};
 use testkit::http::{self, Answer};
@@ -99,7 +99,10 @@ async fn the_reasons_of_redis_are_in_readyz_and_in_the_log_once_for_each_change(
     let options = PostgresOptions { config: postgres.config(), pool_size: 1, application: "test-ingest-api" };
     let store = PostgresStore::new(options);
     store.migrate().await.unwrap();
-    let (_, key) = store.create_project("test", "enterprise", None, false).await.unwrap();
+    let (_, key) = store
+        .create_project("test", "enterprise", &PolicyChange::default(), &KeyOptions::default())
+        .await
+        .unwrap();
     run(&redis, "ACL SETUSER app on >word ~* +@all").await;
     let redis_url = format!("redis://app:word@127.0.0.1:{}/0", redis.port());
     let database_url = postgres.url();

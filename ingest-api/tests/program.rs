@@ -56,8 +56,8 @@ async fn an_address_in_use_ends_the_program_with_an_error_that_names_it() {
 
 #[tokio::test]
 async fn the_program_starts_before_its_servers_serves_once_they_are_up_and_exits_with_0() {
-    use millrace_store::Operators;
     use millrace_store::postgres::{PostgresOptions, PostgresStore};
+    use millrace_store::{KeyOptions, Operators, PolicyChange};
 
     let (mut redis, postgres) = tokio::join!(Redis::start(), Postgres::start());
     redis.kill().await;
@@ -72,7 +72,8 @@ async fn the_program_starts_before_its_servers_serves_once_they_are_up_and_exits
     let options = PostgresOptions { config: postgres.config(), pool_size: 1, application: "test-ingest-api" };
     let store = PostgresStore::new(options);
     store.migrate().await.unwrap();
-    let (_, key) = store.create_project("test", "pro", None, false).await.unwrap();
+    let (_, key) =
+        store.create_project("test", "pro", &PolicyChange::default(), &KeyOptions::default()).await.unwrap();
     let bearer = format!("Bearer {}", key.key);
     eventually(PATIENCE, "a batch to be accepted", async || {
         let answer =

@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use ingest_api::StatusPage;
 use millrace_event::printable::is_unprintable;
 use millrace_store::{
-    RejectionCount, RejectionKind, RejectionReport, RejectionSample, SAMPLES_KEPT, SharedStore,
+    KeyOptions, PolicyChange, RejectionCount, RejectionKind, RejectionReport, RejectionSample, SAMPLES_KEPT,
+    SharedStore,
 };
 use serde_json::{Value, json};
 use stack::{PATIENCE, Server, Stack, gzip};
@@ -166,7 +167,8 @@ async fn a_flood_of_distinct_refusals_leaves_a_bounded_number_of_samples() {
 async fn a_sample_shows_the_event_and_neither_a_key_nor_a_control_character() {
     let stack = Stack::start().await;
     let chosen = "a-key,chosen=by&an\"operator\"";
-    stack.store.create_key("test", Some(chosen), false).await.unwrap();
+    let options = KeyOptions { chosen: Some(chosen.to_owned()), ..KeyOptions::default() };
+    stack.store.create_key("test", &options).await.unwrap();
     let bearer = format!("Bearer {chosen}");
     knows_key(stack.server.address, &bearer).await;
     let hostile = "\u{9b}31m\u{202e}\u{7f}\u{1b}]0;";
@@ -194,7 +196,9 @@ async fn a_sample_shows_the_event_and_neither_a_key_nor_a_control_character() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_batches_of_a_known_project_are_counted_each_for_its_owner() {
     let stack = Stack::start().await;
-    let (shop, shop_key) = stack.store.create_project("shop", "pro", None, true).await.unwrap();
+    let signed = KeyOptions { signed: true, ..KeyOptions::default() };
+    let (shop, shop_key) =
+        stack.store.create_project("shop", "pro", &PolicyChange::default(), &signed).await.unwrap();
     let server = stack.server.address;
     let signed = format!("Bearer {}", shop_key.key);
     eventually(PATIENCE, "the key to be known", async || {

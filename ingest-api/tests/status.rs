@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use ingest_api::StatusPage;
 use ingest_api::status::WATCHERS_MAX;
-use millrace_store::{Payload, WriteRequest};
+use millrace_event::policy::KeyScope;
+use millrace_store::{KeyOptions, Payload, WriteRequest};
 use millrace_stream::EntryId;
 use serde_json::Value;
 use stack::{PATIENCE, Server, Stack, batch};
@@ -200,6 +201,13 @@ async fn a_watcher_sees_rates_backlog_refusals_and_dead_letters() {
     let refused = &state["rejected"]["last"][1];
     assert_eq!((&refused["project"], &refused["field"]), (&"limited".into(), &"name".into()), "{refused}");
     assert!(!state.to_string().contains("unknown-key"), "keys are not shown: {state}");
+
+    let read = KeyOptions { scope: KeyScope::Read, ..KeyOptions::default() };
+    let bearer = stack.another_key(&read).await;
+    http::post(stack.server.address, "/v1/events", &[("authorization", &bearer)], "{}").await;
+    let is_forbidden = |state: &Value| state["refused"]["last"][0]["code"] == "forbidden";
+    let state = watcher.state_with("a key of the wrong scope", is_forbidden).await;
+    assert_eq!(state["refused"]["last"][0]["project"], "test", "the owner learns of it: {state}");
 
     let dead = WriteRequest {
         entry: EntryId { ms: 1, seq: 0 },

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use millrace_event::key::check_chosen_key;
+use millrace_event::policy::KeyScope;
+use millrace_event::web_origin;
 use millrace_settings::number;
-use millrace_store::{KeyInfo, NewKey, Store};
+use millrace_store::{KeyInfo, KeyOptions, NewKey, Store};
 use serde_json::{Value, json};
+use strum::VariantNames;
 
 use crate::failure::Failure;
 use crate::find;
@@ -29,8 +33,10 @@ pub(crate) enum KeyCommand {
     },
     /// Create another key for a project
     ///
-    /// Give each of your programs its own key, so that you can revoke one without stopping the others.
-    #[command(after_help = "Example:\n  millrace key create shop --signed")]
+    /// Give each of your programs its own key, so that you can revoke one without stopping the others. A key
+    /// in a web page is public: give it the scope write, and the origins of your pages.
+    #[command(after_help = "Examples:\n  millrace key create shop --signed\n  \
+                      millrace key create shop --scope write --origin https://shop.example")]
     Create {
         /// The project's name
         project: String,
@@ -39,9 +45,9 @@ pub(crate) enum KeyCommand {
     },
     /// Replace a key by a new one; the old key works for some more time
     ///
-    /// Prints a new key of the same kind for the same project. Give it to your clients before the overlap
-    /// ends; from then on the old key is refused. A key can be rotated once. The next time, rotate the new
-    /// key.
+    /// Prints a new key of the same kind for the same project, with the same scope and origins. Give it to
+    /// your clients before the overlap ends; from then on the old key is refused. A key can be rotated once.
+    /// The next time, rotate the new key.
     #[command(
         after_help = "Examples:\n  millrace key rotate 7                  both keys work for a day, then only the new one\n  \
                             millrace key rotate 7 --overlap 7d\n  \
@@ -77,6 +83,32 @@ pub(crate) struct KeyArgs {
     /// Require a signature on every request (Standard Webhooks), and print the signing secret
     #[arg(long)]
     pub(crate) signed: bool,
+    /// What the key may do: write sends events and reads nothing, read reads usage, limits, batches and
+    /// rejections, full does both
+    #[arg(long, default_value = "full", value_parser = scope())]
+    pub(crate) scope: KeyScope,
+    /// Let only pages of this origin use the key, such as https://shop.example; give it once for each origin.
+    /// Without it, every client may use the key
+    #[arg(long, value_name = "ORIGIN", value_parser = web_origin::normalize)]
+    pub(crate) origin: Vec<String>,
+}
+
+impl KeyArgs {
+    /// # Errors
+    /// When the chosen key is not allowed.
+    pub(crate) fn options(&self) -> Result<KeyOptions, Failure> {
+        check(self.key.as_deref())?;
+        Ok(KeyOptions {
+            chosen: self.key.clone(),
+            signed: self.signed,
+            scope: self.scope,
+            allowed_origins: self.origin.clone(),
+        })
+    }
+}
+
+fn scope() -> impl TypedValueParser<Value = KeyScope> {
+    PossibleValuesParser::new(KeyScope::VARIANTS).map(|name| name.parse().expect("one of the names"))
 }
 
 fn overlap(text: &str) -> Result<Duration, &'static str> {
@@ -107,11 +139,13 @@ async fn list(store: &dyn Store, output: &Output, project: Option<&str>) -> Resu
         vec![
             key.key_id.to_string(),
             key.project.clone(),
+            scope_name(key).to_owned(),
             shown(key.created_at),
             key.last_used_at.map_or_else(|| "never".to_owned(), shown),
             key.expires_at.map_or_else(|| "never".to_owned(), shown),
             key.revoked_at.map_or_else(|| "no".to_owned(), shown),
             if key.signed { "yes" } else { "no" }.to_owned(),
+            if key.allowed_origins.is_empty() { "any".to_owned() } else { key.allowed_origins.join(" ") },
         ]
     };
     let rows: Vec<_> = keys.iter().map(row).collect();
@@ -119,7 +153,9 @@ async fn list(store: &dyn Store, output: &Output, project: Option<&str>) -> Resu
         "There is no key. Create a project with its first key: millrace project create shop --plan pro"
             .to_owned()
     } else {
-        table(&["key", "project", "created", "last used", "expires", "revoked", "signed"], &rows)
+        let head =
+            ["key", "project", "scope", "created", "last used", "expires", "revoked", "signed", "origins"];
+        table(&head, &rows)
     };
     output.print(&text, &json!({ "keys": keys.iter().map(as_json).collect::<Vec<_>>() }))
 }
@@ -128,6 +164,8 @@ fn as_json(key: &KeyInfo) -> Value {
     json!({
         "key_id": key.key_id,
         "project": key.project,
+        "scope": scope_name(key),
+        "origins": key.allowed_origins,
         "signed": key.signed,
         "created_at": shown(key.created_at),
         "last_used_at": key.last_used_at.map(shown),
@@ -136,13 +174,23 @@ fn as_json(key: &KeyInfo) -> Value {
     })
 }
 
+fn scope_name(key: &KeyInfo) -> &'static str {
+    key.scope.into()
+}
+
 async fn create(store: &dyn Store, output: &Output, project: &str, key: &KeyArgs) -> Result<(), Failure> {
-    check(key.key.as_deref())?;
+    let options = key.options()?;
     find::project(store, project).await?;
-    let new = store.create_key(project, key.key.as_deref(), key.signed).await?;
-    let text = format!("Created a key for project {project}.\n{}", describe(&new));
+    let new = store.create_key(project, &options).await?;
+    let scope: &str = options.scope.into();
+    let text = format!(
+        "Created a key for project {project}. {}\n{}",
+        what_it_does(options.scope, &options.allowed_origins),
+        describe(&new)
+    );
     let json = json!({
-        "project": project, "key_id": new.key_id, "key": new.key, "signing_secret": new.signing_secret,
+        "project": project, "scope": scope, "origins": options.allowed_origins,
+        "key_id": new.key_id, "key": new.key, "signing_secret": new.signing_secret,
     });
     output.print(&text, &json)
 }
@@ -184,6 +232,19 @@ async fn revoke(store: &dyn Store, output: &Output, key_id: i64) -> Result<(), F
 pub(crate) fn check(chosen: Option<&str>) -> Result<(), Failure> {
     let checked = chosen.map(check_chosen_key).transpose();
     checked.map(|_| ()).map_err(|error| Failure::Usage(format!("--key: {error}")))
+}
+
+/// What a key may do, as a sentence.
+pub(crate) fn what_it_does(scope: KeyScope, origins: &[String]) -> String {
+    let scope = match scope {
+        KeyScope::Write => "It sends events and reads nothing",
+        KeyScope::Read => "It reads usage, limits, batches and rejections, and sends nothing",
+        KeyScope::Full => "It sends events and reads reports",
+    };
+    match origins {
+        [] => format!("{scope}."),
+        origins => format!("{scope}, from pages of {} only.", origins.join(", ")),
+    }
 }
 
 /// Prints a new key for its owner.

@@ -34,6 +34,8 @@ macro_rules! promises {
 promises! {
     projects_are_listed_and_moved_between_plans,
     a_rotated_key_works_next_to_the_new_one_until_its_overlap_ends,
+    a_key_has_a_scope_and_origins_and_so_has_the_one_that_replaces_it,
+    the_policy_of_a_project_is_set_and_shown,
     plans_are_created_and_changed_and_the_service_applies_them,
     usage_is_reported_by_window_and_by_project,
     periods_of_usage_next_to_each_other_count_an_event_once,
@@ -59,10 +61,12 @@ async fn projects_are_listed_and_moved_between_plans(installation: &Installation
     let shop = installation.json(&["project", "create", "shop", "--plan", "free"]).await;
     installation.json(&["key", "create", "shop"]).await;
     let listed = installation.text(&["project", "list"]).await;
-    assert_eq!(line(&listed, "project"), ["project", "number", "plan", "keys", "created", "last", "used"]);
+    let head = "project number plan keys created last used dedupe oldest newest out of bounds";
+    assert_eq!(line(&listed, "project").join(" "), head);
     let words = line(&listed, "shop");
     assert_eq!((&words[1..4], words[5]), (["2", "free", "2"].as_slice(), "never"), "{listed}");
-    assert_eq!(line(&listed, "default")[..4], ["default", "1", "enterprise", "1"]);
+    assert_eq!(words[6..], ["id-and-timestamp", "none", "none", "receive-time"], "{listed}");
+    assert_eq!(line(&listed, "default")[..4], ["default", "1", "enterprise", "2"]);
 
     let moved = installation.json(&["project", "plan", "shop", "pro"]).await;
     assert_eq!(moved, json!({ "project": "shop", "plan": "pro", "before": "free" }));
@@ -92,10 +96,10 @@ async fn a_rotated_key_works_next_to_the_new_one_until_its_overlap_ends(
     service: &Service,
 ) {
     let shop = installation.json(&["project", "create", "shop", "--plan", "pro", "--signed"]).await;
-    let rotated = installation.json(&["key", "rotate", "2", "--overlap", "1h"]).await;
+    let rotated = installation.json(&["key", "rotate", "3", "--overlap", "1h"]).await;
     assert_eq!(
         (&rotated["project"], &rotated["rotated"], &rotated["key_id"]),
-        (&json!("shop"), &json!(2), &json!(3))
+        (&json!("shop"), &json!(3), &json!(4))
     );
     assert!(
         rotated["signing_secret"].as_str().unwrap().starts_with("whsec_"),
@@ -106,9 +110,9 @@ async fn a_rotated_key_works_next_to_the_new_one_until_its_overlap_ends(
     service.answers(old, "the old key to be accepted", is_accepted).await;
 
     let chosen = "the-third-key-of-the-shop";
-    let printed = installation.text(&["key", "rotate", "3", "--overlap", "0", "--key", chosen]).await;
-    assert!(printed.starts_with("Key 3 of project shop is refused from now on."), "{printed}");
-    assert!(printed.contains(&format!("Key 4: {chosen}\n")), "{printed}");
+    let printed = installation.text(&["key", "rotate", "4", "--overlap", "0", "--key", chosen]).await;
+    assert!(printed.starts_with("Key 4 of project shop is refused from now on."), "{printed}");
+    assert!(printed.contains(&format!("Key 5: {chosen}\n")), "{printed}");
     assert!(
         printed.contains("Save both now") && printed.contains("Only a hash of the key is stored"),
         "{printed}"
@@ -117,22 +121,81 @@ async fn a_rotated_key_works_next_to_the_new_one_until_its_overlap_ends(
     service.answers(chosen, "its successor to be accepted", is_accepted).await;
 
     let ends = rotated["rotated_expires_at"].as_str().unwrap();
-    installation.fails(&["key", "rotate", "2"], 1, &format!("rotated already and expires at {ends}")).await;
-    installation.fails(&["key", "rotate", "3"], 1, "key 3 has expired").await;
-    installation.text(&["key", "revoke", "2"]).await;
+    installation.fails(&["key", "rotate", "3"], 1, &format!("rotated already and expires at {ends}")).await;
+    installation.fails(&["key", "rotate", "4"], 1, "key 4 has expired").await;
+    installation.text(&["key", "revoke", "3"]).await;
     service.answers(old, "a revoked key to be refused", is_refused).await;
-    installation.fails(&["key", "rotate", "2"], 1, "key 2 is revoked; create a new one").await;
+    installation.fails(&["key", "rotate", "3"], 1, "key 3 is revoked; create a new one").await;
     installation.fails(&["key", "rotate", "99"], 1, "`millrace key list` shows all").await;
 
     let listed = installation.text(&["key", "list", "shop"]).await;
-    let words = line(&listed, "2");
-    assert_eq!((words[1], words[4], words[6]), ("shop", ends, "yes"), "{listed}");
-    assert_ne!(words[5], "no", "it is revoked: {listed}");
-    assert_eq!(line(&listed, "4")[4..], ["never", "no", "yes"], "{listed}");
+    let words = line(&listed, "3");
+    assert_eq!((words[1], words[2], words[5], words[7]), ("shop", "full", ends, "yes"), "{listed}");
+    assert_ne!(words[6], "no", "it is revoked: {listed}");
+    assert_eq!(line(&listed, "5")[5..], ["never", "no", "yes", "any"], "{listed}");
     assert!(!listed.contains("mk_") && !listed.contains(chosen), "a key is shown once:\n{listed}");
     let all = installation.json(&["key", "list"]).await;
-    assert_eq!(all["keys"].as_array().unwrap().len(), 4);
-    assert_eq!((&all["keys"][1]["expires_at"], &all["keys"][3]["signed"]), (&json!(ends), &json!(true)));
+    assert_eq!(all["keys"].as_array().unwrap().len(), 5);
+    assert_eq!((&all["keys"][2]["expires_at"], &all["keys"][4]["signed"]), (&json!(ends), &json!(true)));
+}
+
+async fn a_key_has_a_scope_and_origins_and_so_has_the_one_that_replaces_it(
+    installation: &Installation,
+    service: &Service,
+) {
+    let origins = ["--origin", "https://b.example", "--origin", "HTTP://LocalHost:80/"];
+    let create = [&["key", "create", "default", "--scope", "write"], &origins[..]].concat();
+    let made = installation.json(&create).await;
+    let expected = json!(["http://localhost", "https://b.example"]);
+    let refused = |answer: &Answer| answer.status == 403 && answer.json()["code"] == "forbidden";
+    service.answers(made["key"].as_str().unwrap(), "the key to be known and refused", refused).await;
+    let rotated = installation.json(&["key", "rotate", &made["key_id"].to_string()]).await;
+    service.answers(rotated["key"].as_str().unwrap(), "the new key to be refused", refused).await;
+    let listed = installation.json(&["key", "list"]).await;
+    for key in [&made["key_id"], &rotated["key_id"]] {
+        let keys = listed["keys"].as_array().unwrap();
+        let key = keys.iter().find(|listed| listed["key_id"] == *key).unwrap();
+        assert_eq!((&key["scope"], &key["origins"]), (&json!("write"), &expected), "{listed}");
+    }
+    let text = installation.text(&["key", "list"]).await;
+    let words = line(&text, &rotated["key_id"].to_string());
+    assert_eq!(
+        (words[2], &words[8..]),
+        ("write", ["http://localhost", "https://b.example"].as_slice()),
+        "{text}"
+    );
+    let first = line(&text, "2");
+    assert_eq!(first[2], "write", "the first start made a key for web pages: {text}");
+    let project = ["project", "create", "site", "--plan", "free", "--scope", "read"];
+    let site = installation.text(&project).await;
+    assert!(site.contains("It reads usage, limits, batches and rejections, and sends nothing."), "{site}");
+}
+
+async fn the_policy_of_a_project_is_set_and_shown(installation: &Installation, _service: &Service) {
+    let create = [
+        "project", "create", "shop", "--plan", "pro", "--dedupe", "id", "--oldest", "365d", "--newest", "36h",
+    ];
+    let made = installation.json(&create).await;
+    let policy = json!({
+        "dedupe": "id", "oldest_s": 31_536_000, "newest_s": 129_600, "out_of_bounds": "receive-time",
+    });
+    assert_eq!(made["policy"], policy);
+    let listed = installation.text(&["project", "list"]).await;
+    assert_eq!(line(&listed, "shop")[6..], ["id", "365d", "1d", "12h", "receive-time"], "{listed}");
+    let set = ["project", "set", "shop", "--oldest", "none", "--out-of-bounds", "refuse"];
+    let text = installation.text(&set).await;
+    assert!(text.starts_with("Changed shop. A repeated event is recognized by its id alone."), "{text}");
+    assert!(text.contains("more than 1d 12h after its receipt is refused."), "{text}");
+    let again = installation.json(&["project", "set", "shop", "--dedupe", "id-and-timestamp"]).await;
+    assert_eq!(
+        again["before"],
+        json!({
+            "dedupe": "id", "oldest_s": null, "newest_s": 129_600, "out_of_bounds": "refuse",
+        })
+    );
+    let listed = installation.json(&["project", "list"]).await;
+    assert_eq!(listed["projects"][1]["policy"], again["policy"]);
+    installation.fails(&["project", "set", "shpo", "--dedupe", "id"], 1, "did you mean \"shop\"?").await;
 }
 
 async fn plans_are_created_and_changed_and_the_service_applies_them(
@@ -270,7 +333,7 @@ async fn periods_of_usage_next_to_each_other_count_an_event_once(
 
 #[tokio::test]
 async fn a_wrong_option_ends_with_2_and_is_named() {
-    let wrong: [(&[&str], &str); 9] = [
+    let wrong: &[(&[&str], &str)] = &[
         (
             &["key", "rotate", "7", "--overlap", "soon"],
             "--overlap <DURATION>': expected a duration such as 30m, 24h or 7d",
@@ -292,6 +355,20 @@ async fn a_wrong_option_ends_with_2_and_is_named() {
             "--from <WHEN>': expected a day (2026-11-21), a time (2026-11-21T14:00:00Z)",
         ),
         (&["usage", "--window", "week"], "[possible values: hour, day, month]"),
+        (&["key", "create", "p", "--scope", "admin"], "[possible values: write, read, full]"),
+        (&["key", "create", "p", "--origin", "*"], "--origin <ORIGIN>': * is no origin"),
+        (&["key", "create", "p", "--origin", "https://a.example/x"], "write https://a.example"),
+        (&["project", "set", "p"], "--dedupe <DEDUPE>|--oldest <DURATION|none>"),
+        (&["project", "set", "p", "--dedupe", "name"], "[possible values: id, id-and-timestamp]"),
+        (
+            &["project", "set", "p", "--oldest", "0"],
+            "--oldest <DURATION|none>': expected none, or a duration",
+        ),
+        (
+            &["project", "set", "p", "--newest", "soon"],
+            "--newest <DURATION|none>': expected none, or a duration",
+        ),
+        (&["project", "set", "p", "--out-of-bounds", "drop"], "[possible values: receive-time, refuse]"),
     ];
     for (arguments, says) in wrong {
         let finished = Program::run("millrace", arguments, &[]).await;
@@ -307,6 +384,7 @@ async fn the_help_of_every_command_has_an_example() {
         "project list",
         "project create",
         "project plan",
+        "project set",
         "key list",
         "key create",
         "key rotate",

@@ -7,6 +7,7 @@ use millrace_event::plan::ProjectId;
 use millrace_event::row::{EventTime, Row};
 use millrace_event::undeliverable::UndeliverableCall;
 use millrace_store::sqlite::SqliteStore;
+use millrace_store::{KeyOptions, PolicyChange};
 use millrace_store::{Ledger, Operators, Payload, WriteRequest};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -56,7 +57,8 @@ async fn dead_letters_are_listed_shown_and_stored_when_they_can_be() {
     std::fs::create_dir(installation.data()).unwrap();
     let store = SqliteStore::open(&installation.data()).unwrap();
     store.migrate().await.unwrap();
-    let (project, _) = store.create_project("shop", "pro", None, false).await.unwrap();
+    let (project, _) =
+        store.create_project("shop", "pro", &PolicyChange::default(), &KeyOptions::default()).await.unwrap();
     let entries = [dead_entry(project, 0, 3, false), dead_entry(project, 1, 2, true)];
     store.writer("test").await.unwrap().write(&entries).await.unwrap();
     let run = async |arguments: &[&str]| installation.run(&[&["dead-letters"], arguments].concat()).await;
@@ -107,7 +109,8 @@ async fn a_call_that_is_no_event_is_shown_as_text_and_never_redriven() {
     std::fs::create_dir(installation.data()).unwrap();
     let store = SqliteStore::open(&installation.data()).unwrap();
     store.migrate().await.unwrap();
-    let (project, _) = store.create_project("shop", "pro", None, false).await.unwrap();
+    let (project, _) =
+        store.create_project("shop", "pro", &PolicyChange::default(), &KeyOptions::default()).await.unwrap();
     let entries = [call_entry(project), dead_entry(project, 1, 2, false)];
     store.writer("test").await.unwrap().write(&entries).await.unwrap();
     let run = async |arguments: &[&str]| installation.run(&[&["dead-letters"], arguments].concat()).await;

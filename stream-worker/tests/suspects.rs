@@ -11,8 +11,8 @@ use millrace_event::row::{EventTime, Row};
 use millrace_reconcile::epoch;
 use millrace_reconcile::health::{Durability, StreamHealth};
 use millrace_reconcile::keeper::CheckPeriods;
-use millrace_store::SharedStore;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
+use millrace_store::{KeyOptions, PolicyChange, SharedStore};
 use millrace_stream::redis::{RedisOptions, RedisStream};
 use millrace_stream::{Admission, Decision, EntryId, SharedStream};
 use stream_worker::Deps;
@@ -41,7 +41,10 @@ impl Rig {
             application: "millrace-test",
         });
         store.migrate().await.unwrap();
-        let (project, _key) = store.create_project("shop", "pro", None, false).await.unwrap();
+        let (project, _key) = store
+            .create_project("shop", "pro", &PolicyChange::default(), &KeyOptions::default())
+            .await
+            .unwrap();
         let stream: SharedStream = RedisStream::new(RedisOptions {
             url: redis.url(),
             shards: 1,

@@ -9,9 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, RETRY_AFTER, TRANSFER_ENCODING};
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION, CONTENT_LENGTH, RETRY_AFTER,
+    TRANSFER_ENCODING,
+};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
@@ -25,6 +28,8 @@ pub enum RequestFault {
     DropAnswer,
     /// Do not forward the request; respond 429 with this `Retry-After`, in seconds.
     TooManyRequests(u32),
+    /// Do not forward the request; respond 503 with this `Retry-After`, in seconds.
+    Unavailable(u32),
 }
 
 /// What a proxy did since its start.
@@ -52,6 +57,8 @@ pub struct HttpProxy {
 struct ProxyState {
     upstream: SocketAddr,
     faults: HashMap<u64, RequestFault>,
+    /// Only requests with this method are counted, and get faults.
+    method: Option<Method>,
     received: AtomicU64,
     delivered: AtomicU64,
     dropped: AtomicU64,
@@ -64,11 +71,25 @@ impl HttpProxy {
     /// # Panics
     /// When no port is free.
     pub async fn start(upstream: SocketAddr, faults: &[(u64, RequestFault)]) -> Self {
+        Self::start_for(upstream, faults, None).await
+    }
+
+    /// As [`HttpProxy::start`], but counts only requests with the method POST. Others are forwarded: a
+    /// browser decides when it sends a preflight request.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub async fn start_for_posts(upstream: SocketAddr, faults: &[(u64, RequestFault)]) -> Self {
+        Self::start_for(upstream, faults, Some(Method::POST)).await
+    }
+
+    async fn start_for(upstream: SocketAddr, faults: &[(u64, RequestFault)], method: Option<Method>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
         let address = listener.local_addr().expect("a bound listener has an address");
         let shared = Arc::new(ProxyState {
             upstream,
             faults: faults.iter().copied().collect(),
+            method,
             received: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -120,13 +141,21 @@ async fn answer(
     request: Request<Incoming>,
     shared: Arc<ProxyState>,
 ) -> Result<Response<Full<Bytes>>, NoAnswer> {
-    let number = shared.received.fetch_add(1, Ordering::SeqCst) + 1;
-    let fault = shared.faults.get(&number).copied();
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(no_answer)?.to_bytes();
-    if let Some(RequestFault::TooManyRequests(seconds)) = fault {
+    if shared.method.as_ref().is_some_and(|method| *method != head.method) {
+        return forward(shared.upstream, Request::from_parts(head, Full::new(body))).await;
+    }
+    let number = shared.received.fetch_add(1, Ordering::SeqCst) + 1;
+    let fault = shared.faults.get(&number).copied();
+    let refusal = match fault {
+        Some(RequestFault::TooManyRequests(seconds)) => Some((StatusCode::TOO_MANY_REQUESTS, seconds)),
+        Some(RequestFault::Unavailable(seconds)) => Some((StatusCode::SERVICE_UNAVAILABLE, seconds)),
+        Some(RequestFault::DropAnswer) | None => None,
+    };
+    if let Some((status, seconds)) = refusal {
         shared.refused.fetch_add(1, Ordering::SeqCst);
-        return Ok(too_many_requests(seconds));
+        return Ok(refuse(status, seconds));
     }
     let answered = forward(shared.upstream, Request::from_parts(head, Full::new(body))).await?;
     if fault == Some(RequestFault::DropAnswer) {
@@ -154,11 +183,14 @@ async fn forward(
     Ok(Response::from_parts(head, Full::new(body)))
 }
 
-fn too_many_requests(seconds: u32) -> Response<Full<Bytes>> {
+/// A refusal as the server makes it, which a page of any origin can read.
+fn refuse(status: StatusCode, seconds: u32) -> Response<Full<Bytes>> {
     let body = r#"{"code":"rate_limited","message":"refused by the test proxy"}"#;
     Response::builder()
-        .status(StatusCode::TOO_MANY_REQUESTS)
+        .status(status)
         .header(RETRY_AFTER, seconds)
+        .header(ACCESS_CONTROL_ALLOW_ORIGIN, "*")
+        .header(ACCESS_CONTROL_EXPOSE_HEADERS, "Retry-After")
         .body(Full::new(Bytes::from_static(body.as_bytes())))
         .expect("a constant response is valid")
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
-use millrace_store::{Ledger, Operators, UpkeepPolicy};
+use millrace_store::{KeyOptions, Ledger, Operators, PolicyChange, UpkeepPolicy};
 use testkit::{Postgres, Redis, ServerOptions};
 
 use crate::error::BenchError;
@@ -61,7 +61,14 @@ pub async fn prepare_database(server: &Postgres) -> Result<i64, BenchError> {
     let client = server.connect().await;
     client.batch_execute(UNLIMITED).await?;
     if client.query_opt(FIND_PROJECT, &[&PROJECT]).await?.is_none() {
-        store.create_project(PROJECT, "enterprise", Some(KEY), false).await?;
+        store
+            .create_project(
+                PROJECT,
+                "enterprise",
+                &PolicyChange::default(),
+                &KeyOptions { chosen: Some(KEY.to_owned()), ..KeyOptions::default() },
+            )
+            .await?;
     }
     Ok(client.query_one(FIND_PROJECT, &[&PROJECT]).await?.get(0))
 }

@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 use millrace_store::{
-    Accounts, DeadLetter, KeyInfo, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload, NewKey,
-    Operators, PlanChange, PlanUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord,
-    RedriveResult, RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections,
-    SharedStore, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+    Accounts, DeadLetter, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload,
+    NewKey, Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo, ProjectTotals,
+    ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, RejectionCount, RejectionKind, RejectionReport,
+    RejectionSample, RejectionSum, Rejections, SharedStore, StoreError, UpkeepPolicy, UpkeepReport, UsageRow,
+    UsageWindow, WriteError, Writer,
 };
 use millrace_stream::SharedStream;
 use time::OffsetDateTime;
@@ -73,9 +74,9 @@ implement! { Operators {}
     async fn migrate(&self) -> Result<Vec<String>, StoreError>;
     async fn check_schema(&self) -> Result<(), StoreError>;
     async fn create_project(
-        &self, name: &str, plan: &str, key: Option<&str>, signed: bool
+        &self, name: &str, plan: &str, policy: &PolicyChange, key: &KeyOptions
     ) -> Result<(ProjectId, NewKey), StoreError>;
-    async fn create_key(&self, project: &str, key: Option<&str>, signed: bool) -> Result<NewKey, StoreError>;
+    async fn create_key(&self, project: &str, key: &KeyOptions) -> Result<NewKey, StoreError>;
     async fn revoke_key(&self, key_id: i64) -> Result<bool, StoreError>;
     async fn rotate_key(
         &self, key_id: i64, overlap: Duration, key: Option<&str>
@@ -83,6 +84,7 @@ implement! { Operators {}
     async fn keys(&self, project: Option<ProjectId>) -> Result<Vec<KeyInfo>, StoreError>;
     async fn projects(&self) -> Result<Vec<ProjectInfo>, StoreError>;
     async fn move_project(&self, project: ProjectId, plan: &str) -> Result<(), StoreError>;
+    async fn set_policy(&self, project: ProjectId, change: &PolicyChange) -> Result<PolicyUpdate, StoreError>;
     async fn dead_letters(
         &self, filter: &LetterFilter, before: Option<i64>, limit: u32
     ) -> Result<Vec<DeadLetter>, StoreError>;

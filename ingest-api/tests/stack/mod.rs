@@ -13,7 +13,7 @@ use millrace_event::plan::ProjectId;
 use millrace_reconcile::health::{Durability, StreamHealth};
 use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
-use millrace_store::{NewKey, Operators, SharedStore};
+use millrace_store::{KeyOptions, NewKey, Operators, PolicyChange, SharedStore};
 use millrace_stream::redis::{RedisOptions, RedisStream};
 use millrace_stream::{EntryId, Outcome, Settlement, SharedStream};
 use testkit::http::{Answer, HttpClient};
@@ -107,8 +107,10 @@ impl Stack {
     /// Starts everything and waits until the server is ready.
     pub async fn start_with(limits: Limits) -> Self {
         let (redis, postgres, stream, store) = backends().await;
-        let (project, NewKey { key, .. }) =
-            store.create_project("test", "enterprise", None, false).await.unwrap();
+        let (project, NewKey { key, .. }) = store
+            .create_project("test", "enterprise", &PolicyChange::default(), &KeyOptions::default())
+            .await
+            .unwrap();
         let server = Server::start(Deps {
             stream: Arc::clone(&stream),
             store: Arc::clone(&store),
@@ -180,9 +182,37 @@ impl Stack {
 
     /// Creates a project with a key, and waits until the server accepts the key.
     pub async fn another_project(&self, name: &str, plan: &str, signed: bool) -> (ProjectId, NewKey) {
-        let (project, key) = self.store.create_project(name, plan, None, signed).await.unwrap();
+        let (project, key) = self
+            .store
+            .create_project(
+                name,
+                plan,
+                &PolicyChange::default(),
+                &KeyOptions { signed, ..KeyOptions::default() },
+            )
+            .await
+            .unwrap();
         self.wait_for_key(&key.key).await;
         (project, key)
+    }
+
+    /// Creates another key of the project, and waits until the server knows it. Returns it as a Bearer token.
+    pub async fn another_key(&self, options: &KeyOptions) -> String {
+        let key = self.store.create_key("test", options).await.unwrap().key;
+        self.wait_for_key(&key).await;
+        format!("Bearer {key}")
+    }
+
+    /// Sends a request without the key of the project.
+    pub async fn send_without_key(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<bytes::Bytes>,
+    ) -> Answer {
+        let sent = self.client().send(method, path, headers, body).await;
+        sent.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
     /// Creates a project with a key and a plan of its own, both named like the plan.

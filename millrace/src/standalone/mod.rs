@@ -75,7 +75,7 @@ pub(crate) async fn run(
         address: welcome::reachable(listening),
         metrics: scraper.local_addr().map_err(cannot_listen)?,
         has_page: http.status_page.audience(listening) != Audience::Empty,
-        first_key: welcome::create_first_project(&*store).await?,
+        first_keys: welcome::create_first_project(&*store).await?,
     };
     tracing::info!("metrics on http://{}/metrics", welcome.metrics);
 

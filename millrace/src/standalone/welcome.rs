@@ -3,7 +3,8 @@
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use millrace_store::{NewKey, Store, StoreError};
+use millrace_event::policy::KeyScope;
+use millrace_store::{KeyOptions, NewKey, PolicyChange, Store, StoreError};
 
 use crate::output::counted;
 
@@ -11,17 +12,30 @@ use crate::output::counted;
 const FIRST_PROJECT: &str = "default";
 const FIRST_PLAN: &str = "enterprise";
 
-/// Creates a project when there is none, and returns its key.
-pub(super) async fn create_first_project(store: &dyn Store) -> Result<Option<NewKey>, StoreError> {
+/// The keys of the first project.
+pub(super) struct FirstKeys {
+    /// Does everything, for servers.
+    full: NewKey,
+    /// Sends events only: a key in a web page is public.
+    web: NewKey,
+}
+
+/// Creates a project when there is none, and returns its keys. Only this start knows their texts: the store
+/// has their hashes.
+pub(super) async fn create_first_project(store: &dyn Store) -> Result<Option<FirstKeys>, StoreError> {
     if !store.projects().await?.is_empty() {
         return Ok(None);
     }
-    match store.create_project(FIRST_PROJECT, FIRST_PLAN, None, false).await {
-        Ok((_, key)) => Ok(Some(key)),
+    let (policy, all) = (PolicyChange::default(), KeyOptions::default());
+    let full = match store.create_project(FIRST_PROJECT, FIRST_PLAN, &policy, &all).await {
+        Ok((_, key)) => key,
         // Another process starts at this moment, too, and was faster.
-        Err(StoreError::Invalid(_)) if !store.projects().await?.is_empty() => Ok(None),
-        Err(error) => Err(error),
-    }
+        Err(StoreError::Invalid(_)) if !store.projects().await?.is_empty() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let write = KeyOptions { scope: KeyScope::Write, ..KeyOptions::default() };
+    let web = store.create_key(FIRST_PROJECT, &write).await?;
+    Ok(Some(FirstKeys { full, web }))
 }
 
 pub(super) struct Welcome {
@@ -32,34 +46,40 @@ pub(super) struct Welcome {
     pub(super) metrics: SocketAddr,
     /// Whether the status page is served.
     pub(super) has_page: bool,
-    /// The key of the project that this start created.
-    pub(super) first_key: Option<NewKey>,
+    /// The keys of the project that this start created.
+    pub(super) first_keys: Option<FirstKeys>,
 }
 
 impl Welcome {
     pub(super) fn print(&self) {
         let url = format!("http://{}", self.address);
-        let key = self.first_key.as_ref().map(|first| first.key.as_str());
+        let key = self.first_keys.as_ref().map(|keys| (keys.full.key.as_str(), keys.web.key.as_str()));
         let mut text = format!("Millrace {}, {}\n\n", env!("CARGO_PKG_VERSION"), self.backend);
         let mut line = |name: &str, value: &str| text.push_str(&format!("  {name:<9}{value}\n"));
         if self.has_page {
             // Browsers never send the part after #. The page reads the key there and clears the address bar.
-            line("Page", &key.map_or_else(|| format!("{url}/"), |key| format!("{url}/#key={key}")));
+            line("Page", &key.map_or_else(|| format!("{url}/"), |(key, _)| format!("{url}/#key={key}")));
         }
         line("Events", &format!("{url}/v1/events"));
         line("Metrics", &format!("http://{}/metrics", self.metrics));
         match key {
-            Some(key) => {
+            Some((key, web_key)) => {
                 line("Project", &format!("{FIRST_PROJECT}, on plan {FIRST_PLAN}"));
                 line("Key", key);
-                line("", "Save it now: only its hash is stored, and it is not shown again.");
+                line("", "for servers: it sends events, and reads usage and limits");
+                line("Web key", web_key);
+                line("", "for web pages, where everyone can read it: it only sends events");
+                line("", "Save both now: only their hashes are stored, and they are not shown again.");
                 text.push_str(&format!(
                     "\nSend an event:\n\n\
                      curl -i {url}/v1/events -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \
                      -d '{{\"events\":[{{\"name\":\"signed_up\",\"subject\":\"user-1\",\"properties\":{{\"plan\":\"pro\"}}}}]}}'\n"
                 ));
             }
-            None => line("Key", "not stored, only its hash; `millrace key create PROJECT` creates another"),
+            None => {
+                line("Key", "not stored, only its hash; `millrace key create PROJECT` creates another,");
+                line("", "with --scope write for web pages");
+            }
         }
         text.push_str("\nCtrl-C stops it. Accepted events are kept.\n");
         print(&text);

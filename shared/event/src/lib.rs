@@ -8,9 +8,9 @@
 //!    parsed again.
 //! 3. An [`entry`] is one compressed batch of rows, in the form the stream holds.
 //!
-//! [`plan`] decides how much a project may send, [`policy`] holds its owner's choices, [`key`] makes and
-//! checks API keys, [`accounting`] holds the figures about batches that stream and store exchange, and
-//! [`printable`] escapes texts of clients for people.
+//! [`plan`] decides how much a project may send, [`policy`] holds its owner's choices, [`web_origin`] the
+//! pages that may use a key, [`key`] makes and checks API keys, [`accounting`] holds the figures about batches
+//! that stream and store exchange, and [`printable`] escapes texts of clients for people.
 //!
 //! This crate must never do I/O, read a clock, or depend on an async runtime.
 
@@ -25,6 +25,7 @@ pub mod policy;
 pub mod printable;
 pub mod row;
 pub mod undeliverable;
+pub mod web_origin;
 
 pub use accounting::{Epoch, Outcome, PendingBatch, ProjectCounters};
 pub use entry::EntryId;

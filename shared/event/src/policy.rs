@@ -16,6 +16,13 @@ pub enum KeyScope {
     Full,
 }
 
+impl KeyScope {
+    /// Whether a key of this scope may do what `needed` does.
+    pub fn allows(self, needed: Self) -> bool {
+        self == Self::Full || self == needed
+    }
+}
+
 /// How a repeated event of a project is recognized.
 #[derive(
     Clone, Copy, PartialEq, Eq, Debug, Default, strum::EnumString, strum::IntoStaticStr, strum::VariantNames,
@@ -41,6 +48,9 @@ pub enum OutOfBounds {
     /// It is refused like any invalid event.
     Refuse,
 }
+
+/// The widest bound of event time: a hundred years, in seconds.
+pub const BOUND_S_MAX: u64 = 100 * 365 * 86_400;
 
 /// The choices for one project. The default is that of a new project.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

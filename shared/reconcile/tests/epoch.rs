@@ -7,7 +7,7 @@ use millrace_event::plan::{Plan, ProjectId};
 use millrace_event::row::{EventTime, Row};
 use millrace_reconcile::epoch::{EpochCheck, reconcile};
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
-use millrace_store::{Payload, SharedStore, WriteRequest};
+use millrace_store::{KeyOptions, Payload, PolicyChange, SharedStore, WriteRequest};
 use millrace_stream::redis::{RedisOptions, RedisStream};
 use millrace_stream::{Admission, Decision, Delivery, ProjectCounters, Settlement, SharedStream};
 use testkit::{Postgres, Redis, eventually};
@@ -34,7 +34,10 @@ impl Rig {
         });
         let store: SharedStore = store;
         store.migrate().await.unwrap();
-        let (project, _key) = store.create_project("shop", "pro", None, false).await.unwrap();
+        let (project, _key) = store
+            .create_project("shop", "pro", &PolicyChange::default(), &KeyOptions::default())
+            .await
+            .unwrap();
         let stream = open(&redis).await;
         assert_eq!(reconcile(&*stream, &*store).await.unwrap(), EpochCheck::Rebuild(1));
         Self { redis, _postgres: postgres, stream, store, project }

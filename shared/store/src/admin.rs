@@ -7,6 +7,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::error::StoreError;
 use crate::totals::UsageRow;
 use millrace_event::plan::{EVENTS_PER_BATCH_MAX, EVENTS_PER_MONTH_MAX, Plan, ProjectId, REQUESTS_MAX};
+use millrace_event::policy::{BOUND_S_MAX, Dedupe, KeyScope, OutOfBounds, ProjectPolicy};
 
 /// Longest name of a plan, in characters.
 const PLAN_NAME_CHARS_MAX: usize = 100;
@@ -17,6 +18,7 @@ pub struct ProjectInfo {
     pub name: String,
     /// The name of its plan.
     pub plan: String,
+    pub policy: ProjectPolicy,
     /// Keys that are neither revoked nor expired.
     pub live_keys: u64,
     pub created_at: OffsetDateTime,
@@ -32,6 +34,9 @@ pub struct KeyInfo {
     pub project: String,
     /// Whether requests must be signed.
     pub signed: bool,
+    pub scope: KeyScope,
+    /// Empty allows every client.
+    pub allowed_origins: Vec<String>,
     pub created_at: OffsetDateTime,
     pub last_used_at: Option<OffsetDateTime>,
     /// Set by a rotation. The key is refused from then on.
@@ -57,6 +62,58 @@ pub struct KeyRotation {
     pub new: NewKey,
     /// The old key is refused from then on.
     pub old_expires_at: OffsetDateTime,
+}
+
+/// What a new key is. The default is a random key that does everything, for every client. Has no `Debug`, so
+/// that a chosen key is not printed by accident.
+#[derive(Clone, Default)]
+pub struct KeyOptions {
+    /// The text of the key; `None` makes a random one.
+    pub chosen: Option<String>,
+    /// Whether requests must be signed.
+    pub signed: bool,
+    pub scope: KeyScope,
+    /// Origins of pages that may use the key, as `millrace_event::web_origin` writes them. Empty allows every
+    /// client.
+    pub allowed_origins: Vec<String>,
+}
+
+/// The choices for a project that are to change. `None` leaves one as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PolicyChange {
+    pub dedupe: Option<Dedupe>,
+    /// In seconds. `Some(None)` removes the bound.
+    pub oldest_s: Option<Option<u64>>,
+    /// In seconds. `Some(None)` removes the bound.
+    pub newest_s: Option<Option<u64>>,
+    pub out_of_bounds: Option<OutOfBounds>,
+}
+
+/// The result of a [`PolicyChange`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PolicyUpdate {
+    pub before: ProjectPolicy,
+    pub after: ProjectPolicy,
+}
+
+impl PolicyChange {
+    /// # Errors
+    /// [`StoreError::Invalid`] for a bound that is out of range.
+    pub fn apply(&self, before: ProjectPolicy) -> Result<ProjectPolicy, StoreError> {
+        let after = ProjectPolicy {
+            dedupe: self.dedupe.unwrap_or(before.dedupe),
+            oldest_s: self.oldest_s.unwrap_or(before.oldest_s),
+            newest_s: self.newest_s.unwrap_or(before.newest_s),
+            out_of_bounds: self.out_of_bounds.unwrap_or(before.out_of_bounds),
+        };
+        for (name, bound) in [("oldest", after.oldest_s), ("newest", after.newest_s)] {
+            if bound.is_some_and(|bound| !(1..=BOUND_S_MAX).contains(&bound)) {
+                let message = format!("{name} must be from 1 to {BOUND_S_MAX} seconds, or none");
+                return Err(StoreError::Invalid(message));
+            }
+        }
+        Ok(after)
+    }
 }
 
 /// A use of a key, to be recorded.
@@ -190,6 +247,19 @@ mod tests {
         assert_eq!((made.name.as_str(), facts), ("hobby", (50, 50, None, 1_000)));
         let refused = PlanChange::default().apply("hobby", None).unwrap_err();
         assert!(refused.to_string().contains("--requests-per-minute"), "{refused}");
+    }
+
+    #[test]
+    fn a_change_of_a_policy_leaves_the_rest_and_refuses_a_bound_out_of_range() {
+        let before = ProjectPolicy { oldest_s: Some(60), ..ProjectPolicy::default() };
+        let change = PolicyChange { newest_s: Some(Some(1)), ..PolicyChange::default() };
+        assert_eq!(change.apply(before).unwrap(), ProjectPolicy { newest_s: Some(1), ..before });
+        let none = PolicyChange { oldest_s: Some(None), ..PolicyChange::default() };
+        assert_eq!(none.apply(before).unwrap(), ProjectPolicy::default());
+        for bound in [0, BOUND_S_MAX + 1] {
+            let wide = PolicyChange { oldest_s: Some(Some(bound)), ..PolicyChange::default() };
+            assert!(wide.apply(before).unwrap_err().to_string().contains("oldest must be from 1 to"));
+        }
     }
 
     #[test]

@@ -7,7 +7,10 @@ use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 use time::OffsetDateTime;
 
-use crate::admin::{KeyInfo, KeyRotation, KeyUse, NewKey, PlanChange, PlanUpdate, ProjectInfo, ProjectUsage};
+use crate::admin::{
+    KeyInfo, KeyOptions, KeyRotation, KeyUse, NewKey, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate,
+    ProjectInfo, ProjectUsage,
+};
 use crate::error::{StoreError, WriteError};
 use crate::letters::{DeadLetter, LetterFilter, LetterPayload};
 use crate::redrive::{RedriveOrder, RedriveRecord, RedriveResult};
@@ -92,23 +95,23 @@ pub trait Operators: Send + Sync {
     /// [`StoreError::SchemaOutdated`], with the names of the missing migrations.
     async fn check_schema(&self) -> Result<(), StoreError>;
 
-    /// Creates a project with a first key: `key`, or a random one. `signed` requires signatures.
+    /// Creates a project with a first key. `policy` changes the policy of a new project.
     async fn create_project(
         &self,
         name: &str,
         plan: &str,
-        key: Option<&str>,
-        signed: bool,
+        policy: &PolicyChange,
+        key: &KeyOptions,
     ) -> Result<(ProjectId, NewKey), StoreError>;
 
-    /// Creates another key for a project. Arguments as in [`Operators::create_project`].
-    async fn create_key(&self, project: &str, key: Option<&str>, signed: bool) -> Result<NewKey, StoreError>;
+    /// Creates another key for a project.
+    async fn create_key(&self, project: &str, key: &KeyOptions) -> Result<NewKey, StoreError>;
 
     /// False when there is no such key or it is revoked already.
     async fn revoke_key(&self, key_id: i64) -> Result<bool, StoreError>;
 
-    /// Replaces a live key with a new one of the same kind. The old key expires after `overlap`. `key` as in
-    /// [`Operators::create_project`].
+    /// Replaces a live key with a new one of the same kind: `key`, or a random one. The old key expires after
+    /// `overlap`.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for a key that is revoked, expired, or was rotated before.
@@ -127,6 +130,10 @@ pub trait Operators: Send + Sync {
 
     /// Moves a project to another plan.
     async fn move_project(&self, project: ProjectId, plan: &str) -> Result<(), StoreError>;
+
+    /// Changes the policy of a project, for events that are received from then on.
+    async fn set_policy(&self, project: ProjectId, change: &PolicyChange)
+    -> Result<PolicyUpdate, StoreError>;
 
     /// Dead letters that match the filter, newest first: at most `limit`, with an id below `before`.
     async fn dead_letters(

@@ -1,9 +1,11 @@
 //! Rules for new projects and keys, and the errors that operators get when they are broken. Pure, and the
 //! same for every store. This module must never print a key.
 
-use crate::admin::NewKey;
+use crate::admin::{KeyOptions, NewKey};
 use crate::error::StoreError;
 use millrace_event::key;
+use millrace_event::policy::KeyScope;
+use millrace_event::web_origin::{self, ORIGINS_MAX};
 
 /// Longest name of a project, in characters.
 const NAME_CHARS_MAX: usize = 200;
@@ -41,22 +43,33 @@ pub(super) fn key_is_taken() -> StoreError {
 pub(super) struct UnsavedKey {
     key: String,
     secret: Option<[u8; 32]>,
+    pub(super) scope: KeyScope,
+    /// As browsers write them, each once.
+    pub(super) allowed_origins: Vec<String>,
 }
 
 impl UnsavedKey {
     /// The chosen key or a random one, with a signing secret if requests must be signed.
     ///
     /// # Errors
-    /// Why the chosen key is not allowed.
-    pub(super) fn new(chosen: Option<&str>, signed: bool) -> Result<Self, StoreError> {
-        let key = match chosen {
+    /// Why the chosen key or an origin is not allowed.
+    pub(super) fn new(options: &KeyOptions) -> Result<Self, StoreError> {
+        let key = match &options.chosen {
             Some(chosen) => {
                 key::check_chosen_key(chosen).map_err(StoreError::Invalid)?;
-                chosen.to_owned()
+                chosen.clone()
             }
             None => key::random_key(),
         };
-        Ok(Self { key, secret: signed.then(key::random_secret) })
+        let origins = options.allowed_origins.iter().map(|origin| web_origin::normalize(origin));
+        let mut allowed_origins: Vec<_> = origins.collect::<Result<_, _>>().map_err(StoreError::Invalid)?;
+        allowed_origins.sort_unstable();
+        allowed_origins.dedup();
+        if allowed_origins.len() > ORIGINS_MAX {
+            return Err(StoreError::Invalid(format!("a key has at most {ORIGINS_MAX} origins")));
+        }
+        let secret = options.signed.then(key::random_secret);
+        Ok(Self { key, secret, scope: options.scope, allowed_origins })
     }
 
     /// The part of the key that is stored.

@@ -29,7 +29,8 @@ mod upkeep;
 mod writer;
 
 pub use self::admin::{
-    KeyInfo, KeyRotation, KeyUse, NewKey, PlanChange, PlanUpdate, ProjectInfo, ProjectUsage,
+    KeyInfo, KeyOptions, KeyRotation, KeyUse, NewKey, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate,
+    ProjectInfo, ProjectUsage,
 };
 pub use self::contract::{Accounts, Ledger, Operators, Rejections, SharedStore, Store};
 pub use self::error::{StoreError, WriteError};

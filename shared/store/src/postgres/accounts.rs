@@ -7,12 +7,13 @@ use std::sync::Arc;
 use deadpool_postgres::Client;
 use time::OffsetDateTime;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 
 use super::copy::Instant;
 use crate::creation::{
     UnsavedKey, check_project_name, key_is_taken, no_such_plan, no_such_project, project_is_taken,
 };
-use crate::{KeyUse, NewKey, StoreError};
+use crate::{KeyOptions, KeyUse, NewKey, PolicyChange, StoreError};
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::policy::ProjectPolicy;
 
@@ -63,6 +64,26 @@ pub(super) fn policy(row: &tokio_postgres::Row) -> ProjectPolicy {
     }
 }
 
+/// The values of [`POLICY_COLUMNS`].
+pub(super) struct PolicyRow {
+    pub(super) dedupe: &'static str,
+    pub(super) oldest_s: Option<i64>,
+    pub(super) newest_s: Option<i64>,
+    pub(super) out_of_bounds: &'static str,
+}
+
+impl From<ProjectPolicy> for PolicyRow {
+    fn from(policy: ProjectPolicy) -> Self {
+        let ProjectPolicy { dedupe, oldest_s, newest_s, out_of_bounds } = policy;
+        Self {
+            dedupe: dedupe.into(),
+            oldest_s: oldest_s.map(u64::cast_signed),
+            newest_s: newest_s.map(u64::cast_signed),
+            out_of_bounds: out_of_bounds.into(),
+        }
+    }
+}
+
 /// A value of a closed list, by its name in a column.
 pub(super) fn named<T: FromStr>(row: &tokio_postgres::Row, column: &str) -> T {
     row.get::<_, &str>(column).parse().ok().expect("a check allows only names of the list")
@@ -104,14 +125,19 @@ pub(super) async fn create_project(
     client: &mut Client,
     name: &str,
     plan: &str,
-    chosen_key: Option<&str>,
-    signed: bool,
+    policy: &PolicyChange,
+    key: &KeyOptions,
 ) -> Result<(ProjectId, NewKey), StoreError> {
     check_project_name(name)?;
-    let new_key = UnsavedKey::new(chosen_key, signed)?;
+    let policy = PolicyRow::from(policy.apply(ProjectPolicy::default())?);
+    let new_key = UnsavedKey::new(key)?;
     let transaction = client.transaction().await?;
-    let insert = "INSERT INTO projects (name, plan) VALUES ($1, $2) RETURNING project_id";
-    let project: i64 = match transaction.query_one(insert, &[&name, &plan]).await {
+    let insert = format!(
+        "INSERT INTO projects (name, plan, {POLICY_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6) RETURNING project_id"
+    );
+    let PolicyRow { dedupe, oldest_s, newest_s, out_of_bounds } = &policy;
+    let values: [&(dyn ToSql + Sync); 6] = [&name, &plan, dedupe, oldest_s, newest_s, out_of_bounds];
+    let project: i64 = match transaction.query_one(&insert, &values).await {
         Ok(row) => row.get(0),
         Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
             return Err(project_is_taken(name));
@@ -129,10 +155,9 @@ pub(super) async fn create_project(
 pub(super) async fn create_key(
     client: &mut Client,
     project: &str,
-    chosen_key: Option<&str>,
-    signed: bool,
+    key: &KeyOptions,
 ) -> Result<NewKey, StoreError> {
-    let new_key = UnsavedKey::new(chosen_key, signed)?;
+    let new_key = UnsavedKey::new(key)?;
     let transaction = client.transaction().await?;
     let find = "SELECT project_id FROM projects WHERE name = $1";
     let Some(row) = transaction.query_opt(find, &[&project]).await? else {
@@ -154,10 +179,13 @@ pub(super) async fn store_key(
     transaction: &deadpool_postgres::Transaction<'_>,
     project: i64,
 ) -> Result<NewKey, StoreError> {
-    let insert = "INSERT INTO api_keys (project_id, key_hash, signing_secrets) VALUES ($1, $2, $3)
-                  RETURNING key_id";
+    let insert = "INSERT INTO api_keys (project_id, key_hash, signing_secrets, scope, allowed_origins)
+                  VALUES ($1, $2, $3, $4, $5) RETURNING key_id";
     let secrets: Vec<&[u8]> = new_key.secret().into_iter().collect();
-    match transaction.query_one(insert, &[&project, &new_key.hash().as_slice(), &secrets]).await {
+    let (hash, scope): (_, &str) = (new_key.hash(), new_key.scope.into());
+    let values: [&(dyn ToSql + Sync); 5] =
+        [&project, &hash.as_slice(), &secrets, &scope, &new_key.allowed_origins];
+    match transaction.query_one(insert, &values).await {
         Ok(row) => Ok(new_key.into_new_key(row.get(0))),
         Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => Err(key_is_taken()),
         Err(error) => Err(error.into()),

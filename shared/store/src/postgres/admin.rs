@@ -7,34 +7,40 @@ use time::OffsetDateTime;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 
-use super::accounts::{self, PLAN_COLUMNS};
+use super::accounts::{self, PLAN_COLUMNS, POLICY_COLUMNS, PolicyRow};
 use super::copy::Instant;
 use super::usage::count;
 use crate::admin::{OldKey, no_such_key};
 use crate::creation::{UnsavedKey, no_such_plan, no_such_project};
-use crate::{KeyInfo, KeyRotation, PlanChange, PlanUpdate, ProjectInfo, ProjectUsage, StoreError, UsageRow};
+use crate::{
+    KeyInfo, KeyOptions, KeyRotation, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo,
+    ProjectUsage, StoreError, UsageRow,
+};
 use millrace_event::plan::ProjectId;
 
 pub(super) async fn projects(client: &Client) -> Result<Vec<ProjectInfo>, StoreError> {
-    let all = "
-        SELECT p.project_id, p.name, p.plan, p.created_at, max(k.last_used_at) AS last_used_at,
+    let all = format!(
+        "SELECT p.project_id, p.name, p.plan, {POLICY_COLUMNS}, p.created_at, max(k.last_used_at) AS last_used_at,
                count(k.key_id) FILTER (WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()))
                    AS live_keys
-          FROM projects p LEFT JOIN api_keys k USING (project_id) GROUP BY p.project_id ORDER BY p.name";
+          FROM projects p LEFT JOIN api_keys k USING (project_id) GROUP BY p.project_id ORDER BY p.name"
+    );
     let project = |row: &Row| ProjectInfo {
         project: ProjectId(row.get("project_id")),
         name: row.get("name"),
         plan: row.get("plan"),
+        policy: accounts::policy(row),
         live_keys: row.get::<_, i64>("live_keys").unsigned_abs(),
         created_at: moment(row, "created_at"),
         last_used_at: optional_time(row, "last_used_at"),
     };
-    Ok(client.query(all, &[]).await?.iter().map(project).collect())
+    Ok(client.query(&all, &[]).await?.iter().map(project).collect())
 }
 
 pub(super) async fn keys(client: &Client, project: Option<ProjectId>) -> Result<Vec<KeyInfo>, StoreError> {
     let keys = "
-        SELECT k.key_id, p.name AS project, k.signing_secrets <> '{}' AS signed, k.created_at, k.last_used_at,
+        SELECT k.key_id, p.name AS project, k.signing_secrets <> '{}' AS signed, k.scope,
+               k.allowed_origins, k.created_at, k.last_used_at,
                k.expires_at, k.revoked_at
           FROM api_keys k JOIN projects p USING (project_id)
          WHERE $1::bigint IS NULL OR project_id = $1 ORDER BY k.key_id";
@@ -42,6 +48,8 @@ pub(super) async fn keys(client: &Client, project: Option<ProjectId>) -> Result<
         key_id: row.get("key_id"),
         project: row.get("project"),
         signed: row.get("signed"),
+        scope: accounts::named(row, "scope"),
+        allowed_origins: row.get("allowed_origins"),
         created_at: moment(row, "created_at"),
         last_used_at: optional_time(row, "last_used_at"),
         expires_at: optional_time(row, "expires_at"),
@@ -66,8 +74,8 @@ pub(super) async fn rotate_key(
 ) -> Result<KeyRotation, StoreError> {
     let transaction = client.transaction().await?;
     let old = "
-        SELECT k.project_id, p.name AS project, k.signing_secrets <> '{}' AS signed, k.expires_at,
-               k.revoked_at IS NOT NULL AS is_revoked, coalesce(k.expires_at <= now(), false) AS is_expired
+        SELECT k.project_id, p.name AS project, k.signing_secrets <> '{}' AS signed, k.scope, k.allowed_origins,
+               k.expires_at,               k.revoked_at IS NOT NULL AS is_revoked, coalesce(k.expires_at <= now(), false) AS is_expired
           FROM api_keys k JOIN projects p USING (project_id) WHERE k.key_id = $1 FOR UPDATE OF k";
     let old = transaction.query_opt(old, &[&key_id]).await?.ok_or_else(|| no_such_key(key_id))?;
     let old_key = OldKey {
@@ -76,7 +84,12 @@ pub(super) async fn rotate_key(
         is_expired: old.get("is_expired"),
     };
     old_key.check_rotation(key_id)?;
-    let new_key = UnsavedKey::new(chosen_key, old.get("signed"))?;
+    let new_key = UnsavedKey::new(&KeyOptions {
+        chosen: chosen_key.map(str::to_owned),
+        signed: old.get("signed"),
+        scope: accounts::named(&old, "scope"),
+        allowed_origins: old.get("allowed_origins"),
+    })?;
     let new = accounts::store_key(new_key, &transaction, old.get("project_id")).await?;
     let expire = "UPDATE api_keys SET expires_at = now() + $2 * interval '1 microsecond' WHERE key_id = $1
                   RETURNING expires_at";
@@ -94,6 +107,23 @@ pub(super) async fn move_project(client: &Client, project: ProjectId, plan: &str
         Err(error) if error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION) => Err(no_such_plan(plan)),
         Err(error) => Err(error.into()),
     }
+}
+
+pub(super) async fn set_policy(
+    client: &mut Client,
+    project: ProjectId,
+    change: &PolicyChange,
+) -> Result<PolicyUpdate, StoreError> {
+    let transaction = client.transaction().await?;
+    let old = format!("SELECT {POLICY_COLUMNS} FROM projects WHERE project_id = $1 FOR UPDATE");
+    let old = transaction.query_opt(&old, &[&project.0]).await?;
+    let before = old.as_ref().map(accounts::policy).ok_or_else(|| no_such_project(&project.to_string()))?;
+    let after = change.apply(before)?;
+    let update = format!("UPDATE projects SET ({POLICY_COLUMNS}) = ($2, $3, $4, $5) WHERE project_id = $1");
+    let PolicyRow { dedupe, oldest_s, newest_s, out_of_bounds } = &PolicyRow::from(after);
+    transaction.execute(&update, &[&project.0, dedupe, oldest_s, newest_s, out_of_bounds]).await?;
+    transaction.commit().await?;
+    Ok(PolicyUpdate { before, after })
 }
 
 pub(super) async fn set_plan(

@@ -18,10 +18,11 @@ use tokio_postgres::{Config, NoTls};
 
 use crate::metrics::{self, STORE_RECONNECTS};
 use crate::{
-    Accounts, DeadLetter, KeyInfo, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload, NewKey,
-    Operators, PlanChange, PlanUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord,
-    RedriveResult, RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections,
-    StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+    Accounts, DeadLetter, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload,
+    NewKey, Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo, ProjectTotals,
+    ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, RejectionCount, RejectionKind, RejectionReport,
+    RejectionSample, RejectionSum, Rejections, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow,
+    WriteError, Writer,
 };
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
@@ -237,16 +238,16 @@ impl Operators for PostgresStore {
         &self,
         name: &str,
         plan: &str,
-        key: Option<&str>,
-        signed: bool,
+        policy: &PolicyChange,
+        key: &KeyOptions,
     ) -> Result<(ProjectId, NewKey), StoreError> {
         let create =
-            async { accounts::create_project(&mut self.client().await?, name, plan, key, signed).await };
+            async { accounts::create_project(&mut self.client().await?, name, plan, policy, key).await };
         within(SHORT, create).await
     }
 
-    async fn create_key(&self, project: &str, key: Option<&str>, signed: bool) -> Result<NewKey, StoreError> {
-        let create = async { accounts::create_key(&mut self.client().await?, project, key, signed).await };
+    async fn create_key(&self, project: &str, key: &KeyOptions) -> Result<NewKey, StoreError> {
+        let create = async { accounts::create_key(&mut self.client().await?, project, key).await };
         within(SHORT, create).await
     }
 
@@ -274,6 +275,14 @@ impl Operators for PostgresStore {
 
     async fn move_project(&self, project: ProjectId, plan: &str) -> Result<(), StoreError> {
         within(SHORT, async { admin::move_project(&self.client().await?, project, plan).await }).await
+    }
+
+    async fn set_policy(
+        &self,
+        project: ProjectId,
+        change: &PolicyChange,
+    ) -> Result<PolicyUpdate, StoreError> {
+        within(SHORT, async { admin::set_policy(&mut self.client().await?, project, change).await }).await
     }
 
     async fn dead_letters(

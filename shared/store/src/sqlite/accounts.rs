@@ -11,7 +11,7 @@ use super::error::{is_foreign_key_violation, is_unique_violation};
 use crate::creation::{
     UnsavedKey, check_project_name, key_is_taken, no_such_plan, no_such_project, project_is_taken,
 };
-use crate::{KeyUse, NewKey, StoreError};
+use crate::{KeyOptions, KeyUse, NewKey, PolicyChange, StoreError};
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::policy::ProjectPolicy;
 
@@ -69,6 +69,12 @@ pub(super) fn policy(row: &Row<'_>) -> Result<ProjectPolicy, Error> {
     })
 }
 
+/// The values of [`POLICY_COLUMNS`].
+pub(super) fn policy_row(policy: ProjectPolicy) -> (&'static str, Option<i64>, Option<i64>, &'static str) {
+    let ProjectPolicy { dedupe, oldest_s, newest_s, out_of_bounds } = policy;
+    (dedupe.into(), oldest_s.map(u64::cast_signed), newest_s.map(u64::cast_signed), out_of_bounds.into())
+}
+
 /// A value of a closed list, by its name in a column.
 pub(super) fn named<T: FromStr>(row: &Row<'_>, column: &str) -> Result<T, Error> {
     let name: String = row.get(column)?;
@@ -76,7 +82,7 @@ pub(super) fn named<T: FromStr>(row: &Row<'_>, column: &str) -> Result<T, Error>
 }
 
 /// The column `allowed_origins`. A list that cannot be read allows no page.
-fn origins(row: &Row<'_>) -> Result<Vec<String>, Error> {
+pub(super) fn origins(row: &Row<'_>) -> Result<Vec<String>, Error> {
     let json: String = row.get("allowed_origins")?;
     Ok(serde_json::from_str(&json).unwrap_or_else(|_| vec![json]))
 }
@@ -110,14 +116,19 @@ pub(super) fn create_project(
     connection: &mut Connection,
     name: &str,
     plan: &str,
-    chosen_key: Option<&str>,
-    signed: bool,
+    policy: &PolicyChange,
+    key: &KeyOptions,
 ) -> Result<(ProjectId, NewKey), StoreError> {
     check_project_name(name)?;
-    let new_key = UnsavedKey::new(chosen_key, signed)?;
+    let policy = policy.apply(ProjectPolicy::default())?;
+    let new_key = UnsavedKey::new(key)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let insert = "INSERT INTO projects (name, plan) VALUES (?1, ?2) RETURNING project_id";
-    let project: i64 = match transaction.query_row(insert, [name, plan], |row| row.get(0)) {
+    let insert = format!(
+        "INSERT INTO projects (name, plan, {POLICY_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING project_id"
+    );
+    let (dedupe, oldest_s, newest_s, out_of_bounds) = policy_row(policy);
+    let values = params![name, plan, dedupe, oldest_s, newest_s, out_of_bounds];
+    let project: i64 = match transaction.query_row(&insert, values, |row| row.get(0)) {
         Ok(project) => project,
         Err(error) if is_unique_violation(&error) => return Err(project_is_taken(name)),
         Err(error) if is_foreign_key_violation(&error) => return Err(no_such_plan(plan)),
@@ -131,10 +142,9 @@ pub(super) fn create_project(
 pub(super) fn create_key(
     connection: &mut Connection,
     project: &str,
-    chosen_key: Option<&str>,
-    signed: bool,
+    key: &KeyOptions,
 ) -> Result<NewKey, StoreError> {
-    let new_key = UnsavedKey::new(chosen_key, signed)?;
+    let new_key = UnsavedKey::new(key)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let find = "SELECT project_id FROM projects WHERE name = ?1";
     let found = transaction.query_row(find, [project], |row| row.get(0)).optional()?;
@@ -155,10 +165,13 @@ pub(super) fn store_key(
     transaction: &Transaction<'_>,
     project: i64,
 ) -> Result<NewKey, StoreError> {
-    let insert =
-        "INSERT INTO api_keys (project_id, key_hash, signing_secrets) VALUES (?1, ?2, ?3) RETURNING key_id";
+    let insert = "INSERT INTO api_keys (project_id, key_hash, signing_secrets, scope, allowed_origins)
+                  VALUES (?1, ?2, ?3, ?4, ?5) RETURNING key_id";
     let secrets = new_key.secret().unwrap_or_default();
-    match transaction.query_row(insert, params![project, new_key.hash(), secrets], |row| row.get(0)) {
+    let scope: &str = new_key.scope.into();
+    let origins = serde_json::to_string(&new_key.allowed_origins).expect("strings are JSON");
+    let values = params![project, new_key.hash(), secrets, scope, origins];
+    match transaction.query_row(insert, values, |row| row.get(0)) {
         Ok(key_id) => Ok(new_key.into_new_key(key_id)),
         Err(error) if is_unique_violation(&error) => Err(key_is_taken()),
         Err(error) => Err(error.into()),

@@ -5,37 +5,43 @@ use std::time::Duration;
 use rusqlite::{Connection, Error, OptionalExtension, Row, TransactionBehavior, params};
 use time::OffsetDateTime;
 
-use super::accounts::{self, PLAN_COLUMNS};
+use super::accounts::{self, PLAN_COLUMNS, POLICY_COLUMNS};
 use super::clock::{micros, moment, now_us};
 use super::error::is_foreign_key_violation;
 use super::usage::count;
 use crate::admin::{OldKey, no_such_key};
 use crate::creation::{UnsavedKey, no_such_plan, no_such_project};
-use crate::{KeyInfo, KeyRotation, PlanChange, PlanUpdate, ProjectInfo, ProjectUsage, StoreError, UsageRow};
+use crate::{
+    KeyInfo, KeyOptions, KeyRotation, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo,
+    ProjectUsage, StoreError, UsageRow,
+};
 use millrace_event::plan::ProjectId;
 
 pub(super) fn projects(connection: &Connection) -> Result<Vec<ProjectInfo>, StoreError> {
-    let all = "
-        SELECT p.project_id, p.name, p.plan, p.created_at, max(k.last_used_at) AS last_used_at,
+    let all = format!(
+        "SELECT p.project_id, p.name, p.plan, {POLICY_COLUMNS}, p.created_at, max(k.last_used_at) AS last_used_at,
                count(k.key_id) FILTER (WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > ?1))
                    AS live_keys
-          FROM projects p LEFT JOIN api_keys k ON k.project_id = p.project_id GROUP BY p.project_id ORDER BY p.name";
+          FROM projects p LEFT JOIN api_keys k ON k.project_id = p.project_id GROUP BY p.project_id ORDER BY p.name"
+    );
     let project = |row: &Row<'_>| {
         Ok(ProjectInfo {
             project: ProjectId(row.get("project_id")?),
             name: row.get("name")?,
             plan: row.get("plan")?,
+            policy: accounts::policy(row)?,
             live_keys: row.get("live_keys")?,
             created_at: moment(row.get("created_at")?),
             last_used_at: optional_time(row, "last_used_at")?,
         })
     };
-    Ok(connection.prepare(all)?.query_map([now_us()], project)?.collect::<Result<_, _>>()?)
+    Ok(connection.prepare(&all)?.query_map([now_us()], project)?.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn keys(connection: &Connection, project: Option<ProjectId>) -> Result<Vec<KeyInfo>, StoreError> {
     let keys = "
-        SELECT k.key_id, p.name AS project, k.signing_secrets <> x'' AS signed, k.created_at, k.last_used_at,
+        SELECT k.key_id, p.name AS project, k.signing_secrets <> x'' AS signed, k.scope, k.allowed_origins,
+               k.created_at, k.last_used_at,
                k.expires_at, k.revoked_at
           FROM api_keys k JOIN projects p ON p.project_id = k.project_id
          WHERE ?1 IS NULL OR k.project_id = ?1 ORDER BY k.key_id";
@@ -44,6 +50,8 @@ pub(super) fn keys(connection: &Connection, project: Option<ProjectId>) -> Resul
             key_id: row.get("key_id")?,
             project: row.get("project")?,
             signed: row.get("signed")?,
+            scope: accounts::named(row, "scope")?,
+            allowed_origins: accounts::origins(row)?,
             created_at: moment(row.get("created_at")?),
             last_used_at: optional_time(row, "last_used_at")?,
             expires_at: optional_time(row, "expires_at")?,
@@ -67,7 +75,8 @@ pub(super) fn rotate_key(
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let now_us = now_us();
     let old = "
-        SELECT k.project_id, p.name, k.signing_secrets <> x'', k.expires_at, k.revoked_at IS NOT NULL
+        SELECT k.project_id, p.name, k.signing_secrets <> x'', k.expires_at, k.revoked_at IS NOT NULL, k.scope,
+               k.allowed_origins
           FROM api_keys k JOIN projects p ON p.project_id = k.project_id WHERE k.key_id = ?1";
     let read = |row: &Row<'_>| {
         let expires_us: Option<i64> = row.get(3)?;
@@ -76,12 +85,19 @@ pub(super) fn rotate_key(
             expires_at: expires_us.map(moment),
             is_expired: expires_us.is_some_and(|expires_us| expires_us <= now_us),
         };
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, old_key))
+        let options = KeyOptions {
+            chosen: None,
+            signed: row.get(2)?,
+            scope: accounts::named(row, "scope")?,
+            allowed_origins: accounts::origins(row)?,
+        };
+        Ok((row.get(0)?, row.get(1)?, options, old_key))
     };
     let old = transaction.query_row(old, [key_id], read).optional()?;
-    let (project_id, project, signed, old_key) = old.ok_or_else(|| no_such_key(key_id))?;
+    let (project_id, project, options, old_key) = old.ok_or_else(|| no_such_key(key_id))?;
     old_key.check_rotation(key_id)?;
-    let new = accounts::store_key(UnsavedKey::new(chosen_key, signed)?, &transaction, project_id)?;
+    let options = KeyOptions { chosen: chosen_key.map(str::to_owned), ..options };
+    let new = accounts::store_key(UnsavedKey::new(&options)?, &transaction, project_id)?;
     let expires_us = now_us.saturating_add(i64::try_from(overlap.as_micros()).unwrap_or(i64::MAX));
     transaction.execute("UPDATE api_keys SET expires_at = ?2 WHERE key_id = ?1", [key_id, expires_us])?;
     transaction.commit()?;
@@ -100,6 +116,23 @@ pub(super) fn move_project(
         Err(error) if is_foreign_key_violation(&error) => Err(no_such_plan(plan)),
         Err(error) => Err(error.into()),
     }
+}
+
+pub(super) fn set_policy(
+    connection: &mut Connection,
+    project: ProjectId,
+    change: &PolicyChange,
+) -> Result<PolicyUpdate, StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let old = format!("SELECT {POLICY_COLUMNS} FROM projects WHERE project_id = ?1");
+    let before = transaction.query_row(&old, [project.0], accounts::policy).optional()?;
+    let before = before.ok_or_else(|| no_such_project(&project.to_string()))?;
+    let after = change.apply(before)?;
+    let update = format!("UPDATE projects SET ({POLICY_COLUMNS}) = (?2, ?3, ?4, ?5) WHERE project_id = ?1");
+    let (dedupe, oldest_s, newest_s, out_of_bounds) = accounts::policy_row(after);
+    transaction.execute(&update, params![project.0, dedupe, oldest_s, newest_s, out_of_bounds])?;
+    transaction.commit()?;
+    Ok(PolicyUpdate { before, after })
 }
 
 pub(super) fn set_plan(

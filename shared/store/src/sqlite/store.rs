@@ -18,10 +18,11 @@ use super::database::Database;
 use super::error::{self, FILE_NAME};
 use super::watch::AccountsWatcher;
 use crate::{
-    Accounts, DeadLetter, KeyInfo, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload, NewKey,
-    Operators, PlanChange, PlanUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord,
-    RedriveResult, RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections,
-    StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+    Accounts, DeadLetter, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload,
+    NewKey, Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo, ProjectTotals,
+    ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, RejectionCount, RejectionKind, RejectionReport,
+    RejectionSample, RejectionSum, Rejections, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow,
+    WriteError, Writer,
 };
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
@@ -205,20 +206,18 @@ impl Operators for SqliteStore {
         &self,
         name: &str,
         plan: &str,
-        key: Option<&str>,
-        signed: bool,
+        policy: &PolicyChange,
+        key: &KeyOptions,
     ) -> Result<(ProjectId, NewKey), StoreError> {
-        let (name, plan, key) = (name.to_owned(), plan.to_owned(), key.map(str::to_owned));
-        let create = move |connection: &mut _| {
-            accounts::create_project(connection, &name, &plan, key.as_deref(), signed)
-        };
+        let (name, plan, policy, key) = (name.to_owned(), plan.to_owned(), *policy, key.clone());
+        let create =
+            move |connection: &mut _| accounts::create_project(connection, &name, &plan, &policy, &key);
         self.change_accounts(create).await
     }
 
-    async fn create_key(&self, project: &str, key: Option<&str>, signed: bool) -> Result<NewKey, StoreError> {
-        let (project, key) = (project.to_owned(), key.map(str::to_owned));
-        let create =
-            move |connection: &mut _| accounts::create_key(connection, &project, key.as_deref(), signed);
+    async fn create_key(&self, project: &str, key: &KeyOptions) -> Result<NewKey, StoreError> {
+        let (project, key) = (project.to_owned(), key.clone());
+        let create = move |connection: &mut _| accounts::create_key(connection, &project, &key);
         self.change_accounts(create).await
     }
 
@@ -249,6 +248,16 @@ impl Operators for SqliteStore {
     async fn move_project(&self, project: ProjectId, plan: &str) -> Result<(), StoreError> {
         let plan = plan.to_owned();
         let update = move |connection: &mut _| admin::move_project(connection, project, &plan);
+        self.change_accounts(update).await
+    }
+
+    async fn set_policy(
+        &self,
+        project: ProjectId,
+        change: &PolicyChange,
+    ) -> Result<PolicyUpdate, StoreError> {
+        let change = *change;
+        let update = move |connection: &mut _| admin::set_policy(connection, project, &change);
         self.change_accounts(update).await
     }
 

@@ -10,7 +10,8 @@ use millrace_event::undeliverable::UndeliverableCall;
 use millrace_event::{EntryId, Outcome};
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_store::{
-    KeyUse, Payload, ProjectTotals, SharedStore, UpkeepPolicy, WriteError, WriteOutcome, WriteRequest, Writer,
+    KeyOptions, KeyUse, Payload, PolicyChange, ProjectTotals, SharedStore, UpkeepPolicy, WriteError,
+    WriteOutcome, WriteRequest, Writer,
 };
 use uuid::Uuid;
 
@@ -97,7 +98,11 @@ pub fn postgres_store(config: tokio_postgres::Config) -> Arc<PostgresStore> {
 }
 
 pub async fn project(store: &SharedStore, name: &str) -> ProjectId {
-    store.create_project(name, "pro", None, false).await.expect("a new project").0
+    store
+        .create_project(name, "pro", &PolicyChange::default(), &KeyOptions::default())
+        .await
+        .expect("a new project")
+        .0
 }
 
 pub async fn writer(store: &SharedStore) -> Box<dyn Writer> {

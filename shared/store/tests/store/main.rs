@@ -78,6 +78,8 @@ macro_rules! every_promise {
             admin {
                 projects_are_listed_with_their_plan_their_live_keys_and_their_last_use,
                 a_project_is_moved_to_another_plan,
+                a_key_and_the_one_that_replaces_it_have_the_scope_and_the_origins_of_their_owner,
+                a_project_has_the_policy_it_was_created_with_until_it_is_changed,
                 keys_are_listed_without_their_text,
                 a_rotated_key_is_valid_with_the_new_one_until_it_expires,
                 a_key_is_rotated_once_and_only_while_it_is_live,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
-use millrace_store::{Operators, StoreError};
+use millrace_store::{KeyOptions, Operators, PolicyChange, StoreError};
 use testkit::chaos::{ChaosProxy, Wire};
 use testkit::{Postgres, eventually};
 use uuid::Uuid;
@@ -165,7 +165,10 @@ async fn accounts_are_read_and_events_written_only_where_the_server_takes_writes
     let command =
         PostgresStore::for_command(PostgresOptions { config, pool_size: 1, application: "millrace" });
     assert_eq!(command.projects().await.expect("a command may read a standby").len(), 1);
-    let refused = command.create_project("x", "pro", None, false).await.expect_err("it takes no writes");
+    let refused = command
+        .create_project("x", "pro", &PolicyChange::default(), &KeyOptions::default())
+        .await
+        .expect_err("it takes no writes");
     assert!(refused.to_string().contains("this PostgreSQL is read-only"), "{refused}");
 
     proxy.lead_to(([127, 0, 0, 1], new.port()).into());

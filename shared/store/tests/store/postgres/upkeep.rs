@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_store::UpkeepPolicy;
+use millrace_store::{KeyOptions, PolicyChange, UpkeepPolicy};
 use uuid::Uuid;
 
 use super::harness;
@@ -81,14 +81,17 @@ async fn upkeep_gives_up_rather_than_block_a_writer() {
 async fn using_a_key_is_not_a_change_of_accounts_but_its_expiry_is() {
     let harness = harness().await;
     let store = harness.store();
-    let (_, key) = store.create_project("p", "free", None, false).await.expect("a project");
+    let (_, key) = store
+        .create_project("p", "free", &PolicyChange::default(), &KeyOptions::default())
+        .await
+        .expect("a project");
     let (client, mut connection) =
         harness.database.config().connect(tokio_postgres::NoTls).await.expect("a connection");
     let mut notified = Vec::new();
     let statements = async {
         client.batch_execute("LISTEN millrace_accounts").await.expect("listening");
         store.touch_keys(&[key_use(key.key_id)]).await.expect("touched");
-        store.create_key("p", None, false).await.expect("a key");
+        store.create_key("p", &KeyOptions::default()).await.expect("a key");
         client.batch_execute("UPDATE api_keys SET expires_at = now()").await.expect("expired");
         client.batch_execute("SELECT 1").await.expect("an answer after the notifications");
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millrace_event::row::EventTime;
-use millrace_store::UpkeepPolicy;
+use millrace_store::{KeyOptions, PolicyChange, UpkeepPolicy};
 use rusqlite::Connection;
 use testkit::eventually;
 use uuid::Uuid;
@@ -57,12 +57,15 @@ async fn retention_returns_space_to_the_disk_while_writers_run() {
 async fn using_a_key_is_not_a_change_of_accounts_but_its_expiry_is() {
     let harness = harness().await;
     let store = harness.store();
-    let (_, key) = store.create_project("p", "free", None, false).await.expect("a project");
+    let (_, key) = store
+        .create_project("p", "free", &PolicyChange::default(), &KeyOptions::default())
+        .await
+        .expect("a project");
     let version = || number(&harness.connect(), "SELECT version FROM accounts_version");
     let before = version();
     store.touch_keys(&[key_use(key.key_id)]).await.expect("touched");
     assert_eq!(version(), before);
-    store.create_key("p", None, false).await.expect("a key");
+    store.create_key("p", &KeyOptions::default()).await.expect("a key");
     assert_eq!(version(), before + 1);
     let end = "UPDATE api_keys SET expires_at = 1 WHERE key_id = ?1";
     harness.connect().execute(end, [key.key_id]).expect("expired");

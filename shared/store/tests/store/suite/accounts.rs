@@ -3,15 +3,18 @@
 use std::time::{Duration, Instant};
 
 use millrace_event::key::hash_key;
-use millrace_store::{KeyUse, StoreError};
+use millrace_store::{KeyOptions, KeyUse, PolicyChange, StoreError};
 use time::OffsetDateTime;
 
 use super::*;
 
 pub async fn a_key_is_valid_until_it_is_revoked(harness: &dyn Harness) {
     let store = harness.store();
-    let (project, first) = store.create_project("shop", "pro", None, false).await.expect("a project");
-    let second = store.create_key("shop", None, false).await.expect("a key");
+    let (project, first) = store
+        .create_project("shop", "pro", &PolicyChange::default(), &KeyOptions::default())
+        .await
+        .expect("a project");
+    let second = store.create_key("shop", &KeyOptions::default()).await.expect("a key");
     let accounts = store.accounts().await.expect("accounts");
     assert_eq!(accounts.len(), 2);
     for (account, key) in accounts.iter().zip([&first, &second]) {
@@ -28,7 +31,15 @@ pub async fn a_key_is_valid_until_it_is_revoked(harness: &dyn Harness) {
 
 pub async fn a_signed_key_comes_with_its_secret(harness: &dyn Harness) {
     let store = harness.store();
-    let (_, key) = store.create_project("shop", "free", None, true).await.expect("a project");
+    let (_, key) = store
+        .create_project(
+            "shop",
+            "free",
+            &PolicyChange::default(),
+            &KeyOptions { signed: true, ..KeyOptions::default() },
+        )
+        .await
+        .expect("a project");
     let secret = key.signing_secret.expect("a secret");
     let account = store.accounts().await.expect("accounts").remove(0);
     assert_eq!(account.signing_secrets.len(), 1);
@@ -38,14 +49,34 @@ pub async fn a_signed_key_comes_with_its_secret(harness: &dyn Harness) {
 pub async fn a_chosen_key_can_be_used_once(harness: &dyn Harness) {
     let store = harness.store();
     let chosen = "a-key-of-my-own-choice";
-    let (_, key) = store.create_project("one", "free", Some(chosen), false).await.expect("a project");
+    let (_, key) = store
+        .create_project(
+            "one",
+            "free",
+            &PolicyChange::default(),
+            &KeyOptions { chosen: Some(chosen.to_owned()), ..KeyOptions::default() },
+        )
+        .await
+        .expect("a project");
     assert_eq!(key.key, chosen);
-    let taken = store.create_project("two", "free", Some(chosen), false).await;
+    let taken = store
+        .create_project(
+            "two",
+            "free",
+            &PolicyChange::default(),
+            &KeyOptions { chosen: Some(chosen.to_owned()), ..KeyOptions::default() },
+        )
+        .await;
     assert!(matches!(taken, Err(StoreError::Invalid(_))), "{taken:?}");
-    let short = store.create_key("one", Some("short"), false).await;
+    let short = store
+        .create_key("one", &KeyOptions { chosen: Some("short".to_owned()), ..KeyOptions::default() })
+        .await;
     assert!(matches!(short, Err(StoreError::Invalid(_))), "{short:?}");
     // The refused project was not created.
-    store.create_project("two", "free", None, false).await.expect("the name is still free");
+    store
+        .create_project("two", "free", &PolicyChange::default(), &KeyOptions::default())
+        .await
+        .expect("the name is still free");
 }
 
 pub async fn an_invalid_name_or_plan_is_refused_with_advice(harness: &dyn Harness) {
@@ -57,16 +88,22 @@ pub async fn an_invalid_name_or_plan_is_refused_with_advice(harness: &dyn Harnes
         ("", "free", "1 to 200"),
         ("line\nbreak", "free", "visible"),
     ] {
-        let refused = store.create_project(name, plan, None, false).await.expect_err("refused");
+        let refused = store
+            .create_project(name, plan, &PolicyChange::default(), &KeyOptions::default())
+            .await
+            .expect_err("refused");
         assert!(matches!(&refused, StoreError::Invalid(text) if text.contains(advice)), "{name}: {refused}");
     }
-    let refused = store.create_key("unknown", None, false).await.expect_err("refused");
+    let refused = store.create_key("unknown", &KeyOptions::default()).await.expect_err("refused");
     assert!(matches!(refused, StoreError::Invalid(_)), "{refused}");
 }
 
 pub async fn last_use_only_moves_forward(harness: &dyn Harness) {
     let store = harness.store();
-    let (_, key) = store.create_project("shop", "free", None, false).await.expect("a project");
+    let (_, key) = store
+        .create_project("shop", "free", &PolicyChange::default(), &KeyOptions::default())
+        .await
+        .expect("a project");
     let now = OffsetDateTime::now_utc();
     let earlier = now - Duration::from_secs(60);
     let key_use = |key_id, at| KeyUse { key_id, at };
@@ -84,7 +121,15 @@ pub async fn a_change_of_accounts_is_noticed_immediately(harness: &dyn Harness) 
     let started = Instant::now();
     for round in 0..5 {
         let changing = async {
-            let key = harness.another().create_project(&format!("p{round}"), "free", None, false).await;
+            let key = harness
+                .another()
+                .create_project(
+                    &format!("p{round}"),
+                    "free",
+                    &PolicyChange::default(),
+                    &KeyOptions::default(),
+                )
+                .await;
             harness.another().revoke_key(key.expect("a project").1.key_id).await.expect("revoked");
         };
         tokio::join!(changing, store.accounts_changed(LONG));

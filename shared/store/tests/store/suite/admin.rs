@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use millrace_event::plan::Plan;
-use millrace_store::{KeyInfo, KeyUse, NewKey, PlanChange, PlanUpdate, StoreError};
+use millrace_event::policy::{Dedupe, KeyScope, OutOfBounds, ProjectPolicy};
+use millrace_store::{
+    KeyInfo, KeyOptions, KeyUse, NewKey, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, StoreError,
+};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -29,10 +32,16 @@ async fn plan(store: &SharedStore, name: &str) -> Plan {
 pub async fn projects_are_listed_with_their_plan_their_live_keys_and_their_last_use(harness: &dyn Harness) {
     let store = harness.store();
     assert_eq!(store.projects().await.expect("projects"), []);
-    let (shop, first) = store.create_project("shop", "pro", None, false).await.expect("a project");
-    let (quiet, _) = store.create_project("quiet", "free", None, false).await.expect("a project");
-    let second = store.create_key("shop", None, false).await.expect("a key");
-    store.create_key("shop", None, false).await.expect("a key");
+    let (shop, first) = store
+        .create_project("shop", "pro", &PolicyChange::default(), &KeyOptions::default())
+        .await
+        .expect("a project");
+    let (quiet, _) = store
+        .create_project("quiet", "free", &PolicyChange::default(), &KeyOptions::default())
+        .await
+        .expect("a project");
+    let second = store.create_key("shop", &KeyOptions::default()).await.expect("a key");
+    store.create_key("shop", &KeyOptions::default()).await.expect("a key");
     let now = OffsetDateTime::now_utc();
     let key_use = |key: &NewKey, at| KeyUse { key_id: key.key_id, at };
     store.touch_keys(&[key_use(&first, now - HOUR), key_use(&second, now)]).await.expect("touched");
@@ -58,10 +67,76 @@ pub async fn a_project_is_moved_to_another_plan(harness: &dyn Harness) {
     refused(store.move_project(ProjectId(99), "free").await.expect_err("refused"), "no project");
 }
 
+pub async fn a_key_and_the_one_that_replaces_it_have_the_scope_and_the_origins_of_their_owner(
+    harness: &dyn Harness,
+) {
+    let store = harness.store();
+    project(&store, "shop").await;
+    let origins = ["https://b.example", "HTTPS://A.example:443/", "https://b.example"].map(str::to_owned);
+    let web =
+        KeyOptions { scope: KeyScope::Write, allowed_origins: origins.to_vec(), ..KeyOptions::default() };
+    let made = store.create_key("shop", &web).await.expect("a key");
+    let expected = (KeyScope::Write, vec!["https://a.example".to_owned(), "https://b.example".to_owned()]);
+    let listed = key(&store, made.key_id).await;
+    assert_eq!((listed.scope, listed.allowed_origins), expected);
+    let rotated = store.rotate_key(made.key_id, HOUR, None).await.expect("rotated").new;
+    for key_id in [made.key_id, rotated.key_id] {
+        let accounts = store.accounts().await.expect("accounts");
+        let account = accounts.into_iter().find(|account| account.key_id == key_id).expect("a live key");
+        assert_eq!((account.scope, account.allowed_origins), expected, "{key_id}");
+    }
+    let first = &store.keys(None).await.expect("keys")[0];
+    assert_eq!((first.scope, first.allowed_origins.as_slice()), (KeyScope::Full, [].as_slice()));
+    let wrong = KeyOptions { allowed_origins: vec!["*".to_owned()], ..KeyOptions::default() };
+    refused(store.create_key("shop", &wrong).await.expect_err("refused"), "is no origin");
+}
+
+pub async fn a_project_has_the_policy_it_was_created_with_until_it_is_changed(harness: &dyn Harness) {
+    let store = harness.store();
+    let plain = project(&store, "plain").await;
+    let change = PolicyChange {
+        dedupe: Some(Dedupe::Id),
+        oldest_s: Some(Some(31_536_000)),
+        newest_s: Some(Some(86_400)),
+        out_of_bounds: Some(OutOfBounds::Refuse),
+    };
+    let (strict, _) =
+        store.create_project("strict", "free", &change, &KeyOptions::default()).await.expect("a project");
+    let made = change.apply(ProjectPolicy::default()).expect("in range");
+    let policies = async || {
+        let listed: Vec<_> =
+            store.projects().await.expect("projects").iter().map(|project| project.policy).collect();
+        let mut accounts = store.accounts().await.expect("accounts");
+        accounts.sort_unstable_by_key(|account| account.project);
+        assert_eq!(listed, accounts.iter().map(|account| account.policy).collect::<Vec<_>>());
+        listed
+    };
+    assert_eq!(policies().await, [ProjectPolicy::default(), made]);
+    let open = PolicyChange { oldest_s: Some(None), ..PolicyChange::default() };
+    let PolicyUpdate { before, after } = store.set_policy(strict, &open).await.expect("changed");
+    assert_eq!((before, after), (made, ProjectPolicy { oldest_s: None, ..made }));
+    assert_eq!(policies().await, [ProjectPolicy::default(), after]);
+    let far = PolicyChange { newest_s: Some(Some(u64::MAX)), ..PolicyChange::default() };
+    refused(store.set_policy(plain, &far).await.expect_err("refused"), "newest must be from 1");
+    refused(store.set_policy(ProjectId(99), &open).await.expect_err("refused"), "no project");
+    assert_eq!(policies().await, [ProjectPolicy::default(), after], "a refused change changes nothing");
+}
+
 pub async fn keys_are_listed_without_their_text(harness: &dyn Harness) {
     let store = harness.store();
-    let (shop, plain) = store.create_project("shop", "pro", None, false).await.expect("a project");
-    let (_, signed) = store.create_project("bank", "pro", None, true).await.expect("a project");
+    let (shop, plain) = store
+        .create_project("shop", "pro", &PolicyChange::default(), &KeyOptions::default())
+        .await
+        .expect("a project");
+    let (_, signed) = store
+        .create_project(
+            "bank",
+            "pro",
+            &PolicyChange::default(),
+            &KeyOptions { signed: true, ..KeyOptions::default() },
+        )
+        .await
+        .expect("a project");
     store.revoke_key(plain.key_id).await.expect("revoked");
     let keys = store.keys(None).await.expect("keys");
     let facts: Vec<_> = keys.iter().map(|key| (key.key_id, key.project.as_str(), key.signed)).collect();
@@ -74,7 +149,15 @@ pub async fn keys_are_listed_without_their_text(harness: &dyn Harness) {
 
 pub async fn a_rotated_key_is_valid_with_the_new_one_until_it_expires(harness: &dyn Harness) {
     let store = harness.store();
-    let (shop, old) = store.create_project("shop", "pro", None, true).await.expect("a project");
+    let (shop, old) = store
+        .create_project(
+            "shop",
+            "pro",
+            &PolicyChange::default(),
+            &KeyOptions { signed: true, ..KeyOptions::default() },
+        )
+        .await
+        .expect("a project");
     let chosen = "the-next-key-of-the-shop";
     let rotated = store.rotate_key(old.key_id, HOUR, Some(chosen)).await.expect("rotated");
     assert_eq!((rotated.project.as_str(), rotated.new.key.as_str()), ("shop", chosen));
@@ -97,7 +180,10 @@ pub async fn a_rotated_key_is_valid_with_the_new_one_until_it_expires(harness: &
 
 pub async fn a_key_is_rotated_once_and_only_while_it_is_live(harness: &dyn Harness) {
     let store = harness.store();
-    let (_, first) = store.create_project("shop", "pro", None, false).await.expect("a project");
+    let (_, first) = store
+        .create_project("shop", "pro", &PolicyChange::default(), &KeyOptions::default())
+        .await
+        .expect("a project");
     let rotate = async |key_id, overlap, chosen| store.rotate_key(key_id, overlap, chosen).await;
     refused(rotate(987_654, HOUR, None).await.expect_err("refused"), "no key with number 987654");
     refused(rotate(first.key_id, HOUR, Some("short")).await.expect_err("refused"), "16 to 200");
@@ -137,7 +223,7 @@ pub async fn a_change_of_a_plan_leaves_its_other_limits(harness: &dyn Harness) {
 pub async fn changes_by_operators_are_noticed_immediately(harness: &dyn Harness) {
     let store = harness.store();
     let shop = project(&store, "shop").await;
-    let mut key_id = store.create_key("shop", None, false).await.expect("a key").key_id;
+    let mut key_id = store.create_key("shop", &KeyOptions::default()).await.expect("a key").key_id;
     // A wait may return early, so one that returns proves nothing by itself. Every wait must return.
     let started = Instant::now();
     for round in 1..=3 {
@@ -150,6 +236,11 @@ pub async fn changes_by_operators_are_noticed_immediately(harness: &dyn Harness)
             harness.another().move_project(shop, ["free", "pro"][round % 2]).await.expect("moved");
         };
         tokio::join!(moving, store.accounts_changed(CHANGED_LATEST));
+        let bounding = async {
+            let change = PolicyChange { oldest_s: Some(Some(round as u64)), ..PolicyChange::default() };
+            harness.another().set_policy(shop, &change).await.expect("changed");
+        };
+        tokio::join!(bounding, store.accounts_changed(CHANGED_LATEST));
         let changing = async {
             let change = PlanChange { burst: Some(round as u32), ..PlanChange::default() };
             harness.another().set_plan("pro", &change).await.expect("changed");

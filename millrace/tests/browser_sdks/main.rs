@@ -1,0 +1,167 @@
+//! SDKs for web pages and beacons, in a real Chromium, from a page of another origin.
+
+#[allow(dead_code, reason = "shared with the tests of the status page, which use more of it")]
+#[path = "../status_page/chromium.rs"]
+mod chromium;
+#[path = "../installation/mod.rs"]
+mod installation;
+mod pages;
+mod shop;
+
+use shop::Shop;
+use testkit::RequestFault::{DropAnswer, TooManyRequests, Unavailable};
+
+/// Refused twice, and then an answer that is lost.
+const FAULTS: [(u64, testkit::RequestFault); 3] =
+    [(1, TooManyRequests(1)), (2, Unavailable(1)), (3, DropAnswer)];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_sdk_needs_only_our_address_and_a_key_and_stores_each_event_once_through_faults() {
+    let shop = Shop::open(&FAULTS).await;
+    shop.visit("segment.html", "").await;
+    shop.run(
+        "identify('user-1', { plan: 'pro' }); for (const name of ['a', 'b', 'c', 'd']) track(name, { n: 1 })",
+    )
+    .await;
+    shop.stores_once(&["$identify", "a", "b", "c", "d"]).await;
+    let counts = shop.proxy.counts();
+    assert_eq!((counts.refused, counts.dropped), (2, 1), "{counts:?}");
+    assert!(
+        shop.usage().await["duplicates"].as_u64() > Some(0),
+        "the call with the lost answer was sent again"
+    );
+    assert_eq!(shop.foreign_requests(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_sdk_sends_its_batch_when_the_page_is_left() {
+    let shop = Shop::open(&[]).await;
+    shop.visit("segment.html", "&batching").await;
+    shop.run("for (const name of ['a', 'b']) track(name)").await;
+    shop.leave().await;
+    shop.stores_once(&["a", "b"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_sdk_sends_what_was_refused_when_the_page_is_opened_again() {
+    let refused: Vec<_> = (1..=2).map(|post| (post, Unavailable(60))).collect();
+    let shop = Shop::open(&refused).await;
+    shop.visit("segment.html", "").await;
+    shop.run("track('a'); track('b')").await;
+    testkit::eventually(chromium::PATIENCE, "both calls to be refused", async || {
+        match shop.proxy.counts().refused {
+            2 => Ok(()),
+            refused => Err(refused.to_string()),
+        }
+    })
+    .await;
+    shop.leave().await;
+    shop.visit("segment.html", "").await;
+    shop.stores_once(&["a", "b"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rudderstacks_sdk_needs_only_our_address_and_a_key_and_stores_each_event_once_through_faults() {
+    let shop = Shop::open(&FAULTS).await;
+    shop.visit("rudderstack.html", "").await;
+    shop.run(
+        "identify('user-1', { plan: 'pro' }); for (const name of ['a', 'b', 'c', 'd']) track(name, { n: 1 })",
+    )
+    .await;
+    shop.stores_once(&["$identify", "a", "b", "c", "d"]).await;
+    let counts = shop.proxy.counts();
+    assert_eq!((counts.refused, counts.dropped), (2, 1), "{counts:?}");
+    assert!(
+        shop.usage().await["duplicates"].as_u64() > Some(0),
+        "the call with the lost answer was sent again"
+    );
+    assert_eq!(shop.foreign_requests(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rudderstacks_sdk_sends_beacons_when_the_page_is_left() {
+    let shop = Shop::open(&[]).await;
+    shop.visit("rudderstack.html", "&beacon").await;
+    shop.run("for (const name of ['a', 'b']) track(name)").await;
+    shop.leave().await;
+    shop.stores_once(&["a", "b"]).await;
+    assert_eq!(shop.foreign_requests(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_of_tracing_libraries_block_no_sdk() {
+    let shop = Shop::open(&[]).await;
+    for (page, name) in [("traced/segment.html", "a"), ("traced/rudderstack.html", "b")] {
+        shop.visit(page, "").await;
+        shop.run(&format!("track('{name}')")).await;
+        let expected: Vec<_> = ["a", "b"].into_iter().filter(|other| *other <= name).collect();
+        shop.stores_once(&expected).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_beacon_is_stored_in_every_form_that_a_browser_allows() {
+    let shop = Shop::open(&[]).await;
+    shop.browser.page.goto(shop.pages.url("empty.html")).await.unwrap();
+    let send = format!(
+        "const [url, writeKey] = ['{}', '{}'];
+         const batch = (name) => JSON.stringify({{ batch: [{{ type: 'track', event: name, userId: 'u' }}] }});
+         const keyed = (name) => JSON.stringify({{ writeKey, ...JSON.parse(batch(name)) }});
+         const form = (name) => {{ const data = new FormData(); data.set('data', keyed(name)); return data; }};
+         const blob = (text, type) => new Blob([text], {{ type }});
+         const query = `?writeKey=${{writeKey}}`;
+         const sent = [
+           navigator.sendBeacon(`${{url}}/v1/batch`, keyed('string')),
+           navigator.sendBeacon(`${{url}}/v1/batch`, blob(keyed('text'), 'text/plain')),
+           navigator.sendBeacon(`${{url}}/v1/batch`, blob(keyed('json'), 'application/json')),
+           navigator.sendBeacon(`${{url}}/v1/batch`, new URLSearchParams({{ data: keyed('pairs') }})),
+           navigator.sendBeacon(`${{url}}/v1/batch`, form('parts')),
+           navigator.sendBeacon(`${{url}}/beacon/v1/batch${{query}}`, batch('query string')),
+           navigator.sendBeacon(`${{url}}/beacon/v1/batch${{query}}`, blob(batch('query json'), 'application/json')),
+           navigator.sendBeacon(`${{url}}/v1/events${{query}}`, blob('{{\"name\":\"native\"}}', 'application/json')),
+         ];
+         location.href = 'about:blank';
+         sent.every(Boolean)",
+        shop.url(),
+        shop.web_key
+    );
+    assert!(shop.browser.value::<bool>(&send).await, "the browser takes every beacon");
+    shop.stores_once(&["string", "text", "json", "pairs", "parts", "query string", "query json", "native"])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_reads_usage_with_a_key_that_may_and_why_another_may_not() {
+    let shop = Shop::open(&[]).await;
+    shop.browser.page.goto(shop.pages.url("traced/empty.html")).await.unwrap();
+    let origin = shop.pages.origin();
+    let key = async |arguments: &[&str]| {
+        let created = shop.installation.json(&[&["key", "create", "default"], arguments].concat()).await;
+        let key = created["key"].as_str().unwrap().to_owned();
+        shop.service.answers(&key, "the key to be known", |answer| answer.status != 401).await;
+        key
+    };
+    let read = key(&["--scope", "read", "--origin", &origin]).await;
+    let elsewhere = key(&["--scope", "write", "--origin", "https://shop.example"]).await;
+    let ask = async |method: &str, path: &str, key: &str, body: &str| {
+        let ask = format!(
+            "fetch('{}{path}', {{ method: '{method}', headers: {{ Authorization: 'Bearer {key}' }}, {body} }})
+               .then(async (answer) => `${{answer.status}} ${{await answer.text()}}`)",
+            shop.url()
+        );
+        shop.browser.value::<String>(&ask).await
+    };
+    let event = r#"body: '{"name":"n"}'"#;
+    let usage = ask("GET", "/v1/usage", &read, "").await;
+    assert!(usage.starts_with("200 ") && usage.contains("\"total\""), "{usage}");
+    for (answer, says) in [
+        (ask("GET", "/v1/usage", &shop.web_key, "").await, "scope read or full"),
+        (ask("POST", "/v1/events", &read, event).await, "scope write or full"),
+        (ask("POST", "/v1/events", &elsewhere, event).await, "Origin of the request is none of them"),
+        (ask("POST", "/v1/nothing", &shop.web_key, event).await, "there is no such path"),
+    ] {
+        assert!(answer.starts_with("40") && answer.contains(says), "{says}: {answer}");
+    }
+    let accepted = ask("POST", "/v1/events", &shop.web_key, event).await;
+    assert!(accepted.starts_with("202 "), "{accepted}");
+}
