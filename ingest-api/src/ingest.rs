@@ -270,9 +270,9 @@ fn now_us() -> i64 {
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Counts the invalid events of a body: those that were rejected, of which the texts of the last ones are kept
-/// as samples for the owner, and those that are accepted as dead letters if the stream admits the batch. The
-/// worker keeps samples of these.
+/// Counts the invalid events of a body: those that were rejected, of which the last texts are kept as samples
+/// for the owner, and those that are accepted as dead letters if the stream admits the batch. The worker
+/// keeps samples of these.
 async fn note_invalid(
     service: &Service,
     key: &ApiKey,

@@ -8,9 +8,9 @@
 //!    parsed again.
 //! 3. An [`entry`] is one compressed batch of rows, in the form the stream holds.
 //!
-//! [`plan`] decides how much a project may send, [`policy`] holds its owner's choices, [`web_origin`] the
-//! pages that may use a key, [`key`] makes and checks API keys, [`accounting`] holds the figures about batches
-//! that stream and store exchange, and [`printable`] escapes texts of clients for people.
+//! [`plan`] decides how much a project may send, [`policy`] holds its owner's choices, and [`web_origin`]
+//! names the pages that may use a key. [`key`] makes and checks API keys, [`accounting`] holds the figures
+//! that stream and store exchange about batches, and [`printable`] escapes texts of clients for people.
 //!
 //! This crate must never do I/O, read a clock, or depend on an async runtime.
 
