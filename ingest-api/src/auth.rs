@@ -5,13 +5,11 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
+use millrace_event::key::KEY_MEMBER;
 use percent_encoding::percent_decode_str;
 
 /// Longest key that is looked up, in bytes. Generated keys are shorter.
 const KEY_BYTES_MAX: usize = 512;
-
-/// The parameter of the query that holds the key.
-const QUERY_KEY: &str = "writeKey";
 
 /// Why there is no key to look up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -56,7 +54,7 @@ pub fn key_in_headers(headers: &HeaderMap) -> Result<String, CredentialsError> {
 /// [`CredentialsError`].
 pub fn key_in_query(query: &str) -> Result<String, CredentialsError> {
     let mut values = query.split('&').filter_map(|pair| {
-        pair.split_once('=').filter(|(name, _)| *name == QUERY_KEY).map(|(_, value)| value)
+        pair.split_once('=').filter(|(name, _)| *name == KEY_MEMBER).map(|(_, value)| value)
     });
     let value = values.next().ok_or(CredentialsError::Missing)?;
     if values.next().is_some() {

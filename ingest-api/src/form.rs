@@ -9,11 +9,11 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::CONTENT_TYPE;
+use millrace_event::key::KEY_MEMBER;
 use percent_encoding::percent_decode;
 
 /// Fields that hold the JSON.
 const JSON_FIELDS: [&[u8]; 2] = [b"data", b"payload"];
-const KEY_FIELD: &[u8] = b"writeKey";
 /// Most fields of a form.
 const FIELDS_MAX: usize = 100;
 /// Longest boundary, in bytes (RFC 2046, section 5.1.1).
@@ -110,7 +110,7 @@ impl Fields {
             let json = Bytes::from(value().into_owned());
             return if self.json.replace(json).is_some() { Err(FormError::SeveralJson) } else { Ok(()) };
         }
-        if name == KEY_FIELD {
+        if name == KEY_MEMBER.as_bytes() {
             let key = String::from_utf8_lossy(&value()).into_owned();
             return if self.key.replace(key).is_some() { Err(FormError::SeveralKeys) } else { Ok(()) };
         }

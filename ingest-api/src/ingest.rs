@@ -236,7 +236,8 @@ async fn accept(
         Some(key) => batch_id_of_key(project, key),
         None => Uuid::now_v7(),
     };
-    let origin = Origin { project, batch_id, policy: key.account.policy, received_us: now_us() };
+    let Account { policy, key_hash, .. } = key.account;
+    let origin = Origin { project, batch_id, policy, received_us: now_us(), key_hash: Some(key_hash) };
     // The plan's batch size limits what is read. The month's quota also limits what is charged: only valid
     // events.
     let events_max = key.plan().events_per_batch as usize;
@@ -247,7 +248,7 @@ async fn accept(
     note_invalid(service, key, dialect, &submission, &decoded).await;
     let submission = submission.map_err(|error| match error {
         BodyError::InvalidJson { .. } => {
-            Problem::from(error).with_body(rejections::of_body(&decoded, &key.account.key_hash))
+            Problem::from(error).with_body(rejections::of_body(&decoded, &key_hash))
         }
         _ => error.into(),
     })?;

@@ -202,13 +202,6 @@ async fn a_watcher_sees_rates_backlog_refusals_and_dead_letters() {
     assert_eq!((&refused["project"], &refused["field"]), (&"limited".into(), &"name".into()), "{refused}");
     assert!(!state.to_string().contains("unknown-key"), "keys are not shown: {state}");
 
-    let read = KeyOptions { scope: KeyScope::Read, ..KeyOptions::default() };
-    let bearer = stack.another_key(&read).await;
-    http::post(stack.server.address, "/v1/events", &[("authorization", &bearer)], "{}").await;
-    let is_forbidden = |state: &Value| state["refused"]["last"][0]["code"] == "forbidden";
-    let state = watcher.state_with("a key of the wrong scope", is_forbidden).await;
-    assert_eq!(state["refused"]["last"][0]["project"], "test", "the owner learns of it: {state}");
-
     let dead = WriteRequest {
         entry: EntryId { ms: 1, seq: 0 },
         shard: 0,
@@ -228,6 +221,19 @@ async fn a_watcher_sees_rates_backlog_refusals_and_dead_letters() {
     let is_shown = |row: &Value| row["name"] == "limited" && row["dead"] == 3 && row["left"] == 998;
     let rows = |state: &Value| state["today"]["projects"].as_array().cloned().unwrap_or_default();
     watcher.state_with("usage and quota", |state| rows(state).iter().any(is_shown)).await;
+}
+
+#[tokio::test]
+async fn a_watcher_sees_whose_key_has_the_wrong_scope() {
+    let stack = Stack::start().await;
+    let mut watcher = Watcher::start(stack.server.address).await;
+    watcher.head().await;
+    let read = KeyOptions { scope: KeyScope::Read, ..KeyOptions::default() };
+    let bearer = stack.another_key(&read).await;
+    http::post(stack.server.address, "/v1/events", &[("authorization", &bearer)], "{}").await;
+    let is_forbidden = |state: &Value| state["rejected"]["last"][0]["code"] == "forbidden";
+    let state = watcher.state_with("a key of the wrong scope", is_forbidden).await;
+    assert_eq!(state["rejected"]["last"][0]["project"], "test", "the owner learns of it: {state}");
 }
 
 #[tokio::test]

@@ -5,7 +5,6 @@ mod installation;
 
 use installation::{Installation, Service};
 use serde_json::{Value, json};
-use testkit::Program;
 use testkit::http::{Answer, get};
 use time::format_description::well_known::Rfc3339;
 use time::macros::offset;
@@ -328,87 +327,5 @@ async fn periods_of_usage_next_to_each_other_count_an_event_once(
             by_command += report["total"]["events"].as_u64().unwrap();
         }
         assert_eq!((by_request, by_command), (3, 3), "{window}");
-    }
-}
-
-#[tokio::test]
-async fn a_wrong_option_ends_with_2_and_is_named() {
-    let wrong: &[(&[&str], &str)] = &[
-        (
-            &["key", "rotate", "7", "--overlap", "soon"],
-            "--overlap <DURATION>': expected a duration such as 30m, 24h or 7d",
-        ),
-        (&["key", "rotate", "7", "--overlap", "91d"], "at most 90d"),
-        (&["plan", "set", "pro"], "--requests-per-minute <N>|--burst <N>"),
-        (&["plan", "set", "pro", "--burst", "0"], "--burst <N>': expected a whole number from 1 to 10000000"),
-        (
-            &["plan", "set", "pro", "--events-per-batch", "1001"],
-            "--events-per-batch <N>': expected a whole number from 1 to 1000",
-        ),
-        (
-            &["plan", "set", "pro", "--events-per-month", "lots"],
-            "--events-per-month <N|unlimited>': expected unlimited",
-        ),
-        (&["usage", "--from", "yesterday"], "--from <WHEN>': expected a day (2026-11-21)"),
-        (
-            &["usage", "--from", "9999-12-31T23:59:59-23:59"],
-            "--from <WHEN>': expected a day (2026-11-21), a time (2026-11-21T14:00:00Z)",
-        ),
-        (&["usage", "--window", "week"], "[possible values: hour, day, month]"),
-        (&["key", "create", "p", "--scope", "admin"], "[possible values: write, read, full]"),
-        (&["key", "create", "p", "--origin", "*"], "--origin <ORIGIN>': * is no origin"),
-        (&["key", "create", "p", "--origin", "https://a.example/x"], "write https://a.example"),
-        (&["project", "set", "p"], "--dedupe <DEDUPE>|--oldest <DURATION|none>"),
-        (&["project", "set", "p", "--dedupe", "name"], "[possible values: id, id-and-timestamp]"),
-        (
-            &["project", "set", "p", "--oldest", "0"],
-            "--oldest <DURATION|none>': expected none, or a duration",
-        ),
-        (
-            &["project", "set", "p", "--newest", "soon"],
-            "--newest <DURATION|none>': expected none, or a duration",
-        ),
-        (&["project", "set", "p", "--out-of-bounds", "drop"], "[possible values: receive-time, refuse]"),
-    ];
-    for (arguments, says) in wrong {
-        let finished = Program::run("millrace", arguments, &[]).await;
-        assert_eq!((finished.code, finished.stdout.as_str()), (Some(2), ""), "{arguments:?}: {finished:?}");
-        assert!(finished.stderr.contains(says), "{says:?} is not in {finished:?}");
-    }
-}
-
-#[tokio::test]
-async fn the_help_of_every_command_has_an_example() {
-    for command in [
-        "migrate",
-        "project list",
-        "project create",
-        "project plan",
-        "project set",
-        "key list",
-        "key create",
-        "key rotate",
-        "key revoke",
-        "plan list",
-        "plan set",
-        "usage",
-        "audit",
-        "completions",
-    ] {
-        let arguments: Vec<_> = command.split(' ').chain(["--help"]).collect();
-        let help = Program::run("millrace", &arguments, &[]).await.stdout;
-        let example = help.split("Example").nth(1).unwrap_or_default();
-        assert!(example.contains(&format!("  millrace {command}")), "{command}:\n{help}");
-    }
-}
-
-#[tokio::test]
-async fn completions_need_no_installation() {
-    for shell in ["bash", "zsh", "fish"] {
-        let finished = Program::run("millrace", &["completions", shell], &[]).await;
-        assert_eq!(finished.code, Some(0), "{finished:?}");
-        for word in ["completions", "rotate", "overlap"] {
-            assert!(finished.stdout.contains(word), "{shell} does not complete {word}");
-        }
     }
 }

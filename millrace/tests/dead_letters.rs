@@ -2,6 +2,8 @@
 
 mod installation;
 
+use std::sync::Arc;
+
 use millrace_event::entry::{EntryId, PackedBatch};
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{EventTime, Row};
@@ -51,14 +53,20 @@ fn dead_entry(project: ProjectId, seq: u64, events: u32, is_torn: bool) -> Write
     }
 }
 
-#[tokio::test]
-async fn dead_letters_are_listed_shown_and_stored_when_they_can_be() {
+/// An installation on files with one project, `shop`.
+async fn shop() -> (Installation, Arc<SqliteStore>, ProjectId) {
     let installation = Installation::on_files();
     std::fs::create_dir(installation.data()).unwrap();
     let store = SqliteStore::open(&installation.data()).unwrap();
     store.migrate().await.unwrap();
     let (project, _) =
         store.create_project("shop", "pro", &PolicyChange::default(), &KeyOptions::default()).await.unwrap();
+    (installation, store, project)
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_shown_and_stored_when_they_can_be() {
+    let (installation, store, project) = shop().await;
     let entries = [dead_entry(project, 0, 3, false), dead_entry(project, 1, 2, true)];
     store.writer("test").await.unwrap().write(&entries).await.unwrap();
     let run = async |arguments: &[&str]| installation.run(&[&["dead-letters"], arguments].concat()).await;
@@ -105,12 +113,7 @@ fn call_entry(project: ProjectId) -> WriteRequest {
 
 #[tokio::test]
 async fn a_call_that_is_no_event_is_shown_as_text_and_never_redriven() {
-    let installation = Installation::on_files();
-    std::fs::create_dir(installation.data()).unwrap();
-    let store = SqliteStore::open(&installation.data()).unwrap();
-    store.migrate().await.unwrap();
-    let (project, _) =
-        store.create_project("shop", "pro", &PolicyChange::default(), &KeyOptions::default()).await.unwrap();
+    let (installation, store, project) = shop().await;
     let entries = [call_entry(project), dead_entry(project, 1, 2, false)];
     store.writer("test").await.unwrap().write(&entries).await.unwrap();
     let run = async |arguments: &[&str]| installation.run(&[&["dead-letters"], arguments].concat()).await;

@@ -15,10 +15,9 @@ use testkit::RequestFault::{DropAnswer, TooManyRequests, Unavailable};
 const FAULTS: [(u64, testkit::RequestFault); 3] =
     [(1, TooManyRequests(1)), (2, Unavailable(1)), (3, DropAnswer)];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn segments_sdk_needs_only_our_address_and_a_key_and_stores_each_event_once_through_faults() {
+async fn stores_each_event_once_through_faults(page: &str) {
     let shop = Shop::open(&FAULTS).await;
-    shop.visit("segment.html", "").await;
+    shop.visit(page, "").await;
     shop.run(
         "identify('user-1', { plan: 'pro' }); for (const name of ['a', 'b', 'c', 'd']) track(name, { n: 1 })",
     )
@@ -31,6 +30,11 @@ async fn segments_sdk_needs_only_our_address_and_a_key_and_stores_each_event_onc
         "the call with the lost answer was sent again"
     );
     assert_eq!(shop.foreign_requests(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_sdk_needs_only_our_address_and_a_key_and_stores_each_event_once_through_faults() {
+    stores_each_event_once_through_faults("segment.html").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,20 +66,7 @@ async fn segments_sdk_sends_what_was_refused_when_the_page_is_opened_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rudderstacks_sdk_needs_only_our_address_and_a_key_and_stores_each_event_once_through_faults() {
-    let shop = Shop::open(&FAULTS).await;
-    shop.visit("rudderstack.html", "").await;
-    shop.run(
-        "identify('user-1', { plan: 'pro' }); for (const name of ['a', 'b', 'c', 'd']) track(name, { n: 1 })",
-    )
-    .await;
-    shop.stores_once(&["$identify", "a", "b", "c", "d"]).await;
-    let counts = shop.proxy.counts();
-    assert_eq!((counts.refused, counts.dropped), (2, 1), "{counts:?}");
-    assert!(
-        shop.usage().await["duplicates"].as_u64() > Some(0),
-        "the call with the lost answer was sent again"
-    );
-    assert_eq!(shop.foreign_requests(), Vec::<String>::new());
+    stores_each_event_once_through_faults("rudderstack.html").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

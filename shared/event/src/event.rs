@@ -108,12 +108,14 @@ pub struct Origin {
     pub policy: ProjectPolicy,
     /// About when the batch was received, in microseconds since 1970, for the policy's bounds.
     pub received_us: i64,
+    /// Of the sender's key, which is masked in the calls that become dead letters.
+    pub key_hash: Option<[u8; 32]>,
 }
 
 impl Origin {
-    /// An origin with the policy of a new project, which has no bounds.
+    /// An origin with the policy of a new project, which has no bounds, and of an unknown sender.
     pub fn new(project: ProjectId, batch_id: BatchId) -> Self {
-        Self { project, batch_id, policy: ProjectPolicy::default(), received_us: 0 }
+        Self { project, batch_id, policy: ProjectPolicy::default(), received_us: 0, key_hash: None }
     }
 }
 

@@ -9,6 +9,9 @@ use subtle::ConstantTimeEq;
 pub const KEY_PREFIX: &str = "mk_";
 /// The prefix of a signing secret, as Standard Webhooks defines it.
 pub const SECRET_PREFIX: &str = "whsec_";
+/// The member of a body, and the parameter of a query or a form, in which SDKs send a key that they do not
+/// send as `Authorization`. Its value is never stored.
+pub const KEY_MEMBER: &str = "writeKey";
 /// Allowed lengths of a key that an operator chooses, in bytes.
 pub const CHOSEN_KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=200;
 

@@ -9,8 +9,9 @@
 //! 3. An [`entry`] is one compressed batch of rows, in the form the stream holds.
 //!
 //! [`plan`] decides how much a project may send, [`policy`] holds its owner's choices, and [`web_origin`]
-//! names the pages that may use a key. [`key`] makes and checks API keys, [`accounting`] holds the figures
-//! that stream and store exchange about batches, and [`printable`] escapes texts of clients for people.
+//! names the pages that may use a key. [`key`] makes and checks API keys. [`accounting`] holds the figures
+//! that stream and store exchange about batches. [`excerpt`] cuts texts of clients and masks keys in them,
+//! and [`printable`] escapes such texts for people.
 //!
 //! This crate must never do I/O, read a clock, or depend on an async runtime.
 
@@ -18,6 +19,7 @@ pub mod accounting;
 pub mod dialect;
 pub mod entry;
 pub mod event;
+pub mod excerpt;
 pub mod json;
 pub mod key;
 pub mod plan;

@@ -52,8 +52,12 @@ pub fn is_listed(origins: &[String], header: &str) -> bool {
 
 /// The host and the port. `None` when the port is no port.
 fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
-    // The colons of an IPv6 address are inside brackets.
-    let after_address = authority.rfind(']').map_or(0, |end| end + 1);
+    // The colons of an IPv6 address are inside brackets. Without the closing one, there is no port.
+    let after_address = match authority.rfind(']') {
+        Some(end) => end + 1,
+        None if authority.starts_with('[') => return Some((authority, None)),
+        None => 0,
+    };
     match authority[after_address..].find(':') {
         None => Some((authority, None)),
         Some(colon) => {

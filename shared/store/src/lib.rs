@@ -8,8 +8,10 @@
 //! event because of a failure of its environment; return from [`Writer::write`] before everything is on disk.
 
 mod admin;
+mod columns;
 mod contract;
 mod creation;
+mod dead_reason;
 mod error;
 mod hours;
 mod ledger;
@@ -20,8 +22,7 @@ mod payload;
 pub mod postgres;
 mod rebuild;
 mod redrive;
-mod refusals;
-mod rejection;
+mod rejection_tally;
 mod rejections;
 pub mod sqlite;
 mod totals;
@@ -38,7 +39,8 @@ pub use self::hours::{PartOfHour, end_of_hour, full_hour};
 pub use self::letters::{DeadLetter, LetterFilter, LetterPayload};
 pub use self::redrive::{RedriveOrder, RedriveRecord, RedriveResult, rows_of_letter};
 pub use self::rejections::{
-    RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, SAMPLES_KEPT,
+    RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, SAMPLE_PAYLOAD_BYTES_MAX,
+    SAMPLES_KEPT,
 };
 pub use self::totals::{LedgerSums, ProjectTotals, UsageRow, UsageWindow};
 pub use self::upkeep::{UpkeepPolicy, UpkeepReport};

@@ -11,8 +11,8 @@ use std::ops::AddAssign;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::dead_reason::{DeadReason, RejectedBy};
 use crate::error::StoreError;
-use crate::rejection::{RejectedBy, Rejection};
 use millrace_event::entry;
 use millrace_event::plan::ProjectId;
 use millrace_event::row;
@@ -109,10 +109,10 @@ impl Letter {
 }
 
 /// The rejection of a row of a dead entry that is no event. `None` for an event.
-pub(super) fn rejection_of_call(row: &[u8]) -> Option<Rejection> {
+pub(super) fn rejection_of_call(row: &[u8]) -> Option<DeadReason> {
     let call = UndeliverableCall::read(row)?;
     let by = RejectedBy::Dialect { code: call.code.to_owned() };
-    Some(Rejection { by, reason: call.message.to_owned() })
+    Some(DeadReason { by, reason: call.message.to_owned() })
 }
 
 /// The payload of the letter of a rejected row.
@@ -127,16 +127,16 @@ pub(super) enum RowOutcome {
         /// Its payload differs from that of the stored event.
         is_conflict: bool,
     },
-    Rejected(Rejection),
+    Rejected(DeadReason),
 }
 
 /// The result for a letter after its rows were tried.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum LetterOutcome<'a> {
     /// The letter is redriven. Each of these rows, given by index, gets its own letter.
-    Redriven(Vec<(usize, &'a Rejection)>),
+    Redriven(Vec<(usize, &'a DeadReason)>),
     /// Every row was rejected, the first for this reason: the letter stays dead.
-    Dead(&'a Rejection),
+    Dead(&'a DeadReason),
 }
 
 /// Changes `dead` of a row of `batches` or `usage_hourly` to `stored` and `duplicate`.

@@ -1,5 +1,8 @@
-//! What was refused, for the owners of projects: counts by hour and reason, and the last samples. Pure, and
-//! the same for every store.
+//! What was refused, for the owners of projects: counts by hour and reason, and the last samples, as the
+//! tables hold them. Pure, and the same for every store.
+//!
+//! They come from two sides. What the API refuses arrives as a [`RejectionReport`]. What a worker refuses is
+//! written in the transaction that refuses it (`rejection_tally`).
 
 use std::borrow::Cow;
 
@@ -10,6 +13,8 @@ use millrace_event::plan::ProjectId;
 
 /// Samples kept of each project and kind.
 pub const SAMPLES_KEPT: u32 = 100;
+/// Most bytes of a sample's payload.
+pub const SAMPLE_PAYLOAD_BYTES_MAX: usize = 4 << 10;
 /// How long a report is recognized when it is sent again: longer than any outage.
 pub(super) const SOURCE_DAYS: i64 = 30;
 
@@ -56,7 +61,7 @@ pub struct RejectionCount {
     pub hour: OffsetDateTime,
     pub project: ProjectId,
     pub kind: RejectionKind,
-    /// A code of the API, or the SQLSTATE of a dead letter.
+    /// A code of the API, `conflict`, or the SQLSTATE of a dead letter.
     pub code: String,
     /// Events, or requests.
     pub count: u64,
@@ -82,11 +87,11 @@ pub struct RejectionSample {
     pub field: Option<String>,
     /// What is wrong, and what would be valid.
     pub message: String,
-    /// The event as it was sent, up to a limit, of any bytes.
+    /// The event as it was sent, of any bytes, without keys: at most [`SAMPLE_PAYLOAD_BYTES_MAX`].
     pub payload: Option<Vec<u8>>,
 }
 
-/// What one process refused since its last report.
+/// What one process of the API refused since its last report.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RejectionReport {
     /// The process, by a number that it chose at its start.

@@ -8,12 +8,14 @@ use std::ops::Range;
 
 use super::builder::EventBuilder;
 use super::definition::{Dialect, DocumentForms, Framing, InvalidEvents, Member, RawEvent};
+use super::event_texts::lines;
 use super::tolerant::{self, fault_outside, readable};
 use super::validator::Validator;
 use crate::entry::ROWS_BYTES_MAX;
 use crate::event::{Batch, Origin, Rejection, RejectionCode};
+use crate::excerpt::excerpt;
 use crate::json::{self, Container, Document, Fault, Outline, Value};
-use crate::undeliverable::UndeliverableCall;
+use crate::undeliverable::{CALL_BYTES_MAX, UndeliverableCall};
 
 /// Why a body yields no batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -96,10 +98,9 @@ struct BatchReader<'d> {
 impl BatchReader<'_> {
     /// Each line is parsed on its own, so an invalid line does not affect the others.
     fn read_lines(self, body: &[u8]) -> Result<Batch, BodyError> {
-        let lines = || body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-        self.check_count(lines().count())?;
+        self.check_count(lines(body).count())?;
         let mut batch = Batch::default();
-        for (index, line) in lines().enumerate() {
+        for (index, line) in lines(body).enumerate() {
             self.read_alone(line, "line", index, &mut batch);
         }
         Ok(batch)
@@ -158,16 +159,13 @@ impl BatchReader<'_> {
         (self.dialect.read_event)(&RawEvent { object, shared, index, origin: self.origin })
     }
 
-    /// Rejects an invalid event, or accepts it as a dead letter. Its API key is not kept.
+    /// Rejects an invalid event, or accepts it as a dead letter, without the keys in its text.
     fn refuse(self, rejection: Rejection, sent: &[u8], batch: &mut Batch) {
         if self.dialect.invalid == InvalidEvents::Rejected {
             batch.rejected.push(rejection);
             return;
         }
-        let call = match self.dialect.key_member {
-            Some(member) => json::without_values(sent, member),
-            None => sent.into(),
-        };
+        let call = excerpt(sent, CALL_BYTES_MAX, self.origin.key_hash.as_ref());
         let message = match rejection.field.as_deref() {
             Some(field) if !rejection.message.contains(field) => format!("{field}: {}", rejection.message),
             _ => rejection.message.clone(),

@@ -10,7 +10,7 @@ mod body;
 mod bounds;
 mod builder;
 mod definition;
-mod excerpt;
+mod event_texts;
 mod tolerant;
 mod validator;
 

@@ -91,35 +91,26 @@ pub fn root_member<'a>(body: &'a [u8], name: &str, envelope: Option<&str>) -> Op
     complete.unwrap_or(first_found)
 }
 
-/// Replaces the strings that are values of members with this name, at any depth, by an empty one.
-pub fn without_values<'a>(raw: &'a [u8], name: &str) -> std::borrow::Cow<'a, [u8]> {
-    let mut out: Option<Vec<u8>> = None;
-    let (mut copied, mut at) = (0, 0);
-    let strict = Scanner::new(raw, RULES[0]);
-    while let Some(found) = memchr::memchr(b'"', &raw[at..]) {
-        let start = at + found;
-        let end = strict.string_end(start).unwrap_or(raw.len());
-        at = end;
-        if !is_name(&raw[start..end], name) {
+/// The strings that are values of members with this name, at any depth, without their quotes. A string that
+/// does not end reaches to the end of the text.
+pub fn strings_of_members(raw: &[u8], name: &str) -> Vec<Range<usize>> {
+    let scanner = Scanner::new(raw, RULES[0]);
+    let (mut found, mut at) = (Vec::new(), 0);
+    while let Some(quote) = raw.get(at..).and_then(|rest| memchr::memchr(b'"', rest)) {
+        let start = at + quote;
+        at = scanner.string_end(start).unwrap_or(raw.len());
+        if !is_name(&raw[start..at], name) {
             continue;
         }
-        let colon = skip_space(raw, end);
+        let colon = skip_space(raw, at);
         let value = skip_space(raw, colon + 1);
         if raw.get(colon) == Some(&b':') && raw.get(value) == Some(&b'"') {
-            let out = out.get_or_insert_default();
-            out.extend_from_slice(&raw[copied..value]);
-            out.extend_from_slice(b"\"\"");
-            at = strict.string_end(value).unwrap_or(raw.len());
-            copied = at;
+            let end = scanner.string_end(value);
+            found.push(value + 1..end.map_or(raw.len(), |end| end - 1));
+            at = end.unwrap_or(raw.len());
         }
     }
-    match out {
-        Some(mut out) => {
-            out.extend_from_slice(&raw[copied..]);
-            out.into()
-        }
-        None => raw.into(),
-    }
+    found
 }
 
 /// Whether a string, with its quotes, is this text.

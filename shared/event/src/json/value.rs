@@ -9,7 +9,6 @@ use simd_json::Node;
 
 use super::fault::Unstorable;
 use super::number::check_number;
-use super::split::closing;
 use crate::event::{DEPTH_MAX, EXPONENTS_SUM_MAX};
 
 /// The JSON escape of U+0000.
@@ -42,6 +41,24 @@ impl<'a> Document<'a> {
         let start = self.offsets[offset] as usize;
         let end = self.offsets.get(offset + 1).map_or(self.raw.len(), |next| *next as usize);
         self.raw[start..end].trim_ascii_end()
+    }
+
+    /// The index of the offset that closes the bracket at the index `opening`.
+    fn closing(self, opening: usize) -> usize {
+        let mut depth = 0_usize;
+        for (index, &at) in self.offsets.iter().enumerate().skip(opening) {
+            match self.raw[at as usize] {
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => {
+                    depth -= 1;
+                    if depth == 0 {
+                        return index;
+                    }
+                }
+                _ => {}
+            }
+        }
+        unreachable!("the parser has matched every bracket")
     }
 }
 
@@ -171,7 +188,7 @@ impl<'a> Container<'a> {
     /// All bytes from the opening to the closing bracket.
     fn as_written(&self) -> &'a [u8] {
         let Document { raw, offsets, .. } = self.document;
-        let end = closing(raw, offsets, self.cursor.offset).expect("the parser has matched every bracket");
+        let end = self.document.closing(self.cursor.offset);
         &raw[offsets[self.cursor.offset] as usize..=offsets[end] as usize]
     }
 
@@ -238,7 +255,7 @@ impl<'a> Walk<'a> {
         match self.document.nodes[self.at.node] {
             Node::Object { count, .. } | Node::Array { count, .. } => {
                 self.at.node += count + 1;
-                self.at.offset = self.closing() + 2;
+                self.at.offset = self.document.closing(self.at.offset) + 2;
             }
             Node::String(_) | Node::Static(_) => {
                 self.at.node += 1;
@@ -246,12 +263,6 @@ impl<'a> Walk<'a> {
             }
         }
         value
-    }
-
-    /// The index of the offset that closes the container at this position.
-    fn closing(&self) -> usize {
-        let Document { raw, offsets, .. } = self.document;
-        closing(raw, offsets, self.at.offset).expect("the parser has matched every bracket")
     }
 }
 

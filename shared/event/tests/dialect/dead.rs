@@ -1,7 +1,8 @@
 //! Calls of SDKs that no event can be made of: each is a row of its batch with its text and its reason.
 
 use millrace_event::dialect::{BodyError, Dialect, read, segment};
-use millrace_event::event::Batch;
+use millrace_event::event::{Batch, Origin};
+use millrace_event::key::hash_key;
 use millrace_event::row;
 use millrace_event::undeliverable::{CALL_BYTES_MAX, UndeliverableCall};
 
@@ -106,6 +107,20 @@ fn the_text_of_a_dead_call_is_bounded_and_has_no_key() {
             let text = String::from_utf8(dead_calls(&batch)[0].2.clone()).unwrap();
             assert!(!text.contains("CRET") && text.contains(r#""userId":"u""#), "{text}");
         }
+    }
+}
+
+#[test]
+fn the_text_of_a_dead_call_has_no_key_of_its_sender_wherever_it_is() {
+    let (chosen, generated) = ("a-key-that-was-chosen", millrace_event::key::random_key());
+    let sender = Origin { key_hash: Some(hash_key(chosen)), ..origin() };
+    let call =
+        format!(r#"{{"type":"trakc","x":{{"k":"{chosen}"}},"auth":"Bearer {generated}","userId":"u"}}"#);
+    for body in [format!(r#"{{"batch":[{call}]}}"#), format!(r#"{{"batch":[{call}, NaN x]}}"#)] {
+        let batch = read(&segment::BATCH, body.as_bytes(), sender, EVENTS_MAX).unwrap();
+        let text = String::from_utf8(dead_calls(&batch)[0].2.clone()).unwrap();
+        assert!(!text.contains(chosen) && !text.contains(&generated), "{text}");
+        assert!(text.contains(r#""userId":"u""#) && text.len() == call.len(), "{text}");
     }
 }
 

@@ -10,16 +10,13 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use super::copy::Instant;
+use crate::columns::{PLAN_COLUMNS, POLICY_COLUMNS};
 use crate::creation::{
     UnsavedKey, check_project_name, key_is_taken, no_such_plan, no_such_project, project_is_taken,
 };
 use crate::{KeyOptions, KeyUse, NewKey, PolicyChange, StoreError};
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::policy::ProjectPolicy;
-
-pub(super) const PLAN_COLUMNS: &str = "requests_per_minute, burst, events_per_month, events_per_batch";
-/// Of the table `projects`.
-pub(super) const POLICY_COLUMNS: &str = "dedupe, oldest_s, newest_s, out_of_bounds";
 
 pub(super) async fn accounts(client: &Client) -> Result<Vec<Account>, StoreError> {
     let live_keys = format!(

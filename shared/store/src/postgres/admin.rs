@@ -7,10 +7,11 @@ use time::OffsetDateTime;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 
-use super::accounts::{self, PLAN_COLUMNS, POLICY_COLUMNS, PolicyRow};
+use super::accounts::{self, PolicyRow};
 use super::copy::Instant;
 use super::usage::count;
 use crate::admin::{OldKey, no_such_key};
+use crate::columns::{PLAN_COLUMNS, POLICY_COLUMNS};
 use crate::creation::{UnsavedKey, no_such_plan, no_such_project};
 use crate::{
     KeyInfo, KeyOptions, KeyRotation, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo,

@@ -13,7 +13,7 @@ use crate::WriteOutcome;
 use crate::ledger::LedgerKey;
 use crate::letters::NewLetter;
 use crate::payload::PayloadDigest;
-use crate::refusals::Refusals;
+use crate::rejection_tally::RejectionTally;
 use millrace_event::Outcome;
 
 const HOUR_US: i64 = 3_600_000_000;
@@ -147,8 +147,8 @@ impl<'a> Attempt<'a> {
     }
 
     /// The letters and conflicts, for the owners of projects.
-    pub(super) fn refusals(&self) -> Refusals<'a> {
-        let mut refusals = Refusals::default();
+    pub(super) fn refusals(&self) -> RejectionTally<'a> {
+        let mut refusals = RejectionTally::default();
         self.letters().iter().for_each(|letter| refusals.add_letter(letter));
         for Conflict { row, difference } in &self.conflicts {
             let row = &self.draft.rows[*row];
@@ -287,7 +287,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::rejection::Rejection;
+    use crate::dead_reason::DeadReason;
     use crate::{Payload, WriteRequest};
 
     const NOW_US: i64 = 1_795_219_200_000_000;
@@ -341,7 +341,7 @@ mod tests {
         let requests = [request(Uuid::now_v7(), 0, &[(1, AT)]), request(Uuid::now_v7(), 1, &[(1, AT)])];
         let mut draft = Draft::new(&requests).unwrap();
         let first = Attempt::new(&draft).rows()[0];
-        draft.mark_rejected(first, Rejection::by_database("22P05", "a NUL"));
+        draft.mark_rejected(first, DeadReason::by_database("22P05", "a NUL"));
         assert_eq!(outcomes(&draft), [(0, 0, 1, false), (1, 0, 0, false)]);
         let attempt = Attempt::new(&draft);
         assert_eq!(attempt.letters()[0].reason, "a NUL");

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use super::error::Failure;
 use super::partitions::Day;
 use super::recent;
+use crate::dead_reason::DeadReason;
 use crate::ledger::LedgerKey;
 use crate::payload::PayloadDigest;
-use crate::rejection::Rejection;
 use crate::{Payload, WriteRequest};
 use millrace_event::Outcome;
 use millrace_event::plan::ProjectId;
@@ -126,7 +126,7 @@ pub(super) struct Draft<'a> {
     /// In stream order.
     pub(super) calls: Vec<DraftCall<'a>>,
     /// By index of the row.
-    pub(super) rejections: BTreeMap<u32, Rejection>,
+    pub(super) rejections: BTreeMap<u32, DeadReason>,
     /// Payloads of the stored events with the keys of rows, by index of the row.
     pub(super) stored_payloads: HashMap<usize, PayloadDigest>,
     /// Payloads of the events that claimed the ids of rows, by index of the row.
@@ -276,7 +276,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    pub(super) fn mark_rejected(&mut self, row: usize, rejection: Rejection) {
+    pub(super) fn mark_rejected(&mut self, row: usize, rejection: DeadReason) {
         self.rows[row].is_rejected = true;
         self.rejections.insert(u32::try_from(row).expect("rows of one transaction fit 32 bits"), rejection);
     }

@@ -6,7 +6,7 @@
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::rejection::Rejection;
+use crate::dead_reason::DeadReason;
 use crate::{StoreError, WriteError};
 
 /// Used instead of a SQLSTATE when the database gave none.
@@ -29,7 +29,7 @@ pub(super) enum EventsCause {
     Duplicate,
     /// The database rejects the content of a row of the COPY: the `line`-th, from 1, when the database names
     /// it.
-    Rejected { line: Option<u64>, rejection: Rejection },
+    Rejected { line: Option<u64>, rejection: DeadReason },
     /// The data is not the cause.
     Other(Cause),
 }
@@ -197,7 +197,7 @@ fn rejected(answer: &DbError) -> EventsCause {
     };
     EventsCause::Rejected {
         line: position.map(|position| position.line),
-        rejection: Rejection::by_database(answer.code().code(), reason),
+        rejection: DeadReason::by_database(answer.code().code(), reason),
     }
 }
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::copy::Instant;
 use crate::ledger::LedgerKey;
 use crate::letters::NewLetter;
-use crate::refusals::Refusals;
+use crate::rejection_tally::RejectionTally;
 
 /// Keys of rows of a draft.
 #[derive(Default)]
@@ -117,7 +117,7 @@ pub(super) struct RefusalCounts<'a> {
 }
 
 impl<'a> RefusalCounts<'a> {
-    pub(super) fn new(refusals: &Refusals<'a>) -> Self {
+    pub(super) fn new(refusals: &RejectionTally<'a>) -> Self {
         let mut rows = Self::default();
         for (&(project, hour_us, kind, code), &count) in &refusals.counts {
             rows.projects.push(project);
@@ -142,7 +142,7 @@ pub(super) struct SampleRows<'a> {
 }
 
 impl<'a> SampleRows<'a> {
-    pub(super) fn new(refusals: &'a Refusals<'a>) -> Self {
+    pub(super) fn new(refusals: &'a RejectionTally<'a>) -> Self {
         let mut rows = Self::default();
         for (&(project, kind), samples) in &refusals.samples {
             for sample in samples {

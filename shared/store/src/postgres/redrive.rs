@@ -10,11 +10,11 @@ use tokio_postgres::{Error, Statement};
 
 use super::copy::Instant;
 use super::error::{Cause, EventsCause, Failure, cause, cause_in_events};
+use crate::dead_reason::DeadReason;
 use crate::payload::PayloadDigest;
 use crate::redrive::{
     Corrections, Letter, LetterOutcome, RowOutcome, counts_differ, payload_of_rejected, rejection_of_call,
 };
-use crate::rejection::Rejection;
 use crate::{RedriveOrder, RedriveResult, StoreError};
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{self, EventTime, Row};
@@ -234,7 +234,7 @@ impl<'t> RedriveTransaction<'t> {
         &self,
         rows: &[&[u8]],
         received_us: i64,
-    ) -> Result<Result<Vec<RowOutcome>, Rejection>, AttemptError> {
+    ) -> Result<Result<Vec<RowOutcome>, DeadReason>, AttemptError> {
         self.transaction.batch_execute("SAVEPOINT letter").await?;
         let mut outcomes = Vec::with_capacity(rows.len());
         for row in rows {
@@ -258,7 +258,7 @@ impl<'t> RedriveTransaction<'t> {
         let event = match Row::read(row) {
             Ok(event) => event,
             Err(error) => {
-                return Ok(RowOutcome::Rejected(Rejection::by_database(NOT_TEXT, error.to_string())));
+                return Ok(RowOutcome::Rejected(DeadReason::by_database(NOT_TEXT, error.to_string())));
             }
         };
         match self.insert(&event, received_us).await {

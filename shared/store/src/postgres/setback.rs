@@ -3,7 +3,7 @@
 use tokio_postgres::Error;
 
 use super::error::{Cause, EventsCause, Failure, cause, cause_in_events};
-use crate::rejection::Rejection;
+use crate::dead_reason::DeadReason;
 
 #[derive(Debug)]
 pub(super) enum Setback {
@@ -12,7 +12,7 @@ pub(super) enum Setback {
     /// An id of `undated_ids` was claimed before.
     DuplicateId,
     /// The database rejects a row: the one with this index in the draft, when the database names it.
-    RejectedRow { index: Option<usize>, rejection: Rejection },
+    RejectedRow { index: Option<usize>, rejection: DeadReason },
     /// At least one entry is in the ledger.
     Redelivered,
     /// The batches of these entries were written before, from other entries.

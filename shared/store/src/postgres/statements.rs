@@ -12,7 +12,7 @@ use super::parameters::{
 };
 use crate::letters::NewLetter;
 use crate::payload::PayloadDigest;
-use crate::refusals::Refusals;
+use crate::rejection_tally::RejectionTally;
 use crate::rejections::SAMPLES_KEPT;
 use millrace_event::Outcome;
 use millrace_event::row::COLUMNS;
@@ -253,7 +253,11 @@ impl Statements {
     }
 
     /// Counts what the transaction refuses, and replaces the oldest samples.
-    pub(super) async fn add_refusals(&self, client: &Client, refusals: &Refusals<'_>) -> Result<(), Error> {
+    pub(super) async fn add_refusals(
+        &self,
+        client: &Client,
+        refusals: &RejectionTally<'_>,
+    ) -> Result<(), Error> {
         if refusals.is_empty() {
             return Ok(());
         }

@@ -25,7 +25,7 @@ use super::recent::RecentKeys;
 use super::selection::Selection;
 use super::setback::Setback;
 use super::writer_session::{WriterSession, finish_copy, send_rows};
-use crate::rejection::Rejection;
+use crate::dead_reason::DeadReason;
 use crate::{WriteError, WriteOutcome, WriteRequest, Writer};
 
 /// The application name of a writer's session, followed by the name of the writer. Upkeep finds stuck
@@ -167,7 +167,7 @@ impl PostgresWriter {
         &self,
         draft: &mut Draft<'_>,
         row: usize,
-        rejection: Rejection,
+        rejection: DeadReason,
     ) -> Result<(), tokio_postgres::Error> {
         self.connection.mark_known(draft, &[row]).await?;
         let known = &draft.rows[row];

@@ -8,6 +8,7 @@ use rusqlite::{Connection, Error, OptionalExtension, Row, Transaction, Transacti
 
 use super::clock::{micros, moment, now_us};
 use super::error::{is_foreign_key_violation, is_unique_violation};
+use crate::columns::{PLAN_COLUMNS, POLICY_COLUMNS};
 use crate::creation::{
     UnsavedKey, check_project_name, key_is_taken, no_such_plan, no_such_project, project_is_taken,
 };
@@ -16,10 +17,6 @@ use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::policy::ProjectPolicy;
 
 const SECRET_BYTES: usize = 32;
-
-pub(super) const PLAN_COLUMNS: &str = "requests_per_minute, burst, events_per_month, events_per_batch";
-/// Of the table `projects`.
-pub(super) const POLICY_COLUMNS: &str = "dedupe, oldest_s, newest_s, out_of_bounds";
 
 pub(super) fn accounts(connection: &Connection) -> Result<Vec<Account>, StoreError> {
     let live_keys = format!(

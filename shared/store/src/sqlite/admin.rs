@@ -5,11 +5,12 @@ use std::time::Duration;
 use rusqlite::{Connection, Error, OptionalExtension, Row, TransactionBehavior, params};
 use time::OffsetDateTime;
 
-use super::accounts::{self, PLAN_COLUMNS, POLICY_COLUMNS};
+use super::accounts;
 use super::clock::{micros, moment, now_us};
 use super::error::is_foreign_key_violation;
 use super::usage::count;
 use crate::admin::{OldKey, no_such_key};
+use crate::columns::{PLAN_COLUMNS, POLICY_COLUMNS};
 use crate::creation::{UnsavedKey, no_such_plan, no_such_project};
 use crate::{
     KeyInfo, KeyOptions, KeyRotation, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo,

@@ -8,11 +8,11 @@ use super::clock::{moment, now_us};
 use super::error::NOT_TEXT;
 use super::events::{EventTable, Insertion};
 use super::letters::numbers;
+use crate::dead_reason::DeadReason;
 use crate::redrive::{
     Correction, Corrections, Letter, LetterOutcome, RowOutcome, counts_differ, payload_of_rejected,
     rejection_of_call,
 };
-use crate::rejection::Rejection;
 use crate::{RedriveOrder, RedriveRecord, RedriveResult, StoreError};
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{self, Row};
@@ -163,7 +163,7 @@ impl RedriveTransaction<'_> {
                     RowOutcome::Duplicate { is_conflict: difference.is_some() }
                 }
             }),
-            Err(error) => Ok(RowOutcome::Rejected(Rejection::by_database(NOT_TEXT, error.to_string()))),
+            Err(error) => Ok(RowOutcome::Rejected(DeadReason::by_database(NOT_TEXT, error.to_string()))),
         }
     }
 }

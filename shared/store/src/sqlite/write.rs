@@ -21,7 +21,7 @@ use super::ledger::{Ledger, LedgerMatch};
 use crate::ledger::LedgerKey;
 use crate::letters::NewLetter;
 use crate::metrics::{self, Phase};
-use crate::refusals::Refusals;
+use crate::rejection_tally::RejectionTally;
 use crate::rejections::SAMPLES_KEPT;
 use crate::{Payload, WriteError, WriteOutcome, WriteRequest, Writer};
 use millrace_event::Outcome;
@@ -113,7 +113,7 @@ fn write(
 }
 
 /// Counts what the transaction refuses, and replaces the oldest samples.
-fn add_refusals(connection: &Connection, refusals: &Refusals<'_>) -> Result<(), Error> {
+fn add_refusals(connection: &Connection, refusals: &RejectionTally<'_>) -> Result<(), Error> {
     for (&(project, hour_us, kind, code), count) in &refusals.counts {
         let mut add = connection.prepare_cached(ADD_REFUSALS)?;
         add.execute(params![project, hour_us, <&str>::from(kind), code, count])?;
@@ -169,7 +169,7 @@ struct WriteTransaction<'t, 'r> {
     /// Earlier days of the ledger are retired.
     ledger_begins_us: i64,
     usage: BTreeMap<(i64, i64), Usage>,
-    refusals: Refusals<'r>,
+    refusals: RejectionTally<'r>,
     any_letters: bool,
 }
 
@@ -182,7 +182,7 @@ impl<'t, 'r> WriteTransaction<'t, 'r> {
             events: EventTable::prepare(transaction)?,
             ledger_begins_us: transaction.prepare_cached(watermark)?.query_row([], |row| row.get(0))?,
             usage: BTreeMap::new(),
-            refusals: Refusals::default(),
+            refusals: RejectionTally::default(),
             any_letters: false,
         })
     }

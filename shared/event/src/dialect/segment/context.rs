@@ -10,10 +10,8 @@ use crate::dialect::definition::Member;
 use crate::dialect::validator::{Validator, without_nul};
 use crate::event::Rejection;
 use crate::json::{Container, Unstorable, Value};
+use crate::key::KEY_MEMBER;
 
-/// The member of the root object, or of a single call, where SDKs put the key that they do not send as
-/// `Authorization`. It is never stored.
-pub(super) const KEY: &str = "writeKey";
 /// The member of the context for fields that have no column. If the client's context has it, `$` is put in
 /// front.
 const REST: &str = "segment";
@@ -64,7 +62,9 @@ impl<'a> Contexts<'a> {
         if !batch.is_empty() {
             let is_own = Names::of(|| own().map(|(name, _)| name), batch.len());
             let shared = batch.iter().copied().filter(|(name, value)| {
-                !matches!(*name, "context" | KEY) && !matches!(value, Value::Null) && !is_own.contains(name)
+                !matches!(*name, "context" | KEY_MEMBER)
+                    && !matches!(value, Value::Null)
+                    && !is_own.contains(name)
             });
             push_members(&mut rest, shared, validator)?;
         }

@@ -28,7 +28,7 @@ mod time;
 
 use std::borrow::Cow;
 
-use self::context::{Contexts, KEY, one_member};
+use self::context::{Contexts, one_member};
 use self::identity::{scalar_text, shortened_id, shortened_name};
 use self::time::read_time;
 use super::bounds::Bounds;
@@ -37,6 +37,7 @@ use super::definition::{Dialect, DocumentForms, Framing, InvalidEvents, RawEvent
 use super::validator::Validator;
 use crate::event::{ID_BYTES_MAX, Origin, Rejection, RejectionCode, SUBJECT_BYTES_MAX};
 use crate::json::{Container, Value};
+use crate::key::KEY_MEMBER;
 
 /// The member of the root object that holds the calls.
 const ENVELOPE: &str = "batch";
@@ -57,7 +58,7 @@ pub static BATCH: Dialect = Dialect {
     expected: r#"{"batch": [...]}"#,
     read_event: |event| read_call(event, None),
     invalid: InvalidEvents::DeadLettered,
-    key_member: Some(KEY),
+    key_member: Some(KEY_MEMBER),
 };
 
 pub static TRACK: Dialect = call("track", |event| read_call(event, Some("track")));
@@ -78,7 +79,7 @@ const fn call(
         expected: "one call, an object",
         read_event,
         invalid: InvalidEvents::DeadLettered,
-        key_member: Some(KEY),
+        key_member: Some(KEY_MEMBER),
     }
 }
 
@@ -137,7 +138,7 @@ impl KeptFields {
     /// Whether a column has all of this field.
     fn has_column(&self, name: &str) -> bool {
         match name {
-            "properties" | "context" | KEY => true,
+            "properties" | "context" | KEY_MEMBER => true,
             "event" => !self.event,
             "messageId" => !self.message_id,
             "timestamp" => !self.timestamp,

@@ -12,6 +12,7 @@ pub mod metering;
 pub mod racing;
 pub mod redriving;
 pub mod refusing;
+pub mod speed;
 pub mod writing;
 
 use std::time::Duration;

@@ -1,8 +1,8 @@
-//! What a transaction refuses, for the owners of projects: counts by hour and reason, and the last samples.
-//! Pure, and the same for every store.
+//! What one transaction of a worker refuses, counted for the owners of projects: dead letters and conflicts,
+//! by hour and reason, and the last samples. Pure, and the same for every store.
 //!
-//! Only dead letters and conflicts are counted here. What the API refuses never reaches a worker. This module
-//! must never log what an event contains.
+//! The store writes it in the transaction itself, so that it is counted once. What the API refuses never
+//! reaches a worker (`rejections`). This module must never log what an event contains.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,11 +12,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::letters::NewLetter;
-use crate::rejections::{RejectionKind, SAMPLES_KEPT};
+use crate::rejections::{RejectionKind, SAMPLE_PAYLOAD_BYTES_MAX, SAMPLES_KEPT};
+use millrace_event::excerpt::excerpt;
 use millrace_event::row::{self, EventTime};
 
-/// Bytes of an event that a sample keeps.
-const PAYLOAD_BYTES_MAX: usize = 4 << 10;
 const HOUR_US: i64 = 3_600_000_000;
 
 /// A row of `rejection_samples`.
@@ -38,7 +37,7 @@ enum SampleSource<'a> {
 
 /// Everything that one transaction refuses.
 #[derive(Default)]
-pub(super) struct Refusals<'a> {
+pub(super) struct RejectionTally<'a> {
     /// Events by project, hour of receipt, kind and code.
     pub(super) counts: BTreeMap<(i64, i64, RejectionKind, &'a str), i64>,
     /// The last samples of each project and kind, at most [`SAMPLES_KEPT`].
@@ -50,7 +49,7 @@ pub(super) struct Refusals<'a> {
     first: Option<(String, String)>,
 }
 
-impl<'a> Refusals<'a> {
+impl<'a> RejectionTally<'a> {
     pub(super) fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }
@@ -109,15 +108,13 @@ impl<'a> Refusals<'a> {
 }
 
 impl Sample<'_> {
-    /// The event as it was sent, at most [`PAYLOAD_BYTES_MAX`].
+    /// The event as it was sent, without keys, at most [`SAMPLE_PAYLOAD_BYTES_MAX`].
     pub(super) fn payload(&self) -> Option<Vec<u8>> {
+        // The sender's key is not known here. The API has masked it in calls.
+        let excerpt = |text: &[u8]| Some(excerpt(text, SAMPLE_PAYLOAD_BYTES_MAX, None));
         match self.source {
-            SampleSource::Row(row) => {
-                let json = json_of(row);
-                let end = (0..=PAYLOAD_BYTES_MAX.min(json.len())).rev().find(|&at| json.is_char_boundary(at));
-                Some(json.as_bytes()[..end.unwrap_or(0)].to_vec())
-            }
-            SampleSource::Call(call) => Some(call[..call.len().min(PAYLOAD_BYTES_MAX)].to_vec()),
+            SampleSource::Row(row) => excerpt(json_of(row).as_bytes()),
+            SampleSource::Call(call) => excerpt(call),
             SampleSource::Nothing => None,
         }
     }
@@ -179,26 +176,37 @@ mod tests {
     fn a_sample_of_a_row_is_its_json_up_to_a_limit() {
         let (row, long) =
             (row_with(r#"{"a":1.50}"#), row_with(&format!("{{\"a\":\"{}\"}}", "ä".repeat(9_000))));
-        let mut refusals = Refusals::default();
-        refusals.add_conflict(&row, 5, "properties");
-        refusals.add_conflict(&long, 6, "properties");
-        let samples = &refusals.samples[&(7, RejectionKind::Conflict)];
+        let mut tally = RejectionTally::default();
+        tally.add_conflict(&row, 5, "properties");
+        tally.add_conflict(&long, 6, "properties");
+        let samples = &tally.samples[&(7, RejectionKind::Conflict)];
         assert_eq!(samples[0].message, "event order-1 was stored before, and differs in properties");
         let json = r#"{"id":"order-1","timestamp":"2026-11-21T00:00:00Z","name":"a \"name\"","properties":{"a":1.50}}"#;
         assert_eq!(samples[0].payload().as_deref(), Some(json.as_bytes()));
         let cut = samples[1].payload().expect("a payload");
-        assert!(cut.len() <= PAYLOAD_BYTES_MAX && cut.len() > PAYLOAD_BYTES_MAX - 4);
+        assert!(cut.len() <= SAMPLE_PAYLOAD_BYTES_MAX && cut.len() > SAMPLE_PAYLOAD_BYTES_MAX - 4);
         String::from_utf8(cut).expect("cut between characters");
+    }
+
+    #[test]
+    fn a_sample_has_no_key() {
+        let key = millrace_event::key::random_key();
+        let row = row_with(&format!(r#"{{"writeKey":"chosen","note":"{key}"}}"#));
+        let mut tally = RejectionTally::default();
+        tally.add_conflict(&row, 5, "properties");
+        let payload = tally.samples[&(7, RejectionKind::Conflict)][0].payload().expect("a payload");
+        let text = String::from_utf8(payload).expect("JSON");
+        assert!(text.contains(r#""writeKey":"******","note":"*****"#) && !text.contains("mk_"), "{text}");
     }
 
     #[test]
     fn counts_are_complete_and_samples_are_the_last_hundred() {
         let row = row_with("{}");
-        let mut refusals = Refusals::default();
-        (0..10_000).for_each(|at| refusals.add_conflict(&row, at * HOUR_US / 5_000, "name"));
-        let counts: Vec<_> = refusals.counts.iter().map(|(key, count)| (key.1, *count)).collect();
+        let mut tally = RejectionTally::default();
+        (0..10_000).for_each(|at| tally.add_conflict(&row, at * HOUR_US / 5_000, "name"));
+        let counts: Vec<_> = tally.counts.iter().map(|(key, count)| (key.1, *count)).collect();
         assert_eq!(counts, [(0, 5_000), (HOUR_US, 5_000)]);
-        let samples = &refusals.samples[&(7, RejectionKind::Conflict)];
+        let samples = &tally.samples[&(7, RejectionKind::Conflict)];
         assert_eq!(
             (samples.len(), samples[99].received_us),
             (SAMPLES_KEPT as usize, 9_999 * HOUR_US / 5_000)

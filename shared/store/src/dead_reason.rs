@@ -1,8 +1,8 @@
-//! The reason why an event went to the dead letters.
+//! The reason why an event goes to the dead letters.
 
 /// The reason, without data of events.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Rejection {
+pub(super) struct DeadReason {
     pub(super) by: RejectedBy,
     /// For operators.
     pub(super) reason: String,
@@ -16,7 +16,7 @@ pub(super) enum RejectedBy {
     Dialect { code: String },
 }
 
-impl Rejection {
+impl DeadReason {
     pub(super) fn by_database(sqlstate: &str, reason: impl Into<String>) -> Self {
         Self { by: RejectedBy::Database { sqlstate: sqlstate.to_owned() }, reason: reason.into() }
     }
