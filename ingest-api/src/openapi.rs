@@ -1,16 +1,21 @@
-//! `GET /openapi.json`: the interface. `openapi.json` is written by hand and compared with the routes by a
-//! test. This module adds the error codes and their meanings.
+//! `GET /openapi.json`: the interface. `openapi.json` is written by hand. Tests compare it with the routes, and a
+//! running server with it. This module adds the codes of errors and rejections, and their meanings.
 
 use std::sync::LazyLock;
 
 use bytes::Bytes;
 use hyper::StatusCode;
+use millrace_event::event::RejectionCode;
 use serde_json::{Value, json};
+use strum::VariantNames;
 
 use crate::answer::{self, Answer};
 use crate::problem_code::ProblemCode;
 
 const TEMPLATE: &str = include_str!("openapi.json");
+
+/// The codes of an error response.
+const CODES: &str = "/content/application~1problem+json/schema/allOf/1/properties/code/enum";
 
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
     let text = serde_json::to_vec_pretty(&document()).expect("JSON can be written");
@@ -21,33 +26,29 @@ pub fn get() -> Answer {
     answer::json_text(StatusCode::OK, DOCUMENT.clone())
 }
 
-/// The document, with the error codes and their meanings.
+/// The document, with the codes and their meanings.
 fn document() -> Value {
     let mut document: Value = serde_json::from_str(TEMPLATE).expect("openapi.json is JSON");
-    document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] = json!(ProblemCode::ALL);
-    for (pointer, status) in error_responses(&document) {
-        let codes = ProblemCode::ALL.iter().filter(|code| code.status().as_str() == status);
-        let meanings: Vec<_> =
-            codes.map(|code| format!("{}: {}", <&str>::from(code), code.meaning())).collect();
-        let response = document.pointer_mut(&pointer).expect("the response of a reference exists");
-        response["description"] = meanings.join(". ").into();
+    let schemas = &mut document["components"]["schemas"];
+    schemas["Problem"]["properties"]["code"]["enum"] = json!(ProblemCode::ALL);
+    schemas["Rejection"]["properties"]["code"]["enum"] = json!(RejectionCode::VARIANTS);
+    let responses = document["components"]["responses"].as_object_mut().expect("the document has responses");
+    for response in responses.values_mut() {
+        let codes = codes_of(response);
+        if !codes.is_empty() {
+            let meanings: Vec<_> =
+                codes.iter().map(|code| format!("{}: {}", <&str>::from(code), code.meaning())).collect();
+            response["description"] = meanings.join(". ").into();
+        }
     }
     document
 }
 
-/// The shared responses that operations refer to, as JSON pointers, each with its status.
-fn error_responses(document: &Value) -> Vec<(String, String)> {
-    let paths = document["paths"].as_object().into_iter().flat_map(|paths| paths.values());
-    let operations = paths.filter_map(Value::as_object).flat_map(|path| path.values());
-    let responses = operations.filter_map(|operation| operation["responses"].as_object()).flatten();
-    let shared = responses.filter_map(|(status, response)| {
-        let reference = response["$ref"].as_str()?.strip_prefix('#')?;
-        Some((reference.to_owned(), status.clone()))
-    });
-    let mut shared: Vec<_> = shared.collect();
-    shared.sort_unstable();
-    shared.dedup();
-    shared
+/// The codes that an error response may have. Empty for a success.
+fn codes_of(response: &Value) -> Vec<ProblemCode> {
+    let names = response.pointer(CODES).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let named = |name: &Value| ProblemCode::ALL.iter().find(|code| name == <&str>::from(**code));
+    names.iter().map(|name| *named(name).expect("the document names codes that exist")).collect()
 }
 
 #[cfg(test)]
@@ -57,18 +58,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_error_response_lists_the_codes_of_its_status() {
+    fn every_code_is_in_a_response_of_its_status_and_every_response_says_what_it_means() {
         let document = document();
-        let responses = document["components"]["responses"].as_object().unwrap();
-        let described: Vec<_> =
-            responses.values().map(|response| response["description"].as_str().unwrap()).collect();
-        for code in ProblemCode::ALL {
-            // No operation of the document can be answered "method not allowed".
-            let is_described =
-                described.iter().any(|text| text.contains(&format!("{}: ", <&str>::from(code))));
-            assert_eq!(is_described, *code != ProblemCode::MethodNotAllowed, "{code:?}");
+        let paths = document["paths"].as_object().unwrap().values();
+        let mut found = BTreeSet::new();
+        for operation in paths.flat_map(|path| path.as_object().unwrap().values()) {
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let Some(reference) = response["$ref"].as_str() else { continue };
+                let shared = document.pointer(&reference[1..]).unwrap();
+                assert!(!shared["description"].as_str().unwrap().is_empty(), "{reference}");
+                let codes = codes_of(shared);
+                assert_eq!(codes.is_empty(), status.starts_with('2'), "{reference}");
+                for code in codes {
+                    assert_eq!(code.status().as_str(), status, "{reference}");
+                    found.insert(<&str>::from(code));
+                }
+            }
         }
-        assert!(described.iter().all(|text| !text.is_empty()), "{described:?}");
+        // The document has no operation for a method that a path does not take.
+        let expected = ProblemCode::NAMES.iter().copied().filter(|name| *name != "method_not_allowed");
+        assert_eq!(found, expected.collect());
     }
 
     #[test]

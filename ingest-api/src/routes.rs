@@ -306,30 +306,11 @@ fn with_limits(service: &Service, key: &ApiKey, answer: Result<Answer, Problem>)
 }
 
 #[cfg(test)]
+mod documented;
+
+#[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
-
-    #[test]
-    fn the_interface_document_has_every_route_for_programs_and_no_other() {
-        let document: serde_json::Value = serde_json::from_str(include_str!("openapi.json")).unwrap();
-        let paths = document["paths"].as_object().unwrap();
-        let documented: BTreeSet<_> = paths
-            .iter()
-            .flat_map(|(path, methods)| methods.as_object().unwrap().keys().map(move |method| (path, method)))
-            .map(|(path, method)| format!("{method} {path}"))
-            .collect();
-        let served: BTreeSet<_> = ROUTES
-            .iter()
-            .filter_map(|route| match route.kind {
-                Kind::Get => Some(format!("get {}", route.pattern)),
-                Kind::Post | Kind::Sdk => Some(format!("post {}", route.pattern)),
-                Kind::Page => None,
-            })
-            .collect();
-        assert_eq!(documented, served);
-    }
 
     #[test]
     fn every_route_for_events_and_no_other_takes_one_slash_more() {

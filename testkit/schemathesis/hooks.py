@@ -1,0 +1,64 @@
+"""What JSON Schema cannot say of the interface: values that depend on other values, or on what was sent before.
+
+Each hook changes requests that the document calls valid, and only in what its comment names. Everything else that a
+generated request has reaches the server as it is, and no check is turned off.
+"""
+
+import datetime
+import os
+import uuid
+
+import schemathesis
+
+HOUR = datetime.timedelta(hours=1)
+# The longest period that has at most 2,000 windows of an hour, with room for the days at its ends.
+HOURS_MAX = 1_900
+YEARS = (2000, 2998)
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    use_a_new_idempotency_key(case)
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    order_the_period(case)
+    use_the_key_of_the_project(case)
+
+
+def use_a_new_idempotency_key(case):
+    """A key that was used for another body is 422, and which keys were used is known to the server alone."""
+    key = (case.headers or {}).get("Idempotency-Key")
+    if isinstance(key, str) and key and key.isascii() and key.isprintable() and " " not in key and len(key) <= 255:
+        case.headers["Idempotency-Key"] = str(uuid.uuid4())
+
+
+def order_the_period(case):
+    """A period begins before it ends, at full hours, and has at most 2,000 windows. Without from or to, it depends on
+    the clock."""
+    if case.operation.path not in ("/v1/usage", "/v1/rejections") or not {"from", "to"} & set(case.query or {}):
+        return
+    limits = {name: full_hour(case.query[name]) for name in ("from", "to") if name in case.query}
+    start = limits.get("from", limits.get("to"))
+    hours = int(abs(limits.get("to", start) - start) / HOUR) % HOURS_MAX + 1
+    case.query["from"] = written(start, like=case.query.get("from"))
+    case.query["to"] = written(start + hours * HOUR)
+
+
+def full_hour(text):
+    """The hour of a time, in UTC, and in the years that can be asked for."""
+    year, month, day = (int(number) for number in text[:10].split("-"))
+    hour = int(text[11:13] or 0)
+    year = min(max(year, YEARS[0]), YEARS[1])
+    # Every month has 28 days.
+    return datetime.datetime(year, month, min(day, 28), hour, tzinfo=datetime.timezone.utc)
+
+
+def written(time, like=None):
+    is_date = like is not None and len(like) == len("2000-01-01")
+    return time.strftime("%Y-%m-%d" if is_date else "%Y-%m-%dT%H:%M:%SZ")
+
+
+def use_the_key_of_the_project(case):
+    """The settings of an SDK are asked for with a key in the path, and the document cannot contain one."""
+    if case.operation.path == "/v1/projects/{id}/settings":
+        case.path_parameters["id"] = os.environ["MILLRACE_KEY"]
