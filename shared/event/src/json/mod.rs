@@ -13,7 +13,9 @@
 mod fault;
 mod names;
 mod number;
+mod open_string;
 mod parser;
+mod readings;
 mod repair;
 mod scan;
 mod value;

@@ -2,40 +2,14 @@
 //! commas alone, on any bytes. So one broken event does not hide its neighbors, nor the key of its batch.
 //!
 //! On valid JSON the result is exact. On anything else it is the most likely reading, and every element still
-//! has to be parsed. A scan is one pass without recursion, and at most [`RULES`] passes are made. This module
+//! has to be parsed. A scan is one pass without recursion, and at most nine passes are made. This module
 //! must never decide that bytes are valid JSON.
 
 use std::ops::Range;
 
+use super::open_string::{StringEnd, before_brackets, before_next_item};
+use super::readings::{Faults, Quotes, Rules, STRICT, StrayBracket, by_rules};
 use super::repair::repaired;
-
-/// How broken brackets and quotes are read.
-#[derive(Clone, Copy)]
-struct Rules {
-    /// A quote ends a string only before one of `,:]}` or the end, so that a stray quote ends no string.
-    is_quote_checked: bool,
-    stray_bracket: StrayBracket,
-}
-
-/// What a closing bracket does that closes nothing of its kind in the item.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum StrayBracket {
-    IsSkipped,
-    /// It was written for a bracket of the other kind.
-    ClosesInnermost,
-    /// It closes the container of the item, whose own brackets were left open.
-    ClosesContainer,
-}
-
-/// The readings, in the order in which they are tried.
-const RULES: [Rules; 6] = [
-    Rules { is_quote_checked: false, stray_bracket: StrayBracket::IsSkipped },
-    Rules { is_quote_checked: false, stray_bracket: StrayBracket::ClosesInnermost },
-    Rules { is_quote_checked: false, stray_bracket: StrayBracket::ClosesContainer },
-    Rules { is_quote_checked: true, stray_bracket: StrayBracket::IsSkipped },
-    Rules { is_quote_checked: true, stray_bracket: StrayBracket::ClosesInnermost },
-    Rules { is_quote_checked: true, stray_bracket: StrayBracket::ClosesContainer },
-];
 
 /// The parts of a body.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -94,18 +68,18 @@ pub fn root_member<'a>(body: &'a [u8], name: &str, envelope: Option<&str>) -> Op
 /// The strings that are values of members with this name, at any depth, without their quotes. A string that
 /// does not end reaches to the end of the text.
 pub fn strings_of_members(raw: &[u8], name: &str) -> Vec<Range<usize>> {
-    let scanner = Scanner::new(raw, RULES[0]);
+    let scanner = Scanner::new(raw, STRICT);
     let (mut found, mut at) = (Vec::new(), 0);
     while let Some(quote) = raw.get(at..).and_then(|rest| memchr::memchr(b'"', rest)) {
         let start = at + quote;
-        at = scanner.string_end(start).unwrap_or(raw.len());
+        at = scanner.string_end(start).map_or(raw.len(), StringEnd::offset);
         if !is_name(&raw[start..at], name) {
             continue;
         }
         let colon = skip_space(raw, at);
         let value = skip_space(raw, colon + 1);
         if raw.get(colon) == Some(&b':') && raw.get(value) == Some(&b'"') {
-            let end = scanner.string_end(value);
+            let end = scanner.string_end(value).map(StringEnd::offset);
             found.push(value + 1..end.map_or(raw.len(), |end| end - 1));
             at = end.unwrap_or(raw.len());
         }
@@ -125,32 +99,6 @@ fn is_name(quoted: &[u8], name: &str) -> bool {
 /// The text of a string, from its bytes with quotes. `None` when they are no string.
 pub fn unescaped(quoted: &[u8]) -> Option<String> {
     serde_json::from_slice(&repaired(quoted)).ok()
-}
-
-/// Faults that another reading may avoid.
-#[derive(Clone, Copy, Default)]
-struct Faults {
-    is_string_open: bool,
-    was_bracket_stray: bool,
-}
-
-/// Makes passes until one succeeds. A pass is left out when its rules cannot change the result.
-fn by_rules<T>(mut pass: impl FnMut(Rules, &mut Faults) -> Option<T>) -> Option<T> {
-    let mut seen = Faults::default();
-    for rules in RULES {
-        let is_new_reading = (!rules.is_quote_checked || seen.is_string_open)
-            && (rules.stray_bracket == StrayBracket::IsSkipped || seen.was_bracket_stray);
-        if !is_new_reading {
-            continue;
-        }
-        let mut faults = Faults::default();
-        if let Some(result) = pass(rules, &mut faults) {
-            return Some(result);
-        }
-        seen.is_string_open |= faults.is_string_open;
-        seen.was_bracket_stray |= faults.was_bracket_stray;
-    }
-    None
 }
 
 fn skip_space(raw: &[u8], mut at: usize) -> usize {
@@ -192,7 +140,10 @@ impl<'a> Scanner<'a> {
             b'{' => self.members(envelope, ranges_max, member)?,
             _ => return None,
         };
-        self.peek().is_none().then_some(outline)
+        // A body that was cut off ends in an open string, too, but not with exactly the brackets that are open.
+        let Faults { was_body_completed, was_bracket_stray, was_bracket_missing, .. } = self.faults;
+        let is_cut_off = was_body_completed && (was_bracket_stray || was_bracket_missing);
+        (self.peek().is_none() && !is_cut_off).then_some(outline)
     }
 
     /// Scans an object, and passes the ranges of each member's name and value.
@@ -300,6 +251,7 @@ impl<'a> Scanner<'a> {
                 if open == opening {
                     break;
                 }
+                self.faults.was_bracket_missing = true;
             }
             return false;
         }
@@ -327,6 +279,7 @@ impl<'a> Scanner<'a> {
             while in_array && self.open.last() == Some(&b'{') {
                 self.open.pop();
                 self.braces -= 1;
+                self.faults.was_bracket_missing = true;
             }
         }
         self.open.is_empty()
@@ -335,13 +288,14 @@ impl<'a> Scanner<'a> {
     /// Whether a name and its colon are at this offset.
     fn is_name(&self, at: usize) -> bool {
         let end = if self.raw.get(at) == Some(&b'"') { self.string_end(at) } else { None };
-        end.is_some_and(|end| self.raw.get(skip_space(self.raw, end)) == Some(&b':'))
+        end.is_some_and(|end| self.raw.get(skip_space(self.raw, end.offset())) == Some(&b':'))
     }
 
     fn skip_string(&mut self) -> Option<()> {
         match self.string_end(self.at) {
             Some(end) => {
-                self.at = end;
+                self.faults.was_body_completed |= matches!(end, StringEnd::Body(_));
+                self.at = end.offset();
                 Some(())
             }
             None => {
@@ -352,18 +306,32 @@ impl<'a> Scanner<'a> {
     }
 
     /// The end of the string that starts at this quote. `None` when it does not end.
-    fn string_end(&self, start: usize) -> Option<usize> {
+    fn string_end(&self, start: usize) -> Option<StringEnd> {
         let mut at = start + 1;
         loop {
-            at += memchr::memchr2(b'"', b'\\', self.raw.get(at..)?)?;
+            let rest = self.raw.get(at..).unwrap_or_default();
+            let Some(found) = memchr::memchr2(b'"', b'\\', rest) else {
+                let length =
+                    before_brackets(&self.raw[start..]).filter(|_| self.rules.quotes == Quotes::Checked)?;
+                return Some(StringEnd::Body(start + length));
+            };
+            at += found;
             if self.raw[at] == b'\\' {
                 at += 2;
                 continue;
             }
+            let next = self.raw.get(skip_space(self.raw, at + 1));
+            if next.is_none_or(|next| b",:]}".contains(next)) {
+                return Some(StringEnd::Quote(at + 1));
+            }
+            if self.rules.quotes != Quotes::Counted
+                && let Some(length) = before_next_item(&self.raw[start..at])
+            {
+                return (self.rules.quotes == Quotes::Checked).then_some(StringEnd::Item(start + length));
+            }
             at += 1;
-            let next = || self.raw.get(skip_space(self.raw, at));
-            if !self.rules.is_quote_checked || next().is_none_or(|next| b",:]}".contains(next)) {
-                return Some(at);
+            if self.rules.quotes != Quotes::Checked {
+                return Some(StringEnd::Quote(at));
             }
         }
     }

@@ -49,6 +49,17 @@ fn fields_of_a_segment_batch_apply_to_each_call_unless_the_call_has_its_own() {
 }
 
 #[test]
+fn of_equal_names_the_last_counts_even_if_it_is_null() {
+    let body = r#"{"sentAt":"batch","sentAt":null,"channel":null,"channel":"web","batch":[
+        {"type":"track","event":"e","userId":"u","integrations":1,"integrat\u0069ons":null,"groupId":null,"groupId":"g"}]}"#;
+    let batch = read(&segment::BATCH, body.as_bytes(), origin(), EVENTS_MAX).unwrap();
+    let context: serde_json::Value =
+        serde_json::from_str(texts(&only_row(&batch))[4].as_ref().unwrap()).unwrap();
+    let expected = serde_json::json!({"segment": {"type": "track", "channel": "web", "groupId": "g"}});
+    assert_eq!(context, expected);
+}
+
+#[test]
 fn a_segment_call_without_a_type_has_the_type_of_its_path() {
     let call = |dialect, body: &str| read(dialect, body.as_bytes(), origin(), EVENTS_MAX);
     let page = only_row(&call(&segment::PAGE, r#"{"userId":"u","name":"Home","batch":[1]}"#).unwrap());

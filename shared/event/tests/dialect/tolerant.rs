@@ -178,6 +178,29 @@ proptest! {
     }
 }
 
+/// As values of the last field, without brackets after them in their event, such strings used to take the next
+/// event with them, or the whole batch when their event was the last.
+#[test]
+fn a_string_whose_end_is_missing_costs_one_event() {
+    let ends = [r#""abc"#, r#"abc""#, r#""C:\dir\""#, r#""He said "hi""#, r#""a", b""#, r#"'a"b'"#, "/x\"[/"];
+    for (broken, last) in ends.into_iter().flat_map(|end| [(end, true), (end, false)]) {
+        for (index, is_native) in (0..6).map(|number| (number % 3, number > 2)) {
+            let (dialect, envelope) = format_of(is_native);
+            let name = if is_native { r#""name":"e""# } else { r#""type":"track","event":"e""# };
+            let more = if last { "" } else { r#","w":"z"},"context":{"l":[{"a":1},{"b":"c"}]"# };
+            let mut events = vec![format!(r#"{{{name}}}"#); 3];
+            events[index] = format!(r#"{{{name},"properties":{{"v":{broken}{more}}}}}"#);
+            for after in ["", r#","sentAt":"x""#] {
+                let body = format!(r#"{{"{envelope}":[{}]{after}}}"#, events.join(", "));
+                let batch = read(dialect, body.as_bytes(), origin(), EVENTS_MAX);
+                let batch = batch.unwrap_or_else(|error| panic!("{body}: {error:?}"));
+                let refused: Vec<_> = batch.rejected.iter().chain(&batch.dead).map(|one| one.index).collect();
+                assert_eq!((event_rows(&batch).len(), refused), (2, vec![index]), "{body}");
+            }
+        }
+    }
+}
+
 /// Work is counted by bytes that the thread has to look at: bodies that would take hours if any step were
 /// quadratic.
 #[test]
@@ -195,6 +218,9 @@ fn hostile_bodies_are_read_in_linear_time() {
         format!("{{\"batch\":[{{\"a\":\"{}\"}}, x]}}", "\"writeKey\\".repeat(size)),
         format!("{{\"batch\":[{{\"a\":{}}}, x]}}", "\"writeKey\":".repeat(size)),
         format!("{{\"batch\":[{}x]}}", "{\"a\":1},".repeat(999)),
+        format!("{{\"batch\":[{}]}}", "\"a}},{".repeat(size)),
+        format!("{{\"batch\":[{}]}}", "\"}]} ".repeat(size)),
+        format!("{{\"batch\":[\"{}\\", "} ".repeat(size)),
     ];
     for body in bodies {
         for dialect in [&segment::BATCH, &native::JSON, &segment::TRACK] {

@@ -56,14 +56,19 @@ impl<'a> Contexts<'a> {
         has_column: impl Fn(&str) -> bool,
         validator: Validator,
     ) -> Result<Cow<'a, [u8]>, Rejection> {
-        let own =
-            || call.members().filter(|(name, value)| !has_column(name) && !matches!(value, Value::Null));
+        let absent = absent_names(call.members());
+        let own = || {
+            let members = call.members().filter(|(name, _)| !has_column(name));
+            members.filter(|(name, value)| !matches!(value, Value::Null) && !absent.contains(name))
+        };
         let mut rest = Vec::new();
         if !batch.is_empty() {
             let is_own = Names::of(|| own().map(|(name, _)| name), batch.len());
+            let absent = absent_names(batch.iter().copied());
             let shared = batch.iter().copied().filter(|(name, value)| {
                 !matches!(*name, "context" | KEY_MEMBER)
                     && !matches!(value, Value::Null)
+                    && !absent.contains(name)
                     && !is_own.contains(name)
             });
             push_members(&mut rest, shared, validator)?;
@@ -111,6 +116,19 @@ impl<'a> Contexts<'a> {
         }
         Ok(context)
     }
+}
+
+/// The names whose last value is null. Of equal names the last counts, and null counts as absent.
+fn absent_names<'a>(members: impl Iterator<Item = Member<'a>>) -> HashSet<&'a str> {
+    let mut absent = HashSet::new();
+    for (name, value) in members {
+        if matches!(value, Value::Null) {
+            absent.insert(name);
+        } else if !absent.is_empty() {
+            absent.remove(name);
+        }
+    }
+    absent
 }
 
 /// The names of some members, for several searches.
