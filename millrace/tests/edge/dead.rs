@@ -1,5 +1,5 @@
-//! Each row of the documentation's table of dead letters, with calls of its kind. Each is kept with its text, and
-//! every report shows it.
+//! Each row of the documentation's table of dead letters, with calls of its kind. Each is kept with its text,
+//! and every report shows it.
 
 use crate::reports::Counted;
 use crate::site::Site;

@@ -1,4 +1,5 @@
-//! Each row of the documentation's table of repairs, with calls of its kind and the row that each must become.
+//! Each row of the documentation's table of repairs, with calls of its kind and the row that each must
+//! become.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! The SDKs for Python and Node, with calls of every kind that they let pass, through a network with faults: each
-//! call is one row with the right values or one dead letter, and no SDK reports an error.
+//! The SDKs for Python and Node, with calls of every kind that they let pass, through a network with faults:
+//! each call is one row with the right values or one dead letter, and no SDK reports an error.
 
 #[path = "../installation/mod.rs"]
 mod installation;

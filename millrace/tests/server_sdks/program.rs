@@ -1,5 +1,5 @@
-//! Runs a program that makes calls of an SDK through a proxy with faults, and compares what is stored with what
-//! the program expects.
+//! Runs a program that makes calls of an SDK through a proxy with faults, and compares what is stored with
+//! what the program expects.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
