@@ -43,6 +43,8 @@ pub struct HttpProxyCounts {
     pub dropped: u64,
     /// Requests refused by the proxy.
     pub refused: u64,
+    /// Bytes of the largest body received.
+    pub largest_body: u64,
 }
 
 /// An HTTP proxy. Dropping it stops it.
@@ -63,6 +65,7 @@ struct ProxyState {
     delivered: AtomicU64,
     dropped: AtomicU64,
     refused: AtomicU64,
+    largest_body: AtomicU64,
 }
 
 impl HttpProxy {
@@ -94,6 +97,7 @@ impl HttpProxy {
             delivered: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            largest_body: AtomicU64::new(0),
         });
         let serving = tokio::spawn(serve(listener, Arc::clone(&shared)));
         Self { address, shared, serving }
@@ -110,6 +114,7 @@ impl HttpProxy {
             delivered: read(&self.shared.delivered),
             dropped: read(&self.shared.dropped),
             refused: read(&self.shared.refused),
+            largest_body: read(&self.shared.largest_body),
         }
     }
 }
@@ -146,6 +151,7 @@ async fn answer(
     if shared.method.as_ref().is_some_and(|method| *method != head.method) {
         return forward(shared.upstream, Request::from_parts(head, Full::new(body))).await;
     }
+    shared.largest_body.fetch_max(body.len() as u64, Ordering::SeqCst);
     let number = shared.received.fetch_add(1, Ordering::SeqCst) + 1;
     let fault = shared.faults.get(&number).copied();
     let refusal = match fault {

@@ -15,6 +15,9 @@ use testkit::RequestFault::{DropAnswer, TooManyRequests, Unavailable};
 const FAULTS: [(u64, testkit::RequestFault); 3] =
     [(1, TooManyRequests(1)), (2, Unavailable(1)), (3, DropAnswer)];
 
+/// More than a test takes, in microseconds.
+const SOON_US: i64 = 600_000_000;
+
 async fn stores_each_event_once_through_faults(page: &str) {
     let shop = Shop::open(&FAULTS).await;
     shop.visit(page, "").await;
@@ -77,6 +80,47 @@ async fn rudderstacks_sdk_sends_beacons_when_the_page_is_left() {
     shop.leave().await;
     shop.stores_once(&["a", "b"]).await;
     assert_eq!(shop.foreign_requests(), Vec::<String>::new());
+}
+
+/// Calls that no JSON and no time can express, through the same faults as ordinary ones.
+async fn odd_calls_are_repaired(page: &str) {
+    let shop = Shop::open(&FAULTS).await;
+    shop.visit(page, "").await;
+    shop.run(
+        r#"
+        track("plain", { n: 1 });
+        track("cut", { t: "cut \ud83d", "\udead": ["\ud83d\ude00"] });
+        track("cut \ud83d", { n: 1 });
+        track("numbers", { a: NaN, b: [Infinity, -Infinity], c: new Date(NaN) });
+        for (const [name, time] of [["bogus", "bogus"], ["late", new Date(8.64e15)], ["none", new Date(NaN)]])
+          track(name, { n: 1 }, { timestamp: time, originalTimestamp: time });
+        track("old", { n: 1 }, { timestamp: "2026-11-20T10:00:00.5", originalTimestamp: "2026-11-20T10:00:00.5" });
+        "#,
+    )
+    .await;
+    shop.stores_once(&["plain", "cut", "cut \u{FFFD}", "numbers", "bogus", "late", "none", "old"]).await;
+    let (properties, ..) = shop.row("cut");
+    assert_eq!(properties["t"], "cut \u{FFFD}");
+    assert_eq!(properties["\u{FFFD}"], serde_json::json!(["\u{1F600}"]));
+    let (properties, ..) = shop.row("numbers");
+    let nulls = serde_json::json!([null, [null, null], null]);
+    assert_eq!(serde_json::json!([properties["a"], properties["b"], properties["c"]]), nulls);
+    for name in ["bogus", "late", "none"] {
+        // The time of receipt, or another one that the SDK gave the call as well.
+        let (_, time, received) = shop.row(name);
+        assert!((0..=SOON_US).contains(&(received - time)), "{name}: {time} {received}");
+    }
+    assert_eq!(shop.row("old").1, 1_795_168_800_500_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_calls_of_segments_sdk_are_repaired() {
+    odd_calls_are_repaired("segment.html").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_calls_of_rudderstacks_sdk_are_repaired() {
+    odd_calls_are_repaired("rudderstack.html").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -86,6 +86,17 @@ impl Shop {
         assert_eq!(audit["exact"], true, "{audit}");
     }
 
+    /// The properties of the only event with this name, its time and that of its receipt, in microseconds.
+    pub fn row(&self, name: &str) -> (Value, i64, i64) {
+        let file = self.installation.data().join("events.db");
+        let store = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        let query = "SELECT properties, timestamp, received_at FROM events WHERE name = ?1";
+        let row =
+            store.query_row(query, [name], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)));
+        let (properties, time, received) = row.unwrap_or_else(|error| panic!("{name}: {error}"));
+        (serde_json::from_str(&properties).unwrap(), time, received)
+    }
+
     /// The usage of the project, with its own key.
     pub async fn usage(&self) -> Value {
         self.installation.json(&["usage", "--from", "1d"]).await["total"].clone()

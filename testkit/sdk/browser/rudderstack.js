@@ -9,4 +9,4 @@ analytics.load(given.get("key"), url, { configUrl: url, ...(given.has("beacon") 
 
 analytics.ready(() => (document.getElementById("state").textContent = "ready"));
 window.identify = (user, traits) => analytics.identify(user, traits);
-window.track = (name, properties) => analytics.track(name, properties);
+window.track = (name, properties, options) => analytics.track(name, properties, options);

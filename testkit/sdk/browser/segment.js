@@ -8,4 +8,4 @@ const analytics = AnalyticsBrowser.load({ writeKey: given.get("key"), cdnURL: gi
 
 analytics.ready(() => (document.getElementById("state").textContent = "ready"));
 window.identify = (user, traits) => void analytics.identify(user, traits);
-window.track = (name, properties) => void analytics.track(name, properties);
+window.track = (name, properties, options) => void analytics.track(name, properties, options);

@@ -1,0 +1,75 @@
+//! The SDKs for Python and Node, with calls of every kind that they let pass, through a network with faults:
+//! each call is one row with the right values or one dead letter, and no SDK reports an error.
+
+#[path = "../installation/mod.rs"]
+mod installation;
+#[path = "../edge/site.rs"]
+#[allow(dead_code, reason = "shared with the target edge, which uses more of it")]
+mod site;
+
+mod program;
+
+use program::{NODE, OLD_PYTHON, PYTHON, every_call_is_its_row_or_its_dead_letter};
+use site::Site;
+
+/// Beyond this, a body is larger than those of native events may be.
+const LARGE: u64 = 4_194_304;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_segments_sdk_for_python_is_its_row_or_its_dead_letter_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, PYTHON, "segment").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_segments_sdk_for_python_is_its_row_or_its_dead_letter_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, PYTHON, "segment").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_segments_former_sdk_for_python_is_its_row_or_its_dead_letter() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, OLD_PYTHON, "analytics").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_rudderstacks_sdk_for_python_is_its_row_or_its_dead_letter_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, PYTHON, "rudder").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_rudderstacks_sdk_for_python_is_its_row_or_its_dead_letter_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, PYTHON, "rudder-uncompressed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_over_four_megabytes_of_rudderstacks_sdk_for_python_are_stored() {
+    let largest =
+        every_call_is_its_row_or_its_dead_letter(Site::on_files().await, PYTHON, "rudder-large").await;
+    assert!(largest > LARGE, "{largest}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_segments_sdk_for_node_is_its_row_or_its_dead_letter_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, NODE, "segment").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_segments_sdk_for_node_is_its_row_or_its_dead_letter_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, NODE, "segment").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_rudderstacks_sdk_for_node_is_its_row_or_its_dead_letter_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, NODE, "rudder").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_rudderstacks_sdk_for_node_is_its_row_or_its_dead_letter_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, NODE, "rudder-uncompressed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_over_four_megabytes_of_rudderstacks_sdk_for_node_are_stored() {
+    let largest =
+        every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, NODE, "rudder-large").await;
+    assert!(largest > LARGE, "{largest}");
+}
