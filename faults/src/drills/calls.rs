@@ -58,16 +58,8 @@ async fn undeliverable(drill: Drill) -> Verdict {
         worker.start_with(&[("FAILPOINTS", "store::dead_letter_written=1*return(kill)")]).await;
         worker.died().await;
         worker.start().await;
-        let api = &mut system.apis[round];
-        api.kill().await;
-        let earlier = rng.random_range(1..20);
-        api.start_with(&[("FAILPOINTS", &format!("api::after_admission={earlier}*off->1*return(kill)"))])
-            .await;
-        system.aim().await;
-        system.apis[round].died().await;
-        system.apis[round].start().await;
-        system.aim().await;
-        clients.acknowledge(10).await;
+        kill_after_admission(&mut system, round, rng.random_range(1..20)).await;
+        clients.acknowledge(20).await;
         system.redis.kill().await;
         system.more_unanswered(5).await;
         system.redis.restart().await;
@@ -83,6 +75,21 @@ async fn undeliverable(drill: Drill) -> Verdict {
         (Effect::KilledInTransaction, ROUNDS),
     ];
     system.finish(clients, &needs).await
+}
+
+/// Kills an API after it has admitted a batch. The other one is killed before, so that clients use the first.
+async fn kill_after_admission(system: &mut System, victim: usize, earlier: u32) {
+    let other = 1 - victim;
+    system.apis[victim].kill().await;
+    let point = format!("api::after_admission={earlier}*off->1*return(kill)");
+    system.apis[victim].start_with(&[("FAILPOINTS", &point)]).await;
+    system.aim().await;
+    system.apis[other].kill().await;
+    system.apis[victim].died().await;
+    for api in [victim, other] {
+        system.apis[api].start().await;
+    }
+    system.aim().await;
 }
 
 async fn undeliverable_alone(drill: Drill) -> Verdict {
