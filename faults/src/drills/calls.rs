@@ -11,7 +11,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "undeliverable calls",
         target: "API, worker and redis",
-        fault: "batches of SDKs, one call in six broken; SIGKILL of a worker with their dead letters in its transaction, \
+        fault: "batches of SDKs, one call in six broken; SIGKILL of a worker before it commits their dead letters, \
                 of an API after admission, and of redis, twice each",
         expected: "every broken call of an acknowledged batch is one dead letter with its text; the others are stored",
         tier: Tier::Quick,
@@ -20,7 +20,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "embedded with undeliverable calls",
         target: "millrace alone",
-        fault: "batches of SDKs, one call in six broken; SIGKILL with dead letters in a transaction, and after admission, \
+        fault: "batches of SDKs, one call in six broken; SIGKILL before dead letters are committed, and after admission, \
                 twice each",
         expected: "every broken call of an acknowledged batch is one dead letter with its text; the others are stored",
         tier: Tier::Quick,
@@ -55,7 +55,7 @@ async fn undeliverable(drill: Drill) -> Verdict {
         clients.acknowledge(30).await;
         let worker = &mut system.workers[round];
         worker.kill().await;
-        worker.start_with(&[("FAILPOINTS", "store::dead_letter_written=1*return(kill)")]).await;
+        worker.start_with(&[("FAILPOINTS", "store::before_commit=1*return(kill)")]).await;
         worker.died().await;
         worker.start().await;
         kill_after_admission(&mut system, round, rng.random_range(1..20)).await;
@@ -97,7 +97,7 @@ async fn undeliverable_alone(drill: Drill) -> Verdict {
     let folder = tempfile::tempdir().expect("a folder can be created");
     let mut standalone = Standalone::start(drill, folder.path(), &[]).await;
     let clients = standalone.load(CALLS);
-    for point in ["store::dead_letter_written", "api::after_admission"].repeat(2) {
+    for point in ["store::before_commit", "api::after_admission"].repeat(2) {
         clients.acknowledge(20).await;
         standalone.node.kill().await;
         let earlier = rng.random_range(1..10);
