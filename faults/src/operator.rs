@@ -51,8 +51,8 @@ impl Operator {
         serde_json::from_str(&finished.stdout).expect("--json prints JSON")
     }
 
-    /// Creates two projects without limits on neighbouring shards, `limited`, `by-id`, which recognizes events
-    /// by their ids alone, and one project for probes on each shard.
+    /// Creates two projects without limits on neighbouring shards, `limited`, `by-id`, which recognizes
+    /// events by their ids alone, and one project for probes on each shard.
     pub(crate) async fn projects(&self, limited: PlanLimits, shards: u16) -> Projects {
         for (name, limits) in [("drill", UNLIMITED), ("limited", limited)] {
             let per_minute = limits.requests_per_minute.to_string();
