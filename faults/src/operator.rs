@@ -12,6 +12,8 @@ use crate::drill::Drill;
 /// Limits that no drill reaches.
 const UNLIMITED: PlanLimits =
     PlanLimits { requests_per_minute: 600_000, burst: 600_000, events_per_month: None };
+/// The project that recognizes events by their ids alone.
+const BY_ID: &str = "by-id";
 /// Projects that clients post for, with their limits, and projects for probes.
 pub(crate) type Projects = (Vec<(Arc<Project>, PlanLimits)>, Vec<Project>);
 
@@ -49,8 +51,8 @@ impl Operator {
         serde_json::from_str(&finished.stdout).expect("--json prints JSON")
     }
 
-    /// Creates two projects without limits on neighbouring shards, `limited`, and one project for probes on
-    /// each shard.
+    /// Creates two projects without limits on neighbouring shards, `limited`, `by-id`, which recognizes
+    /// events by their ids alone, and one project for probes on each shard.
     pub(crate) async fn projects(&self, limited: PlanLimits, shards: u16) -> Projects {
         for (name, limits) in [("drill", UNLIMITED), ("limited", limited)] {
             let per_minute = limits.requests_per_minute.to_string();
@@ -60,7 +62,8 @@ impl Operator {
             self.run(&[&rate[..], &["--events-per-month", &per_month]].concat()).await;
         }
         let mut made = Vec::new();
-        for (name, plan) in [("alpha", "drill"), ("beta", "drill"), ("limited", "limited")] {
+        for (name, plan) in [("alpha", "drill"), ("beta", "drill"), ("limited", "limited"), (BY_ID, "drill")]
+        {
             let limits = if plan == "limited" { limited } else { UNLIMITED };
             made.push((Arc::new(self.project(name, plan).await), limits));
         }
@@ -73,11 +76,14 @@ impl Operator {
 
     async fn project(&self, name: &str, plan: &str) -> Project {
         let key = format!("drill-key-of-{name}");
-        let made = self.run(&["project", "create", name, "--plan", plan, "--key", &key]).await;
+        let is_by_id = name == BY_ID;
+        let dedupe = if is_by_id { "id" } else { "id-and-timestamp" };
+        let create = ["project", "create", name, "--plan", plan, "--key", &key, "--dedupe", dedupe];
+        let made = self.run(&create).await;
         let id = made["project_id"].as_i64().expect("a project has a number");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
         let around_ms = i64::try_from(now.as_millis()).expect("it is not the far future");
         let source = EventSource::new(self.seed ^ id.unsigned_abs().rotate_right(16), around_ms);
-        Project { id, name: name.to_owned(), key, history: History::new(source) }
+        Project { id, name: name.to_owned(), key, is_by_id, history: History::new(source) }
     }
 }

@@ -134,6 +134,7 @@ impl Standalone {
             let sums = self.files.sums(project.0.id).await;
             *verdict.effects.entry(Effect::Duplicate).or_default() += sums.ledger[2];
             *verdict.effects.entry(Effect::DeadLettered).or_default() += sums.ledger[3];
+            *verdict.effects.entry(Effect::Conflict).or_default() += sums.ledger[4];
         }
         for (effect, count) in &self.effects {
             *verdict.effects.entry(*effect).or_default() += count;

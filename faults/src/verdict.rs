@@ -36,6 +36,10 @@ pub enum Effect {
     WriteFailed,
     /// Events dead-lettered.
     DeadLettered,
+    /// Acknowledged calls that no event can be made of.
+    Undeliverable,
+    /// Duplicates with another payload.
+    Conflict,
     /// Requests answered 503 `backlog_full`.
     BacklogFull,
     /// Processes killed while a transaction was open.
@@ -119,6 +123,7 @@ impl Verdict {
             (Effect::Unknown, tally.unknown),
             (Effect::Retried, tally.retried),
             (Effect::Copied, tally.copies),
+            (Effect::Undeliverable, tally.undeliverable),
             (Effect::RateLimited, refused("rate_limited")),
             (Effect::QuotaExceeded, refused("quota_exceeded")),
             (Effect::Aborted, refused("broken off")),
@@ -213,6 +218,8 @@ fn label(effect: Effect) -> &'static str {
         Effect::SettledLate => "settled late",
         Effect::WriteFailed => "writes failed",
         Effect::DeadLettered => "dead-lettered",
+        Effect::Undeliverable => "undeliverable calls",
+        Effect::Conflict => "conflicts",
         Effect::BacklogFull => "refused by the full backlog",
         Effect::KilledInTransaction => "killed in a transaction",
         Effect::Killed => "killed",

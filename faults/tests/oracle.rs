@@ -8,6 +8,10 @@ use faults::{Drill, Layout, System};
 use testkit::oracle::{Invariant, Load, Meters, QUIET_DEADLINE, Watch, judge};
 use tokio_postgres::Client;
 
+/// The letter of one broken call.
+const A_BROKEN_CALL: &str =
+    "dead_letter_id = (SELECT min(dead_letter_id) FROM dead_letters WHERE code IS NOT NULL)";
+
 /// A system that has stored some events and is idle, and a connection to its store.
 async fn at_rest() -> (System, Client) {
     let drill = Drill {
@@ -83,6 +87,25 @@ async fn every_change_of_the_store_is_found_through_the_invariant_that_it_violat
         (
             Invariant::EqualAsSent,
             format!("UPDATE events SET properties = jsonb_set(properties, '{{amount}}', '-1') WHERE {a_row}"),
+        ),
+        (Invariant::NothingLost, format!("DELETE FROM dead_letters WHERE {A_BROKEN_CALL}")),
+        (
+            Invariant::NothingTwice,
+            format!(
+                "INSERT INTO dead_letters (project_id, batch_id, received_at, event_count, reason, payload, code, worker_version)
+                 SELECT project_id, batch_id, received_at, 1, reason, payload, code, worker_version
+                   FROM dead_letters WHERE {A_BROKEN_CALL}"
+            ),
+        ),
+        (Invariant::EqualAsSent, format!("UPDATE dead_letters SET payload = payload || '.' WHERE {A_BROKEN_CALL}")),
+        (Invariant::EqualAsSent, format!("UPDATE dead_letters SET code = 'other' WHERE {A_BROKEN_CALL}")),
+        (Invariant::TotalsAgree, "UPDATE usage_hourly SET conflicts = conflicts + 1 WHERE project_id = 1".to_owned()),
+        (
+            Invariant::TotalsAgree,
+            "WITH l AS (UPDATE batches SET conflict = 1 WHERE project_id = 1)
+             UPDATE usage_hourly SET conflicts = (SELECT count(*) FROM batches WHERE project_id = 1)
+              WHERE project_id = 1"
+                .to_owned(),
         ),
         (Invariant::Quiet, "UPDATE stream_epochs SET epoch = gen_random_uuid() WHERE shard = 1".to_owned()),
         (

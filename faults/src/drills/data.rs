@@ -223,7 +223,7 @@ async fn panics(drill: Drill) -> Verdict {
 
 fn no_project(system: &System) -> Arc<Project> {
     let history = History::new(EventSource::new(system.drill.seed, 0));
-    Arc::new(Project { id: 0, name: "none".to_owned(), key: String::new(), history })
+    Arc::new(Project { id: 0, name: "none".to_owned(), key: String::new(), is_by_id: false, history })
 }
 
 /// Waits until this many events are dead letters.

@@ -1,6 +1,7 @@
 //! The drills, by the part that they break.
 
 mod api;
+mod calls;
 mod client;
 mod clock;
 mod data;
@@ -32,6 +33,7 @@ pub(crate) const ALL: &[&[Row]] = &[
     wires::ROWS,
     clock::ROWS,
     data::ROWS,
+    calls::ROWS,
     operations::ROWS,
     embedded::ROWS,
     nemesis::ROWS,

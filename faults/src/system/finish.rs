@@ -128,9 +128,10 @@ impl System {
                 verdict.count_metrics(node, metrics).await;
             }
         }
-        let sums = "SELECT coalesce(sum(duplicate), 0)::bigint, coalesce(sum(dead), 0)::bigint FROM batches";
+        let sums = "SELECT coalesce(sum(duplicate), 0)::bigint, coalesce(sum(dead), 0)::bigint,
+                           coalesce(sum(conflict), 0)::bigint FROM batches";
         let row = database.query_one(sums, &[]).await.expect("PostgreSQL answers the oracle");
-        for (at, effect) in [(0, Effect::Duplicate), (1, Effect::DeadLettered)] {
+        for (at, effect) in [(0, Effect::Duplicate), (1, Effect::DeadLettered), (2, Effect::Conflict)] {
             let count = u64::try_from(row.get::<_, i64>(at)).unwrap_or_default();
             *verdict.effects.entry(effect).or_default() += count;
         }

@@ -106,7 +106,7 @@ impl System {
         Clients::start(&[self.project(project)], &self.targets, load, self.drill.seed)
     }
 
-    /// The project `alpha`, `beta` or `limited`.
+    /// The project `alpha`, `beta`, `limited` or `by-id`.
     ///
     /// # Panics
     /// When the name is another one.

@@ -17,10 +17,10 @@ use uuid::Uuid;
 use crate::stage::{SOON, Stage};
 
 /// The environment variable that chooses a mutant. With an empty value the program is correct.
-type MutantVariable = (&'static str, &'static str);
+pub type MutantVariable = (&'static str, &'static str);
 
 /// Runs a scene, which returns whether there was harm, with the correct program and with the mutant.
-async fn does_harm(mutant: &'static str, scene: impl AsyncFn(Stage, MutantVariable) -> bool) {
+pub async fn does_harm(mutant: &'static str, scene: impl AsyncFn(Stage, MutantVariable) -> bool) {
     for (name, harm) in [("", false), (mutant, true)] {
         assert_eq!(
             scene(Stage::of_mutants().await, ("MILLRACE_MUTANT", name)).await,
@@ -40,11 +40,11 @@ async fn death_at(stage: &Stage, chosen: MutantVariable, point: &str) {
     stage.drain_with(&[chosen]).await;
 }
 
-async fn is_out_of_balance(stage: &Stage) -> bool {
+pub async fn is_out_of_balance(stage: &Stage) -> bool {
     stage.try_millrace(&["audit"]).await.code == Some(1)
 }
 
-async fn used(stage: &Stage) -> i64 {
+pub async fn used(stage: &Stage) -> i64 {
     stage.query(redis::cmd("HGET").arg("{s0}:project:1").arg("used")).await
 }
 

@@ -2,5 +2,6 @@
 //! Ordinary programs contain neither.
 
 mod harm;
+mod harm_to_calls;
 mod reached;
 mod stage;

@@ -110,11 +110,27 @@ impl Stage {
     /// Posts an event with this id.
     pub async fn post_again(&self, api: SocketAddr, id: &str, more: &[(&str, &str)]) -> Option<u16> {
         let event = json!({"id": id, "name": "tested", "timestamp": "2026-11-21T08:00:00Z"});
-        let body = json!({"events": [event]}).to_string();
+        self.post_body(api, "/v1/events", json!({"events": [event]}).to_string(), more).await
+    }
+
+    /// Posts a call of an SDK and one that no event can be made of.
+    pub async fn post_calls(&self, api: SocketAddr) -> Option<u16> {
+        let good = r#"{"type":"track","event":"tested","messageId":"good"}"#;
+        let body = format!(r#"{{"batch":[{good},{{"type":"tarck","event":"tested"}}]}}"#);
+        self.post_body(api, "/v1/batch", body, &[]).await
+    }
+
+    pub async fn post_body(
+        &self,
+        api: SocketAddr,
+        path: &str,
+        body: String,
+        more: &[(&str, &str)],
+    ) -> Option<u16> {
         let authorization = format!("Bearer {KEY}");
         let mut client = HttpClient::new(api);
         let headers = [&[("authorization", &*authorization)], more].concat();
-        let posted = client.post("/v1/events", &headers, body).await;
+        let posted = client.post(path, &headers, body).await;
         posted.ok().map(|answer| answer.status)
     }
 

@@ -11,6 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 
+use super::events::{Event, Version};
 use super::post::{Decision, Post, new_key};
 use super::project::Project;
 use crate::eventually::eventually;
@@ -20,6 +21,8 @@ use crate::http::{HttpClient, no_answer};
 const RETRY_PAUSE: Duration = Duration::from_millis(30);
 /// A client abandons a batch whose `Retry-After` is longer: the quota is used up until next month.
 const PATIENCE_S: u64 = 60;
+/// A client of a project that recognizes events by their ids repeats events this much more often.
+const COPIES_OF_BY_ID: u32 = 8;
 /// A client sends copies of its last events only, this many.
 const REMEMBERED: usize = 256;
 
@@ -50,11 +53,19 @@ pub struct Load {
     pub pause: Duration,
     /// One event of an earlier batch is posted again for this many new events.
     pub copy_one_in: u32,
+    /// One of this many batches is of calls in the format of SDKs, of which some cannot be delivered.
+    pub calls_one_in: u32,
 }
 
 impl Default for Load {
     fn default() -> Self {
-        Self { clients: 3, batch_events_max: 20, pause: Duration::from_millis(5), copy_one_in: 160 }
+        Self {
+            clients: 3,
+            batch_events_max: 20,
+            pause: Duration::from_millis(5),
+            copy_one_in: 160,
+            calls_one_in: 4,
+        }
     }
 }
 
@@ -156,22 +167,52 @@ impl Client {
     fn compose(&mut self) -> Post {
         let project = Arc::clone(&self.project);
         let history = &project.history;
-        let mut events = history.take_numbers(self.rng.random_range(1..=self.load.batch_events_max));
-        let mut made: Vec<_> = events.iter().map(|&number| history.source.event(number)).collect();
-        let copies = events.iter().filter(|_| self.rng.random_range(0..self.load.copy_one_in) == 0).count();
-        let copies: Vec<u64> = (0..copies.min(self.posted.len()))
-            .map(|_| self.posted[self.rng.random_range(0..self.posted.len())])
-            .filter(|copy| !events.contains(copy))
-            .collect();
-        let needs_key = made.iter().any(|event| !event.kind.has_identity());
-        let key = (needs_key || self.rng.random_bool(0.3)).then(new_key);
-        self.posted.extend(made.iter().filter(|event| event.kind.has_identity()).map(|event| event.number));
+        let of_calls = self.rng.random_range(0..self.load.calls_one_in) == 0;
+        let count = self.rng.random_range(1..=self.load.batch_events_max);
+        let numbers = if of_calls { history.take_calls(count) } else { history.take_numbers(count) };
+        let mut made: Vec<_> = numbers.iter().map(|&number| history.event(number)).collect();
+        let copies = self.copies(count, of_calls);
+        let repeatable = made.iter().filter(|event| event.kind.has_identity());
+        self.posted.extend(repeatable.map(|event| event.number));
         let forgotten = self.posted.len().saturating_sub(REMEMBERED);
         self.posted.drain(..forgotten);
         history.copied(copies.len() as u64);
-        made.extend(copies.iter().map(|&number| history.source.event(number)));
-        events.extend(copies);
-        Post::from_events(events, &made, key)
+        made.extend(copies);
+        if of_calls {
+            return Post::from_calls(&project, &made);
+        }
+        let needs_key = made.iter().any(|event| !event.kind.has_identity());
+        let key = (needs_key || self.rng.random_bool(0.3)).then(new_key);
+        Post::from_events(made.iter().map(|event| event.number).collect(), &made, key)
+    }
+
+    /// Copies of earlier events for a batch with so many new ones. When the project recognizes events by
+    /// their ids, some have another timestamp and some also another payload.
+    fn copies(&mut self, new_events: u64, of_calls: bool) -> Vec<Event> {
+        let history = &self.project.history;
+        let more = if self.project.is_by_id { COPIES_OF_BY_ID } else { 1 };
+        let one_in = (self.load.copy_one_in / more).max(1);
+        let wanted = (0..new_events).filter(|_| self.rng.random_range(0..one_in) == 0).count();
+        let mut copies = Vec::new();
+        for _ in 0..wanted.min(self.posted.len()) {
+            let number = self.posted[self.rng.random_range(0..self.posted.len())];
+            let event = history.event(number);
+            // The order of two versions is known only if the first was acknowledged before.
+            let is_known = history.outcome(number).is_some_and(|outcome| outcome.acknowledged);
+            if event.kind.is_call() != of_calls || copies.iter().any(|copy: &Event| copy.number == number) {
+                continue;
+            }
+            let version = match self.rng.random_range(0..3) {
+                1 if self.project.is_by_id && is_known => Version::Restamped,
+                2 if self.project.is_by_id && is_known => Version::Changed,
+                _ => Version::First,
+            };
+            if version > Version::First {
+                history.repeated(number, version);
+            }
+            copies.push(history.source.repeated(event, version));
+        }
+        copies
     }
 
     /// Sends the batch until it is acknowledged, refused permanently, or refused for longer than the client

@@ -10,6 +10,8 @@ use uuid::Uuid;
 
 const MINUTE_US: i64 = 60_000_000;
 const DAY_US: i64 = 24 * 60 * MINUTE_US;
+/// Between the timestamps of the versions of one event.
+const RESTAMPED_BY_US: i64 = 7_000_001;
 
 /// Which of the fields for identity and time an event has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,13 +28,22 @@ pub enum EventKind {
     TimeOnly,
     /// Neither an id nor a timestamp.
     Anonymous,
+    /// A call of an SDK, with an id that is not a UUID and a timestamp.
+    Call,
+    /// A call of an SDK that no event can be made of: it becomes a dead letter.
+    Undeliverable,
 }
 
 impl EventKind {
     /// Whether the event is recognized as a duplicate in any batch. An event of another kind can be repeated
     /// only in a batch with an `Idempotency-Key`.
     pub fn has_identity(self) -> bool {
-        !matches!(self, Self::TimeOnly | Self::Anonymous)
+        !matches!(self, Self::TimeOnly | Self::Anonymous | Self::Undeliverable)
+    }
+
+    /// Whether it is posted in the format of SDKs.
+    pub fn is_call(self) -> bool {
+        matches!(self, Self::Call | Self::Undeliverable)
     }
 }
 
@@ -51,6 +62,19 @@ pub struct Event {
     pub subject: Option<String>,
     pub properties: Value,
     pub context: Option<Value>,
+    /// How it differs from the event as it was first posted.
+    pub version: Version,
+}
+
+/// How a repeated event differs from the event as it was first posted. Projects that recognize events by
+/// their ids alone store one of the versions.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Version {
+    First,
+    /// With another timestamp, as SDKs that stamp every attempt send it.
+    Restamped,
+    /// With another timestamp and other properties.
+    Changed,
 }
 
 /// The events of one project of one run.
@@ -69,7 +93,7 @@ impl EventSource {
 
     /// Generates event `number`.
     pub fn event(&self, number: u64) -> Event {
-        let mut rng = StdRng::seed_from_u64(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut rng = self.rng(number);
         let kind = match rng.random_range(0..100) {
             0..50 => EventKind::Dated,
             50..70 => EventKind::Named,
@@ -110,11 +134,29 @@ impl EventSource {
             subject: rng.random_bool(0.7).then(|| format!("user-{}", rng.random_range(0..1_000))),
             properties: properties(number, &mut rng),
             context: rng.random_bool(0.3).then(|| json!({"ip": "192.0.2.7", "page": {"path": "/a\"b\\c"}})),
+            version: Version::First,
         }
     }
 
+    /// This event of the source, as a client repeats it.
+    pub fn repeated(&self, mut event: Event, version: Version) -> Event {
+        if version > Version::First {
+            let first_us = event.time_us.unwrap_or(self.around_ms * 1_000);
+            event.time_us = Some(first_us - version as i64 * RESTAMPED_BY_US);
+        }
+        if version == Version::Changed {
+            event.properties["amount"] = json!(-1);
+        }
+        event.version = version;
+        event
+    }
+
+    pub(super) fn rng(&self, number: u64) -> StdRng {
+        StdRng::seed_from_u64(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
     /// Mostly within the last ten minutes; rarely outside of every partition.
-    fn time(&self, rng: &mut StdRng) -> i64 {
+    pub(super) fn time(&self, rng: &mut StdRng) -> i64 {
         let now_us = self.around_ms * 1_000;
         match rng.random_range(0..200) {
             0 => now_us - 300 * DAY_US - rng.random_range(0..DAY_US),
@@ -129,7 +171,8 @@ impl Event {
     /// The event as it is posted.
     pub fn json(&self) -> Value {
         let mut event = Map::new();
-        let timestamp = if self.kind == EventKind::Ordered { None } else { self.time_us.map(rfc3339) };
+        let is_stamped = self.kind != EventKind::Ordered || self.version > Version::First;
+        let timestamp = self.time_us.filter(|_| is_stamped).map(rfc3339);
         let fields = [
             ("id", self.id.clone().map(Value::from)),
             ("name", Some(self.name.clone().into())),
@@ -147,7 +190,7 @@ impl Event {
     }
 }
 
-fn properties(number: u64, rng: &mut StdRng) -> Value {
+pub(super) fn properties(number: u64, rng: &mut StdRng) -> Value {
     let words = ["caf\u{e9}", "\u{65e5}\u{672c}", "a\tb", "\"quoted\"", "plain", "\u{1f980}"];
     let note =
         (0..rng.random_range(0..12)).map(|_| words[rng.random_range(0..words.len())]).collect::<Vec<_>>();
@@ -163,7 +206,7 @@ fn properties(number: u64, rng: &mut StdRng) -> Value {
     })
 }
 
-fn rfc3339(us: i64) -> String {
+pub(super) fn rfc3339(us: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000);
     time.expect("the time is in range").format(&Rfc3339).expect("the year has four digits")
 }

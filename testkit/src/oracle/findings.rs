@@ -9,7 +9,7 @@ const LISTED_MAX: usize = 5;
 /// What must hold after every fault.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Invariant {
-    /// I1: an acknowledged event is stored.
+    /// I1: an acknowledged event is stored, or a dead letter if no event can be made of it.
     NothingLost,
     /// I2: no event is stored twice.
     NothingTwice,
@@ -27,7 +27,7 @@ pub enum Invariant {
     Quiet,
     /// I9: small, large and largest events pass on every shard.
     ProbesPass,
-    /// I10: poison is dead-lettered once, and nothing else is.
+    /// I10: poison and broken calls are dead-lettered once, and nothing else is.
     PoisonSetAside,
     /// I11: connections, files, memory and consumers stay bounded.
     Bounded,

@@ -1,11 +1,11 @@
 //! The posted events and batches and their responses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
 use uuid::Uuid;
 
-use super::events::EventSource;
+use super::events::{Event, EventKind, EventSource, Version};
 
 /// What the responses to all requests with an event say about it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -45,6 +45,8 @@ pub struct Tally {
     pub copies: u64,
     /// Batches that were acknowledged after an attempt with an unknown outcome.
     pub retried: u64,
+    /// Acknowledged calls that no event can be made of.
+    pub undeliverable: u64,
 }
 
 impl Tally {
@@ -54,6 +56,7 @@ impl Tally {
         self.unknown += other.unknown;
         self.copies += other.copies;
         self.retried += other.retried;
+        self.undeliverable += other.undeliverable;
         for (sum, more) in [(&mut self.refused, &other.refused), (&mut self.unavailable, &other.unavailable)]
         {
             for (code, count) in more {
@@ -73,6 +76,12 @@ pub struct History {
 #[derive(Default, Debug)]
 struct Inner {
     outcomes: Vec<EventOutcome>,
+    /// The numbers of calls of SDKs.
+    calls: BTreeSet<u64>,
+    /// The posted versions of events that were posted again in another version.
+    versions: BTreeSet<(u64, Version)>,
+    /// Events that were acknowledged in two versions with different payloads.
+    conflicting: BTreeSet<u64>,
     /// Batches that got 2xx, with the number of accepted events in the response.
     batches: BTreeMap<Uuid, u64>,
     /// Impossible responses.
@@ -95,14 +104,49 @@ impl History {
         (first..first + count).collect()
     }
 
+    /// Reserves numbers for `count` new calls of SDKs.
+    pub fn take_calls(&self, count: u64) -> Vec<u64> {
+        let numbers = self.take_numbers(count);
+        self.lock().calls.extend(&numbers);
+        numbers
+    }
+
+    /// The event or call with this number, as it was first posted.
+    pub fn event(&self, number: u64) -> Event {
+        if self.lock().calls.contains(&number) { self.source.call(number) } else { self.source.event(number) }
+    }
+
+    /// The event or call with this number, in each version that was posted.
+    pub fn versions(&self, number: u64) -> Vec<Event> {
+        let again: Vec<Version> = {
+            let inner = self.lock();
+            let from = (number, Version::First)..=(number, Version::Changed);
+            inner.versions.range(from).map(|(_, version)| *version).collect()
+        };
+        let first = self.event(number);
+        let again = again.into_iter().map(|version| self.source.repeated(first.clone(), version));
+        std::iter::once(first.clone()).chain(again).collect()
+    }
+
+    /// Records that an event is posted again in this version.
+    pub fn repeated(&self, number: u64, version: Version) {
+        self.lock().versions.insert((number, version));
+    }
+
+    /// Records that a version of an event with another payload got 2xx, as the first version did before.
+    pub fn conflicted(&self, number: u64) {
+        self.lock().conflicting.insert(number);
+    }
+
+    /// The number of events that were acknowledged in two versions with different payloads.
+    pub fn conflicting(&self) -> u64 {
+        self.lock().conflicting.len() as u64
+    }
+
     /// Records a request with these events that got 2xx.
     pub fn acknowledged(&self, events: &[u64], batch_id: Uuid, accepted: u64, earlier_unknown: bool) {
+        self.acknowledged_events(events, earlier_unknown);
         let mut inner = self.lock();
-        inner.tally.acknowledged += 1;
-        inner.tally.retried += u64::from(earlier_unknown);
-        for &event in events {
-            inner.outcomes[index(event)].acknowledged = true;
-        }
         if accepted != events.len() as u64 {
             let said = format!(
                 "the response to batch {batch_id} of {} events says {accepted} accepted",
@@ -117,6 +161,19 @@ impl History {
                 "the first response to batch {batch_id} says {before} accepted, a later one {accepted}"
             );
             inner.contradictions.push(said);
+        }
+    }
+
+    /// Records a request with these events that got 2xx, from a route whose answer names no batch.
+    pub fn acknowledged_events(&self, events: &[u64], earlier_unknown: bool) {
+        let dead = events.iter().filter(|&&number| self.event(number).kind == EventKind::Undeliverable);
+        let dead = dead.count() as u64;
+        let mut inner = self.lock();
+        inner.tally.acknowledged += 1;
+        inner.tally.retried += u64::from(earlier_unknown);
+        inner.tally.undeliverable += dead;
+        for &event in events {
+            inner.outcomes[index(event)].acknowledged = true;
         }
     }
 

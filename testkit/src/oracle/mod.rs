@@ -10,6 +10,7 @@
 //! The oracle must never use the product's own code to decide what is right. It reads tables and keys itself,
 //! and has its own computation of identities, sums and rates.
 
+mod calls;
 mod client;
 mod events;
 mod evidence;
@@ -25,8 +26,9 @@ mod rows;
 mod totals;
 mod watch;
 
+pub use calls::BrokenCall;
 pub use client::{Clients, Load, Targets};
-pub use events::{Event, EventKind, EventSource};
+pub use events::{Event, EventKind, EventSource, Version};
 pub use evidence::{Evidence, Files, Servers};
 pub use findings::{Findings, Invariant, Violation};
 pub use history::{EventOutcome, History, Tally};

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::events::Event;
+use super::events::{Event, EventKind};
 use super::evidence::{Evidence, StoredEvent};
 use super::findings::{Findings, Invariant};
 use super::project::Project;
@@ -21,8 +21,15 @@ pub(super) async fn compare(evidence: &dyn Evidence, project: &Project, findings
             return findings.add(Invariant::NothingInvented, said);
         };
         *times = times.saturating_add(1);
-        if let Some(difference) = difference(&project.history.source.event(number), &row) {
-            findings.add(Invariant::EqualAsSent, format!("{} event {number}: {difference}", project.name));
+        let versions = project.history.versions(number);
+        if versions[0].kind == EventKind::Undeliverable {
+            let said = format!("{}: call {number} is stored, but no event can be made of it", project.name);
+            return findings.add(Invariant::PoisonSetAside, said);
+        }
+        let differences: Vec<_> = versions.iter().map_while(|version| difference(version, &row)).collect();
+        if differences.len() == versions.len() {
+            let said = format!("{} event {number}: {}", project.name, differences.join(", or "));
+            findings.add(Invariant::EqualAsSent, said);
         }
     };
     evidence.events(project.id, &mut visit).await;
@@ -41,14 +48,15 @@ pub(super) async fn compare(evidence: &dyn Evidence, project: &Project, findings
 fn compare_with_history(project: &Project, found: &[u8], findings: &mut Findings) {
     for (number, &times) in found.iter().enumerate() {
         let outcome = project.history.outcome(number as u64).expect("the number was reserved");
-        let event = format!(
-            "{} event {number} ({:?})",
-            project.name,
-            project.history.source.event(number as u64).kind
-        );
+        let kind = project.history.event(number as u64).kind;
+        let event = format!("{} event {number} ({kind:?})", project.name);
         match times {
             0 if outcome.must_be_stored() => {
-                findings.add(Invariant::NothingLost, format!("{event}: acknowledged, but not stored"))
+                let absent = match kind {
+                    EventKind::Undeliverable => "no dead letter",
+                    _ => "not stored",
+                };
+                findings.add(Invariant::NothingLost, format!("{event}: acknowledged, but {absent}"))
             }
             0 => {}
             _ if outcome.may_be_stored() => {}
@@ -63,8 +71,9 @@ fn compare_with_history(project: &Project, found: &[u8], findings: &mut Findings
     }
 }
 
-/// Counts dead letters. A dead-lettered event of the oracle is a violation; it counts as stored, so that it
-/// is not also reported as lost.
+/// Counts the dead letters of events that drills wrote into the stream. A call that cannot be delivered
+/// counts as found. A dead-lettered event of the oracle is a violation; it counts as stored, so that it is
+/// not also reported as lost.
 async fn read_letters(
     evidence: &dyn Evidence,
     project: &Project,
@@ -73,15 +82,27 @@ async fn read_letters(
 ) -> u64 {
     let mut dead = 0;
     for letter in evidence.letters(project.id).await {
-        dead += letter.events;
-        let number = number_in(&letter.payload);
-        if let Some(times) = number.and_then(|number| found.get_mut(usize::try_from(number).ok()?)) {
-            *times = times.saturating_add(1);
+        let number = number_in(&letter.payload).filter(|number| *number < project.history.count());
+        let Some(number) = number else {
+            dead += letter.events;
+            continue;
+        };
+        let times = &mut found[usize::try_from(number).expect("the events of a drill fit into memory")];
+        *times = times.saturating_add(1);
+        if project.history.event(number).kind != EventKind::Undeliverable {
+            dead += letter.events;
             let said = format!(
-                "{}: event {number:?} is valid, but was dead-lettered: {}",
+                "{}: event {number} is valid, but was dead-lettered: {}",
                 project.name, letter.reason
             );
             findings.add(Invariant::PoisonSetAside, said);
+            continue;
+        }
+        let broken = project.history.source.broken_call(number);
+        let is_equal = letter.payload == broken.text && letter.code.as_deref() == Some(broken.code);
+        if !is_equal || letter.events != 1 {
+            let said = format!("{} call {number}: another text or code in its dead letter", project.name);
+            findings.add(Invariant::EqualAsSent, said);
         }
     }
     dead

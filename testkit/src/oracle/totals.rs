@@ -25,8 +25,9 @@ pub(super) async fn compare(
     rows: u64,
     findings: &mut Findings,
 ) -> LedgerSummary {
-    let Sums { ledger: [accepted, stored, duplicate, dead], usage, letters } =
+    let Sums { ledger: [accepted, stored, duplicate, dead, conflict], usage, letters } =
         evidence.sums(project.id).await;
+    compare_conflicts(project, conflict, duplicate, findings);
     let claims = [
         ("ledger: accepted = stored + duplicate + dead", accepted, stored + duplicate + dead),
         ("ledger stored = rows", stored, rows),
@@ -34,6 +35,7 @@ pub(super) async fn compare(
         ("ledger duplicate = usage", duplicate, usage[1]),
         ("ledger dead = usage", dead, usage[2]),
         ("ledger dead = dead letters", dead, letters),
+        ("ledger conflict = usage", conflict, usage[3]),
     ];
     for (claim, left, right) in claims {
         if left != right {
@@ -48,6 +50,20 @@ pub(super) async fn compare(
     }
     compare_batches(project, &entries, findings);
     ledger
+}
+
+/// Conflicts are a part of the duplicates. Every event that was acknowledged with two payloads is one at
+/// least once, and without such an event there is none.
+fn compare_conflicts(project: &Project, conflict: u64, duplicate: u64, findings: &mut Findings) {
+    let conflicting = project.history.conflicting();
+    let is_wrong = conflict > duplicate || conflict < conflicting || conflicting == 0 && conflict > 0;
+    if is_wrong {
+        let said = format!(
+            "{}: {conflict} conflicts among {duplicate} duplicates, but {conflicting} events got 2xx with two payloads",
+            project.name
+        );
+        findings.add(Invariant::TotalsAgree, said);
+    }
 }
 
 /// Every acknowledged batch must be in the ledger once, with the count of the response.

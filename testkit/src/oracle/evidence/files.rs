@@ -11,12 +11,14 @@ use super::{DeadLetter, Evidence, LedgerEntry, StoredEvent, StreamCounters, Sums
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const SUMS: &str = "
-    SELECT l.accepted, l.stored, l.duplicate, l.dead, u.events, u.duplicates, u.dead, d.dead
+    SELECT l.accepted, l.stored, l.duplicate, l.dead, l.conflict, u.events, u.duplicates, u.dead, u.conflicts, d.dead
       FROM (SELECT coalesce(sum(accepted), 0) AS accepted, coalesce(sum(stored), 0) AS stored,
-                   coalesce(sum(duplicate), 0) AS duplicate, coalesce(sum(dead), 0) AS dead
+                   coalesce(sum(duplicate), 0) AS duplicate, coalesce(sum(dead), 0) AS dead,
+                   coalesce(sum(conflict), 0) AS conflict
               FROM batches WHERE project_id = ?1) l,
            (SELECT coalesce(sum(events), 0) AS events, coalesce(sum(duplicates), 0) AS duplicates,
-                   coalesce(sum(dead), 0) AS dead FROM usage_hourly WHERE project_id = ?1) u,
+                   coalesce(sum(dead), 0) AS dead, coalesce(sum(conflicts), 0) AS conflicts
+              FROM usage_hourly WHERE project_id = ?1) u,
            (SELECT coalesce(sum(event_count), 0) AS dead FROM dead_letters
              WHERE project_id = ?1 AND redriven_at IS NULL) d";
 const LEDGER: &str = "
@@ -29,7 +31,7 @@ const EVENTS: &str = "
     SELECT properties ->> '$.n', event_id, timestamp, received_at, name, subject, client_id, properties, context
       FROM events WHERE project_id = ?1";
 const LETTERS: &str = "
-    SELECT event_count, payload, reason FROM dead_letters WHERE project_id = ?1 AND redriven_at IS NULL";
+    SELECT event_count, payload, reason, code FROM dead_letters WHERE project_id = ?1 AND redriven_at IS NULL";
 const BULK: &str = "
     SELECT coalesce(sum(length(properties ->> '$.bulk')), 0) FROM events WHERE project_id = ?1 AND event_id = ?2";
 const METERED: &str = "SELECT project_id, sum(events + duplicates + dead) FROM usage_hourly GROUP BY project_id ORDER BY project_id";
@@ -114,20 +116,25 @@ impl Evidence for Files {
 
     async fn letters(&self, project: i64) -> Vec<DeadLetter> {
         Self::all(&self.store(), LETTERS, project, |row| {
-            Ok(DeadLetter { events: row.get(0)?, payload: row.get(1)?, reason: row.get(2)? })
+            Ok(DeadLetter {
+                events: row.get(0)?,
+                payload: row.get(1)?,
+                reason: row.get(2)?,
+                code: row.get(3)?,
+            })
         })
     }
 
     async fn sums(&self, project: i64) -> Sums {
         let sums = Self::all(&self.store(), SUMS, project, |row| {
-            let mut sums = [0; 8];
+            let mut sums = [0; 10];
             for (at, sum) in sums.iter_mut().enumerate() {
                 *sum = row.get(at)?;
             }
             Ok(sums)
         });
-        let [accepted, stored, duplicate, dead, events, duplicates, usage_dead, letters] = sums[0];
-        Sums { ledger: [accepted, stored, duplicate, dead], usage: [events, duplicates, usage_dead], letters }
+        let [ledger @ .., events, duplicates, dead, conflicts, letters] = sums[0];
+        Sums { ledger, usage: [events, duplicates, dead, conflicts], letters }
     }
 
     async fn ledger(&self, project: i64) -> Vec<LedgerEntry> {

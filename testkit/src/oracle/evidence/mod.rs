@@ -38,15 +38,17 @@ pub struct DeadLetter {
     pub events: u64,
     pub payload: Vec<u8>,
     pub reason: String,
+    /// Why no event could be made of a call; `None` for other letters.
+    pub code: Option<String>,
 }
 
 /// The sums of one project.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Sums {
-    /// From `batches`: accepted, stored, duplicate, dead.
-    pub ledger: [u64; 4],
-    /// From `usage_hourly`: stored, duplicate, dead.
-    pub usage: [u64; 3],
+    /// From `batches`: accepted, stored, duplicate, dead, conflict.
+    pub ledger: [u64; 5],
+    /// From `usage_hourly`: stored, duplicate, dead, conflict.
+    pub usage: [u64; 4],
     /// Events in dead letters.
     pub letters: u64,
 }

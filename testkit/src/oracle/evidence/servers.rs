@@ -12,12 +12,14 @@ use super::{DeadLetter, Evidence, LedgerEntry, StoredEvent, StreamCounters, Sums
 
 const ANSWERS: &str = "PostgreSQL answers the oracle";
 const SUMS: &str = "
-    SELECT l.accepted, l.stored, l.duplicate, l.dead, u.events, u.duplicates, u.dead, d.dead
+    SELECT l.accepted, l.stored, l.duplicate, l.dead, l.conflict, u.events, u.duplicates, u.dead, u.conflicts, d.dead
       FROM (SELECT coalesce(sum(accepted), 0)::bigint AS accepted, coalesce(sum(stored), 0)::bigint AS stored,
-                   coalesce(sum(duplicate), 0)::bigint AS duplicate, coalesce(sum(dead), 0)::bigint AS dead
+                   coalesce(sum(duplicate), 0)::bigint AS duplicate, coalesce(sum(dead), 0)::bigint AS dead,
+                   coalesce(sum(conflict), 0)::bigint AS conflict
               FROM batches WHERE project_id = $1) l,
            (SELECT coalesce(sum(events), 0)::bigint AS events, coalesce(sum(duplicates), 0)::bigint AS duplicates,
-                   coalesce(sum(dead), 0)::bigint AS dead FROM usage_hourly WHERE project_id = $1) u,
+                   coalesce(sum(dead), 0)::bigint AS dead, coalesce(sum(conflicts), 0)::bigint AS conflicts
+              FROM usage_hourly WHERE project_id = $1) u,
            (SELECT coalesce(sum(event_count), 0)::bigint AS dead FROM dead_letters
              WHERE project_id = $1 AND redriven_at IS NULL) d";
 const LEDGER: &str = "
@@ -33,7 +35,7 @@ const EVENTS: &str = "
            (extract(epoch FROM received_at) * 1000000)::bigint, name, subject, client_id, properties::text, context::text
       FROM events WHERE project_id = $1";
 const DEAD_LETTERS: &str = "
-    SELECT event_count, payload, reason FROM dead_letters WHERE project_id = $1 AND redriven_at IS NULL";
+    SELECT event_count, payload, reason, code FROM dead_letters WHERE project_id = $1 AND redriven_at IS NULL";
 
 const BULK: &str = "
     SELECT coalesce(sum(length(properties->>'bulk')), 0)::bigint FROM events WHERE project_id = $1 AND event_id = $2";
@@ -122,6 +124,7 @@ impl Evidence for Servers<'_> {
             events: count(row.get(0)),
             payload: row.get(1),
             reason: row.get(2),
+            code: row.get(3),
         };
         rows.into_iter().map(letter).collect()
     }
@@ -129,7 +132,7 @@ impl Evidence for Servers<'_> {
     async fn sums(&self, project: i64) -> Sums {
         let row = self.database.query_one(SUMS, &[&project]).await.expect(ANSWERS);
         let sum = |at: usize| count(row.get(at));
-        Sums { ledger: [0, 1, 2, 3].map(sum), usage: [4, 5, 6].map(sum), letters: sum(7) }
+        Sums { ledger: [0, 1, 2, 3, 4].map(sum), usage: [5, 6, 7, 8].map(sum), letters: sum(9) }
     }
 
     async fn ledger(&self, project: i64) -> Vec<LedgerEntry> {
