@@ -1,5 +1,5 @@
-//! `GET /openapi.json`: the interface. `openapi.json` is written by hand. Tests compare it with the routes, and a
-//! running server with it. This module adds the codes of errors and rejections, and their meanings.
+//! `GET /openapi.json`: the interface. `openapi.json` is written by hand. Tests compare it with the routes,
+//! and a running server with it. This module adds the codes of errors and rejections, and their meanings.
 
 use std::sync::LazyLock;
 

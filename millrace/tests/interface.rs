@@ -1,5 +1,5 @@
-//! The OpenAPI document says what a server does: Schemathesis makes requests from the document, valid and invalid
-//! ones, and compares every answer with it. What it cannot know of the interface is in
+//! The OpenAPI document says what a server does: Schemathesis makes requests from the document, valid and
+//! invalid ones, and compares every answer with it. What it cannot know of the interface is in
 //! `testkit/schemathesis/hooks.py`.
 
 mod installation;
@@ -37,10 +37,10 @@ fn assert_success(output: &Output) {
     assert!(output.status.success(), "{out}\n{err}");
 }
 
-/// Runs every check of Schemathesis, with valid and invalid requests, and without a random choice: what it finds, it
-/// finds again. `examples` bounds the requests of one operation that it makes up.
+/// Runs every check of Schemathesis, with valid and invalid requests, and without a random choice: what it
+/// finds, it finds again. `examples` bounds the requests of one operation that it makes up.
 async fn schemathesis_finds_nothing(installation: &Installation, service: &Service, examples: &str) {
-    // The first project has a plan whose limits are beyond what Schemathesis sends: a 429 would hide the rest.
+    // The first project has a plan that never limits Schemathesis: a 429 would hide the rest.
     let key = service.key();
     let mut command = tokio::process::Command::new(installed("schemathesis"));
     command

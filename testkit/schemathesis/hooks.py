@@ -1,7 +1,7 @@
-"""What JSON Schema cannot say of the interface: values that depend on other values, or on what was sent before.
+"""What JSON Schema cannot say of the interface: values that depend on others, or on what was sent before.
 
-Each hook changes requests that the document calls valid, and only in what its comment names. Everything else that a
-generated request has reaches the server as it is, and no check is turned off.
+Each hook changes requests that the document calls valid, and only in what its docstring names. Everything
+else that a generated request has reaches the server as it is, and no check is turned off.
 """
 
 import datetime
@@ -17,7 +17,8 @@ YEARS = (2000, 2998)
 
 
 @schemathesis.hook
-def before_call(context, case, kwargs):
+def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict) -> None:
+    """Runs before each request."""
     use_a_new_idempotency_key(case)
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
@@ -25,16 +26,18 @@ def before_call(context, case, kwargs):
     use_the_key_of_the_project(case)
 
 
-def use_a_new_idempotency_key(case):
-    """A key that was used for another body is 422, and which keys were used is known to the server alone."""
+def use_a_new_idempotency_key(case: schemathesis.Case) -> None:
+    """A key that was used for another body is 422, and only the server knows which keys were used."""
     key = (case.headers or {}).get("Idempotency-Key")
     if isinstance(key, str) and key and key.isascii() and key.isprintable() and " " not in key and len(key) <= 255:
         case.headers["Idempotency-Key"] = str(uuid.uuid4())
 
 
-def order_the_period(case):
-    """A period begins before it ends, at full hours, and has at most 2,000 windows. Without from or to, it depends on
-    the clock."""
+def order_the_period(case: schemathesis.Case) -> None:
+    """A period begins before it ends, at full hours, and has at most 2,000 windows.
+
+    Without one of its limits, that depends on the clock.
+    """
     if case.operation.path not in ("/v1/usage", "/v1/rejections") or not {"from", "to"} & set(case.query or {}):
         return
     limits = {name: full_hour(case.query[name]) for name in ("from", "to") if name in case.query}
@@ -44,21 +47,22 @@ def order_the_period(case):
     case.query["to"] = written(start + hours * HOUR)
 
 
-def full_hour(text):
+def full_hour(text: str) -> datetime.datetime:
     """The hour of a time, in UTC, and in the years that can be asked for."""
     year, month, day = (int(number) for number in text[:10].split("-"))
     hour = int(text[11:13] or 0)
     year = min(max(year, YEARS[0]), YEARS[1])
     # Every month has 28 days.
-    return datetime.datetime(year, month, min(day, 28), hour, tzinfo=datetime.timezone.utc)
+    return datetime.datetime(year, month, min(day, 28), hour, tzinfo=datetime.UTC)
 
 
-def written(time, like=None):
+def written(time: datetime.datetime, like: str | None = None) -> str:
+    """A time as a parameter: a date when it is to be like one."""
     is_date = like is not None and len(like) == len("2000-01-01")
     return time.strftime("%Y-%m-%d" if is_date else "%Y-%m-%dT%H:%M:%SZ")
 
 
-def use_the_key_of_the_project(case):
+def use_the_key_of_the_project(case: schemathesis.Case) -> None:
     """The settings of an SDK are asked for with a key in the path, and the document cannot contain one."""
     if case.operation.path == "/v1/projects/{id}/settings":
         case.path_parameters["id"] = os.environ["MILLRACE_KEY"]

@@ -6,17 +6,21 @@ use serde_json::Value;
 
 use super::*;
 
+fn members(value: &Value) -> &serde_json::Map<String, Value> {
+    value.as_object().expect("an object where OpenAPI has one")
+}
+
 fn document() -> Value {
-    serde_json::from_str(include_str!("../openapi.json")).unwrap()
+    serde_json::from_str(include_str!("../openapi.json")).expect("openapi.json is JSON")
 }
 
 #[test]
 fn the_interface_document_has_every_route_for_programs_and_no_other() {
     let document = document();
-    let paths = document["paths"].as_object().unwrap();
+    let paths = members(&document["paths"]);
     let documented: BTreeSet<_> = paths
         .iter()
-        .flat_map(|(path, methods)| methods.as_object().unwrap().keys().map(move |method| (path, method)))
+        .flat_map(|(path, methods)| members(methods).keys().map(move |method| (path, method)))
         .map(|(path, method)| format!("{method} {path}"))
         .collect();
     let served: BTreeSet<_> = ROUTES
@@ -42,7 +46,7 @@ fn every_operation_lists_the_statuses_that_its_route_can_answer_and_no_other() {
     let mut listed_somewhere = BTreeSet::new();
     for route in ROUTES.iter().filter(|route| !route.is_page()) {
         let operation = operation(&document, route);
-        let listed: Vec<_> = operation["responses"].as_object().unwrap().keys().collect();
+        let listed: Vec<_> = members(&operation["responses"]).keys().collect();
         let expected = match (route.kind, route.access) {
             (Kind::Post, _) => "200 202 400 401 403 408 413 415 422 429 503",
             (Kind::Sdk, _) => "200 400 401 403 408 413 415 422 429 503",
@@ -67,9 +71,7 @@ fn every_operation_names_the_ways_in_which_its_route_finds_a_key() {
     let document = document();
     for route in ROUTES.iter().filter(|route| !route.is_page()) {
         let security = operation(&document, route)["security"].as_array().expect(route.pattern);
-        let way = |way: &Value| {
-            way.as_object().unwrap().keys().next().map_or("the body", String::as_str).to_owned()
-        };
+        let way = |way: &Value| members(way).keys().next().map_or("the body", String::as_str).to_owned();
         let named: Vec<_> = security.iter().map(way).collect();
         let expected: &[&str] = match (route.kind, route.access) {
             (_, Access::Open) => &[],
