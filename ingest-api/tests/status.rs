@@ -208,7 +208,7 @@ async fn a_watcher_sees_rates_backlog_refusals_and_dead_letters() {
         batch_id: Uuid::now_v7(),
         project: limited,
         count: 3,
-        body: Payload::DeadLetter {
+        payload: Payload::DeadLetter {
             reason: "the entry is damaged".to_owned(),
             raw: Bytes::from_static(b"?"),
         },

@@ -49,7 +49,7 @@ fn dead_entry(project: ProjectId, seq: u64, events: u32, is_torn: bool) -> Write
         batch_id,
         project,
         count: events,
-        body: Payload::DeadLetter { reason: reason.to_owned(), raw },
+        payload: Payload::DeadLetter { reason: reason.to_owned(), raw },
     }
 }
 
@@ -108,7 +108,7 @@ fn call_entry(project: ProjectId) -> WriteRequest {
     let mut row = Vec::new();
     let call = b"{\"type\":\"trakc\xff\",\"note\":\"\x1b[31m\"}";
     UndeliverableCall { project, code: "invalid_type", message: "the type is unknown", call }.write(&mut row);
-    WriteRequest { body: Payload::Rows(row.into()), ..dead_entry(project, 7, 1, true) }
+    WriteRequest { payload: Payload::Rows(row.into()), ..dead_entry(project, 7, 1, true) }
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ impl Transaction {
 
     fn push(&mut self, request: WriteRequest, packed_bytes: usize) {
         self.events += u64::from(request.count);
-        self.bytes += match &request.body {
+        self.bytes += match &request.payload {
             Payload::Rows(rows) => rows.len(),
             Payload::DeadLetter { raw, .. } => raw.len(),
         };
@@ -142,7 +142,7 @@ impl TransactionBuilder {
                     batch_id: packed.batch_id,
                     project: packed.project,
                     count: packed.count,
-                    body: Payload::Rows(rows),
+                    payload: Payload::Rows(rows),
                 };
                 transaction.push(request, packed.data.len());
             }
@@ -160,7 +160,7 @@ impl TransactionBuilder {
             batch_id: damage.batch_id.unwrap_or_else(|| id_of_damaged(self.shard, id)),
             project: damage.project.unwrap_or(ProjectId(0)),
             count: damage.count.unwrap_or(1),
-            body: Payload::DeadLetter { reason: damage.reason, raw: damage.raw },
+            payload: Payload::DeadLetter { reason: damage.reason, raw: damage.raw },
         };
         transaction.push(request, packed_bytes);
     }

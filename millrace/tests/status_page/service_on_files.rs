@@ -68,7 +68,7 @@ impl ServiceOnFiles {
             batch_id: uuid::Uuid::now_v7(),
             project: account.project,
             count: 1,
-            body: Payload::DeadLetter { reason: reason.to_owned(), raw: Bytes::from_static(b"?") },
+            payload: Payload::DeadLetter { reason: reason.to_owned(), raw: Bytes::from_static(b"?") },
         };
         store.writer("test").await.unwrap().write(&[entry]).await.unwrap();
     }

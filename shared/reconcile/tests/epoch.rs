@@ -83,7 +83,7 @@ impl Rig {
             batch_id: packed.batch_id,
             project: packed.project,
             count: packed.count,
-            body: Payload::Rows(packed.unpack().unwrap()),
+            payload: Payload::Rows(packed.unpack().unwrap()),
         };
         let mut writer = self.store.writer(consumer).await.unwrap();
         let written = writer.write(&[request]).await.unwrap();

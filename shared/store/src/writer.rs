@@ -19,7 +19,7 @@ pub struct WriteRequest {
     pub project: ProjectId,
     /// Events in the batch, as accepted.
     pub count: u32,
-    pub body: Payload,
+    pub payload: Payload,
 }
 
 /// The contents of a [`WriteRequest`].

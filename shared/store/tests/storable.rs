@@ -178,7 +178,7 @@ async fn every_accepted_event_is_stored_and_returned_unchanged() {
             batch_id: origin.batch_id,
             project: origin.project,
             count: batch_read.count,
-            body: Payload::Rows(packed.unpack().unwrap()),
+            payload: Payload::Rows(packed.unpack().unwrap()),
         };
         let written = writer.write(std::slice::from_ref(&request)).await.unwrap();
         if written[0].outcome.dead > 0 {
@@ -234,7 +234,7 @@ impl Written {
             batch_id: origin.batch_id,
             project: origin.project,
             count: batch.count,
-            body: Payload::Rows(batch.rows.into()),
+            payload: Payload::Rows(batch.rows.into()),
         };
         for mut writer in
             [servers.writer("storable").await.unwrap(), embedded.writer("storable").await.unwrap()]

@@ -303,8 +303,8 @@ mod tests {
                 .write(&mut rows);
         }
         let entry = EntryId { ms: NOW_US.unsigned_abs() / 1_000, seq };
-        let (count, body) = (events.len() as u32, Payload::Rows(rows.into()));
-        WriteRequest { entry, shard: 0, batch_id, project: ProjectId(1), count, body }
+        let (count, payload) = (events.len() as u32, Payload::Rows(rows.into()));
+        WriteRequest { entry, shard: 0, batch_id, project: ProjectId(1), count, payload }
     }
 
     fn outcomes(draft: &Draft<'_>) -> Vec<(u32, u32, u32, bool)> {

@@ -152,7 +152,7 @@ impl<'a> Draft<'a> {
     /// When the receive time of an entry is out of range.
     pub(super) fn new(requests: &'a [WriteRequest]) -> Result<Self, Failure> {
         // The count of a dead entry may be wrong.
-        let has_rows = |request: &&WriteRequest| matches!(request.body, Payload::Rows(_));
+        let has_rows = |request: &&WriteRequest| matches!(request.payload, Payload::Rows(_));
         let rows_expected = requests.iter().filter(has_rows).map(|request| request.count as usize).sum();
         let mut draft = Self {
             entries: Vec::with_capacity(requests.len()),
@@ -187,7 +187,7 @@ impl<'a> Draft<'a> {
     }
 
     fn add_rows(&mut self, request: &'a WriteRequest, entry: &mut DraftEntry, entry_index: usize) {
-        let Payload::Rows(rows) = &request.body else { return };
+        let Payload::Rows(rows) = &request.payload else { return };
         let (start, calls_start) = (self.rows.len(), self.calls.len());
         let entry_index = u32::try_from(entry_index).expect("entries of one transaction fit 32 bits");
         for (index, bytes) in row::split(rows).enumerate() {
@@ -306,7 +306,7 @@ fn entry_of(request: &WriteRequest) -> Result<DraftEntry, Failure> {
     let ledger = LedgerKey::new(request.batch_id, request.entry, request.shard).ok_or_else(|| {
         Failure::new("22008", format!("the receive time of entry {} is out of range", request.entry))
     })?;
-    let dead_letter = match &request.body {
+    let dead_letter = match &request.payload {
         Payload::Rows(_) => None,
         Payload::DeadLetter { reason, raw } => {
             Some(DeadEntry { reason: reason.clone(), payload: raw.clone() })

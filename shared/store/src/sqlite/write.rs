@@ -200,7 +200,7 @@ impl<'t, 'r> WriteTransaction<'t, 'r> {
             return Err(WriteError::LedgerRetired);
         }
         let entry = Entry { request, ledger, is_reused_key };
-        let (outcome, bytes) = match &request.body {
+        let (outcome, bytes) = match &request.payload {
             Payload::DeadLetter { reason, raw } => (self.dead_letter(&entry, Cow::Borrowed(reason), raw)?, 0),
             Payload::Rows(rows) => match whole_rows(rows, request.count) {
                 Ok(rows) => self.store_rows(&entry, &rows)?,

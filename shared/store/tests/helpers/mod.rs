@@ -71,7 +71,7 @@ pub fn row(project: ProjectId, event: &Event) -> Vec<u8> {
 pub fn request(project: ProjectId, batch_id: Uuid, entry: EntryId, events: &[Event]) -> WriteRequest {
     let rows: Vec<u8> = events.iter().flat_map(|event| row(project, event)).collect();
     let count = u32::try_from(events.len()).expect("few");
-    WriteRequest { entry, shard: 0, batch_id, project, count, body: Payload::Rows(rows.into()) }
+    WriteRequest { entry, shard: 0, batch_id, project, count, payload: Payload::Rows(rows.into()) }
 }
 
 /// A row that is no event.
@@ -84,8 +84,8 @@ pub fn call_row(project: ProjectId, code: &str, call: &[u8]) -> Vec<u8> {
 /// An entry of shard 0 with a new batch of these rows.
 pub fn request_of_rows(project: ProjectId, entry: EntryId, rows: &[Vec<u8>]) -> WriteRequest {
     let count = u32::try_from(rows.len()).expect("few");
-    let body = Payload::Rows(rows.concat().into());
-    WriteRequest { entry, shard: 0, batch_id: Uuid::now_v7(), project, count, body }
+    let payload = Payload::Rows(rows.concat().into());
+    WriteRequest { entry, shard: 0, batch_id: Uuid::now_v7(), project, count, payload }
 }
 
 pub fn entry(ms: u64, seq: u64) -> EntryId {

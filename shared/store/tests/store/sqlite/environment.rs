@@ -67,12 +67,12 @@ async fn a_row_that_is_not_utf_8_becomes_a_dead_letter_and_the_others_are_stored
     let project = project(&store, "p").await;
     let now = now_ms();
     let good = request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=3));
-    let Payload::Rows(rows) = &good.body else { unreachable!("the request has rows") };
+    let Payload::Rows(rows) = &good.payload else { unreachable!("the request has rows") };
     let mut spoiled = rows.to_vec();
     let at =
         spoiled.windows(10).rposition(|bytes| bytes == b"thing_done").expect("the last event has this name");
     spoiled[at] = 0xFF;
-    let request = WriteRequest { body: Payload::Rows(spoiled.into()), ..good };
+    let request = WriteRequest { payload: Payload::Rows(spoiled.into()), ..good };
     for redelivered in [false, true] {
         let written = writer(&store).await.write(std::slice::from_ref(&request)).await.expect("written");
         let outcome = millrace_event::Outcome { stored: 2, duplicate: 0, dead: 1, conflict: 0 };

@@ -46,7 +46,7 @@ pub async fn usage_is_summed_over_hours_days_and_months(harness: &dyn Harness) {
 }
 
 fn rows_bytes(request: &WriteRequest) -> u64 {
-    match &request.body {
+    match &request.payload {
         Payload::Rows(rows) => rows.len() as u64,
         Payload::DeadLetter { .. } => 0,
     }
@@ -107,7 +107,7 @@ pub async fn retention_keeps_the_counts_balanced(harness: &dyn Harness) {
         let ms = now - days * DAY_MS;
         let dead = Payload::DeadLetter { reason: "damaged".to_owned(), raw: vec![1].into() };
         let letter = request(project, Uuid::now_v7(), entry(ms, 1), &events(ms, 1..=3));
-        requests.push(WriteRequest { body: dead, ..letter });
+        requests.push(WriteRequest { payload: dead, ..letter });
         let mut batch = events(ms, 1..=10);
         // Too old for a partition: retention goes by its time of receipt.
         batch.push(event(at_ms(now - 400 * DAY_MS), u128::from(days) + 100));

@@ -69,7 +69,7 @@ async fn write(store: &SharedStore, project: ProjectId, batches: &[Batch]) -> Ve
         let entry = entry(first_ms + batch.after_ms, seq);
         let made = request(project, Uuid::now_v7(), entry, &events(first_ms, batch.ids.iter().copied()));
         let letter = || Payload::DeadLetter { reason: "damaged".to_owned(), raw: vec![1].into() };
-        if batch.is_dead { WriteRequest { body: letter(), ..made } } else { made }
+        if batch.is_dead { WriteRequest { payload: letter(), ..made } } else { made }
     });
     let requests: Vec<_> = requests.collect();
     let mut lane = writer(store).await;

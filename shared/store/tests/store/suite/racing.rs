@@ -51,7 +51,7 @@ async fn race(harness: &dyn Harness, make: impl Fn(u128) -> Event) {
     for round in 0..ROUNDS {
         let deal = deal(&mut random, project, round, &make);
         accepted += deal.accepted;
-        let rows = |request: &WriteRequest| match &request.body {
+        let rows = |request: &WriteRequest| match &request.payload {
             Payload::Rows(rows) => rows.clone(),
             Payload::DeadLetter { .. } => unreachable!("every request has rows"),
         };

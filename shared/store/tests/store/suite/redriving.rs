@@ -110,7 +110,7 @@ pub async fn a_rejected_row_stays_dead_until_it_can_be_stored(harness: &dyn Harn
     let rows = [row(project, &event(at_ms(now), 1)), with_invalid_name(healthy.clone())].concat();
     let request = WriteRequest {
         count: 2,
-        body: Payload::Rows(rows.into()),
+        payload: Payload::Rows(rows.into()),
         ..request(project, Uuid::now_v7(), entry(now, 0), &[])
     };
     let written = writer(&store).await.write(&[request]).await.expect("written");

@@ -37,8 +37,8 @@ pub async fn accepted_rows_come_back_equal(harness: &dyn Harness) {
         ..full
     };
     bare.write(&mut rows);
-    let (batch_id, body) = (Uuid::now_v7(), Payload::Rows(rows.into()));
-    let request = WriteRequest { entry: entry(now, 3), shard: 0, batch_id, project, count: 2, body };
+    let (batch_id, payload) = (Uuid::now_v7(), Payload::Rows(rows.into()));
+    let request = WriteRequest { entry: entry(now, 3), shard: 0, batch_id, project, count: 2, payload };
     let written = writer(&store).await.write(&[request]).await.expect("written");
     assert_eq!(written, [WriteOutcome { outcome: stored(2), redelivered: false }]);
 
@@ -85,8 +85,8 @@ pub async fn the_last_of_equal_member_names_is_stored(harness: &dyn Harness) {
     };
     let mut rows = Vec::new();
     row.write(&mut rows);
-    let (batch_id, body) = (Uuid::now_v7(), Payload::Rows(rows.into()));
-    let request = WriteRequest { entry: entry(now, 0), shard: 0, batch_id, project, count: 1, body };
+    let (batch_id, payload) = (Uuid::now_v7(), Payload::Rows(rows.into()));
+    let request = WriteRequest { entry: entry(now, 0), shard: 0, batch_id, project, count: 1, payload };
     writer(&store).await.write(&[request]).await.expect("written");
     let stored = harness.events(project).await;
     assert_eq!(stored[0].properties, Some(json!({"a": 3, "b": {"c": [{"x": 2}]}})));
@@ -169,10 +169,10 @@ pub async fn a_damaged_entry_becomes_one_dead_letter(harness: &dyn Harness) {
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
-    let body =
+    let payload =
         Payload::DeadLetter { reason: "it does not decompress".to_owned(), raw: vec![0, 159, 255].into() };
     let damaged =
-        WriteRequest { body, ..request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=7)) };
+        WriteRequest { payload, ..request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=7)) };
     let unknown = WriteRequest {
         project: ProjectId(0),
         batch_id: Uuid::now_v7(),
@@ -298,9 +298,12 @@ pub async fn a_reused_key_loses_no_event_with_its_own_id_or_time(harness: &dyn H
 pub async fn a_dead_entry_may_have_any_count(harness: &dyn Harness) {
     let store = harness.store();
     let project = project(&store, "p").await;
-    let body = Payload::DeadLetter { reason: "absurd".to_owned(), raw: Vec::new().into() };
-    let absurd =
-        WriteRequest { count: u32::MAX, body, ..request(project, Uuid::now_v7(), entry(now_ms(), 0), &[]) };
+    let payload = Payload::DeadLetter { reason: "absurd".to_owned(), raw: Vec::new().into() };
+    let absurd = WriteRequest {
+        count: u32::MAX,
+        payload,
+        ..request(project, Uuid::now_v7(), entry(now_ms(), 0), &[])
+    };
     let written = writer(&store).await.write(&[absurd]).await.expect("written");
     assert_eq!(written[0].outcome.dead, u32::MAX);
     balanced(&store, project).await;
