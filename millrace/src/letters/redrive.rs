@@ -49,7 +49,7 @@ pub(super) async fn run(store: &dyn Store, output: &Output, arguments: &RedriveA
     if result.refused > 0 {
         let refused = counted(result.refused, "event");
         return Err(Failure::Refused(format!(
-            "the database refused {refused} again; `millrace dead-letters list` shows why"
+            "{refused} could not be stored; `millrace dead-letters list` shows why"
         )));
     }
     Ok(())

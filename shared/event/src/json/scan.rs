@@ -140,7 +140,8 @@ impl<'a> Scanner<'a> {
             b'{' => self.members(envelope, ranges_max, member)?,
             _ => return None,
         };
-        // A body that was cut off ends in an open string, too, but not with exactly the brackets that are open.
+        // A body that was cut off ends in an open string, too, but not with exactly the brackets that are
+        // open.
         let Faults { was_body_completed, was_bracket_stray, was_bracket_missing, .. } = self.faults;
         let is_cut_off = was_body_completed && (was_bracket_stray || was_bracket_missing);
         (self.peek().is_none() && !is_cut_off).then_some(outline)

@@ -178,8 +178,8 @@ proptest! {
     }
 }
 
-/// As values of the last field, without brackets after them in their event, such strings used to take the next
-/// event with them, or the whole batch when their event was the last.
+/// As values of the last field, such strings used to take the next event with them, or the whole batch when
+/// their event was the last.
 #[test]
 fn a_string_whose_end_is_missing_costs_one_event() {
     let ends = [r#""abc"#, r#"abc""#, r#""C:\dir\""#, r#""He said "hi""#, r#""a", b""#, r#"'a"b'"#, "/x\"[/"];
