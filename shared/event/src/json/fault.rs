@@ -64,7 +64,8 @@ pub(super) fn fault_of(error: &simd_json::Error, raw: &[u8]) -> Fault {
     }
 }
 
-/// The offset of the first byte that cannot be part of JSON, for an error that the parser reports without one.
+/// The offset of the first byte that cannot be part of JSON, for an error that the parser reports without
+/// one.
 fn first_error(raw: &[u8]) -> usize {
     match (std::str::from_utf8(raw), check_grammar(raw)) {
         (Err(error), _) => error.valid_up_to(),
