@@ -40,6 +40,12 @@ const SPELLINGS: &[(&str, &str, i64)] = &[
         r#""Fri Nov 20 2026 11:00:00 GMT+0100 (Central European Standard Time)""#,
         0,
     ),
+    ("C's `ctime` and Java's `Date` as text, without a zone or in UTC", r#""Fri Nov 20 10:00:00 2026""#, 0),
+    (
+        "C's `ctime` and Java's `Date` as text, without a zone or in UTC",
+        r#""Fri Nov 20 10:00:00 UTC 2026""#,
+        0,
+    ),
     ("seconds", "1795168800", 0),
     ("seconds", "1795168800.25", 250_000),
     ("seconds", r#""1795168800""#, 0),

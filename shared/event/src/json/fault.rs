@@ -3,6 +3,7 @@
 use simd_json::ErrorType;
 
 const UNEXPECTED: &str = "an unexpected character";
+const NO_ESCAPE: &str = "a \\u escape without four hexadecimal digits";
 
 /// Why a body cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,7 +32,8 @@ pub enum Unstorable {
 /// Classifies the parser's error.
 pub(super) fn fault_of(error: &simd_json::Error, raw: &[u8]) -> Fault {
     let at = error.index();
-    let grammar = |reason| Fault::Grammar { at, reason };
+    let grammar_at = |at, reason| Fault::Grammar { at, reason };
+    let grammar = |reason| grammar_at(if at > 0 { at } else { first_error(raw) }, reason);
     match error.error() {
         ErrorType::DepthLimitExceeded => Fault::Unstorable(Unstorable::Depth),
         // The parser's second stage reports a lone low surrogate as InvalidUtf8, the first stage invalid
@@ -39,14 +41,18 @@ pub(super) fn fault_of(error: &simd_json::Error, raw: &[u8]) -> Fault {
         ErrorType::InvalidUtf8 | ErrorType::InvalidUnicodeCodepoint if std::str::from_utf8(raw).is_ok() => {
             match lone_surrogate_or_bad_escape(raw) {
                 Some(Escape::Lone) => Fault::Unstorable(Unstorable::LoneSurrogate),
-                _ => grammar("a \\u escape without four hexadecimal digits"),
+                Some(Escape::Malformed { at }) => grammar_at(at, NO_ESCAPE),
+                None => grammar(NO_ESCAPE),
             }
         }
         ErrorType::InvalidUtf8 => grammar("not UTF-8"),
         ErrorType::InvalidNumber | ErrorType::InvalidExponent => {
             let start =
                 raw[..at.min(raw.len())].iter().rposition(|byte| !is_number_byte(*byte)).map_or(0, |p| p + 1);
-            if check_grammar(number_token(raw, start)).is_ok() {
+            let number = number_token(raw, start);
+            // `0x10` begins with a number, and is none.
+            let is_whole = raw.get(start + number.len()).is_none_or(|next| b",]} \t\r\n".contains(next));
+            if is_whole && check_grammar(number).is_ok() {
                 Fault::Unstorable(Unstorable::Number)
             } else {
                 grammar("an invalid number")
@@ -55,6 +61,17 @@ pub(super) fn fault_of(error: &simd_json::Error, raw: &[u8]) -> Fault {
         ErrorType::InvalidEscape | ErrorType::InvalidUnicodeEscape => grammar("an invalid escape"),
         ErrorType::UnterminatedString => grammar("an unterminated string"),
         _ => unexpected(at, raw),
+    }
+}
+
+/// The offset of the first byte that cannot be part of JSON, for an error that the parser reports without
+/// one.
+fn first_error(raw: &[u8]) -> usize {
+    match (std::str::from_utf8(raw), check_grammar(raw)) {
+        (Err(error), _) => error.valid_up_to(),
+        (_, Err(error)) if error.is_syntax() => offset(raw, error.line(), error.column()),
+        (_, Err(_)) => raw.len(),
+        (_, Ok(())) => 0,
     }
 }
 
@@ -77,7 +94,10 @@ fn offset(raw: &[u8], line: usize, column: usize) -> usize {
 
 enum Escape {
     Lone,
-    Malformed,
+    /// At this offset.
+    Malformed {
+        at: usize,
+    },
 }
 
 /// The first `\u` escape that is not a character: half of a pair, or without four hexadecimal digits. Outside
@@ -96,7 +116,7 @@ fn lone_surrogate_or_bad_escape(raw: &[u8]) -> Option<Escape> {
             continue;
         }
         match unit(at) {
-            None => return Some(Escape::Malformed),
+            None => return Some(Escape::Malformed { at }),
             Some(0xD800..=0xDBFF) if matches!(unit(at + 6), Some(0xDC00..=0xDFFF)) => at += 12,
             Some(0xD800..=0xDFFF) => return Some(Escape::Lone),
             Some(_) => at += 6,

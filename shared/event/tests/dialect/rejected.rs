@@ -135,6 +135,11 @@ fn an_event_that_is_not_json_is_rejected_by_its_index_in_any_way_of_being_broken
         (br#"{"name":"a"b"}"#, 11),
         (br#"{"name":"a"b"c"}"#, 11),
         (br#"{name:"a"}"#, 1),
+        (br#"{"name":"n","properties":{"a":0x10}}"#, 31),
+        (br#"{"name":"\x"}"#, 10),
+        (br#"{"name":"\u12"}"#, 9),
+        (b"{\"name\":\"\xff\"}", 9),
+        (b"{\"name\":\"\xed\xa0\x80\"}", 9),
         (b"{", 1),
         (b"", 0),
     ] {
@@ -152,18 +157,10 @@ fn an_event_that_is_not_json_is_rejected_by_its_index_in_any_way_of_being_broken
             );
         }
     }
-    for event in [
-        &br#"{"name":"\x"}"#[..],
-        br#"{"name":"\u12"}"#,
-        b"{\"name\":\"\xff\"}",
-        b"{\"name\":\"a\tb\"}",
-        b"{\"name\":\"\xed\xa0\x80\"}",
-        deep.as_bytes(),
-    ] {
+    for event in [&b"{\"name\":\"a\tb\"}"[..], deep.as_bytes()] {
         let body = [b"[{\"name\":\"good\"},", event, b",{\"name\":\"good\"}]"].concat();
         let batch = read(&native::JSON, &body, origin(), EVENTS_MAX).unwrap();
-        assert_eq!(batch.count, 2, "{}", String::from_utf8_lossy(&event[..event.len().min(99)]));
-        assert_eq!(batch.rejected[0].index, 1);
+        assert_eq!((batch.count, batch.rejected[0].index), (2, 1));
     }
 }
 

@@ -13,6 +13,7 @@
 //! | `10:00:60` | the last microsecond before it |
 //! | `Fri, 20 Nov 2026 10:00:00 +0000` | RFC 2822 |
 //! | `Fri Nov 20 2026 10:00:00 GMT+0000 (…)` | JavaScript's `Date` as text |
+//! | `Fri Nov 20 10:00:00 UTC 2026`, also without a zone | as C, Java and `date` print it |
 //! | a number, also as text | since 1970: seconds from 1e8 on, ms from 1e11, µs from 1e14, ns from 1e17 |
 //!
 //! Smaller numbers are read as nothing: one that means 1970 to 1973 in seconds is more probably no time at
@@ -49,7 +50,7 @@ fn time_of_text(text: &str) -> Option<i64> {
     time_of_number(text)
         .or_else(|| iso_time(text))
         .or_else(|| microseconds(OffsetDateTime::parse(text, &Rfc2822).ok()?))
-        .or_else(|| javascript_time(text))
+        .or_else(|| time_with_weekday(text))
 }
 
 fn microseconds(time: OffsetDateTime) -> Option<i64> {
@@ -202,8 +203,8 @@ fn iso_time(text: &str) -> Option<i64> {
     in_utc(date, time, reader.zone()?)
 }
 
-/// `Fri Nov 20 2026 10:00:00 GMT+0100 (Central European Standard Time)`
-fn javascript_time(text: &str) -> Option<i64> {
+/// `Fri Nov 20 2026 10:00:00 GMT+0100 (Central European Standard Time)`, and `Fri Nov 20 10:00:00 UTC 2026`.
+fn time_with_weekday(text: &str) -> Option<i64> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (weekday, rest) = text.split_once(' ')?;
@@ -212,11 +213,22 @@ fn javascript_time(text: &str) -> Option<i64> {
     if weekday.len() != 3 || !reader.take(" ") {
         return None;
     }
-    let day = reader.digits(2)?;
-    let year = reader.take(" ").then(|| reader.digits(4)).flatten()?;
-    let date = date(year, Month::try_from(number).ok()?, day)?;
-    let time = reader.take(" ").then(|| reader.time_of_day()).flatten()?;
-    in_utc(date, time, reader.zone()?)
+    // C pads the day with a blank.
+    reader.skip_blanks();
+    let day = reader.digits(2).or_else(|| reader.digits(1))?;
+    let month = Month::try_from(number).ok()?;
+    reader.take(" ").then_some(())?;
+    if let Some(year) = reader.digits(4) {
+        let date = date(year, month, day)?;
+        let time = reader.take(" ").then(|| reader.time_of_day()).flatten()?;
+        return in_utc(date, time, reader.zone()?);
+    }
+    let time = reader.time_of_day()?;
+    reader.skip_blanks();
+    let _ = reader.word("UTC") || reader.word("GMT");
+    reader.skip_blanks();
+    let date = date(reader.digits(4)?, month, day)?;
+    reader.0.is_empty().then(|| in_utc(date, time, UtcOffset::UTC)).flatten()
 }
 
 #[cfg(test)]
@@ -259,6 +271,11 @@ mod tests {
             ("Fri, 20 Nov 2026 10:00:00 +0000", 0),
             ("Fri, 20 Nov 2026 10:00:00 GMT", 0),
             ("Fri Nov 20 2026 11:00:00 GMT+0100 (Central European Standard Time)", 0),
+            ("Fri Nov 20 10:00:00 2026", 0),
+            ("Fri Nov 20 10:00:00 UTC 2026", 0),
+            ("Fri Nov 20 10:00:00.5 GMT 2026", 500_000),
+            ("Fri Nov 20 11:00:00 CET 2026", -1),
+            ("Fri Nov  6 10:00:00 2026", -1_209_600_000_000),
             ("1795168800", 0),
             (" 1795168800.25 ", 250_000),
             ("1795168800123", 123_000),
@@ -316,6 +333,9 @@ mod tests {
             "9999-12-31T23:59:59-23:59",
             "99999-01-01",
             "2026-11-20T03:00:00 PM",
+            "Fri Nov 20 10:00:00 2026x",
+            "Fri Nov 20 1000 2026",
+            "Fri Nov 31 10:00:00 2026",
             "NaN",
             "inf",
             "-",
