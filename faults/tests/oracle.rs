@@ -88,6 +88,21 @@ async fn every_change_of_the_store_is_found_through_the_invariant_that_it_violat
             Invariant::EqualAsSent,
             format!("UPDATE events SET properties = jsonb_set(properties, '{{amount}}', '-1') WHERE {a_row}"),
         ),
+        (Invariant::Quiet, "UPDATE stream_epochs SET epoch = gen_random_uuid() WHERE shard = 1".to_owned()),
+        (
+            Invariant::PoisonSetAside,
+            "INSERT INTO dead_letters (project_id, batch_id, received_at, event_count, reason, payload, worker_version)
+             VALUES (1, gen_random_uuid(), now(), 1, 'by hand', '{\"n\":1}', '0')"
+                .to_owned(),
+        ),
+    ];
+    each_is_found(&system, &database, tampered).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_of_dead_letters_and_of_conflicts_is_found() {
+    let (system, database) = at_rest().await;
+    let tampered = [
         (Invariant::NothingLost, format!("DELETE FROM dead_letters WHERE {A_BROKEN_CALL}")),
         (
             Invariant::NothingTwice,
@@ -107,21 +122,22 @@ async fn every_change_of_the_store_is_found_through_the_invariant_that_it_violat
               WHERE project_id = 1"
                 .to_owned(),
         ),
-        (Invariant::Quiet, "UPDATE stream_epochs SET epoch = gen_random_uuid() WHERE shard = 1".to_owned()),
-        (
-            Invariant::PoisonSetAside,
-            "INSERT INTO dead_letters (project_id, batch_id, received_at, event_count, reason, payload, worker_version)
-             VALUES (1, gen_random_uuid(), now(), 1, 'by hand', '{\"n\":1}', '0')"
-                .to_owned(),
-        ),
     ];
+    each_is_found(&system, &database, tampered).await;
+}
+
+async fn each_is_found(
+    system: &System,
+    database: &Client,
+    tampered: impl IntoIterator<Item = (Invariant, String)>,
+) {
     for (invariant, statement) in tampered {
         database.batch_execute("BEGIN").await.unwrap();
         database.batch_execute(&statement).await.unwrap();
-        let found = violated(&system, &database).await;
+        let found = violated(system, database).await;
         assert!(found.contains(&invariant), "{statement}: {found:?}");
         database.batch_execute("ROLLBACK").await.unwrap();
-        assert_eq!(violated(&system, &database).await, BTreeSet::new(), "after {statement} was rolled back");
+        assert_eq!(violated(system, database).await, BTreeSet::new(), "after {statement} was rolled back");
     }
 }
 

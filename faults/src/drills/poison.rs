@@ -119,8 +119,9 @@ pub(super) fn damaged_entries(project: ProjectId) -> Vec<Damaged> {
     let mut flipped = data.to_vec();
     flipped[data.len() / 2] ^= 0x10;
     let foreign = written(&plain(ProjectId(project.0 + 1)));
-    // Before the first time that PostgreSQL accepts, and after the last one.
-    let [early, late] = [-300_000_000_000_000_000, i64::MAX - 1].map(|time| at_time(project, time));
+    // Before the first time that PostgreSQL accepts, and after the last one. The two largest numbers have a
+    // meaning of their own.
+    let [early, late] = [-300_000_000_000_000_000, i64::MAX - 2].map(|time| at_time(project, time));
     let owned = [
         with("v", b"99"),
         without("v"),
