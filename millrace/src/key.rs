@@ -87,7 +87,7 @@ pub(crate) struct KeyArgs {
     /// rejections, full does both
     #[arg(long, default_value = "full", value_parser = scope())]
     pub(crate) scope: KeyScope,
-    /// Let only pages of this origin use the key, such as https://shop.example; give it once for each origin.
+    /// Let only pages of this origin use the key, such as `https://shop.example`; give it once for each origin.
     /// Without it, every client may use the key
     #[arg(long, value_name = "ORIGIN", value_parser = web_origin::normalize)]
     pub(crate) origin: Vec<String>,
