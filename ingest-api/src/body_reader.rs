@@ -38,8 +38,8 @@ impl BodyReader {
         Self { limits, budget, unknown_sender: SenderBytes::default(), offload: Offload::new() }
     }
 
-    /// Reads and decodes a body of at most `bytes_max` bytes as sent, which is the limit of its route. `sender`
-    /// is the project, if its key is known.
+    /// Reads and decodes a body of at most `bytes_max` bytes as sent, which is the limit of its route.
+    /// `sender` is the project, if its key is known.
     ///
     /// # Errors
     /// Those of [`Upload::receive`] and [`encoding::decode`].

@@ -143,8 +143,8 @@ impl Problem {
         Self::new(ProblemCode::StoreUnavailable, message)
     }
 
-    /// The same for a caller that must not learn the limits of the project: without their numbers, and without
-    /// advice that only these could follow.
+    /// The same for a caller that must not learn the limits of the project: without their numbers, and
+    /// without advice that needs them.
     pub fn without_limits(self) -> Self {
         let message = match self.code {
             ProblemCode::TooManyEvents => "the batch has too many events; send smaller batches",

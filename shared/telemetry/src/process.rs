@@ -53,8 +53,8 @@ pub fn start_logging_to<W>(writer: W, format: LogFormat, level: &str)
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    // The pool of connections to PostgreSQL reports a lost connection as "db error". Whatever uses the pool
-    // reports the reason.
+    // The pool of connections to PostgreSQL reports a lost connection as "db error". The callers that
+    // use the pool report the reason.
     let level = format!("{level},deadpool=off");
     let levels = std::env::var(LOG_LEVELS).ok().filter(|levels| !levels.trim().is_empty());
     let filter =

@@ -213,5 +213,5 @@ async fn settings_that_are_not_durable_are_reported() {
     let faults = stream.durability_faults().await.unwrap();
     let all = "appendonly, appendfsync, no-appendfsync-on-rewrite, maxmemory-policy cannot be checked";
     assert_eq!(faults.len(), 1, "{faults:?}");
-    assert!(faults[0].starts_with(all), "the reason is told once: {faults:?}");
+    assert!(faults[0].starts_with(all), "the reason stands there once: {faults:?}");
 }
