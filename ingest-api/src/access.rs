@@ -28,8 +28,8 @@ pub enum ForbiddenError {
     )]
     Scope { needed: &'static str, has: &'static str },
     #[error(
-        "this key is for pages of certain origins only, and the request has no Origin header; send the request from \
-         such a page, or use a key without origins"
+        "this key is for pages of certain origins only, and the request does not have one Origin header; send the \
+         request from such a page, or use a key without origins"
     )]
     NoOrigin,
     #[error(

@@ -37,17 +37,25 @@ pub enum ReceiveError {
     OverBudget,
 }
 
-/// The memory that all bodies share. It is taken as bytes arrive and never waited for.
+/// The memory that all bodies share. It is taken as bytes arrive and never waited for. No sender takes all of
+/// it, so that one which sends many large bodies slowly does not shut out the others.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,
     bytes_max: usize,
+    sender_bytes_max: usize,
 }
+
+/// The bytes that one sender has taken from the [`Budget`]: a project, or all clients without a known key
+/// together.
+#[derive(Clone, Debug, Default)]
+pub struct SenderBytes(Arc<AtomicUsize>);
 
 /// A share of the [`Budget`], returned when dropped.
 #[derive(Debug)]
 pub struct Reservation {
     budget: Arc<Budget>,
+    sender: SenderBytes,
     bytes: usize,
 }
 
@@ -58,13 +66,15 @@ pub struct Upload {
 }
 
 impl Budget {
-    pub fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), bytes_max })
+    /// A sender may take half of it, or `request_bytes_max`, the largest request, if that is more.
+    pub fn new(bytes_max: usize, request_bytes_max: usize) -> Arc<Self> {
+        let sender_bytes_max = request_bytes_max.max(bytes_max / 2);
+        Arc::new(Self { used: AtomicUsize::new(0), bytes_max, sender_bytes_max })
     }
 
     /// An empty reservation. [`Reservation::grow`] enlarges it.
-    pub fn open(self: &Arc<Self>) -> Reservation {
-        Reservation { budget: Arc::clone(self), bytes: 0 }
+    pub fn open(self: &Arc<Self>, sender: &SenderBytes) -> Reservation {
+        Reservation { budget: Arc::clone(self), sender: sender.clone(), bytes: 0 }
     }
 }
 
@@ -74,9 +84,11 @@ impl Reservation {
     /// # Errors
     /// [`ReceiveError::OverBudget`], with nothing taken.
     pub fn grow(&mut self, bytes: usize) -> Result<(), ReceiveError> {
+        let of_sender = self.sender.0.fetch_add(bytes, Ordering::Relaxed);
         let before = self.budget.used.fetch_add(bytes, Ordering::Relaxed);
-        if before + bytes > self.budget.bytes_max {
+        if before + bytes > self.budget.bytes_max || of_sender + bytes > self.budget.sender_bytes_max {
             self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
+            self.sender.0.fetch_sub(bytes, Ordering::Relaxed);
             return Err(ReceiveError::OverBudget);
         }
         self.bytes += bytes;
@@ -88,6 +100,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if self.bytes > 0 {
+            self.sender.0.fetch_sub(self.bytes, Ordering::Relaxed);
             let before = self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
             metrics::body_bytes_in_flight(before - self.bytes);
         }
@@ -192,9 +205,9 @@ mod tests {
 
     #[test]
     fn all_bodies_share_one_budget_and_return_what_they_took() {
-        let budget = Budget::new(100);
-        let mut one = budget.open();
-        let mut two = budget.open();
+        let budget = Budget::new(100, 100);
+        let mut one = budget.open(&SenderBytes::default());
+        let mut two = budget.open(&SenderBytes::default());
         one.grow(60).unwrap();
         assert_eq!(two.grow(41), Err(ReceiveError::OverBudget));
         two.grow(40).unwrap();
@@ -203,5 +216,29 @@ mod tests {
         one.grow(40).unwrap();
         drop(one);
         assert_eq!(budget.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn one_sender_takes_at_most_half_of_the_budget_and_gives_it_back() {
+        let budget = Budget::new(100, 30);
+        let (greedy, other) = (SenderBytes::default(), SenderBytes::default());
+        let mut first = budget.open(&greedy);
+        let mut second = budget.open(&greedy);
+        first.grow(30).unwrap();
+        assert_eq!(second.grow(21), Err(ReceiveError::OverBudget));
+        second.grow(20).unwrap();
+        budget.open(&other).grow(50).unwrap();
+        drop(first);
+        second.grow(30).unwrap();
+        drop(second);
+        assert_eq!(greedy.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn the_largest_request_finds_room_however_small_the_budget_is() {
+        let budget = Budget::new(100, 90);
+        let sender = SenderBytes::default();
+        budget.open(&sender).grow(90).unwrap();
+        assert_eq!(budget.open(&sender).grow(91), Err(ReceiveError::OverBudget));
     }
 }

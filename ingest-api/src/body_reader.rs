@@ -4,18 +4,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::body::{Budget, Reservation, Upload};
+use crate::body::{Budget, Reservation, SenderBytes, Upload};
 use crate::config::Limits;
 use crate::encoding::{self, DecodeError, Encoding};
 use crate::error::Problem;
 use crate::offload::{INLINE_BYTES_MAX, Offload};
 use crate::pace::PaceLimits;
+use crate::project::Project;
 
 /// Reads and decodes the bodies of one server.
 #[derive(Debug)]
 pub struct BodyReader {
     limits: Limits,
     budget: Arc<Budget>,
+    /// Of all bodies whose sender is not known when they are read.
+    unknown_sender: SenderBytes,
     /// Where work on large bodies runs.
     pub offload: Offload,
 }
@@ -31,11 +34,12 @@ pub struct RequestBody {
 
 impl BodyReader {
     pub fn new(limits: Limits) -> Self {
-        let budget = Budget::new(limits.bodies_in_flight_bytes_max);
-        Self { limits, budget, offload: Offload::new() }
+        let budget = Budget::new(limits.bodies_in_flight_bytes_max, limits.request_bytes_max());
+        Self { limits, budget, unknown_sender: SenderBytes::default(), offload: Offload::new() }
     }
 
     /// Reads and decodes a body of at most `bytes_max` bytes as sent, which is the limit of its route.
+    /// `sender` is the project, if its key is known.
     ///
     /// # Errors
     /// Those of [`Upload::receive`] and [`encoding::decode`].
@@ -44,8 +48,10 @@ impl BodyReader {
         upload: Upload,
         encoding: Encoding,
         bytes_max: usize,
+        sender: Option<&Project>,
     ) -> Result<RequestBody, Problem> {
-        let mut reservation = self.budget.open();
+        let sender = sender.map_or(&self.unknown_sender, |project| &project.body_bytes);
+        let mut reservation = self.budget.open(sender);
         let pace = PaceLimits { idle: self.limits.body_timeout, total: self.limits.body_time_max };
         let raw = upload.receive(&mut reservation, bytes_max, pace).await?;
         let decoded = self.decode(encoding, &raw).await?;

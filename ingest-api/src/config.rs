@@ -111,13 +111,17 @@ impl Config {
 }
 
 impl Limits {
+    /// Memory that the largest request takes: its body as sent and after decompression.
+    pub fn request_bytes_max(&self) -> usize {
+        self.body_bytes_max.max(self.sdk_body_bytes_max).saturating_add(self.body_decoded_bytes_max)
+    }
+
     /// Checks the limits against each other.
     ///
     /// # Errors
     /// When the largest request would never find room.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let sent_max = self.body_bytes_max.max(self.sdk_body_bytes_max);
-        let largest = sent_max.saturating_add(self.body_decoded_bytes_max);
+        let largest = self.request_bytes_max();
         let value = self.bodies_in_flight_bytes_max.to_string();
         number(largest..=BODIES_IN_FLIGHT_BYTES_MAX)(&value).map_err(|expected| ConfigError {
             variable: "BODIES_IN_FLIGHT_BYTES_MAX".to_owned(),

@@ -38,6 +38,7 @@ use crate::error::Problem;
 use crate::form::{self, Form, FormKind};
 use crate::headers::{self, HeaderError};
 use crate::metrics;
+use crate::project::Project;
 use crate::rejections;
 use crate::request::{Refusal, Request};
 use crate::service::Service;
@@ -97,7 +98,7 @@ pub async fn post_events(request: Request<'_>, upload: Upload, key: &ApiKey) -> 
     let waiter = headers::preferred_wait(headers)
         .filter(|_| key.sees_limits())
         .and_then(|wait| Some((wait, Arc::clone(&service.waiters).try_acquire_owned().ok()?)));
-    let body = service.bodies.read(upload, encoding, request.body_bytes_max).await?;
+    let body = service.bodies.read(upload, encoding, request.body_bytes_max, Some(&key.project)).await?;
     let receipt = accept(service, &options, body, key, waiter.is_some()).await?;
     let Some((at_most, _permit)) = waiter else { return Ok(receipt.answer(None)) };
     let began = Instant::now();
@@ -124,7 +125,7 @@ pub async fn segment_caller(
     if let Some(key) = request.beacon_caller()? {
         return Ok((key, SegmentBody::Unread(upload, encoding)));
     }
-    let (body, key_in_form) = read_segment_body(request, upload, encoding).await?;
+    let (body, key_in_form) = read_segment_body(request, upload, encoding, None).await?;
     let key = match key_in_form {
         Some(key) => auth::checked_key(key)?,
         None => {
@@ -142,9 +143,10 @@ async fn read_segment_body(
     request: Request<'_>,
     upload: Upload,
     encoding: Encoding,
+    sender: Option<&Project>,
 ) -> Result<(RequestBody, Option<String>), Problem> {
     let bodies = &request.service.bodies;
-    let mut body = bodies.read(upload, encoding, request.body_bytes_max).await?;
+    let mut body = bodies.read(upload, encoding, request.body_bytes_max, sender).await?;
     let Some(kind) = FormKind::of(&request.head.headers) else { return Ok((body, None)) };
     let decoded = body.decoded.clone();
     let read = move || form::read(&kind, &decoded);
@@ -171,7 +173,9 @@ pub async fn post_segment(
     refuse_if_blocked(key, &options)?;
     let body = match body {
         SegmentBody::Read(body) => body,
-        SegmentBody::Unread(upload, encoding) => read_segment_body(request, upload, encoding).await?.0,
+        SegmentBody::Unread(upload, encoding) => {
+            read_segment_body(request, upload, encoding, Some(&key.project)).await?.0
+        }
     };
     let receipt = accept(request.service, &options, body, key, false).await?;
     Ok(segment_answer(&receipt.dead))

@@ -112,6 +112,24 @@ impl ProblemCode {
         matches!(self, Self::PayloadTooLarge | Self::RequestTimeout | Self::InvalidEncoding)
     }
 
+    /// Whether only a request with a valid signature can be refused so, if its key demands one.
+    pub fn follows_the_signature(self) -> bool {
+        matches!(
+            self,
+            Self::EmptyBatch
+                | Self::InvalidParameter
+                | Self::NotFound
+                | Self::TooManyEvents
+                | Self::NoValidEvent
+                | Self::IdempotencyConflict
+                | Self::RateLimited
+                | Self::QuotaExceeded
+                | Self::BacklogFull
+                | Self::StreamUnavailable
+                | Self::StoreUnavailable
+        )
+    }
+
     /// The meaning, in the words of the documentation.
     pub fn meaning(self) -> &'static str {
         self.get_message().expect("every code has a message")

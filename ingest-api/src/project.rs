@@ -6,12 +6,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use millrace_event::plan::{LimitState, Plan, month_of};
 
+use crate::body::SenderBytes;
+
 /// A project under one plan. A change of plan makes a new one.
 #[derive(Debug)]
 pub struct Project {
     plan: Arc<Plan>,
     observation: Mutex<Option<Observation>>,
     blocked_until: Mutex<Option<Instant>>,
+    /// Memory that its bodies take now.
+    pub body_bytes: SenderBytes,
 }
 
 /// The stream's last answer about the project, and its time.
@@ -23,14 +27,16 @@ struct Observation {
 
 impl Project {
     pub fn new(plan: Arc<Plan>) -> Self {
-        Self { plan, observation: Mutex::default(), blocked_until: Mutex::default() }
+        let body_bytes = SenderBytes::default();
+        Self { plan, observation: Mutex::default(), blocked_until: Mutex::default(), body_bytes }
     }
 
     /// The same project under another plan. The charges are kept. The block is not, because the next request
     /// may pass under the new plan.
     pub fn with_plan(&self, plan: Arc<Plan>) -> Self {
         let observation = *self.observation.lock().expect("no holder panics");
-        Self { plan, observation: Mutex::new(observation), blocked_until: Mutex::default() }
+        let (observation, body_bytes) = (Mutex::new(observation), self.body_bytes.clone());
+        Self { plan, observation, blocked_until: Mutex::default(), body_bytes }
     }
 
     pub fn plan(&self) -> &Arc<Plan> {

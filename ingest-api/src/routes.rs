@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Method;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use hyper::{Method, StatusCode};
 use millrace_event::dialect::Dialect;
 use millrace_event::dialect::segment::{ALIAS, BATCH, GROUP, IDENTIFY, PAGE, SCREEN, TRACK};
 
@@ -225,9 +225,13 @@ fn refuse_misdirected(service: &Service, method: &Method, problem: &Problem) -> 
 }
 
 fn refuse(service: &Service, key: Option<&ApiKey>, problem: &Problem) -> Answer {
+    note_refused(service, key, problem);
+    problem.answer()
+}
+
+fn note_refused(service: &Service, key: Option<&ApiKey>, problem: &Problem) {
     metrics::request_refused(problem.code);
     service.status.note_request(key.map(|key| &key.account.project_name), problem);
-    problem.answer()
 }
 
 /// Takes a batch from the caller whose key is in the headers.
@@ -293,11 +297,19 @@ fn page(answer: Result<Answer, Problem>) -> Answer {
     answer.unwrap_or_else(|problem| problem.answer())
 }
 
-/// Adds the state of the caller's limits to its answer.
+/// Adds the state of the caller's limits to its answer. A key for web pages learns nothing of its project.
+/// Nor does a signed key, which may be stolen, before its signature was checked.
 fn with_limits(service: &Service, key: &ApiKey, answer: Result<Answer, Problem>) -> Answer {
-    let mut answer = answer.unwrap_or_else(|problem| refuse(service, Some(key), &problem));
-    // A key with a wrong signature may be stolen: it learns nothing. Nor does a key for web pages.
-    if answer.status() != StatusCode::UNAUTHORIZED && key.sees_limits() {
+    let is_signed = match &answer {
+        Ok(_) => true,
+        Err(problem) => problem.code.follows_the_signature(),
+    };
+    let sees_limits = key.sees_limits() && (is_signed || key.account.signing_secrets.is_empty());
+    let mut answer = answer.unwrap_or_else(|problem| {
+        note_refused(service, Some(key), &problem);
+        if sees_limits { problem.answer() } else { problem.without_limits().answer() }
+    });
+    if sees_limits {
         let fields = Fields::new(key.plan(), &key.project.limit_state());
         answer.headers_mut().insert("ratelimit-policy", fields.policy);
         answer.headers_mut().insert("ratelimit", fields.state);

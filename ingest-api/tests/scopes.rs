@@ -107,6 +107,35 @@ async fn a_key_of_a_page_learns_nothing_about_its_project() {
 }
 
 #[tokio::test]
+async fn a_key_of_a_page_learns_no_number_of_its_plan_from_a_refusal() {
+    let stack = Stack::start().await;
+    stack.planned_project("small", 600, 600, Some(1_000), 3).await;
+    stack.planned_project("monthly", 600, 600, Some(7), 5).await;
+    for (project, events, code) in [("small", 4, "too_many_events"), ("monthly", 5, "quota_exceeded")] {
+        let full =
+            format!("Bearer {}", stack.store.create_key(project, &scope(KeyScope::Full)).await.unwrap().key);
+        let page = stack.store.create_key(project, &scope(KeyScope::Write)).await.unwrap().key;
+        stack.wait_for_key(&page).await;
+        let page = format!("Bearer {page}");
+        let post = async |bearer: &str| {
+            let headers = [("authorization", bearer)];
+            let answer = stack.send_without_key("POST", "/v1/events", &headers, batch(events)).await;
+            (answer.status, answer)
+        };
+        if code == "quota_exceeded" {
+            assert_eq!(post(&full).await.0, 202, "the quota is used up but for two events");
+        }
+        let (_, told) = post(&page).await;
+        assert_eq!(problem(&told), code, "{told:?}");
+        let message = told.json()["message"].as_str().unwrap().to_owned();
+        assert!(!message.contains(|letter: char| letter.is_ascii_digit()), "{message}");
+        assert!(!message.contains("RateLimit"), "the answer has no such header: {message}");
+        let (_, told) = post(&full).await;
+        assert!(told.header("ratelimit").is_some(), "{told:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_with_origins_is_accepted_from_these_pages_only_and_a_page_can_read_why() {
     let stack = Stack::start().await;
     let listed = ["https://shop.example", "http://localhost:3000"];
@@ -122,7 +151,7 @@ async fn a_key_with_origins_is_accepted_from_these_pages_only_and_a_page_can_rea
         (Some("https://shop.example"), true, ""),
         (Some("HTTPS://Shop.Example"), true, ""),
         (Some("http://localhost:3000"), true, ""),
-        (None, false, "has no Origin header"),
+        (None, false, "does not have one Origin header"),
         (Some("https://evil.example"), false, "is none of them"),
         (Some("http://shop.example"), false, "is none of them"),
         (Some("https://shop.example:8443"), false, "is none of them"),

@@ -125,3 +125,32 @@ async fn a_key_with_a_secret_refuses_requests_that_are_not_signed_correctly() {
         assert_eq!(answer.header("ratelimit"), None, "{what}");
     }
 }
+
+#[tokio::test]
+async fn a_stolen_key_learns_no_limits_without_its_secret_however_its_request_is_refused() {
+    let stack = Stack::start().await;
+    let signer = Signer::new(&stack).await;
+    let unsigned: [&[(&str, &str)]; 5] = [
+        &[],
+        &[("content-type", "text/html")],
+        &[("content-encoding", "br")],
+        &[("idempotency-key", "a b")],
+        &[("content-encoding", "gzip"), ("webhook-signature", "v1,AAAA")],
+    ];
+    let stamp = ("webhook-timestamp", "1");
+    for headers in unsigned {
+        let auth = ("authorization", signer.bearer.as_str());
+        let headers = [&[auth, ("webhook-id", "m"), stamp], headers].concat();
+        for path in ["/v1/events", "/v1/batch"] {
+            let answer = http::post(stack.server.address, path, &headers, batch(1).into_bytes()).await;
+            assert!(answer.status >= 400, "{answer:?}");
+            assert_eq!(answer.header("ratelimit"), None, "{path} {headers:?}: {answer:?}");
+            assert_eq!(answer.header("ratelimit-policy"), None, "{path} {headers:?}: {answer:?}");
+        }
+    }
+    let (text, timestamp) = (batch(1), now_s());
+    let signature = signer.sign("m", timestamp, &text);
+    let message =
+        Message { id: "m", timestamp, signature: &signature, body: text.as_bytes(), more_headers: &[] };
+    assert!(signer.post(&stack, &message).await.header("ratelimit").is_some());
+}

@@ -1,6 +1,7 @@
 //! The backend of an installation: Redis and PostgreSQL, or two files in a folder. No other module knows
 //! which it is.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -140,9 +141,9 @@ pub(crate) struct Connections {
 /// has just been started there, this waits until the file is complete.
 async fn must_exist(folder: &Path) -> Result<(), Failure> {
     let started = Instant::now();
-    while !folder.join(STORE_FILE).exists() {
-        if !folder.join(STREAM_FILE).exists() || started.elapsed() > SERVICE_PATIENCE {
-            return Err(Failure::Refused(format!(
+    while !exists(folder, STORE_FILE)? {
+        if !exists(folder, STREAM_FILE)? || started.elapsed() > SERVICE_PATIENCE {
+            return Err(Failure::Unusable(format!(
                 "there is no installation in {}: set DATA_DIR to the folder of an installation, set REDIS_URL and \
                  DATABASE_URL, or run `millrace` to create one there",
                 folder.display()
@@ -153,11 +154,25 @@ async fn must_exist(folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether the folder has the file. A folder that may not be read is not one without files.
+fn exists(folder: &Path, file: &str) -> Result<bool, Failure> {
+    let path = folder.join(file);
+    match path.try_exists() {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(Failure::Unusable(format!(
+            "DATA_DIR: {} cannot be read: {error}; run the command as the user of the service",
+            path.display()
+        ))),
+        // A part of the path that is no folder.
+        Err(_) => Ok(false),
+        Ok(exists) => Ok(exists),
+    }
+}
+
 /// Names the setting, because the message names the folder only.
 fn in_folder(failure: Failure) -> Failure {
     match failure {
         Failure::Stream(StreamError::Refused(text)) | Failure::Store(StoreError::Invalid(text)) => {
-            Failure::Refused(format!("DATA_DIR: {text}"))
+            Failure::Unusable(format!("DATA_DIR: {text}"))
         }
         other => other,
     }

@@ -37,7 +37,7 @@ Exit codes:
   0  done; for audit: every accepted event is accounted for
   1  refused; for audit: it does not hold
   2  wrong usage or settings
-  3  the database or Redis is unreachable (on files: the files cannot be used)";
+  3  the database or Redis cannot be used (on files: the files); for audit: it could not be checked";
 
 /// The heading of the settings that say where the data is. Every command needs those.
 const INSTALLATION: &str = "Installation";

@@ -7,6 +7,14 @@ use millrace_settings::ConfigError;
 use millrace_store::StoreError;
 use millrace_stream::StreamError;
 
+/// What ended with a failure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Task {
+    Serve,
+    Audit,
+    Command,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The audit is complete and printed.
@@ -15,6 +23,9 @@ pub(crate) enum Failure {
     /// The command was understood and cannot be carried out.
     #[error("{0}")]
     Refused(String),
+    /// The files of an installation cannot be used, or there are none.
+    #[error("{0}")]
+    Unusable(String),
     /// Wrong usage or settings.
     #[error("{0}")]
     Usage(String),
@@ -34,12 +45,23 @@ impl Failure {
         }
     }
 
-    /// 1, 2 or 3, as `--help` explains.
-    pub(crate) fn exit_code(&self) -> ExitCode {
-        match (self, self.advice()) {
-            (_, Some(Advice::CheckBackend)) => ExitCode::from(3),
-            (Self::Usage(_), _) => ExitCode::from(2),
-            _ => ExitCode::from(1),
+    /// 1, 2 or 3, as `--help` explains for what failed.
+    pub(crate) fn exit_code(&self, task: Task) -> ExitCode {
+        ExitCode::from(match (self, task) {
+            (Self::Usage(_), _) => 2,
+            (_, Task::Serve) | (Self::AuditFailed, _) => 1,
+            // A monitor must be able to tell an audit that does not hold from one that did not happen.
+            (_, Task::Audit) => 3,
+            _ if self.advice().is_some() || self.is_of_files() => 3,
+            _ => 1,
+        })
+    }
+
+    fn is_of_files(&self) -> bool {
+        match self {
+            Self::Unusable(_) => true,
+            Self::Store(StoreError::Refused { sqlstate, .. }) => sqlstate == "XX001",
+            _ => false,
         }
     }
 

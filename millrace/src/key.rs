@@ -87,7 +87,7 @@ pub(crate) struct KeyArgs {
     /// rejections, full does both
     #[arg(long, default_value = "full", value_parser = scope())]
     pub(crate) scope: KeyScope,
-    /// Let only pages of this origin use the key, such as `https://shop.example`; give it once for each origin.
+    /// Let only pages of this origin use the key, such as `https://shop.example`; repeat it for more origins.
     /// Without it, every client may use the key
     #[arg(long, value_name = "ORIGIN", value_parser = web_origin::normalize)]
     pub(crate) origin: Vec<String>,
@@ -98,12 +98,10 @@ impl KeyArgs {
     /// When the chosen key is not allowed.
     pub(crate) fn options(&self) -> Result<KeyOptions, Failure> {
         check(self.key.as_deref())?;
-        Ok(KeyOptions {
-            chosen: self.key.clone(),
-            signed: self.signed,
-            scope: self.scope,
-            allowed_origins: self.origin.clone(),
-        })
+        let mut allowed_origins = self.origin.clone();
+        allowed_origins.sort_unstable();
+        allowed_origins.dedup();
+        Ok(KeyOptions { chosen: self.key.clone(), signed: self.signed, scope: self.scope, allowed_origins })
     }
 }
 
@@ -237,9 +235,9 @@ pub(crate) fn check(chosen: Option<&str>) -> Result<(), Failure> {
 /// What a key may do, as a sentence.
 pub(crate) fn what_it_does(scope: KeyScope, origins: &[String]) -> String {
     let scope = match scope {
-        KeyScope::Write => "It sends events and reads nothing",
-        KeyScope::Read => "It reads usage, limits, batches and rejections, and sends nothing",
-        KeyScope::Full => "It sends events and reads reports",
+        KeyScope::Write => "This key sends events and reads nothing",
+        KeyScope::Read => "This key reads usage, limits, batches and rejections, and sends nothing",
+        KeyScope::Full => "This key sends events and reads reports",
     };
     match origins {
         [] => format!("{scope}."),

@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use crate::backend::Backend;
 use crate::cli::{Cli, Command};
-use crate::failure::Failure;
+use crate::failure::{Failure, Task};
 use crate::output::Output;
 
 #[tokio::main]
@@ -40,11 +40,16 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let task = match &cli.command {
+        None => Task::Serve,
+        Some(Command::Audit(_)) => Task::Audit,
+        Some(_) => Task::Command,
+    };
     match run(cli, &backend).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {}", failure.message(backend.hint()));
-            failure.exit_code()
+            failure.exit_code(task)
         }
     }
 }

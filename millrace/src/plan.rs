@@ -7,7 +7,7 @@ use millrace_store::{PlanChange, PlanUpdate, Store};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::output::{Output, grouped, table};
+use crate::output::{Output, counted, grouped, table};
 
 /// Project names in one line.
 const NAMES_MAX: usize = 5;
@@ -113,10 +113,10 @@ async fn set(store: &dyn Store, output: &Output, name: &str, change: ChangeArgs)
         projects.iter().filter(|project| project.plan == name).map(|project| project.name.as_str()).collect();
     let action = if before.is_some() { "Changed" } else { "Created" };
     let text = format!(
-        "{action} plan {name}: {} requests per minute, {} in a burst; {} events per month, {} in a batch.\n{}",
-        grouped(plan.requests_per_minute.into()),
+        "{action} plan {name}: {} per minute, {} in a burst; {} per month, {} in a batch.\n{}",
+        counted(plan.requests_per_minute.into(), "request"),
         grouped(plan.burst.into()),
-        quota_shown(plan.events_per_month),
+        plan.events_per_month.map_or_else(|| "unlimited events".to_owned(), |quota| counted(quota, "event")),
         grouped(plan.events_per_batch.into()),
         match on.as_slice() {
             [] => format!("No project is on it. Move one with: millrace project plan PROJECT {name}"),

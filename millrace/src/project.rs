@@ -250,7 +250,7 @@ async fn create(
         text.push_str(&format!("{}\n", policy_in_words(policy)));
     }
     text.push_str(&format!(
-        "The key: {}\n{}",
+        "{}\n{}",
         key::what_it_does(options.scope, &options.allowed_origins),
         key::describe(&new)
     ));

@@ -167,7 +167,10 @@ async fn a_key_has_a_scope_and_origins_and_so_has_the_one_that_replaces_it(
     assert_eq!(first[2], "write", "the first start made a key for web pages: {text}");
     let project = ["project", "create", "site", "--plan", "free", "--scope", "read"];
     let site = installation.text(&project).await;
-    assert!(site.contains("It reads usage, limits, batches and rejections, and sends nothing."), "{site}");
+    assert!(
+        site.contains("This key reads usage, limits, batches and rejections, and sends nothing."),
+        "{site}"
+    );
 }
 
 async fn the_policy_of_a_project_is_set_and_shown(installation: &Installation, _service: &Service) {

@@ -96,6 +96,26 @@ async fn an_audit_holds_until_an_event_is_metered_that_was_not_accepted() {
 }
 
 #[tokio::test]
+async fn commands_count_one_thing_in_the_singular_and_list_an_origin_once() {
+    let installation = Installation::on_servers().await;
+    installation.json(&["migrate"]).await;
+    let one = ["--requests-per-minute", "1", "--events-per-month", "1"];
+    let plan = installation.text(&[&["plan", "set", "tiny"][..], &one].concat()).await;
+    assert!(plan.contains("1 request per minute, 1 in a burst; 1 event per month"), "{plan}");
+    let origins = ["--origin", "https://a.example", "--origin", "https://A.example:443/"];
+    let project =
+        installation.text(&[&["project", "create", "shop", "--plan", "tiny"][..], &origins].concat()).await;
+    assert!(
+        project
+            .contains("\nThis key sends events and reads reports, from pages of https://a.example only.\n"),
+        "{project}"
+    );
+    for name in [" ", " shop", "shop\t"] {
+        installation.fails(&["project", "create", name, "--plan", "tiny"], 1, "visible characters").await;
+    }
+}
+
+#[tokio::test]
 async fn an_audit_with_the_wrong_number_of_shards_names_the_right_one() {
     let mut installation = Installation::on_servers().await;
     installation.json(&["migrate"]).await;

@@ -97,7 +97,7 @@ async fn a_folder_belongs_to_one_process_and_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let installation = Installation::on_files();
     let early = installation.run(&["audit"]).await;
-    assert_eq!(early.code, Some(1), "{early:?}");
+    assert_eq!(early.code, Some(3), "{early:?}");
     assert!(
         early.stderr.contains("there is no installation in") && early.stderr.contains("DATA_DIR"),
         "{early:?}"
@@ -267,6 +267,11 @@ async fn a_folder_or_a_file_that_cannot_be_used_is_named_with_its_setting() {
         let refused = installation.run(&[]).await;
         assert_fails(&refused, 1, path.to_str().unwrap());
         assert!(refused.stderr.contains("restore it from a backup"), "{refused:?}");
+        // Not 1, which says of an audit that it does not hold.
+        for command in ["audit", "usage"] {
+            let refused = installation.run(&[command]).await;
+            assert_eq!(refused.code, Some(3), "{command} with a damaged {name}: {refused:?}");
+        }
         std::fs::remove_file(&path).unwrap();
     }
 }
@@ -282,6 +287,7 @@ async fn programs_on_a_database_without_tables_say_what_to_run_and_stop_without_
         assert!(!program.log().contains("lanes are draining"), "{}", program.log());
     }
     installation.fails(&["project", "list"], 1, "run `millrace migrate`").await;
+    installation.fails(&["audit"], 3, "run `millrace migrate`").await;
 }
 
 #[tokio::test]
@@ -297,4 +303,7 @@ async fn an_audit_says_why_redis_refuses_it() {
     assert_fails(&refused, 3, "WRONGPASS");
     assert!(!refused.stderr.contains("hunter2"), "{refused:?}");
     installation.fails(&["audit"], 3, "NOAUTH").await;
+    let absent = installation.postgres().url().replacen("/postgres", "/absent", 1);
+    let refused = installation.run_with(&["usage"], &[("DATABASE_URL", &absent)]).await;
+    assert_fails(&refused, 3, "check DATABASE_URL");
 }

@@ -132,6 +132,20 @@ impl Problem {
         Self::new(ProblemCode::StoreUnavailable, message)
     }
 
+    /// The same for a caller that must not learn the limits of the project: without their numbers, and
+    /// without advice that needs them.
+    pub fn without_limits(self) -> Self {
+        let message = match self.code {
+            ProblemCode::TooManyEvents => "the batch has too many events; send smaller batches",
+            ProblemCode::QuotaExceeded => {
+                "the batch has more events than the project may still send; keep the events, and wait at least as long \
+                 as Retry-After says"
+            }
+            _ => return self,
+        };
+        Self { message: Cow::Borrowed(message), ..self }
+    }
+
     /// Adds the beginning of the body, for a problem of the body itself.
     pub fn with_body(self, excerpt: Excerpt) -> Self {
         Self { detail: Detail::Body(excerpt), ..self }

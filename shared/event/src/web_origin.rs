@@ -1,6 +1,8 @@
 //! Origins of web pages: `scheme://host[:port]`, as browsers write them in the header `Origin`. Pure. It must
 //! never accept a text that no browser sends, because a key with such an origin would refuse every page.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 /// Most origins of one key.
 pub const ORIGINS_MAX: usize = 100;
 /// Longest origin, in bytes: a host has at most 253.
@@ -34,7 +36,7 @@ pub fn normalize(text: &str) -> Result<String, String> {
     }
     let (host, port) =
         split_port(authority).ok_or_else(|| format!("{text:?} has a wrong port; {example}"))?;
-    check_host(host).map_err(|what| format!("{text:?} {what}; {example}"))?;
+    let host = normal_host(host).map_err(|what| format!("{text:?} {what}; {example}"))?;
     let scheme = scheme.to_ascii_lowercase();
     let own_port = match scheme.as_str() {
         "http" | "ws" => Some(80),
@@ -42,7 +44,7 @@ pub fn normalize(text: &str) -> Result<String, String> {
         _ => None,
     };
     let port = port.filter(|port| Some(*port) != own_port).map(|port| format!(":{port}")).unwrap_or_default();
-    Ok(format!("{scheme}://{}{port}", host.to_ascii_lowercase()))
+    Ok(format!("{scheme}://{host}{port}"))
 }
 
 /// Whether one of the origins, in the spelling of [`normalize`], is that of the header `Origin`.
@@ -69,10 +71,12 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     }
 }
 
-fn check_host(host: &str) -> Result<(), &'static str> {
+/// The host as browsers write it: in lower case, and an IPv6 address in its shortest form without an IPv4
+/// part.
+fn normal_host(host: &str) -> Result<String, &'static str> {
     if let Some(address) = host.strip_prefix('[') {
-        let address = address.strip_suffix(']').and_then(|text| text.parse::<std::net::Ipv6Addr>().ok());
-        return address.map(|_| ()).ok_or("has a wrong IPv6 address");
+        let address = address.strip_suffix(']').and_then(|text| text.parse::<Ipv6Addr>().ok());
+        return address.map(shown_address).ok_or("has a wrong IPv6 address");
     }
     if !host.is_ascii() {
         return Err(
@@ -89,7 +93,32 @@ fn check_host(host: &str) -> Result<(), &'static str> {
         return Err("has a user name");
     }
     let is_allowed = |letter: u8| letter.is_ascii_alphanumeric() || b"-._~".contains(&letter);
-    if host.bytes().all(is_allowed) { Ok(()) } else { Err("has a wrong host") }
+    if !host.bytes().all(is_allowed) {
+        return Err("has a wrong host");
+    }
+    // Browsers read a host whose last part is a number as an IPv4 address, and write all four of its parts.
+    let last = host.strip_suffix('.').unwrap_or(host).rsplit('.').next().unwrap_or_default();
+    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    let is_number = (!last.is_empty() && last.bytes().all(|digit| digit.is_ascii_digit()))
+        || hex.is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    if is_number && host.parse::<Ipv4Addr>().is_err() {
+        return Err("has a wrong IPv4 address; write its four numbers, such as 127.0.0.1");
+    }
+    Ok(host.to_ascii_lowercase())
+}
+
+/// An IPv6 address as the URL Standard writes it. Rust writes the end of some addresses as IPv4.
+fn shown_address(address: Ipv6Addr) -> String {
+    let is_mixed = address.to_string().contains('.');
+    if !is_mixed {
+        return format!("[{address}]");
+    }
+    let [.., before, last] = address.segments();
+    if address.to_ipv4_mapped().is_some() {
+        format!("[::ffff:{before:x}:{last:x}]")
+    } else {
+        format!("[::{before:x}:{last:x}]")
+    }
 }
 
 #[cfg(test)]
@@ -106,6 +135,14 @@ mod tests {
             ("http://shop.example:443", "http://shop.example:443"),
             ("http://localhost:3000", "http://localhost:3000"),
             ("http://[::1]:8080", "http://[::1]:8080"),
+            ("http://[0:0:0:0:0:0:0:1]:3000", "http://[::1]:3000"),
+            ("https://[2001:DB8::00a:0:0]", "https://[2001:db8::a:0:0]"),
+            ("http://[::ffff:127.0.0.1]", "http://[::ffff:7f00:1]"),
+            ("http://[::ffff:7f00:1]", "http://[::ffff:7f00:1]"),
+            ("http://[::1.2.3.4]", "http://[::102:304]"),
+            ("http://127.0.0.1:3000", "http://127.0.0.1:3000"),
+            ("https://1and1.example", "https://1and1.example"),
+            ("https://shop.example.", "https://shop.example."),
             ("capacitor://localhost", "capacitor://localhost"),
             ("chrome-extension://abcdefghijklmnop", "chrome-extension://abcdefghijklmnop"),
         ] {
@@ -132,6 +169,14 @@ mod tests {
             ("https://shop.example:65536", "wrong port"),
             ("https://shop.example:https", "wrong port"),
             ("https://[::1", "wrong IPv6 address"),
+            ("https://[fe80::1%25eth0]", "wrong IPv6 address"),
+            ("http://127.1", "wrong IPv4 address"),
+            ("http://0x7f.1", "wrong IPv4 address"),
+            ("http://0x7f000001", "wrong IPv4 address"),
+            ("http://2130706433", "wrong IPv4 address"),
+            ("http://127.0.0.01", "wrong IPv4 address"),
+            ("http://256.0.0.1", "wrong IPv4 address"),
+            ("http://127.0.0.1.", "wrong IPv4 address"),
             ("https://shop example", "wrong host"),
             ("https://büro.example", "xn--"),
         ] {

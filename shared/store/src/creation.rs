@@ -14,8 +14,10 @@ const NAME_CHARS_MAX: usize = 200;
 /// The rule that the name breaks.
 pub(super) fn check_project_name(name: &str) -> Result<(), StoreError> {
     let chars = name.chars().count();
-    if chars == 0 || chars > NAME_CHARS_MAX || name.chars().any(char::is_control) {
-        let message = format!("a project's name has 1 to {NAME_CHARS_MAX} visible characters");
+    if chars == 0 || chars > NAME_CHARS_MAX || name.chars().any(char::is_control) || name.trim() != name {
+        let message = format!(
+            "a project's name has 1 to {NAME_CHARS_MAX} visible characters, without a blank before or after them"
+        );
         return Err(StoreError::Invalid(message));
     }
     Ok(())

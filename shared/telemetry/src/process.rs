@@ -53,9 +53,12 @@ pub fn start_logging_to<W>(writer: W, format: LogFormat, level: &str)
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
+    // The pool of connections to PostgreSQL reports a lost connection as "db error". The callers that
+    // use the pool report the reason.
+    let level = format!("{level},deadpool=off");
     let levels = std::env::var(LOG_LEVELS).ok().filter(|levels| !levels.trim().is_empty());
     let filter =
-        EnvFilter::try_new(levels.as_deref().unwrap_or(level)).unwrap_or_else(|_| EnvFilter::new(level));
+        EnvFilter::try_new(levels.as_deref().unwrap_or(&level)).unwrap_or_else(|_| EnvFilter::new(&level));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let started = match format {
         LogFormat::Text => builder.with_ansi(false).try_init(),

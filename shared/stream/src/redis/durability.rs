@@ -26,13 +26,20 @@ const LAST_WRITE: &str = "aof_last_write_status";
 pub(super) async fn durability_faults(core: &Core) -> Result<Vec<String>, StreamError> {
     let asked = Instant::now();
     let mut faults = Vec::new();
+    let mut unknown: Vec<(Vec<&str>, String)> = Vec::new();
     for (name, durable, cost) in SETTINGS {
         match setting(core, name).await? {
             Ok(value) if value == durable => {}
             Ok(value) => faults.push(format!("{name} is {value:?}, not {durable:?}: {cost}")),
-            Err(reason) => faults.push(format!("{name} cannot be checked: {reason}")),
+            Err(reason) => match unknown.last_mut().filter(|(_, last)| *last == reason) {
+                Some((names, _)) => names.push(name),
+                None => unknown.push((vec![name], reason)),
+            },
         }
     }
+    let unknown =
+        unknown.iter().map(|(names, reason)| format!("{} cannot be checked: {reason}", names.join(", ")));
+    faults.extend(unknown);
     let info = match info(core).await? {
         Ok(info) => info,
         Err(reason) => {

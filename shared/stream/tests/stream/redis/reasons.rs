@@ -60,7 +60,10 @@ async fn every_right_that_an_admission_needs_is_named_when_the_user_lacks_it() {
             "~* +@all -info",
             &["role and aof_last_write_status cannot be checked", "NOPERM", "'info' command"][..],
         ),
-        ("~* +@all -config", &["appendonly cannot be checked", "NOPERM", "'config|get' command"]),
+        (
+            "~* +@all -config",
+            &["appendonly, appendfsync, ", "cannot be checked", "NOPERM", "'config|get' command"],
+        ),
         ("~* +@all -evalsha", &["lacks a right", "NOPERM", "'evalsha' command"]),
         ("~* +@all -xadd", &["lacks a right", "(NOPERM XADD {s0}:events)"]),
         ("~* +@all -mset -time", &["(NOPERM TIME, MSET {s0}:batch:"]),
