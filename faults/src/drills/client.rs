@@ -70,7 +70,7 @@ async fn clients_disconnect(drill: Drill) -> Verdict {
     // Slow enough that clients disconnect during admission.
     let wire = system.wire_api_redis.as_ref().expect("the layout has a proxy there");
     wire.set(Weather::Delay { ms: 5, jitter_ms: 20 });
-    let clients = system.load(Load { clients: 2, ..Load::default() });
+    let clients = system.load(Load { clients: 3, ..Load::default() });
     clients.acknowledge(20).await;
     for _ in 0..ROUNDS {
         let mut misbehaving = Vec::new();

@@ -40,6 +40,26 @@ fn patched_copy(copy: &Path) -> Result<Vec<String>, Box<dyn std::error::Error>> 
     for patch in &patches {
         patch.apply(&fresh)?;
     }
+    change_version(&fresh)?;
     mirror(&fresh, copy).map_err(|error| io::Error::other(format!("{}: {error}", copy.display())))?;
     Ok(patches.into_iter().map(|patch| patch.name).collect())
+}
+
+/// Gives the crates of the copy another version. Cargo names its output after versions and after paths within
+/// the workspace, so the output of the copy would otherwise replace that of the product.
+fn change_version(copy: &Path) -> io::Result<()> {
+    let own = format!("version = \"{}\"", env!("CARGO_PKG_VERSION"));
+    let other = format!("version = \"{}-patched\"", env!("CARGO_PKG_VERSION"));
+    let manifest = copy.join("Cargo.toml");
+    let text = std::fs::read_to_string(&manifest)?;
+    assert_eq!(text.matches(&own).count(), 1, "the version of all crates stands once in Cargo.toml");
+    std::fs::write(manifest, text.replace(&own, &other))?;
+    let lock = copy.join("Cargo.lock");
+    let packages = std::fs::read_to_string(&lock)?;
+    // Only crates of the project have no source.
+    let changed = packages.split("\n\n").map(|package| match package.contains("\nsource = ") {
+        true => package.to_owned(),
+        false => package.replacen(&own, &other, 1),
+    });
+    std::fs::write(lock, changed.collect::<Vec<_>>().join("\n\n"))
 }
