@@ -129,26 +129,11 @@ impl Rig {
         rows[0].1.clone()
     }
 
-    /// Makes PostgreSQL refuse every write, as a standby does, or accept writes again.
+    /// Makes every write fail for a reason that no event causes, or lets writes succeed again.
     async fn let_store_write(&self, allowed: bool) {
-        let client = self.postgres.connect().await;
-        let read_only = if allowed { "off" } else { "on" };
-        client.batch_execute("SET default_transaction_read_only = off").await.unwrap();
-        let change = format!("ALTER SYSTEM SET default_transaction_read_only = {read_only}");
-        client.batch_execute(&change).await.unwrap();
-        client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-        eventually(SOON, "the setting to be in force", async || {
-            let shown: String = self
-                .postgres
-                .connect()
-                .await
-                .query_one("SHOW default_transaction_read_only", &[])
-                .await
-                .unwrap()
-                .get(0);
-            shown == read_only
-        })
-        .await;
+        let (from, to) = if allowed { ("away", "usage_hourly") } else { ("usage_hourly", "away") };
+        let rename = format!("ALTER TABLE {from} RENAME TO {to}");
+        self.postgres.connect().await.batch_execute(&rename).await.unwrap();
     }
 
     async fn names(&self, sql: &str) -> Vec<String> {

@@ -31,11 +31,11 @@ Worker on Servers {
         "Sentinel: COPYs that reported another number of rows than was sent"
     ZOMBIES_TERMINATED: counter "millrace_zombies_terminated_total" {}
         "Database sessions of workers terminated because they were stuck"
-    EVENT_DAYS: gauge "millrace_event_days" {}
+    EVENT_DAYS: gauge "millrace_event_partitions" {}
         "Days for which events has a partition"
     DEFAULT_ROWS: gauge "millrace_default_partition_rows" {}
         "Events in no day's partition, as PostgreSQL estimates"
-    DAYS_ON_DEMAND: counter "millrace_days_on_demand_total" {}
+    DAYS_ON_DEMAND: counter "millrace_partitions_on_demand_total" {}
         "Partitions of events made because events of their day arrived"
     DEFAULT_ROWS_MOVED: counter "millrace_default_partition_moved_rows_total" {}
         "Events moved from the default partition to their day"
