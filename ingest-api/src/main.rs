@@ -9,7 +9,7 @@ use ingest_api::{Deps, Scrape, routes, run};
 use millrace_reconcile::health::StreamHealth;
 use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
-use millrace_stream::redis::{RedisOptions, RedisStream};
+use millrace_stream::redis::RedisStream;
 use millrace_telemetry::metrics::{self, Program};
 use millrace_telemetry::process::{start_logging, stop_requested};
 use tokio::net::TcpListener;
@@ -43,12 +43,7 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let scrape_listener = bind("METRICS_ADDR", http.metrics).await?;
     let handle = metrics::install(TABLES, &[Program::Api], &routes::names())?;
     tracing::info!("metrics on http://{}/metrics", scrape_listener.local_addr()?);
-    let stream = RedisStream::new(RedisOptions {
-        url: servers.redis_url,
-        shards: servers.stream_shards,
-        backlog_events_max: policy.backlog_events_max,
-        connections: http.redis_connections,
-    })?;
+    let stream = RedisStream::new(servers.redis_options(&policy, http.redis_connections))?;
     let store = PostgresStore::new(PostgresOptions {
         config: servers.database,
         pool_size: STORE_CONNECTIONS,

@@ -11,7 +11,7 @@ use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_store::sqlite::{FILE_NAME as STORE_FILE, SqliteStore};
 use millrace_store::{SharedStore, StoreError};
 use millrace_stream::embedded::{EmbeddedOptions, EmbeddedStream, FILE_NAME as STREAM_FILE};
-use millrace_stream::redis::{RedisOptions, RedisStream};
+use millrace_stream::redis::RedisStream;
 use millrace_stream::{SharedStream, Stream, StreamError};
 
 use crate::failure::Failure;
@@ -183,12 +183,7 @@ fn options(servers: &Servers, pool_size: usize) -> PostgresOptions {
 }
 
 fn redis(servers: &Servers, policy: &Policy, connections: usize) -> Result<Arc<RedisStream>, Failure> {
-    Ok(RedisStream::new(RedisOptions {
-        url: servers.redis_url.clone(),
-        shards: servers.stream_shards,
-        backlog_events_max: policy.backlog_events_max,
-        connections,
-    })?)
+    Ok(RedisStream::new(servers.redis_options(policy, connections))?)
 }
 
 /// Waits until Redis answers.

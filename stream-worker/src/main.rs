@@ -6,7 +6,7 @@ use std::sync::Arc;
 use millrace_reconcile::health::StreamHealth;
 use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
-use millrace_stream::redis::{RedisOptions, RedisStream};
+use millrace_stream::redis::RedisStream;
 use millrace_telemetry::metrics::{self, Program};
 use millrace_telemetry::{process, scrape};
 use stream_worker::Deps;
@@ -46,12 +46,7 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let handle = metrics::install(TABLES, &[Program::Worker], &[])?;
     tracing::info!("metrics on http://{}/metrics", scraper.local_addr()?);
 
-    let stream = RedisStream::new(RedisOptions {
-        url: config.servers.redis_url,
-        shards: config.servers.stream_shards,
-        backlog_events_max: config.policy.backlog_events_max,
-        connections: REDIS_CONNECTIONS,
-    })?;
+    let stream = RedisStream::new(config.servers.redis_options(&config.policy, REDIS_CONNECTIONS))?;
     let store = PostgresStore::new(PostgresOptions {
         config: config.servers.database,
         pool_size: POOL_SIZE,

@@ -45,13 +45,7 @@ impl Rig {
             .create_project("shop", "pro", &PolicyChange::default(), &KeyOptions::default())
             .await
             .unwrap();
-        let stream: SharedStream = RedisStream::new(RedisOptions {
-            url: redis.url(),
-            shards: 1,
-            backlog_events_max: 1_000_000,
-            connections: 1,
-        })
-        .unwrap();
+        let stream: SharedStream = RedisStream::new(RedisOptions::new(redis.url())).unwrap();
         eventually(SOON, "an epoch", async || epoch::reconcile(&*stream, &*store).await).await;
         Self { redis, postgres, stream, store, project }
     }

@@ -11,7 +11,7 @@ use millrace_settings::{Policy, Servers};
 use millrace_store::SharedStore;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_stream::SharedStream;
-use millrace_stream::redis::{RedisOptions, RedisStream};
+use millrace_stream::redis::RedisStream;
 use millrace_telemetry::metrics::{self, Program};
 use millrace_telemetry::{process, scrape};
 use tokio::net::TcpListener;
@@ -80,12 +80,7 @@ fn open(
 ) -> Result<(SharedStream, SharedStore), Failure> {
     let redis = Arc::new(Redis::new(&servers.redis_url)?);
     let direct = Direct { redis: Some(redis), database: Some(servers.database.clone()) };
-    let stream = RedisStream::new(RedisOptions {
-        url: servers.redis_url,
-        shards: servers.stream_shards,
-        backlog_events_max: policy.backlog_events_max,
-        connections: CONNECTIONS,
-    })?;
+    let stream = RedisStream::new(servers.redis_options(&policy, CONNECTIONS))?;
     let options = PostgresOptions { config: servers.database, pool_size: CONNECTIONS, application };
     Ok(wrap(stream, PostgresStore::new(options), mutant, direct))
 }

@@ -92,16 +92,16 @@ impl Stream for MutantStream {
         self.inner.backlog().await
     }
 
-    async fn durability_faults(&self) -> Result<Vec<String>, StreamError> {
-        let mut faults = self.inner.durability_faults().await?;
+    async fn durability_faults(&self, shard: u16) -> Result<Vec<String>, StreamError> {
+        let mut faults = self.inner.durability_faults(shard).await?;
         if self.mutant == Mutant::Everysec {
             faults.retain(|fault| !fault.contains("everysec"));
         }
         Ok(faults)
     }
 
-    async fn check_writable(&self) -> Result<(), StreamError> {
-        self.inner.check_writable().await
+    async fn check_writable(&self, shard: u16) -> Result<(), StreamError> {
+        self.inner.check_writable(shard).await
     }
 
     async fn reader(&self, shard: u16, consumer: &str) -> Result<Box<dyn Reader>, StreamError> {

@@ -69,7 +69,7 @@ pub fn open_stream(redis: &Redis) -> SharedStream {
 
 /// Opens a stream at a URL, for a Redis behind a proxy.
 pub fn open_stream_at(url: String) -> SharedStream {
-    RedisStream::new(RedisOptions { url, shards: 1, backlog_events_max: BACKLOG_EVENTS_MAX, connections: 2 })
+    RedisStream::new(RedisOptions { backlog_events_max: BACKLOG_EVENTS_MAX, ..RedisOptions::new(url) })
         .unwrap()
 }
 

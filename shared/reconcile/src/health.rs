@@ -8,22 +8,13 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+pub use millrace_stream::Durability;
 use millrace_stream::StreamError;
 use millrace_telemetry::incident::Incident;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::metrics;
-
-/// Whether an acknowledged event must be on disk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Durability {
-    /// Redis must run with `appendonly yes`, `appendfsync always`, `noeviction`; otherwise events are
-    /// refused.
-    Strict,
-    /// Events are accepted under any settings of Redis. If Redis dies, acknowledged events can be lost.
-    Relaxed,
-}
 
 /// The health of the stream, shared by every part of one process.
 #[derive(Debug)]

@@ -104,7 +104,12 @@ async fn check_stream(
     known: &mut Option<bool>,
 ) -> Result<bool, StreamError> {
     let generation = health.generation();
-    let faults = stream.durability_faults().await.inspect_err(|error| health.stream_failed(error))?;
+    let mut faults = Vec::new();
+    for shard in 0..stream.shards() {
+        faults
+            .extend(stream.durability_faults(shard).await.inspect_err(|error| health.stream_failed(error))?);
+    }
+    faults.dedup();
     let durable = faults.is_empty();
     let faults = faults.join("; ");
     let is_news = health.record_faults(&faults);
@@ -112,8 +117,8 @@ async fn check_stream(
     if known.replace(durable) != Some(durable) || is_news {
         match (durable, health.demanded()) {
             (true, _) => tracing::info!("stream durability verified"),
-            (false, Durability::Strict) => {
-                tracing::error!(%faults, "the stream is not durable; the API refuses events (DURABILITY=strict)");
+            (false, Durability::Strict | Durability::Replicated { .. }) => {
+                tracing::error!(%faults, "the stream is not as durable as DURABILITY demands; the API refuses events");
             }
             (false, Durability::Relaxed) => {
                 tracing::warn!(%faults, "the stream is not durable; acknowledged events can be lost");
@@ -121,7 +126,9 @@ async fn check_stream(
         }
     }
     if admits {
-        stream.check_writable().await.inspect_err(|error| health.stream_failed(error))?;
+        for shard in 0..stream.shards() {
+            stream.check_writable(shard).await.inspect_err(|error| health.stream_failed(error))?;
+        }
     }
     health.stream_works();
     Ok(durable)

@@ -114,7 +114,7 @@ impl Rig {
 }
 
 async fn open(redis: &Redis) -> SharedStream {
-    let options = RedisOptions { url: redis.url(), shards: 1, backlog_events_max: 10_000, connections: 1 };
+    let options = RedisOptions::new(redis.url());
     let stream: SharedStream = RedisStream::new(options).unwrap();
     eventually(DEADLINE, "the stream to answer", async || stream.epoch(0).await).await;
     stream

@@ -31,7 +31,7 @@ fn open_store(postgres: &Postgres) -> SharedStore {
 
 fn open(redis: &Redis) -> SharedStream {
     let url = redis.url();
-    RedisStream::new(RedisOptions { url, shards: 1, backlog_events_max: 10_000, connections: 1 }).unwrap()
+    RedisStream::new(RedisOptions::new(url)).unwrap()
 }
 
 impl Rig {

@@ -1,5 +1,8 @@
 //! The addresses of Redis and PostgreSQL.
 
+use millrace_stream::redis::{RedisOptions, RedisSource};
+
+use crate::Policy;
 use crate::urls::{database_url, redis_url};
 use crate::values::number;
 
@@ -20,4 +23,17 @@ pub struct Servers {
     #[arg(long, env = "STREAM_SHARDS", value_name = "SHARDS", default_value = "1")]
     #[arg(value_parser = number(1..=256_u16))]
     pub stream_shards: u16,
+}
+
+impl Servers {
+    /// The settings of the stream on Redis.
+    pub fn redis_options(&self, policy: &Policy, connections: usize) -> RedisOptions {
+        RedisOptions {
+            source: RedisSource::from(self.redis_url.as_str()),
+            durability: policy.durability,
+            shards: self.stream_shards,
+            backlog_events_max: policy.backlog_events_max,
+            connections,
+        }
+    }
 }

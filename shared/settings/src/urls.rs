@@ -5,11 +5,10 @@
 
 use std::error::Error;
 
-use redis::IntoConnectionInfo;
+use millrace_address::{is_name, query_pairs};
+use millrace_stream::redis::RedisAddress;
 
-const REDIS_FORM: &str = "expected redis://USER:PASSWORD@HOST:PORT/DB or redis+unix:///PATH";
 const POSTGRES_FORM: &str = "expected postgres://USER:PASSWORD@HOST:PORT/DATABASE";
-const NO_TLS_TO_REDIS: &str = "TLS to Redis is not supported; use a private network or a tunnel";
 const NO_TLS_TO_POSTGRES: &str = "TLS to PostgreSQL is not supported; use a private network or a tunnel";
 const ESCAPE: &str =
     "write special characters in the password as percent codes, such as %40 for @ and %3F for ?";
@@ -17,67 +16,9 @@ const ESCAPE: &str =
 /// Checks the URL of a Redis server.
 ///
 /// # Errors
-/// When the Redis client does not understand it, or it has a part that is not supported.
+/// When it has a part that is not supported; see [`RedisAddress::parse`].
 pub fn redis_url(text: &str) -> Result<String, String> {
-    let faults = redis_faults(text);
-    if !faults.is_empty() {
-        return Err(format!("{REDIS_FORM}: {}", faults.join("; ")));
-    }
-    text.into_connection_info().map_err(|_| REDIS_FORM)?;
-    Ok(text.to_owned())
-}
-
-fn redis_faults(text: &str) -> Vec<String> {
-    let Some((scheme, rest)) = text.split_once(':').filter(|(scheme, _)| is_name(scheme)) else {
-        return vec!["it does not begin with redis:".to_owned()];
-    };
-    let is_unix = matches!(scheme, "redis+unix" | "valkey+unix" | "unix");
-    match scheme {
-        "redis" | "valkey" => {}
-        "rediss" | "valkeys" => return vec![format!("without {scheme}: {NO_TLS_TO_REDIS}")],
-        _ if is_unix => {}
-        _ if scheme.contains("sentinel") => {
-            return vec![format!(
-                "without {scheme}: Redis Sentinel is not supported; use an address that leads to the primary"
-            )];
-        }
-        _ if scheme.contains("cluster") => {
-            return vec![format!("without {scheme}: Redis Cluster is not supported")];
-        }
-        _ => return vec![format!("the scheme {scheme} is not supported")],
-    }
-    let supported: &[&str] = if is_unix { &["db", "user", "pass", "protocol"] } else { &["protocol"] };
-    let mut faults = Vec::new();
-    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
-    if !fragment.is_empty() {
-        faults.push(format!("without a part after #: {NO_TLS_TO_REDIS}"));
-    }
-    let after_user = rest.rsplit_once('@').map_or(rest, |(_, after)| after);
-    let (place, query) = after_user.split_once('?').unwrap_or((after_user, ""));
-    if !is_unix {
-        let (hosts, path) = place.trim_start_matches('/').split_once('/').unwrap_or((place, ""));
-        if hosts.contains(',') {
-            faults.push(
-                "several hosts are not supported; use one address that leads to the primary".to_owned(),
-            );
-        }
-        if !path.trim_matches('/').is_empty() && path.trim_matches('/').parse::<u32>().is_err() {
-            faults.push("DB must be a whole number, such as 0".to_owned());
-        }
-    }
-    for (name, _) in pairs_of_query(query).filter(|(name, _)| !supported.contains(&name.as_str())) {
-        faults.push(match name.as_str() {
-            "db" => "the parameter db is not supported: write the number after the port, as in /0".to_owned(),
-            "password" | "username" | "user" | "pass" => {
-                format!("the parameter {name} is not supported: write USER:PASSWORD@ before the host")
-            }
-            name if name.starts_with("ssl") || name.starts_with("tls") => {
-                format!("the parameter {name} is not supported: {NO_TLS_TO_REDIS}")
-            }
-            name => format!("the parameter {name} is not supported: remove it"),
-        });
-    }
-    faults
+    RedisAddress::parse(text).map(|_| text.to_owned())
 }
 
 /// Parses the URL of a PostgreSQL database, or the same as `name=value` pairs.
@@ -114,7 +55,7 @@ fn parameters(text: &str) -> Result<Vec<(String, String)>, String> {
     if query.contains('@') {
         return Err(format!("{POSTGRES_FORM}: {ESCAPE}"));
     }
-    Ok(pairs_of_query(query).collect())
+    Ok(query_pairs(query).collect())
 }
 
 /// What is wrong with a parameter; `None` when it is supported.
@@ -173,15 +114,6 @@ const SUPPORTED: [&str; 15] = [
     "load_balance_hosts",
 ];
 
-/// `name=value&name=value`. A part that does not look like a name is left to the library, because it may
-/// belong to a password.
-fn pairs_of_query(query: &str) -> impl Iterator<Item = (String, String)> {
-    query.split('&').filter_map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        is_name(name).then(|| (name.to_owned(), value.replace("%20", " ").replace("%3D", "=")))
-    })
-}
-
 /// `name=value name='value'`.
 fn pairs_of_words(text: &str) -> Vec<(String, String)> {
     let mut pairs = Vec::new();
@@ -198,12 +130,6 @@ fn pairs_of_words(text: &str) -> Vec<(String, String)> {
         rest = left.trim_start();
     }
     pairs
-}
-
-/// Whether the text looks like the name of a scheme or a parameter.
-fn is_name(text: &str) -> bool {
-    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+' | b'.');
-    (1..=40).contains(&text.len()) && text.bytes().all(is_part)
 }
 
 fn with_cause(error: &dyn Error) -> String {
@@ -268,50 +194,6 @@ mod tests {
         {
             let refused = database_url(text).expect_err(text);
             assert!(!refused.contains("er2"), "{refused}");
-        }
-        for text in
-            ["redis://:hunt?er2@h:x/0", "redis://u:er2@h/er2/0x", "er2@h:6379", "redis://:er2&er2@h/x"]
-        {
-            let refused = redis_url(text).expect_err(text);
-            assert!(!refused.contains("er2"), "{refused}");
-        }
-    }
-
-    #[test]
-    fn every_part_of_a_redis_url_that_is_not_supported_is_named() {
-        for (text, expected) in [
-            ("rediss://h/0", "without rediss: TLS to Redis is not supported"),
-            ("valkeys://h/0", "without valkeys: TLS"),
-            ("redis-sentinel://h:26379/mymaster", "Redis Sentinel is not supported"),
-            ("redis+cluster://h", "Redis Cluster is not supported"),
-            ("http://h", "the scheme http is not supported"),
-            ("h", "it does not begin with redis:"),
-            ("redis://a:1,b:2/0", "several hosts are not supported"),
-            ("redis://h/zero", "DB must be a whole number"),
-            ("redis://h/0#insecure", "without a part after #"),
-            ("redis://h/0?timeout=5", "the parameter timeout is not supported"),
-            ("redis://h?db=2", "write the number after the port"),
-            ("redis://h/0?ssl_cert_reqs=none", "the parameter ssl_cert_reqs is not supported: TLS"),
-            ("redis://h/0?password=hunter2", "write USER:PASSWORD@ before the host"),
-            ("redis+unix:///r.sock?timeout=1", "the parameter timeout is not supported"),
-        ] {
-            let refused = redis_url(text).expect_err(text);
-            assert!(
-                refused.starts_with("expected redis://") && refused.contains(expected),
-                "{text}: {refused}"
-            );
-            assert!(!refused.contains("hunter2"), "{refused}");
-        }
-        for text in [
-            "redis://h",
-            "redis://u:p%40w@h:7/3",
-            "redis://[::1]:6379/0",
-            "redis://h/0?protocol=resp3",
-            "redis+unix:///r.sock?db=2&pass=x",
-            "unix:///r.sock",
-            "valkey://h/1",
-        ] {
-            redis_url(text).expect(text);
         }
     }
 }

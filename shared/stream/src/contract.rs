@@ -32,16 +32,16 @@ pub trait Stream: Send + Sync {
     /// The backlog of all shards together.
     async fn backlog(&self) -> Result<Backlog, StreamError>;
 
-    /// Settings and states that keep an acknowledged batch from being durable, one sentence each. Empty when
-    /// every acknowledged batch is on disk.
-    async fn durability_faults(&self) -> Result<Vec<String>, StreamError>;
+    /// Settings and states of the shard's server that keep an acknowledged batch from being as durable as the
+    /// stream was opened for, one sentence each. Empty when there are none.
+    async fn durability_faults(&self, shard: u16) -> Result<Vec<String>, StreamError>;
 
-    /// Checks whether a batch could be admitted now, without admitting one. A failed admission is no such
+    /// Checks whether a batch could be admitted to the shard now, without admitting one. A failed admission is no such
     /// check: it would need a batch, and a process that gets none would never learn that it works again.
     ///
     /// # Errors
     /// [`StreamError`], for the reason that an admission would fail.
-    async fn check_writable(&self) -> Result<(), StreamError>;
+    async fn check_writable(&self, shard: u16) -> Result<(), StreamError>;
 
     /// Opens a reader with its own connection. `consumer` must be unique to one lane of one run of a process.
     async fn reader(&self, shard: u16, consumer: &str) -> Result<Box<dyn Reader>, StreamError>;

@@ -10,6 +10,7 @@
 mod admission;
 mod contract;
 mod delivery;
+mod durability;
 pub mod embedded;
 mod error;
 pub mod metrics;
@@ -20,4 +21,5 @@ pub use millrace_event::{BatchId, EntryId, Epoch, Outcome, PendingBatch, Project
 pub use self::admission::{Admission, BatchState, Decision};
 pub use self::contract::{Reader, SharedStream, Stream};
 pub use self::delivery::{Backlog, Delivery, Settlement, TakeOver};
+pub use self::durability::Durability;
 pub use self::error::StreamError;

@@ -48,7 +48,7 @@ async fn embedded_stream_on_a_full_disk() {
     };
     assert!(matches!(error, StreamError::Full(_)), "{error:?}");
     assert!(admitted > 2, "{admitted}");
-    let full = stream.check_writable().await.unwrap_err();
+    let full = stream.check_writable(0).await.unwrap_err();
     assert!(full.to_string().contains("the disk of stream.db is full"), "{full}");
     let now = counters(&stream).await;
     let events = u64::from(EVENTS);
@@ -56,7 +56,7 @@ async fn embedded_stream_on_a_full_disk() {
     assert_eq!(stream.pending_batches(0).await.unwrap().len() as u64, admitted);
 
     disk.resize(64 << 20);
-    stream.check_writable().await.unwrap();
+    stream.check_writable(0).await.unwrap();
     let decision = admit(&stream, &refused).await.unwrap();
     assert!(matches!(decision, Decision::Admitted { .. }), "{decision:?}");
     assert_eq!(counters(&stream).await.accepted, events * (admitted + 1));

@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// The crates of the product and its tools, lowest floor first. A crate imports only crates of lower floors.
 const FLOORS: &[&[&str]] = &[
-    &["millrace-event", "millrace-failpoint", "millrace-telemetry", "testkit"],
+    &["millrace-address", "millrace-event", "millrace-failpoint", "millrace-telemetry", "testkit"],
     &["millrace-stream", "millrace-store"],
     &["millrace-reconcile"],
     &["millrace-settings"],

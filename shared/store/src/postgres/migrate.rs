@@ -25,6 +25,7 @@ const MIGRATIONS: &[Migration] = migrations! { "sql":
     3 "0003_redrive",
     4 "0004_readable",
     5 "0005_edge",
+    6 "0006_managed",
 };
 
 /// Applies what is missing, all or nothing, and then creates the first partitions.

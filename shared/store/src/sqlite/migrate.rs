@@ -21,6 +21,7 @@ const MIGRATIONS: &[Migration] = migrations! { "sql/sqlite":
     3 "0003_redrive",
     4 "0004_readable",
     5 "0005_edge",
+    6 "0006_managed",
 };
 
 /// Applies what is missing, all or nothing.

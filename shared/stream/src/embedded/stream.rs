@@ -130,12 +130,12 @@ impl Stream for EmbeddedStream {
         self.core.reads.read(queries::backlog).await
     }
 
-    async fn durability_faults(&self) -> Result<Vec<String>, StreamError> {
+    async fn durability_faults(&self, _shard: u16) -> Result<Vec<String>, StreamError> {
         self.core.write(0, |transaction| schema::durability_faults(transaction.file)).await
     }
 
     /// Writes only after an admission found no room.
-    async fn check_writable(&self) -> Result<(), StreamError> {
+    async fn check_writable(&self, _shard: u16) -> Result<(), StreamError> {
         if self.found_full.load(Ordering::Relaxed) {
             self.core.write(0, |transaction| trial::write(transaction.file)).await?;
             self.core.write(0, |transaction| trial::remove(transaction.file)).await?;

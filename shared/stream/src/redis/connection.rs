@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::{TcpSettings, socket2};
-use redis::{AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, ProtocolVersion, RedisError, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ProtocolVersion, RedisError, Value};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -38,14 +38,14 @@ const WRITE_BYTES: usize = 256 << 10;
 
 /// Two clients of the same server: one for shared connections, which RESP3 notifies when they are lost, and
 /// one for connections with a single user.
-pub(super) fn clients(url: &str) -> Result<(Client, Client), RedisError> {
+pub(super) fn clients(info: &ConnectionInfo) -> Result<(Client, Client), RedisError> {
     let keepalive =
         socket2::TcpKeepalive::new().with_time(Duration::from_secs(5)).with_interval(Duration::from_secs(5));
     let tcp = TcpSettings::default()
         .set_nodelay(true)
         .set_keepalive(keepalive)
         .set_user_timeout(Duration::from_secs(10));
-    let info = url.into_connection_info()?.set_tcp_settings(tcp);
+    let info = info.clone().set_tcp_settings(tcp);
     let settings = info.redis_settings().clone();
     let shared = info.clone().set_redis_settings(settings.clone().set_protocol(ProtocolVersion::RESP3));
     let single = info.set_redis_settings(settings.set_protocol(ProtocolVersion::RESP2));

@@ -11,6 +11,7 @@ use super::admission_queue::AdmissionQueue;
 use super::connection::{self, Connections};
 use super::error::{ConnectionHealth, classify, connection_health, describe};
 use super::keys::ShardKeys;
+use super::options::RedisOptions;
 use super::pool;
 use super::scripts::Scripts;
 use crate::metrics::{self, counted};
@@ -32,14 +33,13 @@ pub(super) struct Core {
 
 impl Core {
     /// Starts to connect in the background.
-    pub(super) fn start(
-        url: &str,
-        shard_count: u16,
-        backlog_events_max: u64,
-        connections: usize,
-    ) -> Result<Self, StreamError> {
-        let (shared, single) = connection::clients(url)
-            .map_err(|error| StreamError::Refused(format!("the Redis URL is invalid: {error}")))?;
+    pub(super) fn start(options: RedisOptions) -> Result<Self, StreamError> {
+        let RedisOptions { source, durability: _, shards, backlog_events_max, connections } = options;
+        let shard_count = shards.max(1);
+        let invalid = |reason: String| StreamError::Refused(format!("REDIS_URL: {reason}"));
+        let address = source.read().map_err(invalid)?;
+        let (shared, single) =
+            connection::clients(address.fixed()).map_err(|error| invalid(error.to_string()))?;
         let connections = Arc::new(Connections::start(shared, connections));
         let scripts = Arc::new(Scripts::new());
         let pool = pool::create(&single, &connections)?;

@@ -29,11 +29,13 @@
 //! | `reader` | delivery, on a connection for each lane |
 //! | `admin`, `retire`, `rebuild`, `durability` | operators, audits and upkeep, on a pool |
 //! | `core`, `connection`, `server`, `pool` | connections |
+//! | `options`, `address` | settings; how the primary of a shard is found, and what a URL may say |
 //! | `scripts`, `keys`, `reply`, `error` | the base of the other modules |
 //!
 //! This module must never send a blocking command on a shared connection, or wait for a server that is
 //! unreachable.
 
+mod address;
 mod admin;
 mod admission_queue;
 mod admit;
@@ -43,6 +45,7 @@ mod core;
 mod durability;
 mod error;
 mod keys;
+mod options;
 mod pool;
 mod reader;
 mod rebuild;
@@ -55,4 +58,6 @@ mod state;
 mod stream;
 mod writable;
 
-pub use self::stream::{RedisOptions, RedisStream};
+pub use self::address::{Discovery, RedisAddress, RedisSource, RedisTls};
+pub use self::options::RedisOptions;
+pub use self::stream::RedisStream;

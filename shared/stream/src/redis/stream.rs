@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::core::Core;
+use super::options::RedisOptions;
 use super::reader::RedisReader;
 use super::{admin, admit, durability, rebuild, retire, settle, state, writable};
 use crate::{
@@ -13,19 +14,6 @@ use crate::{
     Settlement, Stream, StreamError,
 };
 use millrace_event::plan::{LimitState, ProjectId};
-
-/// Settings of a [`RedisStream`].
-#[derive(Clone, Debug)]
-pub struct RedisOptions {
-    /// `redis://[user:password@]host:port[/db]` or `redis+unix://…`.
-    pub url: String,
-    /// Shards that the projects are spread over; at least 1. Fixed for the life of an installation.
-    pub shards: u16,
-    /// Events that may wait in one shard.
-    pub backlog_events_max: u64,
-    /// Shared connections for everything but blocking reads; at least 1.
-    pub connections: usize,
-}
 
 /// The stream on Redis.
 pub struct RedisStream {
@@ -38,8 +26,7 @@ impl RedisStream {
     /// # Errors
     /// [`StreamError::Refused`] when the URL is invalid.
     pub fn new(options: RedisOptions) -> Result<Arc<Self>, StreamError> {
-        let RedisOptions { url, shards, backlog_events_max, connections } = options;
-        let core = Core::start(&url, shards.max(1), backlog_events_max, connections)?;
+        let core = Core::start(options)?;
         Ok(Arc::new(Self { core }))
     }
 }
@@ -66,12 +53,12 @@ impl Stream for RedisStream {
         admin::backlog(&self.core).await
     }
 
-    async fn durability_faults(&self) -> Result<Vec<String>, StreamError> {
+    async fn durability_faults(&self, _shard: u16) -> Result<Vec<String>, StreamError> {
         durability::durability_faults(&self.core).await
     }
 
-    async fn check_writable(&self) -> Result<(), StreamError> {
-        writable::check_writable(&self.core).await
+    async fn check_writable(&self, shard: u16) -> Result<(), StreamError> {
+        writable::check_writable(&self.core, shard).await
     }
 
     async fn reader(&self, shard: u16, consumer: &str) -> Result<Box<dyn Reader>, StreamError> {

@@ -26,7 +26,7 @@ impl Harness for Redis {
 }
 
 fn open(url: &str, backlog_events_max: u64) -> SharedStream {
-    let options = RedisOptions { url: url.to_owned(), shards: 1, backlog_events_max, connections: 2 };
+    let options = RedisOptions { backlog_events_max, ..RedisOptions::new(url) };
     RedisStream::new(options).unwrap()
 }
 
@@ -203,14 +203,14 @@ async fn entries_that_were_deleted_unread_are_reported_and_not_delivered_again()
 async fn settings_that_are_not_durable_are_reported() {
     let redis = Redis::start().await;
     let stream = trusted_stream(&redis).await;
-    assert_eq!(stream.durability_faults().await.unwrap(), Vec::<String>::new());
+    assert_eq!(stream.durability_faults(0).await.unwrap(), Vec::<String>::new());
     run(&redis, &["CONFIG", "SET", "appendfsync", "everysec"]).await;
     run(&redis, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
-    let faults = stream.durability_faults().await.unwrap();
+    let faults = stream.durability_faults(0).await.unwrap();
     assert_eq!(faults.len(), 2, "{faults:?}");
     assert!(faults[0].starts_with("appendfsync is \"everysec\""), "{faults:?}");
     run(&redis, &["ACL", "SETUSER", "default", "-config"]).await;
-    let faults = stream.durability_faults().await.unwrap();
+    let faults = stream.durability_faults(0).await.unwrap();
     let all = "appendonly, appendfsync, no-appendfsync-on-rewrite, maxmemory-policy cannot be checked";
     assert_eq!(faults.len(), 1, "{faults:?}");
     assert!(faults[0].starts_with(all), "the reason stands there once: {faults:?}");

@@ -22,11 +22,11 @@ async fn assert_reason(url: &str, expected: &[&str]) {
 
 /// Everything that the two checks of the stream say.
 async fn reason(stream: &SharedStream) -> String {
-    let faults = match stream.durability_faults().await {
+    let faults = match stream.durability_faults(0).await {
         Ok(faults) => faults.join("; "),
         Err(error) => return error.to_string(),
     };
-    match stream.check_writable().await {
+    match stream.check_writable(0).await {
         Ok(()) => faults,
         Err(error) => format!("{faults} {error}"),
     }
@@ -49,7 +49,7 @@ async fn a_password_that_redis_does_not_accept_is_named_with_the_answer_of_redis
     assert_reason(&url(&redis, "nemo:wrong"), &["refused the user or the password", "(WRONGPASS"]).await;
     assert_reason(&redis.url(), &["demands a password, and REDIS_URL has none", "(NOAUTH"]).await;
     let stream = open(&url(&redis, ":right"), ENOUGH);
-    eventually(DEADLINE, "the right password", async || stream.check_writable().await).await;
+    eventually(DEADLINE, "the right password", async || stream.check_writable(0).await).await;
 }
 
 #[tokio::test]
@@ -76,8 +76,8 @@ async fn every_right_that_an_admission_needs_is_named_when_the_user_lacks_it() {
     }
     run(&redis, &["ACL", "SETUSER", "app", "reset", "on", ">word", "~{s0}:*", "+@all"]).await;
     let stream = open(&url(&redis, "app:word"), ENOUGH);
-    eventually(DEADLINE, "a user with all rights", async || stream.check_writable().await).await;
-    assert_eq!(stream.durability_faults().await.unwrap(), Vec::<String>::new());
+    eventually(DEADLINE, "a user with all rights", async || stream.check_writable(0).await).await;
+    assert_eq!(stream.durability_faults(0).await.unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -94,19 +94,19 @@ async fn a_node_of_a_cluster_an_unreachable_server_and_an_unknown_host_are_named
 async fn a_full_server_and_one_without_replicas_are_not_writable_and_say_why() {
     let redis = Redis::start().await;
     let stream = trusted_stream(&redis).await;
-    stream.check_writable().await.unwrap();
+    stream.check_writable(0).await.unwrap();
     run(&redis, &["CONFIG", "SET", "maxmemory", "1000000"]).await;
-    let full = stream.check_writable().await.unwrap_err();
+    let full = stream.check_writable(0).await.unwrap_err();
     assert!(matches!(full, StreamError::Full(_)) && full.to_string().contains("(OOM "), "{full}");
     run(&redis, &["CONFIG", "SET", "maxmemory", "0"]).await;
     run(&redis, &["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
-    let alone = stream.check_writable().await.unwrap_err();
+    let alone = stream.check_writable(0).await.unwrap_err();
     assert!(
         matches!(alone, StreamError::Unavailable(_)) && alone.to_string().contains("NOREPLICAS"),
         "{alone}"
     );
     run(&redis, &["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
-    stream.check_writable().await.unwrap();
+    stream.check_writable(0).await.unwrap();
     assert_eq!(stream.backlog().await.unwrap().entries, 0, "a check admits nothing");
 }
 
@@ -144,7 +144,7 @@ async fn a_demoted_server_is_left_for_the_one_that_the_address_leads_to_now() {
     proxy.lead_to(([127, 0, 0, 1], new.port()).into());
     let decision = eventually(DEADLINE, "an admission", async || try_admit(&stream).await).await;
     assert_admitted(decision);
-    assert_eq!(stream.durability_faults().await.unwrap(), Vec::<String>::new(), "asked of the new server");
+    assert_eq!(stream.durability_faults(0).await.unwrap(), Vec::<String>::new(), "asked of the new server");
     assert_eq!(stream.backlog().await.unwrap().entries, 2);
     let mut reader = stream.reader(0, "lane").await.unwrap();
     assert_eq!(reader.next(10, Duration::ZERO).await.unwrap().len(), 2);
