@@ -27,6 +27,8 @@ pub struct Program {
 pub struct Launch<'a> {
     /// The Cargo profile of the program, such as that of `drill_build`. `None` is the profile of the test.
     pub profile: Option<&'a str>,
+    /// The folder of the program, for one that Cargo has not built for this test.
+    pub folder: Option<&'a Path>,
     pub arguments: &'a [&'a str],
     /// Environment variables.
     pub variables: &'a [(&'a str, &'a str)],
@@ -225,8 +227,8 @@ impl Launch<'_> {
         command.args(open_files.map(|files| format!("--nofile={files}")));
         command.args(address_space_bytes.map(|bytes| format!("--as={bytes}")));
         let own = profile_folder();
-        let folder = self.profile.map_or_else(|| own.clone(), |profile| own.with_file_name(profile));
-        command.arg(executable(&folder, name)).args(self.arguments).env_clear();
+        let built = self.profile.map_or_else(|| own.clone(), |profile| own.with_file_name(profile));
+        command.arg(executable(self.folder.unwrap_or(&built), name)).args(self.arguments).env_clear();
         for name in ["PATH", "HOME", "RUST_LOG", "RUST_BACKTRACE", "LLVM_PROFILE_FILE"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
