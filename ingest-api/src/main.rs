@@ -54,7 +54,7 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let deps = Deps {
         stream,
         store,
-        stream_health: Arc::new(StreamHealth::new(policy.durability)),
+        stream_health: Arc::new(StreamHealth::new(policy.durability())),
         check_periods: Some(CheckPeriods::API),
         status_page: http.status_page,
         limits: http.limits,
