@@ -1,8 +1,10 @@
 //! Promises that only the stream on Redis makes.
 
 mod faults;
+mod growth;
 mod reasons;
 pub mod replicas;
+mod speed;
 
 use std::time::Duration;
 
