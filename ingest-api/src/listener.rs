@@ -36,7 +36,7 @@ mod tests {
         let system_max: usize = system_max.ok().and_then(|max| max.trim().parse().ok()).unwrap_or(128);
         let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
-        // Nobody accepts, so the next client after a full queue would wait forever.
+        // No one accepts, so the next client after a full queue would wait forever.
         let mut clients = Vec::new();
         for _ in 0..CLIENTS.min(system_max) {
             clients.push(TcpStream::connect(address).await.unwrap());

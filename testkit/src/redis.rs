@@ -142,8 +142,8 @@ impl Redis {
         answer.unwrap_or_else(|error| panic!("{words:?}: {error}"));
     }
 
-    /// Starts a server with these settings, added to the usual ones, as a replica of this one. Returns when it
-    /// has everything and keeps up.
+    /// Starts a server with these settings, added to the usual ones, as a replica of this one. Returns when
+    /// it has everything and keeps up.
     ///
     /// # Panics
     /// When it cannot be started or does not connect.

@@ -30,8 +30,8 @@ impl ReplicaRecord {
         Self { shards: (0..shards).map(|_| AtomicU8::new(NONE)).collect() }
     }
 
-    /// Takes note of what a check found. Returns what is wrong when the shard had replicas, and its server would
-    /// accept writes although it may have been replaced by one of them.
+    /// Takes note of what a check found. Returns what is wrong when the shard had replicas, and its server
+    /// would accept writes although it may have been replaced by one of them.
     pub(crate) fn observe(
         &self,
         shard: u16,
@@ -70,8 +70,8 @@ impl ReplicaRecord {
         Ok(is_news)
     }
 
-    /// Records what was seen and is not on record. A shard has no record before its first epoch; the next call
-    /// finds it.
+    /// Records what was seen and is not on record. A shard has no record before its first epoch; the next
+    /// call finds it.
     pub(crate) async fn write(&self, store: &(impl Ledger + ?Sized)) -> Result<(), StoreError> {
         for (shard, state) in (0_u16..).zip(&self.shards) {
             if state.load(Ordering::Relaxed) == SEEN && store.record_replicas(shard).await? {

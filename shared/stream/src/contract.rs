@@ -36,8 +36,9 @@ pub trait Stream: Send + Sync {
     /// Whether the shard's server keeps an acknowledged batch as safe as the stream was opened for.
     async fn durability_report(&self, shard: u16) -> Result<DurabilityReport, StreamError>;
 
-    /// Checks whether a batch could be admitted to the shard now, without admitting one. A failed admission is no such
-    /// check: it would need a batch, and a process that gets none would never learn that it works again.
+    /// Checks whether a batch could be admitted to the shard now, without admitting one. A failed admission
+    /// is no such check: it would need a batch, and a process that gets none would never learn that it works
+    /// again.
     ///
     /// # Errors
     /// [`StreamError`], for the reason that an admission would fail.

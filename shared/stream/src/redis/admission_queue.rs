@@ -40,8 +40,8 @@ pub(super) struct AdmissionQueue {
 }
 
 impl AdmissionQueue {
-    /// Starts one batcher for each shard. They end when the queue is dropped. `replicas` is how many must have
-    /// a batch before it is answered; `None` when the server alone answers for it.
+    /// Starts one batcher for each shard. They end when the queue is dropped. `replicas` is how many must
+    /// have a batch before it is answered; `None` when the server alone answers for it.
     pub(super) fn start(
         connections: &Arc<Connections>,
         scripts: &Arc<Scripts>,

@@ -79,7 +79,7 @@ async fn setting_faults(core: &Core) -> Result<Vec<String>, StreamError> {
     Ok(faults)
 }
 
-/// What INFO says. Operators who give nobody the right to CONFIG do give that to INFO.
+/// What INFO says. Operators who give no one the right to CONFIG do give that to INFO.
 struct ServerState<'a> {
     fields: HashMap<&'a str, &'a str>,
 }

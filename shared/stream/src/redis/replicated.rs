@@ -1,7 +1,7 @@
 //! Admission that is answered when replicas have the batches: the script and WAIT, in one round trip.
 //!
-//! WAIT covers everything that the server had written when the script ended, so it also covers a batch that an
-//! earlier call wrote and this one found. A refusal wrote nothing and needs no replica.
+//! WAIT covers everything that the server had written when the script ended, so it also covers a batch that
+//! an earlier call wrote and this one found. A refusal wrote nothing and needs no replica.
 //!
 //! This module must never answer that a batch is in the stream while fewer replicas than demanded have it.
 

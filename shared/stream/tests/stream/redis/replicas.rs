@@ -1,5 +1,5 @@
-//! A Redis with replicas: batches that are acknowledged when replicas have them, and servers that a replica could
-//! replace.
+//! A Redis with replicas: batches that are acknowledged when replicas have them, and servers that a replica
+//! could replace.
 
 use std::collections::HashSet;
 

@@ -1,5 +1,5 @@
-//! Measures what replicas cost an admission, and how long the counters of many projects take. Not a test. Run it
-//! with `cargo test --release -p millrace-stream --test stream -- --ignored --nocapture --test-threads 1
+//! Measures what replicas cost an admission, and how long the counters of many projects take. Not a test. Run
+//! it with `cargo test --release -p millrace-stream --test stream -- --ignored --nocapture --test-threads 1
 //! redis::speed`.
 
 use std::time::{Duration, Instant};
@@ -17,8 +17,8 @@ use crate::suite::*;
 const DURATION: Duration = Duration::from_secs(4);
 const ROW_BYTES: usize = 350;
 
-/// Prints the admissions per second of this many callers, each of which waits for its answer, and the median and
-/// the 99th percentile of the wait.
+/// Prints the admissions per second of this many callers, each of which waits for its answer, and the median
+/// and the 99th percentile of the wait.
 async fn measure(name: &str, stream: &SharedStream, callers: usize) {
     let stop = Instant::now() + DURATION;
     let mut tasks = tokio::task::JoinSet::new();
