@@ -4,6 +4,7 @@
 
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, RETRY_AFTER};
+use millrace_reconcile::health::Durability;
 use serde::Serialize;
 
 use crate::answer::{self, Answer};
@@ -83,7 +84,12 @@ async fn stream_reasons(service: &Service) -> Vec<String> {
         (Ok(_), None) => {}
     }
     if !health.is_durable_enough() {
-        let reason = "the stream has not confirmed that every write is on disk before it answers";
+        let reason = match health.demanded() {
+            Durability::Replicated { .. } => "the stream has not confirmed that its replicas keep up with it",
+            Durability::Strict | Durability::Relaxed => {
+                "the stream has not confirmed that every write is on disk before it answers"
+            }
+        };
         reasons.push(because(reason, health.durability_fault()));
     }
     reasons

@@ -30,6 +30,7 @@ mod headers;
 mod health;
 mod ingest;
 mod limits;
+mod listener;
 pub mod metrics;
 mod offload;
 mod openapi;
@@ -57,5 +58,6 @@ mod wait;
 
 pub use access::Access;
 pub use audience::{Audience, StatusPage};
+pub use listener::listen;
 pub use run::{Scrape, run};
 pub use service::Deps;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ingest_api::config::Config;
 use ingest_api::metrics::TABLES;
-use ingest_api::{Deps, Scrape, routes, run};
+use ingest_api::{Deps, Scrape, listen, routes, run};
 use millrace_reconcile::health::StreamHealth;
 use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
@@ -39,8 +39,10 @@ fn main() -> ExitCode {
 
 async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let Config { servers, policy, http } = config;
-    let listener = bind("LISTEN_ADDR", http.listen).await?;
-    let scrape_listener = bind("METRICS_ADDR", http.metrics).await?;
+    let listener = listen(http.listen).map_err(|error| cannot_listen("LISTEN_ADDR", http.listen, &error))?;
+    let scrape_listener = TcpListener::bind(http.metrics).await;
+    let scrape_listener =
+        scrape_listener.map_err(|error| cannot_listen("METRICS_ADDR", http.metrics, &error))?;
     let handle = metrics::install(TABLES, &[Program::Api], &routes::names())?;
     tracing::info!("metrics on http://{}/metrics", scrape_listener.local_addr()?);
     let stream = RedisStream::new(servers.redis_options(&policy, http.redis_connections))?;
@@ -52,7 +54,7 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let deps = Deps {
         stream,
         store,
-        stream_health: Arc::new(StreamHealth::new(policy.durability)),
+        stream_health: Arc::new(StreamHealth::new(policy.durability())),
         check_periods: Some(CheckPeriods::API),
         status_page: http.status_page,
         limits: http.limits,
@@ -61,7 +63,6 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     Ok(run(listener, Some(scrape), deps, stop_requested()).await?)
 }
 
-async fn bind(variable: &str, address: std::net::SocketAddr) -> Result<TcpListener, String> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| format!("{variable}={address}: cannot listen on this address: {error}"))
+fn cannot_listen(variable: &str, address: std::net::SocketAddr, error: &std::io::Error) -> String {
+    format!("{variable}={address}: cannot listen on this address: {error}")
 }

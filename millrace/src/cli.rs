@@ -43,7 +43,8 @@ Exit codes:
 const INSTALLATION: &str = "Installation";
 const SERVE: &str = "Serve options, when there is no command";
 /// Accepted by every command, and shown only where they are used.
-const SERVE_GLOBALS: [&str; 4] = ["stream_shards", "backlog_events_max", "durability", "log_format"];
+const SERVE_GLOBALS: [&str; 5] =
+    ["stream_shards", "backlog_events_max", "durability", "durability_replicas", "log_format"];
 /// Admission and the lanes share one disk there, so that many small commits would delay admissions.
 const PACE_ON_FILES: Duration = Duration::from_millis(10);
 
@@ -141,6 +142,9 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<(Cli
     if cli.command.is_none() {
         check_log_levels()?;
         cli.http.limits.check()?;
+        if matches!(backend, Backend::Files(_)) {
+            cli.policy.check_for_files()?;
+        }
     }
     if matches!(backend, Backend::Files(_)) && !is_given(&matches, "transaction_pace") {
         cli.work.transaction_pace = PACE_ON_FILES;
@@ -253,6 +257,15 @@ mod tests {
             }
         }
         assert!(checked >= 15, "{checked}");
+    }
+
+    #[test]
+    fn replicas_cannot_be_demanded_of_files() {
+        let refused = parse("millrace --data-dir x --durability replicated").unwrap_err().to_string();
+        assert!(refused.starts_with(r#"DURABILITY="replicated": files have no replicas"#), "{refused}");
+        parse("millrace --data-dir x --durability replicated usage").expect("no command acknowledges events");
+        let servers = "--redis-url redis://r --database-url postgres://p/d";
+        parse(&format!("millrace {servers} --durability replicated --durability-replicas 2")).unwrap();
     }
 
     #[test]

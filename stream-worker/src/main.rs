@@ -60,7 +60,7 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let deps = Deps {
         stream,
         store,
-        stream_health: Arc::new(StreamHealth::new(config.policy.durability)),
+        stream_health: Arc::new(StreamHealth::new(config.policy.durability())),
         check_periods: CheckPeriods::WORKER,
         settings: Arc::new(config.settings),
     };

@@ -3,14 +3,18 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client};
 use rustix::process::Signal;
 
 use crate::daemon::{Daemon, Endpoint, Server, ServerOptions};
+use crate::eventually;
 use crate::process::{Pairs, find_program, mortal, owned};
 
+/// How long a replica may take to get everything.
+const REPLICATION_DEADLINE: Duration = Duration::from_secs(30);
 const INSTALL: &str = "install Redis 7 or newer (Debian: apt-get install redis-server)";
 
 /// The strictly durable settings that Millrace requires, and those that tests need.
@@ -136,6 +140,26 @@ impl Redis {
         command.arg(&words[1..]);
         let answer = command.query_async::<redis::Value>(&mut self.connect().await).await;
         answer.unwrap_or_else(|error| panic!("{words:?}: {error}"));
+    }
+
+    /// Starts a server with these settings, added to the usual ones, as a replica of this one. Returns when
+    /// it has everything and keeps up.
+    ///
+    /// # Panics
+    /// When it cannot be started or does not connect.
+    pub async fn replica_with(&self, settings: &[(&str, &str)]) -> Self {
+        let replica = Self::start_with(settings).await;
+        self.run(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).await;
+        replica.run(&["REPLICAOF", "127.0.0.1", &self.port().to_string()]).await;
+        eventually(REPLICATION_DEADLINE, "the replica to be connected", async || {
+            let (mut connection, mut ask) = (self.connect().await, redis::cmd("INFO"));
+            let info = ask.arg("replication").query_async::<String>(&mut connection).await;
+            let info = info.map_err(|error| error.to_string())?;
+            let port = format!("port={},state=online", replica.port());
+            if info.contains(&port) { Ok(()) } else { Err(info) }
+        })
+        .await;
+        replica
     }
 
     /// SIGKILL; returns when the process has ended.

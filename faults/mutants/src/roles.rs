@@ -42,7 +42,7 @@ pub async fn serve_api(mutant: Option<Mutant>) -> Result<(), Failure> {
     let deps = Deps {
         stream,
         store,
-        stream_health: Arc::new(StreamHealth::new(config.policy.durability)),
+        stream_health: Arc::new(StreamHealth::new(config.policy.durability())),
         check_periods: Some(CheckPeriods::API),
         status_page: config.http.status_page,
         limits: config.http.limits,
@@ -62,7 +62,7 @@ pub async fn drain(mutant: Option<Mutant>) -> Result<(), Failure> {
     let deps = stream_worker::Deps {
         stream,
         store,
-        stream_health: Arc::new(StreamHealth::new(config.policy.durability)),
+        stream_health: Arc::new(StreamHealth::new(config.policy.durability())),
         check_periods: CheckPeriods::WORKER,
         settings: Arc::new(config.settings),
     };

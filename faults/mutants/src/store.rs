@@ -64,6 +64,8 @@ implement! { Ledger {
     async fn epoch(&self, shard: u16) -> Result<Option<Epoch>, StoreError>;
     async fn shards_recorded(&self) -> Result<u16, StoreError>;
     async fn replace_epoch(&self, shard: u16, old: Option<Epoch>, new: Epoch) -> Result<bool, StoreError>;
+    async fn shards_with_replicas(&self) -> Result<Vec<u16>, StoreError>;
+    async fn record_replicas(&self, shard: u16) -> Result<bool, StoreError>;
     async fn counters_for_rebuild(
         &self, shard: u16, shards: u16, pending: &[PendingBatch]
     ) -> Result<Vec<ProjectCounters>, StoreError>;

@@ -9,7 +9,8 @@ use millrace_event::entry::PackedBatch;
 use millrace_event::plan::{LimitState, Plan, ProjectId, Refusal};
 use millrace_event::{BatchId, EntryId, Epoch, PendingBatch, ProjectCounters};
 use millrace_stream::{
-    Admission, Backlog, BatchState, Decision, Reader, Settlement, SharedStream, Stream, StreamError,
+    Admission, Backlog, BatchState, Decision, DurabilityReport, Reader, Settlement, SharedStream, Stream,
+    StreamError,
 };
 use uuid::Uuid;
 
@@ -92,12 +93,12 @@ impl Stream for MutantStream {
         self.inner.backlog().await
     }
 
-    async fn durability_faults(&self, shard: u16) -> Result<Vec<String>, StreamError> {
-        let mut faults = self.inner.durability_faults(shard).await?;
+    async fn durability_report(&self, shard: u16) -> Result<DurabilityReport, StreamError> {
+        let mut report = self.inner.durability_report(shard).await?;
         if self.mutant == Mutant::Everysec {
-            faults.retain(|fault| !fault.contains("everysec"));
+            report.faults.retain(|fault| !fault.contains("everysec"));
         }
-        Ok(faults)
+        Ok(report)
     }
 
     async fn check_writable(&self, shard: u16) -> Result<(), StreamError> {

@@ -8,6 +8,7 @@ mod ready;
 mod status_line;
 mod welcome;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,8 +68,8 @@ pub(crate) async fn run(
     }
     store.migrate().await?;
     // Only now: no client finds a service without tables.
-    let listener = bind("LISTEN_ADDR", http.listen).await?;
-    let scraper = bind("METRICS_ADDR", http.metrics).await?;
+    let listener = bound("LISTEN_ADDR", http.listen, ingest_api::listen(http.listen))?;
+    let scraper = bound("METRICS_ADDR", http.metrics, TcpListener::bind(http.metrics).await)?;
     let listening = listener.local_addr().map_err(cannot_listen)?;
     let welcome = Welcome {
         backend: backend.describe(),
@@ -81,7 +82,7 @@ pub(crate) async fn run(
 
     let (stop, stopped) = watch::channel(false);
     // The worker checks the stream for the API, too: it starts before it and stops after it.
-    let stream_health = Arc::new(StreamHealth::new(policy.durability));
+    let stream_health = Arc::new(StreamHealth::new(policy.durability()));
     let worker = stream_worker::Deps {
         stream: Arc::clone(&stream),
         store: Arc::clone(&store),
@@ -131,15 +132,18 @@ async fn drain(stream: &SharedStream) -> Option<u64> {
     }
 }
 
-async fn bind(variable: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| {
+fn bound(
+    variable: &str,
+    address: SocketAddr,
+    listener: io::Result<TcpListener>,
+) -> Result<TcpListener, Failure> {
+    listener.map_err(|error| {
         Failure::Refused(format!(
             "{variable}={address}: cannot listen on this address: {error}; set {variable} to another address"
         ))
     })
 }
 
-fn cannot_listen(error: std::io::Error) -> Failure {
+fn cannot_listen(error: io::Error) -> Failure {
     Failure::Refused(format!("cannot listen: {error}"))
 }

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::epoch::{self, EpochCheck, EpochError};
 use crate::health::{Durability, StreamHealth};
+use crate::replicas::ReplicaRecord;
 
 /// The shortest pause between two checks, so that a stream that keeps failing is not checked in a tight loop.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -71,21 +72,23 @@ pub async fn keep(
     periods: CheckPeriods,
     shutdown: watch::Receiver<bool>,
 ) {
+    let replicas = ReplicaRecord::new(stream.shards());
     tokio::join!(
-        keep_durability(health, stream, periods, shutdown.clone()),
-        keep_epoch(health, stream, store, periods, shutdown)
+        keep_durability(health, stream, &replicas, periods, shutdown.clone()),
+        keep_epoch(health, stream, store, &replicas, periods, shutdown)
     );
 }
 
 async fn keep_durability(
     health: &StreamHealth,
     stream: &SharedStream,
+    replicas: &ReplicaRecord,
     periods: CheckPeriods,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut known = None;
     while !*shutdown.borrow() {
-        let pause = match check_stream(health, stream, periods.admits, &mut known).await {
+        let pause = match check_stream(health, stream, replicas, periods.admits, &mut known).await {
             Ok(true) => periods.durable,
             Ok(false) | Err(StreamError::Full(_) | StreamError::Refused(_)) => periods.undurable,
             Err(_) => periods.durability_retry,
@@ -100,14 +103,17 @@ async fn keep_durability(
 async fn check_stream(
     health: &StreamHealth,
     stream: &SharedStream,
+    replicas: &ReplicaRecord,
     admits: bool,
     known: &mut Option<bool>,
 ) -> Result<bool, StreamError> {
     let generation = health.generation();
     let mut faults = Vec::new();
     for shard in 0..stream.shards() {
-        faults
-            .extend(stream.durability_faults(shard).await.inspect_err(|error| health.stream_failed(error))?);
+        let report = stream.durability_report(shard).await;
+        let report = report.inspect_err(|error| health.stream_failed(error))?;
+        let fault = replicas.observe(shard, &report, health.demanded());
+        faults.extend(report.faults.into_iter().chain(fault));
     }
     faults.dedup();
     let durable = faults.is_empty();
@@ -138,12 +144,13 @@ async fn keep_epoch(
     health: &StreamHealth,
     stream: &SharedStream,
     store: &SharedStore,
+    replicas: &ReplicaRecord,
     periods: CheckPeriods,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut was_confirmed = None;
     while !*shutdown.borrow() {
-        let confirmed = check_epoch(health, stream, store, &mut was_confirmed).await;
+        let confirmed = check_epoch(health, stream, store, replicas, &mut was_confirmed).await;
         let pause = match (confirmed, was_confirmed) {
             (true, _) => periods.epoch,
             (false, Some(_)) => periods.epoch_retry,
@@ -158,10 +165,19 @@ async fn check_epoch(
     health: &StreamHealth,
     stream: &SharedStream,
     store: &SharedStore,
+    replicas: &ReplicaRecord,
     was_confirmed: &mut Option<bool>,
 ) -> bool {
     let may_rebuild = || health.may_rebuild();
-    let reconciling = epoch::reconcile_if(stream.as_ref(), store.as_ref(), may_rebuild);
+    let reconciling = async {
+        // First, because an epoch that is trusted admits events.
+        if replicas.read(store.as_ref()).await? {
+            health.mark_stale();
+        }
+        let checked = epoch::reconcile_if(stream.as_ref(), store.as_ref(), may_rebuild).await?;
+        replicas.write(store.as_ref()).await?;
+        Ok(checked)
+    };
     let result = timeout(EPOCH_TIME_MAX, reconciling).await.unwrap_or(Err(EpochError::Timeout));
     record_epoch_check(health, &result);
     log_epoch_check(health, result.as_ref().err(), was_confirmed);

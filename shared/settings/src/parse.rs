@@ -10,6 +10,7 @@ use clap::{Arg, ArgMatches, Command, Parser};
 use millrace_telemetry::process;
 
 use crate::error::ConfigError;
+use crate::policy;
 
 /// Shown instead of a value that may hold a password.
 const HIDDEN: &str = "…";
@@ -62,6 +63,7 @@ pub fn matches(
     let mut command = without_empty_variables(command);
     let parsed = command.try_get_matches_from_mut(arguments);
     let matches = parsed.map_err(|error| bad_setting(&command, &error).unwrap_or_else(|| error.exit()))?;
+    policy::check(&matches)?;
     millrace_failpoint::arm()?;
     Ok(matches)
 }
@@ -92,10 +94,10 @@ fn bad_setting(command: &Command, error: &clap::Error) -> Option<ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Args;
+    use clap::{Args, FromArgMatches};
 
     use super::*;
-    use crate::{Policy, Servers};
+    use crate::{Durability, Policy, Servers};
 
     fn read(arguments: &[&str]) -> Result<ArgMatches, ConfigError> {
         let command = Policy::augment_args(Servers::augment_args(Command::new("program")));
@@ -107,10 +109,33 @@ mod tests {
         for (flag, expected) in [
             ("--stream-shards=0", r#"STREAM_SHARDS="0": expected a whole number from 1 to 256"#),
             ("--stream-shards=two", r#"STREAM_SHARDS="two": expected a whole number from 1 to 256"#),
-            ("--durability=maybe", r#"DURABILITY="maybe": expected one of: strict, relaxed"#),
+            ("--durability=maybe", r#"DURABILITY="maybe": expected one of: strict, replicated, relaxed"#),
+            ("--durability-replicas=0", r#"DURABILITY_REPLICAS="0": expected a whole number from 1 to 16"#),
             ("--log-format=", r#"LOG_FORMAT="": expected one of: text, json"#),
         ] {
             assert_eq!(read(&[flag]).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_number_of_replicas_is_refused_unless_replicas_are_demanded() {
+        let policy = |arguments: &[&str]| {
+            read(arguments).map(|matches| Policy::from_arg_matches(&matches).unwrap().durability())
+        };
+        let two = "--durability-replicas=2";
+        assert_eq!(policy(&[]).unwrap(), Durability::Strict);
+        assert_eq!(policy(&["--durability=strict", "--durability-replicas=1"]).unwrap(), Durability::Strict);
+        assert_eq!(policy(&["--durability=replicated"]).unwrap(), Durability::Replicated { replicas: 1 });
+        assert_eq!(
+            policy(&["--durability=replicated", two]).unwrap(),
+            Durability::Replicated { replicas: 2 }
+        );
+        for mode in ["strict", "relaxed"] {
+            let refused = policy(&[&format!("--durability={mode}"), two]).unwrap_err().to_string();
+            assert!(
+                refused.starts_with(r#"DURABILITY_REPLICAS="2": it needs DURABILITY=replicated"#),
+                "{refused}"
+            );
         }
     }
 

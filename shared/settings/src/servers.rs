@@ -30,7 +30,7 @@ impl Servers {
     pub fn redis_options(&self, policy: &Policy, connections: usize) -> RedisOptions {
         RedisOptions {
             source: RedisSource::from(self.redis_url.as_str()),
-            durability: policy.durability,
+            durability: policy.durability(),
             shards: self.stream_shards,
             backlog_events_max: policy.backlog_events_max,
             connections,

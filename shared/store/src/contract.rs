@@ -67,6 +67,13 @@ pub trait Ledger: Send + Sync {
     /// Replaces a shard's recorded epoch if it is still `old`. Returns whether it was replaced.
     async fn replace_epoch(&self, shard: u16, old: Option<Epoch>, new: Epoch) -> Result<bool, StoreError>;
 
+    /// The shards whose Redis had replicas when that was last recorded, in their order.
+    async fn shards_with_replicas(&self) -> Result<Vec<u16>, StoreError>;
+
+    /// Records that the Redis of a shard has replicas. False for a shard without a recorded epoch: nothing is
+    /// recorded then. Only an operator takes the record back.
+    async fn record_replicas(&self, shard: u16) -> Result<bool, StoreError>;
+
     /// Recomputes the counters of a shard's projects from the store and the batches in the shard's stream:
     /// all-time accepted, pending, and this month's use, in one snapshot. A pending batch that is in the
     /// ledger is counted once.

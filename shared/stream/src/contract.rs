@@ -8,6 +8,7 @@ use millrace_event::{BatchId, EntryId, Epoch, PendingBatch, ProjectCounters};
 
 use crate::admission::{Admission, BatchState, Decision};
 use crate::delivery::{Backlog, Delivery, Settlement, TakeOver};
+use crate::durability::DurabilityReport;
 use crate::error::StreamError;
 
 /// The stream for API processes, workers and operators. It is cheap to share and safe to call from any task.
@@ -32,12 +33,12 @@ pub trait Stream: Send + Sync {
     /// The backlog of all shards together.
     async fn backlog(&self) -> Result<Backlog, StreamError>;
 
-    /// Settings and states of the shard's server that keep an acknowledged batch from being as durable as the
-    /// stream was opened for, one sentence each. Empty when there are none.
-    async fn durability_faults(&self, shard: u16) -> Result<Vec<String>, StreamError>;
+    /// Whether the shard's server keeps an acknowledged batch as safe as the stream was opened for.
+    async fn durability_report(&self, shard: u16) -> Result<DurabilityReport, StreamError>;
 
-    /// Checks whether a batch could be admitted to the shard now, without admitting one. A failed admission is no such
-    /// check: it would need a batch, and a process that gets none would never learn that it works again.
+    /// Checks whether a batch could be admitted to the shard now, without admitting one. A failed admission
+    /// is no such check: it would need a batch, and a process that gets none would never learn that it works
+    /// again.
     ///
     /// # Errors
     /// [`StreamError`], for the reason that an admission would fail.
@@ -92,7 +93,7 @@ pub trait Stream: Send + Sync {
         expected: &[PendingBatch],
     ) -> Result<bool, StreamError>;
 
-    /// The counters of these projects. The counters of one project are read in one step.
+    /// The counters of these projects, in their order. The counters of one project are read in one step.
     async fn counters(&self, projects: &[ProjectId]) -> Result<Vec<ProjectCounters>, StreamError>;
 }
 

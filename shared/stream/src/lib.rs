@@ -21,5 +21,5 @@ pub use millrace_event::{BatchId, EntryId, Epoch, Outcome, PendingBatch, Project
 pub use self::admission::{Admission, BatchState, Decision};
 pub use self::contract::{Reader, SharedStream, Stream};
 pub use self::delivery::{Backlog, Delivery, Settlement, TakeOver};
-pub use self::durability::Durability;
+pub use self::durability::{Durability, DurabilityReport};
 pub use self::error::StreamError;

@@ -1,4 +1,4 @@
-//! The recorded epoch of each shard of the stream.
+//! The recorded epoch of each shard of the stream, and whether its Redis had replicas.
 
 use deadpool_postgres::Client;
 
@@ -36,4 +36,15 @@ pub(super) async fn replace(
         }
     };
     Ok(changed == 1)
+}
+
+pub(super) async fn shards_with_replicas(client: &Client) -> Result<Vec<u16>, StoreError> {
+    let shards = "SELECT shard FROM stream_epochs WHERE has_replicas ORDER BY shard";
+    let shards = client.query(shards, &[]).await?;
+    Ok(shards.iter().filter_map(|row| u16::try_from(row.get::<_, i32>(0)).ok()).collect())
+}
+
+pub(super) async fn record_replicas(client: &Client, shard: u16) -> Result<bool, StoreError> {
+    let record = "UPDATE stream_epochs SET has_replicas = true WHERE shard = $1";
+    Ok(client.execute(record, &[&i32::from(shard)]).await? == 1)
 }

@@ -208,6 +208,14 @@ impl Ledger for PostgresStore {
         within(SHORT, async { epochs::replace(&self.client().await?, shard, old, new).await }).await
     }
 
+    async fn shards_with_replicas(&self) -> Result<Vec<u16>, StoreError> {
+        within(SHORT, async { epochs::shards_with_replicas(&self.client().await?).await }).await
+    }
+
+    async fn record_replicas(&self, shard: u16) -> Result<bool, StoreError> {
+        within(SHORT, async { epochs::record_replicas(&self.client().await?, shard).await }).await
+    }
+
     async fn counters_for_rebuild(
         &self,
         shard: u16,

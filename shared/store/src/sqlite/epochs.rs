@@ -1,4 +1,4 @@
-//! The recorded epoch of each shard of the stream.
+//! The recorded epoch of each shard of the stream, and whether its Redis had replicas.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
@@ -36,4 +36,16 @@ pub(super) fn replace(
         }
     };
     Ok(changed == 1)
+}
+
+pub(super) fn shards_with_replicas(connection: &Connection) -> Result<Vec<u16>, StoreError> {
+    let mut shards =
+        connection.prepare("SELECT shard FROM stream_epochs WHERE has_replicas ORDER BY shard")?;
+    let shards = shards.query_map([], |row| row.get(0))?;
+    Ok(shards.collect::<rusqlite::Result<_>>()?)
+}
+
+pub(super) fn record_replicas(connection: &mut Connection, shard: u16) -> Result<bool, StoreError> {
+    let record = "UPDATE stream_epochs SET has_replicas = 1 WHERE shard = ?1";
+    Ok(connection.execute(record, [shard])? == 1)
 }

@@ -175,6 +175,14 @@ impl Ledger for SqliteStore {
         self.write(move |connection| epochs::replace(connection, shard, old, new)).await
     }
 
+    async fn shards_with_replicas(&self) -> Result<Vec<u16>, StoreError> {
+        self.read(epochs::shards_with_replicas).await
+    }
+
+    async fn record_replicas(&self, shard: u16) -> Result<bool, StoreError> {
+        self.write(move |connection| epochs::record_replicas(connection, shard)).await
+    }
+
     async fn counters_for_rebuild(
         &self,
         shard: u16,

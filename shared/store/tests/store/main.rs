@@ -107,6 +107,7 @@ macro_rules! every_promise {
             keeping {
                 usage_is_summed_over_hours_days_and_months,
                 an_epoch_is_replaced_only_if_it_is_the_expected_one,
+                replicas_of_a_shard_are_recorded_once_it_has_an_epoch_and_kept_with_the_next,
                 counters_are_rebuilt_from_the_ledger_and_pending_batches,
                 retention_keeps_the_counts_balanced,
                 the_ledger_is_kept_while_an_entry_as_old_is_pending,

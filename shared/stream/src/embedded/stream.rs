@@ -16,8 +16,8 @@ use super::rebuild::ContentSummary;
 use super::{queries, rebuild, schema, settle, trial};
 use crate::metrics::{BACKLOG_EVENTS_MAX, STREAM_CONNECTED, counted};
 use crate::{
-    Admission, Backlog, BatchId, BatchState, Decision, EntryId, Epoch, PendingBatch, ProjectCounters, Reader,
-    Settlement, Stream, StreamError,
+    Admission, Backlog, BatchId, BatchState, Decision, DurabilityReport, EntryId, Epoch, PendingBatch,
+    ProjectCounters, Reader, Settlement, Stream, StreamError,
 };
 use millrace_event::plan::{LimitState, ProjectId};
 
@@ -130,8 +130,9 @@ impl Stream for EmbeddedStream {
         self.core.reads.read(queries::backlog).await
     }
 
-    async fn durability_faults(&self, _shard: u16) -> Result<Vec<String>, StreamError> {
-        self.core.write(0, |transaction| schema::durability_faults(transaction.file)).await
+    async fn durability_report(&self, _shard: u16) -> Result<DurabilityReport, StreamError> {
+        let faults = self.core.write(0, |transaction| schema::durability_faults(transaction.file)).await?;
+        Ok(DurabilityReport { faults, ..DurabilityReport::default() })
     }
 
     /// Writes only after an admission found no room.

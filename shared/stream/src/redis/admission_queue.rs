@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::admit_command::{AdmitRequest, admit_command, parse_decisions};
 use super::connection::Connections;
 use super::keys::ShardKeys;
+use super::replicated;
 use super::scripts::Scripts;
 use crate::{Decision, StreamError};
 
@@ -39,12 +40,14 @@ pub(super) struct AdmissionQueue {
 }
 
 impl AdmissionQueue {
-    /// Starts one batcher for each shard. They end when the queue is dropped.
+    /// Starts one batcher for each shard. They end when the queue is dropped. `replicas` is how many must
+    /// have a batch before it is answered; `None` when the server alone answers for it.
     pub(super) fn start(
         connections: &Arc<Connections>,
         scripts: &Arc<Scripts>,
         shards: u16,
         backlog_events_max: u64,
+        replicas: Option<u32>,
     ) -> Self {
         let start = |shard| {
             let (queue, requests) = mpsc::channel(QUEUE_MAX);
@@ -53,6 +56,8 @@ impl AdmissionQueue {
                 scripts: Arc::clone(scripts),
                 connections: Arc::clone(connections),
                 backlog_events_max,
+                shard,
+                replicas,
             };
             tokio::spawn(batcher.run(requests));
             queue
@@ -81,6 +86,8 @@ struct Batcher {
     scripts: Arc<Scripts>,
     connections: Arc<Connections>,
     backlog_events_max: u64,
+    shard: u16,
+    replicas: Option<u32>,
 }
 
 impl Batcher {
@@ -109,8 +116,17 @@ impl Batcher {
         let requests: Vec<_> = call.iter().map(|queued| &queued.request).collect();
         let script = &self.scripts.admit;
         let command = admit_command(script, &self.keys, self.backlog_events_max, &requests);
-        let answer = self.connections.eval(script, &command).await;
-        let decisions = match answer.and_then(|answer| parse_decisions(answer, call.len())) {
+        let decided = match self.replicas {
+            None => {
+                let answer = self.connections.eval(script, &command).await;
+                answer.and_then(|answer| parse_decisions(answer, call.len()))
+            }
+            Some(replicas) => {
+                let connections = &self.connections;
+                replicated::admit(connections, self.shard, script, command, call.len(), replicas).await
+            }
+        };
+        let decisions = match decided {
             Ok(decisions) => decisions,
             Err(error) => vec![Err(error); call.len()],
         };

@@ -4,6 +4,8 @@
 //! when it is lost. A server that does not answer in time, or that is not the primary any more, opens the
 //! circuit for all connections. The first new connection to a primary that answers closes it. While the
 //! circuit is open, every call fails without waiting, and says why the last attempt to connect failed.
+//!
+//! Calls that block on the server have slots of their own, one for each shard.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -12,7 +14,10 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::{TcpSettings, socket2};
-use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ProtocolVersion, RedisError, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, ProtocolVersion, RedisError,
+    ServerErrorKind, Value,
+};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -72,6 +77,8 @@ struct Shared {
     /// The password, when the URL has one and no user.
     sole_password: Option<String>,
     slots: Vec<Arc<Slot>>,
+    /// For calls that block on the server: one for each shard, or none.
+    blocking_slots: Vec<Arc<Slot>>,
     /// Why the last attempt to connect failed.
     failure: ArcSwap<String>,
     /// Whether the first attempt to connect has ended.
@@ -84,6 +91,17 @@ struct Shared {
     turn: AtomicUsize,
 }
 
+impl Shared {
+    fn all_slots(&self) -> impl Iterator<Item = &Arc<Slot>> {
+        self.slots.iter().chain(&self.blocking_slots)
+    }
+
+    /// The error while there is no connection.
+    fn circuit_open(&self) -> StreamError {
+        StreamError::Unavailable(self.failure.load().as_str().to_owned())
+    }
+}
+
 /// The shared connections. Dropping it closes them.
 pub(super) struct Connections {
     shared: Arc<Shared>,
@@ -91,15 +109,17 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// Starts connecting in the background.
-    pub(super) fn start(client: Client, connections: usize) -> Self {
+    /// Starts connecting in the background. `blocking` connections are for calls that block on the server.
+    pub(super) fn start(client: Client, connections: usize, blocking: u16) -> Self {
         let slots = (0..connections.max(1)).map(|_| Arc::new(Slot::default())).collect();
+        let blocking_slots = (0..blocking).map(|_| Arc::new(Slot::default())).collect();
         let settings = client.get_connection_info().redis_settings();
         let password = settings.password().filter(|_| settings.username().is_none());
         let shared = Arc::new(Shared {
             sole_password: password.map(str::to_owned),
             client,
             slots,
+            blocking_slots,
             failure: ArcSwap::from_pointee("connecting to Redis".to_owned()),
             attempted: watch::Sender::new(false),
             doubted_at: ArcSwapOption::empty(),
@@ -109,8 +129,7 @@ impl Connections {
         // Before the first task that can set it to 1.
         STREAM_CONNECTED.set(0.0);
         let keepers = shared
-            .slots
-            .iter()
+            .all_slots()
             .map(|slot| tokio::spawn(keep_connected(shared.clone(), slot.clone())))
             .collect();
         Self { shared, keepers }
@@ -135,10 +154,7 @@ impl Connections {
     /// # Errors
     /// [`StreamError`], not counted.
     pub(super) async fn send(&self, command: &Cmd) -> Result<Value, StreamError> {
-        self.try_send(command).await.map_err(|error| match error {
-            SendError::CircuitOpen(error) => error,
-            SendError::Redis(error) => classify(&error),
-        })
+        Ok(self.try_send(command).await?)
     }
 
     /// Sends one EVALSHA. Loads the script and sends it again when the server does not have the script.
@@ -146,21 +162,42 @@ impl Connections {
     /// # Errors
     /// [`StreamError`], counted.
     pub(super) async fn eval(&self, script: &Script, command: &Cmd) -> Result<Value, StreamError> {
-        match self.try_send(command).await {
-            Ok(value) => Ok(value),
-            Err(SendError::Redis(error))
-                if error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript) =>
-            {
-                let mut load = redis::cmd("SCRIPT");
-                load.arg("LOAD").arg(&script.code);
-                match self.send(&load).await {
-                    Ok(_) => self.send(command).await.map_err(counted),
-                    Err(StreamError::Unknown(text)) => Err(counted(StreamError::Unavailable(text))),
-                    Err(error) => Err(counted(error)),
-                }
-            }
-            Err(SendError::CircuitOpen(error)) => Err(counted(error)),
-            Err(SendError::Redis(error)) => Err(counted(classify(&error))),
+        let mut answer = self.try_send(command).await;
+        if answer.as_ref().is_err_and(SendError::is_no_script) {
+            self.load(script).await.map_err(counted)?;
+            answer = self.try_send(command).await;
+        }
+        answer.map_err(|error| counted(error.into()))
+    }
+
+    /// Sends one EVALSHA and a command that may block, in one write, on the connection of this shard that no
+    /// other call uses. Loads the script and sends both again when the server does not have the script.
+    /// Returns both answers; the second may be an error of the server.
+    ///
+    /// # Errors
+    /// [`StreamError`] of the EVALSHA, counted.
+    pub(super) async fn eval_and_block(
+        &self,
+        shard: u16,
+        script: &Script,
+        commands: &Pipeline,
+    ) -> Result<[Value; 2], StreamError> {
+        let mut answers = self.try_send_both(shard, commands).await;
+        if answers.as_ref().is_err_and(SendError::is_no_script) {
+            self.load(script).await.map_err(counted)?;
+            answers = self.try_send_both(shard, commands).await;
+        }
+        answers.map_err(|error| counted(error.into()))
+    }
+
+    /// Loading a script changes nothing, also when its answer is lost.
+    async fn load(&self, script: &Script) -> Result<(), StreamError> {
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(&script.code);
+        match self.send(&load).await {
+            Ok(_) => Ok(()),
+            Err(StreamError::Unknown(text)) => Err(StreamError::Unavailable(text)),
+            Err(error) => Err(error),
         }
     }
 
@@ -168,16 +205,34 @@ impl Connections {
         let (slot, live) = self.next_live().map_err(SendError::CircuitOpen)?;
         let mut connection = live.connection.clone();
         let sent = Instant::now();
-        let error = match command.query_async::<Value>(&mut connection).await {
-            Ok(value) => return Ok(value),
-            Err(error) => error,
+        let answer = command.query_async::<Value>(&mut connection).await;
+        answer.map_err(|error| self.failed(slot, &live, sent, error))
+    }
+
+    async fn try_send_both(&self, shard: u16, commands: &Pipeline) -> Result<[Value; 2], SendError> {
+        let slot = self.shared.blocking_slots.get(usize::from(shard));
+        let live = slot.and_then(|slot| Some((slot, slot.live.load_full()?)));
+        let (slot, live) = live.ok_or_else(|| SendError::CircuitOpen(self.shared.circuit_open()))?;
+        let mut connection = live.connection.clone();
+        let sent = Instant::now();
+        let answers = match connection.send_packed_commands(commands, 0, 2).await {
+            Ok(answers) => answers,
+            Err(error) => return Err(self.failed(slot, &live, sent, error)),
         };
+        let mut answers = answers.into_iter();
+        let first = answers.next().unwrap_or_default().extract_error();
+        let first = first.map_err(|error| self.failed(slot, &live, sent, error))?;
+        Ok([first, answers.next().unwrap_or_default()])
+    }
+
+    /// Discards what the error shows to be unusable.
+    fn failed(&self, slot: &Slot, live: &LiveConnection, sent: Instant, error: RedisError) -> SendError {
         match connection_health(&error) {
             ConnectionHealth::Usable => {}
             ConnectionHealth::Broken => slot.discard(live.generation),
             ConnectionHealth::Silent | ConnectionHealth::Demoted => self.give_up(sent, describe(&error)),
         }
-        Err(SendError::Redis(error))
+        SendError::Redis(error)
     }
 
     /// The next slot in turn that has a connection.
@@ -189,7 +244,7 @@ impl Connections {
                 let slot = &slots[turn.wrapping_add(step) % slots.len()];
                 Some((&**slot, slot.live.load_full()?))
             })
-            .ok_or_else(|| StreamError::Unavailable(self.shared.failure.load().as_str().to_owned()))
+            .ok_or_else(|| self.shared.circuit_open())
     }
 
     /// Whether a connection of this age may lead to another server than the address does now.
@@ -203,7 +258,7 @@ impl Connections {
     pub(super) fn give_up(&self, sent: Instant, reason: String) {
         self.shared.failure.store(Arc::new(reason));
         self.shared.doubted_at.store(Some(Arc::new(sent)));
-        for slot in &self.shared.slots {
+        for slot in self.shared.all_slots() {
             if let Some(live) = slot.live.load_full()
                 && live.connected_at <= sent
             {
@@ -218,7 +273,7 @@ impl Drop for Connections {
         for keeper in &self.keepers {
             keeper.abort();
         }
-        for slot in &self.shared.slots {
+        for slot in self.shared.all_slots() {
             slot.live.store(None);
         }
     }
@@ -229,6 +284,22 @@ enum SendError {
     CircuitOpen(StreamError),
     /// The command was sent.
     Redis(RedisError),
+}
+
+impl SendError {
+    fn is_no_script(&self) -> bool {
+        let no_script = ErrorKind::Server(ServerErrorKind::NoScript);
+        matches!(self, Self::Redis(error) if error.kind() == no_script)
+    }
+}
+
+impl From<SendError> for StreamError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::CircuitOpen(error) => error,
+            SendError::Redis(error) => classify(&error),
+        }
+    }
 }
 
 impl Slot {
@@ -260,7 +331,7 @@ async fn keep_connected(shared: Arc<Shared>, slot: Arc<Slot>) {
                 STREAM_CONNECTED.set(1.0);
                 slot.lost.notified().await;
                 slot.live.store(None);
-                let connected = shared.slots.iter().any(|slot| slot.live.load().is_some());
+                let connected = shared.all_slots().any(|slot| slot.live.load().is_some());
                 STREAM_CONNECTED.set(f64::from(connected));
                 if !connected {
                     shared.doubted_at.store(Some(Arc::new(Instant::now())));

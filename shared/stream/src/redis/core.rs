@@ -7,6 +7,7 @@ use arc_swap::ArcSwapOption;
 use deadpool_redis::{Connection, Pool};
 use redis::{Client, Cmd, RedisError, Value};
 
+use super::address::Discovery;
 use super::admission_queue::AdmissionQueue;
 use super::connection::{self, Connections};
 use super::error::{ConnectionHealth, classify, connection_health, describe};
@@ -15,10 +16,14 @@ use super::options::RedisOptions;
 use super::pool;
 use super::scripts::Scripts;
 use crate::metrics::{self, counted};
-use crate::{Epoch, StreamError};
+use crate::{Durability, Epoch, StreamError};
 
 pub(super) struct Core {
     pub(super) shard_count: u16,
+    /// What an acknowledgement must promise.
+    pub(super) durability: Durability,
+    /// Whether Sentinels may put a replica in the place of the server.
+    pub(super) is_behind_sentinel: bool,
     /// For the short calls of the hot path.
     pub(super) connections: Arc<Connections>,
     pub(super) scripts: Arc<Scripts>,
@@ -34,20 +39,31 @@ pub(super) struct Core {
 impl Core {
     /// Starts to connect in the background.
     pub(super) fn start(options: RedisOptions) -> Result<Self, StreamError> {
-        let RedisOptions { source, durability: _, shards, backlog_events_max, connections } = options;
+        let RedisOptions { source, durability, shards, backlog_events_max, connections } = options;
         let shard_count = shards.max(1);
         let invalid = |reason: String| StreamError::Refused(format!("REDIS_URL: {reason}"));
         let address = source.read().map_err(invalid)?;
         let (shared, single) =
             connection::clients(address.fixed()).map_err(|error| invalid(error.to_string()))?;
-        let connections = Arc::new(Connections::start(shared, connections));
+        let replicas = replicas_of(durability);
+        // Admissions that wait for replicas must not hold up other calls.
+        let own = if replicas.is_some() { shard_count } else { 0 };
+        let connections = Arc::new(Connections::start(shared, connections, own));
         let scripts = Arc::new(Scripts::new());
         let pool = pool::create(&single, &connections)?;
         pool::observe(&pool);
         metrics::BACKLOG_EVENTS_MAX.set(backlog_events_max.saturating_mul(shard_count.into()) as f64);
         Ok(Self {
             shard_count,
-            admissions: AdmissionQueue::start(&connections, &scripts, shard_count, backlog_events_max),
+            admissions: AdmissionQueue::start(
+                &connections,
+                &scripts,
+                shard_count,
+                backlog_events_max,
+                replicas,
+            ),
+            durability,
+            is_behind_sentinel: matches!(address.discovery, Discovery::Sentinel { .. }),
             connections,
             scripts,
             single,
@@ -55,6 +71,11 @@ impl Core {
             trusted: (0..shard_count).map(|_| ArcSwapOption::empty()).collect(),
             pool,
         })
+    }
+
+    /// How many replicas must have a batch before it is acknowledged.
+    pub(super) fn replicas(&self) -> Option<u32> {
+        replicas_of(self.durability)
     }
 
     pub(super) fn keys(&self, shard: u16) -> Result<&ShardKeys, StreamError> {
@@ -101,5 +122,12 @@ impl Core {
             }
         }
         Ok(answer)
+    }
+}
+
+fn replicas_of(durability: Durability) -> Option<u32> {
+    match durability {
+        Durability::Replicated { replicas } => Some(replicas),
+        Durability::Strict | Durability::Relaxed => None,
     }
 }

@@ -24,6 +24,7 @@
 //! |---|---|
 //! | `stream` | [`RedisStream`], which passes each call to the module that does it |
 //! | `admit`, `admission_queue`, `admit_command` | admission, several batches in one call |
+//! | `replicated` | admission that is answered when replicas have the batches |
 //! | `settle`, `state` | the other calls of the hot path |
 //! | `writable` | whether a batch could be admitted now |
 //! | `reader` | delivery, on a connection for each lane |
@@ -49,6 +50,7 @@ mod options;
 mod pool;
 mod reader;
 mod rebuild;
+mod replicated;
 mod reply;
 mod retire;
 mod scripts;

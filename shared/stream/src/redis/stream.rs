@@ -10,8 +10,8 @@ use super::options::RedisOptions;
 use super::reader::RedisReader;
 use super::{admin, admit, durability, rebuild, retire, settle, state, writable};
 use crate::{
-    Admission, Backlog, BatchId, BatchState, Decision, EntryId, Epoch, PendingBatch, ProjectCounters, Reader,
-    Settlement, Stream, StreamError,
+    Admission, Backlog, BatchId, BatchState, Decision, DurabilityReport, EntryId, Epoch, PendingBatch,
+    ProjectCounters, Reader, Settlement, Stream, StreamError,
 };
 use millrace_event::plan::{LimitState, ProjectId};
 
@@ -53,8 +53,8 @@ impl Stream for RedisStream {
         admin::backlog(&self.core).await
     }
 
-    async fn durability_faults(&self, _shard: u16) -> Result<Vec<String>, StreamError> {
-        durability::durability_faults(&self.core).await
+    async fn durability_report(&self, _shard: u16) -> Result<DurabilityReport, StreamError> {
+        durability::durability_report(&self.core).await
     }
 
     async fn check_writable(&self, shard: u16) -> Result<(), StreamError> {

@@ -62,6 +62,10 @@ mod on_redis {
     every_promise!(crate::redis::harness);
 }
 
+mod on_redis_with_a_replica {
+    every_promise!(crate::redis::replicas::harness);
+}
+
 mod on_embedded {
     every_promise!(crate::embedded::harness);
 }

@@ -68,6 +68,24 @@ pub async fn an_epoch_is_replaced_only_if_it_is_the_expected_one(harness: &dyn H
     assert_eq!(store.epoch(4).await.expect("an answer"), None);
 }
 
+pub async fn replicas_of_a_shard_are_recorded_once_it_has_an_epoch_and_kept_with_the_next(
+    harness: &dyn Harness,
+) {
+    let (store, other) = (harness.store(), harness.another());
+    let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
+    assert!(!store.record_replicas(7).await.expect("an answer"), "the shard has no epoch yet");
+    for shard in [7, 8, 9] {
+        assert!(store.replace_epoch(shard, None, first).await.expect("an answer"));
+    }
+    assert_eq!(other.shards_with_replicas().await.expect("shards"), Vec::<u16>::new());
+    for shard in [9, 7, 7] {
+        assert!(store.record_replicas(shard).await.expect("an answer"));
+    }
+    assert!(store.replace_epoch(7, Some(first), second).await.expect("an answer"));
+    assert_eq!(other.shards_with_replicas().await.expect("shards"), [7, 9]);
+    assert_eq!(other.epoch(7).await.expect("an answer"), Some(second));
+}
+
 pub async fn counters_are_rebuilt_from_the_ledger_and_pending_batches(harness: &dyn Harness) {
     let store = harness.store();
     let (one, quiet, two) =

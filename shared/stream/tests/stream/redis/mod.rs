@@ -1,7 +1,10 @@
 //! Promises that only the stream on Redis makes.
 
 mod faults;
+mod growth;
 mod reasons;
+pub mod replicas;
+mod speed;
 
 use std::time::Duration;
 
@@ -28,6 +31,11 @@ impl Harness for Redis {
 fn open(url: &str, backlog_events_max: u64) -> SharedStream {
     let options = RedisOptions { backlog_events_max, ..RedisOptions::new(url) };
     RedisStream::new(options).unwrap()
+}
+
+/// What the server lacks to be as durable as the stream was opened for.
+pub async fn faults(stream: &SharedStream) -> Vec<String> {
+    stream.durability_report(0).await.unwrap().faults
 }
 
 /// Sends one command.
@@ -203,15 +211,15 @@ async fn entries_that_were_deleted_unread_are_reported_and_not_delivered_again()
 async fn settings_that_are_not_durable_are_reported() {
     let redis = Redis::start().await;
     let stream = trusted_stream(&redis).await;
-    assert_eq!(stream.durability_faults(0).await.unwrap(), Vec::<String>::new());
+    assert_eq!(faults(&stream).await, Vec::<String>::new());
     run(&redis, &["CONFIG", "SET", "appendfsync", "everysec"]).await;
     run(&redis, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
-    let faults = stream.durability_faults(0).await.unwrap();
-    assert_eq!(faults.len(), 2, "{faults:?}");
-    assert!(faults[0].starts_with("appendfsync is \"everysec\""), "{faults:?}");
+    let found = faults(&stream).await;
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("appendfsync is \"everysec\""), "{found:?}");
     run(&redis, &["ACL", "SETUSER", "default", "-config"]).await;
-    let faults = stream.durability_faults(0).await.unwrap();
+    let found = faults(&stream).await;
     let all = "appendonly, appendfsync, no-appendfsync-on-rewrite, maxmemory-policy cannot be checked";
-    assert_eq!(faults.len(), 1, "{faults:?}");
-    assert!(faults[0].starts_with(all), "the reason stands there once: {faults:?}");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with(all), "the reason stands there once: {found:?}");
 }
