@@ -66,6 +66,7 @@ pub(crate) async fn run(
         metrics::watch_folder(folder.clone());
     }
     store.migrate().await?;
+    stream_worker::settlement::check(&*store, &work).await.map_err(Failure::Refused)?;
     // Only now: no client finds a service without tables.
     let listener = bind("LISTEN_ADDR", http.listen).await?;
     let scraper = bind("METRICS_ADDR", http.metrics).await?;
