@@ -149,6 +149,14 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<(Cli
     if matches!(backend, Backend::Files(_)) && !is_given(&matches, "transaction_pace") {
         cli.work.transaction_pace = PACE_ON_FILES;
     }
+    if matches!(backend, Backend::Files(_)) && cli.work.standbys() > 0 {
+        return Err(ConfigError {
+            variable: "SETTLE_AFTER".to_owned(),
+            value: Some("standby".to_owned()),
+            reason: "files have no standbys; set SETTLE_AFTER=commit, or set REDIS_URL and DATABASE_URL"
+                .to_owned(),
+        });
+    }
     Ok((cli, backend))
 }
 
@@ -213,6 +221,13 @@ mod tests {
             let (_, backend) = parse(&line).unwrap();
             assert!(matches!(backend, Backend::Servers(servers) if servers.stream_shards == 4), "{line}");
         }
+    }
+
+    #[test]
+    fn waiting_for_standbys_is_refused_on_files() {
+        let refused = parse("millrace --data-dir x --settle-after standby").unwrap_err().to_string();
+        assert!(refused.starts_with(r#"SETTLE_AFTER="standby": files have no standbys"#), "{refused}");
+        parse("millrace --redis-url redis://r --database-url postgres://p/d --settle-after standby").unwrap();
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use millrace_settings::{ConfigError, Policy, Servers, address, milliseconds, number};
+use millrace_settings::{ConfigError, OneOf, Policy, Servers, address, milliseconds, number};
+
+use crate::settlement::SettleAfter;
 
 /// Moves events from the Redis Stream into PostgreSQL, each exactly once
 #[derive(clap::Parser, Clone, Debug)]
@@ -47,6 +49,16 @@ pub struct Settings {
     #[arg(long = "transaction-age-max-ms", env = "TRANSACTION_AGE_MAX_MS", value_name = "MS")]
     #[arg(default_value = "60000", value_parser = milliseconds(1_000..=86_400_000))]
     pub transaction_age_max: Duration,
+    /// When a stored batch leaves the stream. commit: after the commit; standby: when standbys of PostgreSQL
+    /// have the commit on disk, so that a failover to one of them loses nothing. standby needs the rights of
+    /// pg_monitor
+    #[arg(long, env = "SETTLE_AFTER", value_name = "WHEN", default_value = "commit")]
+    #[arg(value_parser = SETTLE_AFTER)]
+    pub settle_after: SettleAfter,
+    /// With SETTLE_AFTER=standby: the number of standbys that must have a commit on disk
+    #[arg(long, env = "SETTLE_STANDBYS", value_name = "STANDBYS", default_value = "1")]
+    #[arg(value_parser = number(1..=16_u16))]
+    pub settle_standbys: u16,
     /// Days that events and dead letters are kept; 0 keeps them indefinitely. On PostgreSQL, events with a
     /// timestamp are removed by that timestamp, a whole day at a time. Events outside the daily partitions,
     /// dead letters, and everything on files are removed by the time at which they were received
@@ -68,11 +80,23 @@ pub struct Settings {
     pub upkeep_interval: Duration,
 }
 
+const SETTLE_AFTER: OneOf<SettleAfter> =
+    OneOf(&[("commit", SettleAfter::Commit), ("standby", SettleAfter::Standby)]);
 const DAYS_MAX: u32 = 36_500;
 
 /// 0 is `None`: no limit.
 fn days_or_zero(text: &str) -> Result<Option<u32>, String> {
     number(0..=DAYS_MAX)(text).map(|days| (days > 0).then_some(days))
+}
+
+impl Settings {
+    /// The standbys that must have an entry before it is settled; 0 means none.
+    pub fn standbys(&self) -> u16 {
+        match self.settle_after {
+            SettleAfter::Commit => 0,
+            SettleAfter::Standby => self.settle_standbys,
+        }
+    }
 }
 
 impl Config {

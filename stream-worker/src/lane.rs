@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use millrace_failpoint::{self as failpoint, Point};
 use millrace_store::metrics::Phase;
-use millrace_store::{SharedStore, WriteError, WriteOutcome, WriteRequest, Writer};
+use millrace_store::{ReplicationProgress, SharedStore, WriteError, WriteOutcome, WriteRequest, Writer};
 use millrace_stream::{Delivery, EntryId, Reader, Settlement, SharedStream, StreamError};
 use tokio::sync::watch;
 
@@ -20,6 +20,7 @@ use crate::backoff::{Backoff, stopped};
 use crate::config::Settings;
 use crate::deps::Deps;
 use crate::metrics;
+use crate::settlement::{GRACE, SettlementQueue, TimelineChange};
 use crate::transaction::TransactionBuilder;
 
 /// How long a read waits for the first entry. An idle lane takes up to this long to stop.
@@ -44,6 +45,8 @@ pub enum LaneError {
     /// over.
     #[error("another lane has settled an entry that this lane holds: the ledger of its day is retired")]
     OwnershipLost,
+    #[error(transparent)]
+    TimelineChange(#[from] TimelineChange),
 }
 
 /// One lane of one shard.
@@ -57,6 +60,8 @@ pub struct Lane {
     transactions: TransactionBuilder,
     /// Entries that were read and are not settled, in order.
     held: VecDeque<Delivery>,
+    /// Committed entries that wait for standbys. They are not held any more.
+    unsettled: SettlementQueue,
     writer: Option<Box<dyn Writer>>,
     /// A writer was lost, so opening the next one counts as a reconnection.
     writer_was_lost: bool,
@@ -70,6 +75,7 @@ impl Lane {
         let Deps { stream, store, settings, .. } = deps;
         let transactions =
             TransactionBuilder::new(shard, Arc::clone(&stream), settings.transaction_events_max);
+        let unsettled = SettlementQueue::new(settings.takeover_idle / 4);
         Self {
             name,
             shard,
@@ -79,6 +85,7 @@ impl Lane {
             shutdown,
             transactions,
             held: VecDeque::new(),
+            unsettled,
             writer: None,
             writer_was_lost: false,
             entry_bytes: ENTRY_BYTES_AT_FIRST,
@@ -95,6 +102,7 @@ impl Lane {
                 Ok(()) => return,
                 Err(error) => {
                     self.held.clear();
+                    self.unsettled.clear();
                     // The last read may have been more than the link can carry in time: read little until it
                     // works.
                     self.entry_bytes = READ_BYTES_GOAL;
@@ -116,6 +124,7 @@ impl Lane {
         self.finish_own_pending(reader.as_mut()).await?;
         let mut last_take_over: Option<Instant> = None;
         while !self.is_stopping() {
+            self.await_standbys().await?;
             if last_take_over.is_none_or(|at| at.elapsed() > self.settings.takeover_idle / 4) {
                 self.take_over(reader.as_mut()).await?;
                 last_take_over = Some(Instant::now());
@@ -126,6 +135,7 @@ impl Lane {
             self.flush().await?;
             self.keep_pace(began, events).await;
         }
+        self.settle_within_grace().await?;
         Ok(reader.leave().await?)
     }
 
@@ -161,7 +171,7 @@ impl Lane {
         let started = Instant::now();
         let mut waited = false;
         loop {
-            let wait = if self.held.is_empty() { READ_WAIT } else { Duration::ZERO };
+            let wait = if self.held.is_empty() { self.read_wait() } else { Duration::ZERO };
             waited |= !wait.is_zero();
             let deliveries = reader.next(self.read_entries(), wait).await?;
             let is_drained = deliveries.is_empty();
@@ -212,6 +222,11 @@ impl Lane {
         self.held.iter().map(size).fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1))
     }
 
+    /// Shorter while settlements wait for standbys, which is asked between two reads.
+    fn read_wait(&self) -> Duration {
+        if self.unsettled.is_empty() { READ_WAIT } else { self.unsettled.poll_pause(Instant::now()) }
+    }
+
     fn read_entries(&self) -> usize {
         (READ_BYTES_GOAL / self.entry_bytes.max(1)).clamp(1, READ_ENTRIES_MAX)
     }
@@ -223,13 +238,24 @@ impl Lane {
         while !self.held.is_empty() {
             let transaction = self.transactions.build(&self.held).await?;
             match self.write(&transaction.requests).await {
-                Ok(outcomes) => {
+                Ok((outcomes, progress)) => {
                     backoff.recovered();
                     self.transactions.grow();
                     record_commit(&transaction.requests, &outcomes);
-                    self.settle(&transaction.settlements(&outcomes)).await?;
+                    let settlements = transaction.settlements(&outcomes);
+                    match progress {
+                        None => self.settle(&settlements).await?,
+                        Some(progress) => {
+                            self.unsettled.push(progress, settlements, Instant::now())?;
+                            let released = self.unsettled.release(progress)?;
+                            self.settle(&released).await?;
+                        }
+                    }
                     failpoint::reach(Point::AfterSettle);
                     self.held.drain(..transaction.requests.len());
+                    if self.unsettled.is_full(Instant::now()) {
+                        self.await_standbys().await?;
+                    }
                 }
                 Err(error) => {
                     self.writer_was_lost |= self.writer.take().is_some();
@@ -248,19 +274,86 @@ impl Lane {
         Ok(())
     }
 
-    async fn write(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
+    /// Writes, and asks how far the standbys are, if settling waits for them.
+    async fn write(
+        &mut self,
+        requests: &[WriteRequest],
+    ) -> Result<(Vec<WriteOutcome>, Option<ReplicationProgress>), WriteError> {
+        let standbys = self.settings.standbys();
+        let writer = self.writer().await?;
+        let outcomes = writer.write(requests).await?;
+        let progress = if standbys > 0 { Some(writer.replication(standbys).await?) } else { None };
+        Ok((outcomes, progress))
+    }
+
+    async fn writer(&mut self) -> Result<&mut dyn Writer, WriteError> {
         if self.writer.is_none() {
             self.writer = Some(self.store.writer(&self.name).await?);
             if std::mem::take(&mut self.writer_was_lost) {
                 millrace_store::metrics::store_reconnected("lane");
             }
         }
-        self.writer.as_mut().expect("opened above").write(requests).await
+        Ok(self.writer.as_mut().expect("opened above").as_mut())
+    }
+
+    /// Settles what the standbys have. Returns when no more has to be settled before the lane writes again.
+    async fn await_standbys(&mut self) -> Result<(), LaneError> {
+        let mut backoff = Backoff::new("waiting for standbys of the store");
+        while !self.unsettled.is_empty() {
+            let is_alive = self.settle_replicated(&mut backoff).await?;
+            if !is_alive || !self.unsettled.is_full(Instant::now()) {
+                break;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.unsettled.poll_pause(Instant::now())) => {}
+                () = stopped(&mut self.shutdown) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks once how far the standbys are, and settles. Returns false when the process is to stop.
+    async fn settle_replicated(&mut self, backoff: &mut Backoff) -> Result<bool, LaneError> {
+        let standbys = self.settings.standbys();
+        let progress = match self.writer().await {
+            Ok(writer) => writer.replication(standbys).await,
+            Err(error) => Err(error),
+        };
+        match progress {
+            Ok(progress) => {
+                backoff.recovered();
+                let released = self.unsettled.release(progress)?;
+                self.settle(&released).await?;
+                Ok(true)
+            }
+            Err(error) => {
+                self.writer_was_lost |= self.writer.take().is_some();
+                Ok(backoff.wait(&error, &mut self.shutdown).await)
+            }
+        }
+    }
+
+    /// Before the lane ends: gives standbys that are almost there a moment. The rest is delivered again.
+    async fn settle_within_grace(&mut self) -> Result<(), LaneError> {
+        let deadline = Instant::now() + GRACE;
+        let mut backoff = Backoff::new("waiting for standbys of the store");
+        while !self.unsettled.is_empty() && Instant::now() < deadline {
+            if !self.settle_replicated(&mut backoff).await? {
+                break;
+            }
+            if !self.unsettled.is_empty() {
+                tokio::time::sleep(self.unsettled.poll_pause(Instant::now())).await;
+            }
+        }
+        Ok(())
     }
 
     /// Settles committed entries. After an error the same call is repeated, because settling again changes
     /// nothing.
     async fn settle(&mut self, settlements: &[Settlement]) -> Result<(), StreamError> {
+        if settlements.is_empty() {
+            return Ok(());
+        }
         let mut backoff = Backoff::new("settling");
         let started = Instant::now();
         loop {

@@ -64,6 +64,7 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         check_periods: CheckPeriods::WORKER,
         settings: Arc::new(config.settings),
     };
+    stream_worker::settlement::check(&*deps.store, &deps.settings).await?;
     let worker = tokio::spawn(stream_worker::run(deps, stopped));
     process::stop_requested().await;
     tracing::info!("stop requested; finishing the transactions under way");

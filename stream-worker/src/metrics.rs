@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millrace_event::Outcome;
-use millrace_store::UpkeepReport;
+use millrace_store::{Standbys, UpkeepReport};
 use millrace_stream::Backlog;
 use millrace_telemetry::metrics::{Table, Values};
 use strum::VariantNames;
@@ -51,6 +51,16 @@ Worker on Either {
         "Entries that another lane had already settled"
     WRITE_FAILURES: counter "millrace_write_failures_total" {}
         "Transactions that failed because of the environment; each is retried"
+    SETTLEMENTS_WAITING: gauge "millrace_settlements_waiting" {}
+        "Stored entries that stay in the stream until standbys have their commit; see SETTLE_AFTER"
+    SETTLE_STANDBYS: gauge "millrace_settle_standbys" {}
+        "Standbys that must have an entry before it leaves the stream; 0 with SETTLE_AFTER=commit"
+    STORE_STANDBYS: gauge "millrace_store_standbys" {}
+        "Standbys that are connected to PostgreSQL; 0 also when they cannot be seen"
+    STORE_SYNCHRONOUS: gauge "millrace_store_synchronous_standbys" {}
+        "Standbys that a commit may wait for; 0 also when they cannot be seen"
+    STORE_FAILOVERS: counter "millrace_store_failovers_total" {}
+        "Times that this process was the first to see PostgreSQL on another timeline"
     BACKLOG_ENTRIES: gauge "millrace_backlog_entries" {}
         "Batches in the stream"
     BACKLOG_EVENTS: gauge "millrace_backlog_events" {}
@@ -133,6 +143,22 @@ pub fn entry_redelivered() {
 pub fn entries_settled(settled: u64, late: u64) {
     SETTLED_ENTRIES.increment(settled);
     SETTLED_LATE_ENTRIES.increment(late);
+}
+
+/// More entries wait for standbys, or fewer when it is negative.
+pub fn settlements_waiting(more: f64) {
+    SETTLEMENTS_WAITING.add(more);
+}
+
+/// `needed` is the number of standbys that must have an entry before it is settled.
+pub fn standbys(standbys: Standbys, needed: u16) {
+    STORE_STANDBYS.set(f64::from(standbys.connected));
+    STORE_SYNCHRONOUS.set(f64::from(standbys.synchronous));
+    SETTLE_STANDBYS.set(f64::from(needed));
+}
+
+pub fn failed_over() {
+    STORE_FAILOVERS.increment(1);
 }
 
 pub fn write_failed() {

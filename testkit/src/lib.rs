@@ -2,7 +2,7 @@
 //! dropped.
 //!
 //! - [`Redis`] and [`Postgres`] are real servers in temporary folders. They can be killed, paused and
-//!   restarted.
+//!   restarted; a `Postgres` can have standbys.
 //! - A [`Deployment`] is both of them with the tables of Millrace and the programs that a test starts.
 //! - [`Program`] is one of Millrace's programs as a process. [`drill_build`] builds the programs with
 //!   failpoints and mutants.
@@ -40,6 +40,7 @@ mod prometheus;
 mod proxy;
 mod redis;
 mod shim;
+mod standby;
 mod tmpfs;
 mod upload;
 

@@ -91,6 +91,19 @@ impl Postgres {
         Self { daemon: Daemon::start(prepare).await, databases: AtomicU32::new(0) }
     }
 
+    /// Starts a server in a data directory that `prepare` creates at the given path.
+    ///
+    /// # Panics
+    /// See [`Postgres::start`].
+    pub(crate) async fn start_on(prepare: impl Fn(&Endpoint, &Path)) -> Self {
+        let prepare = |endpoint: &Endpoint| {
+            let data = endpoint.folder.path().join("postgres-data");
+            prepare(endpoint, &data);
+            PostgresServer { data, variables: Pairs::new() }
+        };
+        Self { daemon: Daemon::start(prepare).await, databases: AtomicU32::new(0) }
+    }
+
     /// `postgres://postgres@127.0.0.1:PORT/postgres`, an empty database.
     pub fn url(&self) -> String {
         self.first_database().url()

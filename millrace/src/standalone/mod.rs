@@ -67,6 +67,7 @@ pub(crate) async fn run(
         metrics::watch_folder(folder.clone());
     }
     store.migrate().await?;
+    stream_worker::settlement::check(&*store, &work).await.map_err(Failure::Refused)?;
     // Only now: no client finds a service without tables.
     let listener = bound("LISTEN_ADDR", http.listen, ingest_api::listen(http.listen))?;
     let scraper = bound("METRICS_ADDR", http.metrics, TcpListener::bind(http.metrics).await)?;

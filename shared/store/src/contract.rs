@@ -15,6 +15,7 @@ use crate::error::{StoreError, WriteError};
 use crate::letters::{DeadLetter, LetterFilter, LetterPayload};
 use crate::redrive::{RedriveOrder, RedriveRecord, RedriveResult};
 use crate::rejections::{RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum};
+use crate::replication::ServerState;
 use crate::totals::{ProjectTotals, UsageRow, UsageWindow};
 use crate::upkeep::{UpkeepPolicy, UpkeepReport};
 use crate::writer::Writer;
@@ -83,6 +84,13 @@ pub trait Ledger: Send + Sync {
         shards: u16,
         pending: &[PendingBatch],
     ) -> Result<Vec<ProjectCounters>, StoreError>;
+
+    /// The timeline and the standbys of the server. `None` for a store that is a file.
+    async fn servers(&self) -> Result<Option<ServerState>, StoreError>;
+
+    /// Replaces the recorded timeline if it is still `old`. Returns whether it was replaced: of several
+    /// processes that see a failover, one.
+    async fn record_timeline(&self, old: Option<u32>, new: u32) -> Result<bool, StoreError>;
 
     /// Creates partitions ahead, moves rows into days made on demand, removes data past its retention, prunes
     /// the ledger, and terminates stuck sessions. Returns `None` immediately while another process does this.

@@ -24,6 +24,7 @@ mod rebuild;
 mod redrive;
 mod rejection_tally;
 mod rejections;
+mod replication;
 pub mod sqlite;
 mod totals;
 mod upkeep;
@@ -42,6 +43,7 @@ pub use self::rejections::{
     RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, SAMPLE_PAYLOAD_BYTES_MAX,
     SAMPLES_KEPT,
 };
+pub use self::replication::{ReplicationProgress, ServerState, Standbys};
 pub use self::totals::{LedgerSums, ProjectTotals, UsageRow, UsageWindow};
 pub use self::upkeep::{UpkeepPolicy, UpkeepReport};
 pub use self::writer::{Payload, WriteOutcome, WriteRequest, Writer};

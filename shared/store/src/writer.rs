@@ -6,6 +6,7 @@ use millrace_event::plan::ProjectId;
 use millrace_event::{BatchId, EntryId, Outcome};
 
 use crate::error::WriteError;
+use crate::replication::ReplicationProgress;
 
 /// One stream entry to be stored.
 #[derive(Clone, Debug)]
@@ -53,4 +54,14 @@ pub trait Writer: Send {
     /// [`WriteOutcome`] for each request, in order. After an error the writer must be dropped and a new one
     /// opened.
     async fn write(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError>;
+
+    /// The place in the log below which everything is that was committed or found until now, and the place
+    /// that this many standbys have on disk. After an error the writer must be dropped.
+    ///
+    /// # Errors
+    /// As of [`Writer::write`], for a role that may not see the standbys, and for a store without servers.
+    async fn replication(&mut self, standbys: u16) -> Result<ReplicationProgress, WriteError> {
+        let message = format!("this store has no {standbys} standbys; set SETTLE_AFTER=commit");
+        Err(WriteError::Environment { sqlstate: "0A000".to_owned(), message })
+    }
 }

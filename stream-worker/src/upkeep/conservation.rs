@@ -7,14 +7,14 @@ use millrace_stream::SharedStream;
 use crate::metrics::{self, Conservation};
 
 /// Compares the accepted and the stored events of every project. A violation is recorded and logged, never
-/// repaired.
-pub(super) async fn check(stream: &SharedStream, store: &SharedStore) {
+/// repaired. Returns whether the comparison could be made.
+pub(super) async fn check(stream: &SharedStream, store: &SharedStore) -> bool {
     let balances = match audit::audit(stream.as_ref(), store.as_ref(), false).await {
         Ok(balances) => balances,
         Err(error) => {
             metrics::conservation_failed();
             tracing::debug!(%error, "the conservation check failed");
-            return;
+            return false;
         }
     };
     metrics::conservation_checked(&sum_of(&balances));
@@ -24,6 +24,7 @@ pub(super) async fn check(stream: &SharedStream, store: &SharedStore) {
             tracing::error!(%project, rule, %difference, "the counts of a project do not add up");
         }
     }
+    true
 }
 
 fn sum_of(balances: &[Balance]) -> Conservation {

@@ -11,7 +11,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
-use super::session::{configure, is_read_only, refuse_tls};
+use super::lineage::{Lineage, is_usable};
+use super::session::{configure, refuse_tls};
 use crate::metrics;
 
 /// Time between attempts to connect.
@@ -28,9 +29,13 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Starts the task; must be called inside a runtime.
-    pub(super) fn start(config: &Config, application: &str) -> Self {
+    pub(super) fn start(config: &Config, application: &str, lineage: &Arc<Lineage>) -> Self {
         let changed = Arc::new(Notify::new());
-        let task = tokio::spawn(keep_listening(configure(config, application), Arc::clone(&changed)));
+        let task = tokio::spawn(keep_listening(
+            configure(config, application),
+            Arc::clone(&changed),
+            Arc::clone(lineage),
+        ));
         Self { changed, task }
     }
 
@@ -46,14 +51,14 @@ impl Drop for Listener {
     }
 }
 
-async fn keep_listening(config: Config, changed: Arc<Notify>) {
+async fn keep_listening(config: Config, changed: Arc<Notify>, lineage: Arc<Lineage>) {
     if let Err(refused) = refuse_tls(&config) {
         tracing::warn!(error = %refused.message, "changes of accounts are found by polling only");
         return;
     }
     let mut has_listened = false;
     loop {
-        if let Err(error) = listen(&config, &changed, &mut has_listened).await {
+        if let Err(error) = listen(&config, &changed, &lineage, &mut has_listened).await {
             let message = super::error::Failure::from(&error).message;
             tracing::debug!(%message, "not listening for changes of accounts");
         }
@@ -65,6 +70,7 @@ async fn keep_listening(config: Config, changed: Arc<Notify>) {
 async fn listen(
     config: &Config,
     changed: &Notify,
+    lineage: &Lineage,
     has_listened: &mut bool,
 ) -> Result<(), tokio_postgres::Error> {
     let connecting = config.connect(NoTls).await;
@@ -77,7 +83,7 @@ async fn listen(
     }
     let mut messages = stream::poll_fn(move |context| connection.poll_message(context));
     let listening = client.batch_execute("LISTEN millrace_accounts");
-    let server_check = check_server(&client);
+    let server_check = check_server(&client, lineage);
     tokio::pin!(listening, server_check);
     let mut is_listening = false;
     loop {
@@ -99,11 +105,11 @@ async fn listen(
     }
 }
 
-/// Returns when the server takes no writes any more, and so has no changes to announce.
-async fn check_server(client: &Client) -> Result<(), tokio_postgres::Error> {
+/// Returns when the server takes no writes any more, or is an old primary, and so has no changes to announce.
+async fn check_server(client: &Client, lineage: &Lineage) -> Result<(), tokio_postgres::Error> {
     loop {
         tokio::time::sleep(CHECK_EVERY).await;
-        if is_read_only(client).await? {
+        if !is_usable(client, lineage).await? {
             return Ok(());
         }
     }

@@ -8,7 +8,7 @@
 //! - The request path uses `accounts`, `listen`, `usage` and `epochs`; operators use `admin`, `letters` and
 //!   `redrive`; `rejections` has what was refused.
 //! - `upkeep` and `partitions` bound the size of the database; `migrate` applies the schema; `session` opens
-//!   connections.
+//!   connections; `lineage` refuses an old primary, and `replication` looks at the standbys.
 //!
 //! This module must never commit rows without their ledger, hold a lock that others need while rows are sent,
 //! or repeat the contents of events in an error.
@@ -22,6 +22,7 @@ mod draft;
 mod epochs;
 mod error;
 mod letters;
+mod lineage;
 mod listen;
 mod migrate;
 mod on_demand;
@@ -30,6 +31,7 @@ mod partitions;
 mod recent;
 mod redrive;
 mod rejections;
+mod replication;
 mod selection;
 mod session;
 mod setback;

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{LoadBalanceHosts, SslMode};
 use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage};
 
 use super::error::{CONNECTION, Failure};
@@ -31,9 +31,15 @@ const SETTINGS: &str = "
 /// The user's configuration with the deadlines of this crate and an application name.
 pub(super) fn configure(config: &Config, application: &str) -> Config {
     let mut configured = config.clone();
+    // A host that does not answer leaves time for the others. The same host is not always the first: an old
+    // primary that takes writes must not hide the new one.
+    let hosts = u32::try_from(config.get_hosts().len().max(config.get_hostaddrs().len()).max(1)).unwrap_or(1);
+    if hosts > 1 {
+        configured.load_balance_hosts(LoadBalanceHosts::Random);
+    }
     configured
         .application_name(application)
-        .connect_timeout(CONNECT_TIMEOUT)
+        .connect_timeout(CONNECT_TIMEOUT / hosts)
         .tcp_user_timeout(TCP_USER_TIMEOUT)
         .keepalives_idle(Duration::from_secs(10))
         .keepalives_interval(Duration::from_secs(5))

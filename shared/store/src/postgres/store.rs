@@ -1,8 +1,8 @@
 //! The store itself: opens connections and calls the module that does the work.
 
 use super::{
-    accounts, admin, epochs, letters, listen, migrate, on_demand, recent, redrive, rejections, session,
-    upkeep, usage, write,
+    accounts, admin, epochs, letters, lineage, listen, migrate, on_demand, recent, redrive, rejections,
+    replication, session, upkeep, usage, write,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -21,8 +21,8 @@ use crate::{
     Accounts, DeadLetter, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload,
     NewKey, Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo, ProjectTotals,
     ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, RejectionCount, RejectionKind, RejectionReport,
-    RejectionSample, RejectionSum, Rejections, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow,
-    WriteError, Writer,
+    RejectionSample, RejectionSum, Rejections, ServerState, StoreError, UpkeepPolicy, UpkeepReport, UsageRow,
+    UsageWindow, WriteError, Writer,
 };
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
@@ -55,6 +55,7 @@ pub struct PostgresStore {
     listener: OnceLock<listen::Listener>,
     recent: Arc<recent::RecentKeys>,
     event_days: Arc<on_demand::EventDays>,
+    lineage: Arc<lineage::Lineage>,
 }
 
 impl PostgresStore {
@@ -75,12 +76,22 @@ impl PostgresStore {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let created = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&created);
+        let lineage = Arc::<lineage::Lineage>::default();
+        let of_new = Arc::clone(&lineage);
         let prepare = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
             count.fetch_add(1, Ordering::Relaxed);
+            let lineage = Arc::clone(&of_new);
             Box::pin(async move {
-                session::prepare_session(client, POOL_SETTINGS).await.map_err(HookError::Backend)
+                session::prepare_session(client, POOL_SETTINGS).await.map_err(HookError::Backend)?;
+                match must_write {
+                    true => {
+                        lineage.check(client).await.map_err(|old| HookError::message(old.message)).map(drop)
+                    }
+                    false => Ok(()),
+                }
             })
         });
+        let of_used = Arc::clone(&lineage);
         let pool = Pool::builder(Manager::from_config(config, NoTls, recycling))
             .max_size(options.pool_size.max(1))
             .runtime(Runtime::Tokio1)
@@ -89,10 +100,13 @@ impl PostgresStore {
             .recycle_timeout(Some(POOL_TIMEOUT))
             .post_create(prepare)
             .pre_recycle(Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
+                let lineage = Arc::clone(&of_used);
                 Box::pin(async move {
-                    match must_write && session::is_read_only(client).await.map_err(HookError::Backend)? {
-                        true => Err(HookError::message("the server takes no writes any more")),
-                        false => Ok(()),
+                    match !must_write
+                        || lineage::is_usable(client, &lineage).await.map_err(HookError::Backend)?
+                    {
+                        true => Ok(()),
+                        false => Err(HookError::message("the server takes no writes any more")),
                     }
                 })
             }))
@@ -106,6 +120,7 @@ impl PostgresStore {
             listener: OnceLock::new(),
             recent: Arc::new(recent::RecentKeys::new()),
             event_days: Arc::default(),
+            lineage,
         })
     }
 
@@ -158,7 +173,9 @@ impl Accounts for PostgresStore {
     }
 
     async fn accounts_changed(&self, at_most: Duration) {
-        let listener = self.listener.get_or_init(|| listen::Listener::start(&self.config, self.application));
+        let listener = self
+            .listener
+            .get_or_init(|| listen::Listener::start(&self.config, self.application, &self.lineage));
         tokio::select! {
             () = listener.changed() => {}
             () = tokio::time::sleep(at_most) => {}
@@ -188,7 +205,8 @@ impl Accounts for PostgresStore {
 impl Ledger for PostgresStore {
     async fn writer(&self, name: &str) -> Result<Box<dyn Writer>, WriteError> {
         let (recent, event_days) = (Arc::clone(&self.recent), Arc::clone(&self.event_days));
-        Ok(Box::new(write::PostgresWriter::open(&self.config, name, recent, event_days).await?))
+        let lineage = Arc::clone(&self.lineage);
+        Ok(Box::new(write::PostgresWriter::open(&self.config, name, recent, event_days, lineage).await?))
     }
 
     async fn totals(&self, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError> {
@@ -225,6 +243,23 @@ impl Ledger for PostgresStore {
         let rebuild =
             async { usage::counters_for_rebuild(&mut self.client().await?, shard, shards, pending).await };
         within(LONG, rebuild).await
+    }
+
+    async fn servers(&self) -> Result<Option<ServerState>, StoreError> {
+        let look = async {
+            let client = self.client().await?;
+            let timeline = self.lineage.check(&client).await?;
+            replication::servers(&client, timeline).await.map(Some)
+        };
+        within(SHORT, look).await
+    }
+
+    async fn record_timeline(&self, old: Option<u32>, new: u32) -> Result<bool, StoreError> {
+        let record = async {
+            let client = self.client().await?;
+            replication::record(&client, old, new).await
+        };
+        within(SHORT, record).await
     }
 
     async fn upkeep(&self, policy: &UpkeepPolicy) -> Result<Option<UpkeepReport>, StoreError> {

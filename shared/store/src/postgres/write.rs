@@ -18,21 +18,25 @@ use super::attempt::Attempt;
 use super::careful::write_carefully;
 use super::draft::{Draft, EntryState};
 use super::error::{CONNECTION, Failure};
+use super::lineage::Lineage;
 use super::on_demand::EventDays;
 use super::parameters::LedgerKeys;
 use super::partitions::{self, Day};
 use super::recent::RecentKeys;
+use super::replication;
 use super::selection::Selection;
 use super::setback::Setback;
 use super::writer_session::{WriterSession, finish_copy, send_rows};
 use crate::dead_reason::DeadReason;
-use crate::{WriteError, WriteOutcome, WriteRequest, Writer};
+use crate::{ReplicationProgress, WriteError, WriteOutcome, WriteRequest, Writer};
 
 /// The application name of a writer's session, followed by the name of the writer. Upkeep finds stuck
 /// sessions by it.
 pub(super) const APPLICATION_PREFIX: &str = "millrace-worker:";
 /// For one write with all its attempts.
 const WRITE_DEADLINE: Duration = Duration::from_secs(60);
+/// For the question how far the standbys are.
+const REPLICATION_DEADLINE: Duration = Duration::from_secs(5);
 /// Attempts for one write, at most.
 const ATTEMPTS_MAX: u32 = 32;
 /// Setbacks by rows (duplicates, rejected rows) before the write continues carefully.
@@ -44,6 +48,9 @@ const FULL_LOOKUPS: u32 = 8;
 pub(super) struct PostgresWriter {
     connection: WriterSession,
     event_days: Arc<EventDays>,
+    lineage: Arc<Lineage>,
+    /// The timeline of the server, if it says so.
+    timeline: Option<u32>,
     /// Writes left that look up every row first.
     full_lookups: u32,
 }
@@ -62,9 +69,11 @@ impl PostgresWriter {
         name: &str,
         recent: Arc<RecentKeys>,
         event_days: Arc<EventDays>,
+        lineage: Arc<Lineage>,
     ) -> Result<Self, Failure> {
         let connection = WriterSession::open(config, &format!("{APPLICATION_PREFIX}{name}"), recent).await?;
-        Ok(Self { connection, event_days, full_lookups: 0 })
+        let timeline = lineage.check(connection.client()).await?;
+        Ok(Self { connection, event_days, lineage, timeline, full_lookups: 0 })
     }
 
     async fn write_all(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
@@ -220,6 +229,7 @@ impl Writer for PostgresWriter {
         if requests.is_empty() {
             return Ok(Vec::new());
         }
+        self.lineage.refuse_outdated(self.timeline)?;
         // Stays true after an error and when this future is dropped: the state of the server is unknown then.
         self.connection.session.busy = true;
         let written = match tokio::time::timeout(WRITE_DEADLINE, self.write_all(requests)).await {
@@ -228,5 +238,17 @@ impl Writer for PostgresWriter {
         };
         self.connection.session.busy = false;
         Ok(written)
+    }
+
+    async fn replication(&mut self, standbys: u16) -> Result<ReplicationProgress, WriteError> {
+        self.lineage.refuse_outdated(self.timeline)?;
+        self.connection.session.busy = true;
+        let asked = replication::progress(&self.connection.session, standbys);
+        let progress = match tokio::time::timeout(REPLICATION_DEADLINE, asked).await {
+            Ok(progress) => progress?,
+            Err(_) => return Err(Failure::new("57014", "no answer about the standbys within 5 s").into()),
+        };
+        self.connection.session.busy = false;
+        Ok(progress)
     }
 }

@@ -21,8 +21,8 @@ use crate::{
     Accounts, DeadLetter, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload,
     NewKey, Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo, ProjectTotals,
     ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, RejectionCount, RejectionKind, RejectionReport,
-    RejectionSample, RejectionSum, Rejections, StoreError, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow,
-    WriteError, Writer,
+    RejectionSample, RejectionSum, Rejections, ServerState, StoreError, UpkeepPolicy, UpkeepReport, UsageRow,
+    UsageWindow, WriteError, Writer,
 };
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
@@ -192,6 +192,14 @@ impl Ledger for SqliteStore {
         let pending = pending.to_vec();
         let count = move |connection: &_| usage::counters_for_rebuild(connection, shard, shards, &pending);
         self.read(count).await
+    }
+
+    async fn servers(&self) -> Result<Option<ServerState>, StoreError> {
+        Ok(None)
+    }
+
+    async fn record_timeline(&self, _old: Option<u32>, _new: u32) -> Result<bool, StoreError> {
+        Ok(false)
     }
 
     async fn upkeep(&self, policy: &UpkeepPolicy) -> Result<Option<UpkeepReport>, StoreError> {
