@@ -96,7 +96,13 @@ impl Node {
         self.rigged = !more.is_empty();
         self.program = Some(Program::launch(
             program,
-            &Launch { profile: Some(&self.profile), arguments, variables: &variables, limits: self.limits },
+            &Launch {
+                profile: Some(&self.profile),
+                arguments,
+                variables: &variables,
+                limits: self.limits,
+                ..Launch::default()
+            },
         ));
     }
 
