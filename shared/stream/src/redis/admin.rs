@@ -13,10 +13,11 @@ const PAGE_ENTRIES: usize = 500;
 
 pub(super) async fn backlog(core: &Core) -> Result<Backlog, StreamError> {
     let mut backlog = Backlog::default();
-    for keys in core.all_keys() {
+    for shard in 0..core.shard_count {
+        let keys = core.keys(shard)?;
         let mut command = redis::cmd("EVAL");
         command.arg(scripts::BACKLOG).arg(2).arg(&keys.events).arg(&keys.shard_hash);
-        let [entries, events, bytes, age_ms] = reply::tuple(core.ask(&command).await?)?;
+        let [entries, events, bytes, age_ms] = reply::tuple(core.link(shard).ask(&command).await?)?;
         backlog.entries += reply::unsigned(entries)?;
         backlog.events += reply::unsigned(events)?;
         backlog.bytes += reply::unsigned(bytes)?;
@@ -28,7 +29,7 @@ pub(super) async fn backlog(core: &Core) -> Result<Backlog, StreamError> {
 pub(super) async fn epoch(core: &Core, shard: u16) -> Result<Option<Epoch>, StreamError> {
     let mut command = redis::cmd("GET");
     command.arg(&core.keys(shard)?.epoch);
-    match core.ask(&command).await? {
+    match core.link(shard).ask(&command).await? {
         Value::Nil => Ok(None),
         // A fence is not a UUID.
         epoch => Ok(Uuid::try_parse(&reply::text(epoch)?).ok()),
@@ -42,7 +43,7 @@ pub(super) async fn pending_batches(core: &Core, shard: u16) -> Result<Vec<Pendi
         let from = pending.last().map_or_else(|| "-".to_owned(), |batch| format!("({}", batch.id));
         let mut command = redis::cmd("EVAL");
         command.arg(scripts::PENDING).arg(1).arg(&keys.events).arg(from).arg(PAGE_ENTRIES);
-        let page = reply::array(core.ask(&command).await?)?;
+        let page = reply::array(core.link(shard).ask(&command).await?)?;
         let full = page.len() == PAGE_ENTRIES;
         for row in page {
             pending.push(reply::pending_batch(row)?);
@@ -59,10 +60,11 @@ pub(super) async fn counters(
 ) -> Result<Vec<ProjectCounters>, StreamError> {
     let mut counters = Vec::with_capacity(projects.len());
     for &project in projects {
-        let keys = core.keys(project.shard(core.shard_count))?;
+        let shard = project.shard(core.shard_count);
+        let keys = core.keys(shard)?;
         let mut command = redis::cmd("HMGET");
         command.arg(keys.project(project)).arg(&["accepted", "pending", "month", "used"]);
-        let [accepted, pending, month, used] = reply::tuple(core.ask(&command).await?)?;
+        let [accepted, pending, month, used] = reply::tuple(core.link(shard).ask(&command).await?)?;
         counters.push(ProjectCounters {
             project,
             accepted: reply::unsigned(accepted)?,

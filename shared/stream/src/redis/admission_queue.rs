@@ -39,9 +39,10 @@ pub(super) struct AdmissionQueue {
 }
 
 impl AdmissionQueue {
-    /// Starts one batcher for each shard. They end when the queue is dropped.
+    /// Starts one batcher for each shard, with the connections of the shard. They end when the queue is
+    /// dropped.
     pub(super) fn start(
-        connections: &Arc<Connections>,
+        connections: impl Fn(u16) -> Arc<Connections>,
         scripts: &Arc<Scripts>,
         shards: u16,
         backlog_events_max: u64,
@@ -51,7 +52,7 @@ impl AdmissionQueue {
             let batcher = Batcher {
                 keys: ShardKeys::new(shard),
                 scripts: Arc::clone(scripts),
-                connections: Arc::clone(connections),
+                connections: connections(shard),
                 backlog_events_max,
             };
             tokio::spawn(batcher.run(requests));

@@ -53,12 +53,15 @@ impl Stream for RedisStream {
         admin::backlog(&self.core).await
     }
 
-    async fn durability_faults(&self, _shard: u16) -> Result<Vec<String>, StreamError> {
-        durability::durability_faults(&self.core).await
+    async fn durability_faults(&self, shard: u16) -> Result<Vec<String>, StreamError> {
+        let faults = durability::durability_faults(&self.core, shard).await;
+        let faults = faults.map_err(|error| self.core.named(shard, error))?;
+        Ok(faults.iter().map(|fault| self.core.name(shard, fault)).collect())
     }
 
     async fn check_writable(&self, shard: u16) -> Result<(), StreamError> {
-        writable::check_writable(&self.core, shard).await
+        let checked = writable::check_writable(&self.core, shard).await;
+        checked.map_err(|error| self.core.named(shard, error))
     }
 
     async fn reader(&self, shard: u16, consumer: &str) -> Result<Box<dyn Reader>, StreamError> {

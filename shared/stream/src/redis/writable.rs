@@ -16,7 +16,7 @@ pub(super) async fn check_writable(core: &Core, shard: u16) -> Result<(), Stream
     command.arg(&keys.events).arg(&keys.epoch).arg(&keys.shard_hash);
     // Rights are given by patterns, so any project and any batch will do.
     command.arg(keys.project(ProjectId(0))).arg(keys.marker(Uuid::nil()));
-    let denied = reply::array(core.connections.eval(script, &command).await?)?;
+    let denied = reply::array(core.link(shard).connections.eval(script, &command).await?)?;
     let denied = denied.into_iter().map(reply::text).collect::<Result<Vec<_>, _>>()?;
     if !denied.is_empty() {
         let text = format!("the user of REDIS_URL lacks a right in Redis (NOPERM {})", denied.join(", "));

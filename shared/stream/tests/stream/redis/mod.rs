@@ -1,7 +1,10 @@
 //! Promises that only the stream on Redis makes.
 
+pub mod cluster;
 mod faults;
+mod load;
 mod reasons;
+pub mod sentinel;
 
 use std::time::Duration;
 
