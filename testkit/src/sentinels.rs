@@ -142,8 +142,8 @@ impl Sentinels {
         .await
     }
 
-    /// Makes every Sentinel name this server the primary, whatever the others do, as after a failover that the
-    /// old primary has not noticed.
+    /// Makes every Sentinel name this server the primary and changes none of the servers, as after a failover
+    /// that the old primary has not noticed.
     ///
     /// # Panics
     /// When a Sentinel refuses.

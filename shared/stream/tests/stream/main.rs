@@ -1,9 +1,9 @@
 //! The conformance suite of the stream: the promises of every implementation of `Stream` and `Reader`.
 //!
 //! The promises in [`suite`] use the traits and a [`suite::Harness`], which opens a new stream. Here they run
-//! on Redis, on a Redis Cluster, behind Redis Sentinel and on a file. The other tests are about one implementation: keys, scripts and faults of Redis;
-//! files, disks and processes of the embedded stream. `model` compares the decisions of both with the
-//! reference model.
+//! on Redis, on a Redis Cluster, behind Redis Sentinel and on a file. The other tests are about one
+//! implementation: keys, scripts and faults of Redis; files, disks and processes of the embedded stream.
+//! `model` compares the decisions of both with the reference model.
 
 mod embedded;
 mod model;

@@ -9,7 +9,7 @@ use super::slot::slot_of_shard;
 use crate::redis::error::describe;
 
 /// Nodes that are remembered in order to ask them later, at most.
-const NODES_MAX: usize = 64;
+const NODES_MAX: usize = 16;
 
 /// The questions to a node: the map of the slots, and how current the node is.
 pub(super) fn questions() -> [Cmd; 2] {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shard_gets_the_primary_of_its_slot_whatever_the_form_of_its_host() {
+    fn every_shard_gets_the_primary_of_its_slot_for_every_form_of_its_host() {
         // The slots of shards 0 to 4: 11097, 15224, 2843, 6970, 11229.
         let slots = Value::Array(vec![
             range(0, 5_000, vec![node(word("::1"), 7, &[]), node(word("replica"), 8, &[])]),

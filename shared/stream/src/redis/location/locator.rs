@@ -1,4 +1,4 @@
-//! One answer to "where is the primary of this shard", whoever knows it.
+//! One answer to "where is the primary of this shard", for every discovery.
 
 use std::sync::Arc;
 use std::time::Instant;

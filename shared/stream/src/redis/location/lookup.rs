@@ -1,7 +1,7 @@
 //! The task that looks up the primaries of all shards, for every connection of this process.
 //!
-//! Whoever waits when a lookup begins gets its result. Between such requests it looks once a second, because
-//! a primary that was replaced may answer as before.
+//! Every request that waits when a lookup begins gets its result. Between such requests it looks once a
+//! second, because a primary that was replaced may answer as before.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ use super::inquiry::{Inquiry, Replies};
 use super::{cluster, sentinel};
 use crate::redis::address::{Discovery, RedisAddress, RedisSource};
 
-/// The pause between two lookups that nobody asked for.
+/// The pause between two lookups without a request.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 /// Nodes of a cluster that are asked at the same time.
 const NODES_AT_ONCE: usize = 3;
 /// How long after an answer one of a lower epoch is taken for that of a server which was cut off. After that,
-/// Sentinels or cluster were set up anew.
+/// Sentinels or cluster were set up again.
 const BEHIND_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// The result of one lookup.
@@ -31,13 +31,15 @@ pub(super) struct Found {
     pub(super) primaries: Vec<Result<ConnectionInfo, String>>,
 }
 
-/// Whoever waits for the next lookup.
+/// A request for the result of the next lookup.
 pub(super) type Request = oneshot::Sender<Arc<Found>>;
 
 pub(super) struct Lookup {
     pub(super) source: RedisSource,
     pub(super) shards: u16,
     inquiry: Inquiry,
+    /// Whom the source named last time.
+    asked: Option<(Discovery, Vec<Place>)>,
     /// Nodes of the cluster, the one that answered last time first.
     nodes: Vec<Place>,
     /// The highest epoch of an answer, and when it came.
@@ -46,10 +48,10 @@ pub(super) struct Lookup {
 
 impl Lookup {
     pub(super) fn new(source: RedisSource, shards: u16) -> Self {
-        Self { source, shards, inquiry: Inquiry::default(), nodes: Vec::new(), epoch: None }
+        Self { source, shards, inquiry: Inquiry::default(), asked: None, nodes: Vec::new(), epoch: None }
     }
 
-    /// Answers requests, and publishes every result, until nobody can request any more.
+    /// Answers requests, and publishes every result, until no one can send a request any more.
     pub(super) async fn run(
         mut self,
         mut requests: mpsc::Receiver<Request>,
@@ -74,7 +76,7 @@ impl Lookup {
             let found = Arc::new(Found { found_at: Instant::now(), primaries });
             published.send_replace(Some(Arc::clone(&found)));
             for request in waiting {
-                // Whoever asked may have been stopped.
+                // The task that asked may have been stopped.
                 request.send(Arc::clone(&found)).ok();
             }
         }
@@ -82,6 +84,11 @@ impl Lookup {
 
     async fn look_up(&mut self) -> Result<Vec<Result<ConnectionInfo, String>>, String> {
         let address = self.source.read().map_err(|reason| format!("REDIS_URL: {reason}"))?;
+        let asked = Some((address.discovery.clone(), address.seeds.iter().map(place_of).collect()));
+        if self.asked != asked {
+            // What others said says nothing of these.
+            (self.asked, self.nodes, self.epoch) = (asked, Vec::new(), None);
+        }
         let answer = match &address.discovery {
             Discovery::Sentinel { name } => self.ask_sentinels(&address, name).await?,
             Discovery::Cluster => self.ask_nodes(&address).await?,
@@ -191,7 +198,7 @@ mod tests {
         lookup.epoch = Some((2, Instant::now()));
         assert!(chosen(&lookup, vec![answer(1), silent()]).unwrap_err().contains("a lower epoch"));
         assert_eq!(chosen(&lookup, vec![answer(1), answer(2)]), Ok(1));
-        // Long after the last answer of that epoch, the servers were set up anew.
+        // Long after the last answer of that epoch, the servers were set up again.
         lookup.epoch = Instant::now().checked_sub(BEHIND_TIME_MAX).map(|at| (2, at));
         assert_eq!(chosen(&lookup, vec![answer(1), silent()]), Ok(0));
         assert_eq!(chosen(&lookup, vec![silent()]), Err("none: silent".to_owned()));

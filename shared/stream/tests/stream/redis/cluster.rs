@@ -88,7 +88,7 @@ async fn a_master_that_died_stops_its_shards_only_until_its_replica_took_over() 
         before.push(admitted_to(&stream, 0).await);
     }
     replicated(&cluster, master).await;
-    let (load, beside) = (Load::start(&stream, 0), Load::start(&stream, others[0]));
+    let (load, other) = (Load::start(&stream, 0), Load::start(&stream, others[0]));
     cluster.node_mut(master).kill().await;
     let after = loop {
         let batch_id = Uuid::now_v7();
@@ -97,8 +97,8 @@ async fn a_master_that_died_stops_its_shards_only_until_its_replica_took_over() 
             _ => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     };
-    let beside = beside.end().await;
-    assert!(beside.refused.is_empty() && beside.unknown.is_empty(), "{beside:?}");
+    let other = other.end().await;
+    assert!(other.refused.is_empty() && other.unknown.is_empty(), "{other:?}");
     let last = admitted_to(&stream, 0).await;
     load.end().await;
     let stored = batches_in(&stream, 0).await;
