@@ -3,6 +3,8 @@
 //!
 //! - [`Redis`] and [`Postgres`] are real servers in temporary folders. They can be killed, paused and
 //!   restarted; a `Postgres` can have standbys.
+//! - A [`RedisCluster`] is a cluster of them, and [`Sentinels`] are a primary with replicas that can take
+//!   over from it.
 //! - A [`Deployment`] is both of them with the tables of Millrace and the programs that a test starts.
 //! - [`Program`] is one of Millrace's programs as a process. [`drill_build`] builds the programs with
 //!   failpoints and mutants.
@@ -39,6 +41,8 @@ mod program_log;
 mod prometheus;
 mod proxy;
 mod redis;
+mod redis_cluster;
+mod sentinels;
 mod shim;
 mod standby;
 mod tmpfs;
@@ -54,6 +58,8 @@ pub use program::{Launch, Program, ProgramOutput, ResourceLimits};
 pub use prometheus::{Prometheus, QueryTime, Sample, Series};
 pub use proxy::{HttpProxy, HttpProxyCounts, RequestFault};
 pub use redis::Redis;
+pub use redis_cluster::RedisCluster;
+pub use sentinels::Sentinels;
 pub use shim::{DiskError, Shim};
 pub use tmpfs::{MountError, Tmpfs};
 pub use upload::Upload;

@@ -9,13 +9,15 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client};
 use rustix::process::Signal;
 
-use crate::daemon::{Daemon, Endpoint, Server, ServerOptions};
+use crate::daemon::{Daemon, Endpoint, Server, ServerOptions, free_port};
 use crate::eventually;
 use crate::process::{Pairs, find_program, mortal, owned};
 
 /// How long a replica may take to get everything.
 const REPLICATION_DEADLINE: Duration = Duration::from_secs(30);
-const INSTALL: &str = "install Redis 7 or newer (Debian: apt-get install redis-server)";
+pub(crate) const INSTALL: &str = "install Redis 7 or newer (Debian: apt-get install redis-server)";
+
+const QUERY_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The strictly durable settings that Millrace requires, and those that tests need.
 const SETTINGS: &[(&str, &str)] = &[
@@ -39,6 +41,8 @@ struct RedisServer {
     data: PathBuf,
     settings: Pairs,
     variables: Pairs,
+    /// The port for other nodes, of a node of a cluster. By default it would be 10,000 more than the other.
+    cluster_port: Option<u16>,
 }
 
 impl Server for RedisServer {
@@ -53,6 +57,9 @@ impl Server for RedisServer {
         let settings = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in SETTINGS.iter().copied().chain(settings) {
             command.arg(format!("--{name}")).arg(value);
+        }
+        if let Some(port) = self.cluster_port {
+            command.args(["--cluster-port", &port.to_string()]);
         }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -96,8 +103,24 @@ impl Redis {
             data: options.folder.unwrap_or(endpoint.folder.path()).join("redis-data"),
             settings: owned(options.settings),
             variables: owned(options.variables),
+            cluster_port: None,
         };
         Self { daemon: Daemon::start(prepare).await }
+    }
+
+    /// Starts a server that can be a node of a cluster.
+    pub(crate) async fn start_cluster_node(settings: &[(&str, &str)]) -> Self {
+        let prepare = |endpoint: &Endpoint| RedisServer {
+            data: endpoint.folder.path().join("redis-data"),
+            settings: owned(settings),
+            variables: Pairs::new(),
+            cluster_port: Some(free_port()),
+        };
+        Self { daemon: Daemon::start(prepare).await }
+    }
+
+    pub(crate) fn cluster_port(&self) -> Option<u16> {
+        self.daemon.server.cluster_port
     }
 
     /// `redis://127.0.0.1:PORT/0`
@@ -160,6 +183,17 @@ impl Redis {
         })
         .await;
         replica
+    }
+
+    /// `master` or `slave`; `None` while the server does not say.
+    pub async fn role(&self) -> Option<String> {
+        match query(self.port(), &["ROLE"]).await {
+            Ok(redis::Value::Array(role)) => match role.first() {
+                Some(redis::Value::BulkString(role)) => Some(String::from_utf8_lossy(role).into_owned()),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// SIGKILL; returns when the process has ended.
@@ -253,4 +287,16 @@ async fn connect(port: u16) -> Result<MultiplexedConnection, redis::RedisError> 
     let client = Client::open(("127.0.0.1", port))?;
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
     client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// The answer of a server, or why there is none within a second.
+pub(crate) async fn query(port: u16, words: &[&str]) -> Result<redis::Value, String> {
+    let asking = async {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async(&mut connect(port).await?).await
+    };
+    let answer: Result<redis::Value, redis::RedisError> =
+        tokio::time::timeout(QUERY_TIME_MAX, asking).await.map_err(|_| "no answer in time".to_owned())?;
+    answer.map_err(|error| error.to_string())
 }

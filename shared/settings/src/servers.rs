@@ -9,7 +9,8 @@ use crate::values::number;
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Installation")]
 pub struct Servers {
-    /// Address of Redis: redis://USER:PASSWORD@HOST:PORT/DB or redis+unix:///PATH
+    /// Address of Redis: redis://USER:PASSWORD@HOST:PORT/DB, redis+unix:///PATH,
+    /// redis+sentinel://HOST:PORT,HOST:PORT/NAME or redis+cluster://HOST:PORT,HOST:PORT
     #[arg(long, env = "REDIS_URL", value_name = "URL", default_value = "redis://127.0.0.1:6379/0")]
     #[arg(hide_env_values = true, value_parser = redis_url)]
     pub redis_url: String,

@@ -37,4 +37,15 @@ impl StreamError {
             Self::EpochChanged => self.to_string(),
         }
     }
+
+    pub(crate) fn reason_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Unavailable(reason)
+            | Self::Unknown(reason)
+            | Self::Full(reason)
+            | Self::ReadOnly(reason)
+            | Self::Refused(reason) => Some(reason),
+            Self::EpochChanged => None,
+        }
+    }
 }

@@ -15,10 +15,11 @@ const COUNTERS_PROJECTS: usize = 1_000;
 
 pub(super) async fn backlog(core: &Core) -> Result<Backlog, StreamError> {
     let mut backlog = Backlog::default();
-    for keys in core.all_keys() {
+    for shard in 0..core.shard_count {
+        let keys = core.keys(shard)?;
         let mut command = redis::cmd("EVAL");
         command.arg(scripts::BACKLOG).arg(2).arg(&keys.events).arg(&keys.shard_hash);
-        let [entries, events, bytes, age_ms] = reply::tuple(core.ask(&command).await?)?;
+        let [entries, events, bytes, age_ms] = reply::tuple(core.link(shard).ask(&command).await?)?;
         backlog.entries += reply::unsigned(entries)?;
         backlog.events += reply::unsigned(events)?;
         backlog.bytes += reply::unsigned(bytes)?;
@@ -30,7 +31,7 @@ pub(super) async fn backlog(core: &Core) -> Result<Backlog, StreamError> {
 pub(super) async fn epoch(core: &Core, shard: u16) -> Result<Option<Epoch>, StreamError> {
     let mut command = redis::cmd("GET");
     command.arg(&core.keys(shard)?.epoch);
-    match core.ask(&command).await? {
+    match core.link(shard).ask(&command).await? {
         Value::Nil => Ok(None),
         // A fence is not a UUID.
         epoch => Ok(Uuid::try_parse(&reply::text(epoch)?).ok()),
@@ -44,7 +45,7 @@ pub(super) async fn pending_batches(core: &Core, shard: u16) -> Result<Vec<Pendi
         let from = pending.last().map_or_else(|| "-".to_owned(), |batch| format!("({}", batch.id));
         let mut command = redis::cmd("EVAL");
         command.arg(scripts::PENDING).arg(1).arg(&keys.events).arg(from).arg(PAGE_ENTRIES);
-        let page = reply::array(core.ask(&command).await?)?;
+        let page = reply::array(core.link(shard).ask(&command).await?)?;
         let full = page.len() == PAGE_ENTRIES;
         for row in page {
             pending.push(reply::pending_batch(row)?);
@@ -65,14 +66,15 @@ pub(super) async fn counters(
         of_shards[usize::from(project.shard(core.shard_count))].push(at);
     }
     let mut counters: Vec<Option<ProjectCounters>> = vec![None; projects.len()];
-    for (keys, places) in core.all_keys().iter().zip(&of_shards) {
+    for (shard, places) in (0..core.shard_count).zip(&of_shards) {
+        let keys = core.keys(shard)?;
         for places in places.chunks(COUNTERS_PROJECTS) {
             let mut command = redis::cmd("EVAL");
             command.arg(scripts::COUNTERS).arg(places.len());
             for &at in places {
                 command.arg(keys.project(projects[at]));
             }
-            let rows = reply::array(core.ask(&command).await?)?;
+            let rows = reply::array(core.link(shard).ask(&command).await?)?;
             for (&at, row) in places.iter().zip(rows) {
                 counters[at] = Some(project_counters(projects[at], row)?);
             }

@@ -40,10 +40,11 @@ pub(super) struct AdmissionQueue {
 }
 
 impl AdmissionQueue {
-    /// Starts one batcher for each shard. They end when the queue is dropped. `replicas` is how many must
-    /// have a batch before it is answered; `None` when the server alone answers for it.
+    /// Starts one batcher for each shard, with the connections of the shard. They end when the queue is
+    /// dropped. `replicas` is how many must have a batch before it is answered; `None` when the server alone
+    /// answers for it.
     pub(super) fn start(
-        connections: &Arc<Connections>,
+        connections: impl Fn(u16) -> Arc<Connections>,
         scripts: &Arc<Scripts>,
         shards: u16,
         backlog_events_max: u64,
@@ -54,7 +55,7 @@ impl AdmissionQueue {
             let batcher = Batcher {
                 keys: ShardKeys::new(shard),
                 scripts: Arc::clone(scripts),
-                connections: Arc::clone(connections),
+                connections: connections(shard),
                 backlog_events_max,
                 shard,
                 replicas,

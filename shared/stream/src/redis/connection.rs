@@ -1,9 +1,10 @@
 //! The few connections that all calls of the hot path share, and the circuit breaker over them.
 //!
-//! Each connection has a keeper: a task that connects, publishes the connection in a slot, and reconnects
-//! when it is lost. A server that does not answer in time, or that is not the primary any more, opens the
-//! circuit for all connections. The first new connection to a primary that answers closes it. While the
-//! circuit is open, every call fails without waiting, and says why the last attempt to connect failed.
+//! Each connection has a keeper: a task that asks its route for the primary, connects, publishes the
+//! connection in a slot, and starts again when it is lost. A server that does not answer in time, or that is
+//! not the primary any more, opens the circuit for all connections. The first new connection to a primary
+//! that answers closes it. While the circuit is open, every call fails without waiting, and says why the
+//! last attempt to connect failed.
 //!
 //! Calls that block on the server have slots of their own, one for each shard.
 
@@ -13,19 +14,18 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use redis::aio::MultiplexedConnection;
-use redis::io::tcp::{TcpSettings, socket2};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, ProtocolVersion, RedisError,
-    ServerErrorKind, Value,
+    AsyncConnectionConfig, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value,
 };
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::error::{ConnectionHealth, classify, connection_health, describe};
+use super::route::Route;
 use super::scripts::Script;
-use super::server;
+use super::{client, server};
 use crate::StreamError;
-use crate::metrics::{STREAM_CONNECTED, STREAM_RECONNECTS, counted};
+use crate::metrics::{STREAM_RECONNECTS, counted};
 
 /// Longest wait for an answer. After it the outcome of the call is unknown.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -38,30 +38,17 @@ const BACKOFF_MAX: Duration = Duration::from_millis(500);
 const STABLE_AFTER: Duration = Duration::from_secs(1);
 /// Capacity of the queue of one connection. When it is full, callers wait for a slot.
 const QUEUE_CALLS: usize = 1_024;
+/// Why connections to a server that answers are given up.
+const PRIMARY_LEFT: &str = "the primary of the stream is another server now";
 /// Bytes gathered for one write to the socket.
 const WRITE_BYTES: usize = 256 << 10;
-
-/// Two clients of the same server: one for shared connections, which RESP3 notifies when they are lost, and
-/// one for connections with a single user.
-pub(super) fn clients(info: &ConnectionInfo) -> Result<(Client, Client), RedisError> {
-    let keepalive =
-        socket2::TcpKeepalive::new().with_time(Duration::from_secs(5)).with_interval(Duration::from_secs(5));
-    let tcp = TcpSettings::default()
-        .set_nodelay(true)
-        .set_keepalive(keepalive)
-        .set_user_timeout(Duration::from_secs(10));
-    let info = info.clone().set_tcp_settings(tcp);
-    let settings = info.redis_settings().clone();
-    let shared = info.clone().set_redis_settings(settings.clone().set_protocol(ProtocolVersion::RESP3));
-    let single = info.set_redis_settings(settings.set_protocol(ProtocolVersion::RESP2));
-    Ok((Client::open(shared)?, Client::open(single)?))
-}
 
 struct LiveConnection {
     connection: MultiplexedConnection,
     /// Unique to this connection.
     generation: u64,
     connected_at: Instant,
+    place: Arc<ConnectionInfo>,
 }
 
 /// Holds one connection. It is empty while its keeper connects.
@@ -73,9 +60,9 @@ struct Slot {
 }
 
 struct Shared {
-    client: Client,
-    /// The password, when the URL has one and no user.
-    sole_password: Option<String>,
+    route: Route,
+    /// The server that the newest connection leads to.
+    place: ArcSwapOption<ConnectionInfo>,
     slots: Vec<Arc<Slot>>,
     /// For calls that block on the server: one for each shard, or none.
     blocking_slots: Vec<Arc<Slot>>,
@@ -84,7 +71,7 @@ struct Shared {
     /// Whether the first attempt to connect has ended.
     attempted: watch::Sender<bool>,
     /// When the server behind the address was last in doubt: every older connection may lead elsewhere.
-    doubted_at: ArcSwapOption<Instant>,
+    doubted_at: watch::Sender<Option<Instant>>,
     /// The last generation.
     generations: AtomicU64,
     /// Counts calls, so that they take the slots in turn.
@@ -110,24 +97,20 @@ pub(super) struct Connections {
 
 impl Connections {
     /// Starts connecting in the background. `blocking` connections are for calls that block on the server.
-    pub(super) fn start(client: Client, connections: usize, blocking: u16) -> Self {
+    pub(super) fn start(route: Route, connections: usize, blocking: u16) -> Self {
         let slots = (0..connections.max(1)).map(|_| Arc::new(Slot::default())).collect();
         let blocking_slots = (0..blocking).map(|_| Arc::new(Slot::default())).collect();
-        let settings = client.get_connection_info().redis_settings();
-        let password = settings.password().filter(|_| settings.username().is_none());
         let shared = Arc::new(Shared {
-            sole_password: password.map(str::to_owned),
-            client,
+            route,
+            place: ArcSwapOption::empty(),
             slots,
             blocking_slots,
             failure: ArcSwap::from_pointee("connecting to Redis".to_owned()),
             attempted: watch::Sender::new(false),
-            doubted_at: ArcSwapOption::empty(),
+            doubted_at: watch::Sender::new(None),
             generations: AtomicU64::new(0),
             turn: AtomicUsize::new(0),
         });
-        // Before the first task that can set it to 1.
-        STREAM_CONNECTED.set(0.0);
         let keepers = shared
             .all_slots()
             .map(|slot| tokio::spawn(keep_connected(shared.clone(), slot.clone())))
@@ -135,10 +118,13 @@ impl Connections {
         Self { shared, keepers }
     }
 
+    /// The server that the connections lead to. It is the same allocation for as long as it is the same.
+    ///
     /// # Errors
     /// [`StreamError::Unavailable`] when the circuit is open; not counted.
-    pub(super) fn check_circuit(&self) -> Result<(), StreamError> {
-        self.next_live().map(drop)
+    pub(super) fn place(&self) -> Result<Arc<ConnectionInfo>, StreamError> {
+        let (_, live) = self.next_live()?;
+        Ok(Arc::clone(&live.place))
     }
 
     /// Waits until the first attempt to connect has ended, so that a process that has just started does not
@@ -210,7 +196,9 @@ impl Connections {
     }
 
     async fn try_send_both(&self, shard: u16, commands: &Pipeline) -> Result<[Value; 2], SendError> {
-        let slot = self.shared.blocking_slots.get(usize::from(shard));
+        let slots = &self.shared.blocking_slots;
+        // A link of one shard has one, whatever the number of the shard.
+        let slot = slots.get(usize::from(shard) % slots.len().max(1));
         let live = slot.and_then(|slot| Some((slot, slot.live.load_full()?)));
         let (slot, live) = live.ok_or_else(|| SendError::CircuitOpen(self.shared.circuit_open()))?;
         let mut connection = live.connection.clone();
@@ -249,16 +237,30 @@ impl Connections {
 
     /// Whether a connection of this age may lead to another server than the address does now.
     pub(super) fn is_doubted(&self, connected_at: Instant) -> bool {
-        self.shared.doubted_at.load().as_ref().is_some_and(|doubted_at| connected_at <= **doubted_at)
+        self.shared.doubted_at.borrow().is_some_and(|doubted_at| connected_at <= doubted_at)
+    }
+
+    /// Returns when a connection of this age may lead to another server than the address does now.
+    pub(super) async fn doubted(&self, connected_at: Instant) {
+        let mut doubted_at = self.shared.doubted_at.subscribe();
+        let is_doubted = |at: &Option<Instant>| at.is_some_and(|doubted_at| connected_at <= doubted_at);
+        // The sender lives as long as self.
+        drop(doubted_at.wait_for(is_doubted).await);
     }
 
     /// Discards every connection that is not newer than a call that got no answer, or was answered by a
     /// server that is not the primary. Other users of the server must do the same: see
     /// [`Connections::is_doubted`].
     pub(super) fn give_up(&self, sent: Instant, reason: String) {
-        self.shared.failure.store(Arc::new(reason));
-        self.shared.doubted_at.store(Some(Arc::new(sent)));
-        for slot in self.shared.all_slots() {
+        self.shared.give_up(sent, reason);
+    }
+}
+
+impl Shared {
+    fn give_up(&self, sent: Instant, reason: String) {
+        self.failure.store(Arc::new(reason));
+        self.doubt(sent);
+        for slot in self.all_slots() {
             if let Some(live) = slot.live.load_full()
                 && live.connected_at <= sent
             {
@@ -266,6 +268,42 @@ impl Connections {
             }
         }
     }
+
+    /// Doubts all connections that are not newer.
+    fn doubt(&self, at: Instant) {
+        self.doubted_at.send_if_modified(|doubted_at| {
+            let is_later = doubted_at.is_none_or(|doubted_at| doubted_at < at);
+            if is_later {
+                *doubted_at = Some(at);
+            }
+            is_later
+        });
+    }
+
+    /// Records where a new connection leads. Connections to another server are given up.
+    fn lead_to(&self, primary: ConnectionInfo) -> Arc<ConnectionInfo> {
+        let before = self.place.load_full();
+        match before {
+            Some(place) if is_same(&place, &primary) => place,
+            before => {
+                let place = Arc::new(primary);
+                self.place.store(Some(Arc::clone(&place)));
+                if before.is_some() {
+                    self.give_up(Instant::now(), PRIMARY_LEFT.to_owned());
+                }
+                place
+            }
+        }
+    }
+}
+
+/// Whether both lead to the same server as the same user.
+fn is_same(one: &ConnectionInfo, other: &ConnectionInfo) -> bool {
+    let (user, other_user) = (one.redis_settings(), other.redis_settings());
+    one.addr() == other.addr()
+        && user.username() == other_user.username()
+        && user.password() == other_user.password()
+        && user.db() == other_user.db()
 }
 
 impl Drop for Connections {
@@ -325,16 +363,18 @@ async fn keep_connected(shared: Arc<Shared>, slot: Arc<Slot>) {
                 }
                 connected_before = true;
                 let connected_at = live.connected_at;
+                let live = Arc::new(live);
                 shared.failure.store(Arc::new("the connection to Redis was lost".to_owned()));
-                slot.live.store(Some(Arc::new(live)));
+                slot.live.store(Some(Arc::clone(&live)));
                 shared.attempted.send_replace(true);
-                STREAM_CONNECTED.set(1.0);
-                slot.lost.notified().await;
+                shared.route.record_connected(true);
+                until_lost(&shared, &slot, &live).await;
+                drop(live);
                 slot.live.store(None);
                 let connected = shared.all_slots().any(|slot| slot.live.load().is_some());
-                STREAM_CONNECTED.set(f64::from(connected));
+                shared.route.record_connected(connected);
                 if !connected {
-                    shared.doubted_at.store(Some(Arc::new(Instant::now())));
+                    shared.doubt(Instant::now());
                 }
                 tracing::debug!(connected, "lost a connection to Redis");
                 if connected_at.elapsed() >= STABLE_AFTER {
@@ -354,7 +394,24 @@ async fn keep_connected(shared: Arc<Shared>, slot: Arc<Slot>) {
     }
 }
 
-/// Connects, and checks that the server can be used. The error says why not.
+/// Returns when the connection of this slot is lost. Gives all connections up when the primary is found
+/// elsewhere, however well this server answers.
+async fn until_lost(shared: &Shared, slot: &Slot, live: &LiveConnection) {
+    loop {
+        tokio::select! {
+            biased;
+            () = slot.lost.notified() => return,
+            found_at = shared.route.left(&live.place) => {
+                tracing::info!("the primary of the stream is another server now");
+                shared.give_up(found_at, PRIMARY_LEFT.to_owned());
+                // It may have been made while the lookup ended.
+                slot.discard(live.generation);
+            }
+        }
+    }
+}
+
+/// Connects to the primary, and checks that it can be used. The error says why not.
 async fn connect(shared: &Shared, slot: &Arc<Slot>) -> Result<LiveConnection, String> {
     let generation = shared.generations.fetch_add(1, Ordering::Relaxed) + 1;
     let weak_slot: Weak<Slot> = Arc::downgrade(slot);
@@ -371,9 +428,18 @@ async fn connect(shared: &Shared, slot: &Arc<Slot>) -> Result<LiveConnection, St
             }
             Ok::<(), redis::aio::SendError>(())
         });
-    let connecting = shared.client.get_multiplexed_async_connection_with_config(&config);
+    let primary = shared.route.primary().await?;
+    let client = client::shared(&primary).map_err(|error| describe(&error))?;
+    let connecting = client.get_multiplexed_async_connection_with_config(&config);
     let mut connection = connecting.await.map_err(|error| describe(&error))?;
-    server::check(&mut connection, shared.sole_password.as_deref()).await?;
+    let user = primary.redis_settings();
+    let sole_password = user.password().filter(|_| user.username().is_none());
+    server::check(&mut connection, sole_password, shared.route.discovery()).await?;
     connection.set_response_timeout(RESPONSE_TIMEOUT);
-    Ok(LiveConnection { connection, generation, connected_at: Instant::now() })
+    let connected_at = Instant::now();
+    if shared.route.has_left(&primary) {
+        return Err(PRIMARY_LEFT.to_owned());
+    }
+    let place = shared.lead_to(primary);
+    Ok(LiveConnection { connection, generation, connected_at, place })
 }

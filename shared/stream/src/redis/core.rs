@@ -1,22 +1,19 @@
-//! The state that all calls to one Redis share: connections, keys, and the epochs that this process trusts.
+//! The state that all calls share: the links to the primaries, keys, and the epochs that this process trusts.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
-use deadpool_redis::{Connection, Pool};
-use redis::{Client, Cmd, RedisError, Value};
 
 use super::address::Discovery;
 use super::admission_queue::AdmissionQueue;
-use super::connection::{self, Connections};
-use super::error::{ConnectionHealth, classify, connection_health, describe};
 use super::keys::ShardKeys;
+use super::link::Link;
+use super::location::Locator;
 use super::options::RedisOptions;
 use super::pool;
+use super::route::{ConnectedLinks, Route};
 use super::scripts::Scripts;
-use crate::metrics::{self, counted};
-use crate::{Durability, Epoch, StreamError};
+use crate::{Durability, Epoch, StreamError, metrics};
 
 pub(super) struct Core {
     pub(super) shard_count: u16,
@@ -24,16 +21,13 @@ pub(super) struct Core {
     pub(super) durability: Durability,
     /// Whether Sentinels may put a replica in the place of the server.
     pub(super) is_behind_sentinel: bool,
-    /// For the short calls of the hot path.
-    pub(super) connections: Arc<Connections>,
     pub(super) scripts: Arc<Scripts>,
     pub(super) admissions: AdmissionQueue,
-    /// Makes connections with a single user.
-    pub(super) single: Client,
+    /// One for all shards, or one for each.
+    links: Arc<[Link]>,
     keys: Vec<ShardKeys>,
     /// The trusted epoch of each shard, as text.
     trusted: Vec<ArcSwapOption<String>>,
-    pool: Pool,
 }
 
 impl Core {
@@ -41,35 +35,36 @@ impl Core {
     pub(super) fn start(options: RedisOptions) -> Result<Self, StreamError> {
         let RedisOptions { source, durability, shards, backlog_events_max, connections } = options;
         let shard_count = shards.max(1);
-        let invalid = |reason: String| StreamError::Refused(format!("REDIS_URL: {reason}"));
-        let address = source.read().map_err(invalid)?;
-        let (shared, single) =
-            connection::clients(address.fixed()).map_err(|error| invalid(error.to_string()))?;
+        let locator = Locator::start(source, shard_count)
+            .map_err(|reason| StreamError::Refused(format!("REDIS_URL: {reason}")))?;
+        let locator = Arc::new(locator);
+        let is_behind_sentinel = matches!(locator.discovery(), Discovery::Sentinel { .. });
+        let link_count = if *locator.discovery() == Discovery::Cluster { shard_count } else { 1 };
+        let connected = Arc::new(ConnectedLinks::new(link_count));
         let replicas = replicas_of(durability);
         // Admissions that wait for replicas must not hold up other calls.
-        let own = if replicas.is_some() { shard_count } else { 0 };
-        let connections = Arc::new(Connections::start(shared, connections, own));
+        let blocking = if replicas.is_some() { shard_count / link_count } else { 0 };
+        let link = |shard| Link::start(Route::new(&locator, &connected, shard), connections, blocking);
+        let links: Arc<[Link]> = (0..link_count).map(link).collect();
+        observe_pools(&links);
         let scripts = Arc::new(Scripts::new());
-        let pool = pool::create(&single, &connections)?;
-        pool::observe(&pool);
+        let connections = |shard| Arc::clone(&link_of(&links, shard).connections);
         metrics::BACKLOG_EVENTS_MAX.set(backlog_events_max.saturating_mul(shard_count.into()) as f64);
         Ok(Self {
             shard_count,
             admissions: AdmissionQueue::start(
-                &connections,
+                connections,
                 &scripts,
                 shard_count,
                 backlog_events_max,
                 replicas,
             ),
             durability,
-            is_behind_sentinel: matches!(address.discovery, Discovery::Sentinel { .. }),
-            connections,
+            is_behind_sentinel,
             scripts,
-            single,
+            links,
             keys: (0..shard_count).map(ShardKeys::new).collect(),
             trusted: (0..shard_count).map(|_| ArcSwapOption::empty()).collect(),
-            pool,
         })
     }
 
@@ -84,9 +79,22 @@ impl Core {
         })
     }
 
-    /// The keys of all shards.
-    pub(super) fn all_keys(&self) -> &[ShardKeys] {
-        &self.keys
+    /// What leads to the primary of the shard.
+    pub(super) fn link(&self, shard: u16) -> &Link {
+        link_of(&self.links, shard)
+    }
+
+    /// A text about the server of a shard; names the shard when there are several servers.
+    pub(super) fn name(&self, shard: u16, text: &str) -> String {
+        if self.links.len() == 1 { text.to_owned() } else { format!("shard {shard}: {text}") }
+    }
+
+    /// As [`Core::name`], for the reason of an error.
+    pub(super) fn named(&self, shard: u16, mut error: StreamError) -> StreamError {
+        if let Some(reason) = error.reason_mut() {
+            *reason = self.name(shard, reason);
+        }
+        error
     }
 
     pub(super) fn trusted_epoch(&self, shard: u16) -> Option<Arc<String>> {
@@ -98,31 +106,20 @@ impl Core {
             trusted.store(Some(Arc::new(epoch.to_string())));
         }
     }
+}
 
-    /// Sends a command that may take long, over the pool.
-    ///
-    /// # Errors
-    /// [`StreamError`], counted.
-    pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, StreamError> {
-        self.try_ask(command).await?.map_err(|error| counted(classify(&error)))
+/// Of several links, each leads to one shard.
+fn link_of(links: &[Link], shard: u16) -> &Link {
+    match links {
+        [only] => only,
+        several => &several[usize::from(shard)],
     }
+}
 
-    /// As [`Core::ask`], but leaves the error of Redis to the caller. A connection that failed is closed, not
-    /// returned to the pool.
-    pub(super) async fn try_ask(&self, command: &Cmd) -> Result<Result<Value, RedisError>, StreamError> {
-        self.connections.attempted().await;
-        self.connections.check_circuit().map_err(counted)?;
-        let mut connection = self.pool.get().await.map_err(|error| counted(pool::no_connection(&error)))?;
-        let sent = Instant::now();
-        let answer = command.query_async(&mut connection).await;
-        if let Err(error) = &answer {
-            drop(Connection::take(connection));
-            if connection_health(error) == ConnectionHealth::Demoted {
-                self.connections.give_up(sent, describe(error));
-            }
-        }
-        Ok(answer)
-    }
+/// Records the use of the pools for as long as the links live.
+fn observe_pools(links: &Arc<[Link]>) {
+    let links = Arc::downgrade(links);
+    pool::observe(move || Some(links.upgrade()?.iter().map(Link::pool).collect()));
 }
 
 fn replicas_of(durability: Durability) -> Option<u32> {

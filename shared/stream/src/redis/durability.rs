@@ -8,6 +8,7 @@ use redis::{Cmd, Value};
 
 use super::core::Core;
 use super::error::classify;
+use super::link::Link;
 use super::reply;
 use crate::metrics::{counted, redis_sizes};
 use crate::{Durability, DurabilityReport, StreamError};
@@ -26,14 +27,15 @@ const LAG_MAX_S: u64 = 10;
 const LAST_WRITE: &str = "aof_last_write_status";
 
 /// Also records the sizes that INFO reports as metrics.
-pub(super) async fn durability_report(core: &Core) -> Result<DurabilityReport, StreamError> {
+pub(super) async fn durability_report(core: &Core, shard: u16) -> Result<DurabilityReport, StreamError> {
     let asked = Instant::now();
+    let link = core.link(shard);
     let mut faults = match core.durability {
         // The settings of one server do not matter: replicas have the batches.
         Durability::Replicated { .. } => Vec::new(),
-        Durability::Strict | Durability::Relaxed => setting_faults(core).await?,
+        Durability::Strict | Durability::Relaxed => setting_faults(link).await?,
     };
-    let info = match info(core).await? {
+    let info = match info(link).await? {
         Ok(info) => info,
         Err(reason) => {
             faults.push(format!("role and {LAST_WRITE} cannot be checked: {reason}"));
@@ -47,7 +49,7 @@ pub(super) async fn durability_report(core: &Core) -> Result<DurabilityReport, S
         Some(&"master") => {}
         Some(role) => {
             let reason = format!("this Redis is a replica, not the primary (its role is {role})");
-            core.connections.give_up(asked, reason.clone());
+            link.connections.give_up(asked, reason.clone());
             return Err(counted(StreamError::ReadOnly(reason)));
         }
         None => faults.push("role cannot be checked: INFO does not report it".to_owned()),
@@ -60,11 +62,11 @@ pub(super) async fn durability_report(core: &Core) -> Result<DurabilityReport, S
 }
 
 /// The settings that lose acknowledged batches, and those that cannot be asked for.
-async fn setting_faults(core: &Core) -> Result<Vec<String>, StreamError> {
+async fn setting_faults(link: &Link) -> Result<Vec<String>, StreamError> {
     let mut faults = Vec::new();
     let mut unknown: Vec<(Vec<&str>, String)> = Vec::new();
     for (name, durable, cost) in SETTINGS {
-        match setting(core, name).await? {
+        match setting(link, name).await? {
             Ok(value) if value == durable => {}
             Ok(value) => faults.push(format!("{name} is {value:?}, not {durable:?}: {cost}")),
             Err(reason) => match unknown.last_mut().filter(|(_, last)| *last == reason) {
@@ -154,10 +156,10 @@ impl<'a> ServerState<'a> {
 }
 
 /// The value of a setting, or why the server did not report it.
-async fn setting(core: &Core, name: &str) -> Result<Result<String, String>, StreamError> {
+async fn setting(link: &Link, name: &str) -> Result<Result<String, String>, StreamError> {
     let mut command = redis::cmd("CONFIG");
     command.arg("GET").arg(name);
-    match answer(core, &command).await? {
+    match answer(link, &command).await? {
         Ok(answer) => match reply::array(answer)?.pop() {
             Some(value) => Ok(Ok(reply::text(value)?)),
             None => Ok(Err("the server has no such setting".to_owned())),
@@ -167,17 +169,17 @@ async fn setting(core: &Core, name: &str) -> Result<Result<String, String>, Stre
 }
 
 /// The text of INFO, or why the server did not send it.
-async fn info(core: &Core) -> Result<Result<String, String>, StreamError> {
+async fn info(link: &Link) -> Result<Result<String, String>, StreamError> {
     let mut command = redis::cmd("INFO");
-    match answer(core, command.arg("everything")).await? {
+    match answer(link, command.arg("everything")).await? {
         Ok(answer) => Ok(Ok(reply::text(answer)?)),
         Err(reason) => Ok(Err(reason)),
     }
 }
 
 /// The answer of a healthy server, or why it refused to answer.
-async fn answer(core: &Core, command: &Cmd) -> Result<Result<Value, String>, StreamError> {
-    match core.try_ask(command).await? {
+async fn answer(link: &Link, command: &Cmd) -> Result<Result<Value, String>, StreamError> {
+    match link.try_ask(command).await? {
         Ok(answer) => Ok(Ok(answer)),
         // Such as a user without the right, or a command that the operator removed.
         Err(error) => match classify(&error) {

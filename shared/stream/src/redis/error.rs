@@ -18,7 +18,8 @@ pub(super) enum ConnectionHealth {
     Broken,
     /// The server is silent: no connection to it is usable.
     Silent,
-    /// The server is not the primary (any more): no connection to it is usable, however well it answers.
+    /// The server is not the primary of the shard (any more): no connection to it is usable, however well it
+    /// answers.
     Demoted,
 }
 
@@ -35,9 +36,16 @@ pub(super) fn connection_health(error: &RedisError) -> ConnectionHealth {
 }
 
 fn is_demoted(error: &RedisError) -> bool {
-    let kind = error.kind();
-    kind == ErrorKind::Server(ServerErrorKind::ReadOnly)
-        || kind == ErrorKind::Server(ServerErrorKind::MasterDown)
+    let kinds = [
+        ServerErrorKind::ReadOnly,
+        ServerErrorKind::MasterDown,
+        ServerErrorKind::Moved,
+        ServerErrorKind::ClusterDown,
+    ];
+    // While a slot moves (ASK, TRYAGAIN), its primary is still this server.
+    kinds.into_iter().any(|kind| error.kind() == ErrorKind::Server(kind))
+        // To a blocked reader, when the server has become a replica.
+        || error.code() == Some("UNBLOCKED")
 }
 
 /// The error of a command that was sent, in the terms of the stream.
@@ -99,9 +107,10 @@ fn meaning(code: &str, message: &str) -> Option<&'static str> {
         }
         "ERR" if message.contains("DB index") => "this Redis does not have the database of REDIS_URL",
         "NOPERM" => "the user of REDIS_URL lacks a right in Redis",
-        "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" | "TRYAGAIN" => {
-            "this Redis is a node of a Redis Cluster, which Millrace does not support"
-        }
+        "MOVED" => "this node of the cluster does not hold the shard (any more)",
+        "ASK" | "TRYAGAIN" => "the shard is being moved to another node of the cluster",
+        "CLUSTERDOWN" => "the cluster does not serve the slot of the shard",
+        "UNBLOCKED" => "this Redis has just become a replica",
         "LOADING" => "Redis is loading its data and is not ready yet",
         "BUSY" => "Redis is busy with a script",
         "OOM" => "the memory of Redis is full",
@@ -149,9 +158,11 @@ mod tests {
             ("WRONGPASS invalid username-password pair or user is disabled.", "unavailable", "the password"),
             ("NOAUTH Authentication required.", "unavailable", "demands a password"),
             ("NOPERM User a has no permissions to run the 'evalsha' command", "refused", "'evalsha' command"),
-            ("MOVED 3999 10.1.2.3:6381", "unavailable", "Redis Cluster"),
-            ("CLUSTERDOWN Hash slot not served", "unavailable", "Redis Cluster"),
-            ("CROSSSLOT Keys in request don't hash to the same slot", "refused", "Redis Cluster"),
+            ("MOVED 3999 10.1.2.3:6381", "unavailable", "does not hold the shard"),
+            ("ASK 3999 10.1.2.3:6381", "unavailable", "is being moved"),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", "unavailable", "is being moved"),
+            ("CLUSTERDOWN Hash slot not served", "unavailable", "does not serve the slot"),
+            ("UNBLOCKED force unblock from blocking operation", "unavailable", "become a replica"),
             ("LOADING Redis is loading the dataset in memory", "unavailable", "is loading"),
             ("BUSY Redis is busy running a script.", "unavailable", "busy with a script"),
             ("OOM command not allowed when used memory > 'maxmemory'.", "full", "memory of Redis is full"),
@@ -173,12 +184,18 @@ mod tests {
     }
 
     #[test]
-    fn a_demoted_server_gives_up_its_connections_and_a_full_one_does_not() {
+    fn connections_to_a_server_that_lost_the_shard_are_given_up_and_those_to_a_full_one_are_not() {
         let health = |line| connection_health(&answered(line));
-        for line in ["READONLY You can't write", "MASTERDOWN Link with MASTER is down"] {
+        for line in [
+            "READONLY You can't write",
+            "MASTERDOWN Link with MASTER is down",
+            "MOVED 3999 10.1.2.3:6381",
+            "CLUSTERDOWN The cluster is down",
+            "UNBLOCKED force unblock from blocking operation, instance state changed",
+        ] {
             assert_eq!(health(line), ConnectionHealth::Demoted, "{line}");
         }
-        for line in ["OOM full", "MISCONF disk", "NOPERM no", "BUSY script"] {
+        for line in ["OOM full", "MISCONF disk", "NOPERM no", "BUSY script", "ASK 1 h:1", "TRYAGAIN later"] {
             assert_eq!(health(line), ConnectionHealth::Usable, "{line}");
         }
     }

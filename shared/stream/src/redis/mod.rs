@@ -29,8 +29,9 @@
 //! | `writable` | whether a batch could be admitted now |
 //! | `reader` | delivery, on a connection for each lane |
 //! | `admin`, `retire`, `rebuild`, `durability` | operators, audits and upkeep, on a pool |
-//! | `core`, `connection`, `server`, `pool` | connections |
-//! | `options`, `address` | settings; how the primary of a shard is found, and what a URL may say |
+//! | `core`, `link`, `connection`, `pool`, `server`, `client` | what leads to the primary of a shard |
+//! | `location`, `route` | where the primary of a shard is now |
+//! | `options`, `address` | settings, and what a URL may say |
 //! | `scripts`, `keys`, `reply`, `error` | the base of the other modules |
 //!
 //! This module must never send a blocking command on a shared connection, or wait for a server that is
@@ -41,11 +42,14 @@ mod admin;
 mod admission_queue;
 mod admit;
 mod admit_command;
+mod client;
 mod connection;
 mod core;
 mod durability;
 mod error;
 mod keys;
+mod link;
+mod location;
 mod options;
 mod pool;
 mod reader;
@@ -53,6 +57,7 @@ mod rebuild;
 mod replicated;
 mod reply;
 mod retire;
+mod route;
 mod scripts;
 mod server;
 mod settle;

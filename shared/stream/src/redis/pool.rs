@@ -49,18 +49,18 @@ pub(super) fn no_connection(error: &PoolError) -> StreamError {
     }
 }
 
-/// Records the use of the pool at every scrape, for as long as the pool lives.
-pub(super) fn observe(pool: &Pool) {
-    let pool = pool.weak();
+/// Records the use of all pools together at every scrape, until there are none: `pools` lists one for each of
+/// the links, which is `None` before its first use.
+pub(super) fn observe(pools: impl Fn() -> Option<Vec<Option<Pool>>> + Send + 'static) {
     at_scrape(move || {
-        let Some(pool) = pool.upgrade() else { return false };
-        let now = pool.status();
+        let Some(pools) = pools() else { return false };
+        let now: Vec<_> = pools.iter().flatten().map(Pool::status).collect();
         PoolUse {
             pool: "redis",
-            max: now.max_size,
-            used: now.size.saturating_sub(now.available),
-            idle: now.available,
-            waiting: Some(now.waiting),
+            max: pools.len() * POOL_CONNECTIONS,
+            used: now.iter().map(|now| now.size.saturating_sub(now.available)).sum(),
+            idle: now.iter().map(|now| now.available).sum(),
+            waiting: Some(now.iter().map(|now| now.waiting).sum()),
         }
         .record();
         true

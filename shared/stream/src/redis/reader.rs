@@ -1,15 +1,16 @@
 //! One lane's view of one shard. Each reader has its own connection, because a blocking read on a shared one
 //! would block all other calls.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisError, Value};
+use redis::{Cmd, ErrorKind, RedisError, Value};
 
-use super::connection::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
+use super::connection::{Connections, RESPONSE_TIMEOUT};
 use super::core::Core;
-use super::error::{classify, unreachable};
+use super::error::{ConnectionHealth, classify, connection_health, describe};
 use super::keys::GROUP;
 use super::reply::{self, StreamEntry};
 use super::retire::retire_command;
@@ -21,6 +22,9 @@ const BLOCK_MAX: Duration = Duration::from_secs(5);
 
 pub(super) struct RedisReader {
     connection: MultiplexedConnection,
+    opened_at: Instant,
+    /// The shared connections to the same primary.
+    shared: Arc<Connections>,
     events: String,
     consumer: String,
 }
@@ -28,16 +32,10 @@ pub(super) struct RedisReader {
 impl RedisReader {
     pub(super) async fn open(core: &Core, shard: u16, consumer: &str) -> Result<Self, StreamError> {
         let events = core.keys(shard)?.events.clone();
-        core.connections.check_circuit().map_err(counted)?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let connection = core
-            .single
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(|error| counted(unreachable(&error)))?;
-        Ok(Self { connection, events, consumer: consumer.to_owned() })
+        let link = core.link(shard);
+        let (connection, opened_at) = link.open().await.map_err(counted)?;
+        let shared = Arc::clone(&link.connections);
+        Ok(Self { connection, opened_at, shared, events, consumer: consumer.to_owned() })
     }
 
     async fn send(&mut self, command: &Cmd) -> Result<Value, StreamError> {
@@ -48,8 +46,7 @@ impl RedisReader {
     /// of the stream: from its end, it would skip batches that were admitted before.
     async fn send_waiting(&mut self, command: &Cmd, wait: Duration) -> Result<Value, StreamError> {
         self.connection.set_response_timeout(RESPONSE_TIMEOUT.max(wait + BLOCK_MAX));
-        match command.query_async(&mut self.connection).await {
-            Ok(value) => Ok(value),
+        match self.query(command).await? {
             Err(error) if is_no_group(&error) => {
                 let stream = &self.events;
                 tracing::info!(
@@ -59,16 +56,36 @@ impl RedisReader {
                 );
                 let mut create = redis::cmd("XGROUP");
                 create.arg("CREATE").arg(&self.events).arg(GROUP).arg("0").arg("MKSTREAM");
-                match create.query_async::<Value>(&mut self.connection).await {
+                match self.query(&create).await? {
                     Err(error) if error.code() != Some("BUSYGROUP") => Err(counted(classify(&error))),
-                    _ => command
-                        .query_async(&mut self.connection)
-                        .await
-                        .map_err(|error| counted(classify(&error))),
+                    _ => self.query(command).await?.map_err(|error| counted(classify(&error))),
                 }
             }
-            Err(error) => Err(counted(classify(&error))),
+            answer => answer.map_err(|error| counted(classify(&error))),
         }
+    }
+
+    /// Sends one command, and gives up all connections to a server that is not the primary any more.
+    ///
+    /// # Errors
+    /// [`StreamError::Unavailable`], counted, when the others were given up meanwhile: this server may answer
+    /// or block as before and not be the primary.
+    async fn query(&mut self, command: &Cmd) -> Result<Result<Value, RedisError>, StreamError> {
+        let sent = Instant::now();
+        let answer = tokio::select! {
+            biased;
+            () = self.shared.doubted(self.opened_at) => {
+                let reason = "the connection of a reader may lead to another server than the primary";
+                return Err(counted(StreamError::Unavailable(reason.to_owned())));
+            }
+            answer = command.query_async(&mut self.connection) => answer,
+        };
+        if let Err(error) = &answer
+            && connection_health(error) == ConnectionHealth::Demoted
+        {
+            self.shared.give_up(sent, describe(error));
+        }
+        Ok(answer)
     }
 
     fn read_command(&self, entries_max: usize, block: Option<Duration>, from: &str) -> Cmd {

@@ -8,7 +8,7 @@ use crate::{EntryId, Epoch, PendingBatch, ProjectCounters, StreamError};
 pub(super) async fn fence(core: &Core, shard: u16, epoch: Epoch) -> Result<(), StreamError> {
     let mut command = redis::cmd("EVAL");
     command.arg(scripts::FENCE).arg(1).arg(&core.keys(shard)?.epoch).arg(keys::fence(epoch));
-    core.ask(&command).await.map(drop)
+    core.link(shard).ask(&command).await.map(drop)
 }
 
 pub(super) async fn rebuild(
@@ -40,7 +40,7 @@ pub(super) async fn rebuild(
     for batch in &named {
         command.arg(rebuilt_marker(batch));
     }
-    Ok(reply::integer(core.ask(&command).await?)? == 1)
+    Ok(reply::integer(core.link(shard).ask(&command).await?)? == 1)
 }
 
 /// The ids that rebuild.lua compares; both are empty when there is no batch.

@@ -20,5 +20,5 @@ pub(super) fn retire_command(events: &str, idle: Duration, consumer: &str) -> Cm
 
 pub(super) async fn retire_consumers(core: &Core, shard: u16, idle: Duration) -> Result<u64, StreamError> {
     let command = retire_command(&core.keys(shard)?.events, idle, "");
-    reply::unsigned(core.ask(&command).await?)
+    reply::unsigned(core.link(shard).ask(&command).await?)
 }

@@ -5,19 +5,21 @@
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value};
 
+use super::address::Discovery;
 use super::error::describe;
 
 /// The oldest version that runs scripts with flags.
 const MAJOR_MIN: u32 = 7;
 
-/// Checks that the server answers, is a primary and is new enough. `sole_password` is that of a URL with a
-/// password and no user.
+/// Checks that the server answers, is a primary of the kind that the address says, and is new enough.
+/// `sole_password` is that of a URL with a password and no user.
 ///
 /// # Errors
 /// Why the server cannot be used, in words.
 pub(super) async fn check(
     connection: &mut MultiplexedConnection,
     sole_password: Option<&str>,
+    discovery: &Discovery,
 ) -> Result<(), String> {
     let told = |error: RedisError| describe(&error);
     if let Some(password) = sole_password {
@@ -26,7 +28,7 @@ pub(super) async fn check(
         redis::cmd("AUTH").arg(password).query_async::<()>(connection).await.map_err(told)?;
     }
     let hello = redis::cmd("HELLO").query_async::<Value>(connection).await.map_err(told)?;
-    ServerInfo::of(hello).check()?;
+    ServerInfo::of(hello).check(discovery)?;
     redis::cmd("PING").query_async::<()>(connection).await.map_err(told)
 }
 
@@ -55,12 +57,21 @@ impl ServerInfo {
         info
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self, discovery: &Discovery) -> Result<(), String> {
         let Self { name, version, mode, role } = self;
-        if mode == "sentinel" {
-            return Err(
-                "this is a Redis Sentinel, not a Redis: REDIS_URL must lead to the primary".to_owned()
-            );
+        let wrong_kind = match (mode.as_str(), discovery) {
+            ("sentinel", _) => Some("this is a Redis Sentinel: begin REDIS_URL with redis+sentinel:"),
+            ("cluster", Discovery::Fixed | Discovery::Sentinel { .. }) => {
+                Some("this Redis is a node of a cluster: begin REDIS_URL with redis+cluster:")
+            }
+            ("standalone", Discovery::Cluster) => {
+                Some("this Redis is not a node of a cluster: begin REDIS_URL with redis: or redis+sentinel:")
+            }
+            // A proxy may hide what it leads to.
+            _ => None,
+        };
+        if let Some(wrong_kind) = wrong_kind {
+            return Err(wrong_kind.to_owned());
         }
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         // Forks count their versions on their own.
@@ -99,9 +110,29 @@ mod tests {
     use super::*;
 
     fn checked(fields: &[(&str, &str)]) -> Result<(), String> {
+        checked_as(&Discovery::Fixed, fields)
+    }
+
+    fn checked_as(discovery: &Discovery, fields: &[(&str, &str)]) -> Result<(), String> {
         let text = |text: &str| Value::BulkString(text.into());
         ServerInfo::of(Value::Map(fields.iter().map(|(name, value)| (text(name), text(value))).collect()))
-            .check()
+            .check(discovery)
+    }
+
+    #[test]
+    fn a_server_of_another_kind_than_the_address_says_is_refused_with_the_right_beginning() {
+        let sentinel = Discovery::Sentinel { name: "m".to_owned() };
+        for (discovery, mode, expected) in [
+            (&Discovery::Fixed, "cluster", "begin REDIS_URL with redis+cluster:"),
+            (&sentinel, "cluster", "begin REDIS_URL with redis+cluster:"),
+            (&Discovery::Fixed, "sentinel", "begin REDIS_URL with redis+sentinel:"),
+            (&Discovery::Cluster, "standalone", "not a node of a cluster"),
+        ] {
+            let refused = checked_as(discovery, &[("mode", mode)]).unwrap_err();
+            assert!(refused.contains(expected), "{refused}");
+        }
+        assert_eq!(checked_as(&Discovery::Cluster, &[("mode", "cluster"), ("role", "master")]), Ok(()));
+        assert_eq!(checked_as(&sentinel, &[("mode", "standalone"), ("role", "master")]), Ok(()));
     }
 
     #[test]

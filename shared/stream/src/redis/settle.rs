@@ -32,7 +32,7 @@ async fn settle_chunk(core: &Core, shard: u16, settlements: &[Settlement]) -> Re
         command.arg(settlement.id.to_string()).arg(settlement.count).arg(settlement.bytes);
         command.arg(outcome.stored).arg(outcome.duplicate).arg(outcome.dead).arg(outcome.conflict);
     }
-    match reply::integer(core.connections.eval(script, &command).await?)? {
+    match reply::integer(core.link(shard).connections.eval(script, &command).await?)? {
         -1 => Err(counted(StreamError::EpochChanged)),
         settled => Ok(settled.unsigned_abs()),
     }
@@ -42,11 +42,11 @@ pub(super) async fn note_attempt(core: &Core, shard: u16, id: EntryId) -> Result
     let script = &core.scripts.note_attempt;
     let mut command = script.call(1);
     command.arg(&core.keys(shard)?.attempts).arg(id.to_string());
-    reply::small(core.connections.eval(script, &command).await?)
+    reply::small(core.link(shard).connections.eval(script, &command).await?)
 }
 
 pub(super) async fn forget_attempts(core: &Core, shard: u16, id: EntryId) -> Result<(), StreamError> {
     let mut command = redis::cmd("HDEL");
     command.arg(&core.keys(shard)?.attempts).arg(id.to_string());
-    core.connections.send(&command).await.map(drop).map_err(counted)
+    core.link(shard).connections.send(&command).await.map(drop).map_err(counted)
 }

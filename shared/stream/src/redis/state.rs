@@ -9,11 +9,12 @@ use crate::{BatchId, BatchState, Outcome, StreamError};
 use millrace_event::plan::{LimitState, ProjectId};
 
 pub(super) async fn limit_state(core: &Core, project: ProjectId) -> Result<LimitState, StreamError> {
-    let keys = core.keys(project.shard(core.shard_count))?;
+    let shard = project.shard(core.shard_count);
+    let keys = core.keys(shard)?;
     let script = &core.scripts.limit_state;
     let mut command = script.call(2);
     command.arg(&keys.shard_hash).arg(keys.project(project));
-    let [now_us, tat_us, used] = reply::tuple(core.connections.eval(script, &command).await?)?;
+    let [now_us, tat_us, used] = reply::tuple(core.link(shard).connections.eval(script, &command).await?)?;
     reply::limit_state(now_us, tat_us, used)
 }
 
@@ -22,10 +23,11 @@ pub(super) async fn batch_state(
     project: ProjectId,
     batch_id: BatchId,
 ) -> Result<BatchState, StreamError> {
-    let keys = core.keys(project.shard(core.shard_count))?;
+    let shard = project.shard(core.shard_count);
+    let keys = core.keys(shard)?;
     let mut command = redis::cmd("GET");
     command.arg(keys.marker(batch_id));
-    match core.connections.send(&command).await.map_err(counted)? {
+    match core.link(shard).connections.send(&command).await.map_err(counted)? {
         Value::Nil => Ok(BatchState::Unknown),
         marker => {
             let marker = reply::text(marker)?;

@@ -53,12 +53,16 @@ impl Stream for RedisStream {
         admin::backlog(&self.core).await
     }
 
-    async fn durability_report(&self, _shard: u16) -> Result<DurabilityReport, StreamError> {
-        durability::durability_report(&self.core).await
+    async fn durability_report(&self, shard: u16) -> Result<DurabilityReport, StreamError> {
+        let report = durability::durability_report(&self.core, shard).await;
+        let mut report = report.map_err(|error| self.core.named(shard, error))?;
+        report.faults = report.faults.iter().map(|fault| self.core.name(shard, fault)).collect();
+        Ok(report)
     }
 
     async fn check_writable(&self, shard: u16) -> Result<(), StreamError> {
-        writable::check_writable(&self.core, shard).await
+        let checked = writable::check_writable(&self.core, shard).await;
+        checked.map_err(|error| self.core.named(shard, error))
     }
 
     async fn reader(&self, shard: u16, consumer: &str) -> Result<Box<dyn Reader>, StreamError> {

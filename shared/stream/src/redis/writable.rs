@@ -17,7 +17,7 @@ pub(super) async fn check_writable(core: &Core, shard: u16) -> Result<(), Stream
     // Rights are given by patterns, so any project and any batch will do.
     command.arg(keys.project(ProjectId(0))).arg(keys.marker(Uuid::nil()));
     command.arg(core.replicas().unwrap_or(0));
-    let denied = reply::array(core.connections.eval(script, &command).await?)?;
+    let denied = reply::array(core.link(shard).connections.eval(script, &command).await?)?;
     let denied = denied.into_iter().map(reply::text).collect::<Result<Vec<_>, _>>()?;
     if !denied.is_empty() {
         let text = format!("the user of REDIS_URL lacks a right in Redis (NOPERM {})", denied.join(", "));

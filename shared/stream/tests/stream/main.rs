@@ -1,9 +1,9 @@
 //! The conformance suite of the stream: the promises of every implementation of `Stream` and `Reader`.
 //!
 //! The promises in [`suite`] use the traits and a [`suite::Harness`], which opens a new stream. Here they run
-//! on Redis and on a file. The other tests are about one implementation: keys, scripts and faults of Redis;
-//! files, disks and processes of the embedded stream. `model` compares the decisions of both with the
-//! reference model.
+//! on Redis, on a Redis Cluster, behind Redis Sentinel and on a file. The other tests are about one
+//! implementation: keys, scripts and faults of Redis; files, disks and processes of the embedded stream.
+//! `model` compares the decisions of both with the reference model.
 
 mod embedded;
 mod model;
@@ -64,6 +64,14 @@ mod on_redis {
 
 mod on_redis_with_a_replica {
     every_promise!(crate::redis::replicas::harness);
+}
+
+mod on_a_redis_cluster {
+    every_promise!(crate::redis::cluster::harness);
+}
+
+mod behind_redis_sentinel {
+    every_promise!(crate::redis::sentinel::harness);
 }
 
 mod on_embedded {

@@ -1,9 +1,12 @@
 //! Promises that only the stream on Redis makes.
 
+pub mod cluster;
 mod faults;
 mod growth;
+mod load;
 mod reasons;
 pub mod replicas;
+pub mod sentinel;
 mod speed;
 
 use std::time::Duration;
