@@ -9,7 +9,7 @@ use millrace_event::entry::PackedBatch;
 use millrace_event::plan::{LimitState, Plan, ProjectId, Refusal};
 use millrace_event::{BatchId, EntryId, Epoch, PendingBatch, ProjectCounters};
 use millrace_stream::{
-    Admission, Backlog, BatchState, Decision, Reader, Settlement, SharedStream, Stream, StreamError,
+    Admission, Backlog, BatchState, Decision, Reader, Settlement, SharedStream, Stream, StreamError, Witness,
 };
 use uuid::Uuid;
 
@@ -140,6 +140,10 @@ impl Stream for MutantStream {
         self.inner.epoch(shard).await
     }
 
+    async fn witness(&self, shard: u16) -> Result<Witness, StreamError> {
+        self.inner.witness(shard).await
+    }
+
     fn trust_epoch(&self, shard: u16, epoch: Epoch) {
         self.inner.trust_epoch(shard, epoch);
     }
@@ -158,11 +162,12 @@ impl Stream for MutantStream {
         epoch: Epoch,
         counters: &[ProjectCounters],
         expected: &[PendingBatch],
+        floor: EntryId,
     ) -> Result<bool, StreamError> {
         if let Some(redis) = self.redis_of(Mutant::GroupAtTheEnd) {
             redis.create_group_at_the_end(shard).await;
         }
-        self.inner.rebuild(shard, epoch, counters, expected).await
+        self.inner.rebuild(shard, epoch, counters, expected, floor).await
     }
 
     async fn counters(&self, projects: &[ProjectId]) -> Result<Vec<ProjectCounters>, StreamError> {

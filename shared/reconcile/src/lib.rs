@@ -1,6 +1,7 @@
 //! Keeps the stream and the store consistent with each other.
 //!
-//! [`epoch`] detects a stream that has lost its data and rebuilds its counters from the ledger. [`keeper`]
+//! [`epoch`] detects a stream that has lost its data and rebuilds its counters from the ledger, as
+//! [`verdict`] decides. [`keeper`]
 //! does so periodically, checks the stream's durability, and records both in [`health`]. [`audit`] checks
 //! that every accepted event is stored, a duplicate, dead-lettered or pending. [`quota`] counts the projects
 //! that are near the end of their month's quota.
@@ -11,5 +12,8 @@ pub mod audit;
 pub mod epoch;
 pub mod health;
 pub mod keeper;
+mod loss;
 pub mod metrics;
 pub mod quota;
+mod shared_incident;
+pub mod verdict;

@@ -23,6 +23,7 @@ mod epochs;
 mod error;
 mod letters;
 mod listen;
+mod lost;
 mod migrate;
 mod on_demand;
 mod parameters;

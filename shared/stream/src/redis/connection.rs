@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use super::error::{ConnectionHealth, classify, connection_health, describe};
 use super::scripts::Script;
 use super::server;
+use super::shard_witness::ShardWitnesses;
 use crate::StreamError;
 use crate::metrics::{STREAM_CONNECTED, STREAM_RECONNECTS, counted};
 
@@ -72,6 +73,8 @@ struct Shared {
     /// The password, when the URL has one and no user.
     sole_password: Option<String>,
     slots: Vec<Arc<Slot>>,
+    /// Asked about the server before a connection to it is used.
+    witnesses: Arc<ShardWitnesses>,
     /// Why the last attempt to connect failed.
     failure: ArcSwap<String>,
     /// Whether the first attempt to connect has ended.
@@ -92,7 +95,7 @@ pub(super) struct Connections {
 
 impl Connections {
     /// Starts connecting in the background.
-    pub(super) fn start(client: Client, connections: usize) -> Self {
+    pub(super) fn start(client: Client, connections: usize, witnesses: &Arc<ShardWitnesses>) -> Self {
         let slots = (0..connections.max(1)).map(|_| Arc::new(Slot::default())).collect();
         let settings = client.get_connection_info().redis_settings();
         let password = settings.password().filter(|_| settings.username().is_none());
@@ -100,6 +103,7 @@ impl Connections {
             sole_password: password.map(str::to_owned),
             client,
             slots,
+            witnesses: Arc::clone(witnesses),
             failure: ArcSwap::from_pointee("connecting to Redis".to_owned()),
             attempted: watch::Sender::new(false),
             doubted_at: ArcSwapOption::empty(),
@@ -303,6 +307,7 @@ async fn connect(shared: &Shared, slot: &Arc<Slot>) -> Result<LiveConnection, St
     let connecting = shared.client.get_multiplexed_async_connection_with_config(&config);
     let mut connection = connecting.await.map_err(|error| describe(&error))?;
     server::check(&mut connection, shared.sole_password.as_deref()).await?;
+    shared.witnesses.inspect(&connection).await?;
     connection.set_response_timeout(RESPONSE_TIMEOUT);
     Ok(LiveConnection { connection, generation, connected_at: Instant::now() })
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use arc_swap::ArcSwapOption;
 use deadpool_redis::{Connection, Pool};
 use redis::{Client, Cmd, RedisError, Value};
 
@@ -14,6 +13,7 @@ use super::keys::ShardKeys;
 use super::options::RedisOptions;
 use super::pool;
 use super::scripts::Scripts;
+use super::shard_witness::ShardWitnesses;
 use crate::metrics::{self, counted};
 use crate::{Epoch, StreamError};
 
@@ -26,8 +26,8 @@ pub(super) struct Core {
     /// Makes connections with a single user.
     pub(super) single: Client,
     keys: Vec<ShardKeys>,
-    /// The trusted epoch of each shard, as text.
-    trusted: Vec<ArcSwapOption<String>>,
+    /// The trusted epochs, and the batches that this process acknowledged.
+    pub(super) witnesses: Arc<ShardWitnesses>,
     pool: Pool,
 }
 
@@ -40,19 +40,26 @@ impl Core {
         let address = source.read().map_err(invalid)?;
         let (shared, single) =
             connection::clients(address.fixed()).map_err(|error| invalid(error.to_string()))?;
-        let connections = Arc::new(Connections::start(shared, connections));
+        let witnesses = Arc::new(ShardWitnesses::new(shard_count));
+        let connections = Arc::new(Connections::start(shared, connections, &witnesses));
         let scripts = Arc::new(Scripts::new());
         let pool = pool::create(&single, &connections)?;
         pool::observe(&pool);
         metrics::BACKLOG_EVENTS_MAX.set(backlog_events_max.saturating_mul(shard_count.into()) as f64);
         Ok(Self {
             shard_count,
-            admissions: AdmissionQueue::start(&connections, &scripts, shard_count, backlog_events_max),
+            admissions: AdmissionQueue::start(
+                &connections,
+                &scripts,
+                &witnesses,
+                shard_count,
+                backlog_events_max,
+            ),
             connections,
             scripts,
             single,
             keys: (0..shard_count).map(ShardKeys::new).collect(),
-            trusted: (0..shard_count).map(|_| ArcSwapOption::empty()).collect(),
+            witnesses,
             pool,
         })
     }
@@ -69,12 +76,12 @@ impl Core {
     }
 
     pub(super) fn trusted_epoch(&self, shard: u16) -> Option<Arc<String>> {
-        self.trusted.get(usize::from(shard))?.load_full()
+        self.witnesses.shard(shard)?.trusted()
     }
 
     pub(super) fn trust_epoch(&self, shard: u16, epoch: Epoch) {
-        if let Some(trusted) = self.trusted.get(usize::from(shard)) {
-            trusted.store(Some(Arc::new(epoch.to_string())));
+        if let Some(known) = self.witnesses.shard(shard) {
+            known.trust(epoch);
         }
     }
 

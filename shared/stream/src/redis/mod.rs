@@ -26,6 +26,7 @@
 //! | `admit`, `admission_queue`, `admit_command` | admission, several batches in one call |
 //! | `settle`, `state` | the other calls of the hot path |
 //! | `writable` | whether a batch could be admitted now |
+//! | `shard_witness`, `witness` | whether the server went back in time |
 //! | `reader` | delivery, on a connection for each lane |
 //! | `admin`, `retire`, `rebuild`, `durability` | operators, audits and upkeep, on a pool |
 //! | `core`, `connection`, `server`, `pool` | connections |
@@ -54,8 +55,10 @@ mod retire;
 mod scripts;
 mod server;
 mod settle;
+mod shard_witness;
 mod state;
 mod stream;
+mod witness;
 mod writable;
 
 pub use self::address::{Discovery, RedisAddress, RedisSource, RedisTls};
