@@ -1,5 +1,5 @@
-//! `GET /healthz`: the process is alive. `GET /readyz`: a batch sent now would be accepted, if it belongs to a shard
-//! that has no fault. While one shard can take batches, the process must stay in the load balancer.
+//! `GET /healthz`: the process is alive. `GET /readyz`: a batch sent now would be accepted, if it belongs to
+//! a shard that has no fault. While one shard can take batches, the process must stay in the load balancer.
 //!
 //! Anyone may read the answers: a reason must never contain an address, a password or a key.
 
@@ -52,8 +52,8 @@ pub async fn ready(service: &Service) -> Answer {
     answer
 }
 
-/// The reasons why a batch sent now would be refused, or one of some shards; empty when every one would be accepted.
-/// An unreachable store is not a reason, because batches are accepted without it.
+/// The reasons why a batch sent now would be refused, or one of some shards; empty when every one would be
+/// accepted. An unreachable store is not a reason, because batches are accepted without it.
 pub async fn reasons(service: &Service) -> Vec<String> {
     let mut reasons = own_reasons(service);
     reasons.extend(stream_faults(service).await.reasons);

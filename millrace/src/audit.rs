@@ -122,8 +122,8 @@ async fn epochs_differing(stream: &dyn Stream, store: &dyn Store) -> Result<Vec<
     Ok(differing)
 }
 
-/// An older copy of the stream has the same epoch. It shows by its last entry, which is then lower than one that was
-/// written.
+/// An older copy of the stream has the same epoch. It shows by its last entry, which is then lower than one
+/// that was written.
 async fn rolled_back(stream: &dyn Stream, store: &dyn Store) -> Result<Vec<RolledBackShard>, Failure> {
     let mut shards = Vec::new();
     for shard in 0..stream.shards() {

@@ -38,8 +38,8 @@ pub async fn run(deps: Deps, shutdown: watch::Receiver<bool>) {
     }
 }
 
-/// Runs the lanes of one shard from the moment when its epoch is trusted. Without a trusted epoch a lane would commit
-/// entries that it cannot settle.
+/// Runs the lanes of one shard from the moment when its epoch is trusted. Without a trusted epoch a lane
+/// would commit entries that it cannot settle.
 async fn serve_shard(deps: &Deps, health: &ShardHealth, shutdown: &watch::Receiver<bool>) {
     let mut stopping = shutdown.clone();
     tokio::select! {

@@ -5,8 +5,8 @@
 //! wiped, restored or replaced: it refuses to admit and to settle until [`reconcile`] has rebuilt its
 //! counters from the ledger and has set a new epoch.
 //!
-//! An older copy of the data has the same epoch. It is recognized by its position, which is then lower than an entry
-//! that was written or acknowledged, and by batches that are missing ([`crate::verdict`]).
+//! An older copy of the data has the same epoch. It is recognized by its position, which is then lower than
+//! an entry that was written or acknowledged, and by batches that are missing ([`crate::verdict`]).
 
 use std::time::Duration;
 
@@ -64,8 +64,8 @@ impl EpochError {
     }
 }
 
-/// Compares every shard with the store's record, rebuilds the counters where they cannot be trusted, and makes the
-/// stream trust the result.
+/// Compares every shard with the store's record, rebuilds the counters where they cannot be trusted, and
+/// makes the stream trust the result.
 ///
 /// Any number of processes may call this at any time: the store's record is changed only from the value that
 /// was read, and the stream's counters only while its contents are those that were counted.
@@ -80,9 +80,9 @@ pub async fn reconcile(stream: &dyn Stream, store: &dyn Store) -> Result<EpochCh
     Ok(if rebuilt == 0 { EpochCheck::Agreement } else { EpochCheck::Rebuild(rebuilt) })
 }
 
-/// As [`reconcile`], for one shard. Rebuilds only if `may_rebuild` allows it, which is asked directly before. The
-/// store is shared: a process that has been given the address of a wrong stream must not take the epoch away from
-/// all others.
+/// As [`reconcile`], for one shard. Rebuilds only if `may_rebuild` allows it, which is asked directly before.
+/// The store is shared: a process that has been given the address of a wrong stream must not take the epoch
+/// away from all others.
 ///
 /// # Errors
 /// [`EpochError`]; no epoch is trusted that was not trusted before.
@@ -151,9 +151,9 @@ struct Rebuild {
 }
 
 impl Rebuild {
-    /// Gives the shard a new epoch. The record comes first: if this process dies before the stream has the epoch,
-    /// the two still differ and the next caller starts over. In the opposite order, stale counters could be
-    /// trusted.
+    /// Gives the shard a new epoch. The record comes first: if this process dies before the stream has the
+    /// epoch, the two still differ and the next caller starts over. In the opposite order, stale counters
+    /// could be trusted.
     async fn run(&self, stream: &dyn Stream, store: &dyn Store) -> Result<Uuid, EpochError> {
         let Self { shard, recorded, floor } = *self;
         let epoch = Uuid::new_v4();

@@ -1,10 +1,10 @@
-//! The health of each shard of the stream, as far as this process knows it: whether the shard is durable enough, and
-//! whether its epoch is the recorded one.
+//! The health of each shard of the stream, as far as this process knows it: whether the shard is durable
+//! enough, and whether its epoch is the recorded one.
 //!
-//! The keeper updates it. A caller whose call to the stream fails marks the shard as stale, and the next check is
-//! then due immediately. A shard must never count as durable between a failure and the check that follows
-//! it: the next answer may come from another server, or from the same one with other settings. A failure of one shard
-//! must never change the health of another, which may be on another server.
+//! The keeper updates it. A caller whose call to the stream fails marks the shard as stale, and the next
+//! check is then due immediately. A shard must never count as durable between a failure and the check that
+//! follows it: the next answer may come from another server, or from the same one with other settings. A
+//! failure of one shard must never change the health of another, which may be on another server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -56,8 +56,8 @@ struct Sums {
 }
 
 impl StreamHealth {
-    /// Before the first checks no shard is durable enough under [`Durability::Strict`], and none is trusted. There is
-    /// at least one shard.
+    /// Before the first checks no shard is durable enough under [`Durability::Strict`], and none is trusted.
+    /// There is at least one shard.
     pub fn new(demanded: Durability, shards: u16) -> Self {
         let count = shards.max(1);
         let results = || (0..count).map(|_| AtomicBool::new(false)).collect();

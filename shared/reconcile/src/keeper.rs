@@ -104,9 +104,9 @@ impl ShardKeeper<'_> {
         }
     }
 
-    /// Whether the shard is durable. After an error, that is known or not as before: nothing was learned about
-    /// the settings, or they are as they should be and the shard cannot take a batch. `known` is the last
-    /// result.
+    /// Whether the shard is durable. After an error, that is known or not as before: nothing was learned
+    /// about the settings, or they are as they should be and the shard cannot take a batch. `known` is the
+    /// last result.
     async fn check_stream(self, known: &mut Option<bool>) -> Result<bool, StreamError> {
         let Self { shard, health, stream, .. } = self;
         let generation = health.generation();

@@ -1,5 +1,5 @@
-//! The fault of one shard, which many shards may have at the same time. A server that is lost is one line of the log
-//! and not one for each of its shards.
+//! The fault of one shard, which many shards may have at the same time. A server that is lost is one line of
+//! the log and not one for each of its shards.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -42,7 +42,8 @@ impl Evidence {
         if self.recorded.is_none() || self.held != self.recorded {
             return Verdict::Rebuild;
         }
-        // After another process rebuilt the counters, the stream has an epoch that this process does not trust yet.
+        // After another process rebuilt the counters, the stream has an epoch that this process does not
+        // trust yet.
         let is_lacking = self.is_lacking && self.trusted == self.held;
         if self.last < self.floor() || is_lacking { Verdict::RolledBack } else { Verdict::Trust }
     }

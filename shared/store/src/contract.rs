@@ -65,8 +65,8 @@ pub trait Ledger: Send + Sync {
     /// The recorded epoch of a shard, and the highest entry of the shard that was written.
     async fn stream_record(&self, shard: u16) -> Result<StreamRecord, StoreError>;
 
-    /// Those of these batches that are not in the ledger. A batch of the same id that was received earlier does not
-    /// count: a client may have used its key again.
+    /// Those of these batches that are not in the ledger. A batch of the same id that was received earlier
+    /// does not count: a client may have used its key again.
     async fn not_in_ledger(
         &self,
         batches: &[AcknowledgedBatch],
@@ -170,8 +170,8 @@ pub trait Operators: Send + Sync {
     /// are left.
     async fn redrive(&self, order: &RedriveOrder, ids: &[i64]) -> Result<RedriveResult, StoreError>;
 
-    /// The lost batches, as far as the ledger is kept, by project and hour. One that was stored after all is left
-    /// out.
+    /// The lost batches, as far as the ledger is kept, by project and hour. One that was stored after all is
+    /// left out.
     async fn lost_batches(&self) -> Result<Vec<LostHour>, StoreError>;
 
     /// Marks every lost batch on record as seen by an operator. Returns how many were not.

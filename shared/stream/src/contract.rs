@@ -37,8 +37,9 @@ pub trait Stream: Send + Sync {
     /// stream was opened for, one sentence each. Empty when there are none.
     async fn durability_faults(&self, shard: u16) -> Result<Vec<String>, StreamError>;
 
-    /// Checks whether a batch could be admitted to the shard now, without admitting one. A failed admission is no such
-    /// check: it would need a batch, and a process that gets none would never learn that it works again.
+    /// Checks whether a batch could be admitted to the shard now, without admitting one. A failed admission
+    /// is no such check: it would need a batch, and a process that gets none would never learn that it works
+    /// again.
     ///
     /// # Errors
     /// [`StreamError`], for the reason that an admission would fail.
@@ -69,13 +70,14 @@ pub trait Stream: Send + Sync {
     /// The epoch of the shard. `None` for a new shard, and while it is fenced.
     async fn epoch(&self, shard: u16) -> Result<Option<Epoch>, StreamError>;
 
-    /// Where the shard stands, and what this process acknowledged and can no longer find. See [`Witness`]. It looks
-    /// for single batches only when the data may have been replaced since the last decision.
+    /// Where the shard stands, and what this process acknowledged and can no longer find. See [`Witness`]. It
+    /// looks for single batches only when the data may have been replaced since the last decision.
     async fn witness(&self, shard: u16) -> Result<Witness, StreamError>;
 
     /// Admits to this shard and settles on it only under this epoch. Until the first call, nothing is
-    /// admitted or settled. It also decides on the last [`Witness`]: its missing batches are not looked for again.
-    /// If the stream noticed after that witness that the shard went back in time, the call has no effect.
+    /// admitted or settled. It also decides on the last [`Witness`]: its missing batches are not looked for
+    /// again. If the stream noticed after that witness that the shard went back in time, the call has no
+    /// effect.
     fn trust_epoch(&self, shard: u16, epoch: Epoch);
 
     /// Every batch in the shard, oldest first, without its rows.

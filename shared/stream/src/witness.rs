@@ -1,8 +1,8 @@
-//! What one process remembers of a shard: the batches that it has acknowledged. A stream that went back in time
-//! lacks some of them, although its epoch is the same.
+//! What one process remembers of a shard: the batches that it has acknowledged. A stream that went back in
+//! time lacks some of them, although its epoch is the same.
 //!
-//! This module must never forget the highest entry, allocate memory for a batch, or hold its lock for longer than a
-//! copy of what it remembers.
+//! This module must never forget the highest entry, allocate memory for a batch, or hold its lock for longer
+//! than a copy of what it remembers.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,15 +20,15 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 pub struct Witness {
     /// The epoch of the shard. `None` for a new shard, and while it is fenced.
     pub epoch: Option<Epoch>,
-    /// Where the stream stands: no entry that it ever had is higher. It never decreases, unless the stream goes back
-    /// in time.
+    /// Where the stream stands: no entry that it ever had is higher. It never decreases, unless the stream
+    /// goes back in time.
     pub last: EntryId,
     /// The highest entry that this process has acknowledged. It was read before `last`.
     pub acknowledged: EntryId,
     /// The epoch that this process trusted last.
     pub trusted: Option<Epoch>,
-    /// Batches that this process acknowledged within the last minute and that the stream does not know. The stream
-    /// also forgets a batch some time after it was settled: those that are in the store are not lost.
+    /// Batches that this process acknowledged within the last minute and that the stream does not know. The
+    /// stream also forgets a batch some time after it was settled: those that are in the store are not lost.
     pub missing: Vec<AcknowledgedBatch>,
 }
 
@@ -134,7 +134,8 @@ mod tests {
         assert_eq!(batches.recent().len(), 1_000);
     }
 
-    /// Run it alone, in a release build: `cargo test --release -p millrace-stream --lib remembering_costs -- --ignored --nocapture`.
+    /// Run it alone, in a release build: `cargo test --release -p millrace-stream --lib remembering_costs --
+    /// --ignored --nocapture`.
     #[test]
     #[ignore = "a measurement"]
     fn remembering_costs_nanoseconds() {

@@ -98,8 +98,8 @@ const ADD_USAGE: &str = "
            duplicates = u.duplicates + excluded.duplicates, dead = u.dead + excluded.dead,
            conflicts = u.conflicts + excluded.conflicts";
 
-/// A row is locked also when it stays as it is. Usage precedes it in every transaction, so two lanes cannot wait for
-/// each other.
+/// A row is locked also when it stays as it is. Usage precedes it in every transaction, so two lanes cannot
+/// wait for each other.
 const ADVANCE_POSITIONS: &str = "
     INSERT INTO stream_positions AS p (shard, entry_ms, entry_seq)
     SELECT * FROM unnest($1::int[], $2::bigint[], $3::bigint[])

@@ -33,8 +33,8 @@ pub(super) fn fence(transaction: &mut WriteTransaction<'_>, epoch: Epoch) {
     transaction.counters.shard.fence = Some(epoch);
 }
 
-/// Replaces all counters, if the stream is fenced under this epoch and its entries are the expected ones. The next entry is
-/// above `floor`.
+/// Replaces all counters, if the stream is fenced under this epoch and its entries are the expected ones. The
+/// next entry is above `floor`.
 pub(super) fn rebuild(
     transaction: &mut WriteTransaction<'_>,
     epoch: Epoch,

@@ -186,8 +186,8 @@ impl Stream for EmbeddedStream {
         self.core.reads.read(queries::epoch).await
     }
 
-    /// A file that this process serves cannot be replaced by an older one, so no batch can be missing: what may be
-    /// older than the store is the file that it opened.
+    /// A file that this process serves cannot be replaced by an older one, so no batch can be missing: what
+    /// may be older than the store is the file that it opened.
     async fn witness(&self, shard: u16) -> Result<Witness, StreamError> {
         check_shard(shard)?;
         let acknowledged = self.core.dispatch.last().id();

@@ -74,7 +74,8 @@ fn hex(digest: [u8; 16]) -> String {
 #[derive(Clone, Copy)]
 pub(super) struct AdmitAnswer {
     pub(super) decision: Decision,
-    /// The entry of a batch that is in the stream. When an earlier call admitted it, the sequence number is 0.
+    /// The entry of a batch that is in the stream. When an earlier call admitted it, the sequence number is
+    /// 0.
     pub(super) entry: Option<EntryId>,
 }
 

@@ -1,14 +1,14 @@
-//! Recognizes a Redis that went back in time: a replica that was promoted, a restored backup, or a server that lost
-//! the end of its file. Its epoch is that of the lost data, so the epoch cannot tell.
+//! Recognizes a Redis that went back in time: a replica that was promoted, a restored backup, or a server
+//! that lost the end of its file. Its epoch is that of the lost data, so the epoch cannot tell.
 //!
-//! Each new connection compares where the shards of its server stand with what this process has acknowledged, before
-//! anything is admitted on it. A lower position proves a loss. On a server that this process has not seen before, the
-//! position proves nothing, because another process may have admitted since; then the markers of the last batches are
-//! looked up. A shard that lost anything is withdrawn: nothing is admitted on it until a caller of
-//! [`super::witness::witness`] has decided.
+//! Each new connection compares where the shards of its server stand with what this process has acknowledged,
+//! before anything is admitted on it. A lower position proves a loss. On a server that this process has not
+//! seen before, the position proves nothing, because another process may have admitted since; then the
+//! markers of the last batches are looked up. A shard that lost anything is withdrawn: nothing is admitted on
+//! it until a caller of [`super::witness::witness`] has decided.
 //!
-//! This module must never decide that a batch is lost (only the store knows), or look up markers again on a server
-//! that has not changed.
+//! This module must never decide that a batch is lost (only the store knows), or look up markers again on a
+//! server that has not changed.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,8 +28,8 @@ use crate::{AcknowledgedBatch, BatchId, EntryId, Epoch, StreamError};
 
 /// Markers looked up by one command.
 pub(super) const CHUNK_MARKERS: usize = 500;
-/// The marker of a younger batch has not expired, even if it was settled at once: see settle.lua. A second is left
-/// for clocks that differ in speed and for the way.
+/// The marker of a younger batch has not expired, even if it was settled at once: see settle.lua. A second is
+/// left for clocks that differ in speed and for the way.
 const MARKER_SURELY_KEPT: Duration = Duration::from_secs(14);
 
 /// What this process knows of all shards.
@@ -56,7 +56,8 @@ struct Decision {
     /// How often the trust was withdrawn, now and when the last witness began.
     withdrawn: u64,
     withdrawn_at_witness: u64,
-    /// How often another run of the server was noticed: now, when the last witness began, and at the last decision.
+    /// How often another run of the server was noticed: now, when the last witness began, and at the last
+    /// decision.
     runs: u64,
     runs_at_witness: u64,
     runs_decided: u64,
@@ -80,8 +81,8 @@ impl ShardWitnesses {
         self.shards.get(usize::from(shard))
     }
 
-    /// Compares the server at the other end of a new connection with what this process knows of its shards, and
-    /// withdraws the shards that lost something.
+    /// Compares the server at the other end of a new connection with what this process knows of its shards,
+    /// and withdraws the shards that lost something.
     ///
     /// # Errors
     /// Why the server did not answer.
@@ -125,8 +126,8 @@ impl ShardWitness {
         }
     }
 
-    /// Begins a witness. Returns whether it must look up markers: after the server has changed, and while the shard is
-    /// withdrawn.
+    /// Begins a witness. Returns whether it must look up markers: after the server has changed, and while the
+    /// shard is withdrawn.
     pub(super) fn begin_witness(&self) -> bool {
         let mut decision = self.decision();
         decision.withdrawn_at_witness = decision.withdrawn;
