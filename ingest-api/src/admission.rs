@@ -26,7 +26,8 @@ pub async fn admit(
     digest: Option<[u8; 16]>,
     awaited: bool,
 ) -> Result<(), Problem> {
-    if !service.stream_health.is_durable_enough() {
+    let health = service.shard_health(packed.project);
+    if !health.is_durable_enough() {
         let message =
             "the stream has not confirmed that its writes are durable; nothing is accepted until it has";
         return Err(Problem::new(ProblemCode::StreamUnavailable, message));
@@ -43,7 +44,7 @@ pub async fn admit(
         answer = service.stream.admit(&admission).await;
     }
     metrics::admission(Verdict::from(&answer), asked_at.elapsed());
-    let decision = answer.map_err(|error| service.stream_problem(&error))?;
+    let decision = answer.map_err(|error| service.stream_problem(packed.project, &error))?;
     let is_refused = matches!(
         decision,
         Decision::RateLimited { .. } | Decision::QuotaExceeded { .. } | Decision::BacklogFull { .. }
@@ -89,6 +90,8 @@ fn apply(service: &Service, key: &ApiKey, decision: Decision, asked_at: Instant)
             key.project.observe(limit_state);
             Err(Problem::quota_exceeded(limit_state.quota_reset_s()))
         }
-        Decision::EpochChanged => Err(service.stream_problem(&StreamError::EpochChanged)),
+        Decision::EpochChanged => {
+            Err(service.stream_problem(key.account.project, &StreamError::EpochChanged))
+        }
     }
 }

@@ -56,7 +56,9 @@ pub async fn get(request: Request<'_>, key: &ApiKey) -> Result<Answer, Problem> 
         Err(error) => {
             let outcome = service.reports.ask(service.store.batch(project, batch_id)).await?;
             // Without the stream, a batch that is not stored may be pending.
-            outcome.map(|outcome| stored(batch_id, outcome)).ok_or_else(|| service.stream_problem(&error))
+            outcome
+                .map(|outcome| stored(batch_id, outcome))
+                .ok_or_else(|| service.stream_problem(project, &error))
         }
     }
 }

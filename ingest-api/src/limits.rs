@@ -48,7 +48,7 @@ struct Batch {
 pub async fn get(request: Request<'_>, key: &ApiKey) -> Result<Answer, Problem> {
     let service = request.service;
     let limit_state = service.stream.limit_state(key.account.project).await;
-    let limit_state = limit_state.map_err(|error| service.stream_problem(&error))?;
+    let limit_state = limit_state.map_err(|error| service.stream_problem(key.account.project, &error))?;
     key.project.observe(limit_state);
     let plan = key.plan();
     let report = LimitsReport {

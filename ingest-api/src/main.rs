@@ -9,6 +9,7 @@ use ingest_api::{Deps, Scrape, listen, routes, run};
 use millrace_reconcile::health::StreamHealth;
 use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
+use millrace_stream::Stream;
 use millrace_stream::redis::RedisStream;
 use millrace_telemetry::metrics::{self, Program};
 use millrace_telemetry::process::{start_logging, stop_requested};
@@ -51,10 +52,11 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         pool_size: STORE_CONNECTIONS,
         application: "millrace-ingest-api",
     });
+    let stream_health = Arc::new(StreamHealth::new(policy.durability(), stream.shards()));
     let deps = Deps {
         stream,
         store,
-        stream_health: Arc::new(StreamHealth::new(policy.durability())),
+        stream_health,
         check_periods: Some(CheckPeriods::API),
         status_page: http.status_page,
         limits: http.limits,

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use millrace_reconcile::health::StreamHealth;
+use millrace_event::plan::ProjectId;
+use millrace_reconcile::health::{ShardHealth, StreamHealth};
 use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::SharedStore;
 use millrace_stream::{SharedStream, StreamError};
@@ -29,7 +30,7 @@ pub struct Deps {
     pub stream: SharedStream,
     /// Provides keys, plans and reports. It is never queried on the path of a batch.
     pub store: SharedStore,
-    /// Batches are refused while the stream is not durable enough.
+    /// Batches are refused while their shard is not durable enough. It must have the shards of `stream`.
     pub stream_health: Arc<StreamHealth>,
     /// How often the server checks `stream_health`. `None` when another part of the process does.
     pub check_periods: Option<CheckPeriods>,
@@ -76,9 +77,14 @@ impl Service {
         *self.stage.borrow() > Stage::Serving
     }
 
-    /// The answer to a failed call of the stream. Has the stream checked.
-    pub fn stream_problem(&self, error: &StreamError) -> Problem {
-        self.stream_health.call_failed(error);
+    /// The health of the shard that the project belongs to.
+    pub fn shard_health(&self, project: ProjectId) -> &ShardHealth {
+        self.stream_health.shard(project.shard(self.stream.shards()))
+    }
+
+    /// The answer to a failed call of the stream for this project. Has its shard checked.
+    pub fn stream_problem(&self, project: ProjectId, error: &StreamError) -> Problem {
+        self.shard_health(project).call_failed(error);
         Problem::from(error)
     }
 }

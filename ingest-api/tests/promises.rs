@@ -128,7 +128,7 @@ async fn a_refusal_after_a_lost_answer_does_not_say_that_nothing_was_accepted() 
     let deps = Deps {
         stream: open_stream_at(format!("redis://{}/0", proxy.address())),
         store: Arc::clone(&stack.store),
-        stream_health: Arc::new(StreamHealth::new(Durability::Strict)),
+        stream_health: Arc::new(StreamHealth::new(Durability::Strict, 1)),
         check_periods: Some(CheckPeriods::API),
         status_page: StatusPage::Auto,
         limits: default_limits(),
@@ -316,7 +316,7 @@ async fn a_redis_that_is_not_durable_is_used_only_with_relaxed_durability() {
     for (durability, status) in [(Durability::Strict, 503), (Durability::Relaxed, 202)] {
         let (stream, store) = (stack::open_stream(&stack.redis), Arc::clone(&stack.store));
         let (status_page, limits) = (StatusPage::Auto, default_limits());
-        let stream_health = Arc::new(StreamHealth::new(durability));
+        let stream_health = Arc::new(StreamHealth::new(durability, 1));
         let check_periods = Some(CheckPeriods::API);
         let deps = Deps { stream, store, stream_health, check_periods, status_page, limits };
         let server = Server::start(deps).await;

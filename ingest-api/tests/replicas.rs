@@ -15,7 +15,7 @@ use testkit::http::Answer;
 async fn with_durability(stack: Stack, durability: Durability) -> Stack {
     let stream =
         RedisStream::new(RedisOptions { durability, ..RedisOptions::new(stack.redis.url()) }).unwrap();
-    let stream_health = Arc::new(StreamHealth::new(durability));
+    let stream_health = Arc::new(StreamHealth::new(durability, 1));
     let deps = Deps { stream, stream_health, ..stack.deps(StatusPage::Auto) };
     let stack = Stack { server: Server::start(deps).await, ..stack };
     stack.ready().await;

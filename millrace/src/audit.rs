@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use clap::Args;
+use millrace_event::EntryId;
 use millrace_event::plan::ProjectId;
 use millrace_reconcile::audit::{Balance, Violation, audit};
-use millrace_store::{Store, StoreError};
+use millrace_store::{LostHour, Store, StoreError};
 use millrace_stream::Stream;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use crate::failure::Failure;
+use crate::moment::shown;
 use crate::output::{Output, counted, grouped, table};
 
 /// Rounds that look for a moment without traffic, before bounds are good enough.
@@ -24,12 +27,25 @@ pub(crate) struct AuditArgs {
     /// Do not count the rows of the tables, which takes long when they are large
     #[arg(long)]
     quick: bool,
+    /// Mark the lost batches as reviewed: they are still listed, and the audit holds without them
+    #[arg(long)]
+    mark_reviewed: bool,
+}
+
+struct RolledBackShard {
+    shard: u16,
+    stands_at: EntryId,
+    /// The highest entry in the store.
+    written: EntryId,
 }
 
 struct AuditReport {
     rows_counted: bool,
     /// Shards whose epoch in the stream differs from the recorded one.
     epochs_differing: Vec<u16>,
+    /// Shards that have the recorded epoch and went back in time.
+    rolled_back: Vec<RolledBackShard>,
+    lost: Vec<LostHour>,
     balances: Vec<Balance>,
     names: HashMap<ProjectId, String>,
 }
@@ -46,9 +62,15 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let count_rows = !arguments.quick;
     check_shards(stream.shards(), store.shards_recorded().await?)?;
+    if arguments.mark_reviewed {
+        // Before they are listed: what is marked is then always shown.
+        store.review_lost_batches().await?;
+    }
     let report = AuditReport {
         rows_counted: count_rows,
         epochs_differing: epochs_differing(stream, store).await?,
+        rolled_back: rolled_back(stream, store).await?,
+        lost: store.lost_batches().await?,
         balances: settled_balances(stream, store, count_rows).await?,
         names: names(store).await?,
     };
@@ -100,6 +122,20 @@ async fn epochs_differing(stream: &dyn Stream, store: &dyn Store) -> Result<Vec<
     Ok(differing)
 }
 
+/// An older copy of the stream has the same epoch. It shows by its last entry, which is then lower than one
+/// that was written.
+async fn rolled_back(stream: &dyn Stream, store: &dyn Store) -> Result<Vec<RolledBackShard>, Failure> {
+    let mut shards = Vec::new();
+    for shard in 0..stream.shards() {
+        let record = store.stream_record(shard).await?;
+        let witness = stream.witness(shard).await?;
+        if witness.epoch == record.epoch && witness.last < record.position {
+            shards.push(RolledBackShard { shard, stands_at: witness.last, written: record.position });
+        }
+    }
+    Ok(shards)
+}
+
 async fn names(store: &dyn Store) -> Result<HashMap<ProjectId, String>, StoreError> {
     let projects = store.projects().await?;
     Ok(projects.into_iter().map(|project| (project.project, project.name)).collect())
@@ -107,7 +143,10 @@ async fn names(store: &dyn Store) -> Result<HashMap<ProjectId, String>, StoreErr
 
 impl AuditReport {
     fn holds(&self) -> bool {
-        self.epochs_differing.is_empty() && self.balances.iter().all(Balance::holds)
+        self.epochs_differing.is_empty()
+            && self.rolled_back.is_empty()
+            && self.lost.iter().all(|lost| lost.reviewed)
+            && self.balances.iter().all(Balance::holds)
     }
 
     fn name(&self, project: ProjectId) -> String {
@@ -129,6 +168,17 @@ impl AuditReport {
                  replaced; its counters are not trusted until ingest-api or stream-worker rebuilds them\n"
             ));
         }
+        for RolledBackShard { shard, stands_at, written } in &self.rolled_back {
+            text.push_str(&format!(
+                "shard {shard}: the stream went back in time: it ends at {}, and entry {} is stored; its counters are too \
+                 low and not trusted until ingest-api or stream-worker rebuilds them\n",
+                entry(*stands_at),
+                entry(*written),
+            ));
+        }
+        for lost in &self.lost {
+            text.push_str(&self.describe_lost(lost));
+        }
         for balance in &self.balances {
             for violation in &balance.violations {
                 text.push_str(&format!("{}: {}\n", self.name(balance.project), describe(violation)));
@@ -136,6 +186,18 @@ impl AuditReport {
         }
         text.push_str(&self.conclusion());
         text
+    }
+
+    fn describe_lost(&self, lost: &LostHour) -> String {
+        let LostHour { project, hour, batches, events, reviewed } = *lost;
+        let reviewed = if reviewed { " (reviewed)" } else { "" };
+        format!(
+            "{}: lost, received in the hour from {}: {} in {} missing{reviewed}\n",
+            self.name(project),
+            shown(hour),
+            counted(events, "event"),
+            counted_batches(batches),
+        )
     }
 
     fn row(&self, balance: &Balance) -> Vec<String> {
@@ -157,6 +219,11 @@ impl AuditReport {
 
     fn conclusion(&self) -> String {
         if !self.holds() {
+            if self.lost.iter().any(|lost| !lost.reviewed) {
+                return "The audit DOES NOT HOLD. Lost batches stay listed; `millrace audit --mark-reviewed` lets the audit hold \
+                        without them.\n"
+                    .to_owned();
+            }
             return "The audit DOES NOT HOLD.\n".to_owned();
         }
         let accepted: u64 = self.balances.iter().map(|balance| balance.accepted).sum();
@@ -177,14 +244,39 @@ impl AuditReport {
             value["holds"] = json!(balance.holds());
             value
         };
+        let lost = |lost: &LostHour| {
+            json!({
+                "project": lost.project,
+                "name": self.names.get(&lost.project),
+                "hour": shown(lost.hour),
+                "batches": lost.batches,
+                "events": lost.events,
+                "difference": -i128::from(lost.events),
+                "reviewed": lost.reviewed,
+            })
+        };
+        let rolled_back: Vec<u16> = self.rolled_back.iter().map(|shard| shard.shard).collect();
         json!({
             "holds": self.holds(),
             "exact": self.balances.iter().all(|balance| balance.exact),
             "rows_counted": self.rows_counted,
             "shards_with_untrusted_epoch": self.epochs_differing,
+            "shards_gone_back_in_time": rolled_back,
+            "lost": self.lost.iter().map(lost).collect::<Vec<_>>(),
             "projects": self.balances.iter().map(project).collect::<Vec<_>>(),
         })
     }
+}
+
+fn counted_batches(batches: u64) -> String {
+    if batches == 1 { "1 batch".to_owned() } else { format!("{} batches", grouped(batches.into())) }
+}
+
+/// The id and the time of an entry.
+fn entry(id: EntryId) -> String {
+    let received =
+        i64::try_from(id.ms / 1_000).ok().and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
+    received.map_or_else(|| id.to_string(), |received| format!("{id} ({})", shown(received)))
 }
 
 fn describe(violation: &Violation) -> String {

@@ -96,6 +96,42 @@ async fn an_audit_holds_until_an_event_is_metered_that_was_not_accepted() {
 }
 
 #[tokio::test]
+async fn an_audit_names_lost_batches_until_they_are_reviewed_and_a_stream_that_went_back() {
+    let mut installation = Installation::on_servers().await;
+    installation.json(&["migrate"]).await;
+    installation.json(&["project", "create", "shop", "--plan", "pro"]).await;
+    let lose = "INSERT INTO lost_batches (batch_id, project_id, events, received_at, shard)
+        VALUES (gen_random_uuid(), 1, 1200, '2026-11-26 19:12:00Z', 0), (gen_random_uuid(), 1, 34, '2026-11-26 19:59:59Z', 0);
+        INSERT INTO stream_positions (shard, entry_ms, entry_seq) VALUES (0, 1795219200000, 4)";
+    installation.postgres().connect().await.batch_execute(lose).await.unwrap();
+    let bad = installation.run(&["audit"]).await;
+    assert_eq!(bad.code, Some(1), "{bad:?}");
+    for says in [
+        "shop (1): lost, received in the hour from 2026-11-26T19:00:00Z: 1,234 events in 2 batches missing\n",
+        "shard 0: the stream went back in time: it ends at 0-0 (1970-01-01T00:00:00Z), and entry 1795219200000-4 \
+         (2026-11-21T00:00:00Z) is stored",
+        "The audit DOES NOT HOLD.",
+        "millrace audit --mark-reviewed",
+    ] {
+        assert!(bad.stdout.contains(says), "{says:?} is not in\n{}", bad.stdout);
+    }
+    let report = installation.run(&["audit", "--quick", "--json"]).await;
+    let report: Value = serde_json::from_str(&report.stdout).unwrap();
+    assert_eq!(report["shards_gone_back_in_time"], serde_json::json!([0]), "{report}");
+    let lost = serde_json::json!([{
+        "project": 1, "name": "shop", "hour": "2026-11-26T19:00:00Z", "batches": 2, "events": 1234, "difference": -1234,
+        "reviewed": false,
+    }]);
+    assert_eq!(report["lost"], lost);
+
+    let forget = "DELETE FROM stream_positions";
+    installation.postgres().connect().await.batch_execute(forget).await.unwrap();
+    let reviewed = installation.text(&["audit", "--mark-reviewed"]).await;
+    assert!(reviewed.contains("2 batches missing (reviewed)\n"), "{reviewed}");
+    assert_eq!(installation.json(&["audit"]).await["holds"], true, "they stay reviewed");
+}
+
+#[tokio::test]
 async fn commands_count_one_thing_in_the_singular_and_list_an_origin_once() {
     let installation = Installation::on_servers().await;
     installation.json(&["migrate"]).await;

@@ -15,6 +15,7 @@ pub mod transaction;
 pub mod upkeep;
 
 use futures_util::future::join_all;
+use millrace_reconcile::health::ShardHealth;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -25,39 +26,42 @@ use crate::metrics::Task;
 
 /// Runs every lane and the upkeep until `shutdown` is true, then finishes the transactions that are under
 /// way.
-pub async fn run(deps: Deps, mut shutdown: watch::Receiver<bool>) {
+pub async fn run(deps: Deps, shutdown: watch::Receiver<bool>) {
     let upkeep = {
         let (deps, shutdown) = (deps.clone(), shutdown.clone());
         move || upkeep::run(deps.clone(), shutdown.clone())
     };
     let upkeep = tokio::spawn(supervise(Task::Upkeep, upkeep, shutdown.clone()));
-    // Without a trusted epoch a lane would commit entries that it cannot settle.
     tracing::info!("waiting for the stream's epoch to be confirmed");
-    tokio::select! {
-        biased;
-        () = stopped(&mut shutdown) => {}
-        () = deps.stream_health.epoch_trusted() => drain(&deps, &shutdown).await,
-    }
+    join_all(deps.stream_health.shards().iter().map(|health| serve_shard(&deps, health, &shutdown))).await;
     if let Err(panic) = upkeep.await {
         tracing::error!(%panic, "upkeep supervisor panicked");
     }
 }
 
-/// Runs every lane until `shutdown` is true.
-async fn drain(deps: &Deps, shutdown: &watch::Receiver<bool>) {
+/// Runs the lanes of one shard from the moment when its epoch is trusted. Without a trusted epoch a lane
+/// would commit entries that it cannot settle.
+async fn serve_shard(deps: &Deps, health: &ShardHealth, shutdown: &watch::Receiver<bool>) {
+    let mut stopping = shutdown.clone();
+    tokio::select! {
+        biased;
+        () = stopped(&mut stopping) => {}
+        () = health.epoch_trusted() => drain(deps, health.number(), shutdown).await,
+    }
+}
+
+/// Runs every lane of the shard until `shutdown` is true.
+async fn drain(deps: &Deps, shard: u16, shutdown: &watch::Receiver<bool>) {
     let process_id = std::process::id();
     let suffix = Uuid::new_v4().simple().to_string();
-    let mut lanes = Vec::new();
-    for shard in 0..deps.stream.shards() {
-        for number in 0..deps.settings.lanes {
-            // Unique to this lane of this run of the process: two live consumers must never share a name.
-            let name = format!("{process_id}-{}-s{shard}l{number}", &suffix[..12]);
-            let (deps, stopping) = (deps.clone(), shutdown.clone());
-            let lane = move || Lane::new(name.clone(), shard, deps.clone(), stopping.clone()).run();
-            lanes.push(supervise(Task::Lane, lane, shutdown.clone()));
-        }
-    }
-    tracing::info!(lanes = lanes.len(), "lanes are draining the stream");
+    let lanes = (0..deps.settings.lanes).map(|number| {
+        // Unique to this lane of this run of the process: two live consumers must never share a name.
+        let name = format!("{process_id}-{}-s{shard}l{number}", &suffix[..12]);
+        let (deps, stopping) = (deps.clone(), shutdown.clone());
+        let lane = move || Lane::new(name.clone(), shard, deps.clone(), stopping.clone()).run();
+        supervise(Task::Lane, lane, shutdown.clone())
+    });
+    tracing::info!(shard, lanes = deps.settings.lanes, "lanes are draining the stream");
     join_all(lanes).await;
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use millrace_reconcile::health::StreamHealth;
 use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
+use millrace_stream::Stream;
 use millrace_stream::redis::RedisStream;
 use millrace_telemetry::metrics::{self, Program};
 use millrace_telemetry::{process, scrape};
@@ -57,10 +58,11 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let scrapes = tokio::spawn(scrape::serve(scraper, handle, async move {
         stream_worker::backoff::stopped(&mut scrapes_end).await;
     }));
+    let stream_health = Arc::new(StreamHealth::new(config.policy.durability(), stream.shards()));
     let deps = Deps {
         stream,
         store,
-        stream_health: Arc::new(StreamHealth::new(config.policy.durability())),
+        stream_health,
         check_periods: CheckPeriods::WORKER,
         settings: Arc::new(config.settings),
     };

@@ -107,7 +107,7 @@ impl Rig {
         let settings = Arc::new(config.settings);
         let (stop, stopped) = watch::channel(false);
         let (stream, store) = (Arc::clone(&self.stream), Arc::clone(&self.store));
-        let stream_health = Arc::new(StreamHealth::new(Durability::Strict));
+        let stream_health = Arc::new(StreamHealth::new(Durability::Strict, 1));
         let deps = Deps { stream, store, stream_health, check_periods: CheckPeriods::WORKER, settings };
         let worker = tokio::spawn(stream_worker::run(deps, stopped));
         eventually(SOON, what, done).await;

@@ -57,7 +57,7 @@ pub use postgres::Postgres;
 pub use program::{Launch, Program, ProgramOutput, ResourceLimits};
 pub use prometheus::{Prometheus, QueryTime, Sample, Series};
 pub use proxy::{HttpProxy, HttpProxyCounts, RequestFault};
-pub use redis::Redis;
+pub use redis::{DataCopy, Redis};
 pub use redis_cluster::RedisCluster;
 pub use sentinels::Sentinels;
 pub use shim::{DiskError, Shim};

@@ -1,13 +1,14 @@
 //! A real redis-server.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client};
 use rustix::process::Signal;
+use tempfile::TempDir;
 
 use crate::daemon::{Daemon, Endpoint, Server, ServerOptions, free_port};
 use crate::eventually;
@@ -35,6 +36,10 @@ const SETTINGS: &[(&str, &str)] = &[
 pub struct Redis {
     daemon: Daemon<RedisServer>,
 }
+
+/// The data of a [`Redis`] at a moment.
+#[derive(Debug)]
+pub struct DataCopy(TempDir);
 
 #[derive(Debug)]
 struct RedisServer {
@@ -248,6 +253,30 @@ impl Redis {
         self.restart().await;
     }
 
+    /// Copies the data of a server that does not run.
+    ///
+    /// # Panics
+    /// When the server runs.
+    pub fn copy_data(&mut self) -> DataCopy {
+        assert!(
+            !self.is_running(),
+            "kill the server first: a running server writes while its data is copied"
+        );
+        let copy = TempDir::new().expect("a temporary folder can be created");
+        copy_folder(&self.daemon.server.data, copy.path());
+        DataCopy(copy)
+    }
+
+    /// Replaces the data of a server that does not run, as a restored backup does.
+    ///
+    /// # Panics
+    /// When the server runs.
+    pub fn restore_data(&mut self, copy: &DataCopy) {
+        assert!(!self.is_running(), "kill the server first: a running server keeps its data in memory");
+        fs::remove_dir_all(&self.daemon.server.data).expect("the data of a dead server can be removed");
+        copy_folder(copy.0.path(), &self.daemon.server.data);
+    }
+
     /// Removes the last bytes of the newest append-only file, as a crash of the machine might. Returns the
     /// number of bytes left in the file.
     ///
@@ -281,6 +310,11 @@ impl Redis {
     pub fn resume(&mut self) {
         self.daemon.signal(Signal::CONT);
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-rT").args([from, to]).status();
+    assert!(status.is_ok_and(|status| status.success()), "{} cannot be copied", from.display());
 }
 
 async fn connect(port: u16) -> Result<MultiplexedConnection, redis::RedisError> {

@@ -39,10 +39,11 @@ pub async fn serve_api(mutant: Option<Mutant>) -> Result<(), Failure> {
     let listener = TcpListener::bind(config.http.listen).await?;
     let scraper = bind_metrics(config.http.metrics).await?;
     let handle = metrics::install(ingest_api::metrics::TABLES, &[Program::Api], &routes::names())?;
+    let stream_health = Arc::new(StreamHealth::new(config.policy.durability(), stream.shards()));
     let deps = Deps {
         stream,
         store,
-        stream_health: Arc::new(StreamHealth::new(config.policy.durability())),
+        stream_health,
         check_periods: Some(CheckPeriods::API),
         status_page: config.http.status_page,
         limits: config.http.limits,
@@ -59,10 +60,11 @@ pub async fn drain(mutant: Option<Mutant>) -> Result<(), Failure> {
     let handle = metrics::install(stream_worker::metrics::TABLES, &[Program::Worker], &[])?;
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(scrape::serve(scraper, handle, std::future::pending()));
+    let stream_health = Arc::new(StreamHealth::new(config.policy.durability(), stream.shards()));
     let deps = stream_worker::Deps {
         stream,
         store,
-        stream_health: Arc::new(StreamHealth::new(config.policy.durability())),
+        stream_health,
         check_periods: CheckPeriods::WORKER,
         settings: Arc::new(config.settings),
     };

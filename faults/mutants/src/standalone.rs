@@ -57,7 +57,7 @@ pub async fn serve(mutant: Option<Mutant>) -> Result<(), Failure> {
     let handle = metrics::install(&tables, &[Program::Api, Program::Worker], &routes::names())?;
 
     let (stop, stopped) = watch::channel(false);
-    let stream_health = Arc::new(StreamHealth::new(policy.durability()));
+    let stream_health = Arc::new(StreamHealth::new(policy.durability(), stream.shards()));
     let deps = stream_worker::Deps {
         stream: Arc::clone(&stream),
         store: Arc::clone(&store),

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millrace_event::plan::{Account, Plan, ProjectId};
-use millrace_event::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
+use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 use millrace_store::{
     Accounts, DeadLetter, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload,
-    NewKey, Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo, ProjectTotals,
-    ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, RejectionCount, RejectionKind, RejectionReport,
-    RejectionSample, RejectionSum, Rejections, SharedStore, StoreError, UpkeepPolicy, UpkeepReport, UsageRow,
-    UsageWindow, WriteError, Writer,
+    LostHour, NewKey, Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo,
+    ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, RejectionCount, RejectionKind,
+    RejectionReport, RejectionSample, RejectionSum, Rejections, ServerState, SharedStore, StoreError,
+    StreamRecord, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use millrace_stream::SharedStream;
 use time::OffsetDateTime;
@@ -62,10 +62,15 @@ implement! { Ledger {
 }
     async fn totals(&self, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError>;
     async fn epoch(&self, shard: u16) -> Result<Option<Epoch>, StoreError>;
+    async fn stream_record(&self, shard: u16) -> Result<StreamRecord, StoreError>;
+    async fn not_in_ledger(&self, batches: &[AcknowledgedBatch]) -> Result<Vec<AcknowledgedBatch>, StoreError>;
+    async fn record_lost(&self, shard: u16, batches: &[AcknowledgedBatch]) -> Result<Vec<BatchId>, StoreError>;
     async fn shards_recorded(&self) -> Result<u16, StoreError>;
     async fn replace_epoch(&self, shard: u16, old: Option<Epoch>, new: Epoch) -> Result<bool, StoreError>;
     async fn shards_with_replicas(&self) -> Result<Vec<u16>, StoreError>;
     async fn record_replicas(&self, shard: u16) -> Result<bool, StoreError>;
+    async fn servers(&self) -> Result<Option<ServerState>, StoreError>;
+    async fn record_timeline(&self, old: Option<u32>, new: u32) -> Result<bool, StoreError>;
     async fn counters_for_rebuild(
         &self, shard: u16, shards: u16, pending: &[PendingBatch]
     ) -> Result<Vec<ProjectCounters>, StoreError>;
@@ -92,6 +97,8 @@ implement! { Operators {}
     ) -> Result<Vec<DeadLetter>, StoreError>;
     async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<LetterPayload>, StoreError>;
     async fn redrive(&self, order: &RedriveOrder, ids: &[i64]) -> Result<RedriveResult, StoreError>;
+    async fn lost_batches(&self) -> Result<Vec<LostHour>, StoreError>;
+    async fn review_lost_batches(&self) -> Result<u64, StoreError>;
     async fn redrives(&self, limit: u32) -> Result<Vec<RedriveRecord>, StoreError>;
     async fn plans(&self) -> Result<Vec<Plan>, StoreError>;
     async fn set_plan(&self, name: &str, change: &PlanChange) -> Result<PlanUpdate, StoreError>;

@@ -10,7 +10,7 @@ use millrace_event::plan::{LimitState, Plan, ProjectId, Refusal};
 use millrace_event::{BatchId, EntryId, Epoch, PendingBatch, ProjectCounters};
 use millrace_stream::{
     Admission, Backlog, BatchState, Decision, DurabilityReport, Reader, Settlement, SharedStream, Stream,
-    StreamError,
+    StreamError, Witness,
 };
 use uuid::Uuid;
 
@@ -141,6 +141,10 @@ impl Stream for MutantStream {
         self.inner.epoch(shard).await
     }
 
+    async fn witness(&self, shard: u16) -> Result<Witness, StreamError> {
+        self.inner.witness(shard).await
+    }
+
     fn trust_epoch(&self, shard: u16, epoch: Epoch) {
         self.inner.trust_epoch(shard, epoch);
     }
@@ -159,11 +163,12 @@ impl Stream for MutantStream {
         epoch: Epoch,
         counters: &[ProjectCounters],
         expected: &[PendingBatch],
+        floor: EntryId,
     ) -> Result<bool, StreamError> {
         if let Some(redis) = self.redis_of(Mutant::GroupAtTheEnd) {
             redis.create_group_at_the_end(shard).await;
         }
-        self.inner.rebuild(shard, epoch, counters, expected).await
+        self.inner.rebuild(shard, epoch, counters, expected, floor).await
     }
 
     async fn counters(&self, projects: &[ProjectId]) -> Result<Vec<ProjectCounters>, StreamError> {

@@ -114,7 +114,7 @@ impl Stack {
         let server = Server::start(Deps {
             stream: Arc::clone(&stream),
             store: Arc::clone(&store),
-            stream_health: Arc::new(StreamHealth::new(Durability::Strict)),
+            stream_health: Arc::new(StreamHealth::new(Durability::Strict, 1)),
             check_periods: Some(CheckPeriods::API),
             status_page: StatusPage::Auto,
             limits,
@@ -130,7 +130,7 @@ impl Stack {
         Deps {
             stream: open_stream(&self.redis),
             store: Arc::clone(&self.store),
-            stream_health: Arc::new(StreamHealth::new(Durability::Strict)),
+            stream_health: Arc::new(StreamHealth::new(Durability::Strict, 1)),
             check_periods: Some(CheckPeriods::API),
             status_page,
             limits: default_limits(),

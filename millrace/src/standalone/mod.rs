@@ -83,7 +83,7 @@ pub(crate) async fn run(
 
     let (stop, stopped) = watch::channel(false);
     // The worker checks the stream for the API, too: it starts before it and stops after it.
-    let stream_health = Arc::new(StreamHealth::new(policy.durability()));
+    let stream_health = Arc::new(StreamHealth::new(policy.durability(), stream.shards()));
     let worker = stream_worker::Deps {
         stream: Arc::clone(&stream),
         store: Arc::clone(&store),

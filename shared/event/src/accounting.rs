@@ -34,6 +34,17 @@ pub struct PendingBatch {
     pub bytes: u32,
 }
 
+/// A batch that a process has acknowledged, without its rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AcknowledgedBatch {
+    /// Its entry. When another process admitted the batch, the sequence number is 0.
+    pub id: EntryId,
+    pub batch_id: BatchId,
+    pub project: ProjectId,
+    /// Events in the batch.
+    pub count: u32,
+}
+
 /// The counters that the stream holds for one project, for audits and rebuilds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ProjectCounters {

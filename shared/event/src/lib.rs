@@ -29,6 +29,6 @@ pub mod row;
 pub mod undeliverable;
 pub mod web_origin;
 
-pub use accounting::{Epoch, Outcome, PendingBatch, ProjectCounters};
+pub use accounting::{AcknowledgedBatch, Epoch, Outcome, PendingBatch, ProjectCounters};
 pub use entry::EntryId;
 pub use event::BatchId;

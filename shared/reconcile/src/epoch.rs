@@ -4,14 +4,20 @@
 //! stream's counters (rate, quota, accepted) are trusted. When the stream holds none, or another one, it was
 //! wiped, restored or replaced: it refuses to admit and to settle until [`reconcile`] has rebuilt its
 //! counters from the ledger and has set a new epoch.
+//!
+//! An older copy of the data has the same epoch. It is recognized by its position, which is then lower than
+//! an entry that was written or acknowledged, and by batches that are missing ([`crate::verdict`]).
 
 use std::time::Duration;
 
+use millrace_event::EntryId;
 use millrace_store::{Store, StoreError};
 use millrace_stream::{Stream, StreamError};
 use uuid::Uuid;
 
+use crate::loss;
 use crate::metrics;
+use crate::verdict::{Evidence, Verdict};
 
 /// How long a rebuild usually takes. If one takes longer, another process starts its own, and the first one
 /// then finds its fence replaced.
@@ -37,6 +43,9 @@ pub enum EpochError {
     /// The stream has another epoch than the recorded one, or none, and this process may not give it one.
     #[error("shard {shard} has another epoch than the recorded one, and it must not be given a new one yet")]
     Forbidden { shard: u16 },
+    /// The stream went back in time, and this process may not give it a new epoch.
+    #[error("shard {shard} went back in time, and its counters must not be rebuilt yet")]
+    RolledBack { shard: u16 },
     /// The stream's contents changed while they were counted, or another process rebuilt the shard first.
     #[error("shard {shard} changed while its counters were rebuilt")]
     Conflict { shard: u16 },
@@ -55,8 +64,8 @@ impl EpochError {
     }
 }
 
-/// Compares the epochs of every shard, rebuilds the counters where they differ, and makes the stream trust
-/// the result.
+/// Compares every shard with the store's record, rebuilds the counters where they cannot be trusted, and
+/// makes the stream trust the result.
 ///
 /// Any number of processes may call this at any time: the store's record is changed only from the value that
 /// was read, and the stream's counters only while its contents are those that were counted.
@@ -64,69 +73,106 @@ impl EpochError {
 /// # Errors
 /// [`EpochError`]; no epoch is trusted that was not trusted before.
 pub async fn reconcile(stream: &dyn Stream, store: &dyn Store) -> Result<EpochCheck, EpochError> {
-    reconcile_if(stream, store, || true).await
-}
-
-/// As [`reconcile`], but rebuilds only if `may_rebuild` allows it, which is asked directly before. The store
-/// is shared: a process that has been given the address of a wrong stream must not take the epoch away from
-/// all others.
-///
-/// # Errors
-/// [`EpochError`]; no epoch is trusted that was not trusted before.
-pub async fn reconcile_if(
-    stream: &dyn Stream,
-    store: &dyn Store,
-    may_rebuild: impl Fn() -> bool + Send,
-) -> Result<EpochCheck, EpochError> {
     let mut rebuilt = 0;
     for shard in 0..stream.shards() {
-        let mut recorded = store.epoch(shard).await?;
-        let mut held = stream.epoch(shard).await?;
-        if recorded.is_some() && recorded != held {
-            // Usually another process is between recording the epoch and setting it: give it the time to
-            // finish.
-            tokio::time::sleep(REBUILD_TIME).await;
-            recorded = store.epoch(shard).await?;
-            held = stream.epoch(shard).await?;
-        }
-        let epoch = match recorded {
-            Some(epoch) if held == recorded => epoch,
-            _ if !may_rebuild() => return Err(EpochError::Forbidden { shard }),
-            _ => {
-                rebuilt += 1;
-                rebuild(stream, store, shard, recorded).await?
-            }
-        };
-        stream.trust_epoch(shard, epoch);
+        rebuilt += u16::from(reconcile_shard(stream, store, shard, || true).await? != EpochCheck::Agreement);
     }
     Ok(if rebuilt == 0 { EpochCheck::Agreement } else { EpochCheck::Rebuild(rebuilt) })
 }
 
-/// Gives the shard a new epoch. The record comes first: if this process dies before the stream has the epoch,
-/// the two still differ and the next caller starts over. In the opposite order, stale counters could be
-/// trusted.
-async fn rebuild(
+/// As [`reconcile`], for one shard. Rebuilds only if `may_rebuild` allows it, which is asked directly before.
+/// The store is shared: a process that has been given the address of a wrong stream must not take the epoch
+/// away from all others.
+///
+/// # Errors
+/// [`EpochError`]; no epoch is trusted that was not trusted before.
+pub async fn reconcile_shard(
     stream: &dyn Stream,
     store: &dyn Store,
     shard: u16,
+    may_rebuild: impl Fn() -> bool + Send,
+) -> Result<EpochCheck, EpochError> {
+    let mut record = store.stream_record(shard).await?;
+    let mut witness = stream.witness(shard).await?;
+    if record.epoch.is_some() && record.epoch != witness.epoch {
+        // Usually another process is between recording the epoch and setting it: give it the time to finish.
+        tokio::time::sleep(REBUILD_TIME).await;
+        record = store.stream_record(shard).await?;
+        witness = stream.witness(shard).await?;
+    }
+    let lost = match witness.missing.is_empty() {
+        true => Vec::new(),
+        // The stream may forget what is in the ledger.
+        false => store.not_in_ledger(&witness.missing).await?,
+    };
+    let evidence = Evidence {
+        recorded: record.epoch,
+        held: witness.epoch,
+        trusted: witness.trusted,
+        last: witness.last,
+        written: record.position,
+        acknowledged: witness.acknowledged,
+        is_lacking: !lost.is_empty(),
+    };
+    let verdict = evidence.verdict();
+    match (verdict, may_rebuild()) {
+        (Verdict::Trust, _) | (_, true) => {}
+        (Verdict::Rebuild, false) => return Err(EpochError::Forbidden { shard }),
+        (Verdict::RolledBack, false) => return Err(EpochError::RolledBack { shard }),
+    }
+    if verdict == Verdict::RolledBack {
+        let Evidence { last, written, acknowledged, .. } = evidence;
+        tracing::error!(
+            shard, %last, %written, %acknowledged,
+            "the stream went back in time: a replica took over, a backup was restored, or its server lost its last writes"
+        );
+    }
+    loss::record(store, shard, &lost).await?;
+    let (epoch, check) = match (verdict, record.epoch) {
+        (Verdict::Trust, Some(epoch)) => (epoch, EpochCheck::Agreement),
+        (_, recorded) => {
+            let rebuild = Rebuild { shard, recorded, floor: evidence.floor() };
+            (rebuild.run(stream, store).await?, EpochCheck::Rebuild(1))
+        }
+    };
+    if verdict == Verdict::RolledBack {
+        metrics::stream_rolled_back();
+    }
+    stream.trust_epoch(shard, epoch);
+    Ok(check)
+}
+
+/// A shard that gets a new epoch.
+struct Rebuild {
+    shard: u16,
     recorded: Option<Uuid>,
-) -> Result<Uuid, EpochError> {
-    let epoch = Uuid::new_v4();
-    if !store.replace_epoch(shard, recorded, epoch).await? {
-        return Err(EpochError::Conflict { shard });
+    /// The shard continues above this entry.
+    floor: EntryId,
+}
+
+impl Rebuild {
+    /// Gives the shard a new epoch. The record comes first: if this process dies before the stream has the
+    /// epoch, the two still differ and the next caller starts over. In the opposite order, stale counters
+    /// could be trusted.
+    async fn run(&self, stream: &dyn Stream, store: &dyn Store) -> Result<Uuid, EpochError> {
+        let Self { shard, recorded, floor } = *self;
+        let epoch = Uuid::new_v4();
+        if !store.replace_epoch(shard, recorded, epoch).await? {
+            return Err(EpochError::Conflict { shard });
+        }
+        stream.fence(shard, epoch).await?;
+        let pending = stream.pending_batches(shard).await?;
+        let counters = store.counters_for_rebuild(shard, stream.shards(), &pending).await?;
+        if !stream.rebuild(shard, epoch, &counters, &pending, floor).await? {
+            return Err(EpochError::Conflict { shard });
+        }
+        if recorded.is_none() && pending.is_empty() {
+            tracing::info!(shard, %epoch, "the shard starts with its first epoch");
+        } else {
+            metrics::epoch_rebuilt();
+            let pending = pending.len();
+            tracing::warn!(shard, pending, %epoch, "the counters of the shard could not be trusted and are rebuilt");
+        }
+        Ok(epoch)
     }
-    stream.fence(shard, epoch).await?;
-    let pending = stream.pending_batches(shard).await?;
-    let counters = store.counters_for_rebuild(shard, stream.shards(), &pending).await?;
-    if !stream.rebuild(shard, epoch, &counters, &pending).await? {
-        return Err(EpochError::Conflict { shard });
-    }
-    if recorded.is_none() && pending.is_empty() {
-        tracing::info!(shard, %epoch, "the shard starts with its first epoch");
-    } else {
-        metrics::epoch_rebuilt();
-        let pending = pending.len();
-        tracing::warn!(shard, pending, %epoch, "the shard had lost its epoch; its counters are rebuilt");
-    }
-    Ok(epoch)
 }

@@ -1,57 +1,115 @@
-//! The health of the stream, as far as this process knows it: whether the stream is durable enough, and
-//! whether its epoch is the recorded one.
+//! The health of each shard of the stream, as far as this process knows it: whether the shard is durable
+//! enough, and whether its epoch is the recorded one.
 //!
-//! The keeper updates it. A caller whose call to the stream fails marks it as stale, and the next check is
-//! then due immediately. A stream must never count as durable between a failure and the check that follows
-//! it: the next answer may come from another server, or from the same one with other settings.
+//! The keeper updates it. A caller whose call to the stream fails marks the shard as stale, and the next
+//! check is then due immediately. A shard must never count as durable between a failure and the check that
+//! follows it: the next answer may come from another server, or from the same one with other settings. A
+//! failure of one shard must never change the health of another, which may be on another server.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use millrace_stream::Durability;
 use millrace_stream::StreamError;
-use millrace_telemetry::incident::Incident;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::metrics;
+use crate::shared_incident::SharedIncident;
 
-/// The health of the stream, shared by every part of one process.
+/// The health of all shards, shared by every part of one process.
 #[derive(Debug)]
 pub struct StreamHealth {
+    shards: Vec<ShardHealth>,
+}
+
+/// The health of one shard.
+#[derive(Debug)]
+pub struct ShardHealth {
+    shard: u16,
     demanded: Durability,
-    /// Starts at 1 and grows whenever the stream's durability becomes uncertain.
+    /// Starts at 1 and grows whenever the shard's durability becomes uncertain.
     generation: AtomicU64,
-    /// The generation in which the last check found the stream durable; 0 when there is none.
+    /// The generation in which the last check found the shard durable; 0 when there is none.
     checked_generation: AtomicU64,
-    /// The last check of the stream passed, or found it full.
+    /// The last check of the shard passed, or found it full.
     usable: AtomicBool,
     epoch_trusted: watch::Sender<bool>,
     durability_stale: Notify,
     epoch_stale: Notify,
-    /// Why the stream cannot be used.
-    stream_fault: Incident,
-    /// Which settings of the stream are not durable.
-    durability_fault: Incident,
+    /// What the gauges say of all shards.
+    sums: Arc<Sums>,
+    /// Why the shard cannot be used.
+    stream_fault: SharedIncident,
+    /// Which settings are not durable.
+    durability_fault: SharedIncident,
     /// Why the epoch cannot be compared with the recorded one.
-    epoch_fault: Incident,
+    epoch_fault: SharedIncident,
+}
+
+/// The last result for each shard.
+#[derive(Debug)]
+struct Sums {
+    durable: Vec<AtomicBool>,
+    trusted: Vec<AtomicBool>,
 }
 
 impl StreamHealth {
-    /// Before the first checks the stream is neither durable enough under [`Durability::Strict`] nor trusted.
-    pub fn new(demanded: Durability) -> Self {
-        Self {
-            demanded,
-            generation: AtomicU64::new(1),
-            checked_generation: AtomicU64::new(0),
-            usable: AtomicBool::new(false),
-            epoch_trusted: watch::Sender::new(false),
-            durability_stale: Notify::new(),
-            epoch_stale: Notify::new(),
-            stream_fault: Incident::default(),
-            durability_fault: Incident::default(),
-            epoch_fault: Incident::default(),
-        }
+    /// Before the first checks no shard is durable enough under [`Durability::Strict`], and none is trusted.
+    /// There is at least one shard.
+    pub fn new(demanded: Durability, shards: u16) -> Self {
+        let count = shards.max(1);
+        let results = || (0..count).map(|_| AtomicBool::new(false)).collect();
+        let sums = Arc::new(Sums { durable: results(), trusted: results() });
+        let incidents = || SharedIncident::of_shards(count);
+        let faults = incidents().zip(incidents()).zip(incidents());
+        let shards =
+            (0..count).zip(faults).map(|(shard, ((stream_fault, durability_fault), epoch_fault))| {
+                ShardHealth {
+                    shard,
+                    demanded,
+                    generation: AtomicU64::new(1),
+                    checked_generation: AtomicU64::new(0),
+                    usable: AtomicBool::new(false),
+                    epoch_trusted: watch::Sender::new(false),
+                    durability_stale: Notify::new(),
+                    epoch_stale: Notify::new(),
+                    sums: Arc::clone(&sums),
+                    stream_fault,
+                    durability_fault,
+                    epoch_fault,
+                }
+            });
+        Self { shards: shards.collect() }
+    }
+
+    /// # Panics
+    /// When there is no such shard.
+    pub fn shard(&self, shard: u16) -> &ShardHealth {
+        &self.shards[usize::from(shard)]
+    }
+
+    /// All shards, in order.
+    pub fn shards(&self) -> &[ShardHealth] {
+        &self.shards
+    }
+}
+
+impl ShardHealth {
+    /// Whether the last checks found every shard durable.
+    pub(crate) fn are_all_durable(&self) -> bool {
+        self.sums.durable.iter().all(|durable| durable.load(Ordering::Relaxed))
+    }
+
+    /// Whether the epoch of every shard was the recorded one at the last comparison.
+    pub(crate) fn are_all_trusted(&self) -> bool {
+        self.sums.trusted.iter().all(|trusted| trusted.load(Ordering::Relaxed))
+    }
+
+    /// The number of the shard.
+    pub fn number(&self) -> u16 {
+        self.shard
     }
 
     /// The durability that the settings demand.
@@ -121,7 +179,7 @@ impl StreamHealth {
     pub(crate) fn note_failure(&self, error: &StreamError) {
         let reason = error.reason();
         if self.stream_fault.note(&reason) {
-            tracing::warn!(%reason, "a call to the stream failed");
+            tracing::warn!(shard = self.shard, %reason, "a call to the stream failed");
         }
     }
 
@@ -129,7 +187,7 @@ impl StreamHealth {
     pub(crate) fn stream_failed(&self, error: &StreamError) {
         let reason = error.reason();
         if self.stream_fault.begin(&reason) {
-            tracing::warn!(%reason, "the stream cannot be used");
+            tracing::warn!(shard = self.shard, %reason, "the stream cannot be used");
         }
         // A full stream may need an epoch before it can be drained.
         self.record_usable(matches!(error, StreamError::Full(_)));
@@ -180,7 +238,8 @@ impl StreamHealth {
     }
 
     pub(crate) fn record_durability(&self, generation: u64, durable: bool) {
-        metrics::durability_checked(durable);
+        self.sums.durable[usize::from(self.shard)].store(durable, Ordering::Relaxed);
+        metrics::durability_checked(durable, self.are_all_durable());
         let could_not = !self.may_rebuild();
         self.checked_generation.store(if durable { generation } else { 0 }, Ordering::Relaxed);
         if could_not && self.may_rebuild() {
@@ -190,7 +249,8 @@ impl StreamHealth {
     }
 
     pub(crate) fn record_epoch(&self, trusted: bool) {
-        metrics::epoch_trusted(trusted);
+        self.sums.trusted[usize::from(self.shard)].store(trusted, Ordering::Relaxed);
+        metrics::epoch_trusted(self.are_all_trusted());
         self.epoch_trusted.send_if_modified(|current| std::mem::replace(current, trusted) != trusted);
     }
 
@@ -214,15 +274,34 @@ async fn stale_within(stale: &Notify, at_most: Duration) {
 mod tests {
     use super::*;
 
+    fn one(demanded: Durability) -> StreamHealth {
+        StreamHealth::new(demanded, 1)
+    }
+
+    #[test]
+    fn a_failure_of_one_shard_leaves_the_others_as_they_are() {
+        let health = StreamHealth::new(Durability::Strict, 3);
+        for shard in health.shards() {
+            shard.record_durability(shard.generation(), true);
+            shard.record_epoch(true);
+        }
+        health.shard(1).call_failed(&StreamError::Unavailable("away".to_owned()));
+        health.shard(2).call_failed(&StreamError::EpochChanged);
+        let is = |shard: &ShardHealth| (shard.is_durable_enough(), shard.is_epoch_trusted());
+        let found: Vec<_> = health.shards().iter().map(is).collect();
+        assert_eq!(found, [(true, true), (false, true), (false, false)]);
+    }
+
     #[test]
     fn before_the_first_check_only_relaxed_durability_is_met() {
-        assert!(!StreamHealth::new(Durability::Strict).is_durable_enough());
-        assert!(StreamHealth::new(Durability::Relaxed).is_durable_enough());
+        assert!(!one(Durability::Strict).shard(0).is_durable_enough());
+        assert!(one(Durability::Relaxed).shard(0).is_durable_enough());
     }
 
     #[test]
     fn a_check_counts_only_for_the_generation_in_which_it_began() {
-        let health = StreamHealth::new(Durability::Strict);
+        let health = one(Durability::Strict);
+        let health = health.shard(0);
         let generation = health.generation();
         health.mark_stale();
         health.record_durability(generation, true);
@@ -235,7 +314,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_during_a_check_makes_the_next_check_due_immediately() {
-        let health = StreamHealth::new(Durability::Strict);
+        let health = one(Durability::Strict);
+        let health = health.shard(0);
         health.mark_stale();
         let day = Duration::from_secs(86_400);
         let both = async {
@@ -251,7 +331,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_epoch_is_trusted_from_a_comparison_until_it_is_marked_as_stale() {
-        let health = StreamHealth::new(Durability::Strict);
+        let health = one(Durability::Strict);
+        let health = health.shard(0);
         assert!(!health.is_epoch_trusted());
         health.record_epoch(true);
         health.epoch_trusted().await;

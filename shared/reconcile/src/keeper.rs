@@ -6,13 +6,14 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use millrace_store::SharedStore;
 use millrace_stream::{SharedStream, StreamError};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::epoch::{self, EpochCheck, EpochError};
-use crate::health::{Durability, StreamHealth};
+use crate::health::{Durability, ShardHealth, StreamHealth};
 use crate::replicas::ReplicaRecord;
 
 /// The shortest pause between two checks, so that a stream that keeps failing is not checked in a tight loop.
@@ -63,8 +64,19 @@ impl CheckPeriods {
     pub const STANDALONE: Self = Self { epoch_retry: Self::API.epoch_retry, admits: true, ..Self::WORKER };
 }
 
+/// What the checks of one shard need.
+#[derive(Clone, Copy)]
+struct ShardKeeper<'a> {
+    shard: u16,
+    health: &'a ShardHealth,
+    stream: &'a SharedStream,
+    store: &'a SharedStore,
+    replicas: &'a ReplicaRecord,
+    periods: CheckPeriods,
+}
+
 /// Checks the stream until `shutdown` is true; a check under way is finished first. Dropping the future stops
-/// it, too.
+/// it, too. No shard waits for another.
 pub async fn keep(
     health: &StreamHealth,
     stream: &SharedStream,
@@ -73,134 +85,130 @@ pub async fn keep(
     shutdown: watch::Receiver<bool>,
 ) {
     let replicas = ReplicaRecord::new(stream.shards());
-    tokio::join!(
-        keep_durability(health, stream, &replicas, periods, shutdown.clone()),
-        keep_epoch(health, stream, store, &replicas, periods, shutdown)
-    );
+    let checks = health.shards().iter().map(|health| {
+        let replicas = &replicas;
+        let keeper = ShardKeeper { shard: health.number(), health, stream, store, replicas, periods };
+        let (durability, epoch) = (shutdown.clone(), shutdown.clone());
+        async move { tokio::join!(keeper.keep_durability(durability), keeper.keep_epoch(epoch)) }
+    });
+    join_all(checks).await;
 }
 
-async fn keep_durability(
-    health: &StreamHealth,
-    stream: &SharedStream,
-    replicas: &ReplicaRecord,
-    periods: CheckPeriods,
-    mut shutdown: watch::Receiver<bool>,
-) {
-    let mut known = None;
-    while !*shutdown.borrow() {
-        let pause = match check_stream(health, stream, replicas, periods.admits, &mut known).await {
-            Ok(true) => periods.durable,
-            Ok(false) | Err(StreamError::Full(_) | StreamError::Refused(_)) => periods.undurable,
-            Err(_) => periods.durability_retry,
-        };
-        pause_for(health.durability_stale_within(pause), &mut shutdown).await;
+impl ShardKeeper<'_> {
+    async fn keep_durability(self, mut shutdown: watch::Receiver<bool>) {
+        let Self { health, periods, .. } = self;
+        let mut known = None;
+        while !*shutdown.borrow() {
+            let pause = match self.check_stream(&mut known).await {
+                Ok(true) => periods.durable,
+                Ok(false) | Err(StreamError::Full(_) | StreamError::Refused(_)) => periods.undurable,
+                Err(_) => periods.durability_retry,
+            };
+            pause_for(health.durability_stale_within(pause), &mut shutdown).await;
+        }
     }
-}
 
-/// Whether the stream is durable. After an error, that is known or not as before: nothing was learned about
-/// the settings, or they are as they should be and the stream cannot take a batch. `known` is the last
-/// result.
-async fn check_stream(
-    health: &StreamHealth,
-    stream: &SharedStream,
-    replicas: &ReplicaRecord,
-    admits: bool,
-    known: &mut Option<bool>,
-) -> Result<bool, StreamError> {
-    let generation = health.generation();
-    let mut faults = Vec::new();
-    for shard in 0..stream.shards() {
+    /// Whether the shard is durable. After an error, that is known or not as before: nothing was learned
+    /// about the settings, or they are as they should be and the shard cannot take a batch. `known` is the
+    /// last result.
+    async fn check_stream(self, known: &mut Option<bool>) -> Result<bool, StreamError> {
+        let Self { shard, health, stream, replicas, .. } = self;
+        let generation = health.generation();
         let report = stream.durability_report(shard).await;
         let report = report.inspect_err(|error| health.stream_failed(error))?;
         let fault = replicas.observe(shard, &report, health.demanded());
-        faults.extend(report.faults.into_iter().chain(fault));
-    }
-    faults.dedup();
-    let durable = faults.is_empty();
-    let faults = faults.join("; ");
-    let is_news = health.record_faults(&faults);
-    health.record_durability(generation, durable);
-    if known.replace(durable) != Some(durable) || is_news {
-        match (durable, health.demanded()) {
-            (true, _) => tracing::info!("stream durability verified"),
-            (false, Durability::Strict | Durability::Replicated { .. }) => {
-                tracing::error!(%faults, "the stream is not as durable as DURABILITY demands; the API refuses events");
-            }
-            (false, Durability::Relaxed) => {
-                tracing::warn!(%faults, "the stream is not durable; acknowledged events can be lost");
-            }
+        let mut faults: Vec<String> = report.faults.into_iter().chain(fault).collect();
+        faults.dedup();
+        let durable = faults.is_empty();
+        let faults = faults.join("; ");
+        let is_news = health.record_faults(&faults);
+        health.record_durability(generation, durable);
+        if known.replace(durable) != Some(durable) || is_news {
+            log_durability(health, durable, &faults, is_news);
         }
-    }
-    if admits {
-        for shard in 0..stream.shards() {
+        if self.periods.admits {
             stream.check_writable(shard).await.inspect_err(|error| health.stream_failed(error))?;
         }
+        health.stream_works();
+        Ok(durable)
     }
-    health.stream_works();
-    Ok(durable)
-}
 
-async fn keep_epoch(
-    health: &StreamHealth,
-    stream: &SharedStream,
-    store: &SharedStore,
-    replicas: &ReplicaRecord,
-    periods: CheckPeriods,
-    mut shutdown: watch::Receiver<bool>,
-) {
-    let mut was_confirmed = None;
-    while !*shutdown.borrow() {
-        let confirmed = check_epoch(health, stream, store, replicas, &mut was_confirmed).await;
-        let pause = match (confirmed, was_confirmed) {
-            (true, _) => periods.epoch,
-            (false, Some(_)) => periods.epoch_retry,
-            (false, None) => periods.epoch_first,
-        };
-        pause_for(health.epoch_stale_within(pause), &mut shutdown).await;
-    }
-}
-
-/// Whether stream and store agree now.
-async fn check_epoch(
-    health: &StreamHealth,
-    stream: &SharedStream,
-    store: &SharedStore,
-    replicas: &ReplicaRecord,
-    was_confirmed: &mut Option<bool>,
-) -> bool {
-    let may_rebuild = || health.may_rebuild();
-    let reconciling = async {
-        // First, because an epoch that is trusted admits events.
-        if replicas.read(store.as_ref()).await? {
-            health.mark_stale();
+    async fn keep_epoch(self, mut shutdown: watch::Receiver<bool>) {
+        let Self { health, periods, .. } = self;
+        let mut was_confirmed = None;
+        while !*shutdown.borrow() {
+            let confirmed = self.check_epoch(&mut was_confirmed).await;
+            let pause = match (confirmed, was_confirmed) {
+                (true, _) => periods.epoch,
+                (false, Some(_)) => periods.epoch_retry,
+                (false, None) => periods.epoch_first,
+            };
+            pause_for(health.epoch_stale_within(pause), &mut shutdown).await;
         }
-        let checked = epoch::reconcile_if(stream.as_ref(), store.as_ref(), may_rebuild).await?;
-        replicas.write(store.as_ref()).await?;
-        Ok(checked)
-    };
-    let result = timeout(EPOCH_TIME_MAX, reconciling).await.unwrap_or(Err(EpochError::Timeout));
-    record_epoch_check(health, &result);
-    log_epoch_check(health, result.as_ref().err(), was_confirmed);
-    result.is_ok()
+    }
+
+    /// Whether stream and store agree now.
+    async fn check_epoch(self, was_confirmed: &mut Option<bool>) -> bool {
+        let Self { shard, health, stream, store, replicas, .. } = self;
+        let may_rebuild = || health.may_rebuild();
+        let reconciling = async {
+            // First, because an epoch that is trusted admits events.
+            if replicas.read(store.as_ref(), shard).await? {
+                health.mark_stale();
+            }
+            let checked = epoch::reconcile_shard(stream.as_ref(), store.as_ref(), shard, may_rebuild).await?;
+            replicas.write(store.as_ref(), shard).await?;
+            Ok(checked)
+        };
+        let result = timeout(EPOCH_TIME_MAX, reconciling).await.unwrap_or(Err(EpochError::Timeout));
+        record_epoch_check(health, &result);
+        log_epoch_check(health, result.as_ref().err(), was_confirmed);
+        result.is_ok()
+    }
+}
+
+/// Logs a change. Shards that have the same faults are one line.
+fn log_durability(health: &ShardHealth, durable: bool, faults: &str, is_news: bool) {
+    let shard = health.number();
+    match (durable, health.demanded()) {
+        (true, _) if health.are_all_durable() => tracing::info!("stream durability verified"),
+        (true, _) => tracing::debug!(shard, "durability of the shard verified"),
+        (false, _) if !is_news => {}
+        (false, Durability::Strict | Durability::Replicated { .. }) => {
+            tracing::error!(
+                shard,
+                faults,
+                "the stream is not as durable as DURABILITY demands; the API refuses events"
+            );
+        }
+        (false, Durability::Relaxed) => {
+            tracing::warn!(shard, faults, "the stream is not durable; acknowledged events can be lost");
+        }
+    }
 }
 
 /// While the stream or the store cannot be reached, nothing can be compared, and the trust in the epoch does
 /// not change: the stream itself refuses every call under another epoch.
-fn record_epoch_check(health: &StreamHealth, result: &Result<EpochCheck, EpochError>) {
+fn record_epoch_check(health: &ShardHealth, result: &Result<EpochCheck, EpochError>) {
     match result {
         Ok(_) => health.record_epoch(true),
-        Err(EpochError::Conflict { .. } | EpochError::Forbidden { .. }) => health.record_epoch(false),
+        Err(EpochError::Conflict { .. } | EpochError::Forbidden { .. } | EpochError::RolledBack { .. }) => {
+            health.record_epoch(false);
+        }
         Err(EpochError::Stream(_) | EpochError::Store(_) | EpochError::Timeout) => {}
     }
 }
 
 /// Logs a change. `was_confirmed` is the last result since the epoch was confirmed for the first time, `None`
 /// before.
-fn log_epoch_check(health: &StreamHealth, error: Option<&EpochError>, was_confirmed: &mut Option<bool>) {
+fn log_epoch_check(health: &ShardHealth, error: Option<&EpochError>, was_confirmed: &mut Option<bool>) {
     let Some(error) = error else {
         health.record_epoch_fault(None);
         if was_confirmed.replace(true) != Some(true) {
-            tracing::info!("stream epoch confirmed");
+            match health.are_all_trusted() {
+                true => tracing::info!("stream epoch confirmed"),
+                false => tracing::debug!(shard = health.number(), "epoch of the shard confirmed"),
+            }
         }
         return;
     };
@@ -214,6 +222,9 @@ fn log_epoch_check(health: &StreamHealth, error: Option<&EpochError>, was_confir
         EpochError::Stream(error) => health.note_failure(error),
         EpochError::Store(_) | EpochError::Timeout if is_news => {
             tracing::warn!(%error, "stream epoch could not be confirmed");
+        }
+        EpochError::RolledBack { .. } if is_news => {
+            tracing::error!(%error, "stream epoch could not be confirmed");
         }
         // While several processes start, or until the durability of the stream is verified.
         EpochError::Conflict { .. } | EpochError::Forbidden { .. } if lost => {
@@ -244,17 +255,18 @@ mod tests {
 
     #[test]
     fn an_epoch_stays_trusted_during_outages_and_until_its_rebuild_conflicts_with_another() {
-        let health = StreamHealth::new(Durability::Strict);
+        let health = StreamHealth::new(Durability::Strict, 1);
+        let health = health.shard(0);
         let store_away = || Err(EpochError::Store(StoreError::Unavailable("away".to_owned())));
         let stream_away = || Err(EpochError::Stream(StreamError::Unavailable("away".to_owned())));
-        record_epoch_check(&health, &store_away());
+        record_epoch_check(health, &store_away());
         assert!(!health.is_epoch_trusted());
-        record_epoch_check(&health, &Ok(EpochCheck::Rebuild(1)));
+        record_epoch_check(health, &Ok(EpochCheck::Rebuild(1)));
         assert!(health.is_epoch_trusted());
-        record_epoch_check(&health, &store_away());
-        record_epoch_check(&health, &stream_away());
+        record_epoch_check(health, &store_away());
+        record_epoch_check(health, &stream_away());
         assert!(health.is_epoch_trusted());
-        record_epoch_check(&health, &Err(EpochError::Conflict { shard: 0 }));
+        record_epoch_check(health, &Err(EpochError::Conflict { shard: 0 }));
         assert!(!health.is_epoch_trusted());
     }
 

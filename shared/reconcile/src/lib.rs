@@ -1,8 +1,8 @@
 //! Keeps the stream and the store consistent with each other.
 //!
-//! [`epoch`] detects a stream that has lost its data and rebuilds its counters from the ledger. [`keeper`]
-//! does so periodically, checks the stream's durability, remembers whether the stream had replicas, and
-//! records all of it in [`health`]. [`audit`] checks
+//! [`epoch`] detects a stream that has lost its data and rebuilds its counters from the ledger, as
+//! [`verdict`] decides. [`keeper`] does so periodically, checks the stream's durability, remembers whether
+//! the stream had replicas, and records all of it in [`health`]. [`audit`] checks
 //! that every accepted event is stored, a duplicate, dead-lettered or pending. [`quota`] counts the projects
 //! that are near the end of their month's quota.
 //!
@@ -12,6 +12,9 @@ pub mod audit;
 pub mod epoch;
 pub mod health;
 pub mod keeper;
+mod loss;
 pub mod metrics;
 pub mod quota;
 mod replicas;
+mod shared_incident;
+pub mod verdict;

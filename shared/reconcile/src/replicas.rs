@@ -55,29 +55,24 @@ impl ReplicaRecord {
         })
     }
 
-    /// Reads the record of every shard. Returns whether it has a shard that it did not have before.
-    pub(crate) async fn read(&self, store: &(impl Ledger + ?Sized)) -> Result<bool, StoreError> {
-        let recorded = store.shards_with_replicas().await?;
-        let mut is_news = false;
-        for (shard, state) in (0_u16..).zip(&self.shards) {
-            if recorded.contains(&shard) {
-                is_news |= state.swap(RECORDED, Ordering::Relaxed) == NONE;
-            } else {
-                // An operator took the record back.
-                state.compare_exchange(RECORDED, NONE, Ordering::Relaxed, Ordering::Relaxed).ok();
-            }
+    /// Reads the record of a shard. Returns whether it is new to this process.
+    pub(crate) async fn read(&self, store: &(impl Ledger + ?Sized), shard: u16) -> Result<bool, StoreError> {
+        let Some(state) = self.shards.get(usize::from(shard)) else { return Ok(false) };
+        if store.shards_with_replicas().await?.contains(&shard) {
+            return Ok(state.swap(RECORDED, Ordering::Relaxed) == NONE);
         }
-        Ok(is_news)
+        // An operator took the record back.
+        state.compare_exchange(RECORDED, NONE, Ordering::Relaxed, Ordering::Relaxed).ok();
+        Ok(false)
     }
 
     /// Records what was seen and is not on record. A shard has no record before its first epoch; the next
     /// call finds it.
-    pub(crate) async fn write(&self, store: &(impl Ledger + ?Sized)) -> Result<(), StoreError> {
-        for (shard, state) in (0_u16..).zip(&self.shards) {
-            if state.load(Ordering::Relaxed) == SEEN && store.record_replicas(shard).await? {
-                state.store(RECORDED, Ordering::Relaxed);
-                tracing::info!(shard, "recorded that the Redis of the shard has replicas");
-            }
+    pub(crate) async fn write(&self, store: &(impl Ledger + ?Sized), shard: u16) -> Result<(), StoreError> {
+        let Some(state) = self.shards.get(usize::from(shard)) else { return Ok(()) };
+        if state.load(Ordering::Relaxed) == SEEN && store.record_replicas(shard).await? {
+            state.store(RECORDED, Ordering::Relaxed);
+            tracing::info!(shard, "recorded that the Redis of the shard has replicas");
         }
         Ok(())
     }

@@ -1,124 +1,12 @@
 //! The epoch, against a real Redis that loses its data and a real PostgreSQL that does not.
 
-use std::time::Duration;
+mod rig;
 
-use millrace_event::entry::PackedBatch;
-use millrace_event::plan::{Plan, ProjectId};
-use millrace_event::row::{EventTime, Row};
 use millrace_reconcile::epoch::{EpochCheck, reconcile};
-use millrace_store::postgres::{PostgresOptions, PostgresStore};
-use millrace_store::{KeyOptions, Payload, PolicyChange, SharedStore, WriteRequest};
-use millrace_stream::redis::{RedisOptions, RedisStream};
-use millrace_stream::{Admission, Decision, Delivery, ProjectCounters, Settlement, SharedStream};
-use testkit::{Postgres, Redis, eventually};
-use uuid::Uuid;
+use millrace_stream::Decision;
+use testkit::eventually;
 
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// A stream and a store that agree, and a project on them.
-struct Rig {
-    redis: Redis,
-    _postgres: Postgres,
-    stream: SharedStream,
-    store: SharedStore,
-    project: ProjectId,
-}
-
-impl Rig {
-    async fn start() -> Self {
-        let (redis, postgres) = (Redis::start().await, Postgres::start().await);
-        let store = PostgresStore::new(PostgresOptions {
-            config: postgres.config(),
-            pool_size: 4,
-            application: "millrace-test",
-        });
-        let store: SharedStore = store;
-        store.migrate().await.unwrap();
-        let (project, _key) = store
-            .create_project("shop", "pro", &PolicyChange::default(), &KeyOptions::default())
-            .await
-            .unwrap();
-        let stream = open(&redis).await;
-        assert_eq!(reconcile(&*stream, &*store).await.unwrap(), EpochCheck::Rebuild(1));
-        Self { redis, _postgres: postgres, stream, store, project }
-    }
-
-    async fn admit(&self, count: u32) -> Decision {
-        let batch_id = Uuid::now_v7();
-        let mut rows = Vec::new();
-        for _ in 0..count {
-            let row = Row {
-                project: self.project,
-                time: EventTime::Anonymous,
-                event_id: Uuid::new_v4(),
-                by_id: false,
-                name: "page_view",
-                subject: None,
-                client_id: None,
-                properties: None,
-                context: None,
-            };
-            row.write(&mut rows);
-        }
-        let packed = PackedBatch::pack(batch_id, self.project, count, &rows);
-        let plan = Plan {
-            name: "test".to_owned(),
-            requests_per_minute: 60_000,
-            burst: 1_000,
-            events_per_month: Some(1_000),
-            events_per_batch: 1_000,
-        };
-        let admission = Admission { packed: &packed, plan: &plan, digest: None, awaited: false };
-        self.stream.admit(&admission).await.unwrap()
-    }
-
-    /// Reads and stores one entry, and does not settle it.
-    async fn store_one(&self, consumer: &str) -> Delivery {
-        let mut reader = self.stream.reader(0, consumer).await.unwrap();
-        let delivery = reader.next(1, Duration::ZERO).await.unwrap().remove(0);
-        let packed = delivery.packed.as_ref().unwrap();
-        let request = WriteRequest {
-            entry: delivery.id,
-            shard: 0,
-            batch_id: packed.batch_id,
-            project: packed.project,
-            count: packed.count,
-            payload: Payload::Rows(packed.unpack().unwrap()),
-        };
-        let mut writer = self.store.writer(consumer).await.unwrap();
-        let written = writer.write(&[request]).await.unwrap();
-        assert_eq!(written[0].outcome.stored, packed.count);
-        delivery
-    }
-
-    async fn settle(&self, delivery: &Delivery) {
-        let packed = delivery.packed.as_ref().unwrap();
-        let settlement = Settlement {
-            id: delivery.id,
-            batch_id: packed.batch_id,
-            project: packed.project,
-            count: packed.count,
-            bytes: u32::try_from(packed.data.len()).unwrap(),
-            outcome: millrace_stream::Outcome { stored: packed.count, duplicate: 0, dead: 0, conflict: 0 },
-        };
-        assert_eq!(self.stream.settle(0, &[settlement]).await.unwrap(), 1);
-    }
-
-    async fn counters(&self) -> ProjectCounters {
-        self.stream.counters(&[self.project]).await.unwrap()[0]
-    }
-
-    async fn in_redis(&self, command: &str, key: &str) {
-        redis::cmd(command).arg(key).exec_async(&mut self.redis.connect().await).await.unwrap();
-    }
-}
-
-async fn open(redis: &Redis) -> SharedStream {
-    let options = RedisOptions::new(redis.url());
-    let stream: SharedStream = RedisStream::new(options).unwrap();
-    eventually(DEADLINE, "the stream to answer", async || stream.epoch(0).await).await;
-    stream
-}
+use crate::rig::{DEADLINE, Rig, open};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_stream_and_store_agree_nothing_is_rebuilt() {

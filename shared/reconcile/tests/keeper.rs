@@ -44,8 +44,11 @@ impl Rig {
         let store = open_store(&postgres);
         store.migrate().await.unwrap();
         let stream = open(&redis);
-        let health = Arc::new(StreamHealth::new(Durability::Strict));
-        assert!(!health.is_durable_enough() && !health.is_epoch_trusted(), "nothing was checked yet");
+        let health = Arc::new(StreamHealth::new(Durability::Strict, 1));
+        assert!(
+            !health.shard(0).is_durable_enough() && !health.shard(0).is_epoch_trusted(),
+            "nothing was checked yet"
+        );
         let (stop, shutdown) = watch::channel(false);
         let keeper = tokio::spawn({
             let health = Arc::clone(&health);
@@ -53,12 +56,12 @@ impl Rig {
         });
         let rig = Self { redis, postgres, health, stop, keeper };
         rig.is_durable_soon().await;
-        tokio::time::timeout(DEADLINE, rig.health.epoch_trusted()).await.unwrap();
+        tokio::time::timeout(DEADLINE, rig.health.shard(0).epoch_trusted()).await.unwrap();
         rig
     }
 
     async fn is_durable_soon(&self) {
-        eventually(DEADLINE, "a durable stream", async || self.health.is_durable_enough()).await;
+        eventually(DEADLINE, "a durable stream", async || self.health.shard(0).is_durable_enough()).await;
     }
 
     async fn set_fsync(&self, policy: &str) {
@@ -81,19 +84,19 @@ async fn an_api_never_writes_an_epoch_for_a_redis_that_it_would_not_accept_on() 
     assert!(recorded.is_some());
     let wrong = Redis::start_with(&[("appendonly", "no")]).await;
     let stream = open(&wrong);
-    let health = Arc::new(StreamHealth::new(Durability::Strict));
+    let health = Arc::new(StreamHealth::new(Durability::Strict, 1));
     let (stop, shutdown) = watch::channel(false);
     let keeper = tokio::spawn({
         let (health, stream, store) = (Arc::clone(&health), Arc::clone(&stream), Arc::clone(&store));
         async move { keep(&health, &stream, &store, CheckPeriods::API, shutdown).await }
     });
     eventually(DEADLINE, "the comparison to be given up", async || {
-        let fault = health.epoch_fault().unwrap_or_default();
+        let fault = health.shard(0).epoch_fault().unwrap_or_default();
         if fault.contains("must not be given a new one yet") { Ok(()) } else { Err(fault) }
     })
     .await;
-    assert!(health.durability_fault().is_some_and(|fault| fault.contains("appendonly")));
-    assert!(!health.is_epoch_trusted());
+    assert!(health.shard(0).durability_fault().is_some_and(|fault| fault.contains("appendonly")));
+    assert!(!health.shard(0).is_epoch_trusted());
     assert_eq!(store.epoch(0).await.unwrap(), recorded, "the right stream keeps its epoch");
     assert_eq!(stream.epoch(0).await.unwrap(), None);
 
@@ -101,7 +104,7 @@ async fn an_api_never_writes_an_epoch_for_a_redis_that_it_would_not_accept_on() 
     let mut set = redis::cmd("CONFIG");
     set.arg("SET").arg("appendonly").arg("yes");
     set.exec_async(&mut wrong.connect().await).await.unwrap();
-    tokio::time::timeout(DEADLINE, health.epoch_trusted()).await.unwrap();
+    tokio::time::timeout(DEADLINE, health.shard(0).epoch_trusted()).await.unwrap();
     assert_ne!(store.epoch(0).await.unwrap(), recorded);
     stop.send_replace(true);
     keeper.await.unwrap();
@@ -112,9 +115,9 @@ async fn an_api_never_writes_an_epoch_for_a_redis_that_it_would_not_accept_on() 
 async fn a_stream_marked_as_stale_is_not_durable_until_its_settings_are() {
     let rig = Rig::start().await;
     rig.set_fsync("everysec").await;
-    rig.health.mark_stale();
+    rig.health.shard(0).mark_stale();
     for _ in 0..20 {
-        assert!(!rig.health.is_durable_enough());
+        assert!(!rig.health.shard(0).is_durable_enough());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     rig.set_fsync("always").await;
@@ -126,12 +129,12 @@ async fn a_stream_marked_as_stale_is_not_durable_until_its_settings_are() {
 async fn an_outage_of_the_store_changes_neither_durability_nor_the_trust_in_the_epoch() {
     let mut rig = Rig::start().await;
     rig.postgres.stop_fast().await;
-    rig.health.mark_stale();
+    rig.health.shard(0).mark_stale();
     rig.is_durable_soon().await;
-    assert!(rig.health.is_epoch_trusted());
-    rig.health.mark_epoch_stale();
-    assert!(!rig.health.is_epoch_trusted());
+    assert!(rig.health.shard(0).is_epoch_trusted());
+    rig.health.shard(0).mark_epoch_stale();
+    assert!(!rig.health.shard(0).is_epoch_trusted());
     rig.postgres.restart().await;
-    tokio::time::timeout(DEADLINE, rig.health.epoch_trusted()).await.unwrap();
+    tokio::time::timeout(DEADLINE, rig.health.shard(0).epoch_trusted()).await.unwrap();
     rig.stop().await;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use millrace_event::plan::{Account, Plan, ProjectId};
-use millrace_event::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
+use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 use time::OffsetDateTime;
 
 use crate::admin::{
@@ -13,6 +13,7 @@ use crate::admin::{
 };
 use crate::error::{StoreError, WriteError};
 use crate::letters::{DeadLetter, LetterFilter, LetterPayload};
+use crate::lost::{LostHour, StreamRecord};
 use crate::redrive::{RedriveOrder, RedriveRecord, RedriveResult};
 use crate::rejections::{RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum};
 use crate::replication::ServerState;
@@ -61,6 +62,23 @@ pub trait Ledger: Send + Sync {
 
     /// The recorded epoch of a shard.
     async fn epoch(&self, shard: u16) -> Result<Option<Epoch>, StoreError>;
+
+    /// The recorded epoch of a shard, and the highest entry of the shard that was written.
+    async fn stream_record(&self, shard: u16) -> Result<StreamRecord, StoreError>;
+
+    /// Those of these batches that are not in the ledger. A batch of the same id that was received earlier
+    /// does not count: a client may have used its key again.
+    async fn not_in_ledger(
+        &self,
+        batches: &[AcknowledgedBatch],
+    ) -> Result<Vec<AcknowledgedBatch>, StoreError>;
+
+    /// Records batches that the stream has lost. Returns those that were not on record.
+    async fn record_lost(
+        &self,
+        shard: u16,
+        batches: &[AcknowledgedBatch],
+    ) -> Result<Vec<BatchId>, StoreError>;
 
     /// The number of shards with a recorded epoch, which is the number of shards of the installation.
     async fn shards_recorded(&self) -> Result<u16, StoreError>;
@@ -166,6 +184,13 @@ pub trait Operators: Send + Sync {
     /// reason. No quota is charged. An error changes nothing, and a repetition finds only the letters that
     /// are left.
     async fn redrive(&self, order: &RedriveOrder, ids: &[i64]) -> Result<RedriveResult, StoreError>;
+
+    /// The lost batches, as far as the ledger is kept, by project and hour. One that was stored after all is
+    /// left out.
+    async fn lost_batches(&self) -> Result<Vec<LostHour>, StoreError>;
+
+    /// Marks every lost batch on record as seen by an operator. Returns how many were not.
+    async fn review_lost_batches(&self) -> Result<u64, StoreError>;
 
     /// The latest redrives, newest first.
     async fn redrives(&self, limit: u32) -> Result<Vec<RedriveRecord>, StoreError>;

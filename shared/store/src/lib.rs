@@ -16,6 +16,7 @@ mod error;
 mod hours;
 mod ledger;
 mod letters;
+mod lost;
 pub mod metrics;
 mod migration;
 mod payload;
@@ -38,6 +39,7 @@ pub use self::contract::{Accounts, Ledger, Operators, Rejections, SharedStore, S
 pub use self::error::{StoreError, WriteError};
 pub use self::hours::{PartOfHour, end_of_hour, full_hour};
 pub use self::letters::{DeadLetter, LetterFilter, LetterPayload};
+pub use self::lost::{LostHour, StreamRecord};
 pub use self::redrive::{RedriveOrder, RedriveRecord, RedriveResult, rows_of_letter};
 pub use self::rejections::{
     RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, SAMPLE_PAYLOAD_BYTES_MAX,

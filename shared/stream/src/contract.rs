@@ -10,6 +10,7 @@ use crate::admission::{Admission, BatchState, Decision};
 use crate::delivery::{Backlog, Delivery, Settlement, TakeOver};
 use crate::durability::DurabilityReport;
 use crate::error::StreamError;
+use crate::witness::Witness;
 
 /// The stream for API processes, workers and operators. It is cheap to share and safe to call from any task.
 #[async_trait]
@@ -69,8 +70,14 @@ pub trait Stream: Send + Sync {
     /// The epoch of the shard. `None` for a new shard, and while it is fenced.
     async fn epoch(&self, shard: u16) -> Result<Option<Epoch>, StreamError>;
 
+    /// Where the shard stands, and what this process acknowledged and can no longer find. See [`Witness`]. It
+    /// looks for single batches only when the data may have been replaced since the last decision.
+    async fn witness(&self, shard: u16) -> Result<Witness, StreamError>;
+
     /// Admits to this shard and settles on it only under this epoch. Until the first call, nothing is
-    /// admitted or settled.
+    /// admitted or settled. It also decides on the last [`Witness`]: its missing batches are not looked for
+    /// again. If the stream noticed after that witness that the shard went back in time, the call has no
+    /// effect.
     fn trust_epoch(&self, shard: u16, epoch: Epoch);
 
     /// Every batch in the shard, oldest first, without its rows.
@@ -84,13 +91,14 @@ pub trait Stream: Send + Sync {
 
     /// Replaces all counters of the shard and gives it this epoch, in one step. Returns false, with nothing
     /// changed, when the shard is not fenced under this epoch or does not hold exactly the `expected`
-    /// batches.
+    /// batches. From then on, the shard stands above `floor`, and so is every entry that it gets.
     async fn rebuild(
         &self,
         shard: u16,
         epoch: Epoch,
         counters: &[ProjectCounters],
         expected: &[PendingBatch],
+        floor: EntryId,
     ) -> Result<bool, StreamError>;
 
     /// The counters of these projects, in their order. The counters of one project are read in one step.

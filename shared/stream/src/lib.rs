@@ -15,11 +15,15 @@ pub mod embedded;
 mod error;
 pub mod metrics;
 pub mod redis;
+mod witness;
 
-pub use millrace_event::{BatchId, EntryId, Epoch, Outcome, PendingBatch, ProjectCounters};
+pub use millrace_event::{
+    AcknowledgedBatch, BatchId, EntryId, Epoch, Outcome, PendingBatch, ProjectCounters,
+};
 
 pub use self::admission::{Admission, BatchState, Decision};
 pub use self::contract::{Reader, SharedStream, Stream};
 pub use self::delivery::{Backlog, Delivery, Settlement, TakeOver};
 pub use self::durability::{Durability, DurabilityReport};
 pub use self::error::StreamError;
+pub use self::witness::Witness;

@@ -10,7 +10,9 @@ use libtest_mimic::{Arguments, Trial};
 use millrace_event::entry::PackedBatch;
 use millrace_event::plan::{Plan, ProjectId};
 use millrace_stream::embedded::{EmbeddedOptions, EmbeddedStream};
-use millrace_stream::{Admission, Decision, Outcome, ProjectCounters, Settlement, Stream, StreamError};
+use millrace_stream::{
+    Admission, Decision, EntryId, Outcome, ProjectCounters, Settlement, Stream, StreamError,
+};
 use testkit::Tmpfs;
 use uuid::Uuid;
 
@@ -69,7 +71,7 @@ async fn open(folder: &Path) -> Arc<EmbeddedStream> {
     let stream = EmbeddedStream::open(options).unwrap();
     let epoch = Uuid::new_v4();
     stream.fence(0, epoch).await.unwrap();
-    assert!(stream.rebuild(0, epoch, &[], &[]).await.unwrap());
+    assert!(stream.rebuild(0, epoch, &[], &[], EntryId::default()).await.unwrap());
     stream.trust_epoch(0, epoch);
     stream
 }

@@ -7,7 +7,7 @@ use std::time::Instant as Clock;
 
 use super::copy::Instant;
 use super::draft::{Draft, DraftCall, DraftEntry, EntryState};
-use super::parameters::{ClaimRows, LedgerKeys, LedgerRows, RowKeys, UsageRows, number};
+use super::parameters::{ClaimRows, LedgerKeys, LedgerRows, PositionRows, RowKeys, UsageRows, number};
 use super::selection::{Duplicate, IdClaim, Selection};
 use crate::WriteOutcome;
 use crate::ledger::LedgerKey;
@@ -156,6 +156,23 @@ impl<'a> Attempt<'a> {
             refusals.add_conflict(row.bytes, received_us, difference);
         }
         refusals
+    }
+
+    /// The highest entry of each shard. A lane reads one shard, so usually there is one row.
+    pub(super) fn positions(&self) -> PositionRows {
+        let mut highest = BTreeMap::<i32, (i64, i64)>::new();
+        for (_, entry) in self.draft.live_entries() {
+            let LedgerKey { received_us, seq, shard, .. } = entry.ledger;
+            let position = highest.entry(shard).or_default();
+            *position = (*position).max((received_us / 1_000, seq));
+        }
+        let mut rows = PositionRows::default();
+        for (shard, (entry_ms, entry_seq)) in highest {
+            rows.shards.push(shard);
+            rows.entry_ms.push(entry_ms);
+            rows.entry_seqs.push(entry_seq);
+        }
+        rows
     }
 
     /// By project and hour of receipt.

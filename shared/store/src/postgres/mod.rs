@@ -24,6 +24,7 @@ mod error;
 mod letters;
 mod lineage;
 mod listen;
+mod lost;
 mod migrate;
 mod on_demand;
 mod parameters;

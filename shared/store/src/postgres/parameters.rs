@@ -170,6 +170,14 @@ pub(super) struct UsageRows {
     pub(super) conflicts: Vec<i64>,
 }
 
+/// The highest entry of each shard in a draft.
+#[derive(Default)]
+pub(super) struct PositionRows {
+    pub(super) shards: Vec<i32>,
+    pub(super) entry_ms: Vec<i64>,
+    pub(super) entry_seqs: Vec<i64>,
+}
+
 fn span(times: &[Instant]) -> Option<(Instant, Instant)> {
     Some((*times.iter().min()?, *times.iter().max()?))
 }

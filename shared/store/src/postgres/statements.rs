@@ -8,7 +8,8 @@ use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::copy::Instant;
 use super::parameters::{
-    ClaimRows, DeadLetters, LedgerKeys, LedgerRows, RefusalCounts, RowKeys, SampleRows, UsageRows, index,
+    ClaimRows, DeadLetters, LedgerKeys, LedgerRows, PositionRows, RefusalCounts, RowKeys, SampleRows,
+    UsageRows, index,
 };
 use crate::letters::NewLetter;
 use crate::payload::PayloadDigest;
@@ -97,6 +98,14 @@ const ADD_USAGE: &str = "
            duplicates = u.duplicates + excluded.duplicates, dead = u.dead + excluded.dead,
            conflicts = u.conflicts + excluded.conflicts";
 
+/// A row is locked also when it stays as it is. Usage precedes it in every transaction, so two lanes cannot
+/// wait for each other.
+const ADVANCE_POSITIONS: &str = "
+    INSERT INTO stream_positions AS p (shard, entry_ms, entry_seq)
+    SELECT * FROM unnest($1::int[], $2::bigint[], $3::bigint[])
+    ON CONFLICT (shard) DO UPDATE SET entry_ms = excluded.entry_ms, entry_seq = excluded.entry_seq
+     WHERE (p.entry_ms, p.entry_seq) < (excluded.entry_ms, excluded.entry_seq)";
+
 pub(super) struct Statements {
     pub(super) copy: Statement,
     stored_events: Statement,
@@ -111,6 +120,7 @@ pub(super) struct Statements {
     add_samples: Statement,
     remove_samples: Statement,
     add_usage: Statement,
+    advance_positions: Statement,
 }
 
 impl Statements {
@@ -130,6 +140,7 @@ impl Statements {
             add_samples: client.prepare(ADD_SAMPLES).await?,
             remove_samples: client.prepare(REMOVE_SAMPLES).await?,
             add_usage: client.prepare(ADD_USAGE).await?,
+            advance_positions: client.prepare(ADVANCE_POSITIONS).await?,
         })
     }
 
@@ -272,12 +283,19 @@ impl Statements {
         Ok(())
     }
 
-    /// The last statement of a transaction: every lane needs these rows.
+    /// One of the last statements of a transaction: every lane needs these rows.
     pub(super) async fn add_usage(&self, client: &Client, rows: &UsageRows) -> Result<(), Error> {
         let UsageRows { projects, hours, events, bytes, duplicates, dead, conflicts } = rows;
         let parameters: [&(dyn ToSql + Sync); 7] =
             [projects, hours, events, bytes, duplicates, dead, conflicts];
         client.execute(&self.add_usage, &parameters).await?;
+        Ok(())
+    }
+
+    /// The last statement of a transaction: every lane of the shard needs this row.
+    pub(super) async fn advance_positions(&self, client: &Client, rows: &PositionRows) -> Result<(), Error> {
+        let PositionRows { shards, entry_ms, entry_seqs } = rows;
+        client.execute(&self.advance_positions, &[shards, entry_ms, entry_seqs]).await?;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The store itself: opens connections and calls the module that does the work.
 
 use super::{
-    accounts, admin, epochs, letters, lineage, listen, migrate, on_demand, recent, redrive, rejections,
+    accounts, admin, epochs, letters, lineage, listen, lost, migrate, on_demand, recent, redrive, rejections,
     replication, session, upkeep, usage, write,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,13 +19,13 @@ use tokio_postgres::{Config, NoTls};
 use crate::metrics::{self, STORE_RECONNECTS};
 use crate::{
     Accounts, DeadLetter, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload,
-    NewKey, Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo, ProjectTotals,
-    ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, RejectionCount, RejectionKind, RejectionReport,
-    RejectionSample, RejectionSum, Rejections, ServerState, StoreError, UpkeepPolicy, UpkeepReport, UsageRow,
-    UsageWindow, WriteError, Writer,
+    LostHour, NewKey, Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo,
+    ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, RejectionCount, RejectionKind,
+    RejectionReport, RejectionSample, RejectionSum, Rejections, ServerState, StoreError, StreamRecord,
+    UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use millrace_event::plan::{Account, Plan, ProjectId};
-use millrace_event::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
+use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 use millrace_telemetry::metrics::{PoolUse, at_scrape};
 
 /// For a read or a small change, waiting for a connection included.
@@ -218,6 +218,25 @@ impl Ledger for PostgresStore {
         within(SHORT, async { epochs::epoch(&self.client().await?, shard).await }).await
     }
 
+    async fn stream_record(&self, shard: u16) -> Result<StreamRecord, StoreError> {
+        within(SHORT, async { lost::stream_record(&self.client().await?, shard).await }).await
+    }
+
+    async fn not_in_ledger(
+        &self,
+        batches: &[AcknowledgedBatch],
+    ) -> Result<Vec<AcknowledgedBatch>, StoreError> {
+        within(SHORT, async { lost::not_in_ledger(&self.client().await?, batches).await }).await
+    }
+
+    async fn record_lost(
+        &self,
+        shard: u16,
+        batches: &[AcknowledgedBatch],
+    ) -> Result<Vec<BatchId>, StoreError> {
+        within(SHORT, async { lost::record(&self.client().await?, shard, batches).await }).await
+    }
+
     async fn shards_recorded(&self) -> Result<u16, StoreError> {
         within(SHORT, async { epochs::shards_recorded(&self.client().await?).await }).await
     }
@@ -343,6 +362,14 @@ impl Operators for PostgresStore {
 
     async fn redrive(&self, order: &RedriveOrder, ids: &[i64]) -> Result<RedriveResult, StoreError> {
         within(LONG, async { redrive::redrive(&mut self.client().await?, order, ids).await }).await
+    }
+
+    async fn lost_batches(&self) -> Result<Vec<LostHour>, StoreError> {
+        within(SHORT, async { lost::by_hour(&self.client().await?).await }).await
+    }
+
+    async fn review_lost_batches(&self) -> Result<u64, StoreError> {
+        within(SHORT, async { lost::review(&self.client().await?).await }).await
     }
 
     async fn redrives(&self, limit: u32) -> Result<Vec<RedriveRecord>, StoreError> {

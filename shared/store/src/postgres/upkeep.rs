@@ -62,6 +62,8 @@ pub(super) async fn round(
         retire_rows(&session, RETIRE_LETTERS, oldest_kept_us).await?;
         retire_rows(&session, RETIRE_SAMPLES, oldest_kept_us).await?;
     }
+    // Before the ledger, which says which of them were stored after all.
+    retire_rows(&session, FORGET_LOST, first_kept_day(policy, now_us).start_us()).await?;
     partitions_retired += retire_ledger(&mut session, policy, now_us).await?;
     forget_ids(&session, policy, now_us).await?;
     session.execute(REMOVE_SAMPLES, &[&i64::from(SAMPLES_KEPT)]).await?;
@@ -199,6 +201,13 @@ const FORGET_REPORTS: &str = "
     WITH gone AS (
         DELETE FROM rejection_sources WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM rejection_sources WHERE at < $1 LIMIT $2))
+        RETURNING 1)
+    SELECT count(*) FROM gone";
+/// Lost batches are kept as long as the ledger.
+const FORGET_LOST: &str = "
+    WITH gone AS (
+        DELETE FROM lost_batches WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM lost_batches WHERE received_at < $1 ORDER BY received_at LIMIT $2))
         RETURNING 1)
     SELECT count(*) FROM gone";
 /// Claims that are kept as long as the ledger.

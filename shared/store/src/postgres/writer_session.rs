@@ -178,14 +178,17 @@ impl WriterSession {
         Ok(())
     }
 
-    /// Usage and `COMMIT`, in one round trip.
+    /// Usage, the position in the stream and `COMMIT`, in one round trip.
     async fn commit_usage(&self, attempt: &Attempt<'_>) -> Result<(), Setback> {
-        let usage = attempt.usage();
+        let (usage, positions) = (attempt.usage(), attempt.positions());
         let added = self.statements.add_usage(self.client(), &usage);
+        let advanced = self.statements.advance_positions(self.client(), &positions);
         let added = failpoint::reach_after(Point::BeforeCommit, added).await;
-        // Should the first fail, the COMMIT rolls back.
-        let (added, committed) = tokio::join!(biased; added, self.client().batch_execute("COMMIT"));
+        // Should one of the first fail, the COMMIT rolls back.
+        let (added, advanced, committed) =
+            tokio::join!(biased; added, advanced, self.client().batch_execute("COMMIT"));
         added?;
+        advanced?;
         committed?;
         failpoint::reach(Point::AfterCommit);
         Ok(())

@@ -20,6 +20,7 @@ mod error;
 mod events;
 mod ledger;
 mod letters;
+mod lost;
 mod migrate;
 mod redrive;
 mod rejections;

@@ -1,7 +1,7 @@
 //! The store itself: opens the file and calls the module that does the work.
 
 use super::{
-    accounts, admin, clock, epochs, letters, migrate, redrive, rejections, upkeep, usage, watch, write,
+    accounts, admin, clock, epochs, letters, lost, migrate, redrive, rejections, upkeep, usage, watch, write,
 };
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -19,13 +19,13 @@ use super::error::{self, FILE_NAME};
 use super::watch::AccountsWatcher;
 use crate::{
     Accounts, DeadLetter, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload,
-    NewKey, Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo, ProjectTotals,
-    ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, RejectionCount, RejectionKind, RejectionReport,
-    RejectionSample, RejectionSum, Rejections, ServerState, StoreError, UpkeepPolicy, UpkeepReport, UsageRow,
-    UsageWindow, WriteError, Writer,
+    LostHour, NewKey, Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo,
+    ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, RejectionCount, RejectionKind,
+    RejectionReport, RejectionSample, RejectionSum, Rejections, ServerState, StoreError, StreamRecord,
+    UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use millrace_event::plan::{Account, Plan, ProjectId};
-use millrace_event::{BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
+use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 
 /// The [`crate::Store`] in one file, [`super::FILE_NAME`].
 pub struct SqliteStore {
@@ -167,6 +167,27 @@ impl Ledger for SqliteStore {
         self.read(move |connection| epochs::epoch(connection, shard)).await
     }
 
+    async fn stream_record(&self, shard: u16) -> Result<StreamRecord, StoreError> {
+        self.read(move |connection| lost::stream_record(connection, shard)).await
+    }
+
+    async fn not_in_ledger(
+        &self,
+        batches: &[AcknowledgedBatch],
+    ) -> Result<Vec<AcknowledgedBatch>, StoreError> {
+        let batches = batches.to_vec();
+        self.read(move |connection| lost::not_in_ledger(connection, &batches)).await
+    }
+
+    async fn record_lost(
+        &self,
+        shard: u16,
+        batches: &[AcknowledgedBatch],
+    ) -> Result<Vec<BatchId>, StoreError> {
+        let batches = batches.to_vec();
+        self.write(move |connection| lost::record(connection, shard, &batches)).await
+    }
+
     async fn shards_recorded(&self) -> Result<u16, StoreError> {
         self.read(epochs::shards_recorded).await
     }
@@ -295,6 +316,14 @@ impl Operators for SqliteStore {
     async fn redrive(&self, order: &RedriveOrder, ids: &[i64]) -> Result<RedriveResult, StoreError> {
         let (order, ids) = (order.clone(), ids.to_vec());
         self.write(move |connection| redrive::redrive(connection, &order, &ids)).await
+    }
+
+    async fn lost_batches(&self) -> Result<Vec<LostHour>, StoreError> {
+        self.read(lost::by_hour).await
+    }
+
+    async fn review_lost_batches(&self) -> Result<u64, StoreError> {
+        self.write(|connection| lost::review(connection)).await
     }
 
     async fn redrives(&self, limit: u32) -> Result<Vec<RedriveRecord>, StoreError> {

@@ -81,6 +81,13 @@ const REJECTION_SOURCES: RetentionRule = RetentionRule {
              RETURNING 0, at, 1",
     retired_as: None,
 };
+/// Kept as long as the ledger.
+const LOST_BATCHES: RetentionRule = RetentionRule {
+    delete: "DELETE FROM lost_batches WHERE batch_id IN (
+                 SELECT batch_id FROM lost_batches WHERE received_at < ?1 ORDER BY received_at LIMIT ?2)
+             RETURNING project_id, received_at, 1",
+    retired_as: None,
+};
 /// Claims that are kept as long as the ledger.
 const KEPT_IDS: RetentionRule = RetentionRule {
     delete: "DELETE FROM undated_ids WHERE (project_id, event_id) IN (
@@ -105,6 +112,8 @@ pub(super) async fn round(database: &Database, policy: &UpkeepPolicy) -> Result<
         retire(database, DEAD_LETTERS, oldest_kept_us).await?;
         retire(database, REJECTION_SAMPLES, oldest_kept_us).await?;
     }
+    // Before the ledger, which says which of them were stored after all.
+    retire(database, LOST_BATCHES, first_kept_us(policy, now_us)).await?;
     partitions_retired += retire_ledger(database, policy, now_us).await?;
     // Their age is counted from the oldest pending entry: until it is written, the ids that it could repeat
     // must be kept.

@@ -18,15 +18,16 @@ use super::database::Database;
 use super::error::{CONNECTION, NO_TIME, NOT_TEXT};
 use super::events::{EventTable, Insertion};
 use super::ledger::{Ledger, LedgerMatch};
+use super::lost;
 use crate::ledger::LedgerKey;
 use crate::letters::NewLetter;
 use crate::metrics::{self, Phase};
 use crate::rejection_tally::RejectionTally;
 use crate::rejections::SAMPLES_KEPT;
 use crate::{Payload, WriteError, WriteOutcome, WriteRequest, Writer};
-use millrace_event::Outcome;
 use millrace_event::row::{self, EventTime, Row};
 use millrace_event::undeliverable::UndeliverableCall;
+use millrace_event::{EntryId, Outcome};
 use millrace_failpoint::{self as failpoint, Point};
 
 const ADD_LETTER: &str = "
@@ -102,6 +103,7 @@ fn write(
     drop(write);
     add_refusals(&transaction, &refusals)?;
     add_usage(&transaction, &usage)?;
+    advance_positions(&transaction, requests)?;
     failpoint::reach(Point::BeforeCommit);
     let ready = Instant::now();
     transaction.commit()?;
@@ -141,6 +143,16 @@ fn add_usage(connection: &Connection, usage: &BTreeMap<(i64, i64), Usage>) -> Re
         add.execute(params![project, hour_us, events, bytes, duplicates, dead, conflicts])?;
     }
     Ok(())
+}
+
+/// Records how far each shard is written.
+fn advance_positions(connection: &Connection, requests: &[WriteRequest]) -> Result<(), Error> {
+    let mut highest = BTreeMap::<u16, EntryId>::new();
+    for request in requests {
+        let position = highest.entry(request.shard).or_default();
+        *position = (*position).max(request.entry);
+    }
+    highest.into_iter().try_for_each(|(shard, entry)| lost::advance(connection, shard, entry))
 }
 
 /// Amounts to add to a row of `usage_hourly`.

@@ -122,6 +122,11 @@ macro_rules! every_promise {
                 racing_reports_end_with_exact_counts,
                 samples_are_kept_as_long_as_events_and_counts_longer,
             }
+            losing {
+                the_highest_entry_of_each_shard_is_recorded_and_never_lowered,
+                a_lost_batch_is_recorded_once_and_listed_until_it_is_stored,
+                lost_batches_are_kept_as_long_as_the_ledger,
+            }
             metering {
                 usage_adds_up_over_every_partition_of_a_period,
             }

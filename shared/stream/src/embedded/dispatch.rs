@@ -42,6 +42,11 @@ impl Dispatch {
         self.taking.lock().expect("no thread panics while it takes entries")
     }
 
+    /// The last entry on disk.
+    pub(super) fn last(&self) -> Position {
+        *self.last.borrow()
+    }
+
     pub(super) fn subscribe(&self) -> watch::Receiver<Position> {
         self.last.subscribe()
     }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::counters::{ProjectRow, ShardRow};
 use super::markers;
 use super::position::Position;
-use crate::{Backlog, BatchId, BatchState, Epoch, PendingBatch, ProjectCounters};
+use crate::{Backlog, BatchId, BatchState, EntryId, Epoch, PendingBatch, ProjectCounters};
 use millrace_event::entry::PackedBatch;
 use millrace_event::plan::{LimitState, ProjectId};
 
@@ -81,6 +81,11 @@ pub(super) fn limit_state(file: &Connection, project: ProjectId) -> rusqlite::Re
 
 pub(super) fn epoch(file: &Connection) -> rusqlite::Result<Option<Epoch>> {
     Ok(ShardRow::read(file)?.epoch)
+}
+
+pub(super) fn epoch_and_position(file: &Connection) -> rusqlite::Result<(Option<Epoch>, EntryId)> {
+    let shard = ShardRow::read(file)?;
+    Ok((shard.epoch, shard.last.id()))
 }
 
 pub(super) fn counters(file: &Connection, projects: &[ProjectId]) -> rusqlite::Result<Vec<ProjectCounters>> {

@@ -33,12 +33,14 @@ pub(super) fn fence(transaction: &mut WriteTransaction<'_>, epoch: Epoch) {
     transaction.counters.shard.fence = Some(epoch);
 }
 
-/// Replaces all counters, if the stream is fenced under this epoch and its entries are the expected ones.
+/// Replaces all counters, if the stream is fenced under this epoch and its entries are the expected ones. The
+/// next entry is above `floor`.
 pub(super) fn rebuild(
     transaction: &mut WriteTransaction<'_>,
     epoch: Epoch,
     counters: &[ProjectCounters],
     expected: &ContentSummary,
+    floor: Position,
 ) -> rusqlite::Result<bool> {
     let file = transaction.file;
     let entries: u64 = file.query_row("SELECT count(*) FROM entries", [], |row| row.get(0))?;
@@ -57,7 +59,7 @@ pub(super) fn rebuild(
     }
     file.execute("UPDATE entries SET attempts = 0 WHERE attempts > 0", [])?;
     let shard = &mut transaction.counters.shard;
-    shard.last = shard.last.max(Position::at_ms(now_us / 1_000));
+    shard.last = shard.last.max(Position::at_ms(now_us / 1_000)).max(floor.next());
     (shard.entries, shard.events, shard.bytes) = (expected.entries, expected.events, expected.bytes);
     (shard.epoch, shard.fence) = (Some(epoch), None);
     Ok(true)

@@ -17,7 +17,7 @@ use super::{queries, rebuild, schema, settle, trial};
 use crate::metrics::{BACKLOG_EVENTS_MAX, STREAM_CONNECTED, counted};
 use crate::{
     Admission, Backlog, BatchId, BatchState, Decision, DurabilityReport, EntryId, Epoch, PendingBatch,
-    ProjectCounters, Reader, Settlement, Stream, StreamError,
+    ProjectCounters, Reader, Settlement, Stream, StreamError, Witness,
 };
 use millrace_event::plan::{LimitState, ProjectId};
 
@@ -187,6 +187,15 @@ impl Stream for EmbeddedStream {
         self.core.reads.read(queries::epoch).await
     }
 
+    /// A file that this process serves cannot be replaced by an older one, so no batch can be missing: what
+    /// may be older than the store is the file that it opened.
+    async fn witness(&self, shard: u16) -> Result<Witness, StreamError> {
+        check_shard(shard)?;
+        let acknowledged = self.core.dispatch.last().id();
+        let (epoch, last) = self.core.reads.read(queries::epoch_and_position).await?;
+        Ok(Witness { epoch, last, acknowledged, trusted: self.trusted_epoch(), missing: Vec::new() })
+    }
+
     fn trust_epoch(&self, shard: u16, epoch: Epoch) {
         if shard == 0 {
             self.trusted.store(Some(Arc::new(epoch)));
@@ -214,11 +223,13 @@ impl Stream for EmbeddedStream {
         epoch: Epoch,
         counters: &[ProjectCounters],
         expected: &[PendingBatch],
+        floor: EntryId,
     ) -> Result<bool, StreamError> {
         check_shard(shard)?;
+        let floor = position_of(floor)?;
         let (counters, expected) = (counters.to_vec(), ContentSummary::of(expected));
         self.core
-            .write(0, move |transaction| rebuild::rebuild(transaction, epoch, &counters, &expected))
+            .write(0, move |transaction| rebuild::rebuild(transaction, epoch, &counters, &expected, floor))
             .await
     }
 

@@ -14,12 +14,13 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::admit_command::{AdmitRequest, admit_command, parse_decisions};
+use super::admit_command::{AdmitAnswer, AdmitRequest, admit_command, parse_answers};
 use super::connection::Connections;
 use super::keys::ShardKeys;
 use super::replicated;
 use super::scripts::Scripts;
-use crate::{Decision, StreamError};
+use super::shard_witness::ShardWitnesses;
+use crate::{AcknowledgedBatch, Decision, StreamError};
 
 /// Batches in one call, at most: the server does nothing else meanwhile.
 const BATCHES_MAX: usize = 64;
@@ -46,6 +47,7 @@ impl AdmissionQueue {
     pub(super) fn start(
         connections: impl Fn(u16) -> Arc<Connections>,
         scripts: &Arc<Scripts>,
+        witnesses: &Arc<ShardWitnesses>,
         shards: u16,
         backlog_events_max: u64,
         replicas: Option<u32>,
@@ -53,11 +55,12 @@ impl AdmissionQueue {
         let start = |shard| {
             let (queue, requests) = mpsc::channel(QUEUE_MAX);
             let batcher = Batcher {
+                shard,
                 keys: ShardKeys::new(shard),
+                witnesses: Arc::clone(witnesses),
                 scripts: Arc::clone(scripts),
                 connections: connections(shard),
                 backlog_events_max,
-                shard,
                 replicas,
             };
             tokio::spawn(batcher.run(requests));
@@ -83,11 +86,12 @@ impl AdmissionQueue {
 
 /// Takes the requests of one shard off its queue and sends them in batches.
 struct Batcher {
+    shard: u16,
     keys: ShardKeys,
+    witnesses: Arc<ShardWitnesses>,
     scripts: Arc<Scripts>,
     connections: Arc<Connections>,
     backlog_events_max: u64,
-    shard: u16,
     replicas: Option<u32>,
 }
 
@@ -117,24 +121,40 @@ impl Batcher {
         let requests: Vec<_> = call.iter().map(|queued| &queued.request).collect();
         let script = &self.scripts.admit;
         let command = admit_command(script, &self.keys, self.backlog_events_max, &requests);
-        let decided = match self.replicas {
+        let answered = match self.replicas {
             None => {
                 let answer = self.connections.eval(script, &command).await;
-                answer.and_then(|answer| parse_decisions(answer, call.len()))
+                answer.and_then(|answer| parse_answers(answer, call.len()))
             }
             Some(replicas) => {
                 let connections = &self.connections;
                 replicated::admit(connections, self.shard, script, command, call.len(), replicas).await
             }
         };
-        let decisions = match decided {
-            Ok(decisions) => decisions,
+        let answers = match answered {
+            Ok(answers) => answers,
             Err(error) => vec![Err(error); call.len()],
         };
-        for (queued, decision) in call.into_iter().zip(decisions) {
+        self.remember(&requests, &answers);
+        for (queued, answer) in call.into_iter().zip(answers) {
             // A caller that no longer waits can repeat the request safely, because of its batch id.
-            queued.answer.send(decision).ok();
+            queued.answer.send(answer.map(|answer| answer.decision)).ok();
         }
+    }
+
+    /// Remembers what is in the stream, before any caller is answered.
+    fn remember(&self, requests: &[&AdmitRequest], answers: &[Result<AdmitAnswer, StreamError>]) {
+        let Some(known) = self.witnesses.shard(self.shard) else { return };
+        known.acknowledged.remember(requests.iter().zip(answers).filter_map(|(request, answer)| {
+            let packed = &request.packed;
+            let id = answer.as_ref().ok()?.entry?;
+            Some(AcknowledgedBatch {
+                id,
+                batch_id: packed.batch_id,
+                project: packed.project,
+                count: packed.count,
+            })
+        }));
     }
 }
 

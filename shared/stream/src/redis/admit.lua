@@ -16,8 +16,8 @@
 --        + interval, microseconds         + digest of the body in hex, or -
 --        + tolerance, microseconds        + fields and values of the entry
 --        + events a month, -1 for unlimited
--- Answer for each batch {word, now_us, tat_us, used, extra}. extra is received_ms for ADMITTED and REPEATED,
---        wait_us for RATE_LIMITED, and the error of the server for FAILED. When the epoch is not the trusted
+-- Answer for each batch {word, now_us, tat_us, used, extra}. extra is the id of the entry for ADMITTED, received_ms for
+--        REPEATED, wait_us for RATE_LIMITED, and the error of the server for FAILED. When the epoch is not the trusted
 --        one, the answer is {'EPOCH_CHANGED'} alone.
 --
 -- Lua has no rollback. For each batch, all checks are before its XADD. XADD may fail, and then changes
@@ -38,8 +38,7 @@ local backlog_events, backlog_bytes = tonumber(shard[2]) or 0, tonumber(shard[3]
 local backlog_events_max = tonumber(ARGV[2])
 local now = clock_us(shard[1])
 local month = month_of(now)
-local received = math.floor(now / 1000)
-local received_ms = string.format('%.0f', received)
+local received_ms = string.format('%.0f', math.floor(now / 1000))
 
 -- The markers of these batches, and those to write.
 local marker_keys, markers, new_markers = {}, {}, {}
@@ -97,7 +96,7 @@ local function admit_one(project, marker_key, at)
   project.accepted, project.pending = project.accepted + count, project.pending + count
   project.charged = true
   backlog_events, backlog_bytes = backlog_events + count, backlog_bytes + tonumber(ARGV[at + 1])
-  return 'ADMITTED', received
+  return 'ADMITTED', added
 end
 
 local answers = {}

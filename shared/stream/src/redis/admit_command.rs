@@ -7,7 +7,7 @@ use redis::{Cmd, Value};
 use super::keys::ShardKeys;
 use super::reply;
 use super::scripts::Script;
-use crate::{Decision, StreamError};
+use crate::{Decision, EntryId, StreamError};
 use millrace_event::entry::PackedBatch;
 
 /// Fields and values of an entry.
@@ -70,41 +70,60 @@ fn hex(digest: [u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(digest))
 }
 
-/// The decision on each request, in their order.
+/// The answer to one request.
+#[derive(Clone, Copy)]
+pub(super) struct AdmitAnswer {
+    pub(super) decision: Decision,
+    /// The entry of a batch that is in the stream. When an earlier call admitted it, the sequence number is
+    /// 0.
+    pub(super) entry: Option<EntryId>,
+}
+
+/// The answer to each request, in their order.
 ///
 /// # Errors
 /// [`StreamError::Refused`] when the answer is not one of admit.lua to this many requests.
-pub(super) fn parse_decisions(
+pub(super) fn parse_answers(
     answer: Value,
     requests: usize,
-) -> Result<Vec<Result<Decision, StreamError>>, StreamError> {
-    let decisions: Vec<_> = reply::array(answer)?.into_iter().map(parse_decision).collect();
-    if let [Ok(Decision::EpochChanged)] = decisions[..] {
-        return Ok(vec![Ok(Decision::EpochChanged); requests]);
+) -> Result<Vec<Result<AdmitAnswer, StreamError>>, StreamError> {
+    let answers: Vec<_> = reply::array(answer)?.into_iter().map(parse_answer).collect();
+    if let [Ok(changed @ AdmitAnswer { decision: Decision::EpochChanged, .. })] = answers[..] {
+        return Ok(vec![Ok(changed); requests]);
     }
-    if decisions.len() != requests {
-        let refused = format!("admit.lua answered for {} of {requests} batches", decisions.len());
+    if answers.len() != requests {
+        let refused = format!("admit.lua answered for {} of {requests} batches", answers.len());
         return Err(StreamError::Refused(refused));
     }
-    Ok(decisions)
+    Ok(answers)
 }
 
-fn parse_decision(answer: Value) -> Result<Decision, StreamError> {
+fn parse_answer(answer: Value) -> Result<AdmitAnswer, StreamError> {
     let mut answer = reply::array(answer)?.into_iter();
     let mut next = || answer.next().unwrap_or_default();
     let word = reply::bytes(next())?;
     if word == "EPOCH_CHANGED" {
-        return Ok(Decision::EpochChanged);
+        return Ok(AdmitAnswer { decision: Decision::EpochChanged, entry: None });
     }
     let limit_state = reply::limit_state(next(), next(), next())?;
-    match &word[..] {
-        b"FAILED" => Err(StreamError::Refused(reply::text(next())?)),
-        b"ADMITTED" => Ok(Decision::Admitted { received_ms: reply::unsigned(next())?, limit_state }),
-        b"REPEATED" => Ok(Decision::Repeated { received_ms: reply::unsigned(next())?, limit_state }),
-        b"CONFLICT" => Ok(Decision::Conflict { limit_state }),
-        b"BACKLOG_FULL" => Ok(Decision::BacklogFull { limit_state }),
-        b"RATE_LIMITED" => Ok(Decision::RateLimited { wait_us: reply::unsigned(next())?, limit_state }),
-        b"QUOTA_EXCEEDED" => Ok(Decision::QuotaExceeded { limit_state }),
-        _ => Err(StreamError::Refused("admit.lua answered with an unknown word".to_owned())),
-    }
+    let mut entry = None;
+    let decision = match &word[..] {
+        b"FAILED" => return Err(StreamError::Refused(reply::text(next())?)),
+        b"ADMITTED" => {
+            let id = reply::entry_id(next())?;
+            entry = Some(id);
+            Decision::Admitted { received_ms: id.ms, limit_state }
+        }
+        b"REPEATED" => {
+            let received_ms = reply::unsigned(next())?;
+            entry = Some(EntryId { ms: received_ms, seq: 0 });
+            Decision::Repeated { received_ms, limit_state }
+        }
+        b"CONFLICT" => Decision::Conflict { limit_state },
+        b"BACKLOG_FULL" => Decision::BacklogFull { limit_state },
+        b"RATE_LIMITED" => Decision::RateLimited { wait_us: reply::unsigned(next())?, limit_state },
+        b"QUOTA_EXCEEDED" => Decision::QuotaExceeded { limit_state },
+        _ => return Err(StreamError::Refused("admit.lua answered with an unknown word".to_owned())),
+    };
+    Ok(AdmitAnswer { decision, entry })
 }

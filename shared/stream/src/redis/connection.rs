@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use super::error::{ConnectionHealth, classify, connection_health, describe};
 use super::route::Route;
 use super::scripts::Script;
+use super::shard_witness::LinkWitness;
 use super::{client, server};
 use crate::StreamError;
 use crate::metrics::{STREAM_RECONNECTS, counted};
@@ -66,6 +67,8 @@ struct Shared {
     slots: Vec<Arc<Slot>>,
     /// For calls that block on the server: one for each shard, or none.
     blocking_slots: Vec<Arc<Slot>>,
+    /// Asked about the server before a connection to it is used.
+    witness: LinkWitness,
     /// Why the last attempt to connect failed.
     failure: ArcSwap<String>,
     /// Whether the first attempt to connect has ended.
@@ -97,7 +100,7 @@ pub(super) struct Connections {
 
 impl Connections {
     /// Starts connecting in the background. `blocking` connections are for calls that block on the server.
-    pub(super) fn start(route: Route, connections: usize, blocking: u16) -> Self {
+    pub(super) fn start(route: Route, connections: usize, blocking: u16, witness: LinkWitness) -> Self {
         let slots = (0..connections.max(1)).map(|_| Arc::new(Slot::default())).collect();
         let blocking_slots = (0..blocking).map(|_| Arc::new(Slot::default())).collect();
         let shared = Arc::new(Shared {
@@ -105,6 +108,7 @@ impl Connections {
             place: ArcSwapOption::empty(),
             slots,
             blocking_slots,
+            witness,
             failure: ArcSwap::from_pointee("connecting to Redis".to_owned()),
             attempted: watch::Sender::new(false),
             doubted_at: watch::Sender::new(None),
@@ -435,6 +439,7 @@ async fn connect(shared: &Shared, slot: &Arc<Slot>) -> Result<LiveConnection, St
     let user = primary.redis_settings();
     let sole_password = user.password().filter(|_| user.username().is_none());
     server::check(&mut connection, sole_password, shared.route.discovery()).await?;
+    shared.witness.inspect(&connection).await?;
     connection.set_response_timeout(RESPONSE_TIMEOUT);
     let connected_at = Instant::now();
     if shared.route.has_left(&primary) {

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
-
 use super::address::Discovery;
 use super::admission_queue::AdmissionQueue;
 use super::keys::ShardKeys;
@@ -13,6 +11,7 @@ use super::options::RedisOptions;
 use super::pool;
 use super::route::{ConnectedLinks, Route};
 use super::scripts::Scripts;
+use super::shard_witness::{LinkWitness, ShardWitnesses};
 use crate::{Durability, Epoch, StreamError, metrics};
 
 pub(super) struct Core {
@@ -26,8 +25,8 @@ pub(super) struct Core {
     /// One for all shards, or one for each.
     links: Arc<[Link]>,
     keys: Vec<ShardKeys>,
-    /// The trusted epoch of each shard, as text.
-    trusted: Vec<ArcSwapOption<String>>,
+    /// The trusted epochs, and the batches that this process acknowledged.
+    pub(super) witnesses: Arc<ShardWitnesses>,
 }
 
 impl Core {
@@ -40,11 +39,16 @@ impl Core {
         let locator = Arc::new(locator);
         let is_behind_sentinel = matches!(locator.discovery(), Discovery::Sentinel { .. });
         let link_count = if *locator.discovery() == Discovery::Cluster { shard_count } else { 1 };
+        let shards_of_link = shard_count / link_count;
         let connected = Arc::new(ConnectedLinks::new(link_count));
+        let witnesses = Arc::new(ShardWitnesses::new(shard_count));
         let replicas = replicas_of(durability);
         // Admissions that wait for replicas must not hold up other calls.
-        let blocking = if replicas.is_some() { shard_count / link_count } else { 0 };
-        let link = |shard| Link::start(Route::new(&locator, &connected, shard), connections, blocking);
+        let blocking = if replicas.is_some() { shards_of_link } else { 0 };
+        let link = |shard| {
+            let witness = LinkWitness::new(&witnesses, shard..shard + shards_of_link);
+            Link::start(Route::new(&locator, &connected, shard), connections, blocking, witness)
+        };
         let links: Arc<[Link]> = (0..link_count).map(link).collect();
         observe_pools(&links);
         let scripts = Arc::new(Scripts::new());
@@ -55,6 +59,7 @@ impl Core {
             admissions: AdmissionQueue::start(
                 connections,
                 &scripts,
+                &witnesses,
                 shard_count,
                 backlog_events_max,
                 replicas,
@@ -64,7 +69,7 @@ impl Core {
             scripts,
             links,
             keys: (0..shard_count).map(ShardKeys::new).collect(),
-            trusted: (0..shard_count).map(|_| ArcSwapOption::empty()).collect(),
+            witnesses,
         })
     }
 
@@ -98,12 +103,12 @@ impl Core {
     }
 
     pub(super) fn trusted_epoch(&self, shard: u16) -> Option<Arc<String>> {
-        self.trusted.get(usize::from(shard))?.load_full()
+        self.witnesses.shard(shard)?.trusted()
     }
 
     pub(super) fn trust_epoch(&self, shard: u16, epoch: Epoch) {
-        if let Some(trusted) = self.trusted.get(usize::from(shard)) {
-            trusted.store(Some(Arc::new(epoch.to_string())));
+        if let Some(known) = self.witnesses.shard(shard) {
+            known.trust(epoch);
         }
     }
 }

@@ -17,6 +17,7 @@ use super::connection::{CONNECT_TIMEOUT, Connections, RESPONSE_TIMEOUT};
 use super::error::{ConnectionHealth, classify, connection_health, describe, unreachable};
 use super::pool;
 use super::route::Route;
+use super::shard_witness::LinkWitness;
 use crate::StreamError;
 use crate::metrics::counted;
 
@@ -35,8 +36,8 @@ struct PlacedPool {
 
 impl Link {
     /// Starts to connect in the background. `blocking` connections are for calls that block on the server.
-    pub(super) fn start(route: Route, connections: usize, blocking: u16) -> Self {
-        let connections = Arc::new(Connections::start(route, connections, blocking));
+    pub(super) fn start(route: Route, connections: usize, blocking: u16, witness: LinkWitness) -> Self {
+        let connections = Arc::new(Connections::start(route, connections, blocking, witness));
         Self { connections, pool: ArcSwapOption::empty() }
     }
 

@@ -27,6 +27,7 @@
 //! | `replicated` | admission that is answered when replicas have the batches |
 //! | `settle`, `state` | the other calls of the hot path |
 //! | `writable` | whether a batch could be admitted now |
+//! | `shard_witness`, `witness` | whether the server went back in time |
 //! | `reader` | delivery, on a connection for each lane |
 //! | `admin`, `retire`, `rebuild`, `durability` | operators, audits and upkeep, on a pool |
 //! | `core`, `link`, `connection`, `pool`, `server`, `client` | what leads to the primary of a shard |
@@ -61,8 +62,10 @@ mod route;
 mod scripts;
 mod server;
 mod settle;
+mod shard_witness;
 mod state;
 mod stream;
+mod witness;
 mod writable;
 
 pub use self::address::{Discovery, RedisAddress, RedisSource, RedisTls};

@@ -8,11 +8,12 @@
 -- ARGV   1 the fence, 2 the new epoch, 3 the group, 4 projects, 5 entries,
 --        6 first id, 7 last id (both empty when there are no entries),
 --        8 events in the entries with a batch id, 9 packed bytes in them,
+--        10 the least clock in milliseconds,
 --        then for each project: month, used, accepted, pending; then for each marker: its value
 -- Answer 1; 0 with nothing changed when the fence or the entries are not as expected.
 local project_count = tonumber(ARGV[4])
 local marker_count = #KEYS - 4 - project_count
-assert(marker_count >= 0 and #ARGV == 9 + 4 * project_count + marker_count,
+assert(marker_count >= 0 and #ARGV == 10 + 4 * project_count + marker_count,
   'rebuild: the keys and arguments do not match')
 
 local function id_at(end_of_stream)
@@ -41,15 +42,15 @@ for field = 1, #info, 2 do
   end
 end
 local clock_ms = tonumber(redis.call('HGET', KEYS[3], 'clock_ms')) or 0
-local now = clock_us(math.max(last_ms, clock_ms))
+local now = clock_us(math.max(last_ms, clock_ms, tonumber(ARGV[10])))
 
 for project = 0, project_count - 1 do
-  local month, used, accepted, pending = unpack(ARGV, 10 + 4 * project, 13 + 4 * project)
+  local month, used, accepted, pending = unpack(ARGV, 11 + 4 * project, 14 + 4 * project)
   redis.call('HSET', KEYS[5 + project], 'tat', now, 'month', month, 'used', used,
     'accepted', accepted, 'pending', pending)
 end
 for marker = 1, marker_count do
-  redis.call('SET', KEYS[4 + project_count + marker], ARGV[9 + 4 * project_count + marker], 'NX')
+  redis.call('SET', KEYS[4 + project_count + marker], ARGV[10 + 4 * project_count + marker], 'NX')
 end
 redis.call('DEL', KEYS[4])
 redis.call('HSET', KEYS[3], 'clock_ms', math.floor(now / 1000), 'backlog_events', ARGV[8], 'backlog_bytes', ARGV[9])

@@ -17,6 +17,7 @@ pub(super) async fn rebuild(
     epoch: Epoch,
     counters: &[ProjectCounters],
     expected: &[PendingBatch],
+    floor: EntryId,
 ) -> Result<bool, StreamError> {
     let shard_keys = core.keys(shard)?;
     let named: Vec<&PendingBatch> = expected.iter().filter(|batch| !batch.batch_id.is_nil()).collect();
@@ -34,6 +35,8 @@ pub(super) async fn rebuild(
     command.arg(counters.len()).arg(expected.len()).arg(&first_and_last_id(expected));
     command.arg(named.iter().map(|batch| u64::from(batch.count)).sum::<u64>());
     command.arg(named.iter().map(|batch| u64::from(batch.bytes)).sum::<u64>());
+    let clock_ms = if floor == EntryId::default() { 0 } else { floor.ms.saturating_add(1) };
+    command.arg(clock_ms);
     for project in counters {
         command.arg(project.month).arg(project.used).arg(project.accepted).arg(project.pending);
     }

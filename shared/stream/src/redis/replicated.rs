@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Value};
 
-use super::admit_command::parse_decisions;
+use super::admit_command::{AdmitAnswer, parse_answers};
 use super::connection::{Connections, RESPONSE_TIMEOUT};
 use super::error::describe;
 use super::reply;
@@ -31,11 +31,11 @@ pub(super) async fn admit(
     command: Cmd,
     requests: usize,
     replicas: u32,
-) -> Result<Vec<Result<Decision, StreamError>>, StreamError> {
+) -> Result<Vec<Result<AdmitAnswer, StreamError>>, StreamError> {
     let mut both = redis::pipe();
     both.add_command(command).cmd("WAIT").arg(replicas).arg(WAIT_MAX.as_millis().to_string());
     let [decisions, confirmed] = connections.eval_and_block(shard, script, &both).await?;
-    let decisions = parse_decisions(decisions, requests)?;
+    let decisions = parse_answers(decisions, requests)?;
     Ok(match lack(confirmed, replicas) {
         None => decisions,
         Some(reason) => decisions.into_iter().map(|decision| unconfirmed(decision, &reason)).collect(),
@@ -56,9 +56,9 @@ fn lack(confirmed: Value, replicas: u32) -> Option<String> {
 }
 
 /// The decision without a promise that replicas have the batch.
-fn unconfirmed(decision: Result<Decision, StreamError>, reason: &str) -> Result<Decision, StreamError> {
-    match decision {
-        Ok(Decision::Admitted { .. } | Decision::Repeated { .. }) => {
+fn unconfirmed(answer: Result<AdmitAnswer, StreamError>, reason: &str) -> Result<AdmitAnswer, StreamError> {
+    match answer {
+        Ok(AdmitAnswer { decision: Decision::Admitted { .. } | Decision::Repeated { .. }, .. }) => {
             Err(StreamError::Unknown(reason.to_owned()))
         }
         refusal => refusal,

@@ -17,6 +17,7 @@ const NOTE_ATTEMPT: &str = "#!lua flags=allow-oom\nreturn redis.call('HINCRBY', 
 pub(super) const BACKLOG: &str =
     concat!("#!lua flags=no-writes", include_str!("clock.lua"), include_str!("backlog.lua"));
 pub(super) const COUNTERS: &str = concat!("#!lua flags=no-writes", include_str!("counters.lua"));
+pub(super) const POSITION: &str = concat!("#!lua flags=no-writes", include_str!("position.lua"));
 pub(super) const PENDING: &str = include_str!("pending.lua");
 pub(super) const RETIRE: &str = include_str!("retire.lua");
 pub(super) const REBUILD: &str =

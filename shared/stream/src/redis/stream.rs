@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use super::core::Core;
 use super::options::RedisOptions;
 use super::reader::RedisReader;
-use super::{admin, admit, durability, rebuild, retire, settle, state, writable};
+use super::{admin, admit, durability, rebuild, retire, settle, state, witness, writable};
 use crate::{
     Admission, Backlog, BatchId, BatchState, Decision, DurabilityReport, EntryId, Epoch, PendingBatch,
-    ProjectCounters, Reader, Settlement, Stream, StreamError,
+    ProjectCounters, Reader, Settlement, Stream, StreamError, Witness,
 };
 use millrace_event::plan::{LimitState, ProjectId};
 
@@ -89,6 +89,10 @@ impl Stream for RedisStream {
         admin::epoch(&self.core, shard).await
     }
 
+    async fn witness(&self, shard: u16) -> Result<Witness, StreamError> {
+        witness::witness(&self.core, shard).await
+    }
+
     fn trust_epoch(&self, shard: u16, epoch: Epoch) {
         self.core.trust_epoch(shard, epoch);
     }
@@ -107,8 +111,9 @@ impl Stream for RedisStream {
         epoch: Epoch,
         counters: &[ProjectCounters],
         expected: &[PendingBatch],
+        floor: EntryId,
     ) -> Result<bool, StreamError> {
-        rebuild::rebuild(&self.core, shard, epoch, counters, expected).await
+        rebuild::rebuild(&self.core, shard, epoch, counters, expected, floor).await
     }
 
     async fn counters(&self, projects: &[ProjectId]) -> Result<Vec<ProjectCounters>, StreamError> {

@@ -54,6 +54,10 @@ macro_rules! every_promise {
                 a_rebuild_is_refused_when_the_entries_have_changed,
                 a_fence_stops_every_process_until_its_own_rebuild,
             }
+            witness {
+                a_stream_stands_at_the_last_entry_that_was_acknowledged,
+                a_rebuilt_shard_continues_above_the_floor,
+            }
         }
     };
 }

@@ -8,6 +8,7 @@ pub mod grouping;
 pub mod identity;
 pub mod keeping;
 pub mod letters;
+pub mod losing;
 pub mod metering;
 pub mod racing;
 pub mod redriving;

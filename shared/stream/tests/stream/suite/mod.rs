@@ -4,13 +4,15 @@ pub mod admission;
 pub mod delivery;
 pub mod rebuilding;
 pub mod settling;
+pub mod witness;
 
 use std::time::Duration;
 
 use millrace_event::entry::PackedBatch;
 use millrace_event::plan::{Plan, ProjectId};
 use millrace_stream::{
-    Admission, BatchId, Decision, Delivery, Epoch, Outcome, ProjectCounters, Settlement, SharedStream,
+    Admission, BatchId, Decision, Delivery, EntryId, Epoch, Outcome, ProjectCounters, Settlement,
+    SharedStream,
 };
 use testkit::eventually;
 use uuid::Uuid;
@@ -56,7 +58,7 @@ pub async fn connected(stream: &SharedStream) {
 pub async fn rebuilt(stream: &SharedStream, epoch: Epoch, counters: &[ProjectCounters]) {
     stream.fence(0, epoch).await.unwrap();
     let pending = stream.pending_batches(0).await.unwrap();
-    assert!(stream.rebuild(0, epoch, counters, &pending).await.unwrap());
+    assert!(stream.rebuild(0, epoch, counters, &pending, EntryId::default()).await.unwrap());
     stream.trust_epoch(0, epoch);
 }
 

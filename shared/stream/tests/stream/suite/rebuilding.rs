@@ -50,7 +50,7 @@ pub async fn a_rebuild_is_refused_when_the_entries_have_changed(harness: &dyn Ha
     let before = counters(&stream).await;
     let epoch = Uuid::new_v4();
     stream.fence(0, epoch).await.unwrap();
-    assert!(!stream.rebuild(0, epoch, &[], &counted).await.unwrap());
+    assert!(!stream.rebuild(0, epoch, &[], &counted, EntryId::default()).await.unwrap());
     assert_eq!(counters(&stream).await, before);
     assert_eq!(stream.epoch(0).await.unwrap(), None);
 }
@@ -58,11 +58,11 @@ pub async fn a_rebuild_is_refused_when_the_entries_have_changed(harness: &dyn Ha
 pub async fn a_fence_stops_every_process_until_its_own_rebuild(harness: &dyn Harness) {
     let stream = trusted_stream(harness).await;
     let (slow, fast) = (Uuid::new_v4(), Uuid::new_v4());
-    assert!(!stream.rebuild(0, slow, &[], &[]).await.unwrap(), "without a fence");
+    assert!(!stream.rebuild(0, slow, &[], &[], EntryId::default()).await.unwrap(), "without a fence");
     stream.fence(0, slow).await.unwrap();
     assert_eq!(admit(&stream, &batch(1)).await, Decision::EpochChanged);
     another(harness).await.fence(0, fast).await.unwrap();
-    assert!(!stream.rebuild(0, slow, &[], &[]).await.unwrap());
-    assert!(stream.rebuild(0, fast, &[], &[]).await.unwrap());
+    assert!(!stream.rebuild(0, slow, &[], &[], EntryId::default()).await.unwrap());
+    assert!(stream.rebuild(0, fast, &[], &[], EntryId::default()).await.unwrap());
     assert_eq!(stream.epoch(0).await.unwrap(), Some(fast));
 }

@@ -1,0 +1,45 @@
+//! Reads where a shard stands, for those who decide whether it went back in time. It must never decide.
+
+use redis::Value;
+
+use super::core::Core;
+use super::keys::ShardKeys;
+use super::link::Link;
+use super::reply;
+use super::shard_witness::{CHUNK_MARKERS, parse_position, position_command};
+use crate::{AcknowledgedBatch, StreamError, Witness};
+
+/// Reads where the shard stands, and looks up the remembered batches if the server has changed.
+pub(super) async fn witness(core: &Core, shard: u16) -> Result<Witness, StreamError> {
+    let keys = core.keys(shard)?;
+    let Some(known) = core.witnesses.shard(shard) else { return Ok(Witness::default()) };
+    let search = known.begin_witness();
+    let acknowledged = known.acknowledged.last();
+    let (epoch, last) = parse_position(core.link(shard).ask(&position_command(keys)).await?)?;
+    // Also the markers of all batches, when the position alone shows a loss.
+    let missing = match search || last < acknowledged {
+        true => missing_markers(core.link(shard), keys, &known.acknowledged.recent()).await?,
+        false => Vec::new(),
+    };
+    let trusted = known.end_witness(&missing);
+    Ok(Witness { epoch, last, acknowledged, trusted, missing })
+}
+
+/// Those of these batches that have no marker.
+async fn missing_markers(
+    link: &Link,
+    keys: &ShardKeys,
+    batches: &[AcknowledgedBatch],
+) -> Result<Vec<AcknowledgedBatch>, StreamError> {
+    let mut missing = Vec::new();
+    for chunk in batches.chunks(CHUNK_MARKERS) {
+        let mut command = redis::cmd("MGET");
+        chunk.iter().for_each(|batch| {
+            command.arg(keys.marker(batch.batch_id));
+        });
+        let markers = reply::array(link.ask(&command).await?)?;
+        let unknown = chunk.iter().zip(markers).filter(|(_, marker)| *marker == Value::Nil);
+        missing.extend(unknown.map(|(batch, _)| *batch));
+    }
+    Ok(missing)
+}
