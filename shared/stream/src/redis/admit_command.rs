@@ -71,7 +71,7 @@ fn hex(digest: [u8; 16]) -> String {
 }
 
 /// The answer to one request.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct AdmitAnswer {
     pub(super) decision: Decision,
     /// The entry of a batch that is in the stream. When an earlier call admitted it, the sequence number is

@@ -8,89 +8,23 @@
 //!
 //! Calls that block on the server have slots of their own, one for each shard.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value,
-};
-use tokio::sync::{Notify, watch};
+use redis::{Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::error::{ConnectionHealth, classify, connection_health, describe};
+use super::keeper::keep_connected;
 use super::route::Route;
 use super::scripts::Script;
 use super::shard_witness::LinkWitness;
-use super::{client, server};
+use super::slot::{CONNECT_TIMEOUT, LiveConnection, Shared, Slot};
 use crate::StreamError;
-use crate::metrics::{STREAM_RECONNECTS, counted};
-
-/// Longest wait for an answer. After it the outcome of the call is unknown.
-pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longest wait for a connection, and for the answer to its PING.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-const BACKOFF_MIN: Duration = Duration::from_millis(10);
-/// Short, so that an address that leads to another server is noticed within a second.
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
-/// After a connection that lived this long, the backoff starts from its minimum again.
-const STABLE_AFTER: Duration = Duration::from_secs(1);
-/// Capacity of the queue of one connection. When it is full, callers wait for a slot.
-const QUEUE_CALLS: usize = 1_024;
-/// Why connections to a server that answers are given up.
-const PRIMARY_LEFT: &str = "the primary of the stream is another server now";
-/// Bytes gathered for one write to the socket.
-const WRITE_BYTES: usize = 256 << 10;
-
-struct LiveConnection {
-    connection: MultiplexedConnection,
-    /// Unique to this connection.
-    generation: u64,
-    connected_at: Instant,
-    place: Arc<ConnectionInfo>,
-}
-
-/// Holds one connection. It is empty while its keeper connects.
-#[derive(Default)]
-struct Slot {
-    live: ArcSwapOption<LiveConnection>,
-    /// Wakes the keeper.
-    lost: Notify,
-}
-
-struct Shared {
-    route: Route,
-    /// The server that the newest connection leads to.
-    place: ArcSwapOption<ConnectionInfo>,
-    slots: Vec<Arc<Slot>>,
-    /// For calls that block on the server: one for each shard, or none.
-    blocking_slots: Vec<Arc<Slot>>,
-    /// Asked about the server before a connection to it is used.
-    witness: LinkWitness,
-    /// Why the last attempt to connect failed.
-    failure: ArcSwap<String>,
-    /// Whether the first attempt to connect has ended.
-    attempted: watch::Sender<bool>,
-    /// When the server behind the address was last in doubt: every older connection may lead elsewhere.
-    doubted_at: watch::Sender<Option<Instant>>,
-    /// The last generation.
-    generations: AtomicU64,
-    /// Counts calls, so that they take the slots in turn.
-    turn: AtomicUsize,
-}
-
-impl Shared {
-    fn all_slots(&self) -> impl Iterator<Item = &Arc<Slot>> {
-        self.slots.iter().chain(&self.blocking_slots)
-    }
-
-    /// The error while there is no connection.
-    fn circuit_open(&self) -> StreamError {
-        StreamError::Unavailable(self.failure.load().as_str().to_owned())
-    }
-}
+use crate::metrics::counted;
 
 /// The shared connections. Dropping it closes them.
 pub(super) struct Connections {
@@ -260,56 +194,6 @@ impl Connections {
     }
 }
 
-impl Shared {
-    fn give_up(&self, sent: Instant, reason: String) {
-        self.failure.store(Arc::new(reason));
-        self.doubt(sent);
-        for slot in self.all_slots() {
-            if let Some(live) = slot.live.load_full()
-                && live.connected_at <= sent
-            {
-                slot.discard(live.generation);
-            }
-        }
-    }
-
-    /// Doubts all connections that are not newer.
-    fn doubt(&self, at: Instant) {
-        self.doubted_at.send_if_modified(|doubted_at| {
-            let is_later = doubted_at.is_none_or(|doubted_at| doubted_at < at);
-            if is_later {
-                *doubted_at = Some(at);
-            }
-            is_later
-        });
-    }
-
-    /// Records where a new connection leads. Connections to another server are given up.
-    fn lead_to(&self, primary: ConnectionInfo) -> Arc<ConnectionInfo> {
-        let before = self.place.load_full();
-        match before {
-            Some(place) if is_same(&place, &primary) => place,
-            before => {
-                let place = Arc::new(primary);
-                self.place.store(Some(Arc::clone(&place)));
-                if before.is_some() {
-                    self.give_up(Instant::now(), PRIMARY_LEFT.to_owned());
-                }
-                place
-            }
-        }
-    }
-}
-
-/// Whether both lead to the same server as the same user.
-fn is_same(one: &ConnectionInfo, other: &ConnectionInfo) -> bool {
-    let (user, other_user) = (one.redis_settings(), other.redis_settings());
-    one.addr() == other.addr()
-        && user.username() == other_user.username()
-        && user.password() == other_user.password()
-        && user.db() == other_user.db()
-}
-
 impl Drop for Connections {
     fn drop(&mut self) {
         for keeper in &self.keepers {
@@ -342,109 +226,4 @@ impl From<SendError> for StreamError {
             SendError::Redis(error) => classify(&error),
         }
     }
-}
-
-impl Slot {
-    /// Empties the slot, if this connection is still in it.
-    fn discard(&self, generation: u64) {
-        let current = self.live.load();
-        if current.as_ref().is_some_and(|live| live.generation == generation) {
-            self.live.compare_and_swap(&current, None);
-            self.lost.notify_one();
-        }
-    }
-}
-
-/// Reconnects one slot whenever its connection is lost, until the task is aborted.
-async fn keep_connected(shared: Arc<Shared>, slot: Arc<Slot>) {
-    let mut backoff = BACKOFF_MIN;
-    let mut connected_before = false;
-    loop {
-        match connect(&shared, &slot).await {
-            Ok(live) => {
-                if connected_before {
-                    STREAM_RECONNECTS.increment(1);
-                }
-                connected_before = true;
-                let connected_at = live.connected_at;
-                let live = Arc::new(live);
-                shared.failure.store(Arc::new("the connection to Redis was lost".to_owned()));
-                slot.live.store(Some(Arc::clone(&live)));
-                shared.attempted.send_replace(true);
-                shared.route.record_connected(true);
-                until_lost(&shared, &slot, &live).await;
-                drop(live);
-                slot.live.store(None);
-                let connected = shared.all_slots().any(|slot| slot.live.load().is_some());
-                shared.route.record_connected(connected);
-                if !connected {
-                    shared.doubt(Instant::now());
-                }
-                tracing::debug!(connected, "lost a connection to Redis");
-                if connected_at.elapsed() >= STABLE_AFTER {
-                    backoff = BACKOFF_MIN;
-                    continue;
-                }
-            }
-            // Every call fails with this reason, and the checks of the stream log it.
-            Err(reason) => {
-                tracing::debug!(%reason, "cannot connect to Redis");
-                shared.failure.store(Arc::new(reason));
-                shared.attempted.send_replace(true);
-            }
-        }
-        tokio::time::sleep(backoff).await;
-        backoff = (backoff * 2).min(BACKOFF_MAX);
-    }
-}
-
-/// Returns when the connection of this slot is lost. Gives all connections up when the primary is found
-/// elsewhere, however well this server answers.
-async fn until_lost(shared: &Shared, slot: &Slot, live: &LiveConnection) {
-    loop {
-        tokio::select! {
-            biased;
-            () = slot.lost.notified() => return,
-            found_at = shared.route.left(&live.place) => {
-                tracing::info!("the primary of the stream is another server now");
-                shared.give_up(found_at, PRIMARY_LEFT.to_owned());
-                // It may have been made while the lookup ended.
-                slot.discard(live.generation);
-            }
-        }
-    }
-}
-
-/// Connects to the primary, and checks that it can be used. The error says why not.
-async fn connect(shared: &Shared, slot: &Arc<Slot>) -> Result<LiveConnection, String> {
-    let generation = shared.generations.fetch_add(1, Ordering::Relaxed) + 1;
-    let weak_slot: Weak<Slot> = Arc::downgrade(slot);
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(CONNECT_TIMEOUT))
-        .set_pipeline_buffer_size(QUEUE_CALLS)
-        .set_write_backpressure_boundary(WRITE_BYTES)
-        .set_push_sender(move |push: redis::PushInfo| {
-            if push.kind == redis::PushKind::Disconnection
-                && let Some(slot) = weak_slot.upgrade()
-            {
-                slot.discard(generation);
-            }
-            Ok::<(), redis::aio::SendError>(())
-        });
-    let primary = shared.route.primary().await?;
-    let client = client::shared(&primary).map_err(|error| describe(&error))?;
-    let connecting = client.get_multiplexed_async_connection_with_config(&config);
-    let mut connection = connecting.await.map_err(|error| describe(&error))?;
-    let user = primary.redis_settings();
-    let sole_password = user.password().filter(|_| user.username().is_none());
-    server::check(&mut connection, sole_password, shared.route.discovery()).await?;
-    shared.witness.inspect(&connection).await?;
-    connection.set_response_timeout(RESPONSE_TIMEOUT);
-    let connected_at = Instant::now();
-    if shared.route.has_left(&primary) {
-        return Err(PRIMARY_LEFT.to_owned());
-    }
-    let place = shared.lead_to(primary);
-    Ok(LiveConnection { connection, generation, connected_at, place })
 }

@@ -13,11 +13,12 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, RedisError, Value};
 
 use super::client;
-use super::connection::{CONNECT_TIMEOUT, Connections, RESPONSE_TIMEOUT};
+use super::connection::Connections;
 use super::error::{ConnectionHealth, classify, connection_health, describe, unreachable};
 use super::pool;
 use super::route::Route;
 use super::shard_witness::LinkWitness;
+use super::slot::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
 use crate::StreamError;
 use crate::metrics::counted;
 

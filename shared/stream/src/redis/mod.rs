@@ -30,7 +30,7 @@
 //! | `shard_witness`, `witness` | whether the server went back in time |
 //! | `reader` | delivery, on a connection for each lane |
 //! | `admin`, `retire`, `rebuild`, `durability` | operators, audits and upkeep, on a pool |
-//! | `core`, `link`, `connection`, `pool`, `server`, `client` | what leads to the primary of a shard |
+//! | `core`, `link`, `connection`, `slot`, `keeper`, `pool`, `server`, `client` | what leads to the primary of a shard |
 //! | `location`, `route` | where the primary of a shard is now |
 //! | `options`, `address` | settings, and what a URL may say |
 //! | `scripts`, `keys`, `reply`, `error` | the base of the other modules |
@@ -48,6 +48,7 @@ mod connection;
 mod core;
 mod durability;
 mod error;
+mod keeper;
 mod keys;
 mod link;
 mod location;
@@ -63,6 +64,7 @@ mod scripts;
 mod server;
 mod settle;
 mod shard_witness;
+mod slot;
 mod state;
 mod stream;
 mod witness;

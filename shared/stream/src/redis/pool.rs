@@ -7,8 +7,9 @@ use std::time::Duration;
 use deadpool_redis::{Hook, HookError, Manager, Pool, PoolError, Runtime};
 use redis::{AsyncConnectionConfig, Client};
 
-use super::connection::{CONNECT_TIMEOUT, Connections};
+use super::connection::Connections;
 use super::error::unreachable;
+use super::slot::CONNECT_TIMEOUT;
 use crate::StreamError;
 use millrace_telemetry::metrics::{PoolUse, at_scrape};
 

@@ -8,12 +8,13 @@ use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, RedisError, Value};
 
-use super::connection::{Connections, RESPONSE_TIMEOUT};
+use super::connection::Connections;
 use super::core::Core;
 use super::error::{ConnectionHealth, classify, connection_health, describe};
 use super::keys::GROUP;
 use super::reply::{self, StreamEntry};
 use super::retire::retire_command;
+use super::slot::RESPONSE_TIMEOUT;
 use crate::metrics::{counted, taken_over};
 use crate::{Delivery, EntryId, Reader, StreamError, TakeOver};
 

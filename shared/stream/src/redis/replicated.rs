@@ -10,10 +10,11 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 
 use super::admit_command::{AdmitAnswer, parse_answers};
-use super::connection::{Connections, RESPONSE_TIMEOUT};
+use super::connection::Connections;
 use super::error::describe;
 use super::reply;
 use super::scripts::Script;
+use super::slot::RESPONSE_TIMEOUT;
 use crate::{Decision, StreamError};
 
 /// How long the server waits for its replicas. The answer must come before the connection is given up.
@@ -75,6 +76,10 @@ mod tests {
         redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).expect("an error reply")
     }
 
+    fn answer_with(decision: Decision) -> AdmitAnswer {
+        AdmitAnswer { decision, entry: None }
+    }
+
     #[test]
     fn batches_are_safe_when_at_least_as_many_replicas_as_demanded_have_them() {
         for confirmed in [2, 3, 16] {
@@ -101,7 +106,7 @@ mod tests {
             Decision::Repeated { received_ms: 1, limit_state },
         ] {
             assert!(
-                matches!(unconfirmed(Ok(decision), "why"), Err(StreamError::Unknown(why)) if why == "why")
+                matches!(unconfirmed(Ok(answer_with(decision)), "why"), Err(StreamError::Unknown(why)) if why == "why")
             );
         }
         for decision in [
@@ -111,7 +116,8 @@ mod tests {
             Decision::QuotaExceeded { limit_state },
             Decision::EpochChanged,
         ] {
-            assert_eq!(unconfirmed(Ok(decision), "why").expect("as it was"), decision);
+            let answer = unconfirmed(Ok(answer_with(decision)), "why").expect("as it was");
+            assert_eq!(answer.decision, decision);
         }
         let failed = unconfirmed(Err(StreamError::Refused("other".to_owned())), "why");
         assert!(matches!(failed, Err(StreamError::Refused(_))), "{failed:?}");
