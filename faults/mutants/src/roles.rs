@@ -82,7 +82,7 @@ fn open(
 ) -> Result<(SharedStream, SharedStore), Failure> {
     let redis = Arc::new(Redis::new(&servers.redis_url)?);
     let direct = Direct { redis: Some(redis), database: Some(servers.database.clone()) };
-    let stream = RedisStream::new(servers.redis_options(&policy, CONNECTIONS))?;
+    let stream = RedisStream::new(servers.redis_options(policy, CONNECTIONS))?;
     let options = PostgresOptions { config: servers.database, pool_size: CONNECTIONS, application };
     Ok(wrap(stream, PostgresStore::new(options), mutant, direct))
 }

@@ -28,7 +28,7 @@ struct Process {
 impl Process {
     fn start(redis: &Redis, store: &SharedStore, durability: Durability) -> Self {
         let stream = RedisStream::new(RedisOptions { durability, ..RedisOptions::new(redis.url()) }).unwrap();
-        let health = Arc::new(StreamHealth::new(durability));
+        let health = Arc::new(StreamHealth::new(durability, 1));
         let (stop, shutdown) = watch::channel(false);
         let keeper = tokio::spawn({
             let (health, store) = (Arc::clone(&health), Arc::clone(store));
@@ -39,9 +39,9 @@ impl Process {
     }
 
     fn accepts(&self) -> bool {
-        self.health.is_durable_enough()
-            && self.health.is_epoch_trusted()
-            && self.health.stream_fault().is_none()
+        self.health.shard(0).is_durable_enough()
+            && self.health.shard(0).is_epoch_trusted()
+            && self.health.shard(0).stream_fault().is_none()
     }
 
     async fn accepts_soon(&self) {
@@ -55,7 +55,7 @@ impl Process {
     /// Waits until nothing is accepted, for this reason.
     async fn refuses_soon(&self, reason: &str) {
         eventually(DEADLINE, reason, async || {
-            let faults = [self.health.durability_fault(), self.health.stream_fault()];
+            let faults = [self.health.shard(0).durability_fault(), self.health.shard(0).stream_fault()];
             let faults: String = faults.into_iter().flatten().collect();
             if faults.contains(reason) && !self.accepts() { Ok(()) } else { Err(faults) }
         })
@@ -101,7 +101,7 @@ async fn an_old_primary_that_comes_back_alone_is_refused_until_the_record_is_tak
     redis.restart_with(&[]).await;
     let second = Process::start(&redis, &store, Durability::Strict);
     second.refuses_soon("had replicas").await;
-    tokio::time::timeout(DEADLINE, second.health.epoch_trusted())
+    tokio::time::timeout(DEADLINE, second.health.shard(0).epoch_trusted())
         .await
         .expect("its epoch is the recorded one");
     assert!(!second.accepts());
