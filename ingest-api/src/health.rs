@@ -4,26 +4,10 @@
 
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, RETRY_AFTER};
-use serde::Serialize;
+use millrace_reconcile::readiness::{self, Readiness};
 
 use crate::answer::{self, Answer};
 use crate::service::Service;
-
-const OK: &str = "ok";
-
-#[derive(Serialize)]
-struct Readiness {
-    ready: bool,
-    reasons: Vec<String>,
-    dependencies: Dependencies,
-}
-
-/// `ok` for each, or why it cannot be used.
-#[derive(Serialize)]
-struct Dependencies {
-    stream: String,
-    store: String,
-}
 
 /// Always 200.
 pub fn alive() -> Answer {
@@ -32,21 +16,21 @@ pub fn alive() -> Answer {
 
 /// 200, or 503 with the reasons.
 pub async fn ready(service: &Service) -> Answer {
-    let stream = stream_reasons(service).await;
-    let store = service.accounts.fault();
-    let mut reasons = own_reasons(service);
-    reasons.extend(stream.iter().cloned());
-    let dependencies = Dependencies {
-        stream: if stream.is_empty() { OK.to_owned() } else { stream.join("; ") },
-        store: store.unwrap_or_else(|| OK.to_owned()),
-    };
-    let ready = reasons.is_empty();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut answer = answer::json(status, &Readiness { ready, reasons, dependencies });
-    if !ready {
+    let readiness = readiness(service).await;
+    let status = if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut answer = answer::json(status, &readiness);
+    if !readiness.is_ready() {
         answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     answer
+}
+
+/// Whether a batch sent now would be accepted.
+pub async fn readiness(service: &Service) -> Readiness {
+    let stream = stream_reasons(service).await;
+    let mut reasons = own_reasons(service);
+    reasons.extend(stream.iter().cloned());
+    Readiness::new(reasons, &stream, service.accounts.fault())
 }
 
 /// The reasons why a batch sent now would be refused; empty when it would be accepted. An unreachable store
@@ -69,19 +53,8 @@ fn own_reasons(service: &Service) -> Vec<String> {
 }
 
 async fn stream_reasons(service: &Service) -> Vec<String> {
-    let mut reasons = Vec::new();
     let health = &service.stream_health;
-    let answered = service.stream.epoch(0).await;
-    match (answered, health.stream_fault()) {
-        (Err(error), _) => reasons.push(format!("the stream cannot be reached: {}", error.reason())),
-        (Ok(_), Some(fault)) => reasons.push(format!("the stream cannot be used: {fault}")),
-        (Ok(_), None) if !health.is_epoch_trusted() => reasons.push(match health.epoch_fault() {
-            Some(fault) => format!("the stream's epoch is not confirmed: {fault}"),
-            None => "the stream's epoch differs from the recorded one and its counters are not rebuilt yet"
-                .to_owned(),
-        }),
-        (Ok(_), None) => {}
-    }
+    let mut reasons = readiness::stream_reasons(&service.stream, health).await;
     if !health.is_durable_enough() {
         let reason = "the stream has not confirmed that every write is on disk before it answers";
         reasons.push(because(reason, health.durability_fault()));

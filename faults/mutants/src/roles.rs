@@ -58,7 +58,6 @@ pub async fn drain(mutant: Option<Mutant>) -> Result<(), Failure> {
     let scraper = bind_metrics(config.metrics).await?;
     let handle = metrics::install(stream_worker::metrics::TABLES, &[Program::Worker], &[])?;
     let (stop, stopped) = watch::channel(false);
-    tokio::spawn(scrape::serve(scraper, handle, std::future::pending()));
     let deps = stream_worker::Deps {
         stream,
         store,
@@ -66,6 +65,8 @@ pub async fn drain(mutant: Option<Mutant>) -> Result<(), Failure> {
         check_periods: CheckPeriods::WORKER,
         settings: Arc::new(config.settings),
     };
+    let readiness = stream_worker::readiness::check(deps.clone(), stopped.clone());
+    tokio::spawn(scrape::serve(scraper, handle, readiness, std::future::pending()));
     let work = tokio::spawn(stream_worker::run(deps, stopped));
     process::stop_requested().await;
     stop.send_replace(true);
