@@ -85,7 +85,7 @@ impl Announcements {
         let mark = ChangeMark(*self.last.borrow());
         let all = AccountChanges { mark, changed: ChangedAccounts::All };
         // A caller that has seen nothing has read nothing.
-        let has_all = state.kept.front().is_some_and(|(first, _)| *first <= after.0 + 1);
+        let has_all = state.kept.front().is_some_and(|(first, _)| *first <= after.0.saturating_add(1));
         if after == ChangeMark::default() || after > mark || !has_all {
             return all;
         }
