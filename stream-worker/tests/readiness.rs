@@ -13,7 +13,7 @@ async fn readiness(metrics: SocketAddr, status: u16, reason: &str) -> Answer {
     eventually(PATIENCE, "the worker's readiness to change", async || {
         let answer = http::get(metrics, "/readyz", &[]).await;
         let body = answer.json().to_string();
-        if answer.status == status && body.contains(reason) { Ok(answer) } else { Err(format!("{body}")) }
+        if answer.status == status && body.contains(reason) { Ok(answer) } else { Err(body) }
     })
     .await
 }
