@@ -51,3 +51,64 @@ COMMENT ON TABLE store_timeline IS 'Bookkeeping: the timeline of this PostgreSQL
 COMMENT ON COLUMN store_timeline.one_row IS 'Always true: the table has one row';
 COMMENT ON COLUMN store_timeline.timeline IS 'Number of the timeline; a failover begins a new one';
 COMMENT ON COLUMN store_timeline.changed_at IS 'When it was first seen';
+
+-- Accounts -------------------------------------------------------------------------------------------------------
+
+-- The notification says which projects an API process must read again: their numbers, separated by commas, or "all".
+-- A program that does not know this reads all accounts after every notification, as before.
+CREATE OR REPLACE FUNCTION millrace_accounts_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NOTIFY millrace_accounts, 'all';
+    RETURN NULL;
+END
+$$;
+
+-- For a statement on a table with a project_id. A payload is shorter than 8,000 bytes, so 300 numbers always fit.
+CREATE FUNCTION millrace_projects_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    projects bigint[] := ARRAY(SELECT DISTINCT project_id FROM changed_rows LIMIT 301);
+BEGIN
+    IF cardinality(projects) > 300 THEN
+        NOTIFY millrace_accounts, 'all';
+    ELSIF cardinality(projects) > 0 THEN
+        PERFORM pg_notify('millrace_accounts', array_to_string(projects, ','));
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- For a row, because only a trigger for rows can name columns and tell what changed: a key that is used is no change.
+CREATE FUNCTION millrace_key_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF new.project_id = old.project_id THEN
+        PERFORM pg_notify('millrace_accounts', new.project_id::text);
+    ELSE
+        PERFORM pg_notify('millrace_accounts', old.project_id || ',' || new.project_id);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+DROP TRIGGER changed ON projects;
+CREATE TRIGGER emptied AFTER TRUNCATE ON projects
+    FOR EACH STATEMENT EXECUTE FUNCTION millrace_accounts_changed();
+CREATE TRIGGER added AFTER INSERT ON projects REFERENCING NEW TABLE AS changed_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION millrace_projects_changed();
+CREATE TRIGGER changed AFTER UPDATE ON projects REFERENCING NEW TABLE AS changed_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION millrace_projects_changed();
+-- For a project that got another number.
+CREATE TRIGGER changed_from AFTER UPDATE ON projects REFERENCING OLD TABLE AS changed_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION millrace_projects_changed();
+CREATE TRIGGER removed AFTER DELETE ON projects REFERENCING OLD TABLE AS changed_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION millrace_projects_changed();
+
+DROP TRIGGER changed ON api_keys;
+CREATE TRIGGER emptied AFTER TRUNCATE ON api_keys
+    FOR EACH STATEMENT EXECUTE FUNCTION millrace_accounts_changed();
+CREATE TRIGGER added AFTER INSERT ON api_keys REFERENCING NEW TABLE AS changed_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION millrace_projects_changed();
+CREATE TRIGGER changed
+    AFTER UPDATE OF project_id, key_hash, signing_secrets, expires_at, revoked_at, scope, allowed_origins ON api_keys
+    FOR EACH ROW EXECUTE FUNCTION millrace_key_changed();
+CREATE TRIGGER removed AFTER DELETE ON api_keys REFERENCING OLD TABLE AS changed_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION millrace_projects_changed();

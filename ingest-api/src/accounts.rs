@@ -1,25 +1,28 @@
 //! The snapshot of keys and plans in memory. The request path reads it without a lock and never waits for the
 //! store. While the store is down, the last snapshot stays.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use millrace_event::key::{hash_key, same_hash};
 use millrace_event::plan::{Account, Plan, ProjectId};
-use millrace_event::policy::KeyScope;
-use millrace_store::{KeyUse, SharedStore, StoreError};
+use millrace_store::{ChangeMark, ChangedAccounts, KeyUse, SharedStore, StoreError};
 use millrace_telemetry::incident::Incident;
 use time::OffsetDateTime;
 
+use crate::account_index::AccountIndex;
+use crate::api_key::ApiKey;
 use crate::metrics;
-use crate::project::Project;
 
-/// The snapshot is read again at least this often, whether or not a change was announced.
+/// How long to wait for an announcement of changes. While the store cannot announce changes, all accounts are
+/// read again after this time.
 const POLL_EVERY: Duration = Duration::from_secs(5);
+/// All accounts are read again after this time, also while every change is announced. A change that was not
+/// announced, such as one by an operator who has switched off the triggers, takes effect then.
+const ALL_EVERY: Duration = Duration::from_secs(60);
 /// Between two refreshes, however many changes are announced.
 const REFRESH_PAUSE: Duration = Duration::from_millis(20);
 /// After a refresh that failed.
@@ -29,27 +32,12 @@ const REFRESH_TIME_MAX: Duration = Duration::from_secs(10);
 /// Between two writes of last-used times.
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
 
-/// An API key of the snapshot, with its account.
-#[derive(Debug)]
-pub struct ApiKey {
-    pub account: Account,
-    pub project: Arc<Project>,
-    /// Seconds since 1970; 0 when the store has the time already. Shared with the next snapshot.
-    last_used_s: Arc<AtomicI64>,
-}
-
 /// A project that has a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProjectSummary {
     pub id: ProjectId,
     pub name: Arc<str>,
     pub plan: Arc<Plan>,
-}
-
-/// All keys that are not revoked, by hash. Some may have expired since it was read.
-#[derive(Debug, Default)]
-struct Snapshot {
-    keys: HashMap<[u8; 32], Arc<ApiKey>>,
 }
 
 /// The reason why a key cannot be used.
@@ -65,7 +53,7 @@ pub enum LookupError {
 /// The accounts as this process has read them.
 #[derive(Debug, Default)]
 pub struct Accounts {
-    snapshot: ArcSwapOption<Snapshot>,
+    snapshot: ArcSwapOption<AccountIndex>,
     /// Why the store could not be read.
     fault: Incident,
 }
@@ -92,7 +80,7 @@ impl Accounts {
         let hash = hash_key(key);
         // The map is searched by a hash that an attacker cannot choose; the comparison that decides is
         // constant-time.
-        match snapshot.keys.get(&hash) {
+        match snapshot.key(&hash) {
             Some(key) if same_hash(&key.account.key_hash, &hash) && key.is_live(now) => Ok(Arc::clone(key)),
             _ => Err(LookupError::UnknownKey),
         }
@@ -101,75 +89,95 @@ impl Accounts {
     /// Every project that has a key, once.
     pub fn projects(&self) -> Vec<ProjectSummary> {
         let snapshot = self.snapshot.load();
-        let keys = snapshot.iter().flat_map(|snapshot| snapshot.keys.values());
-        let mut projects: Vec<_> = keys
-            .map(|key| ProjectSummary {
-                id: key.account.project,
-                name: Arc::clone(&key.account.project_name),
-                plan: Arc::clone(&key.account.plan),
+        let accounts = snapshot.iter().flat_map(|snapshot| snapshot.projects());
+        let mut projects: Vec<_> = accounts
+            .map(|account| ProjectSummary {
+                id: account.project,
+                name: Arc::clone(&account.project_name),
+                plan: Arc::clone(&account.plan),
             })
             .collect();
         projects.sort_unstable_by_key(|project| project.id);
-        projects.dedup_by_key(|project| project.id);
         projects
     }
 
-    /// Reads the snapshot again. Returns how many keys it has.
+    /// Reads all accounts again. Returns how many keys there are.
     ///
     /// # Errors
     /// [`StoreError`]; the old snapshot stays.
     pub async fn refresh(&self, store: &SharedStore) -> Result<usize, StoreError> {
-        let read = tokio::time::timeout(REFRESH_TIME_MAX, store.accounts()).await;
-        let read = read.map_err(|_| StoreError::Unavailable("no answer in time".to_owned()))?;
-        let accounts = read?;
-        let old = self.snapshot.load_full().unwrap_or_default();
-        let mut projects: HashMap<ProjectId, Arc<Project>> = HashMap::new();
-        for key in old.keys.values() {
-            projects.insert(key.account.project, Arc::clone(&key.project));
-        }
-        let keys: HashMap<_, _> = accounts
-            .into_iter()
-            .map(|account| {
-                let project = projects
-                    .entry(account.project)
-                    .and_modify(|project| {
-                        if *project.plan() != account.plan {
-                            *project = Arc::new(project.with_plan(Arc::clone(&account.plan)));
-                        }
-                    })
-                    .or_insert_with(|| Arc::new(Project::new(Arc::clone(&account.plan))));
-                let project = Arc::clone(project);
-                let last_used_s = match old.keys.get(&account.key_hash) {
-                    Some(key) => Arc::clone(&key.last_used_s),
-                    None => Arc::default(),
-                };
-                (account.key_hash, Arc::new(ApiKey { account, project, last_used_s }))
-            })
-            .collect();
-        let count = keys.len();
-        self.snapshot.store(Some(Arc::new(Snapshot { keys })));
-        Ok(count)
+        let accounts = in_time(store.accounts()).await?;
+        Ok(self.publish(self.current().replaced(accounts)))
     }
 
-    /// Keeps the snapshot fresh. Never returns.
+    /// Reads the accounts of these projects again. Returns how many keys there are in all.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the old snapshot stays.
+    pub async fn refresh_projects(
+        &self,
+        store: &SharedStore,
+        projects: &BTreeSet<ProjectId>,
+    ) -> Result<usize, StoreError> {
+        let numbers: Vec<_> = projects.iter().copied().collect();
+        let accounts = in_time(store.accounts_of(&numbers)).await?;
+        Ok(self.publish(self.current().with(projects, accounts)))
+    }
+
+    fn current(&self) -> Arc<AccountIndex> {
+        self.snapshot.load_full().unwrap_or_default()
+    }
+
+    fn publish(&self, snapshot: AccountIndex) -> usize {
+        let keys = snapshot.len();
+        self.snapshot.store(Some(Arc::new(snapshot)));
+        keys
+    }
+
+    /// Keeps the snapshot fresh. Never returns. It must run once at a time, so that an older reading never
+    /// replaces a newer one.
     pub async fn keep_fresh(&self, store: &SharedStore) -> Infallible {
+        let mut mark = ChangeMark::default();
+        let mut stale = ChangedAccounts::All;
+        let mut all_read_at = Instant::now();
         loop {
-            match self.refresh(store).await {
-                Ok(keys) => {
-                    metrics::accounts_refreshed(Some(keys));
-                    if self.fault.end() {
-                        tracing::info!(keys, "reading keys and plans works again");
-                    }
-                    tokio::time::sleep(REFRESH_PAUSE).await;
-                    store.accounts_changed(POLL_EVERY).await;
+            if stale == ChangedAccounts::All {
+                all_read_at = Instant::now();
+            }
+            if self.refresh_stale(store, &stale).await {
+                tokio::time::sleep(REFRESH_PAUSE).await;
+                let changes = store.accounts_changed(mark, POLL_EVERY).await;
+                mark = changes.mark;
+                let is_all_due = all_read_at.elapsed() >= ALL_EVERY;
+                stale = if is_all_due { ChangedAccounts::All } else { changes.changed };
+            } else {
+                tokio::time::sleep(RETRY_PAUSE).await;
+                stale = ChangedAccounts::All;
+            }
+        }
+    }
+
+    /// Reads again what is stale. Returns whether that worked.
+    async fn refresh_stale(&self, store: &SharedStore, stale: &ChangedAccounts) -> bool {
+        let refreshed = match stale {
+            ChangedAccounts::All => self.refresh(store).await,
+            ChangedAccounts::Projects(projects) => self.refresh_projects(store, projects).await,
+            ChangedAccounts::Nothing => return true,
+        };
+        match refreshed {
+            Ok(keys) => {
+                metrics::accounts_refreshed(Some(keys));
+                if self.fault.end() {
+                    tracing::info!(keys, "reading keys and plans works again");
                 }
-                Err(error) => {
-                    metrics::accounts_refreshed(None);
-                    if self.fault.begin(&error.without_addresses()) {
-                        tracing::warn!(%error, "cannot read keys and plans from the store; using those that were read last");
-                    }
-                    tokio::time::sleep(RETRY_PAUSE).await;
+                true
+            }
+            Err(error) => {
+                metrics::accounts_refreshed(None);
+                if self.fault.begin(&error.without_addresses()) {
+                    tracing::warn!(%error, "cannot read keys and plans from the store; using those that were read last");
                 }
+                false
             }
         }
     }
@@ -187,9 +195,9 @@ impl Accounts {
     pub async fn flush_last_used(&self, store: &SharedStore) {
         let Some(snapshot) = self.snapshot.load_full() else { return };
         let mut used = Vec::new();
-        for key in snapshot.keys.values() {
-            let seconds = key.last_used_s.swap(0, Ordering::Relaxed);
-            if let (true, Ok(at)) = (seconds != 0, OffsetDateTime::from_unix_timestamp(seconds)) {
+        for key in snapshot.keys() {
+            let at = key.take_last_used_s().map(OffsetDateTime::from_unix_timestamp);
+            if let Some(Ok(at)) = at {
                 used.push(KeyUse { key_id: key.account.key_id, at });
             }
         }
@@ -200,40 +208,27 @@ impl Accounts {
             tracing::debug!(%error, "cannot write the last-used times of keys; trying again later");
             let unwritten: HashMap<i64, i64> =
                 used.iter().map(|key| (key.key_id, key.at.unix_timestamp())).collect();
-            for key in snapshot.keys.values() {
+            for key in snapshot.keys() {
                 if let Some(seconds) = unwritten.get(&key.account.key_id) {
-                    key.last_used_s.fetch_max(*seconds, Ordering::Relaxed);
+                    key.return_last_used_s(*seconds);
                 }
             }
         }
     }
 }
 
-impl ApiKey {
-    fn is_live(&self, now: OffsetDateTime) -> bool {
-        self.account.expires_at.is_none_or(|expires_at| now < expires_at)
-    }
-
-    /// Notes that the key was used just now.
-    pub fn touch(&self) {
-        self.last_used_s.store(OffsetDateTime::now_utc().unix_timestamp(), Ordering::Relaxed);
-    }
-
-    /// Whether answers may tell something about the project. The key of a web page is public, and learns
-    /// nothing.
-    pub fn sees_limits(&self) -> bool {
-        self.account.scope.allows(KeyScope::Read)
-    }
-
-    /// The plan in force.
-    pub fn plan(&self) -> &Plan {
-        self.project.plan()
-    }
+/// A deadline for reading accounts.
+async fn in_time(
+    reading: impl Future<Output = Result<Vec<Account>, StoreError>>,
+) -> Result<Vec<Account>, StoreError> {
+    let read = tokio::time::timeout(REFRESH_TIME_MAX, reading).await;
+    let read = read.unwrap_or_else(|_| Err(StoreError::Unavailable("no answer in time".to_owned())));
+    read.inspect(|accounts| metrics::accounts_read(accounts.len()))
 }
 
 #[cfg(test)]
 mod tests {
-    use millrace_event::policy::ProjectPolicy;
+    use millrace_event::policy::{KeyScope, ProjectPolicy};
 
     use super::*;
 
@@ -260,10 +255,8 @@ mod tests {
             expires_at: Some(expires_at),
             signing_secrets: Vec::new(),
         };
-        let project = Arc::new(Project::new(plan));
-        let key = Arc::new(ApiKey { account, project, last_used_s: Arc::default() });
         let accounts = Accounts::default();
-        accounts.snapshot.store(Some(Arc::new(Snapshot { keys: HashMap::from([(hash_key(KEY), key)]) })));
+        accounts.publish(AccountIndex::default().replaced(vec![account]));
         assert!(accounts.authenticate(KEY, expires_at - Duration::from_nanos(1)).is_ok());
         assert_eq!(accounts.authenticate(KEY, expires_at).map(|_| ()), Err(LookupError::UnknownKey));
     }

@@ -6,7 +6,7 @@ use millrace_event::entry::PackedBatch;
 use millrace_failpoint::{self as failpoint, Point};
 use millrace_stream::{Admission, Decision, StreamError};
 
-use crate::accounts::ApiKey;
+use crate::api_key::ApiKey;
 use crate::error::Problem;
 use crate::metrics;
 use crate::problem_code::ProblemCode;

@@ -6,8 +6,8 @@ use millrace_stream::{BatchId, BatchState, Outcome};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::accounts::ApiKey;
 use crate::answer::{self, Answer};
+use crate::api_key::ApiKey;
 use crate::error::Problem;
 use crate::problem_code::ProblemCode;
 use crate::request::Request;

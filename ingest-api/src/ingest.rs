@@ -27,9 +27,9 @@ use millrace_stream::{BatchId, Outcome};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::accounts::ApiKey;
 use crate::admission::admit;
 use crate::answer::{self, Answer};
+use crate::api_key::ApiKey;
 use crate::auth::{self, CredentialsError};
 use crate::body::Upload;
 use crate::body_reader::RequestBody;

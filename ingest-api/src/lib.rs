@@ -10,9 +10,11 @@
 //! of a batch, or log a body or a key.
 
 mod access;
+mod account_index;
 mod accounts;
 mod admission;
 mod answer;
+mod api_key;
 mod audience;
 mod auth;
 mod batches;
@@ -47,6 +49,7 @@ pub mod routes;
 mod run;
 mod server;
 mod service;
+mod sharded_map;
 mod signature;
 mod stage;
 pub mod status;

@@ -3,8 +3,8 @@
 use hyper::StatusCode;
 use serde::Serialize;
 
-use crate::accounts::ApiKey;
 use crate::answer::{self, Answer};
+use crate::api_key::ApiKey;
 use crate::error::Problem;
 use crate::request::Request;
 

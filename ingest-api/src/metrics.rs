@@ -61,6 +61,8 @@ Api on Either {
         "Valid API keys in the snapshot of accounts"
     ACCOUNTS_REFRESHES: counter "millrace_accounts_refreshes_total" { result: Values::These(&["ok", "failed"]) }
         "Refreshes of the snapshot of accounts"
+    ACCOUNTS_READ: counter "millrace_accounts_read_total" {}
+        "Accounts that these refreshes have read from the store"
 }
 }
 
@@ -149,6 +151,11 @@ pub fn calls_undeliverable(code: RejectionCode, calls: usize) {
 /// A request over its rate was refused without asking the stream.
 pub fn flood_refused() {
     FLOOD_REFUSALS.increment(1);
+}
+
+/// A refresh has read this many accounts.
+pub fn accounts_read(accounts: usize) {
+    ACCOUNTS_READ.increment(accounts as u64);
 }
 
 /// The accounts snapshot was refreshed; `None` when that failed.

@@ -6,7 +6,7 @@ use hyper::http::request::Parts;
 use time::OffsetDateTime;
 
 use crate::access::{self, Access};
-use crate::accounts::ApiKey;
+use crate::api_key::ApiKey;
 use crate::auth::{self, CredentialsError};
 use crate::error::Problem;
 use crate::service::Service;

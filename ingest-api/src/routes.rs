@@ -11,8 +11,8 @@ use millrace_event::dialect::Dialect;
 use millrace_event::dialect::segment::{ALIAS, BATCH, GROUP, IDENTIFY, PAGE, SCREEN, TRACK};
 
 use crate::access::Access;
-use crate::accounts::ApiKey;
 use crate::answer::Answer;
+use crate::api_key::ApiKey;
 use crate::body::Upload;
 use crate::config::Limits;
 use crate::cors::Credentials;

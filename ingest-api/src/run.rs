@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use millrace_reconcile::keeper;
+use millrace_telemetry::scrape::{self, ReadinessAnswer, ReadinessCheck};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::health;
 use crate::rejections;
 use crate::server;
 use crate::service::{Deps, Service};
@@ -35,7 +37,7 @@ pub struct Scrape {
 /// When the listener has no address.
 pub async fn run(
     listener: TcpListener,
-    scrape: Option<Scrape>,
+    scraper: Option<Scrape>,
     deps: Deps,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
@@ -44,9 +46,9 @@ pub async fn run(
     let check_periods = deps.check_periods;
     let service = Arc::new(Service::new(deps, address, stages));
     let scraping = async {
-        match scrape {
+        match scraper {
             Some(Scrape { listener, handle }) => {
-                millrace_telemetry::scrape::serve(listener, handle, pending()).await;
+                scrape::serve(listener, handle, readiness_check(&service), pending()).await;
             }
             None => pending().await,
         }
@@ -76,6 +78,18 @@ pub async fn run(
     write_rest(&service).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What the listener for scrapes answers to `GET /readyz`: the same as the server.
+fn readiness_check(service: &Arc<Service>) -> ReadinessCheck {
+    let service = Arc::clone(service);
+    Arc::new(move || {
+        let service = Arc::clone(&service);
+        Box::pin(async move {
+            let readiness = health::readiness(&service).await;
+            ReadinessAnswer { is_ready: readiness.is_ready(), json: readiness.to_json() }
+        })
+    })
 }
 
 /// Writes what the background tasks have not written yet.

@@ -5,8 +5,8 @@ use millrace_store::{UsageRow, UsageWindow};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::accounts::ApiKey;
 use crate::answer::{self, Answer};
+use crate::api_key::ApiKey;
 use crate::error::Problem;
 use crate::parameters::{UsageQuery, shown};
 use crate::request::Request;

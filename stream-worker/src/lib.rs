@@ -10,6 +10,7 @@ mod deps;
 pub mod lane;
 pub mod metrics;
 pub mod quarantine;
+pub mod readiness;
 pub mod settlement;
 pub mod transaction;
 pub mod upkeep;

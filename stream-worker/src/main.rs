@@ -14,7 +14,7 @@ use stream_worker::Deps;
 use stream_worker::config::Config;
 use stream_worker::metrics::TABLES;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// Connections to Redis in addition to those of the readers. Settling and upkeep share them.
 const REDIS_CONNECTIONS: usize = 2;
@@ -54,10 +54,6 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         application: "millrace-worker",
     });
     let (stop, stopped) = watch::channel(false);
-    let mut scrapes_end = stopped.clone();
-    let scrapes = tokio::spawn(scrape::serve(scraper, handle, async move {
-        stream_worker::backoff::stopped(&mut scrapes_end).await;
-    }));
     let stream_health = Arc::new(StreamHealth::new(config.policy.durability(), stream.shards()));
     let deps = Deps {
         stream,
@@ -67,11 +63,19 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         settings: Arc::new(config.settings),
     };
     stream_worker::settlement::check(&*deps.store, &deps.settings).await?;
+    let readiness = stream_worker::readiness::check(deps.clone(), stopped.clone());
+    // Until the last transaction is finished, the listener tells that the worker is stopping.
+    let (end_scrapes, scrapes_end) = oneshot::channel::<()>();
+    let scrapes = tokio::spawn(scrape::serve(scraper, handle, readiness, async move {
+        // Dropping the sender ends them, too.
+        scrapes_end.await.ok();
+    }));
     let worker = tokio::spawn(stream_worker::run(deps, stopped));
     process::stop_requested().await;
     tracing::info!("stop requested; finishing the transactions under way");
     stop.send_replace(true);
     worker.await?;
+    drop(end_scrapes);
     scrapes.await?;
     tracing::info!("stopped");
     Ok(())

@@ -59,7 +59,6 @@ pub async fn drain(mutant: Option<Mutant>) -> Result<(), Failure> {
     let scraper = bind_metrics(config.metrics).await?;
     let handle = metrics::install(stream_worker::metrics::TABLES, &[Program::Worker], &[])?;
     let (stop, stopped) = watch::channel(false);
-    tokio::spawn(scrape::serve(scraper, handle, std::future::pending()));
     let stream_health = Arc::new(StreamHealth::new(config.policy.durability(), stream.shards()));
     let deps = stream_worker::Deps {
         stream,
@@ -68,6 +67,8 @@ pub async fn drain(mutant: Option<Mutant>) -> Result<(), Failure> {
         check_periods: CheckPeriods::WORKER,
         settings: Arc::new(config.settings),
     };
+    let readiness = stream_worker::readiness::check(deps.clone(), stopped.clone());
+    tokio::spawn(scrape::serve(scraper, handle, readiness, std::future::pending()));
     let work = tokio::spawn(stream_worker::run(deps, stopped));
     process::stop_requested().await;
     stop.send_replace(true);

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 use millrace_store::{
-    Accounts, DeadLetter, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload,
-    LostHour, NewKey, Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo,
-    ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, RejectionCount, RejectionKind,
-    RejectionReport, RejectionSample, RejectionSum, Rejections, ServerState, SharedStore, StoreError,
-    StreamRecord, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+    AccountChanges, Accounts, ChangeMark, DeadLetter, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger,
+    LetterFilter, LetterPayload, LostHour, NewKey, Operators, PlanChange, PlanUpdate, PolicyChange,
+    PolicyUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult,
+    RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections, ServerState,
+    SharedStore, StoreError, StreamRecord, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError,
+    Writer,
 };
 use millrace_stream::SharedStream;
 use time::OffsetDateTime;
@@ -40,7 +41,8 @@ macro_rules! implement {
 
 implement! { Accounts {}
     async fn accounts(&self) -> Result<Vec<Account>, StoreError>;
-    async fn accounts_changed(&self, at_most: Duration);
+    async fn accounts_of(&self, projects: &[ProjectId]) -> Result<Vec<Account>, StoreError>;
+    async fn accounts_changed(&self, after: ChangeMark, at_most: Duration) -> AccountChanges;
     async fn touch_keys(&self, uses: &[KeyUse]) -> Result<(), StoreError>;
     async fn batch(&self, project: ProjectId, batch_id: BatchId) -> Result<Option<Outcome>, StoreError>;
     async fn usage(

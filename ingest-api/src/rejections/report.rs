@@ -7,8 +7,8 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::query::RejectionsQuery;
-use crate::accounts::ApiKey;
 use crate::answer::{self, Answer};
+use crate::api_key::ApiKey;
 use crate::error::Problem;
 use crate::parameters::shown;
 use crate::request::Request;

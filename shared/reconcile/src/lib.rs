@@ -4,7 +4,7 @@
 //! [`verdict`] decides. [`keeper`] does so periodically, checks the stream's durability, remembers whether
 //! the stream had replicas, and records all of it in [`health`]. [`audit`] checks
 //! that every accepted event is stored, a duplicate, dead-lettered or pending. [`quota`] counts the projects
-//! that are near the end of their month's quota.
+//! that are near the end of their month's quota. [`readiness`] is what a process tells about itself.
 //!
 //! This crate must never be on the path of a batch, settle an entry, or write an event.
 
@@ -15,6 +15,7 @@ pub mod keeper;
 mod loss;
 pub mod metrics;
 pub mod quota;
+pub mod readiness;
 mod replicas;
 mod shared_incident;
 pub mod verdict;

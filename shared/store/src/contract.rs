@@ -7,6 +7,7 @@ use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 use time::OffsetDateTime;
 
+use crate::account_changes::{AccountChanges, ChangeMark};
 use crate::admin::{
     KeyInfo, KeyOptions, KeyRotation, KeyUse, NewKey, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate,
     ProjectInfo, ProjectUsage,
@@ -28,8 +29,14 @@ pub trait Accounts: Send + Sync {
     /// One account for each live key.
     async fn accounts(&self) -> Result<Vec<Account>, StoreError>;
 
-    /// Returns when keys, projects or plans have changed, or after `at_most`. May also return early.
-    async fn accounts_changed(&self, at_most: Duration);
+    /// The accounts of these projects, as [`Accounts::accounts`] returns them.
+    async fn accounts_of(&self, projects: &[ProjectId]) -> Result<Vec<Account>, StoreError>;
+
+    /// What has changed after this mark. Waits for a change, at most this long; may also return early. The
+    /// accounts that are read after it returned have every change that it names, and the next call names
+    /// every change that they do not have. A store that cannot tell returns
+    /// [`crate::ChangedAccounts::All`].
+    async fn accounts_changed(&self, after: ChangeMark, at_most: Duration) -> AccountChanges;
 
     /// Records when keys were last used. A time older than the recorded one changes nothing.
     async fn touch_keys(&self, uses: &[KeyUse]) -> Result<(), StoreError>;

@@ -7,6 +7,7 @@
 //! An implementation must never: store or count an entry twice, however often it is written; dead-letter an
 //! event because of a failure of its environment; return from [`Writer::write`] before everything is on disk.
 
+mod account_changes;
 mod admin;
 mod columns;
 mod contract;
@@ -31,6 +32,7 @@ mod totals;
 mod upkeep;
 mod writer;
 
+pub use self::account_changes::{AccountChanges, ChangeMark, ChangedAccounts};
 pub use self::admin::{
     KeyInfo, KeyOptions, KeyRotation, KeyUse, NewKey, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate,
     ProjectInfo, ProjectUsage,

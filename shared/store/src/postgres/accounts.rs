@@ -19,18 +19,33 @@ use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::policy::ProjectPolicy;
 
 pub(super) async fn accounts(client: &Client) -> Result<Vec<Account>, StoreError> {
-    let live_keys = format!(
+    let statement = client.prepare_cached(&live_keys("true")).await?;
+    Ok(read_accounts(&client.query(&statement, &[]).await?))
+}
+
+pub(super) async fn accounts_of(client: &Client, projects: &[ProjectId]) -> Result<Vec<Account>, StoreError> {
+    let projects: Vec<_> = projects.iter().map(|project| project.0).collect();
+    let statement = client.prepare_cached(&live_keys("k.project_id = ANY($1)")).await?;
+    Ok(read_accounts(&client.query(&statement, &[&projects]).await?))
+}
+
+/// Reads the keys that match a condition and can be used now.
+fn live_keys(condition: &str) -> String {
+    format!(
         "SELECT k.key_id, k.key_hash, k.expires_at, k.signing_secrets, k.scope, k.allowed_origins, {POLICY_COLUMNS},
                 p.project_id, p.name AS project_name, l.name, {PLAN_COLUMNS}
            FROM api_keys k JOIN projects p USING (project_id) JOIN plans l ON l.name = p.plan
-          WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) ORDER BY k.key_id"
-    );
-    let statement = client.prepare_cached(&live_keys).await?;
+          WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AND {condition}
+          ORDER BY k.key_id"
+    )
+}
+
+fn read_accounts(rows: &[tokio_postgres::Row]) -> Vec<Account> {
     let mut plans: HashMap<String, Arc<Plan>> = HashMap::new();
     let mut names: HashMap<i64, Arc<str>> = HashMap::new();
     let mut accounts = Vec::new();
-    for row in client.query(&statement, &[]).await? {
-        let plan = plans.entry(row.get("name")).or_insert_with(|| Arc::new(plan(&row)));
+    for row in rows {
+        let plan = plans.entry(row.get("name")).or_insert_with(|| Arc::new(plan(row)));
         let project: i64 = row.get("project_id");
         let name = names.entry(project).or_insert_with(|| row.get::<_, &str>("project_name").into());
         let hash: &[u8] = row.get("key_hash");
@@ -40,14 +55,14 @@ pub(super) async fn accounts(client: &Client) -> Result<Vec<Account>, StoreError
             key_id: row.get("key_id"),
             key_hash: hash.try_into().expect("a check keeps the hash at 32 bytes"),
             plan: Arc::clone(plan),
-            policy: policy(&row),
-            scope: named(&row, "scope"),
+            policy: policy(row),
+            scope: named(row, "scope"),
             allowed_origins: row.get("allowed_origins"),
             expires_at: row.get::<_, Option<Instant>>("expires_at").map(OffsetDateTime::from),
             signing_secrets: row.get("signing_secrets"),
         });
     }
-    Ok(accounts)
+    accounts
 }
 
 /// Reads [`POLICY_COLUMNS`].

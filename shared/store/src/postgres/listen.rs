@@ -1,4 +1,4 @@
-//! Notices changes to keys, projects and plans: a task with its own connection that runs LISTEN.
+//! Hears of changes to keys, projects and plans: a task with its own connection that runs LISTEN.
 //!
 //! The notification lets revocations take effect immediately. Callers also have a timeout, so nothing breaks
 //! while the connection is down.
@@ -7,41 +7,44 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
+use super::announcements::Announcements;
 use super::lineage::{Lineage, is_usable};
 use super::session::{configure, refuse_tls};
-use crate::metrics;
+use crate::{AccountChanges, ChangeMark, metrics};
 
 /// Time between attempts to connect.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
+
+const LISTEN: &str = "LISTEN millrace_accounts";
+const LISTENS: &str = "SELECT FROM pg_listening_channels() channel WHERE channel = 'millrace_accounts'";
 
 /// Time between two looks whether the server still takes writes.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// The listening task. It ends when this is dropped.
 pub(super) struct Listener {
-    changed: Arc<Notify>,
+    announcements: Arc<Announcements>,
     task: JoinHandle<()>,
 }
 
 impl Listener {
     /// Starts the task; must be called inside a runtime.
     pub(super) fn start(config: &Config, application: &str, lineage: &Arc<Lineage>) -> Self {
-        let changed = Arc::new(Notify::new());
+        let announcements = Arc::new(Announcements::new());
         let task = tokio::spawn(keep_listening(
             configure(config, application),
-            Arc::clone(&changed),
+            Arc::clone(&announcements),
             Arc::clone(lineage),
         ));
-        Self { changed, task }
+        Self { announcements, task }
     }
 
-    /// Returns at the next change, or immediately after a change that no caller has waited for.
-    pub(super) async fn changed(&self) {
-        self.changed.notified().await;
+    /// Returns at the first change after `after`, or after `at_most`.
+    pub(super) async fn changes(&self, after: ChangeMark, at_most: Duration) -> AccountChanges {
+        self.announcements.changes(after, at_most).await
     }
 }
 
@@ -51,14 +54,16 @@ impl Drop for Listener {
     }
 }
 
-async fn keep_listening(config: Config, changed: Arc<Notify>, lineage: Arc<Lineage>) {
+async fn keep_listening(config: Config, announcements: Arc<Announcements>, lineage: Arc<Lineage>) {
     if let Err(refused) = refuse_tls(&config) {
         tracing::warn!(error = %refused.message, "changes of accounts are found by polling only");
         return;
     }
     let mut has_listened = false;
     loop {
-        if let Err(error) = listen(&config, &changed, &lineage, &mut has_listened).await {
+        let ended = listen(&config, &announcements, &lineage, &mut has_listened).await;
+        announcements.interrupt();
+        if let Err(error) = ended {
             let message = super::error::Failure::from(&error).message;
             tracing::debug!(%message, "not listening for changes of accounts");
         }
@@ -69,7 +74,7 @@ async fn keep_listening(config: Config, changed: Arc<Notify>, lineage: Arc<Linea
 /// Listens until the connection ends.
 async fn listen(
     config: &Config,
-    changed: &Notify,
+    announcements: &Announcements,
     lineage: &Lineage,
     has_listened: &mut bool,
 ) -> Result<(), tokio_postgres::Error> {
@@ -82,8 +87,8 @@ async fn listen(
         metrics::store_reconnected("listener");
     }
     let mut messages = stream::poll_fn(move |context| connection.poll_message(context));
-    let listening = client.batch_execute("LISTEN millrace_accounts");
-    let server_check = check_server(&client, lineage);
+    let listening = client.batch_execute(LISTEN);
+    let server_check = check_server(&client, lineage, announcements);
     tokio::pin!(listening, server_check);
     let mut is_listening = false;
     loop {
@@ -93,10 +98,11 @@ async fn listen(
                 listens?;
                 is_listening = true;
                 // Earlier changes were missed.
-                notify(changed);
+                announcements.record_all();
+                announcements.confirm();
             }
             message = messages.next() => match message {
-                Some(Ok(AsyncMessage::Notification(_))) => notify(changed),
+                Some(Ok(AsyncMessage::Notification(notification))) => announcements.record(notification.payload()),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(error),
                 None => return Ok(()),
@@ -105,18 +111,18 @@ async fn listen(
     }
 }
 
-/// Returns when the server takes no writes any more, or is an old primary, and so has no changes to announce.
-async fn check_server(client: &Client, lineage: &Lineage) -> Result<(), tokio_postgres::Error> {
+/// Returns when the server takes no writes any more, or is an old primary, and so has no changes to announce,
+/// and when this session does not listen: a pooler may have given the connection another one.
+async fn check_server(
+    client: &Client,
+    lineage: &Lineage,
+    announcements: &Announcements,
+) -> Result<(), tokio_postgres::Error> {
     loop {
         tokio::time::sleep(CHECK_EVERY).await;
-        if !is_usable(client, lineage).await? {
+        if !is_usable(client, lineage).await? || client.query_typed(LISTENS, &[]).await?.is_empty() {
             return Ok(());
         }
+        announcements.confirm();
     }
-}
-
-/// Wakes all waiting callers and the next one: between two waits a caller reads the accounts.
-fn notify(changed: &Notify) {
-    changed.notify_waiters();
-    changed.notify_one();
 }

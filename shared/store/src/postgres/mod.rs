@@ -15,6 +15,7 @@
 
 mod accounts;
 mod admin;
+mod announcements;
 mod attempt;
 mod careful;
 mod copy;

@@ -18,11 +18,11 @@ use tokio_postgres::{Config, NoTls};
 
 use crate::metrics::{self, STORE_RECONNECTS};
 use crate::{
-    Accounts, DeadLetter, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload,
-    LostHour, NewKey, Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo,
-    ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, RejectionCount, RejectionKind,
-    RejectionReport, RejectionSample, RejectionSum, Rejections, ServerState, StoreError, StreamRecord,
-    UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+    AccountChanges, Accounts, ChangeMark, DeadLetter, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger,
+    LetterFilter, LetterPayload, LostHour, NewKey, Operators, PlanChange, PlanUpdate, PolicyChange,
+    PolicyUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult,
+    RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections, ServerState,
+    StoreError, StreamRecord, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
@@ -172,14 +172,13 @@ impl Accounts for PostgresStore {
         within(SHORT, async { accounts::accounts(&self.client().await?).await }).await
     }
 
-    async fn accounts_changed(&self, at_most: Duration) {
-        let listener = self
-            .listener
-            .get_or_init(|| listen::Listener::start(&self.config, self.application, &self.lineage));
-        tokio::select! {
-            () = listener.changed() => {}
-            () = tokio::time::sleep(at_most) => {}
-        }
+    async fn accounts_of(&self, projects: &[ProjectId]) -> Result<Vec<Account>, StoreError> {
+        within(SHORT, async { accounts::accounts_of(&self.client().await?, projects).await }).await
+    }
+
+    async fn accounts_changed(&self, after: ChangeMark, at_most: Duration) -> AccountChanges {
+        let start = || listen::Listener::start(&self.config, self.application, &self.lineage);
+        self.listener.get_or_init(start).changes(after, at_most).await
     }
 
     async fn touch_keys(&self, uses: &[KeyUse]) -> Result<(), StoreError> {

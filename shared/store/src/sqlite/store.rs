@@ -18,11 +18,12 @@ use super::database::Database;
 use super::error::{self, FILE_NAME};
 use super::watch::AccountsWatcher;
 use crate::{
-    Accounts, DeadLetter, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload,
-    LostHour, NewKey, Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo,
-    ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, RejectionCount, RejectionKind,
-    RejectionReport, RejectionSample, RejectionSum, Rejections, ServerState, StoreError, StreamRecord,
-    UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+    AccountChanges, Accounts, ChangeMark, ChangedAccounts, DeadLetter, KeyInfo, KeyOptions, KeyRotation,
+    KeyUse, Ledger, LetterFilter, LetterPayload, LostHour, NewKey, Operators, PlanChange, PlanUpdate,
+    PolicyChange, PolicyUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord,
+    RedriveResult, RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections,
+    ServerState, StoreError, StreamRecord, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError,
+    Writer,
 };
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
@@ -123,13 +124,21 @@ impl Accounts for SqliteStore {
         self.read(accounts::accounts).await
     }
 
-    async fn accounts_changed(&self, at_most: Duration) {
+    async fn accounts_of(&self, projects: &[ProjectId]) -> Result<Vec<Account>, StoreError> {
+        let mut accounts = self.accounts().await?;
+        accounts.retain(|account| projects.contains(&account.project));
+        Ok(accounts)
+    }
+
+    /// Does not know what has changed.
+    async fn accounts_changed(&self, after: ChangeMark, at_most: Duration) -> AccountChanges {
         let start = || AccountsWatcher::start(Arc::clone(&self.database), Arc::clone(&self.accounts_changed));
         self.watch.get_or_init(start);
         tokio::select! {
             () = self.accounts_changed.notified() => {}
             () = tokio::time::sleep(at_most) => {}
         }
+        AccountChanges { mark: after, changed: ChangedAccounts::All }
     }
 
     async fn touch_keys(&self, uses: &[KeyUse]) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
 //! The suite's harness for PostgreSQL, and the tests that apply only to PostgreSQL.
 
+mod announced;
 mod environment;
 mod history;
 mod kills;

@@ -81,7 +81,7 @@ async fn upkeep_gives_up_rather_than_block_a_writer() {
 async fn using_a_key_is_not_a_change_of_accounts_but_its_expiry_is() {
     let harness = harness().await;
     let store = harness.store();
-    let (_, key) = store
+    let (project, key) = store
         .create_project("p", "free", &PolicyChange::default(), &KeyOptions::default())
         .await
         .expect("a project");
@@ -100,10 +100,11 @@ async fn using_a_key_is_not_a_change_of_accounts_but_its_expiry_is() {
         let next = std::future::poll_fn(|context| connection.poll_message(context));
         tokio::select! {
             () = &mut statements => break,
-            Some(Ok(tokio_postgres::AsyncMessage::Notification(message))) = next => notified.push(message.payload().len()),
+            Some(Ok(tokio_postgres::AsyncMessage::Notification(message))) = next => notified.push(message.payload().to_owned()),
         }
     }
-    assert_eq!(notified, [0, 0], "one notification of each change");
+    let expected = project.to_string();
+    assert_eq!(notified, [expected.as_str(), &expected], "one notification of each change, with its project");
 }
 
 #[tokio::test]

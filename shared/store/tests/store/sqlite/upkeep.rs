@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millrace_event::row::EventTime;
-use millrace_store::{KeyOptions, PolicyChange, UpkeepPolicy};
+use millrace_store::{ChangeMark, KeyOptions, PolicyChange, UpkeepPolicy};
 use rusqlite::Connection;
 use testkit::eventually;
 use uuid::Uuid;
@@ -80,16 +80,17 @@ async fn a_change_made_with_sql_is_noticed() {
     let quiet = async || {
         // All changes are noticed when a wait of a second times out.
         let started = tokio::time::Instant::now();
-        store.accounts_changed(Duration::from_secs(1)).await;
+        store.accounts_changed(ChangeMark::default(), Duration::from_secs(1)).await;
         started.elapsed() >= Duration::from_secs(1)
     };
     eventually(DEADLINE, "the earlier changes to be noticed", quiet).await;
     let long = Duration::from_secs(600);
     let change = async { harness.connect().execute("UPDATE plans SET burst = 7 WHERE name = 'pro'", []) };
-    let (_, changed) =
-        tokio::time::timeout(DEADLINE, async { tokio::join!(store.accounts_changed(long), change) })
-            .await
-            .expect("the change is noticed");
+    let (_, changed) = tokio::time::timeout(DEADLINE, async {
+        tokio::join!(store.accounts_changed(ChangeMark::default(), long), change)
+    })
+    .await
+    .expect("the change is noticed");
     assert_eq!(changed.expect("changed"), 1);
 }
 

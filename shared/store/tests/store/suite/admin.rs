@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use millrace_event::plan::Plan;
 use millrace_event::policy::{Dedupe, KeyScope, OutOfBounds, ProjectPolicy};
 use millrace_store::{
-    KeyInfo, KeyOptions, KeyUse, NewKey, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, StoreError,
+    ChangeMark, KeyInfo, KeyOptions, KeyUse, NewKey, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate,
+    StoreError,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -226,26 +227,27 @@ pub async fn changes_by_operators_are_noticed_immediately(harness: &dyn Harness)
     let mut key_id = store.create_key("shop", &KeyOptions::default()).await.expect("a key").key_id;
     // A wait may return early, so one that returns proves nothing by itself. Every wait must return.
     let started = Instant::now();
+    let mut mark = ChangeMark::default();
     for round in 1..=3 {
         let rotating = async {
             let rotated = harness.another().rotate_key(key_id, HOUR, None).await;
             key_id = rotated.expect("rotated").new.key_id;
         };
-        tokio::join!(rotating, store.accounts_changed(CHANGED_LATEST));
+        mark = tokio::join!(rotating, store.accounts_changed(mark, CHANGED_LATEST)).1.mark;
         let moving = async {
             harness.another().move_project(shop, ["free", "pro"][round % 2]).await.expect("moved");
         };
-        tokio::join!(moving, store.accounts_changed(CHANGED_LATEST));
+        mark = tokio::join!(moving, store.accounts_changed(mark, CHANGED_LATEST)).1.mark;
         let bounding = async {
             let change = PolicyChange { oldest_s: Some(Some(round as u64)), ..PolicyChange::default() };
             harness.another().set_policy(shop, &change).await.expect("changed");
         };
-        tokio::join!(bounding, store.accounts_changed(CHANGED_LATEST));
+        mark = tokio::join!(bounding, store.accounts_changed(mark, CHANGED_LATEST)).1.mark;
         let changing = async {
             let change = PlanChange { burst: Some(round as u32), ..PlanChange::default() };
             harness.another().set_plan("pro", &change).await.expect("changed");
         };
-        tokio::join!(changing, store.accounts_changed(CHANGED_LATEST));
+        mark = tokio::join!(changing, store.accounts_changed(mark, CHANGED_LATEST)).1.mark;
     }
     assert!(started.elapsed() < CHANGED_LATEST, "the change was not noticed");
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use millrace_event::entry::PackedBatch;
 use millrace_event::plan::ProjectId;
 use millrace_stream::redis::{RedisOptions, RedisStream};
-use millrace_stream::{Admission, BatchId, Decision, SharedStream, StreamError};
+use millrace_stream::{Admission, BatchId, Decision, EntryId, SharedStream, StreamError};
 use testkit::eventually;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -24,7 +24,7 @@ pub async fn open_shards(url: &str, shards: u16) -> SharedStream {
     for shard in 0..shards {
         eventually(DEADLINE, &format!("shard {shard}"), async || stream.epoch(shard).await).await;
         stream.fence(shard, EPOCH).await.unwrap();
-        assert!(stream.rebuild(shard, EPOCH, &[], &[]).await.unwrap());
+        assert!(stream.rebuild(shard, EPOCH, &[], &[], EntryId::default()).await.unwrap());
         stream.trust_epoch(shard, EPOCH);
     }
     stream
