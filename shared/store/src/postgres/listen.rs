@@ -9,9 +9,10 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client};
 
-use super::session::{configure, is_read_only, refuse_tls};
+use super::connector::{Connector, Opened};
+use super::session::is_read_only;
 use crate::metrics;
 
 /// Time between attempts to connect.
@@ -28,9 +29,9 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Starts the task; must be called inside a runtime.
-    pub(super) fn start(config: &Config, application: &str) -> Self {
+    pub(super) fn start(connector: &Connector) -> Self {
         let changed = Arc::new(Notify::new());
-        let task = tokio::spawn(keep_listening(configure(config, application), Arc::clone(&changed)));
+        let task = tokio::spawn(keep_listening(connector.clone(), Arc::clone(&changed)));
         Self { changed, task }
     }
 
@@ -46,14 +47,10 @@ impl Drop for Listener {
     }
 }
 
-async fn keep_listening(config: Config, changed: Arc<Notify>) {
-    if let Err(refused) = refuse_tls(&config) {
-        tracing::warn!(error = %refused.message, "changes of accounts are found by polling only");
-        return;
-    }
+async fn keep_listening(connector: Connector, changed: Arc<Notify>) {
     let mut has_listened = false;
     loop {
-        if let Err(error) = listen(&config, &changed, &mut has_listened).await {
+        if let Err(error) = listen(&connector, &changed, &mut has_listened).await {
             let message = super::error::Failure::from(&error).message;
             tracing::debug!(%message, "not listening for changes of accounts");
         }
@@ -63,15 +60,15 @@ async fn keep_listening(config: Config, changed: Arc<Notify>) {
 
 /// Listens until the connection ends.
 async fn listen(
-    config: &Config,
+    connector: &Connector,
     changed: &Notify,
     has_listened: &mut bool,
 ) -> Result<(), tokio_postgres::Error> {
-    let connecting = config.connect(NoTls).await;
+    let connecting = connector.connect().await;
     if connecting.is_err() {
         metrics::store_connect_failed();
     }
-    let (client, mut connection) = connecting?;
+    let Opened { client, mut connection, tls: _ } = connecting?;
     if std::mem::replace(has_listened, true) {
         metrics::store_reconnected("listener");
     }

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio_postgres::Config;
 
 use super::attempt::Attempt;
 use super::careful::write_carefully;
+use super::connector::Connector;
 use super::draft::{Draft, EntryState};
 use super::error::{CONNECTION, Failure};
 use super::on_demand::EventDays;
@@ -58,12 +58,13 @@ struct Setbacks {
 
 impl PostgresWriter {
     pub(super) async fn open(
-        config: &Config,
+        connector: &Connector,
         name: &str,
         recent: Arc<RecentKeys>,
         event_days: Arc<EventDays>,
     ) -> Result<Self, Failure> {
-        let connection = WriterSession::open(config, &format!("{APPLICATION_PREFIX}{name}"), recent).await?;
+        let connection =
+            WriterSession::open(&connector.named(&format!("{APPLICATION_PREFIX}{name}")), recent).await?;
         Ok(Self { connection, event_days, full_lookups: 0 })
     }
 

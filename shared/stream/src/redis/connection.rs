@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use super::error::{ConnectionHealth, classify, connection_health, describe};
 use super::scripts::Script;
 use super::server;
+use super::source::RedisSource;
 use crate::StreamError;
 use crate::metrics::{STREAM_CONNECTED, STREAM_RECONNECTS, counted};
 
@@ -36,9 +37,17 @@ const QUEUE_CALLS: usize = 1_024;
 /// Bytes gathered for one write to the socket.
 const WRITE_BYTES: usize = 256 << 10;
 
-/// Two clients of the same server: one for shared connections, which RESP3 notifies when they are lost, and
-/// one for connections with a single user.
-pub(super) fn clients(info: &ConnectionInfo) -> Result<(Client, Client), RedisError> {
+/// Two clients of the same server, from the settings as they are now: one for shared connections, which RESP3
+/// notifies when they are lost, and one for connections with a single user.
+///
+/// # Errors
+/// Why the settings cannot be used.
+pub(super) fn clients(source: &RedisSource) -> Result<(Client, Client), String> {
+    let address = source.read()?;
+    open_clients(address.fixed()).map_err(|error| error.to_string())
+}
+
+fn open_clients(info: &ConnectionInfo) -> Result<(Client, Client), RedisError> {
     let keepalive =
         socket2::TcpKeepalive::new().with_time(Duration::from_secs(5)).with_interval(Duration::from_secs(5));
     let tcp = TcpSettings::default()
@@ -68,9 +77,7 @@ struct Slot {
 }
 
 struct Shared {
-    client: Client,
-    /// The password, when the URL has one and no user.
-    sole_password: Option<String>,
+    source: RedisSource,
     slots: Vec<Arc<Slot>>,
     /// Why the last attempt to connect failed.
     failure: ArcSwap<String>,
@@ -92,13 +99,10 @@ pub(super) struct Connections {
 
 impl Connections {
     /// Starts connecting in the background.
-    pub(super) fn start(client: Client, connections: usize) -> Self {
+    pub(super) fn start(source: RedisSource, connections: usize) -> Self {
         let slots = (0..connections.max(1)).map(|_| Arc::new(Slot::default())).collect();
-        let settings = client.get_connection_info().redis_settings();
-        let password = settings.password().filter(|_| settings.username().is_none());
         let shared = Arc::new(Shared {
-            sole_password: password.map(str::to_owned),
-            client,
+            source,
             slots,
             failure: ArcSwap::from_pointee("connecting to Redis".to_owned()),
             attempted: watch::Sender::new(false),
@@ -300,9 +304,13 @@ async fn connect(shared: &Shared, slot: &Arc<Slot>) -> Result<LiveConnection, St
             }
             Ok::<(), redis::aio::SendError>(())
         });
-    let connecting = shared.client.get_multiplexed_async_connection_with_config(&config);
+    let (client, _) = clients(&shared.source)?;
+    let settings = client.get_connection_info().redis_settings();
+    // Of a URL with a password and no user.
+    let sole_password = settings.password().filter(|_| settings.username().is_none());
+    let connecting = client.get_multiplexed_async_connection_with_config(&config);
     let mut connection = connecting.await.map_err(|error| describe(&error))?;
-    server::check(&mut connection, shared.sole_password.as_deref()).await?;
+    server::check(&mut connection, sole_password).await?;
     connection.set_response_timeout(RESPONSE_TIMEOUT);
     Ok(LiveConnection { connection, generation, connected_at: Instant::now() })
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use arc_swap::ArcSwapOption;
-use deadpool_redis::{Connection, Pool};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use deadpool_redis::{Connection, Pool, PoolError};
+use millrace_address::Secret;
 use redis::{Client, Cmd, RedisError, Value};
 
 use super::admission_queue::AdmissionQueue;
@@ -14,6 +15,7 @@ use super::keys::ShardKeys;
 use super::options::RedisOptions;
 use super::pool;
 use super::scripts::Scripts;
+use super::source::RedisSource;
 use crate::metrics::{self, counted};
 use crate::{Epoch, StreamError};
 
@@ -23,12 +25,12 @@ pub(super) struct Core {
     pub(super) connections: Arc<Connections>,
     pub(super) scripts: Arc<Scripts>,
     pub(super) admissions: AdmissionQueue,
-    /// Makes connections with a single user.
-    pub(super) single: Client,
+    source: RedisSource,
     keys: Vec<ShardKeys>,
     /// The trusted epoch of each shard, as text.
     trusted: Vec<ArcSwapOption<String>>,
-    pool: Pool,
+    /// Replaced when the settings may have changed.
+    pool: ArcSwap<Pool>,
 }
 
 impl Core {
@@ -36,11 +38,8 @@ impl Core {
     pub(super) fn start(options: RedisOptions) -> Result<Self, StreamError> {
         let RedisOptions { source, durability: _, shards, backlog_events_max, connections } = options;
         let shard_count = shards.max(1);
-        let invalid = |reason: String| StreamError::Refused(format!("REDIS_URL: {reason}"));
-        let address = source.read().map_err(invalid)?;
-        let (shared, single) =
-            connection::clients(address.fixed()).map_err(|error| invalid(error.to_string()))?;
-        let connections = Arc::new(Connections::start(shared, connections));
+        let (_, single) = connection::clients(&source).map_err(StreamError::Refused)?;
+        let connections = Arc::new(Connections::start(source.clone(), connections));
         let scripts = Arc::new(Scripts::new());
         let pool = pool::create(&single, &connections)?;
         pool::observe(&pool);
@@ -50,10 +49,10 @@ impl Core {
             admissions: AdmissionQueue::start(&connections, &scripts, shard_count, backlog_events_max),
             connections,
             scripts,
-            single,
+            source,
             keys: (0..shard_count).map(ShardKeys::new).collect(),
             trusted: (0..shard_count).map(|_| ArcSwapOption::empty()).collect(),
-            pool,
+            pool: ArcSwap::from_pointee(pool),
         })
     }
 
@@ -86,12 +85,37 @@ impl Core {
         self.try_ask(command).await?.map_err(|error| counted(classify(&error)))
     }
 
+    /// A client for connections with a single user.
+    ///
+    /// # Errors
+    /// [`StreamError::Unavailable`] when the settings cannot be used now; not counted.
+    pub(super) fn single(&self) -> Result<Client, StreamError> {
+        connection::clients(&self.source).map(|(_, single)| single).map_err(StreamError::Unavailable)
+    }
+
+    /// A connection of the pool. One that cannot be opened may need another password, when that is in a file.
+    async fn pooled(&self) -> Result<Connection, StreamError> {
+        let pool = self.pool.load_full();
+        let refused = match pool.get().await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error,
+        };
+        if matches!(self.source.url, Secret::Value(_)) || !matches!(refused, PoolError::Backend(_)) {
+            return Err(pool::no_connection(&refused));
+        }
+        let pool = pool::create(&self.single()?, &self.connections)?;
+        pool::observe(&pool);
+        let connection = pool.get().await.map_err(|error| pool::no_connection(&error))?;
+        self.pool.store(Arc::new(pool));
+        Ok(connection)
+    }
+
     /// As [`Core::ask`], but leaves the error of Redis to the caller. A connection that failed is closed, not
     /// returned to the pool.
     pub(super) async fn try_ask(&self, command: &Cmd) -> Result<Result<Value, RedisError>, StreamError> {
         self.connections.attempted().await;
         self.connections.check_circuit().map_err(counted)?;
-        let mut connection = self.pool.get().await.map_err(|error| counted(pool::no_connection(&error)))?;
+        let mut connection = self.pooled().await.map_err(counted)?;
         let sent = Instant::now();
         let answer = command.query_async(&mut connection).await;
         if let Err(error) = &answer {

@@ -29,7 +29,7 @@
 //! | `reader` | delivery, on a connection for each lane |
 //! | `admin`, `retire`, `rebuild`, `durability` | operators, audits and upkeep, on a pool |
 //! | `core`, `connection`, `server`, `pool` | connections |
-//! | `options`, `address` | settings; how the primary of a shard is found, and what a URL may say |
+//! | `options`, `source`, `address` | settings; how the primary of a shard is found, and what a URL may say |
 //! | `scripts`, `keys`, `reply`, `error` | the base of the other modules |
 //!
 //! This module must never send a blocking command on a shared connection, or wait for a server that is
@@ -54,10 +54,12 @@ mod retire;
 mod scripts;
 mod server;
 mod settle;
+mod source;
 mod state;
 mod stream;
 mod writable;
 
-pub use self::address::{Discovery, RedisAddress, RedisSource, RedisTls};
+pub use self::address::{Discovery, RedisAddress};
 pub use self::options::RedisOptions;
+pub use self::source::{RedisSource, RedisTls};
 pub use self::stream::RedisStream;

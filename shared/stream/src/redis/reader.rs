@@ -33,7 +33,8 @@ impl RedisReader {
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT));
         let connection = core
-            .single
+            .single()
+            .map_err(counted)?
             .get_multiplexed_async_connection_with_config(&config)
             .await
             .map_err(|error| counted(unreachable(&error)))?;
