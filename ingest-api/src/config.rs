@@ -106,6 +106,7 @@ impl Config {
     pub fn read() -> Result<Self, ConfigError> {
         let config: Self = millrace_settings::parse()?;
         config.http.limits.check()?;
+        config.servers.check()?;
         Ok(config)
     }
 }

@@ -9,6 +9,7 @@ use ingest_api::{Deps, Scrape, listen, routes, run};
 use millrace_reconcile::health::StreamHealth;
 use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
+use millrace_store::{Operators, StoreError};
 use millrace_stream::Stream;
 use millrace_stream::redis::RedisStream;
 use millrace_telemetry::metrics::{self, Program};
@@ -33,7 +34,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "cannot start");
-            ExitCode::FAILURE
+            // A server that can never be used is a wrong setting.
+            let is_unusable = matches!(error.downcast_ref(), Some(StoreError::Unusable(_)));
+            if is_unusable { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -48,10 +51,14 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     tracing::info!("metrics on http://{}/metrics", scrape_listener.local_addr()?);
     let stream = RedisStream::new(servers.redis_options(&policy, http.redis_connections))?;
     let store = PostgresStore::new(PostgresOptions {
-        config: servers.database,
+        source: servers.postgres_source(),
         pool_size: STORE_CONNECTIONS,
         application: "millrace-ingest-api",
     });
+    // One that cannot be reached is checked once it answers.
+    if let Err(error @ StoreError::Unusable(_)) = store.check_server().await {
+        return Err(error.into());
+    }
     let stream_health = Arc::new(StreamHealth::new(policy.durability(), stream.shards()));
     let deps = Deps {
         stream,

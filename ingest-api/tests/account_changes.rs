@@ -33,7 +33,7 @@ async fn wait_for_status(api: SocketAddr, key: &str, expected: u16) {
 async fn one_change_among_100_000_projects_reads_the_keys_of_one() {
     let (redis, postgres) = tokio::join!(Redis::start(), Postgres::start());
     let store = PostgresStore::new(PostgresOptions {
-        config: postgres.config(),
+        source: postgres.config().into(),
         pool_size: 1,
         application: "test-ingest-api",
     });

@@ -96,7 +96,8 @@ async fn after_a_failover_that_leaves_the_old_redis_running_events_are_accepted_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_reasons_of_redis_are_in_readyz_and_in_the_log_once_for_each_change() {
     let (redis, postgres) = tokio::join!(Redis::start(), Postgres::start());
-    let options = PostgresOptions { config: postgres.config(), pool_size: 1, application: "test-ingest-api" };
+    let options =
+        PostgresOptions { source: postgres.config().into(), pool_size: 1, application: "test-ingest-api" };
     let store = PostgresStore::new(options);
     store.migrate().await.unwrap();
     let (_, key) = store

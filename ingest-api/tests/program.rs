@@ -69,7 +69,8 @@ async fn the_program_starts_before_its_servers_serves_once_they_are_up_and_exits
     assert_eq!(http::get(address, "/readyz", &[]).await.status, 503);
 
     redis.restart().await;
-    let options = PostgresOptions { config: postgres.config(), pool_size: 1, application: "test-ingest-api" };
+    let options =
+        PostgresOptions { source: postgres.config().into(), pool_size: 1, application: "test-ingest-api" };
     let store = PostgresStore::new(options);
     store.migrate().await.unwrap();
     let (_, key) =

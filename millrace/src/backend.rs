@@ -179,7 +179,7 @@ fn in_folder(failure: Failure) -> Failure {
 }
 
 fn options(servers: &Servers, pool_size: usize) -> PostgresOptions {
-    PostgresOptions { config: servers.database.clone(), pool_size, application: "millrace" }
+    PostgresOptions { source: servers.postgres_source(), pool_size, application: "millrace" }
 }
 
 fn redis(servers: &Servers, policy: &Policy, connections: usize) -> Result<Arc<RedisStream>, Failure> {

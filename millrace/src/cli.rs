@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ingest_api::config::HttpSettings;
 use millrace_settings::{ConfigError, Policy, Servers, check_log_levels, is_given, path};
 use stream_worker::config::Settings;
@@ -138,7 +138,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<(Cli
         matches.ok().filter(|matches| matches.subcommand().is_some()).ok_or(error)
     })?;
     let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let backend = backend(&cli, &matches)?;
+    let backend = backend(&cli)?;
     if cli.command.is_none() {
         check_log_levels()?;
         cli.http.limits.check()?;
@@ -160,14 +160,21 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<(Cli
     Ok((cli, backend))
 }
 
-fn backend(cli: &Cli, matches: &ArgMatches) -> Result<Backend, ConfigError> {
+fn backend(cli: &Cli) -> Result<Backend, ConfigError> {
     let half = |given, missing: &str| ConfigError {
         variable: missing.to_owned(),
         value: None,
         reason: format!("it is required with {given}; set both, or neither to use files"),
     };
-    match (is_given(matches, "redis_url"), is_given(matches, "database_url")) {
-        (true, true) => Ok(Backend::Servers(Box::new(cli.servers.clone()))),
+    let servers = &cli.servers;
+    // PGHOST alone, which other programs use, does not turn an installation on files into another one.
+    let names_postgres =
+        servers.names_postgres() || (servers.names_redis() && std::env::var_os("PGHOST").is_some());
+    match (servers.names_redis(), names_postgres) {
+        (true, true) => {
+            servers.check()?;
+            Ok(Backend::Servers(Box::new(servers.clone())))
+        }
         (false, false) => Ok(Backend::Files(cli.data_dir.clone())),
         (true, false) => Err(half("REDIS_URL", "DATABASE_URL")),
         (false, true) => Err(half("DATABASE_URL", "REDIS_URL")),
@@ -177,10 +184,8 @@ fn backend(cli: &Cli, matches: &ArgMatches) -> Result<Backend, ConfigError> {
 /// The command line as clap has it, with each option shown only where it is used.
 pub(crate) fn command() -> clap::Command {
     let command = Cli::command().mut_args(|arg| {
-        let is_for_servers = ["redis_url", "database_url"].contains(&arg.get_id().as_str());
+        let is_for_servers = Servers::ADDRESSES.contains(&arg.get_id().as_str());
         let is_global = is_for_servers || SERVE_GLOBALS.contains(&arg.get_id().as_str());
-        // Their defaults are for the programs that cannot run without servers.
-        let arg = if is_for_servers { arg.hide_default_value(true) } else { arg };
         let arg = if is_global { arg.global(true) } else { arg };
         match arg.get_help_heading() {
             None | Some(INSTALLATION) => arg,
@@ -302,7 +307,7 @@ mod tests {
             let visible = command.get_arguments().filter(|arg| !arg.is_hide_set());
             visible.map(|arg| arg.get_id().to_string()).collect::<Vec<_>>()
         };
-        let installation = ["json", "data_dir", "redis_url", "database_url"];
+        let installation = [&["json", "data_dir"][..], &Servers::ADDRESSES].concat();
         for (path, own) in [
             (&["key", "rotate"][..], &["key_id", "overlap", "key"][..]),
             (&["migrate"], &[]),

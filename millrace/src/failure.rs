@@ -48,18 +48,18 @@ impl Failure {
     /// 1, 2 or 3, as `--help` explains for what failed.
     pub(crate) fn exit_code(&self, task: Task) -> ExitCode {
         ExitCode::from(match (self, task) {
-            (Self::Usage(_), _) => 2,
+            (Self::Usage(_), _) | (Self::Store(StoreError::Unusable(_)), Task::Serve) => 2,
             (_, Task::Serve) | (Self::AuditFailed, _) => 1,
             // A monitor must be able to tell an audit that does not hold from one that did not happen.
             (_, Task::Audit) => 3,
-            _ if self.advice().is_some() || self.is_of_files() => 3,
+            _ if self.advice().is_some() || self.is_unusable() => 3,
             _ => 1,
         })
     }
 
-    fn is_of_files(&self) -> bool {
+    fn is_unusable(&self) -> bool {
         match self {
-            Self::Unusable(_) => true,
+            Self::Unusable(_) | Self::Store(StoreError::Unusable(_)) => true,
             Self::Store(StoreError::Refused { sqlstate, .. }) => sqlstate == "XX001",
             _ => false,
         }

@@ -184,8 +184,8 @@ async fn bad_settings_end_with_2_before_anything_is_created() {
             "postgres://127.0.0.1/millrace",
             "REDIS_URL is not set: it is required with DATABASE_URL",
         ),
-        ("DATABASE_URL", "postgres://u:secret@h/d?sslmode=require", "TLS to PostgreSQL is not supported"),
-        ("REDIS_URL", "rediss://u:secret@h/0", "TLS to Redis is not supported"),
+        ("DATABASE_URL", "postgres://u:secret@h/d?sslcrl=/crl", "lists of revoked certificates are not read"),
+        ("REDIS_URL", "rediss://u:secret@h/0#insecure", "certificates are always checked"),
         ("LISTEN_ADDR", "localhost", "LISTEN_ADDR=\"localhost\": expected ADDRESS:PORT"),
         ("WORKER_LANES", "0", "WORKER_LANES=\"0\": expected a whole number from 1 to 64"),
         (

@@ -105,7 +105,9 @@ impl Config {
     /// # Errors
     /// The first setting with a bad value.
     pub fn read() -> Result<Self, ConfigError> {
-        millrace_settings::parse()
+        let config: Self = millrace_settings::parse()?;
+        config.servers.check()?;
+        Ok(config)
     }
 }
 

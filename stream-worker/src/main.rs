@@ -6,6 +6,7 @@ use std::sync::Arc;
 use millrace_reconcile::health::StreamHealth;
 use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
+use millrace_store::{Operators, StoreError};
 use millrace_stream::Stream;
 use millrace_stream::redis::RedisStream;
 use millrace_telemetry::metrics::{self, Program};
@@ -35,7 +36,9 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "cannot start");
-            ExitCode::FAILURE
+            // A server that can never be used is a wrong setting.
+            let is_unusable = matches!(error.downcast_ref(), Some(StoreError::Unusable(_)));
+            if is_unusable { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -49,10 +52,14 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
 
     let stream = RedisStream::new(config.servers.redis_options(&config.policy, REDIS_CONNECTIONS))?;
     let store = PostgresStore::new(PostgresOptions {
-        config: config.servers.database,
+        source: config.servers.postgres_source(),
         pool_size: POOL_SIZE,
         application: "millrace-worker",
     });
+    // One that cannot be reached is checked once it answers.
+    if let Err(error @ StoreError::Unusable(_)) = store.check_server().await {
+        return Err(error.into());
+    }
     let (stop, stopped) = watch::channel(false);
     let stream_health = Arc::new(StreamHealth::new(config.policy.durability(), stream.shards()));
     let deps = Deps {

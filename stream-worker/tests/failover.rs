@@ -8,7 +8,6 @@ use millrace_event::plan::{Plan, ProjectId};
 use millrace_event::row::{EventTime, Row};
 use millrace_reconcile::audit::{self, Rule};
 use millrace_reconcile::epoch;
-use millrace_settings::database_url;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_store::{KeyOptions, PolicyChange, SharedStore};
 use millrace_stream::redis::{RedisOptions, RedisStream};
@@ -34,7 +33,7 @@ impl Rig {
     async fn start() -> Self {
         let (redis, old) = (Redis::start().await, Postgres::start().await);
         let migrating = PostgresStore::new(PostgresOptions {
-            config: old.config(),
+            source: old.config().into(),
             pool_size: 2,
             application: "millrace-test",
         });
@@ -48,7 +47,7 @@ impl Rig {
         let new = old.start_standby().await;
         let url = old.url_with(&new);
         let store: SharedStore = PostgresStore::new(PostgresOptions {
-            config: database_url(&url).unwrap(),
+            source: url.as_str().into(),
             pool_size: 4,
             application: "millrace-test",
         });

@@ -36,7 +36,7 @@ impl Rig {
     async fn start() -> Self {
         let (redis, postgres) = (Redis::start().await, Postgres::start().await);
         let store: SharedStore = PostgresStore::new(PostgresOptions {
-            config: postgres.config(),
+            source: postgres.config().into(),
             pool_size: 4,
             application: "millrace-test",
         });

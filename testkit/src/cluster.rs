@@ -49,8 +49,12 @@ pub(crate) fn give_to_server(folder: &Path) {
 
 /// A command that runs one of PostgreSQL's programs as a user that PostgreSQL accepts.
 pub(crate) fn command(name: &str) -> Command {
-    let program = find_program(name, &program_folders(), INSTALL);
-    let Some(user) = server_user() else { return mortal(&program) };
+    server_command(&find_program(name, &program_folders(), INSTALL))
+}
+
+/// The same for any program that refuses to run as root.
+pub(crate) fn server_command(program: &Path) -> Command {
+    let Some(user) = server_user() else { return mortal(program) };
     // A change of the user clears the death signal, so a second setpriv sets it after the change.
     let mut command = Command::new("setpriv");
     command.arg(format!("--reuid={}", user.uid)).arg(format!("--regid={}", user.gid)).arg("--clear-groups");

@@ -158,7 +158,7 @@ impl<S: Server> Daemon<S> {
 }
 
 /// A port on which no process listens now. Another process can still take it before the server does.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     loop {
         let port = rand::random_range(PORTS);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {

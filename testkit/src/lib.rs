@@ -5,6 +5,7 @@
 //!   restarted; a `Postgres` can have standbys.
 //! - A [`RedisCluster`] is a cluster of them, and [`Sentinels`] are a primary with replicas that can take
 //!   over from it.
+//! - An [`Authority`] signs certificates for them, and a [`PgBouncer`] is a pooler in front of PostgreSQL.
 //! - A [`Deployment`] is both of them with the tables of Millrace and the programs that a test starts.
 //! - [`Program`] is one of Millrace's programs as a process. [`drill_build`] builds the programs with
 //!   failpoints and mutants.
@@ -21,6 +22,7 @@
 //! crate must never imitate a server and never leave one running: every process ends with the test process,
 //! even when that is killed.
 
+mod authority;
 pub mod chaos;
 mod cluster;
 mod daemon;
@@ -33,6 +35,7 @@ pub mod grafana;
 pub mod http;
 mod mount_point;
 pub mod oracle;
+mod pgbouncer;
 mod postgres;
 mod process;
 mod process_tree;
@@ -48,11 +51,13 @@ mod standby;
 mod tmpfs;
 mod upload;
 
-pub use daemon::ServerOptions;
+pub use authority::{Authority, Certificate};
+pub use daemon::{ServerOptions, free_port};
 pub use database::Database;
 pub use deployment::Deployment;
 pub use drills::{build_for_drills, drill_build, target_folder};
 pub use eventually::{Condition, eventually};
+pub use pgbouncer::PgBouncer;
 pub use postgres::Postgres;
 pub use program::{Launch, Program, ProgramOutput, ResourceLimits};
 pub use prometheus::{Prometheus, QueryTime, Sample, Series};

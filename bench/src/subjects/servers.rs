@@ -49,7 +49,8 @@ pub async fn redis() -> Redis {
 /// When PostgreSQL rejects a statement.
 pub async fn prepare_database(server: &Postgres) -> Result<i64, BenchError> {
     let config = server.config();
-    let store = PostgresStore::new(PostgresOptions { config, pool_size: 1, application: "bench" });
+    let store =
+        PostgresStore::new(PostgresOptions { source: config.into(), pool_size: 1, application: "bench" });
     store.migrate().await?;
     let policy = UpkeepPolicy {
         retention_days: None,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use ingest_api::{Deps, Scrape, routes};
+use millrace_address::Secret;
 use millrace_reconcile::health::StreamHealth;
 use millrace_reconcile::keeper::CheckPeriods;
 use millrace_settings::{Policy, Servers};
@@ -81,10 +82,11 @@ fn open(
     application: &'static str,
     mutant: Option<Mutant>,
 ) -> Result<(SharedStream, SharedStore), Failure> {
-    let redis = Arc::new(Redis::new(&servers.redis_url)?);
-    let direct = Direct { redis: Some(redis), database: Some(servers.database.clone()) };
+    let text = |url: &Option<Secret>| url.as_ref().map_or_else(|| Ok(String::new()), Secret::read);
+    let redis = Arc::new(Redis::new(&text(&servers.redis_url)?)?);
+    let direct = Direct { redis: Some(redis), database: Some(text(&servers.database_url)?.parse()?) };
     let stream = RedisStream::new(servers.redis_options(policy, CONNECTIONS))?;
-    let options = PostgresOptions { config: servers.database, pool_size: CONNECTIONS, application };
+    let options = PostgresOptions { source: servers.postgres_source(), pool_size: CONNECTIONS, application };
     Ok(wrap(stream, PostgresStore::new(options), mutant, direct))
 }
 

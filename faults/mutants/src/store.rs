@@ -80,6 +80,7 @@ implement! { Ledger {
 }
 
 implement! { Operators {}
+    async fn check_server(&self) -> Result<(), StoreError>;
     async fn migrate(&self) -> Result<Vec<String>, StoreError>;
     async fn check_schema(&self) -> Result<(), StoreError>;
     async fn create_project(

@@ -54,7 +54,7 @@ async fn backends() -> (Redis, Postgres, SharedStream, SharedStore) {
     let (redis, postgres) = tokio::join!(Redis::start(), Postgres::start());
     let stream = open_stream(&redis);
     let store = PostgresStore::new(PostgresOptions {
-        config: postgres.config(),
+        source: postgres.config().into(),
         pool_size: 4,
         application: "test-ingest-api",
     });

@@ -1,6 +1,7 @@
 //! `docs/cli.md`
 
 use clap::{Arg, Command, CommandFactory};
+use millrace_settings::Servers;
 
 use super::text::{NOTICE, sentence, wrapped};
 
@@ -82,7 +83,8 @@ fn add(command: &mut Command, page: &mut String) {
 
 /// Whether the options of all commands include this one.
 fn is_common(arg: &Arg) -> bool {
-    ["json", "data_dir", "redis_url", "database_url", "help", "version"].contains(&arg.get_id().as_str())
+    let name = arg.get_id().as_str();
+    ["json", "data_dir", "help", "version"].contains(&name) || Servers::ADDRESSES.contains(&name)
 }
 
 /// An item of a list of options.

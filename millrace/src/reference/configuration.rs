@@ -18,7 +18,7 @@ Variables with `BYTES` in their name are in bytes, with `_MS` in milliseconds, a
 `RUST_LOG` sets the level of the log, such as `info` or `warn,ingest_api=debug`. The default is `info`, and `warn` for `millrace`. \
 A word that is not a level ends the program, like every other bad value.
 
-The `millrace` commands other than serving use only `DATA_DIR`, `REDIS_URL` and `DATABASE_URL`, and `millrace audit` also \
+The `millrace` commands other than serving use only the addresses under Installation, and `millrace audit` also \
 uses `STREAM_SHARDS`. [cli.md](cli.md) describes them.";
 
 /// A setting, as the first program that reads it declares it.

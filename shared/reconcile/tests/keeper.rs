@@ -26,7 +26,7 @@ struct Rig {
 
 fn open_store(postgres: &Postgres) -> SharedStore {
     let config = postgres.config();
-    PostgresStore::new(PostgresOptions { config, pool_size: 4, application: "millrace-test" })
+    PostgresStore::new(PostgresOptions { source: config.into(), pool_size: 4, application: "millrace-test" })
 }
 
 fn open(redis: &Redis) -> SharedStream {

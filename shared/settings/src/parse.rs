@@ -13,7 +13,7 @@ use crate::error::ConfigError;
 use crate::policy;
 
 /// Shown instead of a value that may hold a password.
-const HIDDEN: &str = "…";
+pub(crate) const HIDDEN: &str = "…";
 
 /// The settings of this process. A variable that is empty, or holds only spaces, counts as not set. Ends the
 /// program for `--help`, `--version` and unknown flags, as clap does. Arms the failpoints of a build for

@@ -47,6 +47,14 @@ pub fn path(text: &str) -> Result<PathBuf, &'static str> {
     if text.is_empty() { Err("expected the path of a folder") } else { Ok(PathBuf::from(text)) }
 }
 
+/// Parses the path of a file, which is read later.
+///
+/// # Errors
+/// When it is empty.
+pub fn file(text: &str) -> Result<PathBuf, &'static str> {
+    if text.is_empty() { Err("expected the path of a file") } else { Ok(PathBuf::from(text)) }
+}
+
 /// A parser for one of a few words. `--help` and shell completions list them.
 #[derive(Clone, Copy, Debug)]
 pub struct OneOf<T: 'static>(pub &'static [(&'static str, T)]);

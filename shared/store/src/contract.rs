@@ -126,6 +126,13 @@ pub trait Ledger: Send + Sync {
 /// For operators: schema, projects, keys, plans, dead letters.
 #[async_trait]
 pub trait Operators: Send + Sync {
+    /// Checks that the server can be used at all: its version, and that no pooler breaks sessions. Every
+    /// other call does this, too, until it succeeds once.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`]; any other error when the server cannot be asked.
+    async fn check_server(&self) -> Result<(), StoreError>;
+
     /// Applies the missing migrations. Returns their names.
     async fn migrate(&self) -> Result<Vec<String>, StoreError>;
 

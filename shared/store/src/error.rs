@@ -9,6 +9,9 @@ pub enum StoreError {
     /// The database answered with an error.
     #[error("the store refused ({sqlstate}): {message}")]
     Refused { sqlstate: String, message: String },
+    /// The server answers, and cannot be used before an operator changes something. The text says what.
+    #[error("{0}")]
+    Unusable(String),
     /// A table or a column is missing: migrations of this program are not applied.
     #[error("the schema of the store is not up to date: {0}; run `millrace migrate`")]
     SchemaOutdated(String),

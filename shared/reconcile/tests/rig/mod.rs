@@ -35,7 +35,7 @@ impl Rig {
     pub async fn start_on(redis: Redis) -> Self {
         let postgres = Postgres::start().await;
         let store = PostgresStore::new(PostgresOptions {
-            config: postgres.config(),
+            source: postgres.config().into(),
             pool_size: 4,
             application: "millrace-test",
         });

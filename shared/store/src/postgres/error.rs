@@ -3,14 +3,22 @@
 //! This module must never repeat event data: it keeps only the message and the line in the COPY of the
 //! database's answer, and drops the detail, the hint and the JSON fragments in the context.
 
+use millrace_address::{HandshakeNames, describe_handshake, handshake_error};
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
+use super::refusal::Refusal;
 use crate::dead_reason::DeadReason;
 use crate::{StoreError, WriteError};
 
 /// Used instead of a SQLSTATE when the database gave none.
 pub(super) const CONNECTION: &str = "connection";
+/// Used instead of a SQLSTATE when the server answers and can never be used.
+pub(super) const UNUSABLE: &str = "unusable";
+
+/// What the operator must know of a pooler that gives a session's transactions to different connections.
+pub(super) const POOLER: &str = "DATABASE_URL leads through a pooler in transaction or statement mode (PgBouncer): set \
+                                 pool_mode = session for this database, or use the address of PostgreSQL itself";
 
 /// Why a statement that stores no events failed. The data is never the cause.
 #[derive(Debug)]
@@ -50,7 +58,11 @@ impl Failure {
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
+        if let Some(refusal) = Refusal::of(error) {
+            return Self::new(if refusal.is_forever { UNUSABLE } else { CONNECTION }, &refusal.reason);
+        }
         match error.as_db_error() {
+            Some(refused) if is_of_another_session(refused.code()) => Self::new(UNUSABLE, POOLER),
             Some(refused) => Self::new(refused.code().code(), refused.message()),
             None => Self::new(CONNECTION, connection_message(error)),
         }
@@ -78,6 +90,9 @@ impl From<Error> for WriteError {
 
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
+        if failure.sqlstate == UNUSABLE {
+            return Self::Unusable(failure.message);
+        }
         if failure.sqlstate == CONNECTION || is_unavailable(&failure.sqlstate) {
             return Self::Unavailable(failure.message);
         }
@@ -110,8 +125,18 @@ impl From<deadpool_postgres::PoolError> for StoreError {
 pub(super) const READ_ONLY: &str = "this PostgreSQL is read-only (a standby, or default_transaction_read_only is on); \
                                     DATABASE_URL must lead to the primary";
 
+/// What the client library says when the server answers that it has no TLS.
+const NO_TLS_ANSWER: &str = "server does not support TLS";
+
 /// The client library's own messages name what failed and why, one cause after the other.
 fn connection_message(error: &Error) -> String {
+    if let Some(failed) = handshake_error(error) {
+        return describe_handshake(failed, HandshakeNames::POSTGRES);
+    }
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    if cause == NO_TLS_ANSWER {
+        return "this PostgreSQL has no TLS, which sslmode demands: set ssl = on in it".to_owned();
+    }
     let mut message = error.to_string();
     let refused = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
     if refused.is_some_and(|refused| {
@@ -129,6 +154,11 @@ fn connection_message(error: &Error) -> String {
         source = cause.source();
     }
     message
+}
+
+/// A prepared statement exists that this session did not make, or one that it made does not.
+fn is_of_another_session(code: &SqlState) -> bool {
+    [SqlState::DUPLICATE_PSTATEMENT, SqlState::INVALID_SQL_STATEMENT_NAME].contains(code)
 }
 
 /// A table or a column is missing.

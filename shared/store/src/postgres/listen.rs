@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use tokio::task::JoinHandle;
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client};
 
 use super::announcements::Announcements;
+use super::connector::{Connector, Opened};
 use super::lineage::{Lineage, is_usable};
-use super::session::{configure, refuse_tls};
 use crate::{AccountChanges, ChangeMark, metrics};
 
 /// Time between attempts to connect.
@@ -32,13 +32,10 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Starts the task; must be called inside a runtime.
-    pub(super) fn start(config: &Config, application: &str, lineage: &Arc<Lineage>) -> Self {
+    pub(super) fn start(connector: &Connector, lineage: &Arc<Lineage>) -> Self {
         let announcements = Arc::new(Announcements::new());
-        let task = tokio::spawn(keep_listening(
-            configure(config, application),
-            Arc::clone(&announcements),
-            Arc::clone(lineage),
-        ));
+        let task =
+            tokio::spawn(keep_listening(connector.clone(), Arc::clone(&announcements), Arc::clone(lineage)));
         Self { announcements, task }
     }
 
@@ -54,14 +51,10 @@ impl Drop for Listener {
     }
 }
 
-async fn keep_listening(config: Config, announcements: Arc<Announcements>, lineage: Arc<Lineage>) {
-    if let Err(refused) = refuse_tls(&config) {
-        tracing::warn!(error = %refused.message, "changes of accounts are found by polling only");
-        return;
-    }
+async fn keep_listening(connector: Connector, announcements: Arc<Announcements>, lineage: Arc<Lineage>) {
     let mut has_listened = false;
     loop {
-        let ended = listen(&config, &announcements, &lineage, &mut has_listened).await;
+        let ended = listen(&connector, &announcements, &lineage, &mut has_listened).await;
         announcements.interrupt();
         if let Err(error) = ended {
             let message = super::error::Failure::from(&error).message;
@@ -73,16 +66,16 @@ async fn keep_listening(config: Config, announcements: Arc<Announcements>, linea
 
 /// Listens until the connection ends.
 async fn listen(
-    config: &Config,
+    connector: &Connector,
     announcements: &Announcements,
     lineage: &Lineage,
     has_listened: &mut bool,
 ) -> Result<(), tokio_postgres::Error> {
-    let connecting = config.connect(NoTls).await;
+    let connecting = connector.connect().await;
     if connecting.is_err() {
         metrics::store_connect_failed();
     }
-    let (client, mut connection) = connecting?;
+    let Opened { client, mut connection, tls: _ } = connecting?;
     if std::mem::replace(has_listened, true) {
         metrics::store_reconnected("listener");
     }

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use tokio_postgres::{Config, Transaction};
+use tokio_postgres::Transaction;
 
+use super::connector::Connector;
 use super::session::Session;
 use super::upkeep;
 use crate::migration::{self, Migration, migrations, missing};
@@ -29,8 +30,8 @@ const MIGRATIONS: &[Migration] = migrations! { "sql":
 };
 
 /// Applies what is missing, all or nothing, and then creates the first partitions.
-pub(super) async fn migrate(config: &Config, application: &str) -> Result<Vec<String>, StoreError> {
-    let mut session = Session::open(config, application, SETTINGS).await?;
+pub(super) async fn migrate(connector: &Connector) -> Result<Vec<String>, StoreError> {
+    let mut session = Session::open(connector, SETTINGS).await?;
     let transaction = session.client_mut().transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_ID]).await?;
     transaction.batch_execute(CREATE_LIST).await?;
@@ -57,8 +58,8 @@ pub(super) async fn migrate(config: &Config, application: &str) -> Result<Vec<St
 }
 
 /// Waits until no process migrates, and checks that no migration is missing.
-pub(super) async fn check(config: &Config, application: &str) -> Result<(), StoreError> {
-    let mut session = Session::open(config, application, SETTINGS).await?;
+pub(super) async fn check(connector: &Connector) -> Result<(), StoreError> {
+    let mut session = Session::open(connector, SETTINGS).await?;
     let transaction = session.client_mut().transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock_shared($1)", &[&LOCK_ID]).await?;
     let exists = "SELECT to_regclass('schema_migrations') IS NOT NULL";

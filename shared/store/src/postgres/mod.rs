@@ -7,17 +7,22 @@
 //!   classify failures, `copy` frames rows, `recent` remembers keys.
 //! - The request path uses `accounts`, `listen`, `usage` and `epochs`; operators use `admin`, `letters` and
 //!   `redrive`; `rejections` has what was refused.
-//! - `upkeep` and `partitions` bound the size of the database; `migrate` applies the schema; `session` opens
-//!   connections; `lineage` refuses an old primary, and `replication` looks at the standbys.
+//! - `upkeep` and `partitions` bound the size of the database; `migrate` applies the schema; `lineage` refuses
+//!   an old primary, and `replication` looks at the standbys.
+//! - `address` says where PostgreSQL is and how to prove who is who; `connector` opens every connection,
+//!   `session` those outside the pool, `refusal` says why one is not taken, and `pooler` recognizes a pooler
+//!   that breaks sessions.
 //!
 //! This module must never commit rows without their ledger, hold a lock that others need while rows are sent,
 //! or repeat the contents of events in an error.
 
 mod accounts;
+mod address;
 mod admin;
 mod announcements;
 mod attempt;
 mod careful;
+mod connector;
 mod copy;
 mod draft;
 mod epochs;
@@ -30,8 +35,10 @@ mod migrate;
 mod on_demand;
 mod parameters;
 mod partitions;
+mod pooler;
 mod recent;
 mod redrive;
+mod refusal;
 mod rejections;
 mod replication;
 mod selection;
@@ -44,4 +51,5 @@ mod usage;
 mod write;
 mod writer_session;
 
+pub use self::address::{Environment, PostgresSource, SourceError, check_url};
 pub use self::store::{PostgresOptions, PostgresStore};

@@ -1,19 +1,13 @@
 //! Connections to PostgreSQL outside the pool: for writers, upkeep, migrations and listening.
 
 use std::ops::Deref;
-use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio_postgres::config::{LoadBalanceHosts, SslMode};
-use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::{CancelToken, Client, SimpleQueryMessage};
 
+use super::connector::{CONNECT_TIMEOUT, Connector, Opened, Tls, cancel};
 use super::error::{CONNECTION, Failure};
 use crate::metrics;
-
-/// For connecting, and for a request to cancel a statement.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection whose peer acknowledges nothing for this long counts as dead.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The first statements of every session. Names are looked up only in the schema of the migrations. A value
 /// of `synchronous_commit` is replaced only if a commit could return before the disk has it. The server
@@ -27,35 +21,6 @@ const SETTINGS: &str = "
      WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply');
     SELECT set_config(name, '5s', false) FROM pg_settings WHERE name = 'client_connection_check_interval';
 ";
-
-/// The user's configuration with the deadlines of this crate and an application name.
-pub(super) fn configure(config: &Config, application: &str) -> Config {
-    let mut configured = config.clone();
-    // A host that does not answer leaves time for the others. The same host is not always the first: an old
-    // primary that takes writes must not hide the new one.
-    let hosts = u32::try_from(config.get_hosts().len().max(config.get_hostaddrs().len()).max(1)).unwrap_or(1);
-    if hosts > 1 {
-        configured.load_balance_hosts(LoadBalanceHosts::Random);
-    }
-    configured
-        .application_name(application)
-        .connect_timeout(CONNECT_TIMEOUT / hosts)
-        .tcp_user_timeout(TCP_USER_TIMEOUT)
-        .keepalives_idle(Duration::from_secs(10))
-        .keepalives_interval(Duration::from_secs(5))
-        .keepalives_retries(3);
-    configured
-}
-
-/// Refuses a configuration that requires TLS, which this build does not support.
-pub(super) fn refuse_tls(config: &Config) -> Result<(), Failure> {
-    if config.get_ssl_mode() == SslMode::Require {
-        let message =
-            "sslmode=require: this build has no TLS for PostgreSQL; use a private network or a tunnel";
-        return Err(Failure::new(CONNECTION, message));
-    }
-    Ok(())
-}
 
 /// Runs the statements that every session starts with, then the caller's.
 pub(super) async fn prepare_session(client: &Client, more: &str) -> Result<(), tokio_postgres::Error> {
@@ -77,16 +42,16 @@ pub(super) struct Session {
     client: Client,
     connection: JoinHandle<()>,
     cancel: CancelToken,
+    tls: Tls,
     /// A statement may be running. When the session is dropped then, the server is asked to cancel it.
     pub(super) busy: bool,
 }
 
 impl Session {
     /// Connects and runs `settings` after the statements that every session starts with.
-    pub(super) async fn open(config: &Config, application: &str, settings: &str) -> Result<Self, Failure> {
-        refuse_tls(config)?;
+    pub(super) async fn open(connector: &Connector, settings: &str) -> Result<Self, Failure> {
         let connecting = async {
-            let (client, connection) = configure(config, application).connect(NoTls).await?;
+            let Opened { client, connection, tls } = connector.connect().await?;
             let cancel = client.cancel_token();
             let connection = tokio::spawn(async move {
                 if let Err(error) = connection.await {
@@ -94,7 +59,7 @@ impl Session {
                     tracing::debug!(error = %Failure::from(&error).message, "a database session ended");
                 }
             });
-            let session = Self { client, connection, cancel, busy: false };
+            let session = Self { client, connection, cancel, tls, busy: false };
             prepare_session(&session.client, settings).await?;
             Ok::<_, tokio_postgres::Error>(session)
         };
@@ -132,10 +97,9 @@ impl Drop for Session {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let cancel = self.cancel.clone();
+        let asked = cancel(self.cancel.clone(), self.tls.clone());
         runtime.spawn(async move {
-            let asked = tokio::time::timeout(CONNECT_TIMEOUT, cancel.cancel_query(NoTls)).await;
-            if !matches!(asked, Ok(Ok(()))) {
+            if !asked.await {
                 tracing::debug!(
                     "cannot ask the database to cancel a statement; it stops when it notices the closed socket"
                 );

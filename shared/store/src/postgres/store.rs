@@ -1,8 +1,8 @@
 //! The store itself: opens connections and calls the module that does the work.
 
 use super::{
-    accounts, admin, epochs, letters, lineage, listen, lost, migrate, on_demand, recent, redrive, rejections,
-    replication, session, upkeep, usage, write,
+    accounts, admin, epochs, letters, lineage, listen, lost, migrate, on_demand, pooler, recent, redrive,
+    rejections, replication, session, upkeep, usage, write,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,9 +13,11 @@ use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
 };
 use time::OffsetDateTime;
-use tokio_postgres::config::TargetSessionAttrs;
-use tokio_postgres::{Config, NoTls};
+use tokio::sync::OnceCell;
+use tokio_postgres::Config;
 
+use super::address::PostgresSource;
+use super::connector::Connector;
 use crate::metrics::{self, STORE_RECONNECTS};
 use crate::{
     AccountChanges, Accounts, ChangeMark, DeadLetter, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger,
@@ -40,7 +42,8 @@ const POOL_SETTINGS: &str = "SET lock_timeout = '2s'; SET statement_timeout = '5
 
 #[derive(Clone, Debug)]
 pub struct PostgresOptions {
-    pub config: Config,
+    /// Where PostgreSQL is. Read again for every connection.
+    pub source: PostgresSource,
     /// Connections for everything but writers, upkeep, migrations and listening. At least 1.
     pub pool_size: usize,
     /// Application name of the sessions, except for writers: theirs is `millrace-worker:<name>`.
@@ -49,9 +52,10 @@ pub struct PostgresOptions {
 
 /// The [`crate::Store`] on PostgreSQL 15 or newer. Connects at its first call.
 pub struct PostgresStore {
-    config: Config,
-    application: &'static str,
+    connector: Connector,
     pool: Pool,
+    /// Set once the server was found usable.
+    usable: OnceCell<()>,
     listener: OnceLock<listen::Listener>,
     recent: Arc<recent::RecentKeys>,
     event_days: Arc<on_demand::EventDays>,
@@ -61,8 +65,7 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// For a process that serves: it uses only a server that takes writes. After a failover, the old primary
     /// may live on as a standby, which answers every read with the past. Makes no connection.
-    pub fn new(mut options: PostgresOptions) -> Arc<Self> {
-        options.config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    pub fn new(options: PostgresOptions) -> Arc<Self> {
         Self::with(options, true)
     }
 
@@ -72,7 +75,7 @@ impl PostgresStore {
     }
 
     fn with(options: PostgresOptions, must_write: bool) -> Arc<Self> {
-        let config = session::configure(&options.config, options.application);
+        let connector = Connector::new(options.source, options.application, must_write);
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let created = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&created);
@@ -92,7 +95,7 @@ impl PostgresStore {
             })
         });
         let of_used = Arc::clone(&lineage);
-        let pool = Pool::builder(Manager::from_config(config, NoTls, recycling))
+        let pool = Pool::builder(Manager::from_connect(Config::new(), connector.clone(), recycling))
             .max_size(options.pool_size.max(1))
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(POOL_TIMEOUT))
@@ -114,9 +117,9 @@ impl PostgresStore {
             .expect("a pool with a runtime can have timeouts");
         report_pool(&pool, created);
         Arc::new(Self {
-            config: options.config,
-            application: options.application,
+            connector,
             pool,
+            usable: OnceCell::new(),
             listener: OnceLock::new(),
             recent: Arc::new(recent::RecentKeys::new()),
             event_days: Arc::default(),
@@ -125,12 +128,17 @@ impl PostgresStore {
     }
 
     async fn client(&self) -> Result<deadpool_postgres::Client, StoreError> {
-        session::refuse_tls(&self.config)?;
+        self.check_usable().await?;
         let client = self.pool.get().await;
         if matches!(client, Err(ref error) if !matches!(error, PoolError::Timeout(TimeoutType::Wait))) {
             metrics::store_connect_failed();
         }
         Ok(client?)
+    }
+
+    /// Checks, until it succeeds once, that the server is new enough and its sessions are real.
+    async fn check_usable(&self) -> Result<(), StoreError> {
+        self.usable.get_or_try_init(|| async { Ok(pooler::check(&self.connector).await?) }).await.copied()
     }
 }
 
@@ -177,7 +185,7 @@ impl Accounts for PostgresStore {
     }
 
     async fn accounts_changed(&self, after: ChangeMark, at_most: Duration) -> AccountChanges {
-        let start = || listen::Listener::start(&self.config, self.application, &self.lineage);
+        let start = || listen::Listener::start(&self.connector, &self.lineage);
         self.listener.get_or_init(start).changes(after, at_most).await
     }
 
@@ -205,7 +213,8 @@ impl Ledger for PostgresStore {
     async fn writer(&self, name: &str) -> Result<Box<dyn Writer>, WriteError> {
         let (recent, event_days) = (Arc::clone(&self.recent), Arc::clone(&self.event_days));
         let lineage = Arc::clone(&self.lineage);
-        Ok(Box::new(write::PostgresWriter::open(&self.config, name, recent, event_days, lineage).await?))
+        self.usable.get_or_try_init(|| pooler::check(&self.connector)).await?;
+        Ok(Box::new(write::PostgresWriter::open(&self.connector, name, recent, event_days, lineage).await?))
     }
 
     async fn totals(&self, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError> {
@@ -281,18 +290,30 @@ impl Ledger for PostgresStore {
     }
 
     async fn upkeep(&self, policy: &UpkeepPolicy) -> Result<Option<UpkeepReport>, StoreError> {
-        within(LONG, upkeep::round(&self.config, self.application, policy, &self.event_days)).await
+        within(LONG, upkeep::round(&self.connector, policy, &self.event_days)).await
     }
 }
 
 #[async_trait]
 impl Operators for PostgresStore {
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
-        within(LONG, migrate::migrate(&self.config, self.application)).await
+        within(LONG, async {
+            self.check_usable().await?;
+            migrate::migrate(&self.connector).await
+        })
+        .await
+    }
+
+    async fn check_server(&self) -> Result<(), StoreError> {
+        within(SHORT, self.check_usable()).await
     }
 
     async fn check_schema(&self) -> Result<(), StoreError> {
-        within(LONG, migrate::check(&self.config, self.application)).await
+        within(LONG, async {
+            self.check_usable().await?;
+            migrate::check(&self.connector).await
+        })
+        .await
     }
 
     async fn create_project(

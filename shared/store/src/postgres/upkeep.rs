@@ -4,8 +4,9 @@
 //! One process at a time. Every step is a separate short transaction that gives up rather than block a COPY.
 //! The next round repeats the steps that failed.
 
-use tokio_postgres::{Config, Error};
+use tokio_postgres::Error;
 
+use super::connector::Connector;
 use super::copy::Instant;
 use super::on_demand::{self, DAYS_AHEAD, EventDays};
 use super::partitions::{self, Day, DayPartition};
@@ -36,12 +37,11 @@ const SETTINGS: &str = "SET lock_timeout = '2s'; SET statement_timeout = '10min'
     SET idle_in_transaction_session_timeout = '10s'; SET idle_session_timeout = '60s';";
 
 pub(super) async fn round(
-    config: &Config,
-    application: &str,
+    connector: &Connector,
     policy: &UpkeepPolicy,
     event_days: &EventDays,
 ) -> Result<Option<UpkeepReport>, StoreError> {
-    let mut session = Session::open(config, application, SETTINGS).await?;
+    let mut session = Session::open(connector, SETTINGS).await?;
     // Before the lock is taken: the process that holds it may be the stuck one.
     terminate_stuck_sessions(&session, policy).await?;
     // The writers of this process must know the days, also when another process does the upkeep.

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio_postgres::Config;
 
 use super::attempt::Attempt;
 use super::careful::write_carefully;
+use super::connector::Connector;
 use super::draft::{Draft, EntryState};
 use super::error::{CONNECTION, Failure};
 use super::lineage::Lineage;
@@ -65,13 +65,14 @@ struct Setbacks {
 
 impl PostgresWriter {
     pub(super) async fn open(
-        config: &Config,
+        connector: &Connector,
         name: &str,
         recent: Arc<RecentKeys>,
         event_days: Arc<EventDays>,
         lineage: Arc<Lineage>,
     ) -> Result<Self, Failure> {
-        let connection = WriterSession::open(config, &format!("{APPLICATION_PREFIX}{name}"), recent).await?;
+        let connector = connector.named(&format!("{APPLICATION_PREFIX}{name}"));
+        let connection = WriterSession::open(&connector, recent).await?;
         let timeline = lineage.check(connection.client()).await?;
         Ok(Self { connection, event_days, lineage, timeline, full_lookups: 0 })
     }

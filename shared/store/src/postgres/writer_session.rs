@@ -10,9 +10,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
-use tokio_postgres::{Client, Config, CopyInSink};
+use tokio_postgres::{Client, CopyInSink};
 
 use super::attempt::{Attempt, row_keys};
+use super::connector::Connector;
 use super::copy::Chunks;
 use super::draft::{Claim, Draft, Identity};
 use super::error::Failure;
@@ -42,12 +43,8 @@ pub(super) struct WriterSession {
 }
 
 impl WriterSession {
-    pub(super) async fn open(
-        config: &Config,
-        application: &str,
-        recent: Arc<RecentKeys>,
-    ) -> Result<Self, Failure> {
-        let session = Session::open(config, application, SETTINGS).await?;
+    pub(super) async fn open(connector: &Connector, recent: Arc<RecentKeys>) -> Result<Self, Failure> {
+        let session = Session::open(connector, SETTINGS).await?;
         check_server(&session).await?;
         let statements = Statements::prepare(&session).await?;
         Ok(Self { session, statements, recent })

@@ -240,6 +240,10 @@ impl Ledger for SqliteStore {
 
 #[async_trait]
 impl Operators for SqliteStore {
+    async fn check_server(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
         self.write(migrate::migrate).await
     }

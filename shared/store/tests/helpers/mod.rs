@@ -94,7 +94,7 @@ pub fn entry(ms: u64, seq: u64) -> EntryId {
 
 /// A store as a process opens it.
 pub fn postgres_store(config: tokio_postgres::Config) -> Arc<PostgresStore> {
-    PostgresStore::new(PostgresOptions { config, pool_size: 4, application: "millrace-test" })
+    PostgresStore::new(PostgresOptions { source: config.into(), pool_size: 4, application: "millrace-test" })
 }
 
 pub async fn project(store: &SharedStore, name: &str) -> ProjectId {

@@ -11,53 +11,17 @@
 //! be a password.
 
 use std::fmt;
-use std::path::PathBuf;
 
-use millrace_address::{Secret, is_name, query_pairs};
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+use millrace_address::{install_crypto, is_name, query_pairs};
+use redis::{
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisError,
+    TlsCertificates,
+};
 
 const FORM: &str = "expected redis://USER:PASSWORD@HOST:PORT/DB, redis+unix:///PATH, \
                     redis+sentinel://HOST:PORT,HOST:PORT/NAME or redis+cluster://HOST:PORT,HOST:PORT";
 const SENTINEL_PORT: u16 = 26_379;
 const REDIS_PORT: u16 = 6_379;
-
-/// Where Redis is and how to prove who is who, as it was set. Read again for every connection.
-#[derive(Clone, Debug)]
-pub struct RedisSource {
-    pub url: Secret,
-    pub tls: RedisTls,
-}
-
-/// Files with certificates in PEM, for a URL that uses TLS.
-#[derive(Clone, Default, Debug)]
-pub struct RedisTls {
-    /// The certificates that sign those of the servers. `None`: those that the system trusts.
-    pub ca: Option<PathBuf>,
-    /// The certificate of this program, and its private key.
-    pub client: Option<(PathBuf, PathBuf)>,
-}
-
-impl From<&str> for RedisSource {
-    fn from(url: &str) -> Self {
-        Self { url: Secret::from(url), tls: RedisTls::default() }
-    }
-}
-
-impl From<String> for RedisSource {
-    fn from(url: String) -> Self {
-        Self::from(url.as_str())
-    }
-}
-
-impl RedisSource {
-    /// The address now.
-    ///
-    /// # Errors
-    /// When a file cannot be read, or the URL has a part that is not supported. Names no password.
-    pub fn read(&self) -> Result<RedisAddress, String> {
-        RedisAddress::parse(&self.url.read()?)
-    }
-}
 
 /// How the primary is found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -98,6 +62,21 @@ impl RedisAddress {
             return Err(format!("{FORM}: {}", faults.join("; ")));
         }
         parts.address().ok_or_else(|| FORM.to_owned())
+    }
+
+    pub(super) fn uses_tls(&self) -> bool {
+        matches!(self.primary.addr(), ConnectionAddr::TcpTls { .. })
+    }
+
+    /// The same address, whose connections use these certificates.
+    pub(super) fn with_certificates(self, certificates: &TlsCertificates) -> Result<Self, RedisError> {
+        install_crypto();
+        let with = |info: ConnectionInfo| {
+            let client = Client::build_with_tls(info, certificates.clone());
+            client.map(|client| client.get_connection_info().clone())
+        };
+        let seeds: Result<Vec<_>, _> = self.seeds.into_iter().map(with).collect();
+        Ok(Self { discovery: self.discovery, seeds: seeds?, primary: with(self.primary)? })
     }
 
     /// How to connect to the primary at this place.
@@ -270,11 +249,14 @@ impl<'a> Parts<'a> {
 
     fn sentinel_settings(&self) -> Option<RedisConnectionInfo> {
         let value = |wanted: &str| self.query.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
-        let password = value("sentinel_password");
-        let user = value("sentinel_user").map_or("", String::as_str);
-        let Some(password) = password else { return Some(RedisConnectionInfo::default()) };
-        let info = format!("redis://{user}:{password}@h").into_connection_info().ok()?;
-        Some(info.redis_settings().clone())
+        let mut settings = RedisConnectionInfo::default();
+        if let Some(password) = value("sentinel_password") {
+            settings = settings.set_password(password);
+        }
+        if let Some(user) = value("sentinel_user") {
+            settings = settings.set_username(user);
+        }
+        Some(settings)
     }
 }
 

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use redis::{Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
@@ -25,6 +25,9 @@ use super::shard_witness::LinkWitness;
 use super::slot::{CONNECT_TIMEOUT, LiveConnection, Shared, Slot};
 use crate::StreamError;
 use crate::metrics::counted;
+
+/// Time between two looks at a slot that is about to be connected.
+const SLOT_POLL: Duration = Duration::from_millis(5);
 
 /// The shared connections. Dropping it closes them.
 pub(super) struct Connections {
@@ -137,8 +140,8 @@ impl Connections {
         let slots = &self.shared.blocking_slots;
         // A link of one shard has one, whatever the number of the shard.
         let slot = slots.get(usize::from(shard) % slots.len().max(1));
-        let live = slot.and_then(|slot| Some((slot, slot.live.load_full()?)));
-        let (slot, live) = live.ok_or_else(|| SendError::CircuitOpen(self.shared.circuit_open()))?;
+        let slot = slot.ok_or_else(|| SendError::CircuitOpen(self.shared.circuit_open()))?;
+        let live = self.live_soon(slot).await.map_err(SendError::CircuitOpen)?;
         let mut connection = live.connection.clone();
         let sent = Instant::now();
         let answers = match connection.send_packed_commands(commands, 0, 2).await {
@@ -149,6 +152,22 @@ impl Connections {
         let first = answers.next().unwrap_or_default().extract_error();
         let first = first.map_err(|error| self.failed(slot, &live, sent, error))?;
         Ok([first, answers.next().unwrap_or_default()])
+    }
+
+    /// The connection of this slot. While the circuit is closed, an empty slot is waited for: its keeper
+    /// connects a moment later than the others.
+    async fn live_soon(&self, slot: &Slot) -> Result<Arc<LiveConnection>, StreamError> {
+        let began = Instant::now();
+        loop {
+            if let Some(live) = slot.live.load_full() {
+                return Ok(live);
+            }
+            self.next_live()?;
+            if began.elapsed() > CONNECT_TIMEOUT {
+                return Err(self.shared.circuit_open());
+            }
+            tokio::time::sleep(SLOT_POLL).await;
+        }
     }
 
     /// Discards what the error shows to be unusable.

@@ -5,6 +5,7 @@
 //! setting. This module must never put an address or a password into a text, because `/readyz` shows it to
 //! anyone.
 
+use millrace_address::{HandshakeNames, describe_handshake, handshake_error};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::StreamError;
@@ -125,6 +126,9 @@ fn meaning(code: &str, message: &str) -> Option<&'static str> {
 
 /// An error without an answer of Redis.
 fn describe_client_error(error: &RedisError) -> String {
+    if let Some(failed) = handshake_error(error) {
+        return describe_handshake(failed, HandshakeNames::REDIS);
+    }
     match error.kind() {
         ErrorKind::RESP3NotSupported => {
             "this Redis is older than 6.0 and cannot be used: Millrace needs Redis 7.0 or newer".to_owned()

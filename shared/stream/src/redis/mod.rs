@@ -32,7 +32,7 @@
 //! | `admin`, `retire`, `rebuild`, `durability` | operators, audits and upkeep, on a pool |
 //! | `core`, `link`, `connection`, `slot`, `keeper`, `pool`, `server`, `client` | what leads to the primary of a shard |
 //! | `location`, `route` | where the primary of a shard is now |
-//! | `options`, `address` | settings, and what a URL may say |
+//! | `options`, `source`, `address` | settings, and what a URL may say |
 //! | `scripts`, `keys`, `reply`, `error` | the base of the other modules |
 //!
 //! This module must never send a blocking command on a shared connection, or wait for a server that is
@@ -65,11 +65,13 @@ mod server;
 mod settle;
 mod shard_witness;
 mod slot;
+mod source;
 mod state;
 mod stream;
 mod witness;
 mod writable;
 
-pub use self::address::{Discovery, RedisAddress, RedisSource, RedisTls};
+pub use self::address::{Discovery, RedisAddress};
 pub use self::options::RedisOptions;
+pub use self::source::{RedisSource, RedisTls};
 pub use self::stream::RedisStream;

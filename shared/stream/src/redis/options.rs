@@ -1,6 +1,6 @@
 //! The settings of the stream on Redis.
 
-use super::address::RedisSource;
+use super::source::RedisSource;
 use crate::Durability;
 
 /// Settings of a [`super::RedisStream`].

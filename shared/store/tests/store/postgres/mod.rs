@@ -5,9 +5,11 @@ mod environment;
 mod history;
 mod kills;
 mod lookups;
+mod pooler;
 mod redrive;
 mod rejected;
 mod speed;
+mod tls;
 mod upkeep;
 
 use std::sync::{Arc, Weak};

@@ -7,7 +7,8 @@ use redis::ConnectionInfo;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::lookup::{Found, Lookup, Request};
-use crate::redis::address::{Discovery, RedisSource};
+use crate::redis::address::Discovery;
+use crate::redis::source::RedisSource;
 
 /// Requests that wait for the next lookup, at most. More wait for room.
 const REQUESTS_MAX: usize = 64;

@@ -13,7 +13,8 @@ use tokio::time::sleep;
 use super::answer::{Answer, Place};
 use super::inquiry::{Inquiry, Replies};
 use super::{cluster, sentinel};
-use crate::redis::address::{Discovery, RedisAddress, RedisSource};
+use crate::redis::address::{Discovery, RedisAddress};
+use crate::redis::source::RedisSource;
 
 /// The pause between two lookups without a request.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
