@@ -197,7 +197,7 @@ async fn bad_settings_end_with_2_before_anything_is_created() {
         (
             "DATABASE_URL",
             "postgres://u:secret@h/d?schema=app&sslrootcert=ca.pem",
-            "without schema: the tables",
+            "without schema=app: the tables",
         ),
         ("REDIS_URL", "redis://:secret@h/0?timeout=5", "the parameter timeout is not supported"),
     ] {
