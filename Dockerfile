@@ -8,6 +8,7 @@ WORKDIR /src
 
 # Dependencies first, with empty crates: this layer is rebuilt only when a manifest changes.
 COPY Cargo.toml Cargo.lock ./
+COPY shared/address/Cargo.toml shared/address/
 COPY shared/event/Cargo.toml shared/event/
 COPY shared/failpoint/Cargo.toml shared/failpoint/
 COPY shared/telemetry/Cargo.toml shared/telemetry/
