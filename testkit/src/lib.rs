@@ -42,6 +42,7 @@ mod redis;
 mod shim;
 mod tmpfs;
 mod upload;
+mod versions;
 
 pub use daemon::ServerOptions;
 pub use database::Database;
