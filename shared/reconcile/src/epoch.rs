@@ -40,6 +40,9 @@ pub enum EpochError {
     /// The stream's contents changed while they were counted, or another process rebuilt the shard first.
     #[error("shard {shard} changed while its counters were rebuilt")]
     Conflict { shard: u16 },
+    /// This process was started with another number of shards than the installation has.
+    #[error("{}", shards_differ(*set, *recorded))]
+    Shards { set: u16, recorded: u16 },
     /// Stream and store took too long.
     #[error("stream and store did not finish the comparison in time")]
     Timeout,
@@ -79,7 +82,9 @@ pub async fn reconcile_if(
     may_rebuild: impl Fn() -> bool + Send,
 ) -> Result<EpochCheck, EpochError> {
     let mut rebuilt = 0;
-    for shard in 0..stream.shards() {
+    check_shards(stream, store).await?;
+    // The last shard first: its record is the record of their number.
+    for shard in (0..stream.shards()).rev() {
         let mut recorded = store.epoch(shard).await?;
         let mut held = stream.epoch(shard).await?;
         if recorded.is_some() && recorded != held {
@@ -93,6 +98,9 @@ pub async fn reconcile_if(
             Some(epoch) if held == recorded => epoch,
             _ if !may_rebuild() => return Err(EpochError::Forbidden { shard }),
             _ => {
+                // After the epoch was read: should the number of shards change now, its record is not
+                // `recorded` any more.
+                check_shards(stream, store).await?;
                 rebuilt += 1;
                 rebuild(stream, store, shard, recorded).await?
             }
@@ -100,6 +108,21 @@ pub async fn reconcile_if(
         stream.trust_epoch(shard, epoch);
     }
     Ok(if rebuilt == 0 { EpochCheck::Agreement } else { EpochCheck::Rebuild(rebuilt) })
+}
+
+/// The words for a number of shards that is not the recorded one.
+pub fn shards_differ(set: u16, recorded: u16) -> String {
+    format!(
+        "STREAM_SHARDS={set}: this installation has {recorded} on record; set STREAM_SHARDS={recorded}, as in its other \
+         programs, or change the number with `millrace shards set`"
+    )
+}
+
+/// With another number of shards, projects would be looked for in the wrong shards. An installation that has
+/// never served has none on record.
+async fn check_shards(stream: &dyn Stream, store: &dyn Store) -> Result<(), EpochError> {
+    let (set, recorded) = (stream.shards(), store.shards_recorded().await?);
+    if recorded == 0 || recorded == set { Ok(()) } else { Err(EpochError::Shards { set, recorded }) }
 }
 
 /// Gives the shard a new epoch. The record comes first: if this process dies before the stream has the epoch,

@@ -173,7 +173,9 @@ async fn check_epoch(
 fn record_epoch_check(health: &StreamHealth, result: &Result<EpochCheck, EpochError>) {
     match result {
         Ok(_) => health.record_epoch(true),
-        Err(EpochError::Conflict { .. } | EpochError::Forbidden { .. }) => health.record_epoch(false),
+        Err(EpochError::Conflict { .. } | EpochError::Forbidden { .. } | EpochError::Shards { .. }) => {
+            health.record_epoch(false);
+        }
         Err(EpochError::Stream(_) | EpochError::Store(_) | EpochError::Timeout) => {}
     }
 }
@@ -199,6 +201,7 @@ fn log_epoch_check(health: &StreamHealth, error: Option<&EpochError>, was_confir
         EpochError::Store(_) | EpochError::Timeout if is_news => {
             tracing::warn!(%error, "stream epoch could not be confirmed");
         }
+        EpochError::Shards { .. } if is_news => tracing::error!(%error, "this process serves nothing"),
         // While several processes start, or until the durability of the stream is verified.
         EpochError::Conflict { .. } | EpochError::Forbidden { .. } if lost => {
             tracing::warn!(%error, "stream epoch could not be confirmed");

@@ -18,8 +18,8 @@ pub struct Servers {
     #[arg(default_value = "postgres://127.0.0.1:5432/millrace")]
     #[arg(hide_env_values = true, value_parser = database_url)]
     pub database: tokio_postgres::Config,
-    /// Shards of the stream; must be the same in every process, and must not change for the life of the
-    /// installation
+    /// Shards of the stream; must be the same in every process. `millrace shards set` changes the number of
+    /// an installation that has served
     #[arg(long, env = "STREAM_SHARDS", value_name = "SHARDS", default_value = "1")]
     #[arg(value_parser = number(1..=256_u16))]
     pub stream_shards: u16,

@@ -8,7 +8,7 @@
 //! - The request path uses `accounts`, `listen`, `usage` and `epochs`; operators use `admin`, `letters` and
 //!   `redrive`; `rejections` has what was refused.
 //! - `upkeep` and `partitions` bound the size of the database; `migrate` applies the schema; `session` opens
-//!   connections.
+//!   connections. `distribution` is what differs when `events` is on the worker nodes of Citus.
 //!
 //! This module must never commit rows without their ledger, hold a lock that others need while rows are sent,
 //! or repeat the contents of events in an error.
@@ -18,6 +18,7 @@ mod admin;
 mod attempt;
 mod careful;
 mod copy;
+mod distribution;
 mod draft;
 mod epochs;
 mod error;

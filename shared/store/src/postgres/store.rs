@@ -1,8 +1,9 @@
 //! The store itself: opens connections and calls the module that does the work.
 
+use super::distribution::WritersPause;
 use super::{
-    accounts, admin, epochs, letters, listen, migrate, on_demand, recent, redrive, rejections, session,
-    upkeep, usage, write,
+    accounts, admin, distribution, epochs, letters, listen, migrate, on_demand, recent, redrive, rejections,
+    session, upkeep, usage, write,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -193,7 +194,15 @@ impl Ledger for PostgresStore {
 
     async fn totals(&self, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError> {
         let limit = if count_rows { LONG } else { SHORT };
-        within(limit, async { usage::totals(&mut self.client().await?, count_rows).await }).await
+        let totals = async {
+            let mut client = self.client().await?;
+            let pause = match count_rows && distribution::is_distributed(&client).await? {
+                true => Some(WritersPause::begin(&self.config, self.application).await?),
+                false => None,
+            };
+            usage::totals(&mut client, count_rows, pause).await
+        };
+        within(limit, totals).await
     }
 
     async fn epoch(&self, shard: u16) -> Result<Option<Epoch>, StoreError> {
@@ -206,6 +215,11 @@ impl Ledger for PostgresStore {
 
     async fn replace_epoch(&self, shard: u16, old: Option<Epoch>, new: Epoch) -> Result<bool, StoreError> {
         within(SHORT, async { epochs::replace(&self.client().await?, shard, old, new).await }).await
+    }
+
+    async fn replace_shards(&self, recorded: &[Option<Epoch>], shards: u16) -> Result<bool, StoreError> {
+        within(SHORT, async { epochs::replace_shards(&mut self.client().await?, recorded, shards).await })
+            .await
     }
 
     async fn counters_for_rebuild(
@@ -228,6 +242,10 @@ impl Ledger for PostgresStore {
 impl Operators for PostgresStore {
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
         within(LONG, migrate::migrate(&self.config, self.application)).await
+    }
+
+    async fn distribute(&self) -> Result<bool, StoreError> {
+        within(LONG, distribution::distribute(&self.config, self.application)).await
     }
 
     async fn check_schema(&self) -> Result<(), StoreError> {

@@ -24,7 +24,7 @@ use super::partitions::{self, Day};
 use super::recent::RecentKeys;
 use super::selection::Selection;
 use super::setback::Setback;
-use super::writer_session::{WriterSession, finish_copy, send_rows};
+use super::writer_session::{WriterSession, send_rows};
 use crate::dead_reason::DeadReason;
 use crate::{WriteError, WriteOutcome, WriteRequest, Writer};
 
@@ -108,7 +108,8 @@ impl PostgresWriter {
         } else {
             let mut sink = self.connection.begin_with_copy().await?;
             let sent = send_rows(&mut sink, draft, attempt.rows()).await?;
-            self.connection.commit(&attempt, finish_copy(sink, attempt.rows(), sent)).await?;
+            let copied = self.connection.finish_copy(sink, attempt.rows(), sent);
+            self.connection.commit(&attempt, copied).await?;
         }
         Ok(attempt.into_outcomes())
     }

@@ -175,6 +175,11 @@ impl Ledger for SqliteStore {
         self.write(move |connection| epochs::replace(connection, shard, old, new)).await
     }
 
+    async fn replace_shards(&self, recorded: &[Option<Epoch>], shards: u16) -> Result<bool, StoreError> {
+        let recorded = recorded.to_vec();
+        self.write(move |connection| epochs::replace_shards(connection, &recorded, shards)).await
+    }
+
     async fn counters_for_rebuild(
         &self,
         shard: u16,
@@ -196,6 +201,13 @@ impl Ledger for SqliteStore {
 impl Operators for SqliteStore {
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
         self.write(migrate::migrate).await
+    }
+
+    async fn distribute(&self) -> Result<bool, StoreError> {
+        Err(StoreError::Invalid(
+            "--distribute is for PostgreSQL with the extension citus; this installation is on files"
+                .to_owned(),
+        ))
     }
 
     async fn check_schema(&self) -> Result<(), StoreError> {
