@@ -7,6 +7,7 @@ use clap::Args;
 use millrace_event::EntryId;
 use millrace_event::plan::ProjectId;
 use millrace_reconcile::audit::{Balance, Violation, audit};
+use millrace_reconcile::epoch::shards_differ;
 use millrace_store::{LostHour, Store, StoreError};
 use millrace_stream::Stream;
 use serde_json::{Value, json};
@@ -84,10 +85,7 @@ fn check_shards(set: u16, recorded: u16) -> Result<(), Failure> {
     if recorded == 0 || recorded == set {
         return Ok(());
     }
-    Err(Failure::Usage(format!(
-        "STREAM_SHARDS={set}: this installation has {recorded} on record; set STREAM_SHARDS={recorded}, as in \
-         its other programs"
-    )))
+    Err(Failure::Usage(shards_differ(set, recorded)))
 }
 
 /// Repeats the audit until every project was audited without traffic, a rule is broken, or the rounds are

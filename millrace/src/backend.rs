@@ -88,6 +88,16 @@ impl Backend {
         }
     }
 
+    /// The same installation with another number of shards. `None` on files, which have one.
+    pub(crate) fn with_shards(&self, shards: u16) -> Option<Self> {
+        match self {
+            Self::Servers(servers) => {
+                Some(Self::Servers(Box::new(Servers { stream_shards: shards, ..(**servers).clone() })))
+            }
+            Self::Files(_) => None,
+        }
+    }
+
     /// Stream and store, to serve from. Creates the folder if necessary, and locks it for this process.
     ///
     /// # Errors

@@ -14,9 +14,11 @@ use crate::backend::Backend;
 use crate::completions::CompletionsArgs;
 use crate::key::KeyCommand;
 use crate::letters::LettersCommand;
+use crate::migrate::MigrateArgs;
 use crate::plan::PlanCommand;
 use crate::project::ProjectCommand;
 use crate::rejections::{self, RejectionsArgs};
+use crate::shards::ShardsCommand;
 use crate::usage::{self, UsageArgs};
 
 const AFTER_HELP: &str = "\
@@ -81,7 +83,7 @@ pub(crate) enum Command {
     /// Safe to repeat, and safe while programs are running. Run it before you start programs of a new
     /// version.
     #[command(after_help = "Example:\n  millrace migrate")]
-    Migrate,
+    Migrate(MigrateArgs),
     /// Manage projects
     #[command(subcommand)]
     Project(ProjectCommand),
@@ -114,6 +116,9 @@ pub(crate) enum Command {
     /// this month. Safe to run at any time. While events are moving, it checks bounds instead of equality.
     #[command(after_help = "Examples:\n  millrace audit\n  millrace audit --quick --json")]
     Audit(AuditArgs),
+    /// Show or change the number of shards of the stream
+    #[command(subcommand)]
+    Shards(ShardsCommand),
     /// Print a script that completes these commands in your shell
     #[command(
         after_help = "Examples:\n  millrace completions bash > ~/.local/share/bash-completion/completions/millrace\n  \
@@ -310,7 +315,7 @@ mod tests {
         let installation = [&["json", "data_dir"][..], &Servers::ADDRESSES].concat();
         for (path, own) in [
             (&["key", "rotate"][..], &["key_id", "overlap", "key"][..]),
-            (&["migrate"], &[]),
+            (&["migrate"], &["distribute"]),
             (&["audit"], &["quick", "stream_shards"]),
         ] {
             let shown = shown(path);

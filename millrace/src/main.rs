@@ -20,6 +20,7 @@ mod project;
 #[cfg(test)]
 mod reference;
 mod rejections;
+mod shards;
 mod standalone;
 mod terminal;
 mod usage;
@@ -60,7 +61,7 @@ async fn run(cli: Cli, backend: &Backend) -> Result<(), Failure> {
         return standalone::run(backend, cli.policy, cli.http, cli.work).await;
     };
     match command {
-        Command::Migrate => migrate::run(&*backend.store().await?, &output).await,
+        Command::Migrate(arguments) => migrate::run(&*backend.store().await?, &output, arguments).await,
         Command::Completions(arguments) => completions::run(&output, arguments, cli::command()),
         Command::Project(command) => project::run(&*backend.migrated_store().await?, &output, command).await,
         Command::Key(command) => key::run(&*backend.migrated_store().await?, &output, command).await,
@@ -72,6 +73,7 @@ async fn run(cli: Cli, backend: &Backend) -> Result<(), Failure> {
         Command::DeadLetters(command) => {
             letters::run(&*backend.migrated_store().await?, &output, command).await
         }
+        Command::Shards(command) => shards::run(backend, &cli.policy, &output, command).await,
         Command::Audit(arguments) => {
             let (stream, store) = (backend.stream(&cli.policy).await?, backend.migrated_store().await?);
             audit::run(&*stream, &*store, &output, &arguments).await

@@ -11,9 +11,9 @@ use std::process::{Command, Stdio};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::folder::Folder;
-use crate::process::{find_program, mortal, profile_folder, spawn};
+use crate::process::{mortal, profile_folder, spawn};
+use crate::versions::postgres_program;
 
-const INSTALL: &str = "install PostgreSQL 15 or newer (Debian: apt-get install postgresql)";
 /// The folder in which Debian installs the programs of each major version.
 const DEBIAN: &str = "/usr/lib/postgresql";
 
@@ -49,7 +49,7 @@ pub(crate) fn give_to_server(folder: &Path) {
 
 /// A command that runs one of PostgreSQL's programs as a user that PostgreSQL accepts.
 pub(crate) fn command(name: &str) -> Command {
-    server_command(&find_program(name, &program_folders(), INSTALL))
+    server_command(&postgres_program(name, &program_folders()))
 }
 
 /// The same for any program that refuses to run as root.
@@ -104,7 +104,7 @@ fn program_folders() -> Vec<PathBuf> {
 
 /// The directory to copy. The first test process creates it, in the build's folder.
 fn template() -> PathBuf {
-    let initdb = find_program("initdb", &program_folders(), INSTALL);
+    let initdb = postgres_program("initdb", &program_folders());
     let version = Command::new(&initdb).arg("--version").output().expect("initdb can be run");
     let version =
         String::from_utf8_lossy(&version.stdout).trim().replace(|c: char| !c.is_ascii_alphanumeric(), "_");

@@ -50,6 +50,7 @@ mod shim;
 mod standby;
 mod tmpfs;
 mod upload;
+mod versions;
 
 pub use authority::{Authority, Certificate};
 pub use daemon::{ServerOptions, free_port};

@@ -14,6 +14,7 @@ use crate::database::Database;
 use crate::eventually::eventually;
 use crate::process::{Pairs, owned};
 use crate::process_tree::{children_of, is_alive, signal_process};
+use crate::versions;
 
 const KILL_DEADLINE: Duration = Duration::from_secs(120);
 /// The database that every new cluster has.
@@ -50,15 +51,16 @@ impl Server for PostgresServer {
         let database = Database::new(FIRST_DATABASE, endpoint.port);
         let query = async || {
             let client = database.try_connect().await?;
-            Ok::<String, tokio_postgres::Error>(client.query_one("SHOW data_directory", &[]).await?.get(0))
+            let settings = "SELECT current_setting('data_directory'), current_setting('server_version')";
+            let row = client.query_one(settings, &[]).await?;
+            Ok::<(String, String), tokio_postgres::Error>((row.get(0), row.get(1)))
         };
-        let data = query().await.map_err(|error| error.to_string())?;
-        let is_this_server = Path::new(&data) == self.data;
-        if is_this_server {
-            Ok(())
-        } else {
-            Err(format!("another PostgreSQL, with the data directory {data}, answers"))
+        let (data, version) = query().await.map_err(|error| error.to_string())?;
+        if Path::new(&data) != self.data {
+            return Err(format!("another PostgreSQL, with the data directory {data}, answers"));
         }
+        versions::check_postgres(&version);
+        Ok(())
     }
 }
 

@@ -11,13 +11,11 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::daemon::{Daemon, Endpoint, Server, ServerOptions, free_port};
-use crate::eventually;
-use crate::process::{Pairs, find_program, mortal, owned};
+use crate::process::{Pairs, mortal, owned};
+use crate::{eventually, versions};
 
 /// How long a replica may take to get everything.
 const REPLICATION_DEADLINE: Duration = Duration::from_secs(30);
-pub(crate) const INSTALL: &str = "install Redis 7 or newer (Debian: apt-get install redis-server)";
-
 const QUERY_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The strictly durable settings that Millrace requires, and those that tests need.
@@ -56,7 +54,7 @@ impl Server for RedisServer {
 
     fn command(&self, endpoint: &Endpoint) -> Command {
         fs::create_dir_all(&self.data).expect("the data directory can be created");
-        let mut command = mortal(&find_program("redis-server", &[], INSTALL));
+        let mut command = mortal(&versions::redis_server());
         command.args(["--port", &endpoint.port.to_string(), "--dir"]).arg(&self.data);
         command.arg("--logfile").arg(endpoint.log_file::<Self>());
         let settings = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -80,7 +78,12 @@ impl Server for RedisServer {
         };
         let info = query().await.map_err(|error| error.to_string())?;
         let is_this_server = info.lines().any(|line| line == format!("process_id:{pid}"));
-        if is_this_server { Ok(()) } else { Err(format!("another Redis listens on port {port}")) }
+        if !is_this_server {
+            return Err(format!("another Redis listens on port {port}"));
+        }
+        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+        versions::check_redis(version.expect("Redis names its version"));
+        Ok(())
     }
 }
 

@@ -10,8 +10,8 @@ use rustix::process::Signal;
 
 use crate::daemon::{Daemon, Endpoint, Server};
 use crate::eventually::eventually;
-use crate::process::{find_program, mortal};
-use crate::redis::{INSTALL, Redis, query};
+use crate::process::mortal;
+use crate::redis::{Redis, query};
 
 const NAME: &str = "millrace";
 const SENTINELS: usize = 3;
@@ -38,7 +38,7 @@ impl Server for SentinelServer {
     const LOG: &'static str = "sentinel.log";
 
     fn command(&self, endpoint: &Endpoint) -> Command {
-        let mut command = mortal(&find_program("redis-server", &[], INSTALL));
+        let mut command = mortal(&crate::versions::redis_server());
         command.arg(endpoint.folder.path().join("sentinel.conf")).arg("--sentinel");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command

@@ -71,6 +71,7 @@ implement! { Ledger {
     async fn replace_epoch(&self, shard: u16, old: Option<Epoch>, new: Epoch) -> Result<bool, StoreError>;
     async fn shards_with_replicas(&self) -> Result<Vec<u16>, StoreError>;
     async fn record_replicas(&self, shard: u16) -> Result<bool, StoreError>;
+    async fn replace_shards(&self, recorded: &[Option<Epoch>], shards: u16) -> Result<bool, StoreError>;
     async fn servers(&self) -> Result<Option<ServerState>, StoreError>;
     async fn record_timeline(&self, old: Option<u32>, new: u32) -> Result<bool, StoreError>;
     async fn counters_for_rebuild(
@@ -81,6 +82,7 @@ implement! { Ledger {
 
 implement! { Operators {}
     async fn check_server(&self) -> Result<(), StoreError>;
+    async fn distribute(&self) -> Result<bool, StoreError>;
     async fn migrate(&self) -> Result<Vec<String>, StoreError>;
     async fn check_schema(&self) -> Result<(), StoreError>;
     async fn create_project(

@@ -49,6 +49,9 @@ pub enum EpochError {
     /// The stream's contents changed while they were counted, or another process rebuilt the shard first.
     #[error("shard {shard} changed while its counters were rebuilt")]
     Conflict { shard: u16 },
+    /// This process was started with another number of shards than the installation has.
+    #[error("{}", shards_differ(*set, *recorded))]
+    Shards { set: u16, recorded: u16 },
     /// Stream and store took too long.
     #[error("stream and store did not finish the comparison in time")]
     Timeout,
@@ -74,10 +77,30 @@ impl EpochError {
 /// [`EpochError`]; no epoch is trusted that was not trusted before.
 pub async fn reconcile(stream: &dyn Stream, store: &dyn Store) -> Result<EpochCheck, EpochError> {
     let mut rebuilt = 0;
-    for shard in 0..stream.shards() {
+    // The last shard first: its record is the record of their number.
+    for shard in (0..stream.shards()).rev() {
         rebuilt += u16::from(reconcile_shard(stream, store, shard, || true).await? != EpochCheck::Agreement);
     }
     Ok(if rebuilt == 0 { EpochCheck::Agreement } else { EpochCheck::Rebuild(rebuilt) })
+}
+
+/// The words for a number of shards that is not the recorded one.
+pub fn shards_differ(set: u16, recorded: u16) -> String {
+    format!(
+        "STREAM_SHARDS={set}: this installation has {recorded} on record; set STREAM_SHARDS={recorded}, as in its other \
+         programs, or change the number with `millrace shards set`"
+    )
+}
+
+/// With another number of shards, projects would be looked for in the wrong shards. An installation that has
+/// never served has none on record. Its last shard is recorded first, because that records their number.
+async fn check_shards(stream: &dyn Stream, store: &dyn Store, shard: u16) -> Result<(), EpochError> {
+    match (stream.shards(), store.shards_recorded().await?) {
+        (set, recorded) if recorded == set => Ok(()),
+        (set, 0) if shard + 1 == set => Ok(()),
+        (_, 0) => Err(EpochError::Conflict { shard }),
+        (set, recorded) => Err(EpochError::Shards { set, recorded }),
+    }
 }
 
 /// As [`reconcile`], for one shard. Rebuilds only if `may_rebuild` allows it, which is asked directly before.
@@ -115,6 +138,9 @@ pub async fn reconcile_shard(
         is_lacking: !lost.is_empty(),
     };
     let verdict = evidence.verdict();
+    if verdict != Verdict::Trust || witness.trusted != record.epoch {
+        check_shards(stream, store, shard).await?;
+    }
     match (verdict, may_rebuild()) {
         (Verdict::Trust, _) | (_, true) => {}
         (Verdict::Rebuild, false) => return Err(EpochError::Forbidden { shard }),

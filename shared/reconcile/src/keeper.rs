@@ -192,7 +192,12 @@ fn log_durability(health: &ShardHealth, durable: bool, faults: &str, is_news: bo
 fn record_epoch_check(health: &ShardHealth, result: &Result<EpochCheck, EpochError>) {
     match result {
         Ok(_) => health.record_epoch(true),
-        Err(EpochError::Conflict { .. } | EpochError::Forbidden { .. } | EpochError::RolledBack { .. }) => {
+        Err(
+            EpochError::Conflict { .. }
+            | EpochError::Forbidden { .. }
+            | EpochError::RolledBack { .. }
+            | EpochError::Shards { .. },
+        ) => {
             health.record_epoch(false);
         }
         Err(EpochError::Stream(_) | EpochError::Store(_) | EpochError::Timeout) => {}
@@ -226,6 +231,7 @@ fn log_epoch_check(health: &ShardHealth, error: Option<&EpochError>, was_confirm
         EpochError::RolledBack { .. } if is_news => {
             tracing::error!(%error, "stream epoch could not be confirmed");
         }
+        EpochError::Shards { .. } if is_news => tracing::error!(%error, "this process serves nothing"),
         // While several processes start, or until the durability of the stream is verified.
         EpochError::Conflict { .. } | EpochError::Forbidden { .. } if lost => {
             tracing::warn!(%error, "stream epoch could not be confirmed");

@@ -5,6 +5,7 @@
 //! the stream had replicas, and records all of it in [`health`]. [`audit`] checks
 //! that every accepted event is stored, a duplicate, dead-lettered or pending. [`quota`] counts the projects
 //! that are near the end of their month's quota. [`readiness`] is what a process tells about itself.
+//! [`shards`] changes the number of shards.
 //!
 //! This crate must never be on the path of a batch, settle an entry, or write an event.
 
@@ -17,5 +18,6 @@ pub mod metrics;
 pub mod quota;
 pub mod readiness;
 mod replicas;
+pub mod shards;
 mod shared_incident;
 pub mod verdict;

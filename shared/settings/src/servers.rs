@@ -41,8 +41,8 @@ pub struct Servers {
     /// File with the address of PostgreSQL, in place of DATABASE_URL; read again for every connection
     #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE", value_parser = file)]
     pub database_url_file: Option<PathBuf>,
-    /// Shards of the stream; must be the same in every process, and must not change for the life of the
-    /// installation
+    /// Shards of the stream; must be the same in every process. `millrace shards set` changes the number of
+    /// an installation that has served
     #[arg(long, env = "STREAM_SHARDS", value_name = "SHARDS", default_value = "1")]
     #[arg(value_parser = number(1..=256_u16))]
     pub stream_shards: u16,

@@ -100,6 +100,11 @@ pub trait Ledger: Send + Sync {
     /// recorded then. Only an operator takes the record back.
     async fn record_replicas(&self, shard: u16) -> Result<bool, StoreError>;
 
+    /// Records that the installation has `shards` shards, each with an epoch that no stream holds, and
+    /// forgets what was recorded of the old ones. Only if `recorded` are still the epochs of all shards;
+    /// returns whether they were.
+    async fn replace_shards(&self, recorded: &[Option<Epoch>], shards: u16) -> Result<bool, StoreError>;
+
     /// Recomputes the counters of a shard's projects from the store and the batches in the shard's stream:
     /// all-time accepted, pending, and this month's use, in one snapshot. A pending batch that is in the
     /// ledger is counted once.
@@ -135,6 +140,13 @@ pub trait Operators: Send + Sync {
 
     /// Applies the missing migrations. Returns their names.
     async fn migrate(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Distributes the table `events` over the worker nodes of Citus, by project. Returns whether it was not
+    /// before.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] where that is not possible.
+    async fn distribute(&self) -> Result<bool, StoreError>;
 
     /// Waits for a migration that is under way in another process, and checks that none is missing.
     ///

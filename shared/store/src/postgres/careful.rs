@@ -4,14 +4,20 @@
 use std::collections::HashSet;
 
 use super::attempt::Attempt;
+use super::copy::Instant;
+use super::distribution;
 use super::draft::Draft;
 use super::selection::Selection;
 use super::setback::Setback;
-use super::writer_session::{WriterSession, finish_copy, send_rows};
+use super::writer_session::{WriterSession, send_rows};
 use crate::WriteOutcome;
+use crate::dead_reason::DeadReason;
+use millrace_event::row::Row;
 
 /// Rows copied under one savepoint.
 const UNIT_ROWS: usize = 64;
+/// SQLSTATE of a text that is not UTF-8.
+const NOT_TEXT: &str = "22021";
 
 /// Writes the draft in one transaction and finds out row by row what cannot be stored.
 pub(super) async fn write_carefully(
@@ -21,6 +27,9 @@ pub(super) async fn write_carefully(
     let rows = Selection::of(draft).lookups(draft);
     writer.mark_known(draft, &rows).await?;
     writer.client().batch_execute("BEGIN").await?;
+    if writer.statements.is_distributed() {
+        distribution::use_two_phases(writer.client()).await?;
+    }
     let mut copied = HashSet::new();
     loop {
         // A rejected row makes room for an equal one after it.
@@ -61,7 +70,11 @@ async fn copy_row(
     row: usize,
     copied: &mut HashSet<usize>,
 ) -> Result<(), Setback> {
-    match copy_under_savepoint(writer, draft, &[row]).await {
+    let stored = match writer.statements.is_distributed() {
+        true => insert_under_savepoint(writer, draft, row).await,
+        false => copy_under_savepoint(writer, draft, &[row]).await,
+    };
+    match stored {
         Ok(()) => {
             copied.insert(row);
         }
@@ -81,7 +94,12 @@ async fn copy_under_savepoint(
     writer.client().batch_execute("SAVEPOINT unit").await?;
     let mut sink = writer.start_copy().await?;
     let sent = send_rows(&mut sink, draft, rows).await?;
-    let result = finish_copy(sink, rows, sent).await;
+    let result = writer.finish_copy(sink, rows, sent).await;
+    end_savepoint(writer, result).await
+}
+
+/// Keeps what was done since the savepoint, or undoes it when rows are the cause of the failure.
+async fn end_savepoint(writer: &WriterSession, result: Result<(), Setback>) -> Result<(), Setback> {
     let ending = match result {
         Ok(()) => "RELEASE SAVEPOINT unit",
         Err(Setback::DuplicateRow | Setback::RejectedRow { .. }) => {
@@ -91,4 +109,35 @@ async fn copy_under_savepoint(
     };
     writer.client().batch_execute(ending).await?;
     result
+}
+
+/// As [`copy_under_savepoint`] for one row where `events` is distributed: an INSERT reports the cause of its
+/// failure, and a COPY does not.
+async fn insert_under_savepoint(
+    writer: &WriterSession,
+    draft: &Draft<'_>,
+    row: usize,
+) -> Result<(), Setback> {
+    let mut result = insert(writer, draft, row).await;
+    // On a node, a row that meets a partition that is attached at this moment looks like one that violates a
+    // CHECK. Its second attempt finds the partition.
+    if matches!(result, Err(Setback::RejectedRow { .. })) {
+        result = insert(writer, draft, row).await;
+    }
+    result
+}
+
+async fn insert(writer: &WriterSession, draft: &Draft<'_>, row: usize) -> Result<(), Setback> {
+    let sent = &draft.rows[row];
+    let received_at = Instant(draft.entries[sent.entry as usize].ledger.received_us);
+    let rejected = |rejection| Setback::RejectedRow { index: Some(row), rejection };
+    let event = Row::read(sent.bytes)
+        .map_err(|error| rejected(DeadReason::by_database(NOT_TEXT, error.to_string())))?;
+    writer.client().batch_execute("SAVEPOINT unit").await?;
+    let result = match writer.statements.add_event(writer.client(), &event, received_at).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Setback::DuplicateRow),
+        Err(error) => Err(Setback::in_copy(&error, &[row])),
+    };
+    end_savepoint(writer, result).await
 }

@@ -1,4 +1,5 @@
-//! The recorded epoch of each shard of the stream, and whether its Redis had replicas.
+//! The recorded epoch of each shard of the stream, and with them the number of shards and whether its Redis had
+//! replicas.
 
 use deadpool_postgres::Client;
 
@@ -47,4 +48,31 @@ pub(super) async fn shards_with_replicas(client: &Client) -> Result<Vec<u16>, St
 pub(super) async fn record_replicas(client: &Client, shard: u16) -> Result<bool, StoreError> {
     let record = "UPDATE stream_epochs SET has_replicas = true WHERE shard = $1";
     Ok(client.execute(record, &[&i32::from(shard)]).await? == 1)
+}
+
+/// Replaces the records of all shards, and forgets the positions of the old ones.
+pub(super) async fn replace_shards(
+    client: &mut Client,
+    recorded: &[Option<Epoch>],
+    shards: u16,
+) -> Result<bool, StoreError> {
+    let transaction = client.transaction().await?;
+    // No process can record an epoch until this transaction ends.
+    transaction.batch_execute("LOCK TABLE stream_epochs IN EXCLUSIVE MODE").await?;
+    let rows = transaction.query("SELECT shard, epoch FROM stream_epochs ORDER BY shard", &[]).await?;
+    let found = rows.iter().map(|row| (row.get::<_, i32>(0), row.get::<_, Epoch>(1)));
+    let expected = (0..).zip(recorded).filter_map(|(shard, epoch)| Some((shard, (*epoch)?)));
+    if !found.eq(expected) {
+        return Ok(false);
+    }
+    let replace = "
+        WITH old AS (DELETE FROM stream_epochs RETURNING has_replicas),
+             positions AS (DELETE FROM stream_positions)
+        SELECT coalesce(bool_or(has_replicas), false) FROM old";
+    let has_replicas: bool = transaction.query_one(replace, &[]).await?.get(0);
+    let insert = "INSERT INTO stream_epochs (shard, epoch, has_replicas)
+                  SELECT shard, gen_random_uuid(), $2 FROM generate_series(0, $1 - 1) shard";
+    transaction.execute(insert, &[&i32::from(shards), &has_replicas]).await?;
+    transaction.commit().await?;
+    Ok(true)
 }

@@ -214,9 +214,11 @@ fn is_data(code: &SqlState) -> bool {
 }
 
 /// The schema has no CHECK on `events`, so one with a name is an operator's and rejects the row for its
-/// content. Without a name it is the routing, see [`cause`].
+/// content. Without a name it is the routing, see [`cause`]. Citus passes on an error of a node without any
+/// name.
 fn is_operators_check(answer: &DbError) -> bool {
-    *answer.code() == SqlState::CHECK_VIOLATION && answer.constraint().is_some()
+    let is_of_node = answer.table().is_none();
+    *answer.code() == SqlState::CHECK_VIOLATION && (answer.constraint().is_some() || is_of_node)
 }
 
 fn rejected(answer: &DbError) -> EventsCause {

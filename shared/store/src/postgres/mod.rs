@@ -8,7 +8,8 @@
 //! - The request path uses `accounts`, `listen`, `usage` and `epochs`; operators use `admin`, `letters` and
 //!   `redrive`; `rejections` has what was refused.
 //! - `upkeep` and `partitions` bound the size of the database; `migrate` applies the schema; `lineage` refuses
-//!   an old primary, and `replication` looks at the standbys.
+//!   an old primary, and `replication` looks at the standbys. `distribution` is what differs when `events` is
+//!   on the worker nodes of Citus.
 //! - `address` says where PostgreSQL is and how to prove who is who; `connector` opens every connection,
 //!   `session` those outside the pool, `refusal` says why one is not taken, and `pooler` recognizes a pooler
 //!   that breaks sessions.
@@ -24,6 +25,7 @@ mod attempt;
 mod careful;
 mod connector;
 mod copy;
+mod distribution;
 mod draft;
 mod epochs;
 mod error;

@@ -15,6 +15,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
 use super::copy;
+use super::distribution;
 use super::error::Failure;
 use super::partitions::{self, Day, MadeDays};
 use super::session::Session;
@@ -116,7 +117,11 @@ impl EventDays {
         now_us: i64,
     ) -> Result<(), Error> {
         let existing: BTreeSet<Day> = partitions::days(session, "events").await?.into_iter().collect();
-        let rows = "SELECT pg_stat_get_live_tuples('events_default'::regclass)";
+        // On the coordinator of Citus, the table has no statistics.
+        let rows = match distribution::is_distributed(session).await? {
+            true => "SELECT count(*) FROM events_default",
+            false => "SELECT pg_stat_get_live_tuples('events_default'::regclass)",
+        };
         let rows: i64 = session.query_one(rows, &[]).await?.get(0);
         metrics::event_days(existing.len(), rows.unsigned_abs());
         let mut known = self.known();
@@ -191,7 +196,8 @@ pub(super) async fn move_from_default(
         return Ok(());
     }
     let bounds = wanted(policy, now_us);
-    if !has_days(session, bounds).await? {
+    let is_distributed = distribution::is_distributed(session).await?;
+    if !is_distributed && !has_days(session, bounds).await? {
         return Ok(());
     }
     let room = room(session).await?;
@@ -246,7 +252,11 @@ fn is_in_use(error: &Error) -> bool {
 }
 
 async fn default_bytes(client: &Client) -> Result<i64, Error> {
-    Ok(client.query_one("SELECT pg_relation_size('events_default')", &[]).await?.get(0))
+    let size = match distribution::is_distributed(client).await? {
+        true => "SELECT citus_relation_size('events_default')",
+        false => "SELECT pg_relation_size('events_default')",
+    };
+    Ok(client.query_one(size, &[]).await?.get(0))
 }
 
 /// How many more partitions `events` may have: at most [`DAYS_MAX`], and so few that a query without bounds

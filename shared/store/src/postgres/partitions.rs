@@ -11,6 +11,7 @@ use std::fmt;
 
 use tokio_postgres::{Client, Error, Transaction};
 
+use super::distribution;
 use millrace_failpoint::{self as failpoint, Point};
 
 const DAY_US: i64 = 86_400_000_000;
@@ -135,6 +136,7 @@ pub(super) async fn make_events_days(
     lock_wait: &str,
 ) -> Result<MadeDays, Error> {
     let transaction = begin_locked(client, lock_wait).await?;
+    let is_distributed = distribution::is_distributed(transaction.client()).await?;
     let mut missing = Vec::with_capacity(days.len());
     for &day in days {
         if table_is_missing(&transaction, &name("events", day)).await? {
@@ -144,6 +146,9 @@ pub(super) async fn make_events_days(
     if missing.is_empty() {
         return Ok(MadeDays::default());
     }
+    if is_distributed {
+        distribution::limit_waits(&transaction, lock_wait).await?;
+    }
     // Locked before any row is read: a COPY that was routing such a row to the default partition is then
     // refused. Its next attempt finds the new partition.
     let mut locked = String::from(
@@ -152,11 +157,17 @@ pub(super) async fn make_events_days(
     );
     missing.iter().for_each(|&day| locked.push_str(&create("events", day)));
     transaction.batch_execute(&locked).await?;
-    let moved: i64 = transaction.query_one(&move_rows(&missing), &[]).await?.get(0);
-    transaction.batch_execute(&attach_events(&missing)).await?;
+    let moved = if is_distributed {
+        let attached: String = missing.iter().map(|&day| attach("events", day)).collect();
+        distribution::move_rows(&transaction, &is_of_any(&missing), &attached).await?
+    } else {
+        let moved: i64 = transaction.query_one(&move_rows(&missing), &[]).await?.get(0);
+        transaction.batch_execute(&attach_events(&missing)).await?;
+        moved.unsigned_abs()
+    };
     failpoint::reach(Point::PartitionMade);
     transaction.commit().await?;
-    Ok(MadeDays { created: missing.len() as u64, moved: moved.unsigned_abs() })
+    Ok(MadeDays { created: missing.len() as u64, moved })
 }
 
 /// Begins a transaction in which no other process creates partitions, and which gives up rather than block
@@ -189,14 +200,21 @@ fn bounds(day: Day) -> (String, String) {
     (format!("'{day} 00:00:00+00'"), format!("'{} 00:00:00+00'", day.plus(1)))
 }
 
+/// The condition of the rows of a day.
+fn is_of(day: Day) -> String {
+    let (start, end) = bounds(day);
+    format!("timestamp >= {start} AND timestamp < {end}")
+}
+
+/// The condition of the rows of all these days.
+fn is_of_any(days: &[Day]) -> String {
+    days.iter().map(|&day| is_of(day)).collect::<Vec<_>>().join(" OR ")
+}
+
 /// One statement that reads the default partition once, moves the rows of all these days, and returns their
 /// number.
 fn move_rows(days: &[Day]) -> String {
-    let is_of = |day: Day| {
-        let (start, end) = bounds(day);
-        format!("timestamp >= {start} AND timestamp < {end}")
-    };
-    let any = days.iter().map(|&day| is_of(day)).collect::<Vec<_>>().join(" OR ");
+    let any = is_of_any(days);
     let mut statement = format!("WITH moved AS (DELETE FROM events_default WHERE {any} RETURNING *)");
     for &day in days {
         let (name, rows) = (name("events", day), is_of(day));

@@ -9,7 +9,9 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Statement};
 
 use super::copy::Instant;
+use super::distribution;
 use super::error::{Cause, EventsCause, Failure, cause, cause_in_events};
+use super::statements::ADD_EVENT;
 use crate::dead_reason::DeadReason;
 use crate::payload::PayloadDigest;
 use crate::redrive::{
@@ -35,9 +37,6 @@ const ADD_TO_ORDER: &str = "
 const LOCK_LETTERS: &str = "
     SELECT dead_letter_id, project_id, batch_id, received_at, event_index, event_count, payload, code
       FROM dead_letters WHERE dead_letter_id = ANY ($1) AND redriven_at IS NULL ORDER BY dead_letter_id FOR UPDATE";
-const ADD_EVENT: &str = "
-    INSERT INTO events (project_id, timestamp, event_id, received_at, name, subject, client_id, properties, context)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb) ON CONFLICT DO NOTHING";
 /// The id is remembered from now on, not from the time of receipt: other letters with this id may be redriven
 /// soon. It is kept as long as the ledger.
 const CLAIM_ID: &str = "
@@ -131,6 +130,9 @@ async fn attempt(
 ) -> Result<RedriveResult, AttemptError> {
     let transaction = client.transaction().await?;
     transaction.batch_execute(SETTINGS).await?;
+    if distribution::is_distributed(transaction.client()).await? {
+        distribution::use_two_phases(transaction.client()).await?;
+    }
     let letters = lock(&transaction, ids).await?;
     if letters.is_empty() {
         return Ok(RedriveResult::default());

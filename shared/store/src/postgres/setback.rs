@@ -1,6 +1,7 @@
 //! Reasons why a writer's transaction was rolled back, given as rows and entries of its [`super::draft`].
 
 use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
 
 use super::error::{Cause, EventsCause, Failure, cause, cause_in_events};
 use crate::dead_reason::DeadReason;
@@ -40,6 +41,16 @@ impl Setback {
             }
             EventsCause::Other(cause) => cause.into(),
         }
+    }
+
+    /// As [`Setback::in_copy`], for a COPY that Citus passes on to its nodes: it reports their errors as
+    /// internal ones. The most frequent is a duplicate. The next attempt looks up every row, and after
+    /// several attempts the careful copy finds out the cause row by row.
+    pub(super) fn in_distributed_copy(error: &Error, sent: &[usize]) -> Self {
+        if error.code() == Some(&SqlState::INTERNAL_ERROR) {
+            return Self::DuplicateRow;
+        }
+        Self::in_copy(error, sent)
     }
 }
 

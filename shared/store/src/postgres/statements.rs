@@ -4,9 +4,10 @@
 use deadpool_postgres::Transaction;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Error, Row, Statement};
+use tokio_postgres::{Client, Error, Row, SimpleQueryMessage, Statement};
 
 use super::copy::Instant;
+use super::distribution;
 use super::parameters::{
     ClaimRows, DeadLetters, LedgerKeys, LedgerRows, PositionRows, RefusalCounts, RowKeys, SampleRows,
     UsageRows, index,
@@ -16,7 +17,7 @@ use crate::payload::PayloadDigest;
 use crate::rejection_tally::RejectionTally;
 use crate::rejections::SAMPLES_KEPT;
 use millrace_event::Outcome;
-use millrace_event::row::COLUMNS;
+use millrace_event::row::{self as event_row, COLUMNS, EventTime};
 
 // Every lookup goes key by key through the index: LATERAL with LIMIT leaves the planner no other way. Plans
 // are made once, when a partition may still be empty: a join would be planned to scan the few rows for every
@@ -106,9 +107,16 @@ const ADVANCE_POSITIONS: &str = "
     ON CONFLICT (shard) DO UPDATE SET entry_ms = excluded.entry_ms, entry_seq = excluded.entry_seq
      WHERE (p.entry_ms, p.entry_seq) < (excluded.entry_ms, excluded.entry_seq)";
 
+/// One event: of a redrive, and where a COPY does not say why it failed.
+pub(super) const ADD_EVENT: &str = "
+    INSERT INTO events (project_id, timestamp, event_id, received_at, name, subject, client_id, properties, context)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb) ON CONFLICT DO NOTHING";
+
 pub(super) struct Statements {
     pub(super) copy: Statement,
-    stored_events: Statement,
+    /// `None` where `events` is distributed.
+    stored_events: Option<Statement>,
+    add_event: Statement,
     claimed_ids: Statement,
     claim_ids: Statement,
     written_by_another_entry: Statement,
@@ -126,9 +134,14 @@ pub(super) struct Statements {
 impl Statements {
     pub(super) async fn prepare(client: &Client) -> Result<Self, Error> {
         let copy = format!("COPY events ({COLUMNS}) FROM STDIN BINARY");
+        let stored_events = match distribution::is_distributed(client).await? {
+            true => None,
+            false => Some(client.prepare(STORED_EVENTS).await?),
+        };
         Ok(Self {
             copy: client.prepare(&copy).await?,
-            stored_events: client.prepare(STORED_EVENTS).await?,
+            stored_events,
+            add_event: client.prepare(ADD_EVENT).await?,
             claimed_ids: client.prepare(CLAIMED_IDS).await?,
             claim_ids: client.prepare(CLAIM_IDS).await?,
             written_by_another_entry: client.prepare(WRITTEN_BY_ANOTHER_ENTRY).await?,
@@ -144,6 +157,38 @@ impl Statements {
         })
     }
 
+    /// Whether `events` is distributed, see [`distribution`].
+    pub(super) fn is_distributed(&self) -> bool {
+        self.stored_events.is_none()
+    }
+
+    /// Stores one event that was received at this time. False when its key is stored already.
+    pub(super) async fn add_event(
+        &self,
+        client: &Client,
+        event: &event_row::Row<'_>,
+        received_at: Instant,
+    ) -> Result<bool, Error> {
+        let timestamp = match event.time {
+            EventTime::At(us) => Instant(us),
+            EventTime::Anonymous | EventTime::Undated | EventTime::Undeliverable => received_at,
+        };
+        let text = |json: Option<&[u8]>| json.map(|json| String::from_utf8_lossy(json).into_owned());
+        let (properties, context) = (text(event.properties), text(event.context));
+        let parameters: [&(dyn ToSql + Sync); 9] = [
+            &event.project.0,
+            &timestamp,
+            &event.event_id,
+            &received_at,
+            &event.name,
+            &event.subject,
+            &event.client_id,
+            &properties,
+            &context,
+        ];
+        Ok(client.execute(&self.add_event, &parameters).await? == 1)
+    }
+
     /// Indices of those rows whose keys are in `events`, with the payloads of the stored events.
     pub(super) async fn stored_events(
         &self,
@@ -151,13 +196,16 @@ impl Statements {
         keys: &RowKeys,
     ) -> Result<Vec<(usize, PayloadDigest)>, Error> {
         let Some((first, last)) = keys.span() else { return Ok(Vec::new()) };
+        let Some(stored_events) = &self.stored_events else {
+            return stored_on_nodes(client, keys).await;
+        };
         let RowKeys { indices, projects, times, ids } = keys;
         let parameters: [&(dyn ToSql + Sync); 6] = [indices, projects, times, ids, &first, &last];
         // One round trip.
         let (before, rows, after) = tokio::join!(
             biased;
             client.batch_execute("SET plan_cache_mode = force_custom_plan"),
-            client.query(&self.stored_events, &parameters),
+            client.query(stored_events, &parameters),
             client.batch_execute("SET plan_cache_mode = force_generic_plan"),
         );
         before?;
@@ -298,6 +346,20 @@ impl Statements {
         client.execute(&self.advance_positions, &[shards, entry_ms, entry_seqs]).await?;
         Ok(())
     }
+}
+
+/// As [`Statements::stored_events`], where `events` is distributed.
+async fn stored_on_nodes(client: &Client, keys: &RowKeys) -> Result<Vec<(usize, PayloadDigest)>, Error> {
+    let mut stored = Vec::new();
+    for message in client.simple_query(&distribution::stored_events(keys)).await? {
+        if let SimpleQueryMessage::Row(row) = message {
+            let bytes = |column| row.get(column).map(str::as_bytes);
+            let at =
+                row.get(0).and_then(|at| at.parse().ok()).expect("the statement returns the index first");
+            stored.push((at, PayloadDigest::new(bytes(1).unwrap_or_default(), bytes(2), bytes(3))));
+        }
+    }
+    Ok(stored)
 }
 
 /// A row whose id is in `undated_ids`.

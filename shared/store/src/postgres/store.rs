@@ -1,8 +1,9 @@
 //! The store itself: opens connections and calls the module that does the work.
 
+use super::distribution::WritersPause;
 use super::{
-    accounts, admin, epochs, letters, lineage, listen, lost, migrate, on_demand, pooler, recent, redrive,
-    rejections, replication, session, upkeep, usage, write,
+    accounts, admin, distribution, epochs, letters, lineage, listen, lost, migrate, on_demand, pooler,
+    recent, redrive, rejections, replication, session, upkeep, usage, write,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -219,7 +220,15 @@ impl Ledger for PostgresStore {
 
     async fn totals(&self, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError> {
         let limit = if count_rows { LONG } else { SHORT };
-        within(limit, async { usage::totals(&mut self.client().await?, count_rows).await }).await
+        let totals = async {
+            let mut client = self.client().await?;
+            let pause = match count_rows && distribution::is_distributed(&client).await? {
+                true => Some(WritersPause::begin(&self.connector).await?),
+                false => None,
+            };
+            usage::totals(&mut client, count_rows, pause).await
+        };
+        within(limit, totals).await
     }
 
     async fn epoch(&self, shard: u16) -> Result<Option<Epoch>, StoreError> {
@@ -259,6 +268,11 @@ impl Ledger for PostgresStore {
 
     async fn record_replicas(&self, shard: u16) -> Result<bool, StoreError> {
         within(SHORT, async { epochs::record_replicas(&self.client().await?, shard).await }).await
+    }
+
+    async fn replace_shards(&self, recorded: &[Option<Epoch>], shards: u16) -> Result<bool, StoreError> {
+        within(SHORT, async { epochs::replace_shards(&mut self.client().await?, recorded, shards).await })
+            .await
     }
 
     async fn counters_for_rebuild(
@@ -306,6 +320,10 @@ impl Operators for PostgresStore {
 
     async fn check_server(&self) -> Result<(), StoreError> {
         within(SHORT, self.check_usable()).await
+    }
+
+    async fn distribute(&self) -> Result<bool, StoreError> {
+        within(LONG, distribution::distribute(&self.connector)).await
     }
 
     async fn check_schema(&self) -> Result<(), StoreError> {

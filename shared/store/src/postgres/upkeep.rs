@@ -8,6 +8,7 @@ use tokio_postgres::Error;
 
 use super::connector::Connector;
 use super::copy::Instant;
+use super::distribution;
 use super::on_demand::{self, DAYS_AHEAD, EventDays};
 use super::partitions::{self, Day, DayPartition};
 use super::session::Session;
@@ -58,7 +59,7 @@ pub(super) async fn round(
         let oldest_kept = Day::of(now_us).minus(days);
         partitions_retired += retire_events(&mut session, oldest_kept).await?;
         let oldest_kept_us = oldest_kept.start_us();
-        retire_rows(&session, RETIRE_DEFAULT, oldest_kept_us).await?;
+        retire_default(&mut session, oldest_kept_us).await?;
         retire_rows(&session, RETIRE_LETTERS, oldest_kept_us).await?;
         retire_rows(&session, RETIRE_SAMPLES, oldest_kept_us).await?;
     }
@@ -224,6 +225,19 @@ const REMOVE_SAMPLES: &str = "
           FROM (SELECT sample_id, row_number() OVER (PARTITION BY project_id, kind ORDER BY sample_id DESC) AS rank
                   FROM rejection_samples) ranked
          WHERE rank > $1)";
+
+/// Rows of the default partition.
+async fn retire_default(session: &mut Session, before_us: i64) -> Result<(), Error> {
+    if !distribution::is_distributed(session).await? {
+        return retire_rows(session, RETIRE_DEFAULT, before_us).await;
+    }
+    for _ in 0..CHUNKS_MAX {
+        if distribution::retire_default(session.client_mut(), before_us, CHUNK_ROWS).await? {
+            break;
+        }
+    }
+    Ok(())
+}
 
 /// Deletes rows older than `before_us` in chunks, until none is left or [`CHUNKS_MAX`] is reached.
 async fn retire_rows(session: &Session, deletion: &str, before_us: i64) -> Result<(), Error> {

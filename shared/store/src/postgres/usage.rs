@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use tokio_postgres::IsolationLevel;
 
 use super::copy::Instant;
+use super::distribution::WritersPause;
 use super::parameters::LedgerKeys;
 use super::statements;
 use crate::ledger::LedgerKey;
@@ -72,7 +73,12 @@ async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, StoreError> {
     Ok(client.build_transaction().isolation_level(isolation).read_only(false).start().await?)
 }
 
-pub(super) async fn totals(client: &mut Client, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError> {
+/// `pause` is needed to count rows where `events` is distributed: all snapshots are taken in it.
+pub(super) async fn totals(
+    client: &mut Client,
+    count_rows: bool,
+    pause: Option<WritersPause>,
+) -> Result<Vec<ProjectTotals>, StoreError> {
     let transaction = snapshot(client).await?;
     if count_rows {
         // Taken before the first query, which fixes the snapshot: from here on no partition can be dropped.
@@ -88,7 +94,11 @@ pub(super) async fn totals(client: &mut Client, count_rows: bool) -> Result<Vec<
                coalesce(sum(dead) FILTER (WHERE hour >= kept.since), 0)::bigint
           FROM usage_hourly, (SELECT first_day::timestamp AT TIME ZONE 'UTC' AS since FROM ledger_watermark) kept
          GROUP BY project_id";
-    for row in transaction.query(usage_sums, &[]).await? {
+    let usage = transaction.query(usage_sums, &[]).await?;
+    if let Some(pause) = pause {
+        pause.end(&transaction).await?;
+    }
+    for row in usage {
         let of_project = of(&mut totals, &row);
         of_project.stored = count(&row, 1);
         of_project.duplicate = count(&row, 2);

@@ -26,7 +26,7 @@ use super::recent::RecentKeys;
 use super::replication;
 use super::selection::Selection;
 use super::setback::Setback;
-use super::writer_session::{WriterSession, finish_copy, send_rows};
+use super::writer_session::{WriterSession, send_rows};
 use crate::dead_reason::DeadReason;
 use crate::{ReplicationProgress, WriteError, WriteOutcome, WriteRequest, Writer};
 
@@ -118,7 +118,8 @@ impl PostgresWriter {
         } else {
             let mut sink = self.connection.begin_with_copy().await?;
             let sent = send_rows(&mut sink, draft, attempt.rows()).await?;
-            self.connection.commit(&attempt, finish_copy(sink, attempt.rows(), sent)).await?;
+            let copied = self.connection.finish_copy(sink, attempt.rows(), sent);
+            self.connection.commit(&attempt, copied).await?;
         }
         Ok(attempt.into_outcomes())
     }

@@ -15,6 +15,7 @@ use tokio_postgres::{Client, CopyInSink};
 use super::attempt::{Attempt, row_keys};
 use super::connector::Connector;
 use super::copy::Chunks;
+use super::distribution;
 use super::draft::{Claim, Draft, Identity};
 use super::error::Failure;
 use super::parameters::{RowKeys, number};
@@ -47,6 +48,11 @@ impl WriterSession {
         let session = Session::open(connector, SETTINGS).await?;
         check_server(&session).await?;
         let statements = Statements::prepare(&session).await?;
+        if statements.is_distributed() && distribution::has_undurable_node(&session).await? {
+            tracing::warn!(
+                "fsync or full_page_writes is off on a worker node: a crash of it can lose stored events"
+            );
+        }
         Ok(Self { session, statements, recent })
     }
 
@@ -115,6 +121,26 @@ impl WriterSession {
     /// Starts a COPY in an open transaction.
     pub(super) async fn start_copy(&self) -> Result<CopySink, Setback> {
         Ok(Box::pin(self.client().copy_in(&self.statements.copy).await?))
+    }
+
+    /// Ends the COPY that sent these rows. A COPY that took another number of rows must not be committed.
+    pub(super) async fn finish_copy(
+        &self,
+        mut sink: CopySink,
+        rows: &[usize],
+        sent: u64,
+    ) -> Result<(), Setback> {
+        let in_copy = match self.statements.is_distributed() {
+            true => Setback::in_distributed_copy,
+            false => Setback::in_copy,
+        };
+        let reported = sink.as_mut().finish().await.map_err(|error| in_copy(&error, rows))?;
+        metrics::rows_copied(sent, reported);
+        if reported != sent {
+            let message = format!("COPY took {reported} rows of {sent}");
+            return Err(Setback::Environment(Failure::new("XX000", message)));
+        }
+        Ok(())
     }
 
     /// Everything after the rows: ledger, dead letters, usage, commit. `copied` ends the COPY. The statements
@@ -210,17 +236,6 @@ pub(super) async fn send_rows(
     sink.send(last).await?;
     failpoint::reach_once_sent(Point::InsideCopy).await;
     Ok(sent)
-}
-
-/// Ends the COPY that sent these rows. A COPY that took another number of rows must not be committed.
-pub(super) async fn finish_copy(mut sink: CopySink, rows: &[usize], sent: u64) -> Result<(), Setback> {
-    let reported = sink.as_mut().finish().await.map_err(|error| Setback::in_copy(&error, rows))?;
-    metrics::rows_copied(sent, reported);
-    if reported != sent {
-        let message = format!("COPY took {reported} rows of {sent}");
-        return Err(Setback::Environment(Failure::new("XX000", message)));
-    }
-    Ok(())
 }
 
 /// Refuses a database that cannot store every accepted event, and warns of one that can lose events.

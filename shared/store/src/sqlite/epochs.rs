@@ -1,6 +1,7 @@
-//! The recorded epoch of each shard of the stream, and whether its Redis had replicas.
+//! The recorded epoch of each shard of the stream, and with them the number of shards and whether its Redis had
+//! replicas.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use uuid::Uuid;
 
 use crate::StoreError;
@@ -48,4 +49,29 @@ pub(super) fn shards_with_replicas(connection: &Connection) -> Result<Vec<u16>, 
 pub(super) fn record_replicas(connection: &mut Connection, shard: u16) -> Result<bool, StoreError> {
     let record = "UPDATE stream_epochs SET has_replicas = 1 WHERE shard = ?1";
     Ok(connection.execute(record, [shard])? == 1)
+}
+
+/// Replaces the records of all shards, and forgets the positions of the old ones.
+pub(super) fn replace_shards(
+    connection: &mut Connection,
+    recorded: &[Option<Epoch>],
+    shards: u16,
+) -> Result<bool, StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: Vec<(u16, [u8; 16])> = {
+        let mut rows = transaction.prepare("SELECT shard, epoch FROM stream_epochs ORDER BY shard")?;
+        rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?
+    };
+    let expected = (0..).zip(recorded).filter_map(|(shard, epoch)| Some((shard, (*epoch)?.into_bytes())));
+    if !found.into_iter().eq(expected) {
+        return Ok(false);
+    }
+    transaction.execute("DELETE FROM stream_epochs", [])?;
+    transaction.execute("DELETE FROM stream_positions", [])?;
+    for shard in 0..shards {
+        let insert = "INSERT INTO stream_epochs (shard, epoch) VALUES (?1, ?2)";
+        transaction.execute(insert, params![shard, Uuid::new_v4().as_bytes()])?;
+    }
+    transaction.commit()?;
+    Ok(true)
 }

@@ -22,6 +22,7 @@ mod ledger;
 mod letters;
 mod lost;
 mod migrate;
+mod operators;
 mod redrive;
 mod rejections;
 mod store;

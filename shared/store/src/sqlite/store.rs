@@ -1,8 +1,6 @@
 //! The store itself: opens the file and calls the module that does the work.
 
-use super::{
-    accounts, admin, clock, epochs, letters, lost, migrate, redrive, rejections, upkeep, usage, watch, write,
-};
+use super::{accounts, clock, epochs, lost, migrate, upkeep, usage, watch, write};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -18,19 +16,15 @@ use super::database::Database;
 use super::error::{self, FILE_NAME};
 use super::watch::AccountsWatcher;
 use crate::{
-    AccountChanges, Accounts, ChangeMark, ChangedAccounts, DeadLetter, KeyInfo, KeyOptions, KeyRotation,
-    KeyUse, Ledger, LetterFilter, LetterPayload, LostHour, NewKey, Operators, PlanChange, PlanUpdate,
-    PolicyChange, PolicyUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord,
-    RedriveResult, RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections,
-    ServerState, StoreError, StreamRecord, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError,
-    Writer,
+    AccountChanges, Accounts, ChangeMark, ChangedAccounts, KeyUse, Ledger, ProjectTotals, ServerState,
+    StoreError, StreamRecord, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
-use millrace_event::plan::{Account, Plan, ProjectId};
+use millrace_event::plan::{Account, ProjectId};
 use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 
 /// The [`crate::Store`] in one file, [`super::FILE_NAME`].
 pub struct SqliteStore {
-    database: Arc<Database>,
+    pub(super) database: Arc<Database>,
     accounts_changed: Arc<Notify>,
     watch: OnceLock<AccountsWatcher>,
 }
@@ -67,7 +61,7 @@ impl SqliteStore {
 
     /// Runs a closure that changes accounts. Callers in this process learn of it without waiting for the next
     /// poll.
-    async fn change_accounts<T: Send + 'static>(
+    pub(super) async fn change_accounts<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -76,7 +70,7 @@ impl SqliteStore {
         Ok(changed)
     }
 
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -84,7 +78,7 @@ impl SqliteStore {
         self.name_outdated_schema(result).await
     }
 
-    async fn write<T: Send + 'static>(
+    pub(super) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -213,6 +207,11 @@ impl Ledger for SqliteStore {
         self.write(move |connection| epochs::record_replicas(connection, shard)).await
     }
 
+    async fn replace_shards(&self, recorded: &[Option<Epoch>], shards: u16) -> Result<bool, StoreError> {
+        let recorded = recorded.to_vec();
+        self.write(move |connection| epochs::replace_shards(connection, &recorded, shards)).await
+    }
+
     async fn counters_for_rebuild(
         &self,
         shard: u16,
@@ -235,167 +234,5 @@ impl Ledger for SqliteStore {
     async fn upkeep(&self, policy: &UpkeepPolicy) -> Result<Option<UpkeepReport>, StoreError> {
         let result = upkeep::round(&self.database, policy).await;
         self.name_outdated_schema(result).await.map(Some)
-    }
-}
-
-#[async_trait]
-impl Operators for SqliteStore {
-    async fn check_server(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
-        self.write(migrate::migrate).await
-    }
-
-    async fn check_schema(&self) -> Result<(), StoreError> {
-        self.database.read(migrate::check).await
-    }
-
-    async fn create_project(
-        &self,
-        name: &str,
-        plan: &str,
-        policy: &PolicyChange,
-        key: &KeyOptions,
-    ) -> Result<(ProjectId, NewKey), StoreError> {
-        let (name, plan, policy, key) = (name.to_owned(), plan.to_owned(), *policy, key.clone());
-        let create =
-            move |connection: &mut _| accounts::create_project(connection, &name, &plan, &policy, &key);
-        self.change_accounts(create).await
-    }
-
-    async fn create_key(&self, project: &str, key: &KeyOptions) -> Result<NewKey, StoreError> {
-        let (project, key) = (project.to_owned(), key.clone());
-        let create = move |connection: &mut _| accounts::create_key(connection, &project, &key);
-        self.change_accounts(create).await
-    }
-
-    async fn revoke_key(&self, key_id: i64) -> Result<bool, StoreError> {
-        let revoke = move |connection: &mut _| accounts::revoke_key(connection, key_id);
-        self.change_accounts(revoke).await
-    }
-
-    async fn rotate_key(
-        &self,
-        key_id: i64,
-        overlap: Duration,
-        key: Option<&str>,
-    ) -> Result<KeyRotation, StoreError> {
-        let key = key.map(str::to_owned);
-        let rotate = move |connection: &mut _| admin::rotate_key(connection, key_id, overlap, key.as_deref());
-        self.change_accounts(rotate).await
-    }
-
-    async fn keys(&self, project: Option<ProjectId>) -> Result<Vec<KeyInfo>, StoreError> {
-        self.read(move |connection| admin::keys(connection, project)).await
-    }
-
-    async fn projects(&self) -> Result<Vec<ProjectInfo>, StoreError> {
-        self.read(admin::projects).await
-    }
-
-    async fn move_project(&self, project: ProjectId, plan: &str) -> Result<(), StoreError> {
-        let plan = plan.to_owned();
-        let update = move |connection: &mut _| admin::move_project(connection, project, &plan);
-        self.change_accounts(update).await
-    }
-
-    async fn set_policy(
-        &self,
-        project: ProjectId,
-        change: &PolicyChange,
-    ) -> Result<PolicyUpdate, StoreError> {
-        let change = *change;
-        let update = move |connection: &mut _| admin::set_policy(connection, project, &change);
-        self.change_accounts(update).await
-    }
-
-    async fn dead_letters(
-        &self,
-        filter: &LetterFilter,
-        before: Option<i64>,
-        limit: u32,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
-        let filter = filter.clone();
-        self.read(move |connection| letters::letters(connection, &filter, before, limit)).await
-    }
-
-    async fn letter_payloads(&self, ids: &[i64]) -> Result<Vec<LetterPayload>, StoreError> {
-        let ids = ids.to_vec();
-        self.read(move |connection| letters::payloads(connection, &ids)).await
-    }
-
-    async fn redrive(&self, order: &RedriveOrder, ids: &[i64]) -> Result<RedriveResult, StoreError> {
-        let (order, ids) = (order.clone(), ids.to_vec());
-        self.write(move |connection| redrive::redrive(connection, &order, &ids)).await
-    }
-
-    async fn lost_batches(&self) -> Result<Vec<LostHour>, StoreError> {
-        self.read(lost::by_hour).await
-    }
-
-    async fn review_lost_batches(&self) -> Result<u64, StoreError> {
-        self.write(|connection| lost::review(connection)).await
-    }
-
-    async fn redrives(&self, limit: u32) -> Result<Vec<RedriveRecord>, StoreError> {
-        self.read(move |connection| redrive::redrives(connection, limit)).await
-    }
-
-    async fn plans(&self) -> Result<Vec<Plan>, StoreError> {
-        self.read(accounts::plans).await
-    }
-
-    async fn set_plan(&self, name: &str, change: &PlanChange) -> Result<PlanUpdate, StoreError> {
-        let (name, change) = (name.to_owned(), *change);
-        let set = move |connection: &mut _| admin::set_plan(connection, &name, &change);
-        self.change_accounts(set).await
-    }
-
-    async fn usage_of_all(
-        &self,
-        from: OffsetDateTime,
-        to: OffsetDateTime,
-    ) -> Result<Vec<ProjectUsage>, StoreError> {
-        self.read(move |connection| admin::usage_of_all(connection, from, to)).await
-    }
-}
-
-#[async_trait]
-impl Rejections for SqliteStore {
-    async fn add_rejections(&self, report: &RejectionReport) -> Result<(), StoreError> {
-        let report = report.clone();
-        self.write(move |connection| rejections::add(connection, &report)).await
-    }
-
-    async fn rejections(
-        &self,
-        project: Option<ProjectId>,
-        from: OffsetDateTime,
-        to: OffsetDateTime,
-    ) -> Result<Vec<RejectionCount>, StoreError> {
-        let period = (clock::micros(from), clock::micros(to));
-        self.read(move |connection| rejections::counts(connection, project, period)).await
-    }
-
-    async fn rejection_sums(
-        &self,
-        from: OffsetDateTime,
-        to: OffsetDateTime,
-        limit: u32,
-    ) -> Result<Vec<RejectionSum>, StoreError> {
-        let period = (clock::micros(from), clock::micros(to));
-        self.read(move |connection| rejections::sums(connection, period, limit)).await
-    }
-
-    async fn rejection_samples(
-        &self,
-        project: Option<ProjectId>,
-        kinds: &[RejectionKind],
-        limit: u32,
-    ) -> Result<Vec<RejectionSample>, StoreError> {
-        let kinds = kinds.to_vec();
-        self.read(move |connection| rejections::samples(connection, project, &kinds, limit)).await
     }
 }

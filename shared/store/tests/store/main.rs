@@ -7,6 +7,8 @@
 #[path = "../helpers/mod.rs"]
 mod helpers;
 mod postgres;
+#[macro_use]
+mod promises;
 mod sqlite;
 mod suite;
 
@@ -23,121 +25,10 @@ macro_rules! promises {
     };
 }
 
-/// Declares the tests of all promises for one harness.
-macro_rules! every_promise {
-    ($harness:path) => {
-        promises! { $harness:
-            writing {
-                accepted_rows_come_back_equal,
-                the_last_of_equal_member_names_is_stored,
-                an_entry_written_twice_changes_nothing,
-                an_entry_that_is_twice_in_one_write_is_written_once,
-                an_event_of_two_batches_is_stored_once,
-                an_event_that_repeats_within_a_batch_is_stored_once,
-                a_damaged_entry_becomes_one_dead_letter,
-                a_call_that_is_no_event_becomes_a_dead_letter,
-                only_its_own_project_sees_the_outcome_of_a_batch,
-                a_batch_that_is_accepted_again_changes_nothing,
-                a_reused_key_loses_no_event_with_its_own_id_or_time,
-                a_dead_entry_may_have_any_count,
-                an_undated_event_is_recognized_across_midnight,
-                an_undated_event_that_repeats_within_one_write_is_stored_once,
-                events_of_any_time_are_stored,
-            }
-            identity {
-                an_event_that_its_id_identifies_is_stored_once_at_any_time,
-                a_change_of_the_policy_stores_no_known_event_twice,
-                a_claimed_id_leaves_room_for_an_event_with_the_same_time,
-                ids_that_identify_events_are_kept_as_long_as_the_ledger,
-                an_event_that_its_id_identifies_is_redriven_once,
-            }
-            conflicts {
-                a_duplicate_with_another_payload_is_a_conflict,
-                a_conflict_is_found_within_one_write,
-                a_conflict_is_found_by_a_redrive,
-                dead_events_are_counted_by_reason_and_sampled,
-                samples_of_a_project_are_bounded,
-            }
-            grouping {
-                outcomes_do_not_depend_on_how_entries_are_grouped,
-            }
-            racing {
-                racing_writers_with_overlapping_batches_end_with_exact_counts,
-                racing_writers_of_undated_events_end_with_exact_counts,
-                racing_writers_of_events_with_one_id_and_many_times_end_with_exact_counts,
-            }
-            accounts {
-                a_key_is_valid_until_it_is_revoked,
-                a_signed_key_comes_with_its_secret,
-                a_chosen_key_can_be_used_once,
-                an_invalid_name_or_plan_is_refused_with_advice,
-                last_use_only_moves_forward,
-                a_change_of_accounts_is_noticed_immediately,
-                three_plans_come_with_the_store,
-            }
-            admin {
-                projects_are_listed_with_their_plan_their_live_keys_and_their_last_use,
-                a_project_is_moved_to_another_plan,
-                a_key_and_the_one_that_replaces_it_have_the_scope_and_the_origins_of_their_owner,
-                a_project_has_the_policy_it_was_created_with_until_it_is_changed,
-                keys_are_listed_without_their_text,
-                a_rotated_key_is_valid_with_the_new_one_until_it_expires,
-                a_key_is_rotated_once_and_only_while_it_is_live,
-                a_change_of_a_plan_leaves_its_other_limits,
-                changes_by_operators_are_noticed_immediately,
-                usage_of_all_names_every_project,
-                shards_are_counted_by_their_recorded_epochs,
-            }
-            letters {
-                every_filter_finds_its_dead_letters,
-            }
-            redriving {
-                a_redriven_entry_is_stored_and_counted_once,
-                a_rejected_row_stays_dead_until_it_can_be_stored,
-                an_event_that_was_stored_meanwhile_is_a_duplicate,
-                an_undated_event_is_redriven_once,
-                an_unreadable_letter_stays_dead,
-                a_call_that_is_no_event_stays_dead_and_the_others_are_stored,
-                only_the_rejected_rows_of_an_entry_stay_dead,
-                concurrent_redrives_and_a_writer_end_with_exact_counts,
-                settling_after_a_redrive_refunds_the_events_that_were_dead,
-                a_redrive_uses_up_no_quota_when_counters_are_rebuilt,
-                retention_counts_a_redriven_event_once,
-            }
-            keeping {
-                usage_is_summed_over_hours_days_and_months,
-                an_epoch_is_replaced_only_if_it_is_the_expected_one,
-                replicas_of_a_shard_are_recorded_once_it_has_an_epoch_and_kept_with_the_next,
-                counters_are_rebuilt_from_the_ledger_and_pending_batches,
-                retention_keeps_the_counts_balanced,
-                the_ledger_is_kept_while_an_entry_as_old_is_pending,
-                undated_ids_are_forgotten_after_two_days,
-                a_migrated_store_is_not_migrated_again,
-            }
-            refusing {
-                a_report_is_counted_once_however_often_it_is_sent,
-                counts_of_adjacent_periods_add_up,
-                only_the_last_samples_of_each_project_and_kind_are_kept,
-                a_sample_of_any_text_and_bytes_comes_back,
-                racing_reports_end_with_exact_counts,
-                samples_are_kept_as_long_as_events_and_counts_longer,
-            }
-            losing {
-                the_highest_entry_of_each_shard_is_recorded_and_never_lowered,
-                a_lost_batch_is_recorded_once_and_listed_until_it_is_stored,
-                lost_batches_are_kept_as_long_as_the_ledger,
-            }
-            metering {
-                usage_adds_up_over_every_partition_of_a_period,
-            }
-        }
-    };
-}
-
 mod on_postgres {
-    every_promise!(crate::postgres::harness);
+    every_promise!(promises crate::postgres::harness);
 }
 
 mod on_sqlite {
-    every_promise!(crate::sqlite::harness);
+    every_promise!(promises crate::sqlite::harness);
 }

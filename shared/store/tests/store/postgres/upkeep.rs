@@ -85,8 +85,7 @@ async fn using_a_key_is_not_a_change_of_accounts_but_its_expiry_is() {
         .create_project("p", "free", &PolicyChange::default(), &KeyOptions::default())
         .await
         .expect("a project");
-    let (client, mut connection) =
-        harness.database.config().connect(tokio_postgres::NoTls).await.expect("a connection");
+    let (client, mut connection) = harness.config.connect(tokio_postgres::NoTls).await.expect("a connection");
     let mut notified = Vec::new();
     let statements = async {
         client.batch_execute("LISTEN millrace_accounts").await.expect("listening");

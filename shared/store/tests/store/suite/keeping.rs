@@ -86,6 +86,29 @@ pub async fn replicas_of_a_shard_are_recorded_once_it_has_an_epoch_and_kept_with
     assert_eq!(other.epoch(7).await.expect("an answer"), Some(second));
 }
 
+pub async fn the_number_of_shards_is_replaced_only_if_the_epochs_are_the_expected_ones(
+    harness: &dyn Harness,
+) {
+    let (store, epoch) = (harness.store(), Uuid::new_v4());
+    assert!(store.replace_epoch(0, None, epoch).await.expect("recorded"));
+    for wrong in [&[None][..], &[Some(Uuid::new_v4())], &[Some(epoch), Some(epoch)]] {
+        assert!(!store.replace_shards(wrong, 3).await.expect("an answer"), "{wrong:?}");
+    }
+    assert_eq!(store.shards_recorded().await.expect("an answer"), 1);
+    assert_eq!(store.epoch(0).await.expect("an answer"), Some(epoch));
+    assert!(store.replace_shards(&[Some(epoch)], 3).await.expect("replaced"));
+    assert_eq!(store.shards_recorded().await.expect("an answer"), 3);
+    let mut epochs = vec![Some(epoch)];
+    for shard in 0..3 {
+        let recorded = store.epoch(shard).await.expect("an answer");
+        assert!(recorded.is_some() && !epochs.contains(&recorded), "every shard has an epoch of its own");
+        epochs.push(recorded);
+    }
+    assert!(store.replace_shards(&epochs[1..], 2).await.expect("replaced"));
+    assert_eq!(store.shards_recorded().await.expect("an answer"), 2);
+    assert_eq!(store.epoch(2).await.expect("an answer"), None);
+}
+
 pub async fn counters_are_rebuilt_from_the_ledger_and_pending_batches(harness: &dyn Harness) {
     let store = harness.store();
     let (one, quiet, two) =
