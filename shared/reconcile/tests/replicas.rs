@@ -71,7 +71,11 @@ impl Drop for Process {
 
 async fn open_store(postgres: &Postgres) -> SharedStore {
     let config = postgres.config();
-    let store = PostgresStore::new(PostgresOptions { config, pool_size: 4, application: "millrace-test" });
+    let store = PostgresStore::new(PostgresOptions {
+        source: config.into(),
+        pool_size: 4,
+        application: "millrace-test",
+    });
     millrace_store::Operators::migrate(&*store).await.unwrap();
     store
 }

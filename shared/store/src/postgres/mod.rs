@@ -10,7 +10,7 @@
 //! - `upkeep` and `partitions` bound the size of the database; `migrate` applies the schema; `lineage` refuses
 //!   an old primary, and `replication` looks at the standbys.
 //! - `address` says where PostgreSQL is and how to prove who is who; `connector` opens every connection,
-//!   `session` those outside the pool, `refusal` says why one is not taken, and `pooler` recognizes a pooler
+//!   `pool` keeps some, `session` is one outside the pool, `refusal` says why one is not taken, and `pooler` recognizes a pooler
 //!   that breaks sessions.
 //!
 //! This module must never commit rows without their ledger, hold a lock that others need while rows are sent,
@@ -35,6 +35,7 @@ mod migrate;
 mod on_demand;
 mod parameters;
 mod partitions;
+mod pool;
 mod pooler;
 mod recent;
 mod redrive;

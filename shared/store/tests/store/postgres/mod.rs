@@ -9,6 +9,7 @@ mod pooler;
 mod redrive;
 mod rejected;
 mod speed;
+mod standbys;
 mod tls;
 mod upkeep;
 
