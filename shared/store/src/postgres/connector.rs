@@ -33,7 +33,7 @@ const MAJOR_MIN: u32 = 15;
 pub(super) struct Connector {
     source: Arc<PostgresSource>,
     application: Arc<str>,
-    /// Whether only a server that takes writes is used.
+    /// Whether only a server that takes writes is used. Of several, no other is.
     must_write: bool,
 }
 
@@ -55,7 +55,7 @@ impl Connector {
         Self { application: application.into(), ..self.clone() }
     }
 
-    /// Connects to the first host that can be used.
+    /// Connects to the first host that can be used, in random order.
     ///
     /// # Errors
     /// That of the last host. A [`Refusal`] when a setting is wrong or the server is too old.
@@ -65,15 +65,17 @@ impl Connector {
             Err(error) => return Err(refusal(Refusal::new(error.to_string())).await),
         };
         let mut hosts: Vec<&Config> = address.hosts.iter().collect();
-        if address.shuffled {
-            let first = uuid::Uuid::new_v4().as_u128() % hosts.len().max(1) as u128;
-            hosts.rotate_left(first as usize);
-        }
+        // The same host is not always the first: an old primary that takes writes must not hide the new one.
+        let first = uuid::Uuid::new_v4().as_u128() % hosts.len().max(1) as u128;
+        hosts.rotate_left(first as usize);
         // A host that does not answer must leave time for the others.
         let share = CONNECT_TIMEOUT / u32::try_from(hosts.len().max(1)).unwrap_or(1);
         let mut failure = None;
         for host in hosts {
-            let config = self.configure(host, share);
+            let mut config = self.configure(host, share);
+            if self.must_write || address.hosts.len() > 1 {
+                config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+            }
             match tokio::time::timeout(share, connect_host(&config, &address)).await {
                 Ok(Ok(opened)) => return self.check_version(opened).await,
                 Ok(Err(error)) => failure = Some(error),
@@ -97,9 +99,6 @@ impl Connector {
             .keepalives_idle(Duration::from_secs(10))
             .keepalives_interval(Duration::from_secs(5))
             .keepalives_retries(3);
-        if self.must_write {
-            configured.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
         configured
     }
 

@@ -11,7 +11,7 @@
 //!   an old primary, and `replication` looks at the standbys. `distribution` is what differs when `events` is
 //!   on the worker nodes of Citus.
 //! - `address` says where PostgreSQL is and how to prove who is who; `connector` opens every connection,
-//!   `session` those outside the pool, `refusal` says why one is not taken, and `pooler` recognizes a pooler
+//!   `pool` keeps some, `session` is one outside the pool, `refusal` says why one is not taken, and `pooler` recognizes a pooler
 //!   that breaks sessions.
 //!
 //! This module must never commit rows without their ledger, hold a lock that others need while rows are sent,
@@ -37,6 +37,7 @@ mod migrate;
 mod on_demand;
 mod parameters;
 mod partitions;
+mod pool;
 mod pooler;
 mod recent;
 mod redrive;

@@ -2,24 +2,19 @@
 
 use super::distribution::WritersPause;
 use super::{
-    accounts, admin, distribution, epochs, letters, lineage, listen, lost, migrate, on_demand, pooler,
-    recent, redrive, rejections, replication, session, upkeep, usage, write,
+    accounts, admin, distribution, epochs, letters, lineage, listen, lost, migrate, on_demand, pool, pooler,
+    recent, redrive, rejections, replication, upkeep, usage, write,
 };
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deadpool_postgres::{
-    Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
-};
+use deadpool_postgres::Pool;
 use time::OffsetDateTime;
 use tokio::sync::OnceCell;
-use tokio_postgres::Config;
 
 use super::address::PostgresSource;
 use super::connector::Connector;
-use crate::metrics::{self, STORE_RECONNECTS};
 use crate::{
     AccountChanges, Accounts, ChangeMark, DeadLetter, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger,
     LetterFilter, LetterPayload, LostHour, NewKey, Operators, PlanChange, PlanUpdate, PolicyChange,
@@ -29,17 +24,11 @@ use crate::{
 };
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
-use millrace_telemetry::metrics::{PoolUse, at_scrape};
 
 /// For a read or a small change, waiting for a connection included.
 const SHORT: Duration = Duration::from_secs(10);
 /// For work that reads whole tables.
 const LONG: Duration = Duration::from_secs(30 * 60);
-/// For a connection of the pool.
-const POOL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Timeouts of the server for sessions of the pool.
-const POOL_SETTINGS: &str = "SET lock_timeout = '2s'; SET statement_timeout = '5s';
-    SET idle_in_transaction_session_timeout = '15s';";
 
 #[derive(Clone, Debug)]
 pub struct PostgresOptions {
@@ -70,53 +59,18 @@ impl PostgresStore {
         Self::with(options, true)
     }
 
-    /// For an operator's command, which may read from a standby. Makes no connection.
+    /// For an operator's command. Of several servers it uses the one that takes writes: the others would
+    /// refuse a change, and answer with the past. It may read from a standby that is the only one named. Makes
+    /// no connection.
     pub fn for_command(options: PostgresOptions) -> Arc<Self> {
         Self::with(options, false)
     }
 
     fn with(options: PostgresOptions, must_write: bool) -> Arc<Self> {
         let connector = Connector::new(options.source, options.application, must_write);
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let created = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&created);
         let lineage = Arc::<lineage::Lineage>::default();
-        let of_new = Arc::clone(&lineage);
-        let prepare = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
-            count.fetch_add(1, Ordering::Relaxed);
-            let lineage = Arc::clone(&of_new);
-            Box::pin(async move {
-                session::prepare_session(client, POOL_SETTINGS).await.map_err(HookError::Backend)?;
-                match must_write {
-                    true => {
-                        lineage.check(client).await.map_err(|old| HookError::message(old.message)).map(drop)
-                    }
-                    false => Ok(()),
-                }
-            })
-        });
-        let of_used = Arc::clone(&lineage);
-        let pool = Pool::builder(Manager::from_connect(Config::new(), connector.clone(), recycling))
-            .max_size(options.pool_size.max(1))
-            .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(POOL_TIMEOUT))
-            .create_timeout(Some(POOL_TIMEOUT))
-            .recycle_timeout(Some(POOL_TIMEOUT))
-            .post_create(prepare)
-            .pre_recycle(Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
-                let lineage = Arc::clone(&of_used);
-                Box::pin(async move {
-                    match !must_write
-                        || lineage::is_usable(client, &lineage).await.map_err(HookError::Backend)?
-                    {
-                        true => Ok(()),
-                        false => Err(HookError::message("the server takes no writes any more")),
-                    }
-                })
-            }))
-            .build()
-            .expect("a pool with a runtime can have timeouts");
-        report_pool(&pool, created);
+        let of_pool = must_write.then(|| Arc::clone(&lineage));
+        let pool = pool::build(connector.clone(), options.pool_size, of_pool);
         Arc::new(Self {
             connector,
             pool,
@@ -130,38 +84,13 @@ impl PostgresStore {
 
     async fn client(&self) -> Result<deadpool_postgres::Client, StoreError> {
         self.check_usable().await?;
-        let client = self.pool.get().await;
-        if matches!(client, Err(ref error) if !matches!(error, PoolError::Timeout(TimeoutType::Wait))) {
-            metrics::store_connect_failed();
-        }
-        Ok(client?)
+        Ok(pool::client(&self.pool).await?)
     }
 
     /// Checks, until it succeeds once, that the server is new enough and its sessions are real.
     async fn check_usable(&self) -> Result<(), StoreError> {
         self.usable.get_or_try_init(|| async { Ok(pooler::check(&self.connector).await?) }).await.copied()
     }
-}
-
-/// Records the metrics of the pool at every scrape, for as long as the pool exists. `created` counts all
-/// connections it ever created: those that it no longer has were lost.
-fn report_pool(pool: &Pool, created: Arc<AtomicU64>) {
-    let pool = pool.weak();
-    at_scrape(move || {
-        let Some(pool) = pool.upgrade() else { return false };
-        let created = created.load(Ordering::Relaxed);
-        let status = pool.status();
-        PoolUse {
-            pool: "postgres",
-            max: status.max_size,
-            used: status.size.saturating_sub(status.available),
-            idle: status.available,
-            waiting: Some(status.waiting),
-        }
-        .record();
-        STORE_RECONNECTS.set_total(&["pool"], created.saturating_sub(status.size as u64));
-        true
-    });
 }
 
 /// A deadline for a server that does not answer at all: its own timeouts do not apply then.
@@ -304,7 +233,8 @@ impl Ledger for PostgresStore {
     }
 
     async fn upkeep(&self, policy: &UpkeepPolicy) -> Result<Option<UpkeepReport>, StoreError> {
-        within(LONG, upkeep::round(&self.connector, policy, &self.event_days)).await
+        let (lineage, event_days) = (&self.lineage, &self.event_days);
+        within(LONG, upkeep::round(&self.connector, lineage, policy, event_days)).await
     }
 }
 
@@ -313,7 +243,7 @@ impl Operators for PostgresStore {
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
         within(LONG, async {
             self.check_usable().await?;
-            migrate::migrate(&self.connector).await
+            migrate::migrate(&self.connector, &self.lineage).await
         })
         .await
     }

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use millrace_address::{Secret, read_client, read_roots, system_roots};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, LoadBalanceHosts};
+use tokio_postgres::config::Host;
 
 use super::conninfo::{self, FORM};
 use super::environment::Environment;
@@ -36,7 +36,6 @@ pub(in crate::postgres) struct Address {
     pub(in crate::postgres) hosts: Vec<Config>,
     pub(in crate::postgres) mode: Mode,
     pub(in crate::postgres) tls: ClientConfig,
-    pub(in crate::postgres) shuffled: bool,
 }
 
 /// Checks a URL, or `name=value` pairs, without the files that it names and without the environment.
@@ -170,8 +169,7 @@ impl Settings {
             places.push(place);
         }
         let (mode, tls) = self.tls(environment)?;
-        let shuffled = full.get_load_balance_hosts() == LoadBalanceHosts::Random;
-        Ok(Address { hosts: places, mode, tls, shuffled })
+        Ok(Address { hosts: places, mode, tls })
     }
 
     /// The configuration of the client library, from these parameters.

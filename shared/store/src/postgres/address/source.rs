@@ -56,7 +56,7 @@ fn of_config(config: &Config) -> Result<Address, SourceError> {
     let fault = |reason| SourceError { setting: URL, reason };
     let mode = if config.get_ssl_mode() == SslMode::Require { Mode::Require } else { Mode::Disable };
     let tls = tls::client_config(mode, None, None).map_err(fault)?;
-    Ok(Address { hosts: vec![config.clone()], mode, tls, shuffled: false })
+    Ok(Address { hosts: vec![config.clone()], mode, tls })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod pooler;
 mod redrive;
 mod rejected;
 mod speed;
+mod standbys;
 pub mod tables;
 mod tls;
 mod upkeep;
