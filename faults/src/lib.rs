@@ -31,5 +31,6 @@ mod verdict;
 pub use drill::Drill;
 pub use node::{MUTANT_PROGRAM, Node};
 pub use standalone::Standalone;
-pub use system::{Layout, System};
+pub(crate) use system::MASTERS;
+pub use system::{Layout, RedisLayout, RedisServers, System};
 pub use verdict::{Effect, Need, Verdict};

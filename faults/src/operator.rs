@@ -5,9 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use testkit::oracle::{EventSource, History, PlanLimits, Project};
-use testkit::{Launch, Postgres, Program, Redis};
+use testkit::{Launch, Postgres, Program, ProgramOutput};
 
 use crate::drill::Drill;
+use crate::system::RedisServers;
 
 /// Limits that no drill reaches.
 const UNLIMITED: PlanLimits =
@@ -30,25 +31,26 @@ impl Operator {
         Self { profile: drill.profile.clone(), seed: drill.seed, variables: owned.collect() }
     }
 
-    pub(crate) fn of_servers(drill: &Drill, redis: &Redis, postgres: &Postgres) -> Self {
-        let (redis, database) = (redis.url(), postgres.url());
-        Self::new(drill, &[("REDIS_URL", redis.as_str()), ("DATABASE_URL", database.as_str())])
+    pub(crate) fn of_servers(drill: &Drill, redis: &RedisServers, postgres: &Postgres, shards: u16) -> Self {
+        let (redis, database, shards) = (redis.url(), postgres.url(), shards.to_string());
+        Self::new(drill, &[("REDIS_URL", &redis), ("DATABASE_URL", &database), ("STREAM_SHARDS", &shards)])
     }
 
     /// Runs a command, which must succeed, and returns its JSON output.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Value {
         let arguments = [arguments, &["--json"]].concat();
-        let variables: Vec<_> =
-            self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let launch = Launch {
-            profile: Some(&self.profile),
-            arguments: &arguments,
-            variables: &variables,
-            ..Launch::default()
-        };
-        let finished = Program::run_to_end("millrace", &launch).await;
+        let finished = self.finished(&arguments).await;
         assert_eq!(finished.code, Some(0), "millrace {arguments:?}: {finished:?}");
         serde_json::from_str(&finished.stdout).expect("--json prints JSON")
+    }
+
+    /// Runs a command to its end, however it ends.
+    pub(crate) async fn finished(&self, arguments: &[&str]) -> ProgramOutput {
+        let variables: Vec<_> =
+            self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let launch =
+            Launch { profile: Some(&self.profile), arguments, variables: &variables, ..Launch::default() };
+        Program::run_to_end("millrace", &launch).await
     }
 
     /// Creates two projects without limits on neighbouring shards, `limited`, `by-id`, which recognizes

@@ -123,6 +123,7 @@ impl Standalone {
             projects: &self.projects,
             epochs: self.epochs.clone(),
             quiet_within: QUIET_DEADLINE,
+            named_losses: None,
         };
         for text in self.node.bounds() {
             self.findings.add(Invariant::Bounded, format!("the program {text}"));

@@ -75,6 +75,14 @@ pub enum Effect {
     Aborted,
     /// Connections that an API could not accept, or requests that it had no memory for.
     Shed,
+    /// Replicas promoted in place of a primary.
+    Promoted,
+    /// Slots moved to another master with their keys.
+    SlotMoved,
+    /// Requests acknowledged by other masters while the slots of one had none.
+    ServedMeanwhile,
+    /// Acknowledged events that are missing and named by the audit.
+    LostAndNamed,
     /// Readings of the metered usage during the drill.
     UsageRead,
 }
@@ -238,6 +246,10 @@ fn label(effect: Effect) -> &'static str {
         Effect::Drained => "answered while stopping",
         Effect::Aborted => "aborted by the client",
         Effect::Shed => "refused for lack of memory or files",
+        Effect::Promoted => "replicas promoted",
+        Effect::SlotMoved => "slots moved",
+        Effect::ServedMeanwhile => "acknowledged by other masters meanwhile",
+        Effect::LostAndNamed => "events lost and named",
         Effect::UsageRead => "readings of usage",
     }
 }

@@ -144,7 +144,7 @@ async fn each_is_found(
 #[tokio::test(flavor = "multi_thread")]
 async fn every_change_of_the_stream_is_found_through_the_invariant_that_it_violates() {
     let (system, database) = at_rest().await;
-    let mut redis = system.redis.connect().await;
+    let mut redis = system.redis().connect().await;
     let epoch: String = redis::cmd("GET").arg("{s1}:epoch").query_async(&mut redis).await.unwrap();
     let restore = format!("SET {{s1}}:epoch {epoch}");
     let tampered = [

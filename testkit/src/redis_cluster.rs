@@ -140,16 +140,14 @@ impl RedisCluster {
     /// A replica of this master that answers.
     ///
     /// # Panics
-    /// When there is none.
+    /// When there is none for two minutes.
     pub async fn replica_of(&self, master: usize) -> usize {
         let port = format!("master_port:{}", self.nodes[master].port());
-        for (at, node) in self.nodes.iter().enumerate() {
-            let info = query(node.port(), &["INFO", "replication"]).await;
-            if info.is_ok_and(|info| lines(&info).contains(&port)) {
-                return at;
-            }
-        }
-        panic!("node {master} has no replica");
+        eventually(DEADLINE, &format!("a replica of node {master}"), async || {
+            let infos = join_all(self.nodes.iter().map(|node| query(node.port(), &["INFO", "replication"])));
+            infos.await.iter().position(|info| info.as_ref().is_ok_and(|info| lines(info).contains(&port)))
+        })
+        .await
     }
 
     /// Begins to move a slot to another node: both know of it, and no key was moved.
@@ -204,7 +202,7 @@ impl RedisCluster {
     }
 
     async fn id(&self, at: usize) -> String {
-        self.myself(at).await.expect("a running node answers").id
+        eventually(DEADLINE, "a node to say who it is", async || self.myself(at).await).await.id
     }
 
     /// `None` when the node does not answer.

@@ -123,6 +123,10 @@ impl Sentinels {
         &self.nodes[at]
     }
 
+    pub fn nodes(&self) -> &[Redis] {
+        &self.nodes
+    }
+
     /// To kill, pause, resume or restart it. After a restart it is a primary again, until the Sentinels make
     /// it a replica.
     pub fn node_mut(&mut self, at: usize) -> &mut Redis {

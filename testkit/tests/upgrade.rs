@@ -158,11 +158,16 @@ impl Installation {
     /// The oracle and the audit agree that nothing is lost and nothing counted twice.
     async fn must_hold(&self) {
         let database = self.postgres.connect().await;
-        let evidence = Servers { database: &database, redis: self.redis.connect().await, shards: 1 };
+        let evidence = Servers { database: &database, redis: vec![self.redis.connect().await] };
         let projects: Vec<_> = self.projects.iter().map(|project| (Arc::clone(project), UNLIMITED)).collect();
         let epochs = Vec::new();
-        let input =
-            JudgeInput { evidence: &evidence, projects: &projects, epochs, quiet_within: QUIET_DEADLINE };
+        let input = JudgeInput {
+            evidence: &evidence,
+            projects: &projects,
+            epochs,
+            quiet_within: QUIET_DEADLINE,
+            named_losses: None,
+        };
         let (_, violations) = judge(input).await;
         assert!(violations.is_empty(), "{violations:#?}");
         let audit = self.millrace(Release(None), &["audit"]).await;

@@ -60,9 +60,9 @@ async fn undeliverable(drill: Drill) -> Verdict {
         worker.start().await;
         kill_after_admission(&mut system, round, rng.random_range(1..20)).await;
         clients.acknowledge(20).await;
-        system.redis.kill().await;
+        system.redis_mut().kill().await;
         system.more_unanswered(5).await;
-        system.redis.restart().await;
+        system.redis_mut().restart().await;
     }
     clients.acknowledge(30).await;
     system.note(Effect::KilledInTransaction, ROUNDS);
@@ -122,9 +122,9 @@ async fn stamped_again(drill: Drill) -> Verdict {
         worker.start_with(&[("FAILPOINTS", &format!("{point}=1*return(kill)"))]).await;
         worker.died().await;
         worker.start().await;
-        system.redis.kill().await;
+        system.redis_mut().kill().await;
         system.more_unanswered(5).await;
-        system.redis.restart().await;
+        system.redis_mut().restart().await;
     }
     // Only the store remembers ids: these workers have seen none of the events.
     for worker in &mut system.workers {

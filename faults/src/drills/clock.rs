@@ -80,7 +80,7 @@ async fn wiped_and_set_back(drill: Drill) -> Verdict {
 
     let elapsed = i64::try_from(start.elapsed().as_secs()).expect("drills are short");
     shim.set_clock_ahead(-elapsed);
-    system.redis.wipe_and_restart().await;
+    system.redis_mut().wipe_and_restart().await;
     let clients = system.load(busy);
     clients.acknowledge(400).await;
     let repeated = repeated_ids(&system).await;

@@ -125,7 +125,7 @@ async fn is_refused_as_promised(system: &mut System) -> bool {
 }
 
 async fn check_backlog(system: &mut System) {
-    let mut redis = system.redis.connect().await;
+    let mut redis = system.redis().connect().await;
     for shard in 0..2 {
         let events: Option<u64> = redis::cmd("HGET")
             .arg(format!("{{s{shard}}}:shard"))

@@ -13,7 +13,9 @@ mod operations;
 mod poison;
 mod postgres;
 mod redis;
+mod redis_cluster;
 mod redis_disk;
+mod redis_ha;
 mod scripts;
 mod wires;
 mod worker;
@@ -27,6 +29,8 @@ pub(crate) const ALL: &[&[Row]] = &[
     load::ROWS,
     redis::ROWS,
     redis_disk::ROWS,
+    redis_ha::ROWS,
+    redis_cluster::ROWS,
     worker::ROWS,
     postgres::ROWS,
     disk::ROWS,

@@ -176,8 +176,8 @@ impl System {
             // The process has ended already.
             Fault::KillApi | Fault::StopApi | Fault::TerminateApi => {}
             Fault::KillWorker | Fault::TerminateWorker | Fault::StopWorker => {}
-            Fault::KillRedis => self.redis.kill().await,
-            Fault::StopRedis => self.redis.pause(),
+            Fault::KillRedis => self.redis_mut().kill().await,
+            Fault::StopRedis => self.redis_mut().pause(),
             Fault::FlushScripts => self.command_redis(&["SCRIPT", "FLUSH"]).await,
             Fault::DropRedisClients => self.command_redis(&["CLIENT", "KILL", "TYPE", "normal"]).await,
             Fault::KillPostgres => self.postgres.kill().await,

@@ -91,13 +91,13 @@ async fn killed(drill: Drill) -> Verdict {
         clients.acknowledge(50).await;
         if gracefully {
             system.command_redis(&["SHUTDOWN"]).await;
-            system.redis.wait_exit().await;
+            system.redis_mut().wait_exit().await;
         } else {
-            system.redis.kill().await;
+            system.redis_mut().kill().await;
             system.note(Effect::Killed, 1);
         }
         system.more_unanswered(20).await;
-        system.redis.restart().await;
+        system.redis_mut().restart().await;
     }
     clients.acknowledge(50).await;
     let needs =
@@ -131,7 +131,7 @@ async fn wiped(drill: Drill) -> Verdict {
         system.postgres.pause();
         match wipe {
             Wipe::Flush => system.command_redis(&["FLUSHALL"]).await,
-            Wipe::NewFolder => system.redis.wipe_and_restart().await,
+            Wipe::NewFolder => system.redis_mut().wipe_and_restart().await,
         }
         let clients = system.load(Load::default());
         answered(&system, &clients, 100).await;
@@ -220,7 +220,7 @@ async fn paused(drill: Drill, rounds: u64, until: PauseUntil) -> Verdict {
     let clients = system.load(Load::default());
     for _ in 0..rounds {
         clients.acknowledge(50).await;
-        system.redis.pause();
+        system.redis_mut().pause();
         system.more_unanswered(9).await;
         if until == PauseUntil::WorkersTimeOut {
             for worker in &system.workers {
@@ -229,7 +229,7 @@ async fn paused(drill: Drill, rounds: u64, until: PauseUntil) -> Verdict {
                     .await;
             }
         }
-        system.redis.resume();
+        system.redis_mut().resume();
     }
     clients.acknowledge(50).await;
     let needs = [

@@ -74,10 +74,10 @@ async fn killed_on_a_slow_disk(drill: Drill) -> Verdict {
         clients.acknowledge(50).await;
         shim.slow_fsync(SLOW);
         clients.acknowledge(20).await;
-        system.redis.kill().await;
+        system.redis_mut().kill().await;
         system.note(Effect::Killed, 1);
         shim.slow_fsync(Duration::ZERO);
-        system.redis.restart().await;
+        system.redis_mut().restart().await;
     }
     clients.acknowledge(50).await;
     system
@@ -96,10 +96,10 @@ async fn restarted_without_fsync(drill: Drill) -> Verdict {
     clients.acknowledge(50).await;
     // Entries admitted from now on are only in Redis.
     system.pause_workers();
-    system.redis.kill().await;
+    system.redis_mut().kill().await;
     system.more_unanswered(20).await;
     let acknowledged = clients.acknowledged();
-    system.redis.restart_with(&[("appendfsync", "everysec")]).await;
+    system.redis_mut().restart_with(&[("appendfsync", "everysec")]).await;
     shim.slow_fsync(STALLED);
     let refused = system.unanswered() + 200;
     eventually(
@@ -112,10 +112,10 @@ async fn restarted_without_fsync(drill: Drill) -> Verdict {
     )
     .await;
     let unsafe_answers = clients.acknowledged() - acknowledged;
-    system.redis.kill().await;
+    system.redis_mut().kill().await;
     system.note(Effect::Killed, 2);
     shim.slow_fsync(Duration::ZERO);
-    system.redis.restart_with(&[]).await;
+    system.redis_mut().restart_with(&[]).await;
     system.resume_workers();
     clients.acknowledge(50).await;
 
@@ -140,15 +140,15 @@ async fn disk_full(drill: Drill) -> Verdict {
         clients.acknowledge(50).await;
         let filler = folder.join("filler");
         fill(&filler);
-        system.redis.wait_exit().await;
+        system.redis_mut().wait_exit().await;
         system.note(Effect::Killed, 1);
         // Redis may start and end at the next append.
-        if system.redis.try_restart().await {
-            system.redis.wait_exit().await;
+        if system.redis_mut().try_restart().await {
+            system.redis_mut().wait_exit().await;
         }
         system.more_unanswered(20).await;
         std::fs::remove_file(&filler).expect("the file can be removed");
-        system.redis.restart().await;
+        system.redis_mut().restart().await;
     }
     clients.acknowledge(50).await;
     system
@@ -172,11 +172,11 @@ async fn disk_broken(drill: Drill) -> Verdict {
     for _ in 0..3 {
         clients.acknowledge(50).await;
         shim.fail_disk(Some(DiskError::Broken));
-        system.redis.wait_exit().await;
+        system.redis_mut().wait_exit().await;
         system.note(Effect::Killed, 1);
         system.more_unanswered(20).await;
         shim.fail_disk(None);
-        system.redis.restart().await;
+        system.redis_mut().restart().await;
     }
     clients.acknowledge(50).await;
     system
@@ -197,17 +197,17 @@ async fn truncated(drill: Drill) -> Verdict {
         clients.acknowledge(20).await;
         system.come_to_rest(clients).await;
         system.pause_workers();
-        let folder = system.redis.folder().join("redis-data/appendonlydir");
+        let folder = system.redis().folder().join("redis-data/appendonlydir");
         let synced = bytes_in(&folder);
         shim.slow_fsync(STALLED);
         let clients = system.load(Load::default());
         eventually(Duration::from_secs(60), "Redis to write", async || bytes_in(&folder) > synced).await;
-        system.redis.kill().await;
+        system.redis_mut().kill().await;
         system.note(Effect::Killed, 1);
         let unsynced = bytes_in(&folder) - synced;
-        system.redis.truncate_aof_tail(rng.random_range(1..=unsynced));
+        system.redis_mut().truncate_aof_tail(rng.random_range(1..=unsynced));
         shim.slow_fsync(Duration::ZERO);
-        system.redis.restart().await;
+        system.redis_mut().restart().await;
         rewrite_file(&mut system).await;
         system.resume_workers();
         clients.acknowledge(20).await;

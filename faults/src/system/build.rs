@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use testkit::chaos::{ChaosProxy, Wire};
 use testkit::oracle::{Findings, Meters, Targets, Watch};
-use testkit::{Postgres, Redis, eventually};
+use testkit::{Postgres, ProgramOutput, eventually};
 
-use super::{Layout, System};
+use super::{Layout, RedisServers, System};
 use crate::drill::Drill;
 use crate::node::{Node, SOON};
 use crate::operator::Operator;
@@ -21,18 +21,23 @@ type Variables = Vec<(String, String)>;
 impl System {
     /// Starts everything and waits until it works.
     pub async fn start(drill: Drill, layout: Layout<'_>) -> Self {
-        let (redis, postgres) =
-            tokio::join!(Redis::start_options(layout.redis), Postgres::start_options(layout.postgres));
-        let wire_api_redis = wire(layout.proxy_api_redis, redis.port(), Wire::Redis).await;
-        let wire_worker_redis = wire(layout.proxy_worker_redis, redis.port(), Wire::Redis).await;
-        let wire_worker_postgres = wire(layout.proxy_worker_postgres, postgres.port(), Wire::Postgres).await;
-        let operator = Operator::of_servers(&drill, &redis, &postgres);
+        let (servers, postgres) = tokio::join!(
+            RedisServers::start(layout.redis_layout, layout.redis),
+            Postgres::start_options(layout.postgres)
+        );
+        let wire_api_redis = wire_to_redis(layout.proxy_api_redis, &servers).await;
+        let wire_worker_redis = wire_to_redis(layout.proxy_worker_redis, &servers).await;
+        let wire_worker_postgres = match layout.proxy_worker_postgres {
+            true => Some(wire(postgres.port(), Wire::Postgres).await),
+            false => None,
+        };
+        let operator = Operator::of_servers(&drill, &servers, &postgres, layout.shards);
         operator.run(&["migrate"]).await;
         let (projects, probes) = operator.projects(layout.limited, layout.shards).await;
 
         let redis_url = |proxy: &Option<ChaosProxy>| match proxy {
             Some(proxy) => format!("redis://{}/0", proxy.address()),
-            None => redis.url(),
+            None => servers.url(),
         };
         let database_url = match &wire_worker_postgres {
             Some(proxy) => format!("postgres://postgres@{}/postgres", proxy.address()),
@@ -52,10 +57,11 @@ impl System {
             shards: layout.shards,
             epochs: Vec::new(),
             wiped: false,
+            named_losses: None,
             effects: BTreeMap::new(),
             findings: Findings::default(),
             drill,
-            redis,
+            servers,
             postgres,
             wire_api_redis,
             wire_worker_redis,
@@ -115,9 +121,9 @@ impl System {
     }
 
     async fn read_epochs(&self) -> Vec<String> {
-        let mut redis = self.redis.connect().await;
         let mut epochs = Vec::new();
         for shard in 0..self.shards {
+            let mut redis = self.servers.connect(shard).await;
             let epoch = redis::cmd("GET").arg(format!("{{s{shard}}}:epoch")).query_async(&mut redis).await;
             epochs.push(epoch.expect("a running system has an epoch"));
         }
@@ -126,7 +132,16 @@ impl System {
 
     /// Runs a command of `millrace`, which must succeed.
     pub async fn operate(&self, arguments: &[&str]) {
-        Operator::of_servers(&self.drill, &self.redis, &self.postgres).run(arguments).await;
+        self.operator().run(arguments).await;
+    }
+
+    /// Runs `millrace audit`, however it ends.
+    pub async fn audit(&self, options: &[&str]) -> ProgramOutput {
+        self.operator().finished(&[&["audit"], options].concat()).await
+    }
+
+    fn operator(&self) -> Operator {
+        Operator::of_servers(&self.drill, &self.servers, &self.postgres, self.shards)
     }
 }
 
@@ -143,8 +158,15 @@ pub(super) async fn wait_until_ready(api: SocketAddr) {
     .await;
 }
 
-async fn wire(wanted: bool, port: u16, wire: Wire) -> Option<ChaosProxy> {
-    if wanted { Some(ChaosProxy::start(SocketAddr::from(([127, 0, 0, 1], port)), wire).await) } else { None }
+async fn wire(port: u16, wire: Wire) -> ChaosProxy {
+    ChaosProxy::start(SocketAddr::from(([127, 0, 0, 1], port)), wire).await
+}
+
+async fn wire_to_redis(wanted: bool, servers: &RedisServers) -> Option<ChaosProxy> {
+    match servers {
+        RedisServers::Single(redis) if wanted => Some(wire(redis.port(), Wire::Redis).await),
+        _ => None,
+    }
 }
 
 fn owned(variables: &[(&str, &str)]) -> Variables {

@@ -37,11 +37,8 @@ impl System {
         let wires =
             [&self.wire_clients, &self.wire_api_redis, &self.wire_worker_redis, &self.wire_worker_postgres];
         wires.into_iter().flatten().for_each(testkit::chaos::ChaosProxy::heal);
-        self.redis.resume();
         self.postgres.resume();
-        if !self.redis.is_running() {
-            self.redis.restart().await;
-        }
+        self.servers.heal().await;
         if !self.postgres.is_running() {
             self.postgres.restart().await;
         }
@@ -77,7 +74,8 @@ impl System {
             let logs = nodes.into_iter().flat_map(|(name, nodes)| {
                 nodes.iter().enumerate().map(move |(at, node)| (format!("{name}-{at}.log"), node.log()))
             });
-            let folders = [self.redis.folder(), self.postgres.folder().to_owned()];
+            let mut folders = self.servers.folders();
+            folders.push(self.postgres.folder().to_owned());
             verdict.keep_evidence(&self.drill, logs, &folders);
         }
         verdict
@@ -85,13 +83,18 @@ impl System {
 
     /// The contents of the servers, for the oracle.
     pub async fn evidence<'a>(&self, database: &'a Client) -> Servers<'a> {
-        Servers { database, redis: self.redis.connect().await, shards: self.shards }
+        let mut redis = Vec::new();
+        for shard in 0..self.shards {
+            redis.push(self.servers.connect(shard).await);
+        }
+        Servers { database, redis }
     }
 
     /// The input of the oracle.
     pub fn subject<'a>(&'a self, evidence: &'a dyn Evidence, quiet_within: Duration) -> JudgeInput<'a> {
         let epochs = if self.wiped { Vec::new() } else { self.epochs.clone() };
-        JudgeInput { evidence, projects: &self.projects, epochs, quiet_within }
+        let named_losses = self.named_losses.clone();
+        JudgeInput { evidence, projects: &self.projects, epochs, quiet_within, named_losses }
     }
 
     /// Checks I11.

@@ -3,6 +3,7 @@
 mod build;
 mod finish;
 mod moments;
+mod redis_servers;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -10,11 +11,14 @@ use std::sync::Arc;
 
 use testkit::chaos::ChaosProxy;
 use testkit::oracle::{Clients, Findings, Invariant, Load, PlanLimits, Project, Targets, Watch};
-use testkit::{Postgres, Redis, ServerOptions};
+use testkit::{Postgres, ServerOptions};
 
 use crate::drill::Drill;
 use crate::node::Node;
 use crate::verdict::Effect;
+
+pub(crate) use self::redis_servers::MASTERS;
+pub use self::redis_servers::{RedisLayout, RedisServers};
 
 /// The plan of the project `limited`, unless a drill sets another one.
 pub(crate) const LIMITED: PlanLimits =
@@ -27,6 +31,8 @@ pub struct Layout<'a> {
     pub apis: usize,
     pub workers: usize,
     pub redis: ServerOptions<'a>,
+    /// Servers of Redis. With more than one, there can be no proxy to Redis.
+    pub redis_layout: RedisLayout,
     pub postgres: ServerOptions<'a>,
     /// Additional settings of the APIs.
     pub api: &'a [(&'a str, &'a str)],
@@ -51,6 +57,7 @@ impl Default for Layout<'_> {
             apis: 2,
             workers: 2,
             redis: ServerOptions::default(),
+            redis_layout: RedisLayout::Single,
             postgres: ServerOptions::default(),
             api: &[],
             worker: &[],
@@ -66,7 +73,7 @@ impl Default for Layout<'_> {
 /// A running Millrace.
 pub struct System {
     pub drill: Drill,
-    pub redis: Redis,
+    pub servers: RedisServers,
     pub postgres: Postgres,
     pub apis: Vec<Node>,
     pub workers: Vec<Node>,
@@ -88,6 +95,8 @@ pub struct System {
     probes: Vec<Project>,
     epochs: Vec<String>,
     wiped: bool,
+    /// Acknowledged events that may be missing, because the product has named them.
+    named_losses: Option<BTreeMap<i64, u64>>,
     effects: BTreeMap<Effect, u64>,
     findings: Findings,
     /// `None` after the end of the drill.
@@ -128,6 +137,12 @@ impl System {
     /// Call it before the stream is wiped: its epoch may then change, and rates begin at zero.
     pub fn expect_rebuild(&mut self) {
         self.wiped = true;
+    }
+
+    /// Call it when acknowledged events were lost: exactly as many as `millrace audit` names for each project
+    /// may be missing.
+    pub fn expect_losses(&mut self, named: BTreeMap<i64, u64>) {
+        self.named_losses = Some(named);
     }
 
     /// The key of the entries of a shard: `{sN}:events`.

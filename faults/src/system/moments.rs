@@ -51,7 +51,7 @@ impl System {
 
     /// A number from INFO of Redis; 0 when it is missing.
     pub async fn info(&self, section: &str, field: &str) -> u64 {
-        let mut redis = self.redis.connect().await;
+        let mut redis = self.redis().connect().await;
         let info = redis::cmd("INFO").arg(section).query_async::<String>(&mut redis).await;
         let info = info.expect("Redis answers the oracle");
         let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));

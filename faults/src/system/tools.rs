@@ -17,11 +17,11 @@ const TOOL_DEADLINE: Duration = Duration::from_secs(2);
 impl System {
     /// Sends Redis a command and ignores the answer. Does nothing while Redis does not run.
     pub async fn command_redis(&mut self, words: &[&str]) {
-        if !self.redis.is_running() {
+        if !self.redis_mut().is_running() {
             return;
         }
         let talk = async {
-            let mut redis = self.redis.connect().await;
+            let mut redis = self.redis().connect().await;
             let mut command = redis::cmd(words[0]);
             command.arg(&words[1..]);
             command.query_async::<redis::Value>(&mut redis).await
@@ -40,7 +40,7 @@ impl System {
         for (name, value) in fields {
             command.arg(name).arg(&value[..]);
         }
-        let appended = command.query_async::<String>(&mut self.redis.connect().await).await;
+        let appended = command.query_async::<String>(&mut self.servers.connect(shard).await).await;
         appended.expect("Redis appends an entry");
     }
 
@@ -51,7 +51,7 @@ impl System {
     pub async fn deliveries_max(&self, shard: u16) -> u64 {
         let mut command = redis::cmd("XPENDING");
         command.arg(Self::stream_key(shard)).arg("workers").arg("-").arg("+").arg(1_000);
-        let pending = command.query_async(&mut self.redis.connect().await).await;
+        let pending = command.query_async(&mut self.servers.connect(shard).await).await;
         let pending: Vec<(String, String, u64, u64)> = pending.expect("Redis lists pending entries");
         pending.into_iter().map(|(_, _, _, deliveries)| deliveries).max().unwrap_or(0)
     }
@@ -61,9 +61,9 @@ impl System {
     /// # Panics
     /// When Redis does not answer.
     pub async fn entries(&self) -> u64 {
-        let mut redis = self.redis.connect().await;
         let mut entries = 0;
         for shard in 0..self.shards {
+            let mut redis = self.servers.connect(shard).await;
             let length = redis::cmd("XLEN").arg(Self::stream_key(shard)).query_async::<u64>(&mut redis).await;
             entries += length.expect("Redis answers a drill");
         }
@@ -135,8 +135,8 @@ impl System {
 
     /// Waits until every entry that is in the stream now has left it. Later entries do not matter.
     pub async fn current_entries_are_drained(&self) {
-        let mut redis = self.redis.connect().await;
         for shard in 0..self.shards {
+            let mut redis = self.servers.connect(shard).await;
             let key = Self::stream_key(shard);
             let Some(last) = edge(&mut redis, "XREVRANGE", &key, ["+", "-"]).await else { continue };
             let what = format!("shard {shard} to be drained up to {last:?}");
@@ -164,9 +164,9 @@ impl System {
 
     /// The number of consumers of each shard.
     pub async fn consumers(&self) -> Vec<(u16, usize)> {
-        let mut redis = self.redis.connect().await;
         let mut found = Vec::new();
         for shard in 0..self.shards {
+            let mut redis = self.servers.connect(shard).await;
             let mut command = redis::cmd("XINFO");
             command.arg("CONSUMERS").arg(Self::stream_key(shard)).arg("workers");
             let consumers = command.query_async::<Vec<redis::Value>>(&mut redis).await;

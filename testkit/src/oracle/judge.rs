@@ -1,5 +1,6 @@
 //! Checks the invariants when the faults are over and the pipeline is idle again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,16 @@ pub struct JudgeInput<'a> {
     pub epochs: Vec<String>,
     /// How long it may take until no work is left. Usually [`QUIET_DEADLINE`].
     pub quiet_within: Duration,
+    /// How many events of each project the product has named as acknowledged and lost. Then exactly so many
+    /// must be missing, also for a project that is not named: none. The clients must not have posted any event
+    /// in two batches. `None` when nothing may be lost.
+    pub named_losses: Option<BTreeMap<i64, u64>>,
+}
+
+impl JudgeInput<'_> {
+    fn named_loss(&self, project: &Project) -> Option<u64> {
+        self.named_losses.as_ref().map(|named| named.get(&project.id).copied().unwrap_or(0))
+    }
 }
 
 /// Waits until no work is left and checks all invariants. Returns how long it waited, and the violations.
@@ -38,8 +49,9 @@ pub async fn judge(input: JudgeInput<'_>) -> (Duration, Vec<Violation>) {
         for said in project.history.contradictions() {
             findings.add(Invariant::TotalsAgree, format!("{}: {said}", project.name));
         }
-        let rows = rows::compare(evidence, project, &mut findings).await;
-        let ledger = totals::compare(evidence, project, rows, &mut findings).await;
+        let named_loss = input.named_loss(project);
+        let rows = rows::compare(evidence, project, named_loss, &mut findings).await;
+        let ledger = totals::compare(evidence, project, rows, named_loss, &mut findings).await;
         let was_wiped = input.epochs.is_empty();
         totals::compare_stream(evidence, project, *limits, was_wiped, &ledger, &mut findings).await;
     }

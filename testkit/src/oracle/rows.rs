@@ -7,8 +7,14 @@ use super::evidence::{Evidence, StoredEvent};
 use super::findings::{Findings, Invariant};
 use super::project::Project;
 
-/// Compares every row of a project with the posted event. Returns the number of stored events.
-pub(super) async fn compare(evidence: &dyn Evidence, project: &Project, findings: &mut Findings) -> u64 {
+/// Compares every row of a project with the posted event. `named_loss` is how many acknowledged events are
+/// missing, if any may be. Returns the number of stored events.
+pub(super) async fn compare(
+    evidence: &dyn Evidence,
+    project: &Project,
+    named_loss: Option<u64>,
+    findings: &mut Findings,
+) -> u64 {
     let mut found =
         vec![0_u8; usize::try_from(project.history.count()).expect("the events of a drill fit into memory")];
     let mut stored = 0;
@@ -34,7 +40,7 @@ pub(super) async fn compare(evidence: &dyn Evidence, project: &Project, findings
     };
     evidence.events(project.id, &mut visit).await;
     let dead = read_letters(evidence, project, &mut found, findings).await;
-    compare_with_history(project, &found, findings);
+    compare_with_history(project, &found, named_loss, findings);
     if dead != project.history.dead() {
         let expected = project.history.dead();
         let said =
@@ -45,12 +51,14 @@ pub(super) async fn compare(evidence: &dyn Evidence, project: &Project, findings
 }
 
 /// Compares how often each event was found with the responses.
-fn compare_with_history(project: &Project, found: &[u8], findings: &mut Findings) {
+fn compare_with_history(project: &Project, found: &[u8], named_loss: Option<u64>, findings: &mut Findings) {
+    let mut missing = 0;
     for (number, &times) in found.iter().enumerate() {
         let outcome = project.history.outcome(number as u64).expect("the number was reserved");
         let kind = project.history.event(number as u64).kind;
         let event = format!("{} event {number} ({kind:?})", project.name);
         match times {
+            0 if outcome.must_be_stored() && named_loss.is_some() => missing += 1,
             0 if outcome.must_be_stored() => {
                 let absent = match kind {
                     EventKind::Undeliverable => "no dead letter",
@@ -68,6 +76,13 @@ fn compare_with_history(project: &Project, found: &[u8], findings: &mut Findings
         if times > 1 {
             findings.add(Invariant::NothingTwice, format!("{event}: stored {times} times"));
         }
+    }
+    if let Some(named) = named_loss.filter(|named| *named != missing) {
+        let said = format!(
+            "{}: {missing} acknowledged events are missing, but {named} are named as lost",
+            project.name
+        );
+        findings.add(Invariant::NothingLost, said);
     }
 }
 

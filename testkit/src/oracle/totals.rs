@@ -18,11 +18,13 @@ pub(super) struct LedgerSummary {
     received_ms: Vec<u64>,
 }
 
-/// Compares the sums of one project, which has `rows` rows in `events`.
+/// Compares the sums of one project, which has `rows` rows in `events`. `named_loss` is how many acknowledged
+/// events are missing, if any may be.
 pub(super) async fn compare(
     evidence: &dyn Evidence,
     project: &Project,
     rows: u64,
+    named_loss: Option<u64>,
     findings: &mut Findings,
 ) -> LedgerSummary {
     let Sums { ledger: [accepted, stored, duplicate, dead, conflict], usage, letters } =
@@ -48,7 +50,7 @@ pub(super) async fn compare(
         entries.entry(entry.batch).or_default().push(entry.accepted);
         ledger.received_ms.push(entry.received_ms);
     }
-    compare_batches(project, &entries, findings);
+    compare_batches(project, &entries, named_loss, findings);
     ledger
 }
 
@@ -66,11 +68,20 @@ fn compare_conflicts(project: &Project, conflict: u64, duplicate: u64, findings:
     }
 }
 
-/// Every acknowledged batch must be in the ledger once, with the count of the response.
-fn compare_batches(project: &Project, entries: &BTreeMap<Uuid, Vec<u64>>, findings: &mut Findings) {
+/// Every acknowledged batch must be in the ledger once, with the count of the response. If some may be lost,
+/// they have no more events than are named.
+fn compare_batches(
+    project: &Project,
+    entries: &BTreeMap<Uuid, Vec<u64>>,
+    named_loss: Option<u64>,
+    findings: &mut Findings,
+) {
+    let mut may_be_lost = named_loss.unwrap_or(0);
     for (batch, accepted) in project.history.batches() {
         let recorded = entries.get(&batch).map_or(&[][..], Vec::as_slice);
-        if recorded != [accepted] {
+        if named_loss.is_some() && recorded.is_empty() && accepted <= may_be_lost {
+            may_be_lost -= accepted;
+        } else if recorded != [accepted] {
             let said = format!(
                 "{}: batch {batch} of {accepted} events is in the ledger as {recorded:?}",
                 project.name

@@ -48,21 +48,24 @@ const METERED: &str = "
 /// Connections to both servers.
 pub struct Servers<'a> {
     pub database: &'a Client,
-    pub redis: MultiplexedConnection,
-    /// The number of shards of the stream.
-    pub shards: u16,
+    /// One connection for each shard of the stream, to the server that is in charge of it.
+    pub redis: Vec<MultiplexedConnection>,
 }
 
 impl Servers<'_> {
-    async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> redis::RedisResult<T> {
-        command.query_async(&mut self.redis.clone()).await
+    fn shards(&self) -> u16 {
+        u16::try_from(self.redis.len()).expect("there are few shards")
+    }
+
+    async fn ask<T: redis::FromRedisValue>(&self, shard: u16, command: &redis::Cmd) -> redis::RedisResult<T> {
+        command.query_async(&mut self.redis[usize::from(shard)].clone()).await
     }
 
     /// What is left in the stream of one shard.
     async fn left_in_shard(&self, shard: u16) -> redis::RedisResult<Option<String>> {
         let stream = format!("{{s{shard}}}:events");
-        let entries: u64 = self.ask(redis::cmd("XLEN").arg(&stream)).await?;
-        let pending = match self.ask(redis::cmd("XPENDING").arg(&stream).arg("workers")).await {
+        let entries: u64 = self.ask(shard, redis::cmd("XLEN").arg(&stream)).await?;
+        let pending = match self.ask(shard, redis::cmd("XPENDING").arg(&stream).arg("workers")).await {
             Ok(redis::Value::Array(summary)) => match summary.first() {
                 Some(redis::Value::Int(count)) => *count,
                 other => panic!("XPENDING starts with {other:?} instead of a count"),
@@ -74,7 +77,7 @@ impl Servers<'_> {
         };
         let fields = ["backlog_events", "backlog_bytes"];
         let backlog = redis::cmd("HMGET").arg(format!("{{s{shard}}}:shard")).arg(&fields).to_owned();
-        let backlog: Vec<Option<i64>> = self.ask(&backlog).await?;
+        let backlog: Vec<Option<i64>> = self.ask(shard, &backlog).await?;
         let backlog: Vec<i64> = backlog.into_iter().map(|count| count.unwrap_or(0)).collect();
         let is_empty = entries == 0 && pending == 0 && backlog.iter().all(|count| *count == 0);
         let description = format!(
@@ -161,11 +164,12 @@ impl Evidence for Servers<'_> {
     }
 
     async fn counters(&self, project: i64) -> StreamCounters {
-        let shard = project.rem_euclid(i64::from(self.shards));
+        let shard =
+            u16::try_from(project.rem_euclid(i64::from(self.shards()))).expect("less than the shards");
         let key = format!("{{s{shard}}}:project:{project}");
         let fields = ["accepted", "pending", "used", "tat", "month"];
         let row: redis::RedisResult<Vec<Option<i64>>> =
-            self.ask(redis::cmd("HMGET").arg(key).arg(&fields)).await;
+            self.ask(shard, redis::cmd("HMGET").arg(key).arg(&fields)).await;
         let row = row.expect("Redis answers the oracle");
         let field = |at: usize| row.get(at).copied().flatten().unwrap_or(0);
         let [accepted, used, tat, month] = [0, 2, 3, 4].map(|at| count(field(at)));
@@ -174,7 +178,7 @@ impl Evidence for Servers<'_> {
 
     async fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
-        for shard in 0..self.shards {
+        for shard in 0..self.shards() {
             match self.left_in_shard(shard).await {
                 Ok(description) => left.extend(description),
                 Err(error) => left.push(format!("shard {shard} does not answer: {error}")),
@@ -185,8 +189,8 @@ impl Evidence for Servers<'_> {
 
     async fn epochs(&self) -> Vec<(Option<String>, Option<String>)> {
         let mut epochs = Vec::new();
-        for shard in 0..self.shards {
-            let epoch = self.ask(redis::cmd("GET").arg(format!("{{s{shard}}}:epoch"))).await;
+        for shard in 0..self.shards() {
+            let epoch = self.ask(shard, redis::cmd("GET").arg(format!("{{s{shard}}}:epoch"))).await;
             let in_stream: Option<String> = epoch.expect("Redis answers the oracle");
             let recorded = "SELECT epoch::text FROM stream_epochs WHERE shard = $1";
             let recorded = self.database.query_opt(recorded, &[&i32::from(shard)]).await.expect(ANSWERS);
