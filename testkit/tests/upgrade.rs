@@ -1,4 +1,4 @@
-//! Upgrades under load, with the programs of the previous release beside those of this one: whichever is
+//! Upgrades under load, with the programs of the previous release next to those of this one: whichever is
 //! replaced first, every acknowledged event is stored once and counted once.
 //!
 //! The variable `PREVIOUS_RELEASE` names the folder with the programs of the previous release; `./test

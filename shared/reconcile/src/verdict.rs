@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_batches_convict_only_the_epoch_under_which_they_were_acknowledged() {
+    fn missing_batches_count_only_against_the_epoch_under_which_they_were_acknowledged() {
         assert_eq!(Evidence { is_lacking: true, ..good() }.verdict(), Verdict::RolledBack);
         let rebuilt = Evidence { recorded: ANOTHER, held: ANOTHER, is_lacking: true, ..good() };
         assert_eq!(rebuilt.verdict(), Verdict::Trust, "another process has rebuilt the counters since");
@@ -114,7 +114,7 @@ mod tests {
                 prop_assert!(may_be_trusted);
                 prop_assert!(!is_lacking || trusted != held);
             }
-            // A rebuild with this floor settles it, whatever the evidence was.
+            // A rebuild with this floor settles it for any evidence.
             let floor = evidence.floor();
             let after = Evidence {
                 recorded: ANOTHER, held: ANOTHER, last: at(last.ms.max(floor.ms + 1)), is_lacking: false, ..evidence

@@ -1,5 +1,5 @@
-//! The recorded epoch of each shard of the stream, and with them the number of shards and whether its Redis had
-//! replicas.
+//! The recorded epoch of each shard of the stream, and with them the number of shards and whether its Redis
+//! had replicas.
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use uuid::Uuid;

@@ -138,7 +138,7 @@ impl Connections {
 
     async fn try_send_both(&self, shard: u16, commands: &Pipeline) -> Result<[Value; 2], SendError> {
         let slots = &self.shared.blocking_slots;
-        // A link of one shard has one, whatever the number of the shard.
+        // A link of one shard has one, for any number of the shard.
         let slot = slots.get(usize::from(shard) % slots.len().max(1));
         let slot = slot.ok_or_else(|| SendError::CircuitOpen(self.shared.circuit_open()))?;
         let live = self.live_soon(slot).await.map_err(SendError::CircuitOpen)?;
