@@ -81,8 +81,9 @@ fn open(
     application: &'static str,
     mutant: Option<Mutant>,
 ) -> Result<(SharedStream, SharedStore), Failure> {
-    let redis = Arc::new(Redis::new(&servers.redis_url)?);
-    let direct = Direct { redis: Some(redis), database: Some(servers.database.clone()) };
+    // Patches talk to no server directly, and their installation may have more than one Redis.
+    let redis = mutant.map(|_| Redis::new(&servers.redis_url)).transpose()?.map(Arc::new);
+    let direct = Direct { redis, database: Some(servers.database.clone()) };
     let stream = RedisStream::new(servers.redis_options(policy, CONNECTIONS))?;
     let options = PostgresOptions { config: servers.database, pool_size: CONNECTIONS, application };
     Ok(wrap(stream, PostgresStore::new(options), mutant, direct))
