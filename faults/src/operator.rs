@@ -8,7 +8,6 @@ use testkit::oracle::{EventSource, History, PlanLimits, Project};
 use testkit::{Launch, Postgres, Program, ProgramOutput};
 
 use crate::drill::Drill;
-use crate::system::RedisServers;
 
 /// Limits that no drill reaches.
 const UNLIMITED: PlanLimits =
@@ -31,9 +30,9 @@ impl Operator {
         Self { profile: drill.profile.clone(), seed: drill.seed, variables: owned.collect() }
     }
 
-    pub(crate) fn of_servers(drill: &Drill, redis: &RedisServers, postgres: &Postgres, shards: u16) -> Self {
-        let (redis, database, shards) = (redis.url(), postgres.url(), shards.to_string());
-        Self::new(drill, &[("REDIS_URL", &redis), ("DATABASE_URL", &database), ("STREAM_SHARDS", &shards)])
+    pub(crate) fn of_servers(drill: &Drill, redis_url: &str, postgres: &Postgres, shards: u16) -> Self {
+        let (database, shards) = (postgres.url(), shards.to_string());
+        Self::new(drill, &[("REDIS_URL", redis_url), ("DATABASE_URL", &database), ("STREAM_SHARDS", &shards)])
     }
 
     /// Runs a command, which must succeed, and returns its JSON output.

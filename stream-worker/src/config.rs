@@ -5,7 +5,14 @@ use std::time::Duration;
 
 use millrace_settings::{ConfigError, OneOf, Policy, Servers, address, milliseconds, number};
 
-use crate::settlement::SettleAfter;
+/// When a committed entry is removed from the stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SettleAfter {
+    /// After the commit. A commit waits for standbys only with `synchronous_standby_names`.
+    Commit,
+    /// When enough standbys have the commit on disk.
+    Standby,
+}
 
 /// Moves events from the Redis Stream into PostgreSQL, each exactly once
 #[derive(clap::Parser, Clone, Debug)]

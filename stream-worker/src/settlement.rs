@@ -23,15 +23,6 @@ const POLL_MAX: Duration = Duration::from_millis(500);
 /// How long a lane that stops waits for the standbys. What is not settled then is delivered again.
 pub const GRACE: Duration = Duration::from_secs(2);
 
-/// When a committed entry is removed from the stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SettleAfter {
-    /// After the commit. A commit waits for standbys only with `synchronous_standby_names`.
-    Commit,
-    /// When enough standbys have the commit on disk.
-    Standby,
-}
-
 /// The server of the store began another timeline: commits that were not on a standby are lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("PostgreSQL failed over while stored entries waited for a standby; reading them again")]

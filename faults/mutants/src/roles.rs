@@ -83,8 +83,12 @@ fn open(
     mutant: Option<Mutant>,
 ) -> Result<(SharedStream, SharedStore), Failure> {
     let text = |url: &Option<Secret>| url.as_ref().map_or_else(|| Ok(String::new()), Secret::read);
-    let redis = Arc::new(Redis::new(&text(&servers.redis_url)?)?);
-    let direct = Direct { redis: Some(redis), database: Some(text(&servers.database_url)?.parse()?) };
+    // Patches talk to no server directly, and their installation may have more than one Redis.
+    let redis = match mutant {
+        Some(_) => Some(Arc::new(Redis::new(&text(&servers.redis_url)?)?)),
+        None => None,
+    };
+    let direct = Direct { redis, database: Some(text(&servers.database_url)?.parse()?) };
     let stream = RedisStream::new(servers.redis_options(policy, CONNECTIONS))?;
     let options = PostgresOptions { source: servers.postgres_source(), pool_size: CONNECTIONS, application };
     Ok(wrap(stream, PostgresStore::new(options), mutant, direct))

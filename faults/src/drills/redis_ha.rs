@@ -86,7 +86,7 @@ impl System {
         self.note(Effect::Killed, 1);
     }
 
-    /// Starts a server again from its files, and makes it follow the primary, as Sentinels do after some time.
+    /// Starts a server again from its files and makes it follow the primary, as Sentinels do after some time.
     async fn restart_as_replica(&mut self, at: usize, primary: usize) {
         self.servers.node_mut(at).restart().await;
         let port = self.sentinels().node(primary).port().to_string();
@@ -129,7 +129,7 @@ async fn primary_killed(drill: Drill) -> Verdict {
     system.finish(clients, &needs).await
 }
 
-/// Writes are paused before the primary is killed, so that its replicas have everything that was acknowledged:
+/// Writes are paused before the primary dies, so that its replicas have everything that was acknowledged:
 /// the promise of `strict` needs that.
 async fn old_primary_returns(drill: Drill) -> Verdict {
     let mut system = System::start(drill, strict(2)).await;

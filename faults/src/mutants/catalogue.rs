@@ -165,6 +165,20 @@ pub const MUTANTS: &[Mutant] = &[
         tier: Tier::Nightly,
     },
     Mutant {
+        name: "trusts-the-past",
+        bug: "a stream that went back in time under its epoch is trusted, and what it lost is not named",
+        drill: "replica behind, loss named",
+        violates: &[Invariant::NothingLost],
+        tier: Tier::Nightly,
+    },
+    Mutant {
+        name: "answers-before-replicas",
+        bug: "a batch is acknowledged although no replica has confirmed it",
+        drill: "replica behind, confirmations demanded",
+        violates: &[Invariant::NothingLost],
+        tier: Tier::Nightly,
+    },
+    Mutant {
         name: "ack-before-commit",
         bug: "a lane settles before it writes",
         drill: "embedded killed around the drain",

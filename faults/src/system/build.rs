@@ -31,7 +31,7 @@ impl System {
             true => Some(wire(postgres.port(), Wire::Postgres).await),
             false => None,
         };
-        let operator = Operator::of_servers(&drill, &servers, &postgres, layout.shards);
+        let operator = Operator::of_servers(&drill, &servers.url(), &postgres, layout.shards);
         operator.run(&["migrate"]).await;
         let (projects, probes) = operator.projects(layout.limited, layout.shards).await;
 
@@ -141,7 +141,7 @@ impl System {
     }
 
     fn operator(&self) -> Operator {
-        Operator::of_servers(&self.drill, &self.servers, &self.postgres, self.shards)
+        Operator::of_servers(&self.drill, &self.servers.url(), &self.postgres, self.shards)
     }
 }
 

@@ -26,7 +26,7 @@ pub struct JudgeInput<'a> {
     /// How long it may take until no work is left. Usually [`QUIET_DEADLINE`].
     pub quiet_within: Duration,
     /// How many events of each project the product has named as acknowledged and lost. Then exactly so many
-    /// must be missing, also for a project that is not named: none. The clients must not have posted any event
+    /// must be missing, none of a project that is not named. The clients must not have posted any event
     /// in two batches. `None` when nothing may be lost.
     pub named_losses: Option<BTreeMap<i64, u64>>,
 }
