@@ -77,6 +77,8 @@ async fn after_a_failover_that_leaves_the_old_redis_running_events_are_accepted_
     })
     .await;
     run(&new, "REPLICAOF NO ONE").await;
+    // A primary with a replica is strict only with this.
+    run(&new, "CONFIG SET min-replicas-to-write 1").await;
     run(&stack.redis, &format!("REPLICAOF 127.0.0.1 {}", new.port())).await;
     let refused = post().await;
     assert_eq!((refused.status, problem(&refused).as_str()), (503, "stream_unavailable"));

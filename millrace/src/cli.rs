@@ -316,7 +316,7 @@ mod tests {
         for (path, own) in [
             (&["key", "rotate"][..], &["key_id", "overlap", "key"][..]),
             (&["migrate"], &["distribute"]),
-            (&["audit"], &["quick", "stream_shards"]),
+            (&["audit"], &["quick", "mark_reviewed", "stream_shards"]),
         ] {
             let shown = shown(path);
             let expected = || own.iter().chain(&installation).chain(&["help"]);
