@@ -51,16 +51,6 @@ Worker on Either {
         "Entries that another lane had already settled"
     WRITE_FAILURES: counter "millrace_write_failures_total" {}
         "Transactions that failed because of the environment; each is retried"
-    SETTLEMENTS_WAITING: gauge "millrace_settlements_waiting" {}
-        "Stored entries that stay in the stream until standbys have their commit; see SETTLE_AFTER"
-    SETTLE_STANDBYS: gauge "millrace_settle_standbys" {}
-        "Standbys that must have an entry before it leaves the stream; 0 with SETTLE_AFTER=commit"
-    STORE_STANDBYS: gauge "millrace_store_standbys" {}
-        "Standbys that are connected to PostgreSQL; 0 also when they cannot be seen"
-    STORE_SYNCHRONOUS: gauge "millrace_store_synchronous_standbys" {}
-        "Standbys that a commit may wait for; 0 also when they cannot be seen"
-    STORE_FAILOVERS: counter "millrace_store_failovers_total" {}
-        "Times that this process was the first to see PostgreSQL on another timeline"
     BACKLOG_ENTRIES: gauge "millrace_backlog_entries" {}
         "Batches in the stream"
     BACKLOG_EVENTS: gauge "millrace_backlog_events" {}
@@ -95,6 +85,18 @@ Worker on Either {
         "Projects that have used at least this share of their month's quota"
     REDRIVE_LAST: gauge "millrace_redrive_last_timestamp_seconds" {}
         "When dead letters were last redriven; 0 means never"
+}
+Worker on Servers {
+    SETTLEMENTS_WAITING: gauge "millrace_settlements_waiting" {}
+        "Stored entries that stay in the stream until standbys have their commit; see SETTLE_AFTER"
+    SETTLE_STANDBYS: gauge "millrace_settle_standbys" {}
+        "Standbys that must have an entry before it leaves the stream; 0 with SETTLE_AFTER=commit"
+    STORE_STANDBYS: gauge "millrace_store_standbys" {}
+        "Standbys that are connected to PostgreSQL; 0 also when they cannot be seen"
+    STORE_SYNCHRONOUS: gauge "millrace_store_synchronous_standbys" {}
+        "Standbys that a commit may wait for; 0 also when they cannot be seen"
+    STORE_FAILOVERS: counter "millrace_store_failovers_total" {}
+        "Times that this process was the first to see PostgreSQL on another timeline"
 }
 }
 
@@ -155,6 +157,8 @@ pub fn standbys(standbys: Standbys, needed: u16) {
     STORE_STANDBYS.set(f64::from(standbys.connected));
     STORE_SYNCHRONOUS.set(f64::from(standbys.synchronous));
     SETTLE_STANDBYS.set(f64::from(needed));
+    // Visible from the first look, as the others are.
+    SETTLEMENTS_WAITING.add(0.0);
 }
 
 pub fn failed_over() {
