@@ -42,6 +42,7 @@ fn main() -> ExitCode {
 }
 
 async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let stop_requested = stop_requested();
     let Config { servers, policy, http } = config;
     let listener = listen(http.listen).map_err(|error| cannot_listen("LISTEN_ADDR", http.listen, &error))?;
     let scrape_listener = TcpListener::bind(http.metrics).await;
@@ -69,7 +70,7 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         limits: http.limits,
     };
     let scrape = Scrape { listener: scrape_listener, handle };
-    Ok(run(listener, Some(scrape), deps, stop_requested()).await?)
+    Ok(run(listener, Some(scrape), deps, stop_requested).await?)
 }
 
 fn cannot_listen(variable: &str, address: std::net::SocketAddr, error: &std::io::Error) -> String {

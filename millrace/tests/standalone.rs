@@ -225,7 +225,6 @@ async fn commands_at_the_moment_of_a_first_start_find_no_installation_or_all_its
         })
         .await;
         assert!(created.contains("Created project shop"), "{created}");
-        service.wait_for_line("Ctrl-C stops it").await;
         service.interrupt();
         assert!(service.wait_exit().await.success());
     }

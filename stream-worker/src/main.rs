@@ -44,6 +44,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let stop_requested = process::stop_requested();
     let scraper = TcpListener::bind(config.metrics)
         .await
         .map_err(|error| format!("METRICS_ADDR={}: {error}", config.metrics))?;
@@ -78,7 +79,7 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         scrapes_end.await.ok();
     }));
     let worker = tokio::spawn(stream_worker::run(deps, stopped));
-    process::stop_requested().await;
+    stop_requested.await;
     tracing::info!("stop requested; finishing the transactions under way");
     stop.send_replace(true);
     worker.await?;

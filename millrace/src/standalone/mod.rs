@@ -57,6 +57,7 @@ pub(crate) async fn run(
     http: HttpSettings,
     work: Settings,
 ) -> Result<(), Failure> {
+    let stop_requested = process::stop_requested();
     let line = StatusLine::new();
     process::start_logging_to(line.log_writer(), policy.log_format, "warn");
     let handle = metrics::install(TABLES, &[Program::Api, Program::Worker], &routes::names())
@@ -104,7 +105,7 @@ pub(crate) async fn run(
     let deps =
         Deps { stream: Arc::clone(&stream), store, stream_health, check_periods: None, status_page, limits };
     let scrape = Scrape { listener: scraper, handle };
-    ingest_api::run(listener, Some(scrape), deps, process::stop_requested()).await.map_err(cannot_listen)?;
+    ingest_api::run(listener, Some(scrape), deps, stop_requested).await.map_err(cannot_listen)?;
     let waiting = drain(&stream).await;
     stop.send_replace(true);
     for task in [worker, screen] {

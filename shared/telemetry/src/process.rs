@@ -69,16 +69,19 @@ where
     }
 }
 
-/// Returns when the process is asked to stop: SIGTERM or SIGINT.
+/// Is ready when the process was asked to stop since this call: SIGTERM or SIGINT. Call it before the first
+/// work, because an earlier signal ends the process at once, or is lost where the parent has it ignored.
 ///
 /// # Panics
 /// When the operating system refuses to install a signal handler.
-pub async fn stop_requested() {
+pub fn stop_requested() -> impl Future<Output = ()> {
     let mut terminate = signal(SignalKind::terminate()).expect("a handler for SIGTERM");
     let mut interrupt = signal(SignalKind::interrupt()).expect("a handler for SIGINT");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     }
 }
 

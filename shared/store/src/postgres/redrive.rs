@@ -11,7 +11,7 @@ use tokio_postgres::{Error, Statement};
 use super::copy::Instant;
 use super::distribution;
 use super::error::{Cause, EventsCause, Failure, cause, cause_in_events};
-use super::statements::ADD_EVENT;
+use super::statements::{ADD_EVENT, add_event};
 use crate::dead_reason::DeadReason;
 use crate::payload::PayloadDigest;
 use crate::redrive::{
@@ -292,26 +292,8 @@ impl<'t> RedriveTransaction<'t> {
                 return self.duplicate(event, claimed.get(0)).await;
             }
         }
-        let text = |json: Option<&[u8]>| json.map(|json| String::from_utf8_lossy(json).into_owned());
-        let (properties, context) = (text(event.properties), text(event.context));
-        let added = self
-            .transaction
-            .execute(
-                &self.add_event,
-                &[
-                    &project,
-                    &timestamp,
-                    &event.event_id,
-                    &received_at,
-                    &event.name,
-                    &event.subject,
-                    &event.client_id,
-                    &properties,
-                    &context,
-                ],
-            )
-            .await?;
-        if added == 1 { Ok(RowOutcome::Stored) } else { self.duplicate(event, timestamp).await }
+        let added = add_event(&**self.transaction, &self.add_event, event, received_at).await?;
+        if added { Ok(RowOutcome::Stored) } else { self.duplicate(event, timestamp).await }
     }
 
     /// Compares a duplicate with the event stored at this time, if it is still there.

@@ -4,7 +4,7 @@
 use deadpool_postgres::Transaction;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Error, Row, SimpleQueryMessage, Statement};
+use tokio_postgres::{Client, Error, GenericClient, Row, SimpleQueryMessage, Statement};
 
 use super::copy::Instant;
 use super::distribution;
@@ -162,31 +162,14 @@ impl Statements {
         self.stored_events.is_none()
     }
 
-    /// Stores one event that was received at this time. False when its key is stored already.
+    /// As [`add_event`], with the prepared statement.
     pub(super) async fn add_event(
         &self,
         client: &Client,
         event: &event_row::Row<'_>,
         received_at: Instant,
     ) -> Result<bool, Error> {
-        let timestamp = match event.time {
-            EventTime::At(us) => Instant(us),
-            EventTime::Anonymous | EventTime::Undated | EventTime::Undeliverable => received_at,
-        };
-        let text = |json: Option<&[u8]>| json.map(|json| String::from_utf8_lossy(json).into_owned());
-        let (properties, context) = (text(event.properties), text(event.context));
-        let parameters: [&(dyn ToSql + Sync); 9] = [
-            &event.project.0,
-            &timestamp,
-            &event.event_id,
-            &received_at,
-            &event.name,
-            &event.subject,
-            &event.client_id,
-            &properties,
-            &context,
-        ];
-        Ok(client.execute(&self.add_event, &parameters).await? == 1)
+        add_event(client, &self.add_event, event, received_at).await
     }
 
     /// Indices of those rows whose keys are in `events`, with the payloads of the stored events.
@@ -346,6 +329,34 @@ impl Statements {
         client.execute(&self.advance_positions, &[shards, entry_ms, entry_seqs]).await?;
         Ok(())
     }
+}
+
+/// Stores one event that was received at this time, with the statement made of [`ADD_EVENT`]. False when its
+/// key is stored already.
+pub(super) async fn add_event(
+    client: &impl GenericClient,
+    statement: &Statement,
+    event: &event_row::Row<'_>,
+    received_at: Instant,
+) -> Result<bool, Error> {
+    let timestamp = match event.time {
+        EventTime::At(us) => Instant(us),
+        EventTime::Anonymous | EventTime::Undated | EventTime::Undeliverable => received_at,
+    };
+    let text = |json: Option<&[u8]>| json.map(|json| String::from_utf8_lossy(json).into_owned());
+    let (properties, context) = (text(event.properties), text(event.context));
+    let parameters: [&(dyn ToSql + Sync); 9] = [
+        &event.project.0,
+        &timestamp,
+        &event.event_id,
+        &received_at,
+        &event.name,
+        &event.subject,
+        &event.client_id,
+        &properties,
+        &context,
+    ];
+    Ok(client.execute(statement, &parameters).await? == 1)
 }
 
 /// As [`Statements::stored_events`], where `events` is distributed.

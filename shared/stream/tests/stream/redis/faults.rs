@@ -7,6 +7,7 @@ use millrace_stream::{Admission, Decision, SharedStream, StreamError};
 use testkit::{Redis, eventually};
 use uuid::Uuid;
 
+use super::load::UntilLost;
 use super::{contents, open, run};
 use crate::suite::*;
 
@@ -64,34 +65,13 @@ async fn a_wiped_server_admits_nothing_and_its_group_is_created_again() {
 async fn acknowledged_batches_survive_kill_and_restart() {
     let mut redis = Redis::start().await;
     let stream = trusted_stream(&redis).await;
-    let mut clients = tokio::task::JoinSet::new();
-    for _ in 0..8 {
-        let stream = another(&redis).await;
-        clients.spawn(async move {
-            let mut acknowledged = Vec::new();
-            loop {
-                let (packed, plan) = (batch(2), plan());
-                let admission = Admission { packed: &packed, plan: &plan, digest: None, awaited: false };
-                match stream.admit(&admission).await {
-                    Ok(decision) => {
-                        assert_admitted(decision);
-                        acknowledged.push(packed.batch_id);
-                    }
-                    Err(StreamError::Unknown(_) | StreamError::Unavailable(_)) => return acknowledged,
-                    Err(error) => panic!("{error:?}"),
-                }
-            }
-        });
-    }
+    let clients = UntilLost::start(&redis).await;
     eventually(DEADLINE, "500 admissions", async || {
         stream.backlog().await.is_ok_and(|backlog| backlog.entries > 500)
     })
     .await;
     redis.kill().await;
-    let mut acknowledged = Vec::new();
-    while let Some(client) = clients.join_next().await {
-        acknowledged.extend(client.unwrap());
-    }
+    let acknowledged = clients.acknowledged().await;
     redis.restart().await;
     connected(&stream).await;
     assert_eq!(stream.epoch(0).await.unwrap(), Some(EPOCH));

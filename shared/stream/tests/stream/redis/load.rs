@@ -10,7 +10,7 @@ use millrace_event::plan::ProjectId;
 use millrace_stream::redis::{RedisOptions, RedisStream};
 use millrace_stream::{Admission, BatchId, Decision, EntryId, SharedStream, StreamError};
 use testkit::eventually;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use uuid::Uuid;
 
 use crate::suite::*;
@@ -110,5 +110,43 @@ impl Load {
             all.refused.extend(answers.refused);
         }
         all
+    }
+}
+
+/// Eight clients with connections of their own, which admit batches of two events until the first call that
+/// the server does not answer.
+pub struct UntilLost(JoinSet<Vec<BatchId>>);
+
+impl UntilLost {
+    pub async fn start(harness: &dyn Harness) -> Self {
+        let mut clients = JoinSet::new();
+        for _ in 0..8 {
+            let stream = another(harness).await;
+            clients.spawn(async move {
+                let mut acknowledged = Vec::new();
+                loop {
+                    let (packed, plan) = (batch(2), plan());
+                    let admission = Admission { packed: &packed, plan: &plan, digest: None, awaited: false };
+                    match stream.admit(&admission).await {
+                        Ok(decision) => {
+                            assert_admitted(decision);
+                            acknowledged.push(packed.batch_id);
+                        }
+                        Err(StreamError::Unknown(_) | StreamError::Unavailable(_)) => return acknowledged,
+                        Err(error) => panic!("{error:?}"),
+                    }
+                }
+            });
+        }
+        Self(clients)
+    }
+
+    /// The batches that were acknowledged, once every client has lost the server.
+    pub async fn acknowledged(mut self) -> Vec<BatchId> {
+        let mut acknowledged = Vec::new();
+        while let Some(client) = self.0.join_next().await {
+            acknowledged.extend(client.unwrap());
+        }
+        acknowledged
     }
 }

@@ -11,6 +11,7 @@ use testkit::{Redis, eventually};
 use uuid::Uuid;
 
 use super::faults::try_admit;
+use super::load::UntilLost;
 use super::{faults, open, run};
 use crate::suite::*;
 
@@ -173,35 +174,14 @@ async fn stream_replicas(stream: &SharedStream) -> (u32, bool) {
 async fn every_acknowledged_batch_is_on_the_replica_that_is_promoted() {
     let mut pair = harness().await;
     let stream = trusted_stream(&pair).await;
-    let mut clients = tokio::task::JoinSet::new();
-    for _ in 0..8 {
-        let stream = another(&pair).await;
-        clients.spawn(async move {
-            let mut acknowledged = Vec::new();
-            loop {
-                let (packed, plan) = (batch(2), plan());
-                let admission = Admission { packed: &packed, plan: &plan, digest: None, awaited: false };
-                match stream.admit(&admission).await {
-                    Ok(decision) => {
-                        assert_admitted(decision);
-                        acknowledged.push(packed.batch_id);
-                    }
-                    Err(StreamError::Unknown(_) | StreamError::Unavailable(_)) => return acknowledged,
-                    Err(error) => panic!("{error:?}"),
-                }
-            }
-        });
-    }
+    let clients = UntilLost::start(&pair).await;
     eventually(DEADLINE, "300 admissions", async || {
         stream.backlog().await.is_ok_and(|backlog| backlog.entries > 300)
     })
     .await;
     pair.primary.kill().await;
     run(&pair.replica, &["REPLICAOF", "NO", "ONE"]).await;
-    let mut acknowledged = Vec::new();
-    while let Some(client) = clients.join_next().await {
-        acknowledged.extend(client.unwrap());
-    }
+    let acknowledged = clients.acknowledged().await;
     let promoted = opened(&pair.replica, 1).await;
     let kept: HashSet<_> =
         promoted.pending_batches(0).await.unwrap().iter().map(|batch| batch.batch_id).collect();
