@@ -3,8 +3,8 @@
 //! Modules by purpose:
 //! - A write goes through `write` (the loop of attempts), `draft` (entries and rows, with their known
 //!   states), `selection` (the rows to send, and what the others repeat), `attempt` (one transaction),
-//!   `parameters`, `statements` and `writer_session`; `careful` is the slow path, `setback` and `error`
-//!   classify failures, `copy` frames rows, `recent` remembers keys.
+//!   `parameters`, `statements` and `writer_session`; `careful` is the slow path, with `add_event` for one
+//!   event, `setback` and `error` classify failures, `copy` frames rows, `recent` remembers keys.
 //! - The request path uses `accounts`, `listen`, `usage` and `epochs`; operators use `admin`, `letters` and
 //!   `redrive`; `rejections` has what was refused.
 //! - `upkeep` and `partitions` bound the size of the database; `migrate` applies the schema; `lineage`
@@ -18,6 +18,7 @@
 //! or repeat the contents of events in an error.
 
 mod accounts;
+mod add_event;
 mod address;
 mod admin;
 mod announcements;

@@ -8,10 +8,10 @@ use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Statement};
 
+use super::add_event::{ADD_EVENT, add_event};
 use super::copy::Instant;
 use super::distribution;
 use super::error::{Cause, EventsCause, Failure, cause, cause_in_events};
-use super::statements::{ADD_EVENT, add_event};
 use crate::dead_reason::DeadReason;
 use crate::payload::PayloadDigest;
 use crate::redrive::{

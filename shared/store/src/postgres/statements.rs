@@ -4,8 +4,9 @@
 use deadpool_postgres::Transaction;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Error, GenericClient, Row, SimpleQueryMessage, Statement};
+use tokio_postgres::{Client, Error, Row, SimpleQueryMessage, Statement};
 
+use super::add_event::{ADD_EVENT, add_event};
 use super::copy::Instant;
 use super::distribution;
 use super::parameters::{
@@ -17,7 +18,7 @@ use crate::payload::PayloadDigest;
 use crate::rejection_tally::RejectionTally;
 use crate::rejections::SAMPLES_KEPT;
 use millrace_event::Outcome;
-use millrace_event::row::{self as event_row, COLUMNS, EventTime};
+use millrace_event::row::{self as event_row, COLUMNS};
 
 // Every lookup goes key by key through the index: LATERAL with LIMIT leaves the planner no other way. Plans
 // are made once, when a partition may still be empty: a join would be planned to scan the few rows for every
@@ -106,11 +107,6 @@ const ADVANCE_POSITIONS: &str = "
     SELECT * FROM unnest($1::int[], $2::bigint[], $3::bigint[])
     ON CONFLICT (shard) DO UPDATE SET entry_ms = excluded.entry_ms, entry_seq = excluded.entry_seq
      WHERE (p.entry_ms, p.entry_seq) < (excluded.entry_ms, excluded.entry_seq)";
-
-/// One event: of a redrive, and where a COPY does not say why it failed.
-pub(super) const ADD_EVENT: &str = "
-    INSERT INTO events (project_id, timestamp, event_id, received_at, name, subject, client_id, properties, context)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb) ON CONFLICT DO NOTHING";
 
 pub(super) struct Statements {
     pub(super) copy: Statement,
@@ -329,34 +325,6 @@ impl Statements {
         client.execute(&self.advance_positions, &[shards, entry_ms, entry_seqs]).await?;
         Ok(())
     }
-}
-
-/// Stores one event that was received at this time, with the statement made of [`ADD_EVENT`]. False when its
-/// key is stored already.
-pub(super) async fn add_event(
-    client: &impl GenericClient,
-    statement: &Statement,
-    event: &event_row::Row<'_>,
-    received_at: Instant,
-) -> Result<bool, Error> {
-    let timestamp = match event.time {
-        EventTime::At(us) => Instant(us),
-        EventTime::Anonymous | EventTime::Undated | EventTime::Undeliverable => received_at,
-    };
-    let text = |json: Option<&[u8]>| json.map(|json| String::from_utf8_lossy(json).into_owned());
-    let (properties, context) = (text(event.properties), text(event.context));
-    let parameters: [&(dyn ToSql + Sync); 9] = [
-        &event.project.0,
-        &timestamp,
-        &event.event_id,
-        &received_at,
-        &event.name,
-        &event.subject,
-        &event.client_id,
-        &properties,
-        &context,
-    ];
-    Ok(client.execute(statement, &parameters).await? == 1)
 }
 
 /// As [`Statements::stored_events`], where `events` is distributed.

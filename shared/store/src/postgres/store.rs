@@ -60,8 +60,8 @@ impl PostgresStore {
     }
 
     /// For an operator's command. Of several servers it uses the one that takes writes: the others would
-    /// refuse a change, and answer with the past. It may read from a standby that is the only one named. Makes
-    /// no connection.
+    /// refuse a change, and answer with the past. It may read from a standby that is the only one named.
+    /// Makes no connection.
     pub fn for_command(options: PostgresOptions) -> Arc<Self> {
         Self::with(options, false)
     }

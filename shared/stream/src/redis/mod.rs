@@ -30,7 +30,8 @@
 //! | `shard_witness`, `witness` | whether the server went back in time |
 //! | `reader` | delivery, on a connection for each lane |
 //! | `admin`, `retire`, `rebuild`, `durability` | operators, audits and upkeep, on a pool |
-//! | `core`, `link`, `connection`, `slot`, `keeper`, `pool`, `server`, `client` | what leads to the primary of a shard |
+//! | `core`, `link`, `connection`, `slot`, `keeper` | what leads to the primary of a shard |
+//! | `pool`, `server`, `client` | its pool, the checks of a new connection, the settings of a client |
 //! | `location`, `route` | where the primary of a shard is now |
 //! | `options`, `source`, `address` | settings, and what a URL may say |
 //! | `scripts`, `keys`, `reply`, `error` | the base of the other modules |
