@@ -1,6 +1,6 @@
 //! A real Redis Cluster: masters that share the slots evenly, and their replicas.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use redis::Value;
@@ -12,6 +12,8 @@ const SLOTS: usize = 16_384;
 /// How long a node may be silent before the others promote its replica, in milliseconds.
 const NODE_TIMEOUT_MS: &str = "1500";
 const DEADLINE: Duration = Duration::from_secs(120);
+/// Longer than a server tries to hand over: asking it earlier would start over.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(6);
 /// Keys that one MIGRATE moves.
 const MIGRATED_KEYS: usize = 100;
 
@@ -148,6 +150,26 @@ impl RedisCluster {
             infos.await.iter().position(|info| info.as_ref().is_ok_and(|info| lines(info).contains(&port)))
         })
         .await
+    }
+
+    /// Makes this replica the master in place of its master, which works along (`CLUSTER FAILOVER`). Returns once
+    /// it says so itself. On a busy machine a server gives up after five seconds, and is asked again.
+    ///
+    /// # Panics
+    /// When the replica refuses.
+    pub async fn hand_over_to(&self, replica: usize) {
+        let mut asked: Option<Instant> = None;
+        eventually(DEADLINE, &format!("node {replica} to be a master"), async || {
+            if self.myself(replica).await.is_some_and(|myself| myself.is_master) {
+                return true;
+            }
+            if asked.is_none_or(|asked| asked.elapsed() > HAND_OVER_TIMEOUT) {
+                self.nodes[replica].run(&["CLUSTER", "FAILOVER"]).await;
+                asked = Some(Instant::now());
+            }
+            false
+        })
+        .await;
     }
 
     /// Begins to move a slot to another node: both know of it, and no key was moved.
