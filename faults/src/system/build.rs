@@ -145,15 +145,13 @@ impl System {
     }
 }
 
-/// Waits until `/readyz` of an API answers 200.
+/// Waits until `/readyz` of an API has nothing against any shard. The status alone says that of one shard.
 pub(super) async fn wait_until_ready(api: SocketAddr) {
     eventually(SOON, "an API to be ready", async || {
         let answer = testkit::http::HttpClient::new(api).get("/readyz", &[]).await;
-        match answer {
-            Ok(answer) if answer.status == 200 => Ok(()),
-            Ok(answer) => Err(String::from_utf8_lossy(&answer.body).into_owned()),
-            Err(error) => Err(error.to_string()),
-        }
+        let answer = answer.map_err(|error| error.to_string())?;
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        if answer.status == 200 && body.contains(r#""reasons":[]"#) { Ok(()) } else { Err(body) }
     })
     .await;
 }

@@ -111,6 +111,9 @@ fn meaning(code: &str, message: &str) -> Option<&'static str> {
         "MOVED" => "this node of the cluster does not hold the shard (any more)",
         "ASK" | "TRYAGAIN" => "the shard is being moved to another node of the cluster",
         "CLUSTERDOWN" => "the cluster does not serve the slot of the shard",
+        "UNBLOCKED" if message.contains("no longer exists") => {
+            "the stream of the shard was removed from Redis"
+        }
         "UNBLOCKED" => "this Redis has just become a replica",
         "LOADING" => "Redis is loading its data and is not ready yet",
         "BUSY" => "Redis is busy with a script",
@@ -167,6 +170,7 @@ mod tests {
             ("TRYAGAIN Multiple keys request during rehashing of slot", "unavailable", "is being moved"),
             ("CLUSTERDOWN Hash slot not served", "unavailable", "does not serve the slot"),
             ("UNBLOCKED force unblock from blocking operation", "unavailable", "become a replica"),
+            ("UNBLOCKED the stream key no longer exists", "unavailable", "was removed"),
             ("LOADING Redis is loading the dataset in memory", "unavailable", "is loading"),
             ("BUSY Redis is busy running a script.", "unavailable", "busy with a script"),
             ("OOM command not allowed when used memory > 'maxmemory'.", "full", "memory of Redis is full"),
