@@ -47,7 +47,8 @@ pub struct PostgresStore {
     /// Set once the server was found usable.
     usable: OnceCell<()>,
     listener: OnceLock<listen::Listener>,
-    recent: Arc<recent::RecentKeys>,
+    /// 32 MiB, made for the first writer: an API process has none.
+    recent: OnceLock<Arc<recent::RecentKeys>>,
     event_days: Arc<on_demand::EventDays>,
     lineage: Arc<lineage::Lineage>,
 }
@@ -76,7 +77,7 @@ impl PostgresStore {
             pool,
             usable: OnceCell::new(),
             listener: OnceLock::new(),
-            recent: Arc::new(recent::RecentKeys::new()),
+            recent: OnceLock::new(),
             event_days: Arc::default(),
             lineage,
         })
@@ -141,7 +142,8 @@ impl Accounts for PostgresStore {
 #[async_trait]
 impl Ledger for PostgresStore {
     async fn writer(&self, name: &str) -> Result<Box<dyn Writer>, WriteError> {
-        let (recent, event_days) = (Arc::clone(&self.recent), Arc::clone(&self.event_days));
+        let recent = Arc::clone(self.recent.get_or_init(|| Arc::new(recent::RecentKeys::new())));
+        let event_days = Arc::clone(&self.event_days);
         let lineage = Arc::clone(&self.lineage);
         self.usable.get_or_try_init(|| pooler::check(&self.connector)).await?;
         Ok(Box::new(write::PostgresWriter::open(&self.connector, name, recent, event_days, lineage).await?))
