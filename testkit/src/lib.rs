@@ -25,6 +25,7 @@
 mod authority;
 pub mod chaos;
 mod cluster;
+mod cluster_bus;
 mod daemon;
 mod database;
 mod deployment;
