@@ -1,10 +1,12 @@
 //! A real Redis Cluster: masters that share the slots evenly, and their replicas.
 
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use redis::Value;
 
+use crate::authority::Certificate;
 use crate::cluster_bus::ClusterBus;
 use crate::eventually::eventually;
 use crate::redis::{Redis, query};
@@ -78,6 +80,27 @@ impl RedisCluster {
         cluster
     }
 
+    /// As [`RedisCluster::start`], with TLS between the nodes and for clients: with this certificate, which
+    /// `ca` has signed.
+    ///
+    /// # Panics
+    /// See [`RedisCluster::start`].
+    pub async fn start_secured(
+        masters: usize,
+        replicas: usize,
+        certificate: &Certificate,
+        ca: &Path,
+    ) -> Self {
+        let starting = (0..masters * (1 + replicas)).map(|_| async {
+            let own = Redis::secured(certificate, ca);
+            let own: Vec<_> = own.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            Redis::start_cluster_node(&[SETTINGS, &own].concat()).await
+        });
+        let cluster = Self { nodes: join_all(starting).await, bus: None };
+        cluster.form(masters).await;
+        cluster
+    }
+
     /// Makes one cluster of the nodes, the first of which are the masters.
     async fn form(&self, masters: usize) {
         for (at, node) in self.nodes.iter().enumerate() {
@@ -90,7 +113,7 @@ impl RedisCluster {
             }
             let bus = self.bus.as_ref().map(|bus| bus.port(at)).or(node.cluster_port());
             if let Some(bus) = bus.filter(|_| at > 0) {
-                let [port, bus] = [node.port(), bus].map(|port| port.to_string());
+                let [port, bus] = [node.peer_port(), bus].map(|port| port.to_string());
                 self.nodes[0].run(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
             }
         }
@@ -119,10 +142,11 @@ impl RedisCluster {
         }
     }
 
-    /// `redis+cluster://` with all nodes.
+    /// `redis+cluster://` with all nodes; `rediss+cluster://` when they have TLS.
     pub fn url(&self) -> String {
-        let nodes: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
-        format!("redis+cluster://{}", nodes.join(","))
+        let nodes: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.peer_port())).collect();
+        let scheme = if self.nodes[0].tls_port().is_some() { "rediss" } else { "redis" };
+        format!("{scheme}+cluster://{}", nodes.join(","))
     }
 
     pub fn node(&self, at: usize) -> &Redis {
