@@ -1,5 +1,5 @@
-//! TLS to every server that the address leads to, also to those that Sentinels and nodes of a cluster name, and
-//! what an operator reads when only one side speaks TLS.
+//! TLS to every server that the address leads to, also to those that Sentinels and nodes of a cluster name,
+//! and what an operator reads when only one side speaks TLS.
 
 use std::path::{Path, PathBuf};
 
