@@ -125,8 +125,8 @@ impl Sentinels {
         all
     }
 
-    /// `redis+sentinel://` with all Sentinels and the name of the primary; `rediss+sentinel://` when they have
-    /// TLS.
+    /// `redis+sentinel://` with all Sentinels and the name of the primary. `rediss+sentinel://` when they
+    /// have TLS.
     pub fn url(&self) -> String {
         let port = |at: &Daemon<SentinelServer>| at.server.tls_port.unwrap_or_else(|| at.port());
         let sentinels: Vec<_> = self.sentinels.iter().map(|at| format!("127.0.0.1:{}", port(at))).collect();
