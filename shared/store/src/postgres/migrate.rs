@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use tokio_postgres::Transaction;
 
 use super::connector::Connector;
-use super::lineage::Lineage;
 use super::session::Session;
 use super::upkeep;
 use crate::migration::{self, Migration, migrations, missing};
@@ -31,9 +30,8 @@ const MIGRATIONS: &[Migration] = migrations! { "sql":
 };
 
 /// Applies what is missing, all or nothing, and then creates the first partitions.
-pub(super) async fn migrate(connector: &Connector, lineage: &Lineage) -> Result<Vec<String>, StoreError> {
+pub(super) async fn migrate(connector: &Connector) -> Result<Vec<String>, StoreError> {
     let mut session = Session::open(connector, SETTINGS).await?;
-    lineage.check(&session).await?;
     let transaction = session.client_mut().transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_ID]).await?;
     transaction.batch_execute(CREATE_LIST).await?;
