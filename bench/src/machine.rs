@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{DefaultHasher, Hasher};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -51,11 +52,22 @@ pub fn describe() -> BTreeMap<String, String> {
         ("Rust", first_output_line("rustc", &["--version"])),
         ("Python", first_output_line("python3", &["--version"])),
         ("Millrace", first_output_line("git", &["-C", &repository, "describe", "--always", "--dirty"])),
+        ("programs", programs().unwrap_or_else(|| UNKNOWN.to_owned())),
         ("profile", paths::build_profile().unwrap_or_else(|_| UNKNOWN.to_owned())),
         ("command", format!("cargo run --release -p bench -- {}", arguments.join(" ")).trim().to_owned()),
         ("day", OffsetDateTime::now_utc().date().to_string()),
     ];
     facts.into_iter().map(|(name, fact)| (name.to_owned(), fact)).collect()
+}
+
+/// A hash of the programs that are measured, and of this one: it differs when their code differs.
+fn programs() -> Option<String> {
+    let this = std::env::current_exe().ok()?;
+    let mut hasher = DefaultHasher::new();
+    for program in PROGRAMS.iter().map(|program| this.with_file_name(program)).chain([this.clone()]) {
+        hasher.write(&fs::read(program).ok()?);
+    }
+    Some(format!("{:016x}", hasher.finish()))
 }
 
 fn processor() -> String {

@@ -1,6 +1,5 @@
-//! The comparison benchmark: sends the same requests to Millrace, to Millrace embedded and to two services
-//! without a queue, and measures the ceilings of their components. It starts real processes and durable
-//! servers on one machine.
+//! The comparison benchmark: sends the same requests to Millrace, to its variants and to other services, and
+//! measures the ceilings of their components. It starts real processes and durable servers on one machine.
 //!
 //! The benchmark has its own load generator (`load`) instead of `testkit`'s oracle, which builds each event
 //! as a JSON value, posts it through a full HTTP client and records every event: processor time that is
@@ -19,6 +18,7 @@ mod growth;
 mod load;
 mod machine;
 mod measure;
+mod memory;
 mod paths;
 mod process;
 mod report;
@@ -35,6 +35,7 @@ use clap::Parser;
 use crate::cli::{Cli, Command};
 use crate::error::BenchError;
 use crate::results::Results;
+use crate::run::RunOptions;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -50,8 +51,15 @@ async fn main() -> ExitCode {
 async fn start(cli: Cli) -> Result<(), BenchError> {
     match &cli.command {
         Some(Command::ServeEmpty) => ceilings::serve_empty().await,
-        Some(Command::ServeCopy { database_url, project }) => {
-            subjects::serve_copy(database_url, *project).await
+        Some(Command::ServePeer { storing, database_url, project }) => {
+            subjects::serve_peer(database_url, *project, *storing).await
+        }
+        Some(Command::DrainOutbox { database_url, project }) => {
+            subjects::drain_outbox(database_url, *project).await
+        }
+        Some(Command::TouchMemory) => {
+            memory::touch();
+            Ok(())
         }
         None => {
             let results =
@@ -70,17 +78,40 @@ async fn measure_all(cli: &Cli) -> Result<Results, BenchError> {
         machine::build_programs()?;
     }
     let options = cli.run_options();
-    let ceilings = if cli.no_ceilings { Vec::new() } else { ceilings::measure_all(options.window).await? };
-    for ceiling in &ceilings {
-        println!("{}", report::ceiling_line(ceiling));
+    let mut results = start_results(cli, &options)?;
+    if !cli.no_ceilings && results.ceilings.is_empty() {
+        results.ceilings = ceilings::measure_all(options.window).await?;
+        for ceiling in &results.ceilings {
+            println!("{}", report::ceiling_line(ceiling));
+        }
     }
-    let measurements = Vec::new();
-    let mut results = Results { machine: machine::describe(), is_quick: cli.quick, ceilings, measurements };
-    // Written after each subject: a later failure does not lose the measurements of an hour.
-    run::run_all(&options, |more| {
+    let mut steps = options.steps();
+    steps.retain(|step| !step.is_in(&results));
+    // Written after each step: a later failure does not lose the measurements of an hour.
+    let missing = run::run_all(&options, &steps, |more| {
         results.measurements.extend(more);
         report::save(&cli.results, &results)
     })
     .await?;
+    if missing > 0 {
+        println!("the time is over, and {missing} measurements are missing; add --resume to continue\n");
+    }
     Ok(results)
+}
+
+/// Empty results, or those of the file that this run continues.
+fn start_results(cli: &Cli, options: &RunOptions) -> Result<Results, BenchError> {
+    let (ceilings, measurements) = (Vec::new(), Vec::new());
+    let new = Results { machine: machine::describe(), is_quick: cli.quick, ceilings, measurements };
+    if !cli.resume || !cli.results.exists() {
+        return Ok(new);
+    }
+    let found = report::read(&cli.results)?;
+    match new.difference(&found, options.window) {
+        None => Ok(found),
+        Some(difference) => Err(BenchError::new(format!(
+            "{} has results of another run: {difference}; name another file with --results, or leave out --resume",
+            cli.results.display()
+        ))),
+    }
 }

@@ -3,6 +3,7 @@
 //! Field names are the keys of that file. Where a Rust name differs, `serde(rename)` keeps the key.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,22 @@ impl Results {
         })
     }
 
+    /// What makes results of a run with this window incomparable with others; `None` when they belong
+    /// together.
+    pub fn difference(&self, others: &Self, window: Duration) -> Option<String> {
+        for fact in ["programs", "profile", "processor", "PostgreSQL", "Redis"] {
+            let [ours, theirs] = [self, others].map(|results| results.machine.get(fact));
+            if ours != theirs {
+                let text = |fact: Option<&String>| fact.map_or("unknown", String::as_str).to_owned();
+                return Some(format!("{fact} is {}, and was {}", text(ours), text(theirs)));
+            }
+        }
+        let windows = others.measurements.iter().map(|measurement| measurement.window_s);
+        let window_s = window.as_secs_f64();
+        let another = windows.into_iter().find(|found| (found - window_s).abs() > 0.001);
+        another.map(|found| format!("a window is {window_s} s, and was {found} s"))
+    }
+
     pub fn ceiling(&self, name: &str) -> Option<&Ceiling> {
         self.ceilings.iter().find(|ceiling| ceiling.name == name)
     }
@@ -49,6 +66,9 @@ pub struct Measurement {
     /// The part's name: how requests were sent.
     pub part: String,
     pub subject: SubjectName,
+    /// Which repetition it is, from 1.
+    #[serde(default = "first")]
+    pub repetition: u32,
     /// Rows in the table before the scenario's first part.
     pub rows_before: u64,
     pub connections: usize,
@@ -62,6 +82,13 @@ pub struct Measurement {
     pub accepted_per_s: f64,
     /// Events committed to the table.
     pub stored_per_s: f64,
+    /// Events stored per second in the last third of the window, divided by those of the first third: below 1
+    /// when the rate does not last.
+    #[serde(default)]
+    pub last_third: Option<f64>,
+    /// The rate of one COPY connection at that time.
+    #[serde(default)]
+    pub copy: Option<CopyRates>,
     /// Events accepted and not yet stored when the window began.
     pub backlog_begin: u64,
     /// Events accepted and not yet stored when the window ended.
@@ -102,6 +129,37 @@ pub struct Measurement {
     pub timeline: Vec<TimelinePoint>,
 }
 
+fn first() -> u32 {
+    1
+}
+
+/// Events per second that one COPY connection wrote into a table with jsonb columns before and after a
+/// subject was measured. Their difference is the drift of the machine.
+#[derive(Clone, Copy, Serialize, Deserialize, Debug)]
+pub struct CopyRates {
+    pub before_per_s: f64,
+    pub after_per_s: f64,
+    /// The events that the subject stored per second, divided by the mean of both.
+    pub stored_ratio: f64,
+}
+
+impl CopyRates {
+    pub fn new(before_per_s: f64, after_per_s: f64, stored_per_s: f64) -> Self {
+        Self {
+            before_per_s,
+            after_per_s,
+            stored_ratio: stored_per_s / f64::midpoint(before_per_s, after_per_s),
+        }
+    }
+}
+
+impl Measurement {
+    /// Processor time of all processes of the subject, servers included.
+    pub fn cpu_s_per_million_in_all(&self) -> f64 {
+        self.cpu_s_per_million.values().sum()
+    }
+}
+
 /// Bytes per event that waits in the Redis stream.
 #[derive(Clone, Copy, Serialize, Deserialize, Debug)]
 pub struct PendingCost {
@@ -120,7 +178,7 @@ pub struct MemoryUse {
 }
 
 /// Running totals at one moment.
-#[derive(Clone, Copy, Serialize, Deserialize, Debug)]
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize, Debug)]
 pub struct TimelinePoint {
     /// Seconds since the first request.
     pub at_s: f64,

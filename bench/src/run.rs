@@ -1,21 +1,26 @@
 //! Runs the scenarios, one subject at a time. Each subject has its own servers, and is audited after its last
-//! part.
+//! part. Repetitions of a scenario go round its subjects, so that a machine that changes its speed favors
+//! none.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::ceilings;
 use crate::error::BenchError;
 use crate::growth;
 use crate::load::{Load, Pacing};
 use crate::measure::{Title, measure_part, measure_pending};
+use crate::memory;
 use crate::report;
-use crate::results::Measurement;
+use crate::results::{CopyRates, Measurement, Results};
 use crate::scenarios::{Part, Scenario};
-use crate::subjects::{self, Subject, SubjectName};
+use crate::subjects::{self, Data, Subject, SubjectName};
 
 #[derive(Clone, Debug)]
 pub struct RunOptions {
     pub scenarios: Vec<Scenario>,
     pub subjects: Vec<SubjectName>,
+    /// Times that each subject is measured in each scenario.
+    pub repetitions: u32,
     /// Measured time of each part.
     pub window: Duration,
     /// Time before the window.
@@ -24,40 +29,113 @@ pub struct RunOptions {
     pub is_quick: bool,
     /// Rows in the table before the `growth` scenario.
     pub growth_rows: u64,
+    /// Projects that these rows belong to, and that receive the events of the scenario.
+    pub growth_projects: usize,
+    /// Measure one COPY connection before and after each subject, to show the drift of the machine.
+    pub measures_drift: bool,
+    /// Touch the free memory of the machine before each subject.
+    pub touches_memory: bool,
+    /// When no further subject is started.
+    pub until: Option<Instant>,
+}
+
+/// One scenario on one subject, once.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Step {
+    pub scenario: Scenario,
+    pub subject: SubjectName,
+    /// From 1.
+    pub repetition: u32,
+}
+
+impl Step {
+    /// Whether these results have it.
+    pub fn is_in(self, results: &Results) -> bool {
+        let title = (self.scenario.name(), self.subject, self.repetition);
+        let titles = results
+            .measurements
+            .iter()
+            .map(|found| (found.scenario.as_str(), found.subject, found.repetition));
+        titles.into_iter().any(|found| found == title)
+    }
 }
 
 /// How long events are sent to measure their cost while they wait. Short, so that Redis does not rewrite its
 /// append-only file in the meantime.
 const PENDING_WINDOW: Duration = Duration::from_millis(400);
 
-/// Runs all scenarios on all subjects, and prints a line per part. `keep` receives the measurements of a
-/// scenario on a subject after their audit.
+impl RunOptions {
+    /// All steps, in the order in which they are run.
+    pub fn steps(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for &scenario in &self.scenarios {
+            for repetition in 1..=self.repetitions {
+                let subjects = self.subjects.iter().filter(|name| scenario.is_for(**name, self.is_quick));
+                steps.extend(subjects.map(|&subject| Step { scenario, subject, repetition }));
+            }
+        }
+        steps
+    }
+}
+
+/// Runs these steps, and prints a line per part. `keep` receives the measurements of a step after their
+/// audit. Returns how many steps were not started in time.
 ///
 /// # Errors
 /// When a subject fails, loses an event or stores one twice; and those of `keep`.
 pub async fn run_all(
     options: &RunOptions,
+    steps: &[Step],
     mut keep: impl FnMut(Vec<Measurement>) -> Result<(), BenchError>,
-) -> Result<(), BenchError> {
-    for scenario in &options.scenarios {
-        for name in options.subjects.iter().filter(|name| scenario.is_for(**name, options.is_quick)) {
-            keep(run_scenario(options, *scenario, *name).await?)?;
+) -> Result<usize, BenchError> {
+    // One measurement of COPY is after a subject and before the next.
+    let mut last_copy = None;
+    for (index, step) in steps.iter().enumerate() {
+        if options.until.is_some_and(|until| Instant::now() >= until) {
+            return Ok(steps.len() - index);
         }
+        let grown = match step.scenario {
+            Scenario::Growth => {
+                last_copy = None;
+                Some(growth::prepare(options.growth_rows, options.growth_projects).await?)
+            }
+            _ => None,
+        };
+        let data = match &grown {
+            Some(grown) => Data {
+                folder: Some(&grown.folder),
+                projects: options.growth_projects,
+                days_ago: grown.days_ago,
+            },
+            None => Data::EMPTY,
+        };
+        if options.touches_memory {
+            memory::touch_free().await?;
+        }
+        let before =
+            if options.measures_drift && last_copy.is_none() { Some(copy().await?) } else { last_copy };
+        let mut measurements = run_step(options, *step, &data).await?;
+        last_copy = if options.measures_drift { Some(copy().await?) } else { None };
+        let copy = before.zip(last_copy);
+        for measurement in &mut measurements {
+            measurement.copy =
+                copy.map(|(before, after)| CopyRates::new(before, after, measurement.stored_per_s));
+        }
+        keep(measurements)?;
     }
-    Ok(())
+    Ok(0)
 }
 
-async fn run_scenario(
-    options: &RunOptions,
-    scenario: Scenario,
-    name: SubjectName,
-) -> Result<Vec<Measurement>, BenchError> {
-    let grown = match scenario {
-        Scenario::Growth => Some(growth::prepare(options.growth_rows).await?),
-        _ => None,
-    };
-    let mut subject = subjects::start(name, grown.as_ref().map(|grown| grown.folder.as_path())).await?;
-    subject.target.days_ago = grown.as_ref().map_or(0, |grown| grown.days_ago);
+/// Events per second that one COPY connection writes now.
+async fn copy() -> Result<f64, BenchError> {
+    let copied = ceilings::measure_copy().await?;
+    println!("{}", report::ceiling_line(&copied));
+    Ok(copied.events_per_s)
+}
+
+async fn run_step(options: &RunOptions, step: Step, data: &Data<'_>) -> Result<Vec<Measurement>, BenchError> {
+    let Step { scenario, subject: name, repetition } = step;
+    let mut subject = subjects::start(name, data).await?;
     let rows_before = subject.table.row_count().await?;
     let parts = scenario.parts(options.is_quick);
     let (pending, mut fresh) = match parts.first() {
@@ -71,7 +149,7 @@ async fn run_scenario(
     let mut unsure = 0;
     for part in &parts {
         let load = part_load(options, &subject, part, measurements.first());
-        let title = Title { scenario: scenario.name(), part: part.name };
+        let title = Title { scenario: scenario.name(), part: part.name, repetition };
         let measured = measure_part(&subject, title, &load).await?;
         let measured = Measurement { pending, rows_before, ..measured };
         println!("{}", report::measurement_line(&measured));

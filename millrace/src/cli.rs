@@ -82,7 +82,7 @@ pub(crate) enum Command {
     ///
     /// Safe to repeat, and safe while programs are running. Run it before you start programs of a new
     /// version.
-    #[command(after_help = "Example:\n  millrace migrate")]
+    #[command(after_help = "Examples:\n  millrace migrate\n  millrace migrate --json-columns json")]
     Migrate(MigrateArgs),
     /// Manage projects
     #[command(subcommand)]
@@ -315,7 +315,7 @@ mod tests {
         let installation = [&["json", "data_dir"][..], &Servers::ADDRESSES].concat();
         for (path, own) in [
             (&["key", "rotate"][..], &["key_id", "overlap", "key"][..]),
-            (&["migrate"], &["distribute"]),
+            (&["migrate"], &["distribute", "json_columns"]),
             (&["audit"], &["quick", "mark_reviewed", "stream_shards"]),
         ] {
             let shown = shown(path);

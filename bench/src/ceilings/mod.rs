@@ -20,6 +20,17 @@ const BATCH_EVENTS: [usize; 3] = [1, 10, 200];
 /// Longer windows do not change the result.
 const WINDOW_MAX: Duration = Duration::from_secs(10);
 
+/// Long enough for some sixty transactions.
+const DRIFT_WINDOW: Duration = Duration::from_secs(5);
+
+/// Measures the rate of one COPY connection, to compare it with other moments of the run.
+///
+/// # Errors
+/// When PostgreSQL cannot be started, or fails.
+pub async fn measure_copy() -> Result<Ceiling, BenchError> {
+    copy::measure(DRIFT_WINDOW).await
+}
+
 /// Measures all ceilings, each for `window` at most.
 ///
 /// # Errors

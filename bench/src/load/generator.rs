@@ -140,7 +140,7 @@ mod tests {
     /// Returns how many latencies were recorded, and how many of them are at least `at_least`.
     async fn latencies(pacing: Pacing, at_least: Duration) -> (u64, u64) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = Target { address: listener.local_addr().unwrap(), key: "none".to_owned(), days_ago: 0 };
+        let target = Target::new(listener.local_addr().unwrap(), "none");
         let server = tokio::spawn(serve(listener));
         let shape = Shape { events: 1..=1, duplicates: 0.0 };
         let window = Duration::from_secs(1);

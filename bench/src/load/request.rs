@@ -37,31 +37,31 @@ struct EventOffsets {
     time_at: usize,
 }
 
-/// Creates the templates that one thread sends in turn.
+/// Creates the templates that one thread sends in turn. Those of the projects alternate.
 pub fn templates(target: &Target, shape: &Shape) -> Vec<RequestTemplate> {
     let mut random = StdRng::seed_from_u64(SEED);
     let mut templates = Vec::new();
     let mut events = 0;
-    while events < DISTINCT_EVENTS || templates.len() < 2 {
+    while events < DISTINCT_EVENTS || templates.len() < target.keys.len().max(2) {
         let batch = random.random_range(RangeInclusive::clone(&shape.events));
-        templates.push(RequestTemplate::new(target, batch, &mut random));
+        let key = &target.keys[templates.len() % target.keys.len()];
+        templates.push(RequestTemplate::new(target, key, batch, &mut random));
         events += batch;
     }
     templates
 }
 
 impl RequestTemplate {
-    fn new(target: &Target, events: usize, random: &mut StdRng) -> Self {
+    fn new(target: &Target, key: &str, events: usize, random: &mut StdRng) -> Self {
         let body = batch_json(events, random);
         let ids = body.match_indices(ID).map(|(at, _)| at + ID.len());
         let times = body.match_indices(TIME).map(|(at, _)| at + TIME.len());
         let mut events: Vec<_> =
             ids.zip(times).map(|(id_at, time_at)| EventOffsets { id_at, time_at }).collect();
         let mut bytes = format!(
-            "POST /v1/events HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+            "POST /v1/events HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n",
             target.address,
-            target.key,
             body.len()
         )
         .into_bytes();
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_rendered_request_has_the_given_ids_and_times() {
-        let target = Target { address: ([127, 0, 0, 1], 80).into(), key: "a-key".to_owned(), days_ago: 0 };
+        let target = Target::new(([127, 0, 0, 1], 80).into(), "a-key");
         let shape = Shape { events: 5..=15, duplicates: 0.0 };
         let (mut times, mut out) = (TimeWriter::new(), Vec::new());
         for template in templates(&target, &shape) {
@@ -149,6 +149,18 @@ mod tests {
                 assert_eq!(event["id"], uuid::Uuid::from_u128(identity.id).to_string());
                 assert_eq!(event["timestamp"], "2026-11-26T10:10:40.123456Z");
             }
+        }
+    }
+
+    #[test]
+    fn requests_go_to_the_projects_in_turn() {
+        let keys: Vec<String> = (0..13).map(|number| format!("key-{number:02}")).collect();
+        let target = Target { keys: keys.clone(), ..Target::new(([127, 0, 0, 1], 80).into(), "") };
+        let templates = templates(&target, &Shape { events: 200..=200, duplicates: 0.0 });
+        let text = |template: &RequestTemplate| String::from_utf8(template.bytes.clone()).unwrap();
+        assert!(templates.len() >= keys.len());
+        for (template, key) in templates.iter().zip(keys.iter().cycle()) {
+            assert!(text(template).contains(&format!("Authorization: Bearer {key}\r\n")), "{key}");
         }
     }
 }

@@ -24,13 +24,23 @@ pub struct Load {
 #[derive(Clone, Debug)]
 pub struct Target {
     pub address: SocketAddr,
-    /// Sent as bearer token.
-    pub key: String,
+    /// Sent as bearer token, in turn: one for each project that receives events.
+    pub keys: Vec<String>,
     /// Events carry times of the day that was this many whole days ago.
     pub days_ago: u32,
 }
 
 impl Target {
+    /// A server that receives events of one project, with times of today.
+    pub fn new(address: SocketAddr, key: impl Into<String>) -> Self {
+        Self { address, keys: vec![key.into()], days_ago: 0 }
+    }
+
+    /// The key of the first project.
+    pub fn key(&self) -> &str {
+        &self.keys[0]
+    }
+
     pub(super) fn days_ago_us(&self) -> i64 {
         i64::from(self.days_ago) * DAY_US
     }

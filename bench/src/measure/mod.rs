@@ -5,6 +5,7 @@ mod monitor;
 mod part;
 mod pending;
 mod probe;
+mod timeline;
 
 pub use self::part::{Title, measure_part};
 pub use self::pending::measure_pending;

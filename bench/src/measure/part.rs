@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::monitor::{Monitor, Observations};
-use super::probe;
+use super::{probe, timeline};
 use crate::error::BenchError;
 use crate::load::{self, LatencyHistogram, Load, Pacing, Schedule, Tally};
 use crate::process::{self, ProcessUsage};
-use crate::results::{LatencySummary, Measurement, MemoryUse, TimelinePoint};
+use crate::results::{LatencySummary, Measurement, MemoryUse};
 use crate::subjects::Subject;
 use crate::timeouts::BACKLOG_STORED;
 
@@ -24,6 +24,8 @@ const DRAIN_POLL: Duration = Duration::from_millis(5);
 pub struct Title<'a> {
     pub scenario: &'a str,
     pub part: &'a str,
+    /// From 1.
+    pub repetition: u32,
 }
 
 /// Counters of the subject at one moment.
@@ -124,8 +126,8 @@ async fn wait_until_stored(
 fn measurement(subject: &Subject, title: Title<'_>, load: &Load, numbers: RawNumbers) -> Measurement {
     let RawNumbers { before, after, schedule, tally, observations, .. } = numbers;
     let since_begin_s = |moment: Instant| (moment - schedule.begin).as_secs_f64();
-    let first = nearest_point(&observations.timeline, since_begin_s(schedule.measured_from));
-    let last = nearest_point(&observations.timeline, since_begin_s(schedule.end));
+    let first = timeline::nearest(&observations.timeline, since_begin_s(schedule.measured_from));
+    let last = timeline::nearest(&observations.timeline, since_begin_s(schedule.end));
     let (window_s, sent_s) = (load.window.as_secs_f64(), since_begin_s(schedule.end));
     let millions = numbers.accepted as f64 / 1e6;
     let cpu = |(name, usage): (&&'static str, &ProcessUsage)| {
@@ -141,6 +143,7 @@ fn measurement(subject: &Subject, title: Title<'_>, load: &Load, numbers: RawNum
         scenario: title.scenario.to_owned(),
         part: title.part.to_owned(),
         subject: subject.name,
+        repetition: title.repetition,
         rows_before: 0,
         connections: load.connections,
         events_per_request: tally.events as f64 / (tally.requests.max(1)) as f64,
@@ -148,6 +151,8 @@ fn measurement(subject: &Subject, title: Title<'_>, load: &Load, numbers: RawNum
         requests_per_s: tally.requests as f64 / window_s,
         accepted_per_s: tally.events as f64 / window_s,
         stored_per_s: (last.stored - first.stored) as f64 / (last.at_s - first.at_s),
+        last_third: timeline::last_third(&observations.timeline, first.at_s, last.at_s),
+        copy: None,
         backlog_begin: first.accepted - first.stored,
         backlog_end: last.accepted - last.stored,
         held_share: observations.held.as_secs_f64() / sent_s,
@@ -166,13 +171,6 @@ fn measurement(subject: &Subject, title: Title<'_>, load: &Load, numbers: RawNum
         drained_s: numbers.drained_s,
         accepted: numbers.accepted,
         repeated: numbers.repeated,
-        timeline: observations.timeline,
+        timeline: if title.repetition == 1 { timeline::thinned(observations.timeline) } else { Vec::new() },
     }
-}
-
-/// The sample nearest to this moment, in seconds since the first request.
-fn nearest_point(timeline: &[TimelinePoint], at_s: f64) -> TimelinePoint {
-    let distance = |point: &TimelinePoint| (point.at_s - at_s).abs();
-    let nearest = timeline.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));
-    *nearest.expect("the monitor took at least one sample")
 }

@@ -66,7 +66,7 @@ async fn post_all(
 
 /// Returns when an event was answered.
 async fn post(client: &mut HttpClient, target: &Target, event: &ProbeEvent) -> Result<Instant, BenchError> {
-    let authorization = format!("Bearer {}", target.key);
+    let authorization = format!("Bearer {}", target.key());
     let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
     let answer = client.post("/v1/events", &headers, event.body.clone()).await?;
     match answer.status {

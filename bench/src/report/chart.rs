@@ -13,14 +13,19 @@ const HEADROOM: f64 = 1.5;
 const HEADROOM_LOG: f64 = 40.0;
 const SIZE: (u32, u32) = (900, 420);
 const FONT: &str = "sans-serif";
-/// Colors that people with color blindness can distinguish.
+/// Colors that people with color blindness can distinguish, and two grays.
 /// (Source: M. Okabe and K. Ito, "Color Universal Design", 2008.)
-const COLORS: [RGBColor; 5] = [
+const COLORS: [RGBColor; 10] = [
     RGBColor(0, 114, 178),
     RGBColor(86, 180, 233),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
+    RGBColor(213, 94, 0),
+    RGBColor(240, 228, 66),
+    RGBColor(0, 0, 0),
+    RGBColor(120, 120, 120),
+    RGBColor(190, 190, 190),
 ];
 /// The start of a logarithmic axis, which cannot start at zero.
 const LOG_FLOOR: f64 = 0.05;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::chart::{BarChart, LineChart};
+use super::medians::medians;
 use crate::error::BenchError;
 use crate::results::Results;
 use crate::scenarios::Scenario;
@@ -13,6 +14,7 @@ use crate::subjects::SubjectName;
 /// # Errors
 /// When a file cannot be written.
 pub fn write_all(folder: &Path, results: &Results) -> Result<(), BenchError> {
+    let results = &medians(results);
     let file = |name: &str| folder.join(format!("bench-{name}.svg"));
     stored(results, &file("stored"))?;
     latency(results, "steady", "481 requests/s", "Latency of 1,000 users, 481 requests/s", &file("steady"))?;
@@ -30,6 +32,7 @@ fn stored(results: &Results, file: &Path) -> Result<(), BenchError> {
         (subject.as_str().to_owned(), values.collect())
     };
     let mut series: Vec<(String, Vec<Option<f64>>)> = SubjectName::ALL.into_iter().map(stored).collect();
+    series.retain(is_measured);
     if let Some(ceiling) = results.ceilings.first() {
         let values = vec![Some(ceiling.events_per_s); scenarios.len()];
         series.push((format!("{} (ceiling)", ceiling.name), values));
@@ -59,9 +62,15 @@ fn latency(
         };
         (subject.as_str().to_owned(), values)
     };
-    let series: Vec<_> = SubjectName::ALL.into_iter().map(latency).collect();
+    let mut series: Vec<_> = SubjectName::ALL.into_iter().map(latency).collect();
+    series.retain(is_measured);
     let groups = ["p50", "p95", "p99", "maximum"].map(str::to_owned);
     BarChart { title, groups: &groups, series: &series, unit: "ms", is_logarithmic: true }.write(file)
+}
+
+/// A subject without values would only fill the legend.
+fn is_measured((_, values): &(String, Vec<Option<f64>>)) -> bool {
+    values.iter().any(Option::is_some)
 }
 
 /// Events accepted and stored by Millrace under stress: the backlog is the distance between the two lines.

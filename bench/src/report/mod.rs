@@ -6,13 +6,16 @@ mod chart;
 mod charts;
 mod file;
 mod goals;
+mod medians;
 mod numbers;
 mod page;
 mod progress;
+mod repetitions;
+mod summary;
 mod tables;
 mod text_table;
 
 pub use self::file::{read, save};
 pub use self::page::write_page;
 pub use self::progress::{ceiling_line, measurement_line};
-pub use self::tables::summary;
+pub use self::summary::summary;

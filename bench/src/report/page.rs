@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use super::charts;
-use super::tables::{ceilings, costs, goal_table, latencies, throughput};
+use super::medians::medians;
+use super::repetitions::repetitions;
+use super::tables::{ceilings, costs, goal_table, latencies, throughput, variants};
 use crate::error::BenchError;
 use crate::results::Results;
 use crate::scenarios::Scenario;
@@ -28,6 +30,14 @@ const THROUGHPUT: &str = "\
 `rows before` is the size of the table before the scenario. The backlog is the number of events accepted and not yet \
 stored. `held back` is the share of time in which the generator waited for the backlog to shrink. Failed requests were \
 refused, not answered, or due and never sent.";
+const VARIANTS: &str = "\
+What a setting costs: values relative to those of `millrace` at the same load of the same run. `nine tenths` and `half \
+load` are shares of what the variant itself stores.";
+const REPETITIONS: &str = "\
+Each cell is the median of the repetitions, with the lowest and the highest value in parentheses. `one COPY connection` \
+was measured before and after each subject, into a table with `jsonb` columns: its spread is the drift of the machine, \
+and `stored / COPY` is relative to the mean of both. `last third / first third` compares the events stored within one \
+window: below 1, the rate did not last. The other tables show medians.";
 const LATENCIES: &str = "\
 All times are in milliseconds. Latency is the time from when a request was due until its answer. `generator lateness` \
 is the generator's own share of it. Freshness is the time from an event's answer until the event can be read from the \
@@ -57,6 +67,7 @@ pub fn write_page(page: &Path, results: &Results) -> Result<(), BenchError> {
 }
 
 fn sections(results: &Results) -> String {
+    let medians = &medians(results);
     let mut text = String::new();
     if results.is_quick {
         text += "**These results are from a quick run. They show that everything works; do not compare them.**\n\n";
@@ -72,20 +83,26 @@ fn sections(results: &Results) -> String {
                           ![Latency of 1,000 saturated connections](images/bench-saturated.svg)\n";
     let sections = [
         ("Machine", vec![facts]),
-        ("Goals", vec![GOALS.to_owned(), goal_table(results).markdown()]),
+        ("Goals", vec![GOALS.to_owned(), goal_table(medians).markdown()]),
         ("Ceilings", vec![CEILINGS.to_owned(), ceilings(results).markdown()]),
         ("Scenarios", vec![scenarios, LOADS.to_owned()]),
         (
             "Throughput",
-            vec![throughput_images.to_owned(), THROUGHPUT.to_owned(), throughput(results).markdown()],
+            vec![throughput_images.to_owned(), THROUGHPUT.to_owned(), throughput(medians).markdown()],
         ),
         (
             "Latency and freshness",
-            vec![latency_images.to_owned(), LATENCIES.to_owned(), latencies(results).markdown()],
+            vec![latency_images.to_owned(), LATENCIES.to_owned(), latencies(medians).markdown()],
         ),
-        ("Costs", vec![COSTS.to_owned(), costs(results).markdown()]),
+        ("Costs", vec![COSTS.to_owned(), costs(medians).markdown()]),
+        ("TLS, replicas and json", vec![VARIANTS.to_owned(), variants(medians).markdown()]),
+        ("Repetitions and drift", vec![REPETITIONS.to_owned(), repetitions(results).markdown()]),
     ];
     for (title, paragraphs) in sections {
+        // The run did not measure it.
+        if paragraphs.last().is_some_and(String::is_empty) {
+            continue;
+        }
         text += &format!("## {title}\n\n");
         for paragraph in paragraphs {
             text += &format!("{}\n\n", paragraph.trim_end());

@@ -4,9 +4,9 @@ use super::numbers::{latency, short, whole};
 use crate::results::{Ceiling, Measurement};
 
 pub fn measurement_line(measurement: &Measurement) -> String {
-    let Measurement { scenario, part, latency: times, freshness, .. } = measurement;
+    let Measurement { scenario, part, repetition, latency: times, freshness, .. } = measurement;
     let mut text = format!(
-        "{scenario:>10} {part:<18} {subject:<16} {requests:>8} requests/s  {accepted:>9} accepted/s  {stored:>9} stored/s  \
+        "{scenario:>10} {part:<18} {subject:<19} #{repetition} {requests:>8} requests/s  {accepted:>9} accepted/s  {stored:>9} stored/s  \
          latency p50 {p50:>7} p99 {p99:>7} max {max:>7} ms  freshness p99 {fresh:>7} ms  backlog {begin} to {end}, \
          held back {held:.0} %",
         subject = measurement.subject.as_str(),

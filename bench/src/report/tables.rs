@@ -4,21 +4,7 @@ use super::goals::{Bound, Goal, Outcome, goals};
 use super::numbers::{latency, optional, short, whole};
 use super::text_table::TextTable;
 use crate::results::{Ceiling, Measurement, Results};
-
-/// All tables as aligned text, for standard output.
-pub fn summary(results: &Results) -> String {
-    let mut text = String::new();
-    let tables =
-        [ceilings(results), throughput(results), latencies(results), costs(results), goal_table(results)];
-    for table in tables {
-        text += &table.aligned();
-        text.push('\n');
-    }
-    if results.is_quick {
-        text += "This was a quick run. It shows that everything works; do not compare its numbers.\n";
-    }
-    text
-}
+use crate::subjects::SubjectName;
 
 pub fn ceilings(results: &Results) -> TextTable {
     let row = |ceiling: &Ceiling| {
@@ -129,10 +115,31 @@ pub fn costs(results: &Results) -> TextTable {
     TextTable::new(&head, results.measurements.iter().map(row))
 }
 
+/// What a setting costs: each variant of Millrace relative to Millrace without it, at the same load.
+pub fn variants(results: &Results) -> TextTable {
+    let row = |variant: &Measurement| {
+        let usual = results.measurement(&variant.scenario, &variant.part, SubjectName::Millrace)?;
+        let relative = |value: fn(&Measurement) -> f64| format!("{:.2} x", value(variant) / value(usual));
+        let mut row = title(variant);
+        row.extend([
+            relative(|found| found.stored_per_s),
+            relative(Measurement::cpu_s_per_million_in_all),
+            relative(|found| found.latency.p50_ms),
+            relative(|found| found.latency.p99_ms),
+        ]);
+        Some(row)
+    };
+    let variants = results.measurements.iter().filter(|measurement| measurement.subject.is_variant());
+    let head =
+        ["scenario", "load", "subject", "events stored/s", "CPU seconds", "latency p50", "latency p99"];
+    TextTable::new(&head, variants.filter_map(row))
+}
+
 pub fn goal_table(results: &Results) -> TextTable {
     let row = |goal: &Goal| {
         let target = match goal.target {
             Bound::AtLeast(target) => format!("≥ {}", value(target)),
+            Bound::AtMost(target) => format!("≤ {}", value(target)),
             Bound::Below(target) => format!("< {}", value(target)),
         };
         let outcome = match goal.outcome() {
@@ -148,7 +155,8 @@ pub fn goal_table(results: &Results) -> TextTable {
     TextTable::new(&["goal", "target", "measured", "result"], goals(results).iter().map(row))
 }
 
-fn title(measurement: &Measurement) -> Vec<String> {
+/// The first cells of a row: scenario, load and subject.
+pub fn title(measurement: &Measurement) -> Vec<String> {
     vec![measurement.scenario.clone(), measurement.part.clone(), measurement.subject.as_str().to_owned()]
 }
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use testkit::{Launch, Program};
 
 use super::name::SubjectName;
-use super::servers::{KEY, postgres, prepare_database};
+use super::servers::{key, postgres, prepare_database};
 use super::subject::{Subject, wait_until_ready};
 use super::table::EventsTable;
 use crate::error::BenchError;
@@ -17,13 +17,14 @@ use crate::paths;
 /// The line that uvicorn prints when it is ready.
 const RUNNING: &str = "Uvicorn running on http://";
 
-pub(super) async fn start(data_folder: Option<&Path>) -> Result<Subject, BenchError> {
+pub(super) async fn start() -> Result<Subject, BenchError> {
     let source = paths::repository().join("bench/peers/direct_insert");
     let python = prepare_environment(&source.join("requirements.txt"))?;
-    let server = postgres(data_folder).await;
+    let server = postgres(None).await;
     let project = prepare_database(&server).await?;
     let (url, project_id) = (server.url(), project.to_string());
-    let variables = [("DATABASE_URL", url.as_str()), ("API_KEY", KEY), ("PROJECT_ID", &project_id)];
+    let key = key(0);
+    let variables = [("DATABASE_URL", url.as_str()), ("API_KEY", &key), ("PROJECT_ID", &project_id)];
     let (python, source) = (utf8(&python)?, utf8(&source)?);
     // uvicorn uses uvloop and httptools when they are installed, as they are here.
     let arguments = ["-m", "uvicorn", "app:app", "--app-dir", source, "--port", "0", "--no-access-log"];
@@ -33,12 +34,11 @@ pub(super) async fn start(data_folder: Option<&Path>) -> Result<Subject, BenchEr
     let address = line.split(RUNNING).nth(1).and_then(|rest| rest.split_whitespace().next());
     let no_address = || BenchError::new(format!("uvicorn printed no address in {line:?}"));
     let address = address.ok_or_else(no_address)?.parse()?;
-    let target = Target { address, key: KEY.to_owned(), days_ago: 0 };
+    let target = Target::new(address, key.as_str());
     wait_until_ready(&target, "/readyz").await;
     let table = EventsTable::postgres(server, project).await?;
     let programs = vec![("uvicorn", program)];
-    let (name, variables) = (SubjectName::DirectInsert, Vec::new());
-    Ok(Subject { name, target, programs, redis: None, table, variables })
+    Ok(Subject::on_postgres(SubjectName::DirectInsert, target, programs, table))
 }
 
 /// Returns the Python of a virtual environment with exactly the packages in `requirements`.

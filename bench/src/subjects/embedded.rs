@@ -29,7 +29,7 @@ pub(super) async fn start() -> Result<Subject, BenchError> {
     let address = address.ok_or_else(no_address)?.parse()?;
     let line = program.wait_for_line(KEY_LINE).await;
     let key = line.trim_start_matches(KEY_LINE).trim().to_owned();
-    let target = Target { address, key, days_ago: 0 };
+    let target = Target::new(address, key);
     rusqlite::Connection::open(folder.path().join("events.db"))?.execute(UNLIMITED, [])?;
     wait_until_unlimited(&target).await;
     let table = EventsTable::sqlite(folder)?;
@@ -38,14 +38,16 @@ pub(super) async fn start() -> Result<Subject, BenchError> {
         target,
         programs: vec![("millrace", program)],
         redis: None,
+        replica: None,
         table,
         variables,
+        _files: None,
     })
 }
 
 /// Waits until the program uses the changed plan. Panics when it does not in time.
 async fn wait_until_unlimited(target: &Target) {
-    let authorization = format!("Bearer {}", target.key);
+    let authorization = format!("Bearer {}", target.key());
     eventually(PROCESS_READY, "the changed plan to be in use", async || {
         let answer =
             testkit::http::get(target.address, "/v1/limits", &[("authorization", &authorization)]).await;

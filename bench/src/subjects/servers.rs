@@ -1,19 +1,14 @@
 //! The servers of subjects and ceilings: durable, with the settings that docs/operations.md recommends, and
-//! PostgreSQL with Millrace's schema and a project.
+//! PostgreSQL with Millrace's schema and projects.
 
 use std::path::Path;
 use std::time::Duration;
 
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
-use millrace_store::{KeyOptions, Ledger, Operators, PolicyChange, UpkeepPolicy};
+use millrace_store::{JsonColumns, KeyOptions, Ledger, Operators, PolicyChange, UpkeepPolicy};
 use testkit::{Postgres, Redis, ServerOptions};
 
 use crate::error::BenchError;
-
-/// The key that clients of every subject on PostgreSQL send.
-pub(super) const KEY: &str = "bench-key-of-the-shop-01";
-/// The name of the key's project.
-const PROJECT: &str = "shop";
 
 /// Settings that differ from the defaults, for all subjects and ceilings. `fsync` and `synchronous_commit`
 /// stay on.
@@ -33,8 +28,13 @@ pub const REDIS_SETTINGS: &[(&str, &str)] =
 
 /// Starts PostgreSQL with its data in `data_folder`, or in a temporary folder when it is `None`.
 pub async fn postgres(data_folder: Option<&Path>) -> Postgres {
-    let options =
-        ServerOptions { settings: POSTGRES_SETTINGS, folder: data_folder, ..ServerOptions::default() };
+    postgres_with(data_folder, &[]).await
+}
+
+/// As [`postgres`], with more settings.
+pub(super) async fn postgres_with(data_folder: Option<&Path>, more: &[(&str, &str)]) -> Postgres {
+    let settings = [POSTGRES_SETTINGS, more].concat();
+    let options = ServerOptions { settings: &settings, folder: data_folder, ..ServerOptions::default() };
     Postgres::start_options(options).await
 }
 
@@ -42,16 +42,33 @@ pub async fn redis() -> Redis {
     Redis::start_with(REDIS_SETTINGS).await
 }
 
-/// Creates the schema, today's partitions, and a project without limits, and returns the project's id. Keeps
-/// what exists already.
+/// As [`prepare_projects`], with one project and jsonb columns.
 ///
 /// # Errors
 /// When PostgreSQL rejects a statement.
 pub async fn prepare_database(server: &Postgres) -> Result<i64, BenchError> {
+    Ok(prepare_projects(server, JsonColumns::Jsonb, 1).await?[0])
+}
+
+/// The key of the project with this number, from 0. Clients of every subject on PostgreSQL send it.
+pub fn key(number: usize) -> String {
+    format!("bench-key-of-the-shop-{:02}", number + 1)
+}
+
+/// Creates the schema, today's partitions, and projects without limits, and returns the projects' ids. Keeps
+/// what exists already.
+///
+/// # Errors
+/// When PostgreSQL rejects a statement.
+pub async fn prepare_projects(
+    server: &Postgres,
+    columns: JsonColumns,
+    projects: usize,
+) -> Result<Vec<i64>, BenchError> {
     let config = server.config();
     let store =
         PostgresStore::new(PostgresOptions { source: config.into(), pool_size: 1, application: "bench" });
-    store.migrate().await?;
+    store.migrate_with(columns).await?;
     let policy = UpkeepPolicy {
         retention_days: None,
         ledger_days: 40,
@@ -61,17 +78,16 @@ pub async fn prepare_database(server: &Postgres) -> Result<i64, BenchError> {
     store.upkeep(&policy).await?;
     let client = server.connect().await;
     client.batch_execute(UNLIMITED).await?;
-    if client.query_opt(FIND_PROJECT, &[&PROJECT]).await?.is_none() {
-        store
-            .create_project(
-                PROJECT,
-                "enterprise",
-                &PolicyChange::default(),
-                &KeyOptions { chosen: Some(KEY.to_owned()), ..KeyOptions::default() },
-            )
-            .await?;
+    let mut ids = Vec::with_capacity(projects);
+    for number in 0..projects {
+        let name = format!("shop {}", number + 1);
+        if client.query_opt(FIND_PROJECT, &[&name]).await?.is_none() {
+            let key = KeyOptions { chosen: Some(key(number)), ..KeyOptions::default() };
+            store.create_project(&name, "enterprise", &PolicyChange::default(), &key).await?;
+        }
+        ids.push(client.query_one(FIND_PROJECT, &[&name]).await?.get(0));
     }
-    Ok(client.query_one(FIND_PROJECT, &[&PROJECT]).await?.get(0))
+    Ok(ids)
 }
 
 const FIND_PROJECT: &str = "SELECT project_id FROM projects WHERE name = $1";

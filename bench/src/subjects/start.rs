@@ -1,22 +1,25 @@
 //! Starts a subject by its name.
 
-use std::path::Path;
-
+use super::data::Data;
 use super::name::SubjectName;
 use super::subject::Subject;
-use super::{copy_in_request, direct_insert, embedded, millrace};
+use super::{direct_insert, embedded, millrace, peer};
 use crate::error::BenchError;
 
-/// Starts a subject, and returns when it accepts requests. PostgreSQL keeps its data in `data_folder`, or in
-/// a temporary folder when it is `None`; the embedded subject ignores it.
+/// Starts a subject, and returns when it accepts requests. Only Millrace on servers can start with data.
 ///
 /// # Errors
 /// When a program cannot be started, or a server rejects a statement.
-pub async fn start(name: SubjectName, data_folder: Option<&Path>) -> Result<Subject, BenchError> {
+pub async fn start(name: SubjectName, data: &Data<'_>) -> Result<Subject, BenchError> {
     match name {
-        SubjectName::Millrace => millrace::start(data_folder).await,
         SubjectName::Embedded => embedded::start().await,
-        SubjectName::DirectInsert => direct_insert::start(data_folder).await,
-        SubjectName::CopyInRequest => copy_in_request::start(data_folder).await,
+        SubjectName::DirectInsert => direct_insert::start().await,
+        SubjectName::UnnestInRequest | SubjectName::CopyInRequest | SubjectName::Outbox => {
+            peer::start(name).await
+        }
+        SubjectName::Millrace
+        | SubjectName::MillraceJson
+        | SubjectName::MillraceTls
+        | SubjectName::MillraceReplicated => millrace::start(name, data).await,
     }
 }

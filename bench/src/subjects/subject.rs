@@ -1,6 +1,6 @@
 //! A running subject.
 
-use testkit::{Program, Redis, eventually};
+use testkit::{Authority, Program, Redis, eventually};
 
 use super::name::SubjectName;
 use super::table::EventsTable;
@@ -19,23 +19,38 @@ pub struct Subject {
     /// Declared before the servers, so that programs are stopped first.
     pub(super) programs: Vec<(&'static str, Program)>,
     pub redis: Option<Redis>,
+    pub(super) replica: Option<Redis>,
     pub table: EventsTable,
     /// The settings that `millrace audit` needs, as environment variables.
     pub(super) variables: Vec<(&'static str, String)>,
+    /// Removes the certificates when the subject is dropped.
+    pub(super) _files: Option<Authority>,
 }
 
 impl Subject {
+    /// A subject with no other server than PostgreSQL.
+    pub(super) fn on_postgres(
+        name: SubjectName,
+        target: Target,
+        programs: Vec<(&'static str, Program)>,
+        table: EventsTable,
+    ) -> Self {
+        let (redis, replica, variables) = (None, None, Vec::new());
+        Self { name, target, programs, redis, replica, table, variables, _files: None }
+    }
+
     /// Whether events are stored after they are accepted. Such a subject counts in its table what it has
     /// settled.
     pub fn is_queued(&self) -> bool {
-        matches!(self.name, SubjectName::Millrace | SubjectName::Embedded)
+        self.name.is_queued()
     }
 
     /// All its processes, including servers.
     pub fn processes(&self) -> Vec<Process> {
         let programs = self.programs.iter().map(|(name, program)| Process::new(name, program.pid()));
         let redis = self.redis.iter().map(|redis| Process::new("redis", redis.pid()));
-        programs.chain(redis).chain(self.table.process()).collect()
+        let replica = self.replica.iter().map(|replica| Process::new("redis-replica", replica.pid()));
+        programs.chain(redis).chain(replica).chain(self.table.process()).collect()
     }
 
     /// Pauses the stream-worker, so that events wait in Redis. Returns false for a subject without one.
@@ -58,7 +73,7 @@ impl Subject {
     /// # Errors
     /// When the audit fails. The message contains its output.
     pub async fn audit(&self) -> Result<(), BenchError> {
-        if !self.is_queued() {
+        if !self.name.is_millrace() {
             return Ok(());
         }
         let variables: Vec<_> = self.variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -79,7 +94,7 @@ impl Subject {
 pub(super) async fn wait_until_ready(target: &Target, path: &str) {
     eventually(PROCESS_READY, "a subject to be ready", async || {
         let mut client = testkit::http::HttpClient::new(target.address);
-        let answer = client.get(path, &[("authorization", &format!("Bearer {}", target.key))]).await;
+        let answer = client.get(path, &[("authorization", &format!("Bearer {}", target.key()))]).await;
         match answer {
             Ok(answer) if answer.status == 200 => Ok(()),
             Ok(answer) => Err(format!("{answer:?}")),

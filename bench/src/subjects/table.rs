@@ -41,10 +41,20 @@ pub struct SqliteTable {
 impl EventsTable {
     /// Takes over the server. Only events of `project` are looked up.
     pub(super) async fn postgres(server: Postgres, project: i64) -> Result<Self, BenchError> {
+        Self::postgres_counted_by(server, project, SETTLED).await
+    }
+
+    /// As [`EventsTable::postgres`]. The query `settled` returns the number of events that a queued subject
+    /// has finished with.
+    pub(super) async fn postgres_counted_by(
+        server: Postgres,
+        project: i64,
+        settled: &str,
+    ) -> Result<Self, BenchError> {
         let client = server.connect().await;
         let is_visible = "SELECT EXISTS (SELECT FROM events WHERE project_id = $1 AND timestamp = $2::text::timestamptz AND event_id = $3)";
         let is_visible = client.prepare(is_visible).await?;
-        let settled = client.prepare(&format!("SELECT ({SETTLED})::bigint")).await?;
+        let settled = client.prepare(&format!("SELECT ({settled})::bigint")).await?;
         Ok(Self::Postgres(Box::new(PostgresTable { client, is_visible, settled, project, server })))
     }
 

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 use millrace_store::{
-    AccountChanges, Accounts, ChangeMark, DeadLetter, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger,
-    LetterFilter, LetterPayload, LostHour, NewKey, Operators, PlanChange, PlanUpdate, PolicyChange,
+    AccountChanges, Accounts, ChangeMark, DeadLetter, JsonColumns, KeyInfo, KeyOptions, KeyRotation, KeyUse,
+    Ledger, LetterFilter, LetterPayload, LostHour, NewKey, Operators, PlanChange, PlanUpdate, PolicyChange,
     PolicyUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult,
     RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections, ServerState,
     SharedStore, StoreError, StreamRecord, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError,
@@ -84,6 +84,8 @@ implement! { Operators {}
     async fn check_server(&self) -> Result<(), StoreError>;
     async fn distribute(&self) -> Result<bool, StoreError>;
     async fn migrate(&self) -> Result<Vec<String>, StoreError>;
+    async fn migrate_with(&self, columns: JsonColumns) -> Result<Vec<String>, StoreError>;
+    async fn json_columns(&self) -> Result<Option<JsonColumns>, StoreError>;
     async fn check_schema(&self) -> Result<(), StoreError>;
     async fn create_project(
         &self, name: &str, plan: &str, policy: &PolicyChange, key: &KeyOptions

@@ -308,9 +308,28 @@ pub fn key(row: &[u8], received_us: i64) -> RowKey {
 pub fn write_stamped(row: &[u8], received_us: i64, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(row);
+    stamp(&mut out[start..], received_us);
+}
+
+/// As [`write_stamped`], for columns of the type json: its values have no version byte on the wire.
+pub fn write_stamped_for_json(row: &[u8], received_us: i64, out: &mut Vec<u8>) {
+    let start = out.len();
+    let mut rest = &row[FIXED_BYTES..];
+    for _ in 4..FIRST_JSON_FIELD {
+        next_field(&mut rest);
+    }
+    out.extend_from_slice(&row[..row.len() - rest.len()]);
+    stamp(&mut out[start..], received_us);
+    while !rest.is_empty() {
+        push_optional(out, next_field(&mut rest).map(|json| &json[1..]));
+    }
+}
+
+/// Sets the times of a row that only the stream knows.
+fn stamp(row: &mut [u8], received_us: i64) {
     let wire = (received_us - POSTGRES_EPOCH_US).to_be_bytes();
-    out[start + RECEIVED_AT..start + RECEIVED_AT + 8].copy_from_slice(&wire);
+    row[RECEIVED_AT..RECEIVED_AT + 8].copy_from_slice(&wire);
     if !matches!(time(row), EventTime::At(_)) {
-        out[start + TIMESTAMP_AT..start + TIMESTAMP_AT + 8].copy_from_slice(&wire);
+        row[TIMESTAMP_AT..TIMESTAMP_AT + 8].copy_from_slice(&wire);
     }
 }

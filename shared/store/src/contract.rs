@@ -13,6 +13,7 @@ use crate::admin::{
     ProjectInfo, ProjectUsage,
 };
 use crate::error::{StoreError, WriteError};
+use crate::json_columns::JsonColumns;
 use crate::letters::{DeadLetter, LetterFilter, LetterPayload};
 use crate::lost::{LostHour, StreamRecord};
 use crate::redrive::{RedriveOrder, RedriveRecord, RedriveResult};
@@ -140,6 +141,15 @@ pub trait Operators: Send + Sync {
 
     /// Applies the missing migrations. Returns their names.
     async fn migrate(&self) -> Result<Vec<String>, StoreError>;
+
+    /// As [`Operators::migrate`]. A new database gets JSON columns of this type.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] when the database was installed with another type, and on files.
+    async fn migrate_with(&self, columns: JsonColumns) -> Result<Vec<String>, StoreError>;
+
+    /// The type of the JSON columns; `None` when there are no tables, and on files, which have JSON as text.
+    async fn json_columns(&self) -> Result<Option<JsonColumns>, StoreError>;
 
     /// Distributes the table `events` over the worker nodes of Citus, by project. Returns whether it was not
     /// before.

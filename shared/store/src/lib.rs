@@ -15,6 +15,7 @@ mod creation;
 mod dead_reason;
 mod error;
 mod hours;
+mod json_columns;
 mod ledger;
 mod letters;
 mod lost;
@@ -40,6 +41,7 @@ pub use self::admin::{
 pub use self::contract::{Accounts, Ledger, Operators, Rejections, SharedStore, Store};
 pub use self::error::{StoreError, WriteError};
 pub use self::hours::{PartOfHour, end_of_hour, full_hour};
+pub use self::json_columns::JsonColumns;
 pub use self::letters::{DeadLetter, LetterFilter, LetterPayload};
 pub use self::lost::{LostHour, StreamRecord};
 pub use self::redrive::{RedriveOrder, RedriveRecord, RedriveResult, rows_of_letter};

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
-use millrace_store::Operators;
 use millrace_store::sqlite::SqliteStore;
+use millrace_store::{JsonColumns, Operators};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use testkit::Postgres;
@@ -23,11 +23,21 @@ const VIEWS: [&str; 2] = ["events_readable", "usage_readable"];
 type Schema = BTreeMap<String, BTreeMap<String, String>>;
 
 #[tokio::test]
-async fn every_sql_block_for_postgresql_runs_and_every_query_returns_rows() {
+async fn every_sql_block_for_postgresql_runs_on_jsonb_and_every_query_returns_rows() {
+    run_blocks_for_postgresql(JsonColumns::Jsonb).await;
+}
+
+#[tokio::test]
+async fn every_sql_block_for_postgresql_runs_on_json_and_every_query_returns_rows() {
+    run_blocks_for_postgresql(JsonColumns::Json).await;
+}
+
+async fn run_blocks_for_postgresql(columns: JsonColumns) {
     let server = Postgres::start().await;
     let database = server.create_database().await;
     let client = database.connect().await;
-    migrate_postgres(database.config()).await;
+    let store = helpers::postgres_store(database.config());
+    store.migrate_with(columns).await.expect("an empty database can be migrated");
     client.batch_execute(POSTGRES_ROWS).await.expect("the rows can be inserted");
     let mut queries = 0;
     for (language, block) in blocks() {

@@ -6,9 +6,10 @@ use tokio_postgres::{Error, GenericClient, Statement};
 
 use super::copy::Instant;
 
+/// A json value is stored as it is in a column of that type, and parsed for one of the type jsonb.
 pub(super) const ADD_EVENT: &str = "
     INSERT INTO events (project_id, timestamp, event_id, received_at, name, subject, client_id, properties, context)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb) ON CONFLICT DO NOTHING";
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::json, $9::text::json) ON CONFLICT DO NOTHING";
 
 /// Stores one event that was received at this time, with the statement made of [`ADD_EVENT`]. False when its
 /// key is stored already.

@@ -9,7 +9,7 @@ use super::distribution;
 use super::draft::Draft;
 use super::selection::Selection;
 use super::setback::Setback;
-use super::writer_session::{WriterSession, send_rows};
+use super::writer_session::WriterSession;
 use crate::WriteOutcome;
 use crate::dead_reason::DeadReason;
 use millrace_event::row::Row;
@@ -93,7 +93,7 @@ async fn copy_under_savepoint(
 ) -> Result<(), Setback> {
     writer.client().batch_execute("SAVEPOINT unit").await?;
     let mut sink = writer.start_copy().await?;
-    let sent = send_rows(&mut sink, draft, rows).await?;
+    let sent = writer.send_rows(&mut sink, draft, rows).await?;
     let result = writer.finish_copy(sink, rows, sent).await;
     end_savepoint(writer, result).await
 }

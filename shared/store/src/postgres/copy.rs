@@ -6,7 +6,10 @@
 use std::error::Error;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use millrace_event::row;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
+
+use crate::JsonColumns;
 
 /// Signature, flags (none), length of the header extension (none).
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -20,20 +23,25 @@ const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 /// Collects rows into messages of about [`CHUNK_BYTES`].
 #[derive(Debug)]
 pub(super) struct Chunks {
+    columns: JsonColumns,
     filling: Vec<u8>,
     rows: u64,
 }
 
 impl Chunks {
-    pub(super) fn new() -> Self {
+    /// For a table whose JSON columns have this type.
+    pub(super) fn new(columns: JsonColumns) -> Self {
         let mut filling = Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 8);
         filling.extend_from_slice(HEADER);
-        Self { filling, rows: 0 }
+        Self { columns, filling, rows: 0 }
     }
 
     /// Adds a row with its receive time, microseconds since 1970. Returns a chunk when one is full.
     pub(super) fn push(&mut self, row: &[u8], received_us: i64) -> Option<Bytes> {
-        millrace_event::row::write_stamped(row, received_us, &mut self.filling);
+        match self.columns {
+            JsonColumns::Jsonb => row::write_stamped(row, received_us, &mut self.filling),
+            JsonColumns::Json => row::write_stamped_for_json(row, received_us, &mut self.filling),
+        }
         self.rows += 1;
         if self.filling.len() < CHUNK_BYTES {
             return None;

@@ -22,7 +22,7 @@ use super::connector::Connector;
 use super::copy::{Chunks, Instant};
 use super::parameters::RowKeys;
 use super::session::Session;
-use crate::StoreError;
+use crate::{JsonColumns, StoreError};
 use millrace_event::row::COLUMNS;
 
 const SETTINGS: &str = "SET lock_timeout = '60s'; SET statement_timeout = 0;";
@@ -75,7 +75,7 @@ pub(super) async fn has_undurable_node(client: &Client) -> Result<bool, Error> {
 pub(super) async fn use_two_phases(client: &Client) -> Result<(), Error> {
     let copy = client.prepare(&format!("COPY events ({COLUMNS}) FROM STDIN BINARY")).await?;
     let mut sink = Box::pin(client.copy_in(&copy).await?);
-    let (nothing, _) = Chunks::new().finish();
+    let (nothing, _) = Chunks::new(JsonColumns::default()).finish();
     sink.send(nothing).await?;
     sink.as_mut().finish().await.map(drop)
 }

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use tokio_postgres::Transaction;
 
 use super::connector::Connector;
+use super::json_columns;
 use super::session::Session;
 use super::upkeep;
 use crate::migration::{self, Migration, migrations, missing};
-use crate::{StoreError, UpkeepPolicy};
+use crate::{JsonColumns, StoreError, UpkeepPolicy};
 
 /// The advisory lock of the process that migrates ("migr").
 const LOCK_ID: i64 = 0x6d69_6772;
@@ -27,15 +28,25 @@ const MIGRATIONS: &[Migration] = migrations! { "sql":
     4 "0004_readable",
     5 "0005_edge",
     6 "0006_managed",
+    8 "0008_json_columns",
 };
 
-/// Applies what is missing, all or nothing, and then creates the first partitions.
-pub(super) async fn migrate(connector: &Connector) -> Result<Vec<String>, StoreError> {
+/// Applies what is missing, all or nothing, and then creates the first partitions. A new database gets JSON
+/// columns of the type `columns`, and one that was installed before must have them.
+pub(super) async fn migrate(
+    connector: &Connector,
+    columns: Option<JsonColumns>,
+) -> Result<Vec<String>, StoreError> {
     let mut session = Session::open(connector, SETTINGS).await?;
     let transaction = session.client_mut().transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_ID]).await?;
     transaction.batch_execute(CREATE_LIST).await?;
     let applied = applied(&transaction).await?;
+    match columns {
+        Some(columns) if applied.is_empty() => json_columns::choose(&transaction, columns).await?,
+        Some(columns) => json_columns::check(&transaction, columns).await?,
+        None => {}
+    }
     let mut names = Vec::new();
     for migration in missing(MIGRATIONS, &applied)? {
         transaction.batch_execute(migration.sql).await?;

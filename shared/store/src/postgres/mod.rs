@@ -7,12 +7,12 @@
 //!   event, `setback` and `error` classify failures, `copy` frames rows, `recent` remembers keys.
 //! - The request path uses `accounts`, `listen`, `usage` and `epochs`; operators use `admin`, `letters` and
 //!   `redrive`; `rejections` has what was refused.
-//! - `upkeep` and `partitions` bound the size of the database; `migrate` applies the schema; `lineage`
-//!   refuses an old primary, and `replication` looks at the standbys. `distribution` is what differs when
-//!   `events` is on the worker nodes of Citus.
+//! - `upkeep` and `partitions` bound the size of the database; `migrate` applies the schema, and
+//!   `json_columns` has the type of its JSON columns; `lineage` refuses an old primary, and `replication`
+//!   looks at the standbys. `distribution` is what differs when `events` is on the worker nodes of Citus.
 //! - `address` says where PostgreSQL is and how to prove who is who; `connector` opens every connection,
-//!   `pool` keeps some, `session` is one outside the pool, `refusal` says why one is not taken, and `pooler`
-//!   recognizes a pooler that breaks sessions.
+//!   `pool` keeps some, `session` is one outside the pool, `refusal` says why one is not taken, `deadline`
+//!   bounds a call, and `pooler` recognizes a pooler that breaks sessions.
 //!
 //! This module must never commit rows without their ledger, hold a lock that others need while rows are sent,
 //! or repeat the contents of events in an error.
@@ -26,10 +26,12 @@ mod attempt;
 mod careful;
 mod connector;
 mod copy;
+mod deadline;
 mod distribution;
 mod draft;
 mod epochs;
 mod error;
+mod json_columns;
 mod letters;
 mod lineage;
 mod listen;

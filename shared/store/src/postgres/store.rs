@@ -2,8 +2,8 @@
 
 use super::distribution::WritersPause;
 use super::{
-    accounts, admin, distribution, epochs, letters, listen, lost, migrate, on_demand, pool, pooler, recent,
-    redrive, rejections, replication, upkeep, usage, write,
+    accounts, admin, distribution, epochs, json_columns, letters, listen, lost, migrate, on_demand, pool,
+    pooler, recent, redrive, rejections, replication, upkeep, usage, write,
 };
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,20 +15,16 @@ use tokio::sync::OnceCell;
 
 use super::address::PostgresSource;
 use super::connector::Connector;
+use super::deadline::{LONG, SHORT, within};
 use crate::{
-    AccountChanges, Accounts, ChangeMark, DeadLetter, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger,
-    LetterFilter, LetterPayload, LostHour, NewKey, Operators, PlanChange, PlanUpdate, PolicyChange,
+    AccountChanges, Accounts, ChangeMark, DeadLetter, JsonColumns, KeyInfo, KeyOptions, KeyRotation, KeyUse,
+    Ledger, LetterFilter, LetterPayload, LostHour, NewKey, Operators, PlanChange, PlanUpdate, PolicyChange,
     PolicyUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult,
     RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections, ServerState,
     StoreError, StreamRecord, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
-
-/// For a read or a small change, waiting for a connection included.
-const SHORT: Duration = Duration::from_secs(10);
-/// For work that reads whole tables.
-const LONG: Duration = Duration::from_secs(30 * 60);
 
 #[derive(Clone, Debug)]
 pub struct PostgresOptions {
@@ -87,17 +83,6 @@ impl PostgresStore {
     /// Checks, until it succeeds once, that the server is new enough and its sessions are real.
     async fn check_usable(&self) -> Result<(), StoreError> {
         self.usable.get_or_try_init(|| async { Ok(pooler::check(&self.connector).await?) }).await.copied()
-    }
-}
-
-/// A deadline for a server that does not answer at all: its own timeouts do not apply then.
-async fn within<T>(
-    limit: Duration,
-    work: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    match tokio::time::timeout(limit, work).await {
-        Ok(done) => done,
-        Err(_) => Err(StoreError::Unavailable(format!("no answer within {} s", limit.as_secs()))),
     }
 }
 
@@ -239,9 +224,21 @@ impl Operators for PostgresStore {
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
         within(LONG, async {
             self.check_usable().await?;
-            migrate::migrate(&self.connector).await
+            migrate::migrate(&self.connector, None).await
         })
         .await
+    }
+
+    async fn migrate_with(&self, columns: JsonColumns) -> Result<Vec<String>, StoreError> {
+        within(LONG, async {
+            self.check_usable().await?;
+            migrate::migrate(&self.connector, Some(columns)).await
+        })
+        .await
+    }
+
+    async fn json_columns(&self) -> Result<Option<JsonColumns>, StoreError> {
+        within(SHORT, async { Ok(json_columns::installed(&**self.client().await?).await?) }).await
     }
 
     async fn check_server(&self) -> Result<(), StoreError> {

@@ -26,7 +26,7 @@ use super::recent::RecentKeys;
 use super::replication;
 use super::selection::Selection;
 use super::setback::Setback;
-use super::writer_session::{WriterSession, send_rows};
+use super::writer_session::WriterSession;
 use crate::dead_reason::DeadReason;
 use crate::{ReplicationProgress, WriteError, WriteOutcome, WriteRequest, Writer};
 
@@ -116,7 +116,7 @@ impl PostgresWriter {
             self.connection.commit(&attempt, async { Ok(()) }).await?;
         } else {
             let mut sink = self.connection.begin_with_copy().await?;
-            let sent = send_rows(&mut sink, draft, attempt.rows()).await?;
+            let sent = self.connection.send_rows(&mut sink, draft, attempt.rows()).await?;
             let copied = self.connection.finish_copy(sink, attempt.rows(), sent);
             self.connection.commit(&attempt, copied).await?;
         }

@@ -18,11 +18,13 @@ use super::copy::Chunks;
 use super::distribution;
 use super::draft::{Claim, Draft, Identity};
 use super::error::Failure;
+use super::json_columns;
 use super::parameters::{RowKeys, number};
 use super::recent::RecentKeys;
 use super::session::Session;
 use super::setback::Setback;
 use super::statements::{ClaimedId, Statements};
+use crate::JsonColumns;
 use crate::metrics::{self, Phase};
 use crate::payload::PayloadDigest;
 use millrace_failpoint::{self as failpoint, Point};
@@ -40,6 +42,7 @@ type CopySink = Pin<Box<CopyInSink<Bytes>>>;
 pub(super) struct WriterSession {
     pub(super) session: Session,
     pub(super) statements: Statements,
+    json_columns: JsonColumns,
     pub(super) recent: Arc<RecentKeys>,
 }
 
@@ -48,12 +51,13 @@ impl WriterSession {
         let session = Session::open(connector, SETTINGS).await?;
         check_server(&session).await?;
         let statements = Statements::prepare(&session).await?;
+        let json_columns = json_columns::installed(&*session).await?.unwrap_or_default();
         if statements.is_distributed() && distribution::has_undurable_node(&session).await? {
             tracing::warn!(
                 "fsync or full_page_writes is off on a worker node: a crash of it can lose stored events"
             );
         }
-        Ok(Self { session, statements, recent })
+        Ok(Self { session, statements, json_columns, recent })
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -121,6 +125,27 @@ impl WriterSession {
     /// Starts a COPY in an open transaction.
     pub(super) async fn start_copy(&self) -> Result<CopySink, Setback> {
         Ok(Box::pin(self.client().copy_in(&self.statements.copy).await?))
+    }
+
+    /// Sends these rows of the draft with their receive times, and the end of the COPY's data. Returns the
+    /// number of rows.
+    pub(super) async fn send_rows(
+        &self,
+        sink: &mut CopySink,
+        draft: &Draft<'_>,
+        rows: &[usize],
+    ) -> Result<u64, tokio_postgres::Error> {
+        let mut chunks = Chunks::new(self.json_columns);
+        for row in rows.iter().map(|&row| &draft.rows[row]) {
+            let received_us = draft.entries[row.entry as usize].ledger.received_us;
+            if let Some(chunk) = chunks.push(row.bytes, received_us) {
+                sink.send(chunk).await?;
+            }
+        }
+        let (last, sent) = chunks.finish();
+        sink.send(last).await?;
+        failpoint::reach_once_sent(Point::InsideCopy).await;
+        Ok(sent)
     }
 
     /// Ends the COPY that sent these rows. A COPY that took another number of rows must not be committed.
@@ -216,26 +241,6 @@ impl WriterSession {
         failpoint::reach(Point::AfterCommit);
         Ok(())
     }
-}
-
-/// Sends these rows of the draft with their receive times, and the end of the COPY's data. Returns the number
-/// of rows.
-pub(super) async fn send_rows(
-    sink: &mut CopySink,
-    draft: &Draft<'_>,
-    rows: &[usize],
-) -> Result<u64, tokio_postgres::Error> {
-    let mut chunks = Chunks::new();
-    for row in rows.iter().map(|&row| &draft.rows[row]) {
-        let received_us = draft.entries[row.entry as usize].ledger.received_us;
-        if let Some(chunk) = chunks.push(row.bytes, received_us) {
-            sink.send(chunk).await?;
-        }
-    }
-    let (last, sent) = chunks.finish();
-    sink.send(last).await?;
-    failpoint::reach_once_sent(Point::InsideCopy).await;
-    Ok(sent)
 }
 
 /// Refuses a database that cannot store every accepted event, and warns of one that can lose events.

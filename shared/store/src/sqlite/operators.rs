@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use super::store::SqliteStore;
 use super::{accounts, admin, clock, letters, lost, migrate, redrive, rejections};
 use crate::{
-    DeadLetter, KeyInfo, KeyOptions, KeyRotation, LetterFilter, LetterPayload, LostHour, NewKey, Operators,
-    PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo, ProjectUsage, RedriveOrder,
+    DeadLetter, JsonColumns, KeyInfo, KeyOptions, KeyRotation, LetterFilter, LetterPayload, LostHour, NewKey,
+    Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo, ProjectUsage, RedriveOrder,
     RedriveRecord, RedriveResult, RejectionCount, RejectionKind, RejectionReport, RejectionSample,
     RejectionSum, Rejections, StoreError,
 };
@@ -23,6 +23,17 @@ impl Operators for SqliteStore {
 
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
         self.write(migrate::migrate).await
+    }
+
+    async fn migrate_with(&self, _columns: JsonColumns) -> Result<Vec<String>, StoreError> {
+        Err(StoreError::Invalid(
+            "--json-columns is for PostgreSQL; this installation is on files, which keep JSON as the text that was sent"
+                .to_owned(),
+        ))
+    }
+
+    async fn json_columns(&self) -> Result<Option<JsonColumns>, StoreError> {
+        Ok(None)
     }
 
     async fn distribute(&self) -> Result<bool, StoreError> {

@@ -1,8 +1,9 @@
 //! The conformance suite of the store: the promises of every implementation of the traits.
 //!
 //! The promises in [`suite`] use the traits and a [`suite::Harness`], which creates an empty store and reads
-//! its tables. They are checked for PostgreSQL and for SQLite. Further tests apply to only one of them:
-//! killed sessions, locks, partitions and rejected rows in PostgreSQL; killed processes and files of SQLite.
+//! its tables. They are checked for PostgreSQL with jsonb and with json columns, and for SQLite. Further
+//! tests apply to only one of them: killed sessions, locks, partitions and rejected rows in PostgreSQL;
+//! killed processes and files of SQLite.
 
 #[path = "../helpers/mod.rs"]
 mod helpers;
@@ -27,6 +28,11 @@ macro_rules! promises {
 
 mod on_postgres {
     every_promise!(promises crate::postgres::harness);
+}
+
+/// The type of the JSON columns changes nothing else.
+mod on_postgres_with_json {
+    promises_of_events!(promises crate::postgres::harness_with_json);
 }
 
 mod on_sqlite {

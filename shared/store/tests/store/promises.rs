@@ -1,8 +1,8 @@
 //! The list of the promises, once for all test targets.
 
-/// Calls the macro `$declare` with the harness and every promise.
-macro_rules! every_promise {
-    ($declare:ident $harness:path) => {
+/// Calls the macro `$declare` with the harness, the promises about events, and `$more` promises.
+macro_rules! promises_of_events {
+    ($declare:ident $harness:path $(, $($more:tt)*)?) => {
         $declare! { $harness:
             writing {
                 accepted_rows_come_back_equal,
@@ -43,6 +43,31 @@ macro_rules! every_promise {
                 racing_writers_of_undated_events_end_with_exact_counts,
                 racing_writers_of_events_with_one_id_and_many_times_end_with_exact_counts,
             }
+            redriving {
+                a_redriven_entry_is_stored_and_counted_once,
+                a_rejected_row_stays_dead_until_it_can_be_stored,
+                an_event_that_was_stored_meanwhile_is_a_duplicate,
+                an_undated_event_is_redriven_once,
+                an_unreadable_letter_stays_dead,
+                a_call_that_is_no_event_stays_dead_and_the_others_are_stored,
+                only_the_rejected_rows_of_an_entry_stay_dead,
+                concurrent_redrives_and_a_writer_end_with_exact_counts,
+                settling_after_a_redrive_refunds_the_events_that_were_dead,
+                a_redrive_uses_up_no_quota_when_counters_are_rebuilt,
+                retention_counts_a_redriven_event_once,
+            }
+            metering {
+                usage_adds_up_over_every_partition_of_a_period,
+            }
+            $($($more)*)?
+        }
+    };
+}
+
+/// Calls the macro `$declare` with the harness and every promise.
+macro_rules! every_promise {
+    ($declare:ident $harness:path) => {
+        promises_of_events! { $declare $harness,
             accounts {
                 a_key_is_valid_until_it_is_revoked,
                 a_signed_key_comes_with_its_secret,
@@ -68,19 +93,6 @@ macro_rules! every_promise {
             letters {
                 every_filter_finds_its_dead_letters,
             }
-            redriving {
-                a_redriven_entry_is_stored_and_counted_once,
-                a_rejected_row_stays_dead_until_it_can_be_stored,
-                an_event_that_was_stored_meanwhile_is_a_duplicate,
-                an_undated_event_is_redriven_once,
-                an_unreadable_letter_stays_dead,
-                a_call_that_is_no_event_stays_dead_and_the_others_are_stored,
-                only_the_rejected_rows_of_an_entry_stay_dead,
-                concurrent_redrives_and_a_writer_end_with_exact_counts,
-                settling_after_a_redrive_refunds_the_events_that_were_dead,
-                a_redrive_uses_up_no_quota_when_counters_are_rebuilt,
-                retention_counts_a_redriven_event_once,
-            }
             keeping {
                 usage_is_summed_over_hours_days_and_months,
                 an_epoch_is_replaced_only_if_it_is_the_expected_one,
@@ -104,9 +116,6 @@ macro_rules! every_promise {
                 the_highest_entry_of_each_shard_is_recorded_and_never_lowered,
                 a_lost_batch_is_recorded_once_and_listed_until_it_is_stored,
                 lost_batches_are_kept_as_long_as_the_ledger,
-            }
-            metering {
-                usage_adds_up_over_every_partition_of_a_period,
             }
         }
     };

@@ -3,6 +3,7 @@
 mod announced;
 mod environment;
 mod history;
+mod json_columns;
 mod kills;
 mod lookups;
 mod pooler;
@@ -17,7 +18,7 @@ mod upkeep;
 
 use std::sync::{Arc, Weak};
 
-use millrace_store::SharedStore;
+use millrace_store::{JsonColumns, SharedStore};
 use testkit::Postgres;
 use tokio::sync::Mutex;
 use tokio_postgres::Config;
@@ -30,6 +31,15 @@ use crate::helpers::postgres_store;
 static SERVER: Mutex<Weak<Postgres>> = Mutex::const_new(Weak::new());
 
 pub async fn harness() -> PostgresHarness {
+    harness_with(JsonColumns::Jsonb).await
+}
+
+/// A database that was installed with columns of the type json.
+pub async fn harness_with_json() -> PostgresHarness {
+    harness_with(JsonColumns::Json).await
+}
+
+async fn harness_with(columns: JsonColumns) -> PostgresHarness {
     let mut shared = SERVER.lock().await;
     let server = match shared.upgrade() {
         Some(server) => server,
@@ -40,7 +50,7 @@ pub async fn harness() -> PostgresHarness {
         }
     };
     drop(shared);
-    let tables = Tables::create(server.create_database().await.config()).await;
+    let tables = Tables::create_with(server.create_database().await.config(), columns).await;
     Tables { server: Some(server), ..tables }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use millrace_event::plan::ProjectId;
-use millrace_store::SharedStore;
+use millrace_store::{JsonColumns, SharedStore};
 use testkit::{Database, Postgres};
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -23,8 +23,13 @@ pub struct Tables {
 impl Tables {
     /// Migrates an empty database.
     pub async fn create(config: Config) -> Self {
+        Self::create_with(config, JsonColumns::default()).await
+    }
+
+    /// Migrates an empty database, with JSON columns of this type.
+    pub async fn create_with(config: Config, columns: JsonColumns) -> Self {
         let store: SharedStore = postgres_store(config.clone());
-        let applied = store.migrate().await.expect("an empty database can be migrated");
+        let applied = store.migrate_with(columns).await.expect("an empty database can be migrated");
         assert_eq!(applied.first().map(String::as_str), Some("0001_foundation"));
         Self { config, store, server: None }
     }
@@ -45,7 +50,7 @@ impl Tables {
 
 const EVENTS: &str = "
     SELECT (extract(epoch FROM timestamp) * 1000000)::bigint, event_id,
-           (extract(epoch FROM received_at) * 1000000)::bigint, name, subject, client_id, properties, context
+           (extract(epoch FROM received_at) * 1000000)::bigint, name, subject, client_id, properties::jsonb, context::jsonb
       FROM events WHERE project_id = $1 ORDER BY timestamp, event_id";
 const LETTERS: &str = "
     SELECT batch_id, event_index, event_count, sqlstate, reason, payload, code
