@@ -31,7 +31,8 @@ const THROUGHPUT: &str = "\
 stored. `held back` is the share of time in which the generator waited for the backlog to shrink. Failed requests were \
 refused, not answered, or due and never sent.";
 const VARIANTS: &str = "\
-What a setting costs: values relative to those of `millrace` at the same load of the same run. `nine tenths` and `half \
+What a setting costs: values relative to those of `millrace` at the same load of the same run. Events stored are \
+compared relative to COPY, so that the drift of the machine does not count. `nine tenths` and `half \
 load` are shares of what the variant itself stores.";
 const REPETITIONS: &str = "\
 Each cell is the median of the repetitions, with the lowest and the highest value in parentheses. `one COPY connection` \

@@ -51,7 +51,8 @@ fn spread(mut values: Vec<f64>, text: fn(f64) -> String) -> String {
         [] => "-".to_owned(),
         [one] => text(one),
         [lowest, .., highest] => {
-            let median = text(values[(values.len() - 1) / 2]);
+            let median = f64::midpoint(values[(values.len() - 1) / 2], values[values.len() / 2]);
+            let median = text(median);
             format!("{median} ({} to {})", text(lowest), text(highest))
         }
     }
@@ -72,6 +73,7 @@ mod tests {
     #[test]
     fn the_spread_is_the_median_with_the_lowest_and_the_highest_value() {
         assert_eq!(spread(vec![3.0, 1.0, 2.0], ratio), "2.00 (1.00 to 3.00)");
+        assert_eq!(spread(vec![3.0, 1.0], ratio), "2.00 (1.00 to 3.00)");
         assert_eq!(spread(vec![1_234.5], number), "1,234");
         assert_eq!(spread(Vec::new(), ratio), "-");
     }

@@ -122,7 +122,7 @@ pub fn variants(results: &Results) -> TextTable {
         let relative = |value: fn(&Measurement) -> f64| format!("{:.2} x", value(variant) / value(usual));
         let mut row = title(variant);
         row.extend([
-            relative(|found| found.stored_per_s),
+            relative(|found| found.copy.map_or(found.stored_per_s, |copy| copy.stored_ratio)),
             relative(Measurement::cpu_s_per_million_in_all),
             relative(|found| found.latency.p50_ms),
             relative(|found| found.latency.p99_ms),
