@@ -8,9 +8,9 @@ use crate::event::BatchId;
 use crate::plan::ProjectId;
 
 /// Rows of at least this size are compressed in a frame of their own. Those who make entries compress one
-/// after the other, while those who make batches do so at the same time. Below it, a frame that is shared
-/// with other batches is a fifth to a half smaller.
-const OWN_FRAME_BYTES_MIN: usize = 128 << 10;
+/// after the other, while those who make batches do so at the same time; and in a frame that is shared with
+/// other batches, so many rows would take only a few percent less.
+const OWN_FRAME_BYTES_MIN: usize = 32 << 10;
 
 /// A batch that is to be admitted.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -117,6 +117,6 @@ pub fn size_shares(batches: &[EntryBatch], packed_bytes: u32) -> Vec<u32> {
 
 /// Compresses rows into a frame after the other frames.
 fn append_frame(frames: &mut Vec<u8>, rows: &mut Vec<u8>) {
-    frames.extend_from_slice(&frame::pack_rows(rows));
+    frames.extend_from_slice(&frame::pack_shared(rows));
     rows.clear();
 }
