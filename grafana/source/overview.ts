@@ -193,10 +193,10 @@ export const overview = dashboard({
           description: 'Events that are accepted and not yet stored. At the limit, new batches are answered 503.',
           unit: 'short',
           runbook: 'backlog',
-          colors: { events: 'blue', batches: 'purple' },
+          colors: { events: 'blue', entries: 'purple' },
           targets: [
             rangeQuery('events', `max(millrace_backlog_events{${SELECTED}})`),
-            rangeQuery('batches', `max(millrace_backlog_entries{${SELECTED}})`),
+            rangeQuery('entries', `max(millrace_backlog_entries{${SELECTED}})`),
           ],
         }),
         timeseries({

@@ -88,12 +88,12 @@ export const pipeline = dashboard({
         }),
         timeseries({
           title: 'Bytes received',
-          description: 'Request bodies before decompression, and packed batches written to the stream.',
+          description: 'Request bodies before decompression, and the rows of admitted batches before compression.',
           unit: 'binBps',
           w: 8,
           targets: [
             rangeQuery('bodies', rate('millrace_http_body_bytes_total')),
-            rangeQuery('packed batches', rate('millrace_admitted_bytes_total')),
+            rangeQuery('rows', rate('millrace_admitted_bytes_total')),
           ],
         }),
         timeseries({

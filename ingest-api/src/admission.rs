@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::NewBatch;
 use millrace_failpoint::{self as failpoint, Point};
 use millrace_stream::{Admission, Decision, StreamError};
 
@@ -22,17 +22,17 @@ use crate::verdict::Verdict;
 pub async fn admit(
     service: &Service,
     key: &ApiKey,
-    packed: &PackedBatch,
+    batch: &NewBatch,
     digest: Option<[u8; 16]>,
     awaited: bool,
 ) -> Result<(), Problem> {
-    let health = service.shard_health(packed.project);
+    let health = service.shard_health(batch.project);
     if !health.is_durable_enough() {
         let message =
             "the stream has not confirmed that its writes are durable; nothing is accepted until it has";
         return Err(Problem::new(ProblemCode::StreamUnavailable, message));
     }
-    let admission = Admission { packed, plan: key.plan(), digest, awaited };
+    let admission = Admission { batch, plan: key.plan(), digest, awaited };
     failpoint::reach(Point::BeforeAdmission);
     let mut asked_at = Instant::now();
     let mut answer = service.stream.admit(&admission).await;
@@ -44,7 +44,7 @@ pub async fn admit(
         answer = service.stream.admit(&admission).await;
     }
     metrics::admission(Verdict::from(&answer), asked_at.elapsed());
-    let decision = answer.map_err(|error| service.stream_problem(packed.project, &error))?;
+    let decision = answer.map_err(|error| service.stream_problem(batch.project, &error))?;
     let is_refused = matches!(
         decision,
         Decision::RateLimited { .. } | Decision::QuotaExceeded { .. } | Decision::BacklogFull { .. }
@@ -58,7 +58,7 @@ pub async fn admit(
     let is_own_repeat =
         first_answer_lost && digest.is_none() && matches!(decision, Decision::Repeated { .. });
     if is_own_repeat || matches!(decision, Decision::Admitted { .. }) {
-        metrics::batch_admitted(packed.count, packed.data.len());
+        metrics::batch_admitted(batch.count, batch.rows_bytes());
         failpoint::reach(Point::AfterAdmission);
     }
     apply(service, key, decision, asked_at)

@@ -5,8 +5,8 @@
 //!    before.
 //! 3. The body is read (408, 413, 503) and decoded (400, 413). A signature is checked against the body as
 //!    sent (401).
-//! 4. The dialect turns it into rows (400, 413, 422), which are packed into one entry.
-//! 5. The stream admits the entry, in one round trip (422, 429, 503).
+//! 4. The dialect turns it into rows (400, 413, 422).
+//! 5. The stream admits the batch, in one round trip and in one entry with others (422, 429, 503).
 //! 6. A client that asked for it waits for the outcome.
 //!
 //! A request dropped before step 5 leaves nothing half done, and step 5 is atomic. This module must never
@@ -19,8 +19,8 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
 use millrace_event::dialect::{self, BodyError, Dialect};
-use millrace_event::entry::PackedBatch;
-use millrace_event::event::{Origin, Rejection, batch_id_of_key};
+use millrace_event::entry::NewBatch;
+use millrace_event::event::{Batch, Origin, Rejection, batch_id_of_key};
 use millrace_event::plan::Account;
 use millrace_failpoint::{self as failpoint, Point};
 use millrace_stream::{BatchId, Outcome};
@@ -54,7 +54,7 @@ struct IngestOptions<'a> {
 
 /// A batch that is ready for the stream.
 struct Submission {
-    packed: PackedBatch,
+    batch: NewBatch,
     /// Only with an idempotency key.
     digest: Option<[u8; 16]>,
     rejected: Vec<Rejection>,
@@ -224,7 +224,7 @@ fn refuse_if_blocked(key: &ApiKey, options: &IngestOptions<'_>) -> Result<(), Pr
     Err(Problem::rate_limited(u64::try_from(left.as_micros()).unwrap_or(u64::MAX)))
 }
 
-/// Parses and packs a body, and has the stream admit the batch.
+/// Parses a body, and has the stream admit the batch.
 async fn accept(
     service: &Service,
     options: &IngestOptions<'_>,
@@ -257,16 +257,16 @@ async fn accept(
         _ => error.into(),
     })?;
     drop(decoded);
-    let (found, max) = (u64::from(submission.packed.count), key.plan().batch_events_max());
+    let (found, max) = (u64::from(submission.batch.count), key.plan().batch_events_max());
     if found > max {
         let fits = |events| usize::try_from(events).unwrap_or(usize::MAX);
         return Err(BodyError::TooManyEvents { found: fits(found), max: fits(max) }.into());
     }
     failpoint::reach(Point::AfterValidation);
-    admit(service, key, &submission.packed, submission.digest, awaited).await?;
+    admit(service, key, &submission.batch, submission.digest, awaited).await?;
     drop(reservation);
-    let Submission { packed, rejected, dead, .. } = submission;
-    Ok(Receipt { batch_id, count: packed.count, rejected, dead })
+    let Submission { batch, rejected, dead, .. } = submission;
+    Ok(Receipt { batch_id, count: batch.count, rejected, dead })
 }
 
 /// Microseconds since 1970 by the clock of this machine.
@@ -320,10 +320,10 @@ fn prepare(
     events_max: usize,
     keyed: bool,
 ) -> Result<Submission, BodyError> {
-    let batch = dialect::read(dialect, body, origin, events_max)?;
-    let packed = PackedBatch::pack(origin.batch_id, origin.project, batch.count, &batch.rows);
+    let Batch { rows, count, rejected, dead } = dialect::read(dialect, body, origin, events_max)?;
+    let batch = NewBatch::new(origin.batch_id, origin.project, count, rows);
     let digest = keyed.then(|| digest(dialect, body));
-    Ok(Submission { packed, digest, rejected: batch.rejected, dead: batch.dead })
+    Ok(Submission { batch, digest, rejected, dead })
 }
 
 /// The digest by which repeated batches are compared: of the decoded body and the dialect.

@@ -48,7 +48,7 @@ Api on Either {
     ADMITTED_EVENTS: counter "millrace_admitted_events_total" {}
         "Events answered 2xx for the first time"
     ADMITTED_BYTES: counter "millrace_admitted_bytes_total" {}
-        "Packed bytes of admitted batches"
+        "Bytes of the rows of admitted batches, before compression"
     BATCH_EVENTS: sizes "millrace_batch_events" {}
         "Events in one admitted batch"
     REFUSED_EVENTS: counter "millrace_refused_events_total" { code: Values::These(RejectionCode::VARIANTS) }
@@ -132,9 +132,9 @@ pub fn admission(verdict: Verdict, took: Duration) {
 }
 
 /// A batch was admitted for the first time.
-pub fn batch_admitted(events: u32, packed_bytes: usize) {
+pub fn batch_admitted(events: u32, rows_bytes: usize) {
     ADMITTED_EVENTS.increment(u64::from(events));
-    ADMITTED_BYTES.increment(packed_bytes as u64);
+    ADMITTED_BYTES.increment(rows_bytes as u64);
     BATCH_EVENTS.record(f64::from(events));
 }
 

@@ -4,7 +4,7 @@ mod installation;
 
 use std::sync::Arc;
 
-use millrace_event::entry::{EntryId, PackedBatch};
+use millrace_event::entry::{EntryId, pack_rows};
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{EventTime, Row};
 use millrace_event::undeliverable::UndeliverableCall;
@@ -36,11 +36,7 @@ fn dead_entry(project: ProjectId, seq: u64, events: u32, is_torn: bool) -> Write
         row.write(&mut rows);
     }
     let batch_id = Uuid::now_v7();
-    let raw = if is_torn {
-        b"\x1b[31mtorn".as_slice().into()
-    } else {
-        PackedBatch::pack(batch_id, project, events, &rows).data
-    };
+    let raw = if is_torn { b"\x1b[31mtorn".as_slice().into() } else { pack_rows(&rows) };
     let reason =
         if is_torn { "the rows do not decompress" } else { "handling this entry ended the worker 5 times" };
     WriteRequest {

@@ -6,7 +6,6 @@
 //! the store, it keeps the entries it holds and writes them again; the ledger shows which of them were
 //! committed.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,6 +18,7 @@ use tokio::sync::watch;
 use crate::backoff::{Backoff, stopped};
 use crate::config::Settings;
 use crate::deps::Deps;
+use crate::held::{HeldEntries, HeldEntry};
 use crate::metrics;
 use crate::settlement::{GRACE, SettlementQueue, TimelineChange};
 use crate::transaction::TransactionBuilder;
@@ -59,7 +59,7 @@ pub struct Lane {
     shutdown: watch::Receiver<bool>,
     transactions: TransactionBuilder,
     /// Entries that were read and are not settled, in order.
-    held: VecDeque<Delivery>,
+    held: HeldEntries,
     /// Committed entries that wait for standbys. They are not held any more.
     unsettled: SettlementQueue,
     writer: Option<Box<dyn Writer>>,
@@ -84,7 +84,7 @@ impl Lane {
             settings,
             shutdown,
             transactions,
-            held: VecDeque::new(),
+            held: HeldEntries::new(),
             unsettled,
             writer: None,
             writer_was_lost: false,
@@ -102,6 +102,7 @@ impl Lane {
                 Ok(()) => return,
                 Err(error) => {
                     self.held.clear();
+                    self.transactions.reset();
                     self.unsettled.clear();
                     // The last read may have been more than the link can carry in time: read little until it
                     // works.
@@ -205,21 +206,17 @@ impl Lane {
             failpoint::reach(Point::AfterRead);
         }
         for delivery in deliveries {
-            if let Ok(packed) = &delivery.packed {
+            if let Ok(entry) = &delivery.entry {
                 // Rises immediately and falls slowly.
-                self.entry_bytes = packed.data.len().max(self.entry_bytes * 7 / 8);
+                self.entry_bytes = entry.data.len().max(self.entry_bytes * 7 / 8);
             }
-            self.held.push_back(delivery);
+            self.held.push_back(HeldEntry::new(delivery));
         }
     }
 
     /// Events and packed bytes held.
     fn held_size(&self) -> (u64, usize) {
-        let size = |delivery: &Delivery| match &delivery.packed {
-            Ok(packed) => (u64::from(packed.count), packed.data.len()),
-            Err(damage) => (1, damage.raw.len()),
-        };
-        self.held.iter().map(size).fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1))
+        self.held.iter().map(HeldEntry::size).fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1))
     }
 
     /// Shorter while settlements wait for standbys, which is asked between two reads.
@@ -242,7 +239,8 @@ impl Lane {
                     backoff.recovered();
                     self.transactions.grow();
                     record_commit(&transaction.requests, &outcomes);
-                    let settlements = transaction.settlements(&outcomes);
+                    self.transactions.committed(&self.held, &transaction, &outcomes).await;
+                    let settlements = transaction.record(&mut self.held, &outcomes);
                     match progress {
                         None => self.settle(&settlements).await?,
                         Some(progress) => {
@@ -252,7 +250,6 @@ impl Lane {
                         }
                     }
                     failpoint::reach(Point::AfterSettle);
-                    self.held.drain(..transaction.requests.len());
                     if self.unsettled.is_full(Instant::now()) {
                         self.await_standbys().await?;
                     }
@@ -382,9 +379,9 @@ fn record_commit(requests: &[WriteRequest], outcomes: &[WriteOutcome]) {
     metrics::transaction_committed(events, now.saturating_sub(Duration::from_millis(oldest_ms)));
     for outcome in outcomes {
         if outcome.redelivered {
-            metrics::entry_redelivered();
+            metrics::batch_redelivered();
         } else {
-            metrics::entry_written(outcome.outcome);
+            metrics::batch_written(outcome.outcome);
         }
     }
 }

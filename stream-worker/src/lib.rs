@@ -7,10 +7,12 @@
 pub mod backoff;
 pub mod config;
 mod deps;
+pub mod held;
 pub mod lane;
 pub mod metrics;
 pub mod quarantine;
 pub mod readiness;
+pub mod requests;
 pub mod settlement;
 pub mod transaction;
 pub mod upkeep;

@@ -44,7 +44,7 @@ Worker on Either {
     DEAD_EVENTS: counter "millrace_dead_events_total" {}
         "Events dead-lettered"
     REDELIVERED_ENTRIES: counter "millrace_redelivered_entries_total" {}
-        "Entries that were already in the ledger"
+        "Batches that were already in the ledger"
     SETTLED_ENTRIES: counter "millrace_settled_entries_total" {}
         "Entries removed from the stream after their commit"
     SETTLED_LATE_ENTRIES: counter "millrace_settled_late_entries_total" {}
@@ -52,7 +52,7 @@ Worker on Either {
     WRITE_FAILURES: counter "millrace_write_failures_total" {}
         "Transactions that failed because of the environment; each is retried"
     BACKLOG_ENTRIES: gauge "millrace_backlog_entries" {}
-        "Batches in the stream"
+        "Entries in the stream; each holds the batches that were admitted together"
     BACKLOG_EVENTS: gauge "millrace_backlog_events" {}
         "Events in the stream"
     BACKLOG_BYTES: gauge "millrace_backlog_bytes" {}
@@ -128,16 +128,16 @@ pub fn transaction_committed(events: u64, oldest_age: Duration) {
     FRESHNESS.record(oldest_age.as_secs_f64());
 }
 
-/// Records an entry that was written for the first time.
-pub fn entry_written(outcome: Outcome) {
+/// Records a batch that was written for the first time.
+pub fn batch_written(outcome: Outcome) {
     STORED_EVENTS.increment(u64::from(outcome.stored));
     DUPLICATE_EVENTS.increment(u64::from(outcome.duplicate));
     DEAD_EVENTS.increment(u64::from(outcome.dead));
     CONFLICT_EVENTS.increment(u64::from(outcome.conflict));
 }
 
-/// Records an entry that was already in the ledger.
-pub fn entry_redelivered() {
+/// Records a batch that was already in the ledger.
+pub fn batch_redelivered() {
     REDELIVERED_ENTRIES.increment(1);
 }
 

@@ -159,25 +159,15 @@ const ON_FILES: &str = "SETTLE_AFTER=\"standby\": files have no standbys: set SE
 
 #[cfg(test)]
 mod tests {
-    use millrace_event::Outcome;
-    use millrace_event::plan::ProjectId;
     use millrace_stream::EntryId;
     use proptest::prelude::*;
-    use uuid::Uuid;
 
     use super::*;
 
     const AGE_MAX: Duration = Duration::from_secs(4);
 
     fn settlements(first: u64, count: u64) -> Vec<Settlement> {
-        let settlement = |ms| Settlement {
-            id: EntryId { ms, seq: 0 },
-            batch_id: Uuid::nil(),
-            project: ProjectId(1),
-            count: 1,
-            bytes: 1,
-            outcome: Outcome::default(),
-        };
+        let settlement = |ms| Settlement { id: EntryId { ms, seq: 0 }, bytes: 1, batches: Vec::new() };
         (first..first + count).map(settlement).collect()
     }
 

@@ -1,48 +1,64 @@
-//! Builds the write requests of one transaction from the entries that a lane holds: unpacks the entries, and
-//! isolates suspects.
+//! Builds the write requests of one transaction from the entries that a lane holds, and isolates suspects.
+//!
+//! A transaction may end within an entry, whose other batches are then written in the next one. The entry is
+//! settled with the last of them.
 
-use std::collections::VecDeque;
-
-use millrace_event::entry::{Damage, id_of_damaged};
-use millrace_event::plan::ProjectId;
 use millrace_store::{Payload, WriteOutcome, WriteRequest};
-use millrace_stream::{Delivery, EntryId, Settlement, SharedStream, StreamError};
+use millrace_stream::{Settlement, SharedStream, StreamError};
 
-use crate::quarantine;
+use crate::held::{HeldEntries, HeldEntry};
+use crate::quarantine::{self, Handling};
+use crate::requests::EntryRequests;
 
-/// Unpacked bytes of one transaction, at most, not counting its last entry.
+/// Unpacked bytes of one transaction, at most, not counting its last batch.
 const TRANSACTION_BYTES_MAX: usize = 32 << 20;
 
-/// The entries of one transaction, in the order in which the lane holds them.
+/// The next requests of the entries that a lane holds, in order.
 #[derive(Default)]
 pub struct Transaction {
     pub requests: Vec<WriteRequest>,
-    /// Packed bytes of each request's entry, as the stream counts them.
-    packed_bytes: Vec<u32>,
+    /// The requests of each entry.
+    parts: Vec<EntryPart>,
     events: u64,
     /// Unpacked bytes of all requests.
     bytes: usize,
 }
 
+struct EntryPart {
+    requests: usize,
+    /// The last request of the entry is among them.
+    is_last: bool,
+}
+
 impl Transaction {
-    /// The settlements of the entries after the commit. `outcomes` has one outcome per request, in order.
-    pub fn settlements(&self, outcomes: &[WriteOutcome]) -> Vec<Settlement> {
-        let requests = self.requests.iter().zip(&self.packed_bytes).zip(outcomes);
-        let settlement = |((request, &bytes), written): ((&WriteRequest, &u32), &WriteOutcome)| {
-            let WriteRequest { entry, batch_id, project, count, .. } = *request;
-            Settlement { id: entry, batch_id, project, count, bytes, outcome: written.outcome }
-        };
-        requests.map(settlement).collect()
+    /// Records the commit in the held entries, and removes those that are complete. Returns their
+    /// settlements. `outcomes` has one outcome per request, in order.
+    pub fn record(&self, held: &mut HeldEntries, outcomes: &[WriteOutcome]) -> Vec<Settlement> {
+        let mut committed = self.requests.iter().zip(outcomes);
+        let mut settlements = Vec::new();
+        for part in &self.parts {
+            let Some(entry) = held.front_mut() else { break };
+            for (request, outcome) in committed.by_ref().take(part.requests) {
+                entry.record(request, outcome);
+            }
+            if part.is_last {
+                settlements.extend(held.pop_front().map(HeldEntry::into_settlement));
+            }
+        }
+        settlements
     }
 
-    fn push(&mut self, request: WriteRequest, packed_bytes: usize) {
+    fn push(&mut self, request: WriteRequest) {
         self.events += u64::from(request.count);
         self.bytes += match &request.payload {
             Payload::Rows(rows) => rows.len(),
-            Payload::DeadLetter { raw, .. } => raw.len(),
+            Payload::DeadLetter { reason, raw } => {
+                let (id, shard, batch) = (request.entry, request.shard, request.batch_id);
+                tracing::error!(%id, shard, %batch, %reason, "a batch goes to the dead letters as a whole");
+                raw.len()
+            }
         };
         self.requests.push(request);
-        self.packed_bytes.push(u32::try_from(packed_bytes).unwrap_or(u32::MAX));
     }
 }
 
@@ -54,11 +70,13 @@ pub struct TransactionBuilder {
     events_max: u64,
     /// Events after which the next transaction is full.
     events_goal: u64,
+    /// The attempts at the suspect that is being written.
+    attempts: Option<u32>,
 }
 
 impl TransactionBuilder {
     pub fn new(shard: u16, stream: SharedStream, events_max: u64) -> Self {
-        Self { shard, stream, events_max, events_goal: events_max }
+        Self { shard, stream, events_max, events_goal: events_max, attempts: None }
     }
 
     /// Halves the next transaction after this one failed. Otherwise a transaction that exceeds the time
@@ -72,96 +90,99 @@ impl TransactionBuilder {
         self.events_goal = (self.events_goal * 2).min(self.events_max);
     }
 
-    /// Unpacks the entries of the next transaction from the front of `held`: at least one, unless `held` is
+    /// Makes the requests of the next transaction from the front of `held`: at least one, unless `held` is
     /// empty.
     ///
     /// # Errors
     /// [`StreamError`] when an attempt at a suspect could not be noted.
-    pub async fn build(&self, held: &VecDeque<Delivery>) -> Result<Transaction, StreamError> {
+    pub async fn build(&mut self, held: &HeldEntries) -> Result<Transaction, StreamError> {
         let mut transaction = Transaction::default();
-        for delivery in held {
-            if quarantine::is_suspect(delivery) {
-                if transaction.requests.is_empty() {
-                    self.push_suspect(&mut transaction, delivery).await?;
-                }
-                break;
+        match held.front() {
+            Some(first) if quarantine::is_suspect(&first.delivery) => {
+                self.push_suspect(&mut transaction, first).await?;
             }
-            if transaction.events >= self.events_goal || transaction.bytes >= TRANSACTION_BYTES_MAX {
-                break;
-            }
-            self.push(&mut transaction, delivery);
+            _ => self.push_entries(&mut transaction, held),
         }
         Ok(transaction)
     }
 
+    fn push_entries(&self, transaction: &mut Transaction, held: &HeldEntries) {
+        for entry in held {
+            let is_suspect = quarantine::is_suspect(&entry.delivery);
+            if is_suspect || self.is_full(transaction) {
+                break;
+            }
+            let requests = EntryRequests { shard: self.shard, delivery: &entry.delivery }.written();
+            let mut left = requests.into_iter().skip(entry.written()).peekable();
+            let before = transaction.requests.len();
+            while !self.is_full(transaction)
+                && let Some(request) = left.next()
+            {
+                transaction.push(request);
+            }
+            let requests = transaction.requests.len() - before;
+            transaction.parts.push(EntryPart { requests, is_last: left.peek().is_none() });
+        }
+    }
+
+    fn is_full(&self, transaction: &Transaction) -> bool {
+        transaction.events >= self.events_goal || transaction.bytes >= TRANSACTION_BYTES_MAX
+    }
+
+    /// Adds the next batch of a suspect, or dead-letters it when too many attempts at it never returned.
+    async fn push_suspect(
+        &mut self,
+        transaction: &mut Transaction,
+        suspect: &HeldEntry,
+    ) -> Result<(), StreamError> {
+        let attempts = match self.attempts {
+            Some(attempts) => attempts,
+            None => self.stream.note_attempt(self.shard, suspect.delivery.id).await?,
+        };
+        self.attempts = Some(attempts);
+        let requests = EntryRequests { shard: self.shard, delivery: &suspect.delivery };
+        let (requests, at_once) = match quarantine::handling(attempts) {
+            Handling::Write => (requests.written(), 1),
+            Handling::SetBatchAside { reason } => (requests.set_aside(&reason), 1),
+            Handling::SetEntryAside { reason } => (requests.unread(&reason), usize::MAX),
+        };
+        let mut left = requests.into_iter().skip(suspect.written()).peekable();
+        left.by_ref().take(at_once).for_each(|request| transaction.push(request));
+        let part = EntryPart { requests: transaction.requests.len(), is_last: left.peek().is_none() };
+        transaction.parts.push(part);
+        Ok(())
+    }
+
+    /// Call it after a commit, before [`Transaction::record`]. Attempts that did not return do not count
+    /// against the next batch of a suspect once a batch of it was written.
+    pub async fn committed(
+        &mut self,
+        held: &HeldEntries,
+        transaction: &Transaction,
+        outcomes: &[WriteOutcome],
+    ) {
+        let is_complete = transaction.parts.last().is_some_and(|part| part.is_last);
+        if is_complete {
+            // The settlement clears them.
+            self.attempts = None;
+        } else if self.attempts.is_some() && outcomes.iter().any(|outcome| !outcome.redelivered) {
+            self.clear_attempts(held.front()).await;
+        }
+    }
+
     /// Forgets the attempt at a suspect that was written alone and has returned, with an error of any kind:
     /// it has not ended the process.
-    pub async fn clear_attempts(&self, first: Option<&Delivery>) {
-        let Some(suspect) = first.filter(|delivery| quarantine::is_suspect(delivery)) else { return };
-        if let Err(error) = self.stream.forget_attempts(self.shard, suspect.id).await {
-            let id = suspect.id;
+    pub async fn clear_attempts(&mut self, first: Option<&HeldEntry>) {
+        self.attempts = None;
+        let Some(suspect) = first.filter(|entry| quarantine::is_suspect(&entry.delivery)) else { return };
+        let id = suspect.delivery.id;
+        if let Err(error) = self.stream.forget_attempts(self.shard, id).await {
             tracing::warn!(%id, %error, "the attempt at a suspect could not be cleared and counts against it");
         }
     }
 
-    /// Adds a suspect, or dead-letters it when too many attempts at it never returned.
-    async fn push_suspect(
-        &self,
-        transaction: &mut Transaction,
-        delivery: &Delivery,
-    ) -> Result<(), StreamError> {
-        let attempts = self.stream.note_attempt(self.shard, delivery.id).await?;
-        let Some(reason) = quarantine::quarantine_reason(attempts) else {
-            self.push(transaction, delivery);
-            return Ok(());
-        };
-        let damage = match &delivery.packed {
-            Ok(packed) => Damage {
-                reason,
-                batch_id: Some(packed.batch_id),
-                project: Some(packed.project),
-                count: Some(packed.count),
-                raw: packed.data.clone(),
-            },
-            Err(damage) => Damage { reason, ..damage.clone() },
-        };
-        self.push_dead_letter(transaction, delivery.id, damage);
-        Ok(())
-    }
-
-    fn push(&self, transaction: &mut Transaction, delivery: &Delivery) {
-        let packed = match &delivery.packed {
-            Ok(packed) => packed,
-            Err(damage) => return self.push_dead_letter(transaction, delivery.id, damage.clone()),
-        };
-        match packed.unpack() {
-            Ok(rows) => {
-                let request = WriteRequest {
-                    entry: delivery.id,
-                    shard: self.shard,
-                    batch_id: packed.batch_id,
-                    project: packed.project,
-                    count: packed.count,
-                    payload: Payload::Rows(rows),
-                };
-                transaction.push(request, packed.data.len());
-            }
-            Err(damage) => self.push_dead_letter(transaction, delivery.id, damage),
-        }
-    }
-
-    fn push_dead_letter(&self, transaction: &mut Transaction, id: EntryId, damage: Damage) {
-        let (shard, reason) = (self.shard, &damage.reason);
-        tracing::error!(%id, shard, %reason, "the entry goes to the dead letters");
-        let packed_bytes = damage.raw.len();
-        let request = WriteRequest {
-            entry: id,
-            shard: self.shard,
-            batch_id: damage.batch_id.unwrap_or_else(|| id_of_damaged(self.shard, id)),
-            project: damage.project.unwrap_or(ProjectId(0)),
-            count: damage.count.unwrap_or(1),
-            payload: Payload::DeadLetter { reason: damage.reason, raw: damage.raw },
-        };
-        transaction.push(request, packed_bytes);
+    /// Call it when the lane drops the entries that it holds.
+    pub fn reset(&mut self) {
+        self.attempts = None;
     }
 }

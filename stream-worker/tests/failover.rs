@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::NewBatch;
 use millrace_event::plan::{Plan, ProjectId};
 use millrace_event::row::{EventTime, Row};
 use millrace_reconcile::audit::{self, Rule};
@@ -83,7 +83,7 @@ impl Rig {
                 context: None,
             };
             row.write(&mut rows);
-            let packed = PackedBatch::pack(Uuid::now_v7(), *project, 1, &rows);
+            let batch = NewBatch::new(Uuid::now_v7(), *project, 1, rows);
             let plan = Plan {
                 name: "any".to_owned(),
                 requests_per_minute: 100_000,
@@ -91,7 +91,7 @@ impl Rig {
                 events_per_month: None,
                 events_per_batch: 1_000,
             };
-            let admission = Admission { packed: &packed, plan: &plan, digest: None, awaited: false };
+            let admission = Admission { batch: &batch, plan: &plan, digest: None, awaited: false };
             let decision = self.stream.admit(&admission).await.unwrap();
             assert!(matches!(decision, Decision::Admitted { .. }), "{decision:?}");
         }

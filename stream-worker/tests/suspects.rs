@@ -1,23 +1,24 @@
-//! Entries that were delivered often: a harmless one is stored, one that keeps ending its worker is
+//! Entries that were delivered often: harmless batches are stored, one that keeps ending its worker is
 //! dead-lettered.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::{NewBatch, PackedEntry};
 use millrace_event::plan::{Plan, ProjectId};
 use millrace_event::row::{EventTime, Row};
 use millrace_reconcile::epoch;
 use millrace_reconcile::health::{Durability, StreamHealth};
 use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
-use millrace_store::{KeyOptions, PolicyChange, SharedStore};
+use millrace_store::{KeyOptions, PolicyChange, RedriveOrder, SharedStore};
 use millrace_stream::redis::{RedisOptions, RedisStream};
-use millrace_stream::{Admission, Decision, EntryId, SharedStream};
+use millrace_stream::{Admission, Decision, Delivery, EntryId, SharedStream};
 use stream_worker::Deps;
 use stream_worker::config::Config;
 use stream_worker::quarantine::{LOST_ATTEMPTS_MAX, SUSPECT_FROM_DELIVERY};
+use stream_worker::requests::EntryRequests;
 use testkit::{Postgres, Redis, eventually};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -50,7 +51,8 @@ impl Rig {
         Self { redis, postgres, stream, store, project }
     }
 
-    async fn admit(&self, name: &str) -> EntryId {
+    /// A batch of one event with this name.
+    fn batch(&self, name: &str) -> NewBatch {
         let mut rows = Vec::new();
         let row = Row {
             project: self.project,
@@ -64,7 +66,24 @@ impl Rig {
             context: None,
         };
         row.write(&mut rows);
-        let packed = PackedBatch::pack(Uuid::now_v7(), self.project, 1, &rows);
+        NewBatch::new(Uuid::now_v7(), self.project, 1, rows)
+    }
+
+    /// Appends one entry of batches with these names, and returns it.
+    async fn append_group(&self, names: &[&str]) -> Delivery {
+        let batches: Vec<_> = names.iter().map(|name| self.batch(name)).collect();
+        let mut append = redis::cmd("XADD");
+        append.arg("{s0}:events").arg("*");
+        for (name, value) in PackedEntry::pack(&batches).fields() {
+            append.arg(name).arg(&value[..]);
+        }
+        append.exec_async(&mut self.redis.connect().await).await.unwrap();
+        let mut reader = self.stream.reader(0, "consumer").await.unwrap();
+        reader.next(100, Duration::ZERO).await.unwrap().pop().unwrap()
+    }
+
+    async fn admit(&self, name: &str) -> EntryId {
+        let batch = self.batch(name);
         let plan = Plan {
             name: "any".to_owned(),
             requests_per_minute: 1_000,
@@ -72,7 +91,7 @@ impl Rig {
             events_per_month: None,
             events_per_batch: 1_000,
         };
-        let admission = Admission { packed: &packed, plan: &plan, digest: None, awaited: false };
+        let admission = Admission { batch: &batch, plan: &plan, digest: None, awaited: false };
         let decision = self.stream.admit(&admission).await.unwrap();
         assert!(matches!(decision, Decision::Admitted { .. }), "{decision:?}");
         // The last entry is the newest.
@@ -169,6 +188,69 @@ async fn only_the_entry_that_keeps_ending_its_worker_is_dead_lettered() {
         (2, 0, 1),
         "the dead-lettered event is refunded"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_group_only_the_batch_that_keeps_ending_its_worker_is_dead_lettered() {
+    let rig = Rig::start().await;
+    let group = rig.append_group(&["before", "killer", "after", "last"]).await;
+    rig.deliver_often().await;
+    // Each stands for a worker that wrote the first batch, and died with the second.
+    let requests = EntryRequests { shard: 0, delivery: &group }.written();
+    rig.store.writer("lane").await.unwrap().write(&requests[..1]).await.unwrap();
+    for attempt in 1..=LOST_ATTEMPTS_MAX {
+        assert_eq!(rig.stream.note_attempt(0, group.id).await.unwrap(), attempt);
+    }
+    rig.work_until("an empty stream", async || rig.stream.backlog().await.unwrap().entries == 0).await;
+    assert_eq!(rig.names("SELECT name FROM events ORDER BY name").await, ["after", "before", "last"]);
+    let letters = "SELECT batch_id::text FROM dead_letters";
+    assert_eq!(rig.names(letters).await, [requests[1].batch_id.to_string()]);
+    let order = RedriveOrder {
+        id: Uuid::new_v4(),
+        os_user: String::new(),
+        host: String::new(),
+        filter: String::new(),
+    };
+    assert_eq!(rig.store.redrive(&order, &[1]).await.unwrap().stored, 1, "its letter has its rows");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_cannot_even_be_decompressed_is_kept_whole() {
+    let rig = Rig::start().await;
+    let group = rig.append_group(&["one", "two"]).await;
+    rig.deliver_often().await;
+    for _ in 0..=LOST_ATTEMPTS_MAX {
+        rig.stream.note_attempt(0, group.id).await.unwrap();
+    }
+    rig.work_until("an empty stream", async || rig.stream.backlog().await.unwrap().entries == 0).await;
+    let client = rig.postgres.connect().await;
+    let letters = "SELECT project_id, event_count, payload FROM dead_letters ORDER BY dead_letter_id";
+    let rows = client.query(letters, &[]).await.unwrap();
+    let letters: Vec<(i64, i64, Vec<u8>)> =
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    let project = rig.project.0;
+    let whole = group.entry.unwrap().raw().to_vec();
+    assert_eq!(letters, [(project, 1, Vec::new()), (project, 1, Vec::new()), (0, 0, whole)]);
+    let balances = millrace_reconcile::audit::audit(&*rig.stream, &*rig.store, true).await.unwrap();
+    assert!(balances.iter().all(|balance| balance.holds()), "{balances:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_is_full_within_a_group_continues_in_the_next_one() {
+    let rig = Rig::start().await;
+    let names: Vec<String> = (0..50).map(|event| format!("event-{event}")).collect();
+    let group = rig.append_group(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    // A lane that died after it wrote some of them.
+    let requests = EntryRequests { shard: 0, delivery: &group }.written();
+    rig.store.writer("lane").await.unwrap().write(&requests[..20]).await.unwrap();
+    rig.work_with_until(&["--transaction-events-max", "7"], "an empty stream", async || {
+        rig.stream.backlog().await.unwrap().entries == 0
+    })
+    .await;
+    assert_eq!(rig.names("SELECT name FROM events").await.len(), 50);
+    assert_eq!(rig.names("SELECT batch_id::text FROM batches").await.len(), 50);
+    let balances = millrace_reconcile::audit::audit(&*rig.stream, &*rig.store, true).await.unwrap();
+    assert!(balances.iter().all(|balance| balance.holds()), "{balances:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::{NewBatch, PackedEntry};
 use millrace_event::plan::ProjectId;
 use redis::Script;
 use redis::aio::MultiplexedConnection;
@@ -27,7 +27,8 @@ pub(super) async fn measure(events: usize, window: Duration) -> Result<Ceiling, 
     let mut rows = Vec::new();
     Rows::new(1, events)?.write(&mut rows)?;
     let count = u32::try_from(events)?;
-    let packed = Arc::new(PackedBatch::pack(Uuid::now_v7(), ProjectId(1), count, &rows));
+    let batch = NewBatch::new(Uuid::now_v7(), ProjectId(1), count, rows);
+    let entry = Arc::new(PackedEntry::pack([&batch]));
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         connections.push(redis.connect().await);
@@ -36,7 +37,7 @@ pub(super) async fn measure(events: usize, window: Duration) -> Result<Ceiling, 
     let mut callers = JoinSet::new();
     for number in 0..CALLERS {
         let connection = connections[number % CONNECTIONS].clone();
-        callers.spawn(call(connection, Arc::clone(&packed), until));
+        callers.spawn(call(connection, Arc::clone(&entry), until));
     }
     let mut calls = 0;
     while let Some(done) = callers.join_next().await {
@@ -49,14 +50,14 @@ pub(super) async fn measure(events: usize, window: Duration) -> Result<Ceiling, 
 
 async fn call(
     mut connection: MultiplexedConnection,
-    packed: Arc<PackedBatch>,
+    entry: Arc<PackedEntry>,
     until: Instant,
 ) -> Result<u64, redis::RedisError> {
     let script = Script::new(APPEND);
     let mut calls = 0;
     while Instant::now() < until {
         let mut call = script.key("{s0}:events");
-        for (name, value) in packed.fields() {
+        for (name, value) in entry.fields() {
             call.arg(name).arg(&value[..]);
         }
         call.invoke_async::<String>(&mut connection).await?;

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use millrace_event::entry::PackedBatch;
 use millrace_event::plan::{LimitState, Plan, ProjectId, Refusal};
 use millrace_event::{BatchId, EntryId, Epoch, PendingBatch, ProjectCounters};
 use millrace_stream::{
@@ -37,11 +36,11 @@ impl MutantStream {
     }
 
     async fn admit_under_new_id(&self, admission: &Admission<'_>) -> Result<Decision, StreamError> {
-        let batch_id = admission.packed.batch_id;
+        let batch_id = admission.batch.batch_id;
         let is_retry = self.unanswered.lock().expect("it is not poisoned").remove(&batch_id);
         if is_retry {
-            let packed = PackedBatch { batch_id: Uuid::now_v7(), ..admission.packed.clone() };
-            return self.inner.admit(&Admission { packed: &packed, ..admission.clone() }).await;
+            let batch = admission.batch.with_id(Uuid::now_v7());
+            return self.inner.admit(&Admission { batch: &batch, ..admission.clone() }).await;
         }
         let answer = self.inner.admit(admission).await;
         if matches!(answer, Err(StreamError::Unknown(_))) {
@@ -51,9 +50,9 @@ impl MutantStream {
     }
 
     async fn admit_after_a_check(&self, admission: &Admission<'_>) -> Result<Decision, StreamError> {
-        let Admission { packed, plan, .. } = *admission;
-        let limit_state = self.inner.limit_state(packed.project).await?;
-        match limit_state.charge(plan, packed.count.into()) {
+        let Admission { batch, plan, .. } = *admission;
+        let limit_state = self.inner.limit_state(batch.project).await?;
+        match limit_state.charge(plan, batch.count.into()) {
             Err(Refusal::Rate { wait_us }) => return Ok(Decision::RateLimited { wait_us, limit_state }),
             Err(Refusal::Quota) => return Ok(Decision::QuotaExceeded { limit_state }),
             Ok(_) => {}
@@ -76,7 +75,7 @@ impl Stream for MutantStream {
             _ => self.inner.admit(admission).await,
         };
         if let (Some(redis), Ok(Decision::Admitted { .. })) = (self.redis_of(Mutant::Maxlen), &answer) {
-            redis.trim(admission.packed.project.shard(self.shards())).await;
+            redis.trim(admission.batch.project.shard(self.shards())).await;
         }
         answer
     }
@@ -117,7 +116,12 @@ impl Stream for MutantStream {
     async fn settle(&self, shard: u16, settlements: &[Settlement]) -> Result<u64, StreamError> {
         let settled = self.inner.settle(shard, settlements).await?;
         if let Some(redis) = self.redis_of(Mutant::MarkerForgottenAtSettle) {
-            redis.forget_batches(shard, settlements.iter().map(|settlement| settlement.batch_id)).await;
+            redis
+                .forget_batches(
+                    shard,
+                    settlements.iter().flat_map(|settlement| &settlement.batches).map(|batch| batch.batch_id),
+                )
+                .await;
         }
         Ok(settled)
     }

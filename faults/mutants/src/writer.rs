@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use millrace_event::{EntryId, Outcome};
 use millrace_store::{WriteError, WriteOutcome, WriteRequest, Writer};
-use millrace_stream::{Settlement, SharedStream};
+use millrace_stream::{SettledBatch, Settlement, SharedStream};
 use tokio_postgres::{Client, Config, NoTls, Row};
 
 /// Settles entries before it stores them.
@@ -15,7 +15,8 @@ pub struct EarlySettler {
 #[async_trait]
 impl Writer for EarlySettler {
     async fn write(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
-        let settlements: Vec<_> = requests.iter().map(hoped_settlement).collect();
+        let settlements: Vec<_> =
+            requests.chunk_by(|one, next| one.entry == next.entry).map(hoped_settlement).collect();
         if let Some(first) = requests.first() {
             self.stream.settle(first.shard, &settlements).await.map_err(environment)?;
         }
@@ -23,11 +24,14 @@ impl Writer for EarlySettler {
     }
 }
 
-/// As if every event were stored. The packed size is not known here; the stream only adds it up.
-fn hoped_settlement(request: &WriteRequest) -> Settlement {
-    let WriteRequest { entry: id, batch_id, project, count, .. } = *request;
-    let outcome = Outcome { stored: count, ..Outcome::default() };
-    Settlement { id, batch_id, project, count, bytes: 0, outcome }
+/// As if every event of an entry were stored. The packed size is not known here; the stream only adds it up.
+fn hoped_settlement(requests: &[WriteRequest]) -> Settlement {
+    let batch = |request: &WriteRequest| {
+        let WriteRequest { batch_id, project, count, .. } = *request;
+        let outcome = Outcome { stored: count, ..Outcome::default() };
+        SettledBatch { batch_id, project, count, outcome }
+    };
+    Settlement { id: requests[0].entry, bytes: 0, batches: requests.iter().map(batch).collect() }
 }
 
 /// Recognizes an entry by its stream id alone.

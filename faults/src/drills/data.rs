@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::{NewBatch, PackedEntry};
 use millrace_event::plan::ProjectId;
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -158,9 +158,9 @@ pub(crate) async fn force_poison(system: &System, round: usize, rng: &mut StdRng
         rows.insert(rng.random_range(0..=rows.len()), poisons[(round + at) % poisons.len()].clone());
     }
     let count = u32::try_from(rows.len()).expect("a handful");
-    let packed = PackedBatch::pack(Uuid::now_v7(), ProjectId(project.id), count, &rows.concat());
+    let batch = NewBatch::new(Uuid::now_v7(), ProjectId(project.id), count, rows.concat());
     project.history.forced(&good, bad as u64);
-    system.force(system.shard_of(project), &packed.fields()).await;
+    system.force(system.shard_of(project), &PackedEntry::pack([&batch]).fields()).await;
     bad as u64
 }
 

@@ -2,7 +2,7 @@
 //! number in its properties, so that the oracle does not take it for one of its events.
 
 use bytes::Bytes;
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::{NewBatch, PackedEntry, fields_of_version_1};
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{EventTime, Row};
 use testkit::oracle::{Event, EventKind};
@@ -104,9 +104,63 @@ const COUNT: u32 = 3;
 
 /// Entries that cannot be read, each for another reason.
 pub(super) fn damaged_entries(project: ProjectId) -> Vec<Damaged> {
+    // Alternately, because a drill takes as many as it has time for.
+    let (mut groups, mut singles) =
+        (damaged_groups(project).into_iter(), damaged_singles(project).into_iter());
+    let mut all = Vec::new();
+    loop {
+        match (groups.next(), singles.next()) {
+            (None, None) => return all,
+            (group, single) => all.extend(group.into_iter().chain(single)),
+        }
+    }
+}
+
+/// Damages the value of a field.
+type Damage = fn(&mut Vec<u8>);
+
+/// Entries of version 2, with two batches each.
+fn damaged_groups(project: ProjectId) -> Vec<Damaged> {
     let rows = written(&plain(project)).repeat(COUNT as usize);
-    let whole = || PackedBatch::pack(Uuid::now_v7(), project, COUNT, &rows).fields().to_vec();
-    let packed = |rows: &[u8]| PackedBatch::pack(Uuid::now_v7(), project, COUNT, rows).fields().to_vec();
+    let of_rows = |second: &[u8]| {
+        let batch = |rows: &[u8]| NewBatch::new(Uuid::now_v7(), project, COUNT, rows.to_vec());
+        PackedEntry::pack(&[batch(&rows), batch(second)])
+    };
+    let with = |name: &str, change: Damage| {
+        let mut fields = of_rows(&rows).fields().to_vec();
+        let (_, value) =
+            fields.iter_mut().find(|(field, _)| *field == name).expect("an entry has every field");
+        let mut changed = value.to_vec();
+        change(&mut changed);
+        *value = changed.into();
+        fields
+    };
+    let without =
+        |name: &str| of_rows(&rows).fields().into_iter().filter(|(field, _)| *field != name).collect();
+    // The rows of every batch are lost with the whole.
+    let torn: [Damage; 3] =
+        [|rows| rows.truncate(rows.len() / 2), |rows| rows[20] ^= 0x10, |rows| rows.clear()];
+    let torn =
+        torn.map(|change| Damaged { fields: with("r", change), dead: 2 * u64::from(COUNT), is_owned: true });
+    // The batches are not known.
+    let unknown: [(&str, Damage); 5] = [
+        ("a", |marks| marks.truncate(1)),
+        ("a", |marks| marks.fill(b'0')),
+        ("t", |table| table.truncate(33)),
+        ("t", |table| table[28] = 0xFF),
+        ("v", |version| *version = b"99".to_vec()),
+    ];
+    let unknown = unknown.map(|(name, change)| with(name, change));
+    let unknown = unknown.into_iter().chain(["a", "t", "r"].map(without));
+    let unknown = unknown.map(|fields| Damaged { fields, dead: 1, is_owned: false });
+    torn.into_iter().chain(unknown).collect()
+}
+
+/// Entries of version 1, with one batch each, and what is no entry at all.
+fn damaged_singles(project: ProjectId) -> Vec<Damaged> {
+    let rows = written(&plain(project)).repeat(COUNT as usize);
+    let packed = |rows: &[u8]| fields_of_version_1(Uuid::now_v7(), project, COUNT, rows).to_vec();
+    let whole = || packed(&rows);
     let with = |name: &str, value: &[u8]| {
         let mut fields = whole();
         let field =

@@ -186,6 +186,13 @@ pub const MUTANTS: &[Mutant] = &[
         tier: Tier::Nightly,
     },
     Mutant {
+        name: "stores-what-was-refused",
+        bug: "a worker stores the batches of a group that were not admitted",
+        drill: "plan exact on four apis",
+        violates: &[Invariant::RefusedStaysOut, Invariant::TotalsAgree, Invariant::PlansExact],
+        tier: Tier::Nightly,
+    },
+    Mutant {
         name: "ack-before-commit",
         bug: "a lane settles before it writes",
         drill: "embedded killed around the drain",

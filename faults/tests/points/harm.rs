@@ -4,11 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use faults::MUTANT_PROGRAM;
 use faults::mutants::MUTANTS;
 use futures_util::future::join_all;
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::{NewBatch, PackedEntry};
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{EventTime, Row};
 use testkit::{Launch, Program, eventually};
@@ -161,7 +160,11 @@ async fn an_entry_with_the_id_of_an_earlier_one_is_lost() {
     .await;
 }
 
-fn entry_with(name: &str) -> PackedBatch {
+fn entry_with(name: &str) -> PackedEntry {
+    PackedEntry::pack([&NewBatch::new(Uuid::now_v7(), ProjectId(1), 1, row_with(name))])
+}
+
+fn row_with(name: &str) -> Vec<u8> {
     let mut rows = Vec::new();
     Row {
         project: ProjectId(1),
@@ -175,7 +178,26 @@ fn entry_with(name: &str) -> PackedBatch {
         context: None,
     }
     .write(&mut rows);
-    PackedBatch::pack(Uuid::now_v7(), ProjectId(1), 1, &Bytes::from(rows))
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_was_not_admitted_is_stored() {
+    does_harm("stores-what-was-refused", async |stage, chosen| {
+        let batch = |name: &str| NewBatch::new(Uuid::now_v7(), ProjectId(1), 1, row_with(name));
+        let mut entry = PackedEntry::pack(&[batch("admitted"), batch("refused")]);
+        entry.batches[1].is_admitted = false;
+        let mut append = redis::cmd("XADD");
+        append.arg("{s0}:events").arg("*");
+        for (name, value) in entry.fields() {
+            append.arg(name).arg(&value[..]);
+        }
+        let _: String = stage.query(&append).await;
+        stage.drain_with(&[chosen]).await;
+        assert_eq!(stage.count("events WHERE name = 'admitted'").await, 1);
+        stage.count("events WHERE name = 'refused'").await == 1
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -278,7 +300,7 @@ async fn limits_checked_before_the_admission_admit_too_many_events() {
         // During the pause the state of the limits can be read, and no batch can be admitted.
         stage.command(&["CLIENT", "PAUSE", "500", "WRITE"]).await;
         join_all((0..100).map(|_| stage.post(address))).await;
-        stage.entries().await > 5
+        used(&stage).await > 5
     })
     .await;
 }

@@ -15,7 +15,7 @@ use millrace_reconcile::keeper::CheckPeriods;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_store::{KeyOptions, NewKey, Operators, PolicyChange, SharedStore};
 use millrace_stream::redis::{RedisOptions, RedisStream};
-use millrace_stream::{EntryId, Outcome, Settlement, SharedStream};
+use millrace_stream::{EntryId, Outcome, PendingBatch, SettledBatch, Settlement, SharedStream};
 use testkit::http::{Answer, HttpClient};
 use testkit::{Postgres, Redis, eventually};
 use tokio::net::TcpListener;
@@ -243,28 +243,32 @@ impl Stack {
         .await;
     }
 
-    /// Settles every batch in the stream, as a worker does after storing it. Returns how many.
+    /// Settles every entry of the stream, as a worker does after storing it. Returns how many.
     pub async fn settle_all(&self) -> u64 {
         let pending = self.stream.pending_batches(0).await.unwrap();
         let mut reader = self.stream.reader(0, "test").await.unwrap();
+        let entries: Vec<_> = pending.chunk_by(|one, next| one.id == next.id).collect();
         let mut read: Vec<EntryId> = Vec::new();
-        while read.len() < pending.len() {
-            let entries = reader.next(100, Duration::from_secs(1)).await.unwrap();
-            read.extend(entries.iter().map(|delivery| delivery.id));
+        while read.len() < entries.len() {
+            let deliveries = reader.next(100, Duration::from_secs(1)).await.unwrap();
+            read.extend(deliveries.iter().map(|delivery| delivery.id));
         }
-        let settlements: Vec<_> = pending
-            .iter()
-            .map(|batch| Settlement {
-                id: batch.id,
-                batch_id: batch.batch_id,
-                project: batch.project,
-                count: batch.count,
-                bytes: batch.bytes,
-                outcome: Outcome { stored: batch.count, duplicate: 0, dead: 0, conflict: 0 },
+        let settlements: Vec<_> = entries
+            .into_iter()
+            .map(|batches| Settlement {
+                id: batches[0].id,
+                bytes: batches.iter().map(|batch| batch.bytes).sum(),
+                batches: batches.iter().map(stored).collect(),
             })
             .collect();
         self.stream.settle(0, &settlements).await.unwrap()
     }
+}
+
+fn stored(batch: &PendingBatch) -> SettledBatch {
+    let PendingBatch { batch_id, project, count, .. } = *batch;
+    let outcome = Outcome { stored: count, duplicate: 0, dead: 0, conflict: 0 };
+    SettledBatch { batch_id, project, count, outcome }
 }
 
 /// The code of a problem document. Checks the members and headers that all of them have.

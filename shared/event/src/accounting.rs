@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::entry::EntryId;
+use crate::entry::{EntryBatch, EntryId, size_shares};
 use crate::event::BatchId;
 use crate::plan::ProjectId;
 
@@ -30,8 +30,21 @@ pub struct PendingBatch {
     pub project: ProjectId,
     /// Events in the batch.
     pub count: u32,
-    /// Compressed size.
+    /// Its part of the compressed size of its entry: see [`crate::entry::size_shares`].
     pub bytes: u32,
+}
+
+impl PendingBatch {
+    /// The admitted batches of an entry of this compressed size.
+    pub fn of_entry(id: EntryId, batches: &[EntryBatch], packed_bytes: u32) -> Vec<Self> {
+        let shares = size_shares(batches, packed_bytes);
+        let admitted = batches.iter().filter(|batch| batch.is_admitted).zip(shares);
+        let pending = |(batch, bytes): (&EntryBatch, u32)| {
+            let EntryBatch { batch_id, project, count, .. } = *batch;
+            Self { id, batch_id, project, count, bytes }
+        };
+        admitted.map(pending).collect()
+    }
 }
 
 /// A batch that a process has acknowledged, without its rows.

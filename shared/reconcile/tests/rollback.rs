@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use millrace_event::plan::ProjectId;
 use millrace_reconcile::epoch::{EpochCheck, EpochError, reconcile, reconcile_shard};
 use millrace_store::sqlite::SqliteStore;
-use millrace_store::{KeyOptions, Payload, PolicyChange, SharedStore, WriteRequest};
+use millrace_store::{KeyOptions, PolicyChange, SharedStore};
 use millrace_stream::embedded::{EmbeddedOptions, EmbeddedStream};
 use millrace_stream::{Decision, Delivery, EntryId, SharedStream};
 use tempfile::TempDir;
 use testkit::chaos::{ChaosProxy, Weather, Wire};
 use testkit::{DataCopy, Redis, eventually};
 
-use crate::rig::{DEADLINE, Rig, admit, open, open_at, store_one};
+use crate::rig::{DEADLINE, Rig, admit, open, open_at, request_of, store_one};
 
 /// Less than the time after which a marker may have expired.
 const MARKER_KEPT: Duration = Duration::from_secs(10);
@@ -104,16 +104,7 @@ async fn store_of_a_lane(rig: &Rig) -> HeldEntry {
 
 impl HeldEntry {
     async fn write(&self, store: &SharedStore) {
-        let packed = self.0.packed.as_ref().unwrap();
-        let request = WriteRequest {
-            entry: self.0.id,
-            shard: 0,
-            batch_id: packed.batch_id,
-            project: packed.project,
-            count: packed.count,
-            payload: Payload::Rows(packed.unpack().unwrap()),
-        };
-        store.writer("lane").await.unwrap().write(&[request]).await.unwrap();
+        store.writer("lane").await.unwrap().write(&[request_of(&self.0)]).await.unwrap();
     }
 }
 
@@ -194,7 +185,7 @@ async fn a_settled_batch_that_the_stream_has_forgotten_is_not_called_lost() {
     assert!(matches!(rig.admit(4).await, Decision::Admitted { .. }));
     let stored = rig.store_one("lane").await;
     rig.settle(&stored).await;
-    let batch_id = stored.packed.as_ref().unwrap().batch_id;
+    let batch_id = request_of(&stored).batch_id;
     rig.in_redis("DEL", &format!("{{s0}}:batch:{batch_id}")).await;
     rig.redis.restart().await;
     answers(&rig.stream).await;

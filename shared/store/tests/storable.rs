@@ -5,7 +5,6 @@ mod helpers;
 
 use millrace_event::EntryId;
 use millrace_event::dialect::{BodyError, native, read};
-use millrace_event::entry::PackedBatch;
 use millrace_event::event::{EVENT_TIMES_US, EXPONENTS_SUM_MAX, Origin};
 use millrace_event::plan::ProjectId;
 use millrace_store::postgres::PostgresStore;
@@ -171,14 +170,13 @@ async fn every_accepted_event_is_stored_and_returned_unchanged() {
             Err(other) => panic!("{other:?} of {body}"),
         };
         let rejected: Vec<_> = batch_read.rejected.iter().map(|rejection| rejection.index).collect();
-        let packed = PackedBatch::pack(origin.batch_id, origin.project, batch_read.count, &batch_read.rows);
         let request = WriteRequest {
             entry: EntryId { ms: now_ms, seq: batch as u64 },
             shard: 0,
             batch_id: origin.batch_id,
             project: origin.project,
             count: batch_read.count,
-            payload: Payload::Rows(packed.unpack().unwrap()),
+            payload: Payload::Rows(batch_read.rows.clone().into()),
         };
         let written = writer.write(std::slice::from_ref(&request)).await.unwrap();
         if written[0].outcome.dead > 0 {

@@ -1,7 +1,7 @@
 //! A request to admit a batch, the stream's decision, and the state of a batch in the stream.
 
 use millrace_event::Outcome;
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::NewBatch;
 use millrace_event::plan::{LimitState, Plan, ProjectId};
 
 /// A request to admit one batch.
@@ -10,7 +10,7 @@ use millrace_event::plan::{LimitState, Plan, ProjectId};
 /// settled, so that a client that lost the answer can send the batch again.
 #[derive(Clone, Debug)]
 pub struct Admission<'a> {
-    pub packed: &'a PackedBatch,
+    pub batch: &'a NewBatch,
     /// The plan to check the batch against.
     pub plan: &'a Plan,
     /// A digest of the request body, for a batch with an `Idempotency-Key`. The batch id is then remembered

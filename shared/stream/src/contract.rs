@@ -18,7 +18,8 @@ pub trait Stream: Send + Sync {
     /// The number of shards. Shards are numbered from 0.
     fn shards(&self) -> u16;
 
-    /// Checks the plan and appends the batch, in one durable step. See [`Decision`].
+    /// Checks the plan and appends the batch, in one durable step. See [`Decision`]. Batches that are
+    /// admitted at the same time can share an entry.
     ///
     /// # Errors
     /// [`StreamError`]. After `Unknown` the batch may have been admitted; the same call can be repeated
@@ -48,9 +49,9 @@ pub trait Stream: Send + Sync {
     /// Opens a reader with its own connection. `consumer` must be unique to one lane of one run of a process.
     async fn reader(&self, shard: u16, consumer: &str) -> Result<Box<dyn Reader>, StreamError>;
 
-    /// Removes committed entries. Duplicates and dead letters are refunded to the month in which the batch
-    /// was received, for entries that were still pending and for no others. Returns how many were still
-    /// pending.
+    /// Removes committed entries. Duplicates and dead letters are refunded to the month in which their batch
+    /// was received, for entries that were still pending and for no others. Returns how many entries were
+    /// still pending.
     ///
     /// # Errors
     /// [`StreamError`]. After any error the same call can be repeated safely.

@@ -23,7 +23,7 @@ pub use millrace_event::{
 
 pub use self::admission::{Admission, BatchState, Decision};
 pub use self::contract::{Reader, SharedStream, Stream};
-pub use self::delivery::{Backlog, Delivery, Settlement, TakeOver};
+pub use self::delivery::{Backlog, Delivery, SettledBatch, Settlement, TakeOver};
 pub use self::durability::{Durability, DurabilityReport};
 pub use self::error::StreamError;
 pub use self::witness::Witness;

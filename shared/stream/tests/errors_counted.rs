@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::NewBatch;
 use millrace_event::plan::{Plan, ProjectId};
 use millrace_stream::metrics::METRICS;
 use millrace_stream::redis::{RedisOptions, RedisStream};
@@ -29,7 +29,7 @@ async fn opened(redis: &Redis, durability: Durability) -> SharedStream {
 }
 
 async fn fails(stream: &SharedStream) -> StreamError {
-    let packed = PackedBatch::pack(Uuid::now_v7(), PROJECT, 1, b"row");
+    let batch = NewBatch::new(Uuid::now_v7(), PROJECT, 1, b"row".to_vec());
     let plan = Plan {
         name: "any".to_owned(),
         requests_per_minute: 100_000,
@@ -37,7 +37,7 @@ async fn fails(stream: &SharedStream) -> StreamError {
         events_per_month: None,
         events_per_batch: 1_000,
     };
-    let admission = Admission { packed: &packed, plan: &plan, digest: None, awaited: false };
+    let admission = Admission { batch: &batch, plan: &plan, digest: None, awaited: false };
     stream.admit(&admission).await.expect_err("Redis refuses it")
 }
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::{EntryBatch, NewBatch};
 use millrace_event::plan::{Plan, ProjectId};
 use millrace_stream::embedded::{EmbeddedOptions, EmbeddedStream};
 use millrace_stream::{
-    Admission, Decision, EntryId, Outcome, ProjectCounters, Settlement, Stream, StreamError,
+    Admission, Decision, EntryId, Outcome, ProjectCounters, SettledBatch, Settlement, Stream, StreamError,
 };
 use testkit::Tmpfs;
 use uuid::Uuid;
@@ -41,10 +41,10 @@ async fn embedded_stream_on_a_full_disk() {
     let stream = open(&disk.path().join("data")).await;
     let mut admitted = 0;
     let (refused, error) = loop {
-        let packed = large_batch();
-        match admit(&stream, &packed).await {
+        let batch = large_batch();
+        match admit(&stream, &batch).await {
             Ok(decision) => assert!(matches!(decision, Decision::Admitted { .. }), "{decision:?}"),
-            Err(error) => break (packed, error),
+            Err(error) => break (batch, error),
         }
         admitted += 1;
     };
@@ -77,13 +77,13 @@ async fn open(folder: &Path) -> Arc<EmbeddedStream> {
 }
 
 /// 64 KiB that do not compress.
-fn large_batch() -> PackedBatch {
+fn large_batch() -> NewBatch {
     let noise: Vec<u8> =
         std::iter::repeat_with(|| Uuid::new_v4().into_bytes()).take(4_096).flatten().collect();
-    PackedBatch::pack(Uuid::now_v7(), PROJECT, EVENTS, &noise)
+    NewBatch::new(Uuid::now_v7(), PROJECT, EVENTS, noise)
 }
 
-async fn admit(stream: &EmbeddedStream, packed: &PackedBatch) -> Result<Decision, StreamError> {
+async fn admit(stream: &EmbeddedStream, batch: &NewBatch) -> Result<Decision, StreamError> {
     let plan = Plan {
         name: "test".to_owned(),
         requests_per_minute: 60_000,
@@ -91,7 +91,7 @@ async fn admit(stream: &EmbeddedStream, packed: &PackedBatch) -> Result<Decision
         events_per_month: Some(1_000_000),
         events_per_batch: 1_000,
     };
-    stream.admit(&Admission { packed, plan: &plan, digest: None, awaited: false }).await
+    stream.admit(&Admission { batch, plan: &plan, digest: None, awaited: false }).await
 }
 
 async fn counters(stream: &EmbeddedStream) -> ProjectCounters {
@@ -105,15 +105,14 @@ async fn settle_all(stream: &EmbeddedStream) -> u64 {
     let settlements: Vec<Settlement> = deliveries
         .iter()
         .map(|delivery| {
-            let packed = delivery.packed.as_ref().unwrap();
-            Settlement {
-                id: delivery.id,
-                batch_id: packed.batch_id,
-                project: packed.project,
-                count: packed.count,
-                bytes: u32::try_from(packed.data.len()).unwrap(),
-                outcome: Outcome { stored: packed.count, ..Outcome::default() },
-            }
+            let entry = delivery.entry.as_ref().unwrap();
+            let settled = |batch: &EntryBatch| {
+                let EntryBatch { batch_id, project, count, .. } = *batch;
+                let outcome = Outcome { stored: count, ..Outcome::default() };
+                SettledBatch { batch_id, project, count, outcome }
+            };
+            let batches = entry.admitted().map(settled).collect();
+            Settlement { id: delivery.id, bytes: entry.packed_bytes(), batches }
         })
         .collect();
     stream.settle(0, &settlements).await.unwrap()

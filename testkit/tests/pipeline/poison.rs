@@ -1,7 +1,7 @@
 //! Entries that the API would never accept, written directly into the stream.
 
 use bytes::Bytes;
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::{NewBatch, PackedEntry};
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{EventTime, Row};
 use testkit::eventually;
@@ -48,12 +48,13 @@ async fn poison_is_dead_lettered_once_with_reason_and_payload_and_the_other_even
     row("good two", "{}", &mut rows);
     row("not JSON", "{", &mut rows);
     row("too large", r#"{"a":1e400000}"#, &mut rows);
-    let packed = PackedBatch::pack(Uuid::now_v7(), ProjectId(1), 6, &rows);
-    write_entry(&stack, &packed.fields()).await;
+    let group = |count: u32, rows: &[u8]| {
+        PackedEntry::pack([&NewBatch::new(Uuid::now_v7(), ProjectId(1), count, rows.to_vec())])
+    };
+    write_entry(&stack, &group(6, &rows).fields()).await;
 
-    let mut torn = packed.fields();
-    torn[1].1 = Bytes::copy_from_slice(Uuid::now_v7().as_bytes());
-    torn[5].1 = Bytes::from_static(b"these are no rows");
+    let mut torn = group(6, &rows).fields();
+    torn[3].1 = Bytes::from_static(b"these are no rows");
     write_entry(&stack, &torn).await;
     write_entry(&stack, &[("v", Bytes::from_static(b"99")), ("x", Bytes::from_static(b"from the future"))])
         .await;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::{EntryBatch, NewBatch};
 use millrace_event::plan::{Plan, ProjectId};
 use millrace_event::row::{EventTime, Row};
 use millrace_reconcile::epoch::{EpochCheck, reconcile};
@@ -11,7 +11,7 @@ use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_store::{KeyOptions, Payload, PolicyChange, SharedStore, WriteRequest};
 use millrace_stream::redis::{RedisOptions, RedisStream};
 use millrace_stream::{
-    Admission, Decision, Delivery, ProjectCounters, Settlement, SharedStream, StreamError,
+    Admission, Decision, Delivery, ProjectCounters, SettledBatch, Settlement, SharedStream, StreamError,
 };
 use testkit::{Postgres, Redis, eventually};
 use uuid::Uuid;
@@ -60,15 +60,12 @@ impl Rig {
     }
 
     pub async fn settle(&self, delivery: &Delivery) {
-        let packed = delivery.packed.as_ref().unwrap();
-        let settlement = Settlement {
-            id: delivery.id,
-            batch_id: packed.batch_id,
-            project: packed.project,
-            count: packed.count,
-            bytes: u32::try_from(packed.data.len()).unwrap(),
-            outcome: millrace_stream::Outcome { stored: packed.count, duplicate: 0, dead: 0, conflict: 0 },
-        };
+        let request = request_of(delivery);
+        let WriteRequest { batch_id, project, count, .. } = request;
+        let outcome = millrace_stream::Outcome { stored: count, duplicate: 0, dead: 0, conflict: 0 };
+        let batches = vec![SettledBatch { batch_id, project, count, outcome }];
+        let bytes = delivery.entry.as_ref().unwrap().packed_bytes();
+        let settlement = Settlement { id: delivery.id, bytes, batches };
         assert_eq!(self.stream.settle(0, &[settlement]).await.unwrap(), 1);
     }
 
@@ -110,7 +107,7 @@ pub async fn admit(stream: &SharedStream, project: ProjectId, count: u32) -> Res
         };
         row.write(&mut rows);
     }
-    let packed = PackedBatch::pack(batch_id, project, count, &rows);
+    let batch = NewBatch::new(batch_id, project, count, rows);
     let plan = Plan {
         name: "test".to_owned(),
         requests_per_minute: 60_000,
@@ -118,7 +115,7 @@ pub async fn admit(stream: &SharedStream, project: ProjectId, count: u32) -> Res
         events_per_month: Some(1_000),
         events_per_batch: 1_000,
     };
-    let admission = Admission { packed: &packed, plan: &plan, digest: None, awaited: false };
+    let admission = Admission { batch: &batch, plan: &plan, digest: None, awaited: false };
     stream.admit(&admission).await
 }
 
@@ -126,17 +123,18 @@ pub async fn admit(stream: &SharedStream, project: ProjectId, count: u32) -> Res
 pub async fn store_one(stream: &SharedStream, store: &SharedStore, consumer: &str) -> Delivery {
     let mut reader = stream.reader(0, consumer).await.unwrap();
     let delivery = reader.next(1, Duration::ZERO).await.unwrap().remove(0);
-    let packed = delivery.packed.as_ref().unwrap();
-    let request = WriteRequest {
-        entry: delivery.id,
-        shard: 0,
-        batch_id: packed.batch_id,
-        project: packed.project,
-        count: packed.count,
-        payload: Payload::Rows(packed.unpack().unwrap()),
-    };
+    let request = request_of(&delivery);
+    let count = request.count;
     let mut writer = store.writer(consumer).await.unwrap();
     let written = writer.write(&[request]).await.unwrap();
-    assert_eq!(written[0].outcome.stored, packed.count);
+    assert_eq!(written[0].outcome.stored, count);
     delivery
+}
+
+/// The request that writes an entry of one batch.
+pub fn request_of(delivery: &Delivery) -> WriteRequest {
+    let (batch, rows) = delivery.entry.as_ref().unwrap().unpack().unwrap().remove(0);
+    batch.check(&rows).unwrap();
+    let EntryBatch { batch_id, project, count, .. } = batch;
+    WriteRequest { entry: delivery.id, shard: 0, batch_id, project, count, payload: Payload::Rows(rows) }
 }

@@ -1,15 +1,17 @@
 //! Admission of one batch, as one of many in a write transaction.
 
-use super::markers;
+use super::group::Group;
+use super::markers::{self, Marker};
+use super::memory_markers::MemoryMarker;
 use super::position::Position;
 use super::transaction::WriteTransaction;
 use crate::{Admission, Decision, Epoch};
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::NewBatch;
 use millrace_event::plan::{Plan, Refusal, month_of};
 
 /// An [`Admission`] that can be sent to the writer thread.
 pub(super) struct AdmitRequest {
-    packed: PackedBatch,
+    batch: NewBatch,
     plan: Plan,
     digest: Option<[u8; 16]>,
     awaited: bool,
@@ -22,7 +24,7 @@ pub(super) struct AdmitRequest {
 impl AdmitRequest {
     pub(super) fn new(admission: &Admission<'_>, trusted: Epoch, backlog_events_max: u64) -> Self {
         Self {
-            packed: admission.packed.clone(),
+            batch: admission.batch.clone(),
             plan: admission.plan.clone(),
             digest: admission.digest,
             awaited: admission.awaited,
@@ -31,29 +33,38 @@ impl AdmitRequest {
         }
     }
 
-    /// Bytes that the request adds to a transaction.
+    /// Bytes that the request adds to a transaction, at most.
     pub(super) fn bytes(&self) -> usize {
-        self.packed.data.len()
+        self.batch.held_bytes()
     }
 
-    /// Decides, and appends and counts an admitted batch. All checks are before the first change.
+    /// Decides, and adds an admitted batch to the group of the transaction. All checks are before the first
+    /// change.
     pub(super) fn admit_in(&self, transaction: &mut WriteTransaction<'_>) -> rusqlite::Result<Decision> {
-        let Self { packed, plan, .. } = self;
-        let (file, counters) = (transaction.file, &mut transaction.counters);
-        if counters.shard.epoch != Some(self.trusted) {
+        if transaction.counters.shard.epoch != Some(self.trusted) {
             return Ok(Decision::EpochChanged);
         }
-        let now_us = counters.shard.now_us();
-        let mut project = counters.project(file, packed.project)?;
+        if transaction.group.as_ref().is_some_and(|group| !group.has_room_for(&self.batch)) {
+            transaction.append_group()?;
+        }
+        let Self { batch, plan, .. } = self;
+        let (file, counters) = (transaction.file, &mut transaction.counters);
+        let now_us = transaction.group.as_ref().map_or_else(|| counters.shard.now_us(), |group| group.now_us);
+        let mut project = counters.project(file, batch.project)?;
         let limit_state = project.limit_state(now_us);
-        if let Some(marker) = markers::find(file, packed.batch_id, now_us / 1_000)? {
+        let in_memory = transaction.markers.received_ms(batch.batch_id, now_us / 1_000);
+        let known = match in_memory.map(|received_ms| Marker { received_ms, digest: None }) {
+            Some(marker) => Some(marker),
+            None => markers::find(file, batch.batch_id, now_us / 1_000)?,
+        };
+        if let Some(marker) = known {
             let differs = marker.digest.is_some() && self.digest.is_some() && marker.digest != self.digest;
             return Ok(match differs {
                 true => Decision::Conflict { limit_state },
                 false => Decision::Repeated { received_ms: marker.received_ms, limit_state },
             });
         }
-        let count = u64::from(packed.count);
+        let count = u64::from(batch.count);
         if counters.shard.events + count > self.backlog_events_max {
             return Ok(Decision::BacklogFull { limit_state });
         }
@@ -63,32 +74,37 @@ impl AdmitRequest {
             Err(Refusal::Quota) => return Ok(Decision::QuotaExceeded { limit_state }),
         };
 
-        let position = counters.shard.last.next().max(Position::at_ms(now_us / 1_000));
-        counters.shard.last = position;
-        counters.shard.entries += 1;
         counters.shard.events += count;
-        counters.shard.bytes += packed.data.len() as u64;
         (project.tat_us, project.used) = (charged.tat_us, charged.used);
         project.month = month_of(now_us);
         project.accepted += count;
-        project.pending += i64::from(packed.count);
-        counters.set_project(packed.project, project);
-        append(transaction, position, packed)?;
-        let admission = Admission { packed, plan, digest: self.digest, awaited: self.awaited };
-        markers::insert(file, &admission, position.ms())?;
-        Ok(Decision::Admitted { received_ms: position.ms(), limit_state: charged })
+        project.pending += i64::from(batch.count);
+        counters.set_project(batch.project, project);
+        let received_ms = self.add_to_group(transaction, now_us);
+        self.mark(transaction, received_ms)?;
+        Ok(Decision::Admitted { received_ms, limit_state: charged })
     }
-}
 
-fn append(
-    transaction: &mut WriteTransaction<'_>,
-    position: Position,
-    packed: &PackedBatch,
-) -> rusqlite::Result<()> {
-    let mut insert =
-        transaction.file.prepare_cached("INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)")?;
-    let (batch_id, project) = (packed.batch_id.as_bytes(), packed.project.0);
-    insert.execute((position, batch_id, project, packed.count, packed.rows_bytes, &packed.data[..]))?;
-    transaction.appended.push((position, packed.clone()));
-    Ok(())
+    /// Adds the batch to the group, which it begins if there is none. Returns when the batch is received.
+    fn add_to_group(&self, transaction: &mut WriteTransaction<'_>, now_us: u64) -> u64 {
+        let shard = &mut transaction.counters.shard;
+        let group = transaction.group.get_or_insert_with(|| {
+            shard.last = shard.last.next().max(Position::at_ms(now_us / 1_000));
+            shard.entries += 1;
+            Group::new(shard.last, now_us)
+        });
+        group.add(self.batch.clone());
+        group.position.ms()
+    }
+
+    /// Adds the marker of the batch: in the file when it has a key, or when there is no room in memory.
+    fn mark(&self, transaction: &mut WriteTransaction<'_>, received_ms: u64) -> rusqlite::Result<()> {
+        let NewBatch { batch_id, project, count, .. } = self.batch;
+        let keep_ms = markers::keep_ms(self.digest.is_some(), self.awaited);
+        let marker = MemoryMarker { project, count, received_ms, keep_ms };
+        if self.digest.is_some() || !transaction.markers.add(batch_id, marker) {
+            markers::insert(transaction.file, batch_id, &marker, self.digest)?;
+        }
+        Ok(())
+    }
 }

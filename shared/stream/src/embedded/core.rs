@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::counters::Counters;
 use super::dispatch::Dispatch;
+use super::memory_markers::MemoryMarkers;
 use super::position::Position;
 use super::read_pool::ReadPool;
 use super::transaction::WriteTransaction;
-use super::writer::Writer;
-use super::{error, schema};
+use super::writer::{Shared, Writer};
+use super::{error, load, schema};
 use crate::StreamError;
 use crate::metrics::counted;
 
@@ -18,6 +19,7 @@ use crate::metrics::counted;
 pub(super) struct Core {
     pub(super) reads: Arc<ReadPool>,
     pub(super) dispatch: Arc<Dispatch>,
+    pub(super) markers: Arc<MemoryMarkers>,
     /// `None` when the stream is open for reading only.
     writer: Option<Writer>,
 }
@@ -28,16 +30,19 @@ impl Core {
         let lock = schema::lock(&folder)?;
         let file = schema::open(&folder)?;
         let counters = Counters::load(&file).map_err(|error| error::classify(&error))?;
+        let markers = Arc::new(MemoryMarkers::default());
+        load::markers_of_entries(&file, &markers).map_err(|error| error::classify(&error))?;
         let dispatch = Arc::new(Dispatch::after(counters.shard.last));
-        let writer = Writer::start(file, counters, lock, Arc::clone(&dispatch))
+        let shared = Shared { dispatch: Arc::clone(&dispatch), markers: Arc::clone(&markers) };
+        let writer = Writer::start(file, counters, lock, shared)
             .map_err(|error| StreamError::Unavailable(format!("cannot start the writer thread: {error}")))?;
-        Ok(Self { reads: ReadPool::new(folder), dispatch, writer: Some(writer) })
+        Ok(Self { reads: ReadPool::new(folder), dispatch, markers, writer: Some(writer) })
     }
 
     pub(super) fn open_read_only(folder: PathBuf) -> Result<Self, StreamError> {
         schema::open_read_only(&folder)?;
         let dispatch = Arc::new(Dispatch::after(Position::default()));
-        Ok(Self { reads: ReadPool::new(folder), dispatch, writer: None })
+        Ok(Self { reads: ReadPool::new(folder), dispatch, markers: Arc::default(), writer: None })
     }
 
     /// # Errors

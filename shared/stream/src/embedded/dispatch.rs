@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::deliveries::Deliveries;
 use super::position::Position;
 use super::recent::RecentEntries;
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::PackedEntry;
 
 pub(super) struct Dispatch {
     deliveries: Mutex<Deliveries>,
@@ -54,7 +54,7 @@ impl Dispatch {
     /// Publishes the changes of a transaction that is on disk.
     pub(super) fn committed(
         &self,
-        appended: Vec<(Position, PackedBatch)>,
+        appended: Vec<(Position, PackedEntry)>,
         settled: &[Position],
         last: Position,
     ) {

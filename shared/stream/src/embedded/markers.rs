@@ -1,9 +1,13 @@
-//! The markers of the known batch ids. A marker is kept while its batch is pending, and afterwards for as
-//! long as a client may repeat the request or ask for the outcome.
+//! The markers in the file: of batches with a key, and of others that have no room in memory
+//! ([`super::memory_markers`]). A marker is kept while its batch is pending, and afterwards for as long as a
+//! client may repeat the request or ask for the outcome.
+
+use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::{Admission, BatchId, BatchState, Outcome};
+use super::memory_markers::MemoryMarker;
+use crate::{BatchId, BatchState, Outcome};
 use millrace_event::plan::ProjectId;
 
 // As in settle.lua.
@@ -16,12 +20,12 @@ pub(super) struct Marker {
     pub(super) digest: Option<[u8; 16]>,
 }
 
-/// How long the marker is kept after the batch was settled.
-fn keep_ms(admission: &Admission<'_>) -> u64 {
-    match (admission.digest, admission.awaited) {
-        (Some(_), _) => KEEP_KEYED_MS,
-        (None, true) => KEEP_AWAITED_MS,
-        (None, false) => KEEP_MS,
+/// How long a marker is kept after the batch was settled.
+pub(super) fn keep_ms(has_key: bool, awaited: bool) -> u64 {
+    match (has_key, awaited) {
+        (true, _) => KEEP_KEYED_MS,
+        (false, true) => KEEP_AWAITED_MS,
+        (false, false) => KEEP_MS,
     }
 }
 
@@ -50,18 +54,23 @@ pub(super) fn find(
 /// Adds the marker of a batch that is admitted.
 pub(super) fn insert(
     connection: &Connection,
-    admission: &Admission<'_>,
-    received_ms: u64,
+    batch_id: BatchId,
+    marker: &MemoryMarker,
+    digest: Option<[u8; 16]>,
 ) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO markers (batch_id, project, count, received_ms, keep_ms, digest)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
-    let packed = admission.packed;
-    let (batch_id, project) = (packed.batch_id.as_bytes(), packed.project.0);
-    insert
-        .execute((batch_id, project, packed.count, received_ms, keep_ms(admission), admission.digest))
-        .map(drop)
+    let MemoryMarker { project, count, received_ms, keep_ms } = *marker;
+    insert.execute((batch_id.as_bytes(), project.0, count, received_ms, keep_ms, digest)).map(drop)
+}
+
+/// The batches that are pending and have a marker in the file.
+pub(super) fn pending(connection: &Connection) -> rusqlite::Result<HashSet<BatchId>> {
+    let mut select = connection.prepare("SELECT batch_id FROM markers WHERE expires_ms IS NULL")?;
+    let ids = select.query_map([], |row| row.get(0).map(BatchId::from_bytes))?;
+    ids.collect()
 }
 
 /// Adds the outcome to a marker, and lets it expire.

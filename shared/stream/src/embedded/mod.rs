@@ -2,8 +2,8 @@
 //!
 //! | table of `stream.db` | rows |
 //! |---|---|
-//! | `entries` | the admitted batches in order; the row id is the entry's id as one integer |
-//! | `markers` | the known batch ids: while the batch is pending, and then until `expires_ms` |
+//! | `entries` | the admitted batches in order, those of one transaction in one row |
+//! | `markers` | the known batch ids with a key: while the batch is pending, and then until `expires_ms` |
 //! | `projects` | rate, quota and sums of each project |
 //! | `shard` | one row: epoch and fence, the last entry that was ever appended, sums of the backlog |
 //!
@@ -19,7 +19,8 @@
 //! | `queries` | the queries of a read |
 //! | `reader`, `dispatch`, `deliveries`, `recent` | delivery to the lanes of this process |
 //! | `core`, `writer`, `transaction`, `read_pool`, `maintenance` | threads and connections |
-//! | `schema`, `counters`, `markers`, `position`, `error` | the file and its tables |
+//! | `schema`, `counters`, `markers`, `group`, `position`, `error` | the file and its tables |
+//! | `memory_markers`, `load` | the known batch ids without a key, which are in memory only |
 //!
 //! This module must never answer before COMMIT has returned, keep a counter in memory that a failed
 //! transaction changed, overwrite a file that is not an intact stream, or block a thread of the runtime with
@@ -31,8 +32,11 @@ mod counters;
 mod deliveries;
 mod dispatch;
 mod error;
+mod group;
+mod load;
 mod maintenance;
 mod markers;
+mod memory_markers;
 mod position;
 mod queries;
 mod read_pool;

@@ -5,57 +5,85 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::counters::{ProjectRow, ShardRow};
 use super::markers;
+use super::memory_markers::MemoryMarkers;
 use super::position::Position;
 use crate::{Backlog, BatchId, BatchState, EntryId, Epoch, PendingBatch, ProjectCounters};
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::{Damage, EntryBatch, PackedEntry, batches_of_table};
 use millrace_event::plan::{LimitState, ProjectId};
+
+/// The columns from which [`entry`] reads an entry.
+const ENTRY: &str = "position, batch_id, project, count, rows_bytes, batches, data";
+
+/// An entry that was read.
+pub(super) type StoredEntry = (Position, Result<PackedEntry, Damage>);
 
 /// Entries after this one, oldest first.
 pub(super) fn entries_after(
     file: &Connection,
     after: Position,
     entries_max: usize,
-) -> rusqlite::Result<Vec<(Position, PackedBatch)>> {
-    let mut select = file.prepare_cached(
-        "SELECT position, batch_id, project, count, rows_bytes, data FROM entries
-         WHERE position > ?1 ORDER BY position LIMIT ?2",
-    )?;
-    select.query_map((after, entries_max), entry)?.collect()
+) -> rusqlite::Result<Vec<StoredEntry>> {
+    let select = format!("SELECT {ENTRY} FROM entries WHERE position > ?1 ORDER BY position LIMIT ?2");
+    file.prepare_cached(&select)?.query_map((after, entries_max), entry)?.collect()
 }
 
 /// The entry at this position. `None` when it was removed.
-pub(super) fn entry_at(file: &Connection, position: Position) -> rusqlite::Result<Option<PackedBatch>> {
-    let mut select = file.prepare_cached(
-        "SELECT position, batch_id, project, count, rows_bytes, data FROM entries WHERE position = ?1",
-    )?;
-    Ok(select.query_row([position], entry).optional()?.map(|(_, packed)| packed))
+pub(super) fn entry_at(
+    file: &Connection,
+    position: Position,
+) -> rusqlite::Result<Option<Result<PackedEntry, Damage>>> {
+    let select = format!("SELECT {ENTRY} FROM entries WHERE position = ?1");
+    let found = file.prepare_cached(&select)?.query_row([position], entry).optional()?;
+    Ok(found.map(|(_, entry)| entry))
 }
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<(Position, PackedBatch)> {
-    let packed = PackedBatch {
+fn entry(row: &Row<'_>) -> rusqlite::Result<StoredEntry> {
+    let (batches, data) = (batches(row)?, Bytes::from(row.get::<_, Vec<u8>>(6)?));
+    let entry = match batches {
+        Ok(batches) => Ok(PackedEntry { batches, data }),
+        Err(reason) => Err(Damage { reason, batch_id: None, project: None, count: None, raw: data }),
+    };
+    Ok((row.get(0)?, entry))
+}
+
+/// The batches of an entry, from columns 1 to 5 of [`ENTRY`]. An entry of the release before is one batch.
+///
+/// # Errors
+/// What is wrong with them, for operators.
+pub(super) fn batches(row: &Row<'_>) -> rusqlite::Result<Result<Vec<EntryBatch>, String>> {
+    if let Some(table) = row.get::<_, Option<Vec<u8>>>(5)? {
+        // A batch that was not admitted is not in the file.
+        return Ok(batches_of_table(&table, None));
+    }
+    Ok(Ok(vec![EntryBatch {
         batch_id: BatchId::from_bytes(row.get(1)?),
         project: ProjectId(row.get(2)?),
         count: row.get(3)?,
         rows_bytes: row.get(4)?,
-        data: Bytes::from(row.get::<_, Vec<u8>>(5)?),
-    };
-    Ok((row.get(0)?, packed))
+        is_admitted: true,
+    }]))
 }
 
 pub(super) fn pending_batches(file: &Connection) -> rusqlite::Result<Vec<PendingBatch>> {
     let mut select = file.prepare_cached(
-        "SELECT position, batch_id, project, count, length(data) FROM entries ORDER BY position",
+        "SELECT position, batch_id, project, count, rows_bytes, batches, length(data) FROM entries ORDER BY position",
     )?;
-    let batches = select.query_map([], |row| {
-        Ok(PendingBatch {
-            id: row.get::<_, Position>(0)?.id(),
-            batch_id: BatchId::from_bytes(row.get(1)?),
-            project: ProjectId(row.get(2)?),
-            count: row.get(3)?,
-            bytes: row.get(4)?,
-        })
-    })?;
-    batches.collect()
+    let mut rows = select.query([])?;
+    let mut pending = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (id, bytes) = (row.get::<_, Position>(0)?.id(), row.get(6)?);
+        match batches(row)? {
+            Ok(batches) => pending.extend(PendingBatch::of_entry(id, &batches, bytes)),
+            Err(_) => pending.push(PendingBatch {
+                id,
+                batch_id: BatchId::nil(),
+                project: ProjectId(0),
+                count: 0,
+                bytes,
+            }),
+        }
+    }
+    Ok(pending)
 }
 
 pub(super) fn backlog(file: &Connection) -> rusqlite::Result<Backlog> {
@@ -71,8 +99,16 @@ pub(super) fn backlog(file: &Connection) -> rusqlite::Result<Backlog> {
     })
 }
 
-pub(super) fn batch_state(file: &Connection, batch_id: BatchId) -> rusqlite::Result<BatchState> {
-    markers::batch_state(file, batch_id, ShardRow::read(file)?.now_us() / 1_000)
+pub(super) fn batch_state(
+    file: &Connection,
+    in_memory: &MemoryMarkers,
+    batch_id: BatchId,
+) -> rusqlite::Result<BatchState> {
+    let now_ms = ShardRow::read(file)?.now_us() / 1_000;
+    match in_memory.state(batch_id, now_ms) {
+        Some(state) => Ok(state),
+        None => markers::batch_state(file, batch_id, now_ms),
+    }
 }
 
 pub(super) fn limit_state(file: &Connection, project: ProjectId) -> rusqlite::Result<LimitState> {

@@ -11,7 +11,7 @@ use super::core::Core;
 use super::position::Position;
 use super::queries;
 use crate::{Delivery, EntryId, Reader, StreamError, TakeOver};
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::{Damage, PackedEntry};
 
 pub(super) struct EmbeddedReader {
     core: Arc<Core>,
@@ -28,9 +28,12 @@ impl EmbeddedReader {
 
     /// Delivers the next new entries to this consumer, from memory or from the file.
     async fn deliver_new(&self, entries_max: usize) -> Result<Vec<Delivery>, StreamError> {
-        let delivery = |(position, packed)| delivery(position, 1, packed);
+        let delivery = |(position, entry)| delivery(position, 1, entry);
         if let Some(entries) = self.deliver_recent(entries_max) {
-            return Ok(entries.into_iter().map(delivery).collect());
+            return Ok(entries
+                .into_iter()
+                .map(|(position, entry)| delivery((position, Ok(entry))))
+                .collect());
         }
         let (dispatch, consumer) = (Arc::clone(&self.core.dispatch), Arc::clone(&self.consumer));
         let entries = self.core.reads.read(move |file| {
@@ -44,7 +47,7 @@ impl EmbeddedReader {
     }
 
     /// The same from memory. `None` when the file must be read.
-    fn deliver_recent(&self, entries_max: usize) -> Option<Vec<(Position, PackedBatch)>> {
+    fn deliver_recent(&self, entries_max: usize) -> Option<Vec<(Position, PackedEntry)>> {
         let dispatch = &self.core.dispatch;
         let _taking = dispatch.lock_taking();
         let after = dispatch.deliveries().last();
@@ -62,7 +65,7 @@ impl EmbeddedReader {
             let mut removed = Vec::new();
             for (position, delivered) in pending {
                 match queries::entry_at(file, position)? {
-                    Some(packed) => deliveries.push(delivery(position, delivered, packed)),
+                    Some(entry) => deliveries.push(delivery(position, delivered, entry)),
                     None => removed.push(position),
                 }
             }
@@ -73,8 +76,8 @@ impl EmbeddedReader {
     }
 }
 
-fn delivery(position: Position, delivered: u32, packed: PackedBatch) -> Delivery {
-    Delivery { id: position.id(), delivered, packed: Ok(packed) }
+fn delivery(position: Position, delivered: u32, entry: Result<PackedEntry, Damage>) -> Delivery {
+    Delivery { id: position.id(), delivered, entry }
 }
 
 #[async_trait]

@@ -19,7 +19,7 @@ pub(super) struct ContentSummary {
 impl ContentSummary {
     pub(super) fn of(pending: &[PendingBatch]) -> Self {
         Self {
-            entries: pending.len() as u64,
+            entries: pending.chunk_by(|one, next| one.id == next.id).count() as u64,
             events: pending.iter().map(|batch| u64::from(batch.count)).sum(),
             bytes: pending.iter().map(|batch| u64::from(batch.bytes)).sum(),
             ends: pending.first().zip(pending.last()).map(|(first, last)| (first.id, last.id)),
@@ -42,6 +42,7 @@ pub(super) fn rebuild(
     expected: &ContentSummary,
     floor: Position,
 ) -> rusqlite::Result<bool> {
+    transaction.append_group()?;
     let file = transaction.file;
     let entries: u64 = file.query_row("SELECT count(*) FROM entries", [], |row| row.get(0))?;
     let matches = transaction.counters.shard.fence == Some(epoch)

@@ -6,16 +6,16 @@
 use std::collections::VecDeque;
 
 use super::position::Position;
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::{EntryBatch, PackedEntry};
 
 /// Bytes kept, at most.
 const BYTES_MAX: usize = 32 << 20;
-/// Memory of an entry in addition to its packed bytes.
+/// Memory of an entry in addition to its packed bytes and its batches.
 const ENTRY_BYTES: usize = 128;
 
 pub(super) struct RecentEntries {
     /// Oldest first, without a gap.
-    entries: VecDeque<(Position, PackedBatch)>,
+    entries: VecDeque<(Position, PackedEntry)>,
     bytes: usize,
     /// Every later entry is in `entries`.
     complete_after: Position,
@@ -28,10 +28,10 @@ impl RecentEntries {
     }
 
     /// Adds entries that were committed, in the order of the stream.
-    pub(super) fn add(&mut self, appended: Vec<(Position, PackedBatch)>) {
-        for (position, packed) in appended {
-            self.bytes += size(&packed);
-            self.entries.push_back((position, packed));
+    pub(super) fn add(&mut self, appended: Vec<(Position, PackedEntry)>) {
+        for (position, entry) in appended {
+            self.bytes += size(&entry);
+            self.entries.push_back((position, entry));
         }
         while self.bytes > BYTES_MAX {
             self.drop_first();
@@ -44,7 +44,7 @@ impl RecentEntries {
         &mut self,
         after: Position,
         entries_max: usize,
-    ) -> Option<Vec<(Position, PackedBatch)>> {
+    ) -> Option<Vec<(Position, PackedEntry)>> {
         if after < self.complete_after {
             return None;
         }
@@ -54,37 +54,30 @@ impl RecentEntries {
         }
         let mut taken = Vec::with_capacity(entries_max.min(self.entries.len()));
         while taken.len() < entries_max {
-            let Some((position, packed)) = self.drop_first() else { break };
-            taken.push((position, packed));
+            let Some((position, entry)) = self.drop_first() else { break };
+            taken.push((position, entry));
         }
         Some(taken)
     }
 
-    fn drop_first(&mut self) -> Option<(Position, PackedBatch)> {
-        let (position, packed) = self.entries.pop_front()?;
-        self.bytes -= size(&packed);
+    fn drop_first(&mut self) -> Option<(Position, PackedEntry)> {
+        let (position, entry) = self.entries.pop_front()?;
+        self.bytes -= size(&entry);
         self.complete_after = position;
-        Some((position, packed))
+        Some((position, entry))
     }
 }
 
-fn size(packed: &PackedBatch) -> usize {
-    packed.data.len() + ENTRY_BYTES
+fn size(entry: &PackedEntry) -> usize {
+    entry.data.len() + entry.batches.len() * size_of::<EntryBatch>() + ENTRY_BYTES
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use uuid::Uuid;
-
     use super::*;
-    use millrace_event::plan::ProjectId;
 
-    fn entry(ms: u64, bytes: usize) -> (Position, PackedBatch) {
-        let data = Bytes::from(vec![0; bytes]);
-        let packed =
-            PackedBatch { batch_id: Uuid::nil(), project: ProjectId(1), count: 1, rows_bytes: 1, data };
-        (Position::at_ms(ms), packed)
+    fn entry(ms: u64, bytes: usize) -> (Position, PackedEntry) {
+        (Position::at_ms(ms), PackedEntry { batches: Vec::new(), data: vec![0; bytes].into() })
     }
 
     fn taken(recent: &mut RecentEntries, after: u64, entries_max: usize) -> Option<Vec<u64>> {

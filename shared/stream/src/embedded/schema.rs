@@ -18,8 +18,10 @@ use crate::StreamError;
 const LOCK: &str = "stream.lock";
 /// "Mill": identifies the file as one of Millrace.
 const APPLICATION_ID: i32 = 0x4D69_6C6C;
-/// The version of the tables below, with entries of version 1.
-const VERSION: i32 = 1;
+/// The version of the tables below.
+const VERSION: i32 = 2;
+/// The version of release 0.1: every entry is one batch.
+const VERSION_1: i32 = 1;
 /// Longest wait for another process that locks the file, such as an operator's `sqlite3`.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pages (4 KiB each) of the write-ahead log at which they are copied into the file and the log starts again.
@@ -29,8 +31,9 @@ const LOG_PAGES_MAX: u32 = 16_000;
 /// the disk.
 const CACHE_KIB: i32 = -32_768;
 
-/// `shard` has one row. The marker of a pending batch has no `expires_ms`. A marker has a `digest` only if
-/// its batch has a key.
+/// `shard` has one row. `batches` is the field `t` of an entry of version 2; the columns before it are
+/// then those of its first batch, and sums. An entry without it is one batch. The marker of a pending
+/// batch has no `expires_ms`. A marker has a `digest` only if its batch has a key.
 const TABLES: &str = "
     CREATE TABLE shard (
         id INTEGER PRIMARY KEY CHECK (id = 0),
@@ -48,7 +51,7 @@ const TABLES: &str = "
         position INTEGER PRIMARY KEY,
         batch_id BLOB NOT NULL CHECK (length(batch_id) = 16),
         project INTEGER NOT NULL, count INTEGER NOT NULL, rows_bytes INTEGER NOT NULL,
-        attempts INTEGER NOT NULL, data BLOB NOT NULL
+        attempts INTEGER NOT NULL, batches BLOB, data BLOB NOT NULL
     ) STRICT;
     CREATE TABLE markers (
         batch_id BLOB PRIMARY KEY,
@@ -106,14 +109,14 @@ pub(super) fn open(folder: &Path) -> Result<Connection, StreamError> {
     if is_new {
         create(&connection, folder).map_err(|error| error::classify(&error))?;
     } else {
-        check(&connection, &path)?;
+        check(&connection, &path, &[VERSION_1, VERSION])?;
         let checked = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
         match checked {
             Ok(answer) if answer == "ok" => {}
             Ok(fault) => return Err(damaged(&path, &fault)),
             Err(error) => return Err(damaged(&path, &error.to_string())),
         }
-        add_missing_column(&connection).map_err(|error| error::classify(&error))?;
+        add_missing_columns(&connection).map_err(|error| error::classify(&error))?;
     }
     make_durable(&connection).map_err(|error| error::classify(&error))?;
     Ok(connection)
@@ -126,7 +129,7 @@ pub(super) fn open_read_only(folder: &Path) -> Result<Connection, StreamError> {
     let connection = Connection::open_with_flags(&path, flags)
         .map_err(|error| StreamError::Unavailable(format!("{}: {error}", path.display())))?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| error::classify(&error))?;
-    check(&connection, &path)?;
+    check(&connection, &path, &[VERSION])?;
     Ok(connection)
 }
 
@@ -151,17 +154,25 @@ fn create(connection: &Connection, folder: &Path) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Files of the release before have markers without `conflict`. The version stays: that release ignores the
-/// column.
-fn add_missing_column(connection: &Connection) -> rusqlite::Result<()> {
-    let exists = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('markers') WHERE name = 'conflict')";
-    if !connection.query_row(exists, [], |row| row.get(0))? {
+/// Files of releases before have markers without `conflict`, and entries without `batches`. A release that
+/// does not know `batches` must not open the file any more.
+fn add_missing_columns(connection: &Connection) -> rusqlite::Result<()> {
+    let exists = |table: &str, column: &str| {
+        let exists = "SELECT EXISTS (SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2)";
+        connection.query_row(exists, [table, column], |row| row.get::<_, bool>(0))
+    };
+    if !exists("markers", "conflict")? {
         connection.execute_batch("ALTER TABLE markers ADD COLUMN conflict INTEGER")?;
+    }
+    if !exists("entries", "batches")? {
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; ALTER TABLE entries ADD COLUMN batches BLOB; PRAGMA user_version = {VERSION}; COMMIT;"
+        ))?;
     }
     Ok(())
 }
 
-fn check(connection: &Connection, path: &Path) -> Result<(), StreamError> {
+fn check(connection: &Connection, path: &Path, versions: &[i32]) -> Result<(), StreamError> {
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application_id, version) = match (number("application_id"), number("user_version")) {
         (Ok(application_id), Ok(version)) => (application_id, version),
@@ -170,7 +181,13 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StreamError> {
     if application_id != APPLICATION_ID {
         return Err(damaged(path, "it is a database of another program"));
     }
-    if version != VERSION {
+    if version == VERSION_1 && !versions.contains(&version) {
+        return Err(StreamError::Refused(format!(
+            "{} is of an earlier release; start the service of this release once, which converts it",
+            path.display()
+        )));
+    }
+    if !versions.contains(&version) {
         return Err(damaged(path, &format!("its version is {version}, this program supports {VERSION}")));
     }
     Ok(())

@@ -5,16 +5,8 @@ use rusqlite::{Connection, OptionalExtension};
 use super::markers;
 use super::position::Position;
 use super::transaction::WriteTransaction;
-use crate::{BatchId, Epoch, Settlement};
-use millrace_event::plan::{ProjectId, month_of};
-
-/// The counted columns of an entry that was removed.
-struct RemovedEntry {
-    batch_id: BatchId,
-    project: ProjectId,
-    count: u32,
-    bytes: u64,
-}
+use crate::{Epoch, SettledBatch, Settlement};
+use millrace_event::plan::month_of;
 
 /// Removes the entries that are still in the file, and refunds their duplicates and dead events. An entry is
 /// refunded once, because only the call that removes it refunds it. Returns the number of removed entries;
@@ -29,45 +21,53 @@ pub(super) fn settle(
     }
     let file = transaction.file;
     let now_ms = transaction.counters.shard.now_us() / 1_000;
-    let mut settled = 0;
+    let (mut settled, mut batches) = (0, 0);
     for settlement in settlements {
         let Some(position) = Position::of(settlement.id) else { continue };
-        let Some(removed) = remove(file, position)? else { continue };
-        let outcome = settlement.outcome;
-        let mut project = transaction.counters.project(file, removed.project)?;
-        project.pending -= i64::from(removed.count);
-        if project.month == month_of(position.ms() * 1_000) {
-            let refund = u64::from(outcome.duplicate) + u64::from(outcome.dead);
-            project.used = project.used.saturating_sub(refund);
-        }
-        transaction.counters.set_project(removed.project, project);
+        let Some(bytes) = remove(file, position)? else { continue };
         let shard = &mut transaction.counters.shard;
         shard.entries = shard.entries.saturating_sub(1);
-        shard.events = shard.events.saturating_sub(removed.count.into());
-        shard.bytes = shard.bytes.saturating_sub(removed.bytes);
-        markers::settle(file, removed.batch_id, outcome, now_ms)?;
+        shard.bytes = shard.bytes.saturating_sub(bytes);
+        for batch in &settlement.batches {
+            settle_batch(transaction, position, batch, now_ms)?;
+        }
         transaction.settled.push(position);
         settled += 1;
+        batches += settlement.batches.len();
     }
     // Up to twice as many as were settled: expired markers cannot accumulate, and the transaction stays
     // short.
-    markers::expire(file, now_ms, 2 * settlements.len())?;
+    markers::expire(file, now_ms, 2 * batches)?;
     Ok(Some(settled))
 }
 
-fn remove(file: &Connection, position: Position) -> rusqlite::Result<Option<RemovedEntry>> {
-    let mut delete = file.prepare_cached(
-        "DELETE FROM entries WHERE position = ?1 RETURNING batch_id, project, count, length(data)",
-    )?;
-    let removed = delete.query_row([position], |row| {
-        Ok(RemovedEntry {
-            batch_id: BatchId::from_bytes(row.get(0)?),
-            project: ProjectId(row.get(1)?),
-            count: row.get(2)?,
-            bytes: row.get(3)?,
-        })
-    });
-    removed.optional()
+fn settle_batch(
+    transaction: &mut WriteTransaction<'_>,
+    position: Position,
+    batch: &SettledBatch,
+    now_ms: u64,
+) -> rusqlite::Result<()> {
+    let SettledBatch { batch_id, project: id, count, outcome } = *batch;
+    let file = transaction.file;
+    let mut project = transaction.counters.project(file, id)?;
+    project.pending -= i64::from(count);
+    if project.month == month_of(position.ms() * 1_000) {
+        let refund = u64::from(outcome.duplicate) + u64::from(outcome.dead);
+        project.used = project.used.saturating_sub(refund);
+    }
+    transaction.counters.set_project(id, project);
+    let shard = &mut transaction.counters.shard;
+    shard.events = shard.events.saturating_sub(count.into());
+    if !transaction.markers.settle(batch_id, outcome) {
+        markers::settle(file, batch_id, outcome, now_ms)?;
+    }
+    Ok(())
+}
+
+/// Returns the compressed size of the entry; `None` when it is not in the file.
+fn remove(file: &Connection, position: Position) -> rusqlite::Result<Option<u64>> {
+    let mut delete = file.prepare_cached("DELETE FROM entries WHERE position = ?1 RETURNING length(data)")?;
+    delete.query_row([position], |row| row.get(0)).optional()
 }
 
 /// Returns the number of attempts. It is 1 for an entry that is no longer in the file.

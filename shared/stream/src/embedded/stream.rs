@@ -21,8 +21,8 @@ use crate::{
 };
 use millrace_event::plan::{LimitState, ProjectId};
 
-/// Entries settled in one transaction, so that a lane that settles many does not delay admissions.
-const CHUNK_ENTRIES: usize = 256;
+/// Batches settled in one transaction, so that a lane that settles many does not delay admissions.
+const CHUNK_BATCHES: usize = 256;
 
 /// Settings of an [`EmbeddedStream`].
 #[derive(Clone, Debug)]
@@ -119,7 +119,8 @@ impl Stream for EmbeddedStream {
     }
 
     async fn batch_state(&self, _: ProjectId, batch_id: BatchId) -> Result<BatchState, StreamError> {
-        self.core.reads.read(move |file| queries::batch_state(file, batch_id)).await
+        let core = Arc::clone(&self.core);
+        self.core.reads.read(move |file| queries::batch_state(file, &core.markers, batch_id)).await
     }
 
     async fn limit_state(&self, project: ProjectId) -> Result<LimitState, StreamError> {
@@ -156,7 +157,7 @@ impl Stream for EmbeddedStream {
         self.core.writer()?;
         let trusted = self.trusted_epoch();
         let mut settled = 0;
-        for chunk in settlements.chunks(CHUNK_ENTRIES) {
+        for chunk in Settlement::calls(settlements, CHUNK_BATCHES) {
             let chunk = chunk.to_vec();
             let done =
                 self.core.write(0, move |transaction| settle::settle(transaction, &chunk, trusted)).await?;

@@ -15,12 +15,13 @@ use tokio::sync::oneshot;
 
 use super::counters::Counters;
 use super::dispatch::Dispatch;
+use super::memory_markers::{ChangedMarkers, MarkerChanges, MemoryMarkers};
 use super::position::Position;
 use super::schema::Lock;
 use super::transaction::WriteTransaction;
 use super::{error, maintenance};
 use crate::StreamError;
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::PackedEntry;
 
 /// Capacity of the queue. A request that finds it full is refused: the disk is too slow for the load.
 const QUEUE_MAX: usize = 16_384;
@@ -44,6 +45,12 @@ struct QueuedJob {
     job: Box<dyn Job>,
 }
 
+/// What the thread tells others of its transactions.
+pub(super) struct Shared {
+    pub(super) dispatch: Arc<Dispatch>,
+    pub(super) markers: Arc<MemoryMarkers>,
+}
+
 /// The queue of the [`WriterThread`], which ends when this is dropped.
 pub(super) struct Writer {
     queue: Option<SyncSender<QueuedJob>>,
@@ -55,10 +62,10 @@ impl Writer {
         file: Connection,
         counters: Counters,
         lock: Lock,
-        dispatch: Arc<Dispatch>,
+        shared: Shared,
     ) -> std::io::Result<Self> {
         let (queue, jobs) = sync_channel(QUEUE_MAX);
-        let writer = WriterThread { file, counters: Some(counters), dispatch, _lock: lock };
+        let writer = WriterThread { file, counters: Some(counters), shared, _lock: lock };
         let thread =
             std::thread::Builder::new().name("stream-writer".to_owned()).spawn(move || writer.run(&jobs))?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
@@ -130,7 +137,7 @@ struct WriterThread {
     file: Connection,
     /// `None` after an error, until they are loaded again.
     counters: Option<Counters>,
-    dispatch: Arc<Dispatch>,
+    shared: Shared,
     _lock: Lock,
 }
 
@@ -180,30 +187,39 @@ impl WriterThread {
             Some(counters) => counters,
             None => Counters::load(&self.file).map_err(|error| error::classify(&error))?,
         };
-        let (appended, settled) = commit(&self.file, &mut counters, jobs)?;
-        let last = counters.shard.last;
+        let Shared { dispatch, markers } = &self.shared;
+        let changes = commit(&self.file, &mut counters, markers.begin(), jobs)?;
+        let (last, now_ms) = (counters.shard.last, counters.shard.now_us() / 1_000);
         self.counters = Some(counters);
-        self.dispatch.committed(appended, &settled, last);
+        markers.commit(changes.markers, now_ms);
+        dispatch.committed(changes.appended, &changes.settled, last);
         Ok(())
     }
 }
 
-/// The entries that a transaction appended, and those that it removed.
-type Changes = (Vec<(Position, PackedBatch)>, Vec<Position>);
+/// What a transaction that is on disk has changed.
+struct Changes {
+    markers: ChangedMarkers,
+    appended: Vec<(Position, PackedEntry)>,
+    settled: Vec<Position>,
+}
 
 fn commit(
     file: &Connection,
     counters: &mut Counters,
+    markers: MarkerChanges<'_>,
     jobs: &mut [Box<dyn Job>],
 ) -> Result<Changes, StreamError> {
     let classify = |error: rusqlite::Error| error::classify(&error);
     let sqlite = Transaction::new_unchecked(file, TransactionBehavior::Immediate).map_err(classify)?;
-    let mut transaction = WriteTransaction { file, counters, appended: Vec::new(), settled: Vec::new() };
+    let (appended, settled) = (Vec::new(), Vec::new());
+    let mut transaction = WriteTransaction { file, counters, group: None, markers, appended, settled };
     for job in jobs {
         job.run(&mut transaction).map_err(classify)?;
     }
-    let (appended, settled) = (transaction.appended, transaction.settled);
+    transaction.append_group().map_err(classify)?;
+    let WriteTransaction { counters, markers, appended, settled, .. } = transaction;
     counters.write_changes(file).map_err(classify)?;
     sqlite.commit().map_err(|error| error::classify_commit(&error))?;
-    Ok((appended, settled))
+    Ok(Changes { markers: markers.into_changed(), appended, settled })
 }

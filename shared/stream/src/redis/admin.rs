@@ -48,7 +48,7 @@ pub(super) async fn pending_batches(core: &Core, shard: u16) -> Result<Vec<Pendi
         let page = reply::array(core.link(shard).ask(&command).await?)?;
         let full = page.len() == PAGE_ENTRIES;
         for row in page {
-            pending.push(reply::pending_batch(row)?);
+            pending.extend(reply::pending_batches(row)?);
         }
         if !full {
             return Ok(pending);

@@ -1,5 +1,5 @@
-//! Sends all admissions that wait at the same time in one call. A call with many batches costs the server
-//! little more than a call with one, and is fsynced once.
+//! Sends all admissions that wait at the same time as a group: in one call, and in one entry. A call with
+//! many batches costs the server little more than a call with one, and is fsynced once.
 //!
 //! There is no timer. A request that arrives while no call is under way is sent immediately; requests that
 //! arrive during a call form the next one. One call at a time is enough, because Redis runs one script at a
@@ -21,11 +21,12 @@ use super::replicated;
 use super::scripts::Scripts;
 use super::shard_witness::ShardWitnesses;
 use crate::{AcknowledgedBatch, Decision, StreamError};
+use millrace_event::entry::{self, NewBatch, PackedEntry};
 
-/// Batches in one call, at most: the server does nothing else meanwhile.
-const BATCHES_MAX: usize = 64;
-/// Packed bytes in one call. The batch that exceeds them is the call's last.
-const BYTES_MAX: usize = 256 << 10;
+/// Events in a group, unless its only batch has more.
+const EVENTS_MAX: u32 = 4_096;
+/// Bytes of rows in a group, before compression, unless its only batch has more.
+const ROWS_BYTES_MAX: usize = 1 << 20;
 /// Capacity of the admission queue. When it is full, callers wait for a slot.
 const QUEUE_MAX: usize = 4_096;
 
@@ -103,7 +104,7 @@ impl Batcher {
                 let Some(first) = queue.recv().await else { return };
                 waiting.push_back(first);
             }
-            while waiting.len() < BATCHES_MAX
+            while waiting.len() < entry::BATCHES_MAX
                 && let Ok(next) = queue.try_recv()
             {
                 waiting.push_back(next);
@@ -120,7 +121,8 @@ impl Batcher {
     async fn send(&self, call: Vec<QueuedRequest>) {
         let requests: Vec<_> = call.iter().map(|queued| &queued.request).collect();
         let script = &self.scripts.admit;
-        let command = admit_command(script, &self.keys, self.backlog_events_max, &requests);
+        let entry = PackedEntry::pack(requests.iter().map(|request| &request.batch));
+        let command = admit_command(script, &self.keys, self.backlog_events_max, &requests, &entry);
         let answered = match self.replicas {
             None => {
                 let answer = self.connections.try_eval(script, &command).await;
@@ -146,14 +148,9 @@ impl Batcher {
     fn remember(&self, requests: &[&AdmitRequest], answers: &[Result<AdmitAnswer, StreamError>]) {
         let Some(known) = self.witnesses.shard(self.shard) else { return };
         known.acknowledged.remember(requests.iter().zip(answers).filter_map(|(request, answer)| {
-            let packed = &request.packed;
+            let NewBatch { batch_id, project, count, .. } = request.batch;
             let id = answer.as_ref().ok()?.entry?;
-            Some(AcknowledgedBatch {
-                id,
-                batch_id: packed.batch_id,
-                project: packed.project,
-                count: packed.count,
-            })
+            Some(AcknowledgedBatch { id, batch_id, project, count })
         }));
     }
 }
@@ -161,14 +158,21 @@ impl Batcher {
 /// Removes the requests of the next call from the front: the first one, and those after it that fit.
 fn next_call(waiting: &mut VecDeque<QueuedRequest>) -> Vec<QueuedRequest> {
     let mut call: Vec<QueuedRequest> = Vec::new();
-    let mut bytes = 0;
+    let (mut events, mut rows_bytes) = (0_u32, 0);
     while let Some(next) = waiting.front() {
-        let fits =
-            call.first().is_none_or(|first| bytes < BYTES_MAX && first.request.fits_with(&next.request));
+        let batch = &next.request.batch;
+        let (events_then, rows_bytes_then) =
+            (events.saturating_add(batch.count), rows_bytes + batch.rows_bytes());
+        let fits = call.first().is_none_or(|first| {
+            call.len() < entry::BATCHES_MAX
+                && events_then <= EVENTS_MAX
+                && rows_bytes_then <= ROWS_BYTES_MAX
+                && first.request.fits_with(&next.request)
+        });
         if !fits {
             break;
         }
-        bytes += next.request.bytes();
+        (events, rows_bytes) = (events_then, rows_bytes_then);
         call.extend(waiting.pop_front());
     }
     call
@@ -179,21 +183,14 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use millrace_event::entry::PackedBatch;
     use millrace_event::plan::ProjectId;
 
-    fn queued(epoch: &str, bytes: usize) -> QueuedRequest {
+    fn queued(epoch: &str, count: u32, rows_bytes: usize) -> QueuedRequest {
         let request = AdmitRequest {
             project_key: String::new(),
             marker_key: String::new(),
             epoch: Arc::new(epoch.to_owned()),
-            packed: PackedBatch {
-                batch_id: Uuid::nil(),
-                project: ProjectId(1),
-                count: 1,
-                rows_bytes: 1,
-                data: vec![0; bytes].into(),
-            },
+            batch: NewBatch::new(Uuid::nil(), ProjectId(1), count, vec![0; rows_bytes]),
             interval_us: 1,
             tolerance_us: 1,
             quota: -1,
@@ -209,13 +206,17 @@ mod tests {
 
     #[test]
     fn requests_of_different_epochs_are_in_different_calls() {
-        let waiting = ["a", "a", "b", "a"].map(|epoch| queued(epoch, 1));
+        let waiting = ["a", "a", "b", "a"].map(|epoch| queued(epoch, 1, 1));
         assert_eq!(calls(waiting.into()), [2, 1, 1]);
     }
 
     #[test]
-    fn a_call_ends_with_the_request_that_exceeds_its_bytes() {
-        let waiting = [BYTES_MAX / 2, BYTES_MAX, 1, 2 * BYTES_MAX].map(|bytes| queued("a", bytes));
-        assert_eq!(calls(waiting.into()), [2, 2]);
+    fn a_call_has_no_more_rows_and_events_than_an_entry_should_unless_one_batch_has() {
+        let by_bytes = [ROWS_BYTES_MAX / 2, ROWS_BYTES_MAX / 2, 1, 2 * ROWS_BYTES_MAX, 1];
+        assert_eq!(calls(by_bytes.map(|bytes| queued("a", 1, bytes)).into()), [2, 1, 1, 1]);
+        let by_events = [EVENTS_MAX - 1, 1, 1, 2 * EVENTS_MAX];
+        assert_eq!(calls(by_events.map(|events| queued("a", events, 1)).into()), [2, 1, 1]);
+        let many = std::iter::repeat_with(|| queued("a", 1, 1)).take(entry::BATCHES_MAX + 1);
+        assert_eq!(calls(many.collect()), [entry::BATCHES_MAX, 1]);
     }
 }

@@ -10,8 +10,8 @@ use crate::{Admission, Decision, StreamError};
 const EXACT_MAX: u64 = 1 << 52;
 
 pub(super) async fn admit(core: &Core, admission: &Admission<'_>) -> Result<Decision, StreamError> {
-    let Admission { packed, plan, digest, awaited } = *admission;
-    let shard = packed.project.shard(core.shard_count);
+    let Admission { batch, plan, digest, awaited } = *admission;
+    let shard = batch.project.shard(core.shard_count);
     let keys = core.keys(shard)?;
     let Some(epoch) = core.trusted_epoch(shard) else {
         return Ok(Decision::EpochChanged);
@@ -23,10 +23,10 @@ pub(super) async fn admit(core: &Core, admission: &Admission<'_>) -> Result<Deci
         (false, false) => "-",
     };
     let request = AdmitRequest {
-        project_key: keys.project(packed.project),
-        marker_key: keys.marker(packed.batch_id),
+        project_key: keys.project(batch.project),
+        marker_key: keys.marker(batch.batch_id),
         epoch,
-        packed: packed.clone(),
+        batch: batch.clone(),
         interval_us: plan.interval_us(),
         tolerance_us: plan.tolerance_us().min(EXACT_MAX),
         quota: plan.events_per_month.map_or(-1, |quota| quota.min(EXACT_MAX).cast_signed()),

@@ -8,10 +8,7 @@ use super::keys::ShardKeys;
 use super::reply;
 use super::scripts::Script;
 use crate::{Decision, EntryId, StreamError};
-use millrace_event::entry::PackedBatch;
-
-/// Fields and values of an entry.
-const ENTRY_WORDS: usize = 12;
+use millrace_event::entry::{NewBatch, PackedEntry, VERSION};
 
 /// One batch to admit, in the terms of the script.
 pub(super) struct AdmitRequest {
@@ -19,7 +16,7 @@ pub(super) struct AdmitRequest {
     pub(super) marker_key: String,
     /// The epoch that the caller trusts.
     pub(super) epoch: Arc<String>,
-    pub(super) packed: PackedBatch,
+    pub(super) batch: NewBatch,
     pub(super) interval_us: u64,
     pub(super) tolerance_us: u64,
     /// Events a month; -1 is unlimited.
@@ -31,23 +28,20 @@ pub(super) struct AdmitRequest {
 }
 
 impl AdmitRequest {
-    /// Bytes that the request adds to a call.
-    pub(super) fn bytes(&self) -> usize {
-        self.packed.data.len()
-    }
-
     /// Whether both can be sent in one call, which has one trusted epoch.
     pub(super) fn fits_with(&self, other: &Self) -> bool {
         self.epoch == other.epoch
     }
 }
 
-/// The call that admits these requests, of one shard and one epoch, in their order.
+/// The call that admits these requests, of one shard and one epoch, in their order. `entry` has their
+/// batches.
 pub(super) fn admit_command(
     script: &Script,
     keys: &ShardKeys,
     backlog_events_max: u64,
     requests: &[&AdmitRequest],
+    entry: &PackedEntry,
 ) -> Cmd {
     let mut command = script.call(3 + 2 * requests.len());
     command.arg(&keys.events).arg(&keys.epoch).arg(&keys.shard_hash);
@@ -55,13 +49,11 @@ pub(super) fn admit_command(
         command.arg(&request.project_key).arg(&request.marker_key);
     }
     let epoch = requests.first().map_or("", |request| request.epoch.as_str());
-    command.arg(epoch).arg(backlog_events_max).arg(ENTRY_WORDS);
-    for AdmitRequest { packed, interval_us, tolerance_us, quota, flags, digest, .. } in requests {
-        command.arg(packed.count).arg(packed.data.len()).arg(interval_us).arg(tolerance_us).arg(quota);
-        command.arg(packed.project.0).arg(flags).arg(digest.map_or_else(|| "-".to_owned(), hex));
-        for (name, value) in packed.fields() {
-            command.arg(name).arg(&value[..]);
-        }
+    command.arg(epoch).arg(backlog_events_max);
+    command.arg(VERSION).arg(entry.table()).arg(&entry.data[..]);
+    for AdmitRequest { batch, interval_us, tolerance_us, quota, flags, digest, .. } in requests {
+        command.arg(batch.count).arg(interval_us).arg(tolerance_us).arg(batch.project.0).arg(quota);
+        command.arg(flags).arg(digest.map_or_else(|| "-".to_owned(), hex));
     }
     command
 }

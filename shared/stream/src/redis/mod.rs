@@ -5,7 +5,7 @@
 //!
 //! | key | type | value |
 //! |---|---|---|
-//! | `{s0}:events` | stream | the admitted batches (format: [`millrace_event::entry`]); group `workers` |
+//! | `{s0}:events` | stream | the admitted batches, in entries ([`millrace_event::entry`]); group `workers` |
 //! | `{s0}:epoch` | string | the epoch, or `rebuilding <epoch>` |
 //! | `{s0}:shard` | hash | `clock_ms`, `backlog_events`, `backlog_bytes` |
 //! | `{s0}:project:<id>` | hash | `tat` (µs), `month`, `used`, `accepted`, `pending` |
@@ -23,7 +23,7 @@
 //! | modules | purpose |
 //! |---|---|
 //! | `stream` | [`RedisStream`], which passes each call to the module that does it |
-//! | `admit`, `admission_queue`, `admit_command` | admission, several batches in one call |
+//! | `admit`, `admission_queue`, `admit_command` | admission, several batches in one call and one entry |
 //! | `replicated` | admission that is answered when replicas have the batches |
 //! | `settle`, `state` | the other calls of the hot path |
 //! | `writable` | whether a batch could be admitted now |

@@ -32,7 +32,8 @@ pub(super) async fn rebuild(
         command.arg(shard_keys.marker(batch.batch_id));
     }
     command.arg(keys::fence(epoch)).arg(epoch.to_string()).arg(GROUP);
-    command.arg(counters.len()).arg(expected.len()).arg(&first_and_last_id(expected));
+    let entries = expected.chunk_by(|one, next| one.id == next.id).count();
+    command.arg(counters.len()).arg(entries).arg(&first_and_last_id(expected));
     command.arg(named.iter().map(|batch| u64::from(batch.count)).sum::<u64>());
     command.arg(named.iter().map(|batch| u64::from(batch.bytes)).sum::<u64>());
     let clock_ms = if floor == EntryId::default() { 0 } else { floor.ms.saturating_add(1) };

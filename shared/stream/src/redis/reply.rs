@@ -6,7 +6,7 @@ use redis::Value;
 use uuid::Uuid;
 
 use crate::{Delivery, EntryId, PendingBatch, StreamError};
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::{PackedEntry, VERSION, batches_of_table};
 use millrace_event::plan::{LimitState, ProjectId};
 
 fn unexpected(expected: &str) -> StreamError {
@@ -92,7 +92,7 @@ pub(super) fn entry(value: Value) -> Result<StreamEntry, StreamError> {
 }
 
 pub(super) fn delivery(id: EntryId, fields: &[(Bytes, Bytes)], delivered: u32) -> Delivery {
-    Delivery { id, delivered, packed: PackedBatch::from_fields(fields) }
+    Delivery { id, delivered, entry: PackedEntry::from_fields(fields) }
 }
 
 /// `now_us`, `tat_us` and `used`, as the scripts return them.
@@ -100,27 +100,22 @@ pub(super) fn limit_state(now_us: Value, tat_us: Value, used: Value) -> Result<L
     Ok(LimitState { now_us: unsigned(now_us)?, tat_us: unsigned(tat_us)?, used: unsigned(used)? })
 }
 
-/// A row of pending.lua. An entry without a valid batch id was never admitted, so its other fields are not
-/// counted: id, project and count are nil and 0.
-pub(super) fn pending_batch(value: Value) -> Result<PendingBatch, StreamError> {
-    let [id, batch_id, project, count, size] = tuple(value)?;
-    let id = entry_id(id)?;
-    let packed_bytes = small(size)?;
-    let Ok(batch_id) = Uuid::from_slice(&bytes(batch_id)?) else {
-        return Ok(PendingBatch {
-            id,
-            batch_id: Uuid::nil(),
-            project: ProjectId(0),
-            count: 0,
-            bytes: packed_bytes,
-        });
-    };
+/// The batches of an entry, from a row of pending.lua. An entry that names no batch was never admitted, so
+/// nothing of it is counted: it is one batch whose id, project and count are nil and 0.
+pub(super) fn pending_batches(value: Value) -> Result<Vec<PendingBatch>, StreamError> {
+    let [id, version, admitted, table, batch_id, project, count, size] = tuple(value)?;
+    let (id, bytes_of_rows) = (entry_id(id)?, small(size)?);
+    if bytes(version)? == VERSION {
+        let batches = batches_of_table(&bytes(table)?, Some(&bytes(admitted)?)).unwrap_or_default();
+        if !batches.is_empty() {
+            return Ok(PendingBatch::of_entry(id, &batches, bytes_of_rows));
+        }
+    }
+    let unnamed =
+        PendingBatch { id, batch_id: Uuid::nil(), project: ProjectId(0), count: 0, bytes: bytes_of_rows };
+    let Ok(batch_id) = Uuid::from_slice(&bytes(batch_id)?) else { return Ok(vec![unnamed]) };
     let decimal = |value: Value| bytes(value).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    Ok(PendingBatch {
-        id,
-        batch_id,
-        project: ProjectId(decimal(project)?.parse().unwrap_or(0)),
-        count: decimal(count)?.parse().unwrap_or(0),
-        bytes: packed_bytes,
-    })
+    let (project, count) = (decimal(project)?, decimal(count)?);
+    let project = ProjectId(project.parse().unwrap_or(0));
+    Ok(vec![PendingBatch { batch_id, project, count: count.parse().unwrap_or(0), ..unnamed }])
 }

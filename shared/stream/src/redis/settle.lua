@@ -2,22 +2,22 @@
 -- Removes committed entries from the stream, and refunds duplicates and dead events once for each entry.
 -- (`#!lua flags=allow-oom` and clock.lua precede this text: a full server must be able to drain.)
 --
--- KEYS   1 events  2 epoch  3 shard  4 attempts, then for each entry: its marker, its project
+-- KEYS   1 events  2 epoch  3 shard  4 attempts, then for each batch of each entry: its marker, its project
 -- ARGV   1 the epoch that the caller trusts, 2 the group,
---        then for each entry: id, events, packed bytes, stored, duplicate, dead, conflict
+--        then for each entry: id, packed bytes, batches, then for each of its batches:
+--        events, stored, duplicate, dead, conflict
 -- Answer the number of entries that were still pending; -1 when the epoch is not the trusted one.
 --
 -- XACK decides: only the call that takes the entry off the pending list counts it, so two lanes that wrote
--- the same entry refund it once. An entry was admitted if its marker is pending and names its project. An
--- entry without such a marker was appended by another program: it was never charged or counted. It is counted
+-- the same entry refund it once. A batch was admitted if its marker is pending and names its project. A
+-- batch without such a marker was appended by another program: it was never charged or counted. It is counted
 -- as accepted here, and charged for its stored events, so that the sums stay balanced.
 
 -- How long an outcome is remembered, in seconds. Every outcome is kept for a short time: a client that lost
 -- the answer to its admission repeats it within seconds, and the batch may be settled by then.
 local SETTLED_KEYED_S, SETTLED_AWAITED_S, SETTLED_S = 86400, 60, 15
-local count_of_entries = (#KEYS - 4) / 2
-assert(#KEYS >= 4 and #ARGV == 2 + 7 * count_of_entries,
-  'settle: expected 4 keys and 2 for each entry, 2 arguments and 7 for each entry')
+local batch_count = (#KEYS - 4) / 2
+assert(#KEYS >= 4, 'settle: expected 4 keys and 2 for each batch')
 
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return -1
@@ -39,47 +39,70 @@ local shard = redis.call('HMGET', KEYS[3], 'backlog_events', 'backlog_bytes')
 local backlog_events, backlog_bytes = tonumber(shard[1]) or 0, tonumber(shard[2]) or 0
 local settled = 0
 
-local ids, marker_keys = {}, {}
-for entry = 1, count_of_entries do
-  ids[entry], marker_keys[entry] = ARGV[7 * entry - 4], KEYS[3 + 2 * entry]
+-- The entries: where each begins in ARGV, and its first batch.
+local ids, begins, firsts = {}, {}, {}
+local at, batch = 3, 1
+while at <= #ARGV do
+  local batches = tonumber(ARGV[at + 2])
+  ids[#ids + 1], begins[#begins + 1], firsts[#firsts + 1] = ARGV[at], at, batch
+  at, batch = at + 3 + 5 * batches, batch + batches
 end
-redis.call('HDEL', KEYS[4], unpack(ids))
+assert(at == #ARGV + 1 and batch == batch_count + 1, 'settle: the keys and arguments do not match')
+
 local markers, was_pending = {}, {}
-for entry, marker in ipairs(redis.call('MGET', unpack(marker_keys))) do
-  markers[marker_keys[entry]] = marker
+if batch_count > 0 then
+  local marker_keys = {}
+  for batch = 1, batch_count do
+    marker_keys[batch] = KEYS[3 + 2 * batch]
+  end
+  for batch, marker in ipairs(redis.call('MGET', unpack(marker_keys))) do
+    markers[marker_keys[batch]] = marker
+  end
+end
+if #ids > 0 then
+  redis.call('HDEL', KEYS[4], unpack(ids))
 end
 
-for entry = 1, count_of_entries do
-  local marker_key, project_key = marker_keys[entry], KEYS[4 + 2 * entry]
-  local id, count, bytes, stored, duplicate, dead, conflict = unpack(ARGV, 7 * entry - 4, 7 * entry + 2)
+-- Counts one batch of an entry that was pending. Returns whether it was admitted.
+local function settle_one(marker_key, project, id, count, stored, duplicate, dead, conflict)
+  local flags, name, charged, received_ms, digest = string.match(markers[marker_key] or '',
+    '^p (%S+) (%S+) (%d+) (%d+) (%S+)$')
+  if name and name == project.name then
+    project.pending = project.pending - charged
+    if duplicate + dead > 0 and project.month == month_of(received_ms * 1000) then
+      project.used = math.max(0, project.used - duplicate - dead)
+    end
+    backlog_events = math.max(0, backlog_events - charged)
+    local keep_s = string.find(flags, 'k', 1, true) and SETTLED_KEYED_S
+      or string.find(flags, 'w', 1, true) and SETTLED_AWAITED_S or SETTLED_S
+    markers[marker_key] = 's' .. string.sub(markers[marker_key], 2) .. ' ' .. stored .. ' ' .. duplicate .. ' ' .. dead
+      .. ' ' .. conflict
+    redis.call('SET', marker_key, markers[marker_key], 'EX', keep_s)
+    return true
+  end
+  project.accepted = project.accepted + count
+  local month = month_of(tonumber(string.match(id, '^%d+')) * 1000)
+  if (project.month or 0) < month then
+    project.month, project.used = month, 0
+  end
+  if project.month == month then
+    project.used = project.used + stored
+  end
+  return false
+end
+
+for entry, id in ipairs(ids) do
   if redis.call('XACK', KEYS[1], ARGV[2], id) == 1 then
     settled = settled + 1
     was_pending[settled] = id
-
-    local project = project_at(project_key)
-    local flags, name, charged, received_ms, digest = string.match(markers[marker_key] or '',
-      '^p (%S+) (%S+) (%d+) (%d+) (%S+)$')
-    if name and name == project.name then
-      project.pending = project.pending - charged
-      if duplicate + dead > 0 and project.month == month_of(received_ms * 1000) then
-        project.used = math.max(0, project.used - duplicate - dead)
-      end
-      backlog_events = math.max(0, backlog_events - charged)
-      backlog_bytes = math.max(0, backlog_bytes - bytes)
-      local keep_s = string.find(flags, 'k', 1, true) and SETTLED_KEYED_S
-        or string.find(flags, 'w', 1, true) and SETTLED_AWAITED_S or SETTLED_S
-      markers[marker_key] = 's' .. string.sub(markers[marker_key], 2) .. ' ' .. stored .. ' ' .. duplicate .. ' ' .. dead
-        .. ' ' .. conflict
-      redis.call('SET', marker_key, markers[marker_key], 'EX', keep_s)
-    else
-      project.accepted = project.accepted + count
-      local month = month_of(tonumber(string.match(id, '^%d+')) * 1000)
-      if (project.month or 0) < month then
-        project.month, project.used = month, 0
-      end
-      if project.month == month then
-        project.used = project.used + stored
-      end
+    local begin, was_admitted = begins[entry], false
+    for batch = 0, ARGV[begin + 2] - 1 do
+      local key, outcome = 3 + 2 * (firsts[entry] + batch), begin + 3 + 5 * batch
+      local admitted = settle_one(KEYS[key], project_at(KEYS[key + 1]), id, unpack(ARGV, outcome, outcome + 4))
+      was_admitted = was_admitted or admitted
+    end
+    if was_admitted then
+      backlog_bytes = math.max(0, backlog_bytes - ARGV[begin + 1])
     end
   end
 end

@@ -4,14 +4,14 @@ use super::core::Core;
 use super::keys::GROUP;
 use super::reply;
 use crate::metrics::counted;
-use crate::{EntryId, Settlement, StreamError};
+use crate::{EntryId, Outcome, SettledBatch, Settlement, StreamError};
 
-/// Entries settled by one call of the script, so that other clients of the server get a turn in between.
-const CHUNK_ENTRIES: usize = 256;
+/// Batches settled by one call of the script, so that other clients of the server get a turn in between.
+const CHUNK_BATCHES: usize = 256;
 
 pub(super) async fn settle(core: &Core, shard: u16, settlements: &[Settlement]) -> Result<u64, StreamError> {
     let mut settled = 0;
-    for chunk in settlements.chunks(CHUNK_ENTRIES) {
+    for chunk in Settlement::calls(settlements, CHUNK_BATCHES) {
         settled += settle_chunk(core, shard, chunk).await?;
     }
     Ok(settled)
@@ -21,16 +21,19 @@ async fn settle_chunk(core: &Core, shard: u16, settlements: &[Settlement]) -> Re
     let keys = core.keys(shard)?;
     let epoch = core.trusted_epoch(shard).ok_or_else(|| counted(StreamError::EpochChanged))?;
     let script = &core.scripts.settle;
-    let mut command = script.call(4 + 2 * settlements.len());
+    let batches = || settlements.iter().flat_map(|settlement| &settlement.batches);
+    let mut command = script.call(4 + 2 * batches().count());
     command.arg(&keys.events).arg(&keys.epoch).arg(&keys.shard_hash).arg(&keys.attempts);
-    for settlement in settlements {
-        command.arg(keys.marker(settlement.batch_id)).arg(keys.project(settlement.project));
+    for batch in batches() {
+        command.arg(keys.marker(batch.batch_id)).arg(keys.project(batch.project));
     }
     command.arg(epoch.as_str()).arg(GROUP);
-    for settlement in settlements {
-        let outcome = settlement.outcome;
-        command.arg(settlement.id.to_string()).arg(settlement.count).arg(settlement.bytes);
-        command.arg(outcome.stored).arg(outcome.duplicate).arg(outcome.dead).arg(outcome.conflict);
+    for Settlement { id, bytes, batches } in settlements {
+        command.arg(id.to_string()).arg(bytes).arg(batches.len());
+        for SettledBatch { count, outcome, .. } in batches {
+            let Outcome { stored, duplicate, dead, conflict } = outcome;
+            command.arg(count).arg(stored).arg(duplicate).arg(dead).arg(conflict);
+        }
     }
     match reply::integer(core.link(shard).connections.eval(script, &command).await?)? {
         -1 => Err(counted(StreamError::EpochChanged)),

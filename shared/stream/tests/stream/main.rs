@@ -3,9 +3,10 @@
 //! The promises in [`suite`] use the traits and a [`suite::Harness`], which opens a new stream. Here they run
 //! on Redis, on a Redis Cluster, behind Redis Sentinel and on a file. The other tests are about one
 //! implementation: keys, scripts and faults of Redis; files, disks and processes of the embedded stream.
-//! `model` compares the decisions of both with the reference model.
+//! `model` and `groups` compare the decisions of both with the reference model.
 
 mod embedded;
+mod groups;
 mod model;
 mod redis;
 mod suite;
@@ -28,7 +29,8 @@ macro_rules! every_promise {
     ($harness:path) => {
         promises! { $harness:
             admission {
-                an_admitted_batch_is_delivered_as_it_was_packed,
+                an_admitted_batch_is_delivered_as_it_was,
+                batches_that_are_admitted_at_the_same_time_share_entries,
                 a_repeated_batch_id_returns_the_first_answer_and_charges_nothing,
                 the_same_key_with_another_body_is_a_conflict,
                 a_refusal_changes_nothing,

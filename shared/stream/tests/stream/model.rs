@@ -88,7 +88,7 @@ impl Model {
     async fn settle(&mut self, stream: &SharedStream, duplicate: u32) {
         let mut reader = stream.reader(0, "lane").await.unwrap();
         let Some(delivery) = reader.next(1, Duration::ZERO).await.unwrap().pop() else { return };
-        let count = delivery.packed.as_ref().unwrap().count;
+        let count = only_batch(&delivery).count;
         let duplicate = duplicate.min(count);
         assert_eq!(stream.settle(0, &[settlement(&delivery, duplicate, 0)]).await.unwrap(), 1);
         if month_of(delivery.id.ms * 1_000) == self.month {

@@ -1,7 +1,7 @@
 //! Promises about redriving dead letters.
 
 use millrace_event::PendingBatch;
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::pack_rows;
 use millrace_store::{DeadLetter, LetterFilter, RedriveOrder, RedriveResult, UsageWindow};
 use uuid::Uuid;
 
@@ -27,7 +27,7 @@ pub fn given_up(project: ProjectId, seq: u64, events: &[Event]) -> WriteRequest 
 }
 
 fn packed(project: ProjectId, seq: u64, count: u32, rows: &[u8]) -> WriteRequest {
-    let raw = PackedBatch::pack(Uuid::now_v7(), project, count, rows).data;
+    let raw = pack_rows(rows);
     dead_entry(project, seq, count, "given up", &raw)
 }
 

@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::NewBatch;
 use millrace_stream::embedded::{EmbeddedOptions, EmbeddedStream};
-use millrace_stream::{
-    Admission, BatchState, Decision, EntryId, Outcome, Settlement, SharedStream, Stream, StreamError,
-};
+use millrace_stream::{Admission, BatchState, Decision, EntryId, Outcome, SharedStream, Stream, StreamError};
 use tempfile::TempDir;
 use testkit::eventually;
+use uuid::Uuid;
 
 use crate::suite::*;
 
@@ -77,29 +76,52 @@ fn refusal<T>(opened: Result<T, StreamError>) -> String {
     }
 }
 
+/// Turns a file with these unkeyed batches, of which some are settled, into one of release 0.1.
+fn make_file_of_release_0_1(path: &Path, batches: &[(&NewBatch, bool)]) {
+    let file = rusqlite::Connection::open(path).unwrap();
+    for (batch, is_settled) in batches {
+        let outcome = is_settled
+            .then_some((i64::MAX, batch.count, 0, 0))
+            .map_or((None, None, None, None), |o| (Some(o.0), Some(o.1), Some(o.2), Some(o.3)));
+        let (expires_ms, stored, duplicate, dead) = outcome;
+        let insert = "INSERT INTO markers (batch_id, project, count, received_ms, keep_ms, expires_ms, stored, duplicate, dead)
+                      VALUES (?1, ?2, ?3, 5, 15000, ?4, ?5, ?6, ?7)";
+        let id = batch.batch_id.into_bytes();
+        file.execute(insert, (id, PROJECT.0, batch.count, expires_ms, stored, duplicate, dead)).unwrap();
+    }
+    let older = "ALTER TABLE markers DROP COLUMN conflict; ALTER TABLE entries DROP COLUMN batches;
+                 PRAGMA user_version = 1;";
+    file.execute_batch(older).unwrap();
+}
+
 #[tokio::test]
 async fn a_file_of_the_release_before_is_understood() {
     let embedded = Embedded::new();
     let stream = trusted_stream(&embedded).await;
-    let (settled, pending) = (batch(2), batch(3));
+    let (settled, pending, newer) = (batch(2), batch(3), batch(4));
     assert_admitted(admit(&stream, &settled).await);
     drain(&stream, "lane").await;
     assert_admitted(admit(&stream, &pending).await);
     embedded.stop(stream);
-    let file = rusqlite::Connection::open(embedded.file("stream.db")).unwrap();
-    file.execute_batch("ALTER TABLE markers DROP COLUMN conflict").unwrap();
-    drop(file);
+    make_file_of_release_0_1(&embedded.file("stream.db"), &[(&settled, true), (&pending, false)]);
+    let reading = refusal(EmbeddedStream::open_reader(embedded.folder()));
+    assert!(reading.contains("start the service of this release once"), "{reading}");
     let stream = embedded.open(ENOUGH);
     stream.trust_epoch(0, EPOCH);
+    assert!(EmbeddedStream::open_reader(embedded.folder()).is_ok());
     let state = stream.batch_state(PROJECT, settled.batch_id).await.unwrap();
     let outcome = Outcome { stored: 2, ..Outcome::default() };
     assert_eq!(state, BatchState::Settled { project: PROJECT, outcome });
+    assert!(matches!(admit(&stream, &pending).await, Decision::Repeated { received_ms: 5, .. }));
+    assert_admitted(admit(&stream, &newer).await);
+    assert_eq!(stream.pending_batches(0).await.unwrap().len(), 2);
     let delivery = next_delivery(&stream, "lane").await;
+    assert_eq!(only_batch(&delivery).batch_id, pending.batch_id);
     let outcome = Outcome { stored: 1, duplicate: 2, dead: 0, conflict: 1 };
-    let settlement = Settlement { outcome, ..settlement(&delivery, 2, 0) };
-    assert_eq!(stream.settle(0, &[settlement]).await.unwrap(), 1);
+    assert_eq!(stream.settle(0, &[settlement_with(&delivery, outcome)]).await.unwrap(), 1);
     let state = stream.batch_state(PROJECT, pending.batch_id).await.unwrap();
     assert_eq!(state, BatchState::Settled { project: PROJECT, outcome });
+    assert_eq!(only_batch(&next_delivery(&stream, "lane").await).batch_id, newer.batch_id);
 }
 
 #[tokio::test]
@@ -122,7 +144,12 @@ async fn a_restart_keeps_everything_and_delivers_unsettled_entries_again() {
     assert_eq!(stream.epoch(0).await.unwrap(), Some(EPOCH));
     assert_eq!((counters(&stream).await, stream.backlog().await.unwrap().events), before);
     assert_eq!(stream.limit_state(PROJECT).await.unwrap().tat_us, tat_us);
-    assert!(matches!(admit(&stream, &settled).await, Decision::Repeated { .. }));
+    let state = stream.batch_state(PROJECT, settled.batch_id).await.unwrap();
+    assert_eq!(
+        state,
+        BatchState::Unknown,
+        "the store has it, and no client knows it before it is acknowledged"
+    );
     let again = admit(&stream, &pending).await;
     assert!(
         matches!(again, Decision::Repeated { received_ms: first, .. } if first == received_ms),
@@ -189,8 +216,8 @@ async fn a_write_ahead_log_without_its_file_is_refused() {
 async fn another_process_reads_while_this_one_serves() {
     let embedded = Embedded::new();
     let stream = trusted_stream(&embedded).await;
-    let packed = batch(3);
-    assert_admitted(admit(&stream, &packed).await);
+    let batch = batch(3);
+    assert_admitted(admit(&stream, &batch).await);
     let reading: SharedStream = EmbeddedStream::open_reader(embedded.folder()).unwrap();
     assert_eq!(counters(&reading).await, counters(&stream).await);
     assert_eq!(reading.backlog().await.unwrap().events, 3);
@@ -202,7 +229,7 @@ async fn another_process_reads_while_this_one_serves() {
 
     reading.trust_epoch(0, EPOCH);
     let plan = plan();
-    let admission = Admission { packed: &packed, plan: &plan, digest: None, awaited: false };
+    let admission = Admission { batch: &batch, plan: &plan, digest: None, awaited: false };
     refusal(reading.admit(&admission).await);
     refusal(reading.settle(0, &[]).await);
     refusal(reading.reader(0, "lane").await);
@@ -233,10 +260,11 @@ async fn the_clock_of_the_file_never_goes_back() {
 async fn a_drained_backlog_returns_its_space() {
     let embedded = Embedded::new();
     let stream = trusted_stream(&embedded).await;
-    let noise: Vec<u8> = (0..1 << 20).map(|at: u32| (at.wrapping_mul(0x9E37_79B9) >> 11) as u8).collect();
+    let noise: Vec<u8> =
+        std::iter::repeat_with(|| Uuid::new_v4().into_bytes()).take(1 << 16).flatten().collect();
     for _ in 0..40 {
-        let packed = PackedBatch { data: noise.clone().into(), ..batch(1) };
-        assert_admitted(admit(&stream, &packed).await);
+        let batch = NewBatch::new(Uuid::now_v7(), PROJECT, 1, noise.clone());
+        assert_admitted(admit(&stream, &batch).await);
     }
     let size = |name: &str| std::fs::metadata(embedded.file(name)).map_or(0, |file| file.len());
     assert!(size("stream.db") + size("stream.db-wal") > 40 << 20);

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::NewBatch;
 use millrace_event::plan::Plan;
 use millrace_stream::{Admission, Decision};
 use uuid::Uuid;
@@ -30,11 +30,11 @@ async fn measure(callers: usize, with_lane: bool) {
         tasks.spawn(async move {
             let plan = plan_without_limits();
             let row: Vec<u8> = Uuid::new_v4().into_bytes().into_iter().cycle().take(ROW_BYTES).collect();
-            let template = PackedBatch { data: row.into(), ..batch(1) };
+            let template = NewBatch::new(Uuid::nil(), PROJECT, 1, row);
             let mut waited = Vec::new();
             while Instant::now() < stop {
-                let packed = PackedBatch { batch_id: Uuid::now_v7(), ..template.clone() };
-                let admission = Admission { packed: &packed, plan: &plan, digest: None, awaited: false };
+                let batch = template.with_id(Uuid::now_v7());
+                let admission = Admission { batch: &batch, plan: &plan, digest: None, awaited: false };
                 let started = Instant::now();
                 let decision = stream.admit(&admission).await.unwrap();
                 waited.push(started.elapsed());
@@ -82,8 +82,8 @@ async fn a_backlog_of_a_million() {
             let plan = plan_without_limits();
             let row: Vec<u8> = Uuid::new_v4().into_bytes().into_iter().cycle().take(ROW_BYTES).collect();
             for _ in 0..4_000 {
-                let packed = PackedBatch { data: row.clone().into(), ..batch(1) };
-                assert_admitted(admit_under(&stream, &packed, &plan).await);
+                let batch = NewBatch::new(Uuid::now_v7(), PROJECT, 1, row.clone());
+                assert_admitted(admit_under(&stream, &batch, &plan).await);
             }
         });
     }

@@ -12,8 +12,8 @@ use super::{contents, open, run};
 use crate::suite::*;
 
 pub async fn try_admit(stream: &SharedStream) -> Result<Decision, StreamError> {
-    let (packed, plan) = (batch(1), plan());
-    stream.admit(&Admission { packed: &packed, plan: &plan, digest: None, awaited: false }).await
+    let (batch, plan) = (batch(1), plan());
+    stream.admit(&Admission { batch: &batch, plan: &plan, digest: None, awaited: false }).await
 }
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn acknowledged_batches_survive_kill_and_restart() {
     let stream = trusted_stream(&redis).await;
     let clients = UntilLost::start(&redis).await;
     eventually(DEADLINE, "500 admissions", async || {
-        stream.backlog().await.is_ok_and(|backlog| backlog.entries > 500)
+        stream.backlog().await.is_ok_and(|backlog| backlog.events > 1_000)
     })
     .await;
     redis.kill().await;
@@ -82,7 +82,7 @@ async fn acknowledged_batches_survive_kill_and_restart() {
     let now = counters(&stream).await;
     assert_eq!((now.accepted, now.pending.unsigned_abs(), now.used), (events, events, events));
     assert_eq!(stream.backlog().await.unwrap().events, events);
-    assert_eq!(drain(&stream, "lane").await.len(), kept.len());
+    assert_eq!(batches(&drain(&stream, "lane").await).len(), kept.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::NewBatch;
 use millrace_event::plan::ProjectId;
 use millrace_stream::redis::{RedisOptions, RedisStream};
 use millrace_stream::{Admission, BatchId, Decision, EntryId, SharedStream, StreamError};
@@ -37,9 +37,9 @@ pub async fn prepare_shards(stream: &SharedStream, shards: u16) {
 
 /// Admits one batch to a shard. Its project has the shard's number.
 pub async fn admit_to(stream: &SharedStream, shard: u16, batch_id: BatchId) -> Result<Decision, StreamError> {
-    let packed = PackedBatch::pack(batch_id, ProjectId(shard.into()), 1, b"row");
+    let batch = NewBatch::new(batch_id, ProjectId(shard.into()), 1, b"row".to_vec());
     let plan = plan();
-    stream.admit(&Admission { packed: &packed, plan: &plan, digest: None, awaited: false }).await
+    stream.admit(&Admission { batch: &batch, plan: &plan, digest: None, awaited: false }).await
 }
 
 /// Waits until a batch is admitted to the shard.
@@ -130,12 +130,12 @@ impl UntilLost {
             clients.spawn(async move {
                 let mut acknowledged = Vec::new();
                 loop {
-                    let (packed, plan) = (batch(2), plan());
-                    let admission = Admission { packed: &packed, plan: &plan, digest: None, awaited: false };
+                    let (batch, plan) = (batch(2), plan());
+                    let admission = Admission { batch: &batch, plan: &plan, digest: None, awaited: false };
                     match stream.admit(&admission).await {
                         Ok(decision) => {
                             assert_admitted(decision);
-                            acknowledged.push(packed.batch_id);
+                            acknowledged.push(batch.batch_id);
                         }
                         Err(StreamError::Unknown(_) | StreamError::Unavailable(_)) => return acknowledged,
                         Err(error) => panic!("{error:?}"),

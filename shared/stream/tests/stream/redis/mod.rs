@@ -1,6 +1,7 @@
 //! Promises that only the stream on Redis makes.
 
 pub mod cluster;
+mod cost;
 mod faults;
 mod growth;
 mod load;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use millrace_event::entry::id_of_damaged;
 use millrace_event::plan::{Plan, ProjectId};
 use millrace_stream::redis::{RedisOptions, RedisStream};
-use millrace_stream::{BatchState, Decision, EntryId, Outcome, Settlement, SharedStream};
+use millrace_stream::{BatchState, Decision, EntryId, Outcome, SettledBatch, Settlement, SharedStream};
 use redis::Value;
 use testkit::Redis;
 use uuid::Uuid;
@@ -52,7 +53,7 @@ pub async fn run(redis: &Redis, words: &[&str]) -> Value {
 }
 
 /// Every key in the server, with its serialized value.
-async fn contents(redis: &Redis) -> Vec<(String, Vec<u8>)> {
+pub async fn contents(redis: &Redis) -> Vec<(String, Vec<u8>)> {
     let mut connection = redis.connect().await;
     let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
     keys.sort();
@@ -68,16 +69,16 @@ async fn contents(redis: &Redis) -> Vec<(String, Vec<u8>)> {
 async fn a_refusal_leaves_every_key_unchanged() {
     let redis = Redis::start().await;
     let stream = trusted_stream_with_backlog(&redis, 10).await;
-    let packed = batch(5);
-    assert_admitted(admit_keyed(&stream, &packed, [1; 16]).await);
+    let batch_of_key = batch(5);
+    assert_admitted(admit_keyed(&stream, &batch_of_key, [1; 16]).await);
     let before = contents(&redis).await;
     let small = Plan { events_per_month: Some(6), ..plan() };
     let slow = Plan { requests_per_minute: 1, burst: 1, ..plan() };
     let other = redis.open(10);
     connected(&other).await;
     let mut decisions = vec![
-        admit_keyed(&stream, &packed, [1; 16]).await,
-        admit_keyed(&stream, &packed, [2; 16]).await,
+        admit_keyed(&stream, &batch_of_key, [1; 16]).await,
+        admit_keyed(&stream, &batch_of_key, [2; 16]).await,
         admit(&stream, &batch(6)).await,
         admit_under(&stream, &batch(2), &small).await,
     ];
@@ -161,15 +162,17 @@ async fn entries_of_another_program_are_delivered_and_the_counters_stay_right() 
     assert!(pending[1].batch_id.is_nil() && pending[2].batch_id.is_nil());
     let mut reader = stream.reader(0, "lane").await.unwrap();
     let deliveries = reader.next(10, Duration::ZERO).await.unwrap();
-    let damaged: Vec<_> = deliveries.iter().filter(|delivery| delivery.packed.is_err()).collect();
+    let damaged: Vec<_> = deliveries.iter().filter(|delivery| delivery.entry.is_err()).collect();
     assert_eq!(damaged.len(), 2);
     let settlements = damaged.iter().zip([7, 0]).map(|(delivery, project)| Settlement {
         id: delivery.id,
-        batch_id: id_of_damaged(0, delivery.id),
-        project: ProjectId(project),
-        count: 1,
         bytes: 20,
-        outcome: Outcome { dead: 1, ..Outcome::default() },
+        batches: vec![SettledBatch {
+            batch_id: id_of_damaged(0, delivery.id),
+            project: ProjectId(project),
+            count: 1,
+            outcome: Outcome { dead: 1, ..Outcome::default() },
+        }],
     });
     let settlements: Vec<_> = settlements.collect();
     assert_eq!(stream.settle(0, &settlements).await.unwrap(), 2);
@@ -179,7 +182,7 @@ async fn entries_of_another_program_are_delivered_and_the_counters_stay_right() 
     let now = stream.counters(&[PROJECT, ProjectId(0)]).await.unwrap();
     assert_eq!((now[0].accepted, now[0].pending, now[0].used), (12, 11, 11));
     assert_eq!((now[1].accepted, now[1].pending, now[1].used), (1, 0, 0));
-    for settlement in &settlements {
+    for settlement in settlements.iter().flat_map(|settlement| &settlement.batches) {
         let state = stream.batch_state(settlement.project, settlement.batch_id).await.unwrap();
         assert_eq!(state, BatchState::Unknown);
     }

@@ -58,9 +58,9 @@ async fn info(redis: &Redis, field: &str) -> String {
 }
 
 /// Admits the batch, which must be acknowledged in the end; returns the decision.
-async fn acknowledged_soon(stream: &SharedStream, packed: &millrace_event::entry::PackedBatch) -> Decision {
+async fn acknowledged_soon(stream: &SharedStream, batch: &millrace_event::entry::NewBatch) -> Decision {
     let plan = plan();
-    let admission = Admission { packed, plan: &plan, digest: None, awaited: false };
+    let admission = Admission { batch, plan: &plan, digest: None, awaited: false };
     eventually(DEADLINE, "an acknowledgement", async || stream.admit(&admission).await).await
 }
 
@@ -94,9 +94,9 @@ async fn without_its_replica_no_batch_is_acknowledged_and_refusals_are_answered_
         Err(StreamError::Unknown(reason)) => assert!(reason.contains("only 0 of 1 replicas"), "{reason}"),
         other => panic!("{other:?}"),
     };
-    let packed = batch(1);
+    let one = batch(1);
     let usual = plan();
-    let admission = Admission { packed: &packed, plan: &usual, digest: None, awaited: false };
+    let admission = Admission { batch: &one, plan: &usual, digest: None, awaited: false };
     unconfirmed(stream.admit(&admission).await);
     unconfirmed(stream.admit(&admission).await);
     assert_eq!(stream.backlog().await.unwrap().entries, 3, "the server has the batch once");
@@ -107,7 +107,7 @@ async fn without_its_replica_no_batch_is_acknowledged_and_refusals_are_answered_
     assert!(matches!(conflict, Decision::Conflict { .. }), "{conflict:?}");
 
     pair.replica.resume();
-    let repeated = acknowledged_soon(&stream, &packed).await;
+    let repeated = acknowledged_soon(&stream, &one).await;
     assert!(matches!(repeated, Decision::Repeated { .. }), "{repeated:?}");
     assert_eq!(entries(&pair.replica).await, Value::Int(3));
     assert_admitted(admit(&stream, &batch(1)).await);
@@ -157,8 +157,8 @@ async fn as_many_replicas_as_demanded_must_have_a_batch_and_more_may() {
     );
     let second = pair.primary.replica_with(&[]).await;
     assert_eq!(faults(&two).await, Vec::<String>::new());
-    let packed = batch(1);
-    assert_admitted(acknowledged_soon(&two, &packed).await);
+    let one = batch(1);
+    assert_admitted(acknowledged_soon(&two, &one).await);
     let one = opened(&pair.primary, 1).await;
     assert_admitted(acknowledged_soon(&one, &batch(1)).await);
     assert_eq!(stream_replicas(&one).await, (2, false));

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::NewBatch;
 use millrace_event::plan::{Plan, ProjectId};
 use millrace_stream::{Admission, Decision, SharedStream};
 use testkit::Redis;
@@ -28,11 +28,11 @@ async fn measure(name: &str, stream: &SharedStream, callers: usize) {
             let plan =
                 Plan { requests_per_minute: u32::MAX, burst: u32::MAX, events_per_month: None, ..plan() };
             let row: Vec<u8> = Uuid::new_v4().into_bytes().into_iter().cycle().take(ROW_BYTES).collect();
-            let template = PackedBatch { data: row.into(), ..batch(1) };
+            let template = NewBatch::new(Uuid::nil(), PROJECT, 1, row);
             let mut waited = Vec::new();
             while Instant::now() < stop {
-                let packed = PackedBatch { batch_id: Uuid::now_v7(), ..template.clone() };
-                let admission = Admission { packed: &packed, plan: &plan, digest: None, awaited: false };
+                let batch = template.with_id(Uuid::now_v7());
+                let admission = Admission { batch: &batch, plan: &plan, digest: None, awaited: false };
                 let started = Instant::now();
                 let decision = stream.admit(&admission).await.unwrap();
                 waited.push(started.elapsed());

@@ -2,22 +2,30 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use millrace_event::entry::NewBatch;
 use millrace_event::plan::Plan;
 use millrace_stream::{Admission, Backlog, Decision, PendingBatch, ProjectCounters, SharedStream};
 
+use uuid::Uuid;
+
 use super::*;
 
-pub async fn an_admitted_batch_is_delivered_as_it_was_packed(harness: &dyn Harness) {
+pub async fn an_admitted_batch_is_delivered_as_it_was(harness: &dyn Harness) {
     let stream = trusted_stream(harness).await;
-    let packed = batch(3);
-    let received_ms = assert_admitted(admit(&stream, &packed).await);
+    let batch = batch(3);
+    let received_ms = assert_admitted(admit(&stream, &batch).await);
     let mut reader = stream.reader(0, "lane").await.unwrap();
     let deliveries = reader.next(10, Duration::ZERO).await.unwrap();
     assert_eq!(deliveries.len(), 1);
     assert_eq!((deliveries[0].id.ms, deliveries[0].delivered), (received_ms, 1));
-    assert_eq!(deliveries[0].packed, Ok(packed.clone()));
+    let entry = deliveries[0].entry.clone().unwrap();
+    let delivered = entry.unpack().unwrap();
+    let found: Vec<_> =
+        delivered.iter().map(|(batch, rows)| (batch.batch_id, batch.project, &rows[..])).collect();
+    assert_eq!(found, [(batch.batch_id, PROJECT, &rows_of(batch.batch_id, 3)[..])]);
     let backlog = stream.backlog().await.unwrap();
-    let bytes = packed.data.len() as u64;
+    let bytes = entry.data.len() as u64;
     assert_eq!(
         Backlog { oldest_age_ms: 0, ..backlog },
         Backlog { entries: 1, events: 3, bytes, oldest_age_ms: 0 }
@@ -28,12 +36,41 @@ pub async fn an_admitted_batch_is_delivered_as_it_was_packed(harness: &dyn Harne
     assert_eq!((now.accepted, now.pending, now.used), (3, 0, 3));
 }
 
+pub async fn batches_that_are_admitted_at_the_same_time_share_entries(harness: &dyn Harness) {
+    let stream = trusted_stream(harness).await;
+    let small: Vec<_> = (1..=40).map(batch).collect();
+    // With a frame of its own.
+    let large = NewBatch::new(Uuid::now_v7(), PROJECT, 7, b"a large batch".repeat(20_000));
+    let all: Vec<_> = small.iter().chain([&large]).collect();
+    let decisions = join_all(all.iter().map(|batch| admit(&stream, batch))).await;
+    for decision in decisions {
+        assert_admitted(decision);
+    }
+    let deliveries = drain(&stream, "lane").await;
+    assert!(deliveries.len() < all.len(), "{} entries", deliveries.len());
+    let mut rows = Vec::new();
+    for delivery in &deliveries {
+        rows.extend(delivery.entry.as_ref().unwrap().unpack().unwrap());
+    }
+    let found: Vec<_> =
+        rows.iter().map(|(batch, rows)| (batch.batch_id, batch.count, rows.clone())).collect();
+    let mut expected: Vec<_> = small
+        .iter()
+        .map(|batch| (batch.batch_id, batch.count, rows_of(batch.batch_id, batch.count).into()))
+        .collect();
+    expected.push((large.batch_id, 7, b"a large batch".repeat(20_000).into()));
+    assert_eq!(found, expected, "in the order in which they were admitted");
+    assert_eq!(stream.backlog().await.unwrap(), Backlog::default());
+    let now = counters(&stream).await;
+    assert_eq!((now.accepted, now.pending, now.used), (827, 0, 827));
+}
+
 pub async fn a_repeated_batch_id_returns_the_first_answer_and_charges_nothing(harness: &dyn Harness) {
     let stream = trusted_stream(harness).await;
     for digest in [None, Some([1; 16])] {
-        let packed = batch(3);
+        let batch = batch(3);
         let plan = plan();
-        let admission = Admission { packed: &packed, plan: &plan, digest, awaited: false };
+        let admission = Admission { batch: &batch, plan: &plan, digest, awaited: false };
         let first_ms = assert_admitted(stream.admit(&admission).await.unwrap());
         let before = counters(&stream).await;
         match another(harness).await.admit(&admission).await.unwrap() {
@@ -49,12 +86,12 @@ pub async fn a_repeated_batch_id_returns_the_first_answer_and_charges_nothing(ha
 
 pub async fn the_same_key_with_another_body_is_a_conflict(harness: &dyn Harness) {
     let stream = trusted_stream(harness).await;
-    let packed = batch(3);
-    assert_admitted(admit_keyed(&stream, &packed, [1; 16]).await);
-    assert!(matches!(admit_keyed(&stream, &packed, [2; 16]).await, Decision::Conflict { .. }));
+    let batch = batch(3);
+    assert_admitted(admit_keyed(&stream, &batch, [1; 16]).await);
+    assert!(matches!(admit_keyed(&stream, &batch, [2; 16]).await, Decision::Conflict { .. }));
     drain(&stream, "lane").await;
-    assert!(matches!(admit_keyed(&stream, &packed, [2; 16]).await, Decision::Conflict { .. }));
-    assert!(matches!(admit_keyed(&stream, &packed, [1; 16]).await, Decision::Repeated { .. }));
+    assert!(matches!(admit_keyed(&stream, &batch, [2; 16]).await, Decision::Conflict { .. }));
+    assert!(matches!(admit_keyed(&stream, &batch, [1; 16]).await, Decision::Repeated { .. }));
 }
 
 /// The counters, the limit state and the pending batches.
@@ -120,10 +157,10 @@ pub async fn every_batch_of_many_retrying_clients_is_admitted_once(harness: &dyn
         clients.spawn(async move {
             let (mut admitted, mut events) = (0, 0);
             for number in 0..BATCHES {
-                let packed = batch(3);
+                let batch = batch(3);
                 let mut first = None;
                 for _retry in 0..=(client + number) % 3 {
-                    match admit_under(&stream, &packed, &plan).await {
+                    match admit_under(&stream, &batch, &plan).await {
                         Decision::Admitted { received_ms, .. } => {
                             assert_eq!(first.replace(received_ms), None);
                             (admitted, events) = (admitted + 1, events + 3);

@@ -8,11 +8,11 @@ pub mod witness;
 
 use std::time::Duration;
 
-use millrace_event::entry::PackedBatch;
+use millrace_event::entry::{EntryBatch, NewBatch};
 use millrace_event::plan::{Plan, ProjectId};
 use millrace_stream::{
-    Admission, BatchId, Decision, Delivery, EntryId, Epoch, Outcome, ProjectCounters, Settlement,
-    SharedStream,
+    Admission, BatchId, Decision, Delivery, EntryId, Epoch, Outcome, ProjectCounters, SettledBatch,
+    Settlement, SharedStream,
 };
 use testkit::eventually;
 use uuid::Uuid;
@@ -73,25 +73,43 @@ pub fn plan() -> Plan {
 }
 
 /// A batch with this many events.
-pub fn batch(count: u32) -> PackedBatch {
+pub fn batch(count: u32) -> NewBatch {
     batch_with_id(Uuid::now_v7(), count)
 }
 
-pub fn batch_with_id(batch_id: BatchId, count: u32) -> PackedBatch {
-    PackedBatch::pack(batch_id, PROJECT, count, format!("{count} rows of {batch_id}").as_bytes())
+pub fn batch_with_id(batch_id: BatchId, count: u32) -> NewBatch {
+    NewBatch::new(batch_id, PROJECT, count, rows_of(batch_id, count))
 }
 
-pub async fn admit(stream: &SharedStream, packed: &PackedBatch) -> Decision {
-    admit_under(stream, packed, &plan()).await
+/// No rows, but bytes that are delivered as they are.
+pub fn rows_of(batch_id: BatchId, count: u32) -> Vec<u8> {
+    format!("{count} rows of {batch_id}").into_bytes()
 }
 
-pub async fn admit_under(stream: &SharedStream, packed: &PackedBatch, plan: &Plan) -> Decision {
-    stream.admit(&Admission { packed, plan, digest: None, awaited: false }).await.unwrap()
+/// The admitted batches of these entries.
+pub fn batches(deliveries: &[Delivery]) -> Vec<EntryBatch> {
+    let entries = deliveries.iter().map(|delivery| delivery.entry.as_ref().unwrap());
+    entries.flat_map(|entry| entry.admitted().copied()).collect()
 }
 
-pub async fn admit_keyed(stream: &SharedStream, packed: &PackedBatch, digest: [u8; 16]) -> Decision {
+/// The only batch of an entry.
+#[track_caller]
+pub fn only_batch(delivery: &Delivery) -> EntryBatch {
+    let [batch] = delivery.entry.as_ref().unwrap().batches[..] else { panic!("{delivery:?}") };
+    batch
+}
+
+pub async fn admit(stream: &SharedStream, batch: &NewBatch) -> Decision {
+    admit_under(stream, batch, &plan()).await
+}
+
+pub async fn admit_under(stream: &SharedStream, batch: &NewBatch, plan: &Plan) -> Decision {
+    stream.admit(&Admission { batch, plan, digest: None, awaited: false }).await.unwrap()
+}
+
+pub async fn admit_keyed(stream: &SharedStream, batch: &NewBatch, digest: [u8; 16]) -> Decision {
     let plan = plan();
-    stream.admit(&Admission { packed, plan: &plan, digest: Some(digest), awaited: false }).await.unwrap()
+    stream.admit(&Admission { batch, plan: &plan, digest: Some(digest), awaited: false }).await.unwrap()
 }
 
 /// Returns when the batch was received, in milliseconds since 1970.
@@ -107,16 +125,26 @@ pub async fn counters(stream: &SharedStream) -> ProjectCounters {
     stream.counters(&[PROJECT]).await.unwrap()[0]
 }
 
+/// Settles an entry, each of whose batches has so many duplicates and dead events.
 pub fn settlement(delivery: &Delivery, duplicate: u32, dead: u32) -> Settlement {
-    let packed = delivery.packed.as_ref().unwrap();
+    let entry = delivery.entry.as_ref().unwrap();
+    let settled = |batch: &EntryBatch| {
+        let EntryBatch { batch_id, project, count, .. } = *batch;
+        let outcome = Outcome { stored: count - duplicate - dead, duplicate, dead, conflict: 0 };
+        SettledBatch { batch_id, project, count, outcome }
+    };
     Settlement {
         id: delivery.id,
-        batch_id: packed.batch_id,
-        project: packed.project,
-        count: packed.count,
-        bytes: u32::try_from(packed.data.len()).unwrap(),
-        outcome: Outcome { stored: packed.count - duplicate - dead, duplicate, dead, conflict: 0 },
+        bytes: entry.packed_bytes(),
+        batches: entry.admitted().map(settled).collect(),
     }
+}
+
+/// The same for an entry of one batch with this outcome.
+pub fn settlement_with(delivery: &Delivery, outcome: Outcome) -> Settlement {
+    let mut settlement = settlement(delivery, 0, 0);
+    settlement.batches[0].outcome = outcome;
+    settlement
 }
 
 /// Reads all new entries and settles them as stored.

@@ -26,8 +26,8 @@ pub async fn nothing_is_admitted_or_settled_without_the_trusted_epoch(harness: &
 
 pub async fn a_rebuild_replaces_the_counters_and_keeps_the_batches(harness: &dyn Harness) {
     let stream = trusted_stream(harness).await;
-    let packed = batch(4);
-    assert_admitted(admit(&stream, &packed).await);
+    let batch = batch(4);
+    assert_admitted(admit(&stream, &batch).await);
     let month = month_of(stream.limit_state(PROJECT).await.unwrap().now_us);
     let given = ProjectCounters { project: PROJECT, accepted: 104, pending: 4, month, used: 54 };
     let epoch = Uuid::new_v4();
@@ -36,7 +36,7 @@ pub async fn a_rebuild_replaces_the_counters_and_keeps_the_batches(harness: &dyn
     assert_eq!(stream.epoch(0).await.unwrap(), Some(epoch));
     let limit_state = stream.limit_state(PROJECT).await.unwrap();
     assert_eq!(limit_state.requests_left(&plan()), u64::from(plan().burst));
-    assert!(matches!(admit(&stream, &packed).await, Decision::Repeated { .. }));
+    assert!(matches!(admit(&stream, &batch).await, Decision::Repeated { .. }));
     assert_eq!(stream.backlog().await.unwrap().events, 4);
     assert_eq!(drain(&stream, "lane").await.len(), 1);
     assert_eq!(counters(&stream).await, ProjectCounters { pending: 0, ..given });

@@ -9,17 +9,16 @@ use super::*;
 pub async fn a_settled_batch_is_remembered(harness: &dyn Harness) {
     let stream = trusted_stream(harness).await;
     for (digest, awaited) in [(Some([1; 16]), false), (None, true), (None, false)] {
-        let (packed, plan) = (batch(5), plan());
-        let admission = Admission { packed: &packed, plan: &plan, digest, awaited };
+        let (batch, plan) = (batch(5), plan());
+        let admission = Admission { batch: &batch, plan: &plan, digest, awaited };
         assert_admitted(stream.admit(&admission).await.unwrap());
-        let state = stream.batch_state(PROJECT, packed.batch_id).await.unwrap();
+        let state = stream.batch_state(PROJECT, batch.batch_id).await.unwrap();
         assert_eq!(state, BatchState::Pending { project: PROJECT, count: 5 });
         let delivery = next_delivery(&stream, "lane").await;
         let outcome = Outcome { stored: 2, duplicate: 2, dead: 1, conflict: 1 };
-        let settled = Settlement { outcome, ..settlement(&delivery, 2, 1) };
-        stream.settle(0, &[settled]).await.unwrap();
+        stream.settle(0, &[settlement_with(&delivery, outcome)]).await.unwrap();
         let kept = BatchState::Settled { project: PROJECT, outcome };
-        assert_eq!(stream.batch_state(PROJECT, packed.batch_id).await.unwrap(), kept);
+        assert_eq!(stream.batch_state(PROJECT, batch.batch_id).await.unwrap(), kept);
         // A client that lost the answer repeats the request after the batch was settled.
         let again = stream.admit(&admission).await.unwrap();
         assert!(matches!(again, Decision::Repeated { .. }), "{again:?}");
@@ -58,7 +57,7 @@ pub async fn an_entry_that_two_lanes_settle_is_refunded_once(harness: &dyn Harne
 async fn settle_one_by_one(stream: &SharedStream, settlements: &[Settlement]) -> u64 {
     let mut settled = 0;
     for settlement in settlements {
-        settled += stream.settle(0, &[*settlement]).await.unwrap();
+        settled += stream.settle(0, std::slice::from_ref(settlement)).await.unwrap();
     }
     settled
 }
