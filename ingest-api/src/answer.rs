@@ -47,7 +47,7 @@ pub fn event_stream(body: EventStream) -> Answer {
     answer
 }
 
-/// Whether the answer goes on until its client leaves.
+/// Whether the answer ends only when its client leaves.
 pub fn is_stream(answer: &Answer) -> bool {
     matches!(answer.body(), Either::Right(_))
 }

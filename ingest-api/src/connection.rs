@@ -1,9 +1,9 @@
 //! One connection, from its first byte to its end.
 //!
-//! hyper holds 16 KiB of buffers for each connection and memory for an answer. An SDK keeps its connection open and
-//! is silent most of the time, so a connection without a request for some seconds is taken apart: only its socket is
-//! kept, and hyper gets it back when bytes arrive. This module must never take a connection apart while anything is
-//! half received or half sent.
+//! hyper holds 16 KiB of buffers for each connection and memory for an answer. An SDK keeps its connection
+//! open and is silent most of the time, so a connection without a request for some seconds is taken apart:
+//! only its socket is kept, and hyper gets it back when bytes arrive. This module must never take a
+//! connection apart while anything is half received or half sent.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -44,8 +44,8 @@ enum Ended<S> {
     Resting(Parts<TokioIo<ClientSocket>, S>),
 }
 
-/// Answers all requests of a client, until it leaves, a deadline passes, or `closing` is ready and the request that
-/// is being answered has its answer.
+/// Answers all requests of a client, until it leaves, a deadline passes, or `closing` is ready and the
+/// request that is being answered has its answer.
 ///
 /// # Errors
 /// Why the connection ended early.
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_without_an_end_goes_on() {
+    async fn an_answer_without_an_end_is_never_cut() {
         let mut client = served_client().await;
         client.write_all(b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         for _ in 0..5 {

@@ -1,4 +1,5 @@
-//! What the parts of one connection know of each other: the socket, the requests, and the loop that serves them.
+//! What the parts of one connection know of each other: the socket, the requests, and the loop that serves
+//! them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -9,8 +10,8 @@ pub struct ConnectionState(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Beginnings and ends of answers. Odd while a request is being answered, and never the same for two heads, so
-    /// that a deadline cannot be mistaken for that of a later head.
+    /// Beginnings and ends of answers. Odd while a request is being answered, and never the same for two
+    /// heads, so that a deadline cannot be mistaken for that of a later head.
     answers: AtomicU64,
     /// Bodies that are read and discarded after their answer.
     discarding: AtomicUsize,
@@ -54,7 +55,7 @@ impl ConnectionState {
         self.0.is_blocked.store(is_blocked, Ordering::Relaxed);
     }
 
-    /// The answer goes on until the client leaves.
+    /// The answer ends only when the client leaves.
     pub fn begin_stream(&self) {
         self.0.is_stream.store(true, Ordering::Relaxed);
     }
@@ -69,8 +70,8 @@ impl ConnectionState {
         self.answers() % 2 == 1
     }
 
-    /// Whether nothing is under way in either direction. Only true when the socket was polled since the last change:
-    /// an answer that was made and is not written yet is not known here.
+    /// Whether nothing is under way in either direction. Only true when the socket was polled since the last
+    /// change: an answer that was made and is not written yet is not known here.
     pub fn is_at_rest(&self) -> bool {
         let Inner { discarding, head_begun, is_blocked, is_stream, .. } = &*self.0;
         let flags = [head_begun, is_blocked, is_stream];

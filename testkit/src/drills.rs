@@ -44,8 +44,9 @@ pub fn build_for_drills(workspace: &Path, packages: &[&str], variables: &[(&str,
     assert!(output.status.success(), "the build of {packages:?} for drills failed:\n{compiler_output}");
 }
 
-/// Removes what Cargo tells a test about its package. The build script of a dependency reads the same variables, so
-/// Cargo would compile it, and all crates above it, again for each program that asks for the build.
+/// Removes what Cargo tells a test about its package. The build script of a dependency reads the same
+/// variables, so Cargo would compile it, and all crates above it, again for each program that asks for the
+/// build.
 fn without_package_variables(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name

@@ -221,8 +221,8 @@ impl RedisCluster {
         .await
     }
 
-    /// Makes this replica the master in place of its master, which works along (`CLUSTER FAILOVER`). Returns once
-    /// it says so itself. On a busy machine a server gives up after five seconds, and is asked again.
+    /// Makes this replica the master in place of its master, which works along (`CLUSTER FAILOVER`). Returns
+    /// once it says so itself. On a busy machine a server gives up after five seconds, and is asked again.
     ///
     /// # Panics
     /// When the replica refuses.

@@ -17,8 +17,8 @@ pub(super) async fn witness(core: &Core, shard: u16) -> Result<Witness, StreamEr
     let acknowledged = known.acknowledged.last();
     let (epoch, last) = parse_position(core.link(shard).ask(&position_command(keys)).await?)?;
     let trusted = known.trusted_last();
-    // A server that was wiped has another epoch and is the same run. If another process has rebuilt the counters
-    // already, what this one acknowledged may be lost nevertheless.
+    // A server that was wiped has another epoch and is the same run. If another process has rebuilt the
+    // counters already, what this one acknowledged may be lost nevertheless.
     let missing = match search || last < acknowledged || epoch != trusted {
         true => missing_markers(core.link(shard), keys, &known.acknowledged.recent()).await?,
         false => Vec::new(),
