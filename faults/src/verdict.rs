@@ -77,6 +77,8 @@ pub enum Effect {
     Shed,
     /// Replicas promoted in place of a primary.
     Promoted,
+    /// Stored events that a standby of PostgreSQL did not have when it was promoted.
+    LackedByStandby,
     /// Slots moved to another master with their keys.
     SlotMoved,
     /// Requests acknowledged by other masters while the slots of one had none.
@@ -247,6 +249,7 @@ fn label(effect: Effect) -> &'static str {
         Effect::Aborted => "aborted by the client",
         Effect::Shed => "refused for lack of memory or files",
         Effect::Promoted => "replicas promoted",
+        Effect::LackedByStandby => "stored events that the promoted standby lacked",
         Effect::SlotMoved => "slots moved",
         Effect::ServedMeanwhile => "acknowledged by other masters meanwhile",
         Effect::LostAndNamed => "events lost and named",

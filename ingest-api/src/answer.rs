@@ -46,3 +46,8 @@ pub fn event_stream(body: EventStream) -> Answer {
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     answer
 }
+
+/// Whether the answer goes on until its client leaves.
+pub fn is_stream(answer: &Answer) -> bool {
+    matches!(answer.body(), Either::Right(_))
+}

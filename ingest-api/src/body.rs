@@ -13,6 +13,7 @@ use hyper::body::{Body, Incoming};
 use hyper::header::EXPECT;
 use tokio::time::{Instant, timeout_at};
 
+use crate::connection_state::ConnectionState;
 use crate::metrics;
 use crate::pace::{Pace, PaceLimits};
 
@@ -63,6 +64,7 @@ pub struct Reservation {
 pub struct Upload {
     body: Option<Incoming>,
     expects_continue: bool,
+    connection: ConnectionState,
 }
 
 impl Budget {
@@ -108,8 +110,8 @@ impl Drop for Reservation {
 }
 
 impl Upload {
-    pub fn new(headers: &HeaderMap, body: Incoming) -> Self {
-        Self { body: Some(body), expects_continue: headers.contains_key(EXPECT) }
+    pub fn new(headers: &HeaderMap, body: Incoming, connection: ConnectionState) -> Self {
+        Self { body: Some(body), expects_continue: headers.contains_key(EXPECT), connection }
     }
 
     /// Reads the body, taking its memory from `reservation`.
@@ -177,7 +179,11 @@ impl Drop for Upload {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(discard(body));
+            let guard = self.connection.begin_discard();
+            runtime.spawn(async move {
+                discard(body).await;
+                drop(guard);
+            });
         }
     }
 }

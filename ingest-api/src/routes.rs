@@ -15,6 +15,7 @@ use crate::answer::Answer;
 use crate::api_key::ApiKey;
 use crate::body::Upload;
 use crate::config::Limits;
+use crate::connection_state::ConnectionState;
 use crate::cors::Credentials;
 use crate::error::Problem;
 use crate::metrics::{self, RequestTimer};
@@ -166,11 +167,15 @@ impl Route {
     }
 }
 
-/// Answers one request.
-pub async fn answer(service: Arc<Service>, request: hyper::Request<Incoming>) -> Answer {
+/// Answers one request of a connection.
+pub async fn answer(
+    service: Arc<Service>,
+    request: hyper::Request<Incoming>,
+    connection: ConnectionState,
+) -> Answer {
     let timer = RequestTimer::start();
     let (head, body) = request.into_parts();
-    let upload = Upload::new(&head.headers, body);
+    let upload = Upload::new(&head.headers, body, connection);
     let path = head.uri.path();
     let has_page = service.status.is_shown();
     let found = ROUTES.iter().enumerate().find_map(|(index, route)| {

@@ -1,31 +1,26 @@
-//! The accept loop, the limits of a connection, and the drain.
+//! The accept loop, the number of connections, and the drain.
 //!
 //! The server stops in three steps. First it reports that it is not ready and, after a grace period, stops
 //! accepting. Every answer from then on ends its connection, so busy clients disconnect by themselves and no
 //! request is cut off. After a pause, idle connections are closed. Requests that are still being answered
 //! have until the deadline.
 
-use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::head::{AnswerCount, HeadDeadline};
+use crate::config::Limits;
+use crate::connection::{self, ConnectionTimes};
 use crate::metrics;
 use crate::routes;
 use crate::service::Service;
 use crate::stage::{Stage, reached};
 
-/// Bytes of a request's head. A longer one is answered 431.
-const HEAD_BYTES_MAX: usize = 32 << 10;
-/// Bytes buffered of one connection while its body is read.
-const READ_BUFFER_BYTES_MAX: usize = 128 << 10;
+/// A busy client sends its next request sooner, and an SDK later.
+const REST_AFTER: Duration = Duration::from_secs(1);
 /// A client that does not acknowledge data for this long is gone.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
 /// How long to wait after the operating system refused a connection (no file descriptors left).
@@ -109,37 +104,12 @@ async fn serve_connection(
     slot: OwnedSemaphorePermit,
     slots: Arc<Semaphore>,
 ) {
-    let connections_max = service.limits.connections_max;
+    let Limits { connections_max, header_timeout, idle_timeout, .. } = service.limits;
     prepare_socket(&socket);
     let closing = reached(service.stage.clone(), Stage::Closing);
-    let (head_time_max, idle_time_max) = (service.limits.header_timeout, service.limits.idle_timeout);
-    let answers = AnswerCount::default();
-    let socket = HeadDeadline::new(socket, answers.clone(), head_time_max);
-    let answer = service_fn(move |request| {
-        let guard = answers.begin();
-        let answer = routes::answer(Arc::clone(&service), request);
-        async move {
-            let answer = answer.await;
-            drop(guard);
-            Ok::<_, Infallible>(answer)
-        }
-    });
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(idle_time_max.max(head_time_max))
-            .max_header_size(HEAD_BYTES_MAX)
-            .max_buf_size(READ_BUFFER_BYTES_MAX)
-            .serve_connection(TokioIo::new(socket), answer)
-    );
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = closing => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = served {
+    let times = ConnectionTimes { head: header_timeout, idle: idle_timeout, rest_after: REST_AFTER };
+    let answer = |request, state| routes::answer(Arc::clone(&service), request, state);
+    if let Err(error) = connection::serve(socket, answer, times, closing).await {
         tracing::debug!(%error, "a connection failed");
     }
     drop(slot);

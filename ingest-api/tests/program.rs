@@ -103,3 +103,18 @@ async fn the_program_starts_before_its_servers_serves_once_they_are_up_and_exits
     program.terminate();
     assert!(program.wait_exit().await.success());
 }
+
+#[tokio::test]
+async fn a_redis_of_another_operator_that_would_come_back_empty_is_named_in_the_log_once() {
+    let redis = Redis::start_with(&[("appendonly", "no")]).await;
+    let replica = redis.replica_with(&[]).await;
+    redis.run(&["ACL", "SETUSER", "default", "-config"]).await;
+    let url = redis.url();
+    let variables = [("REDIS_URL", url.as_str()), ("DURABILITY", "replicated"), ("STREAM_SHARDS", "2")];
+    let mut program = Program::start("ingest-api", &[&FREE_PORTS[..], &variables].concat());
+    let warning = program.wait_for_line("has no append-only file").await;
+    assert!(warning.contains("WARN") && warning.contains("promotes a replica"), "{warning}");
+    program.wait_for_line("stream durability verified").await;
+    assert_eq!(program.log().matches("has no append-only file").count(), 1, "one line for all shards");
+    drop(replica);
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use testkit::http::{self, Answer};
-use testkit::{Deployment, Program, eventually};
+use testkit::{Deployment, Program, RedisCluster, StreamServers, eventually};
 
 /// Generous: only a defect exceeds it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PROJECTS: usize = 8;
 
 /// Runs a command and returns its JSON.
-async fn json(deployment: &Deployment, arguments: &[&str]) -> Value {
+async fn json(deployment: &Deployment<impl StreamServers>, arguments: &[&str]) -> Value {
     let text = deployment.millrace(&[arguments, &["--json"]].concat()).await;
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
@@ -40,7 +40,7 @@ async fn used(address: SocketAddr, key: &str) -> u64 {
 }
 
 /// Waits until nothing waits and the audit is exact, and returns it.
-async fn settled_audit(deployment: &Deployment, shards: &str) -> Value {
+async fn settled_audit(deployment: &Deployment<impl StreamServers>, shards: &str) -> Value {
     eventually(PATIENCE, "an exact audit", async || {
         let audit = json(deployment, &["audit", "--stream-shards", shards]).await;
         assert_eq!(audit["holds"], true, "{audit}");
@@ -49,31 +49,53 @@ async fn settled_audit(deployment: &Deployment, shards: &str) -> Value {
     .await
 }
 
-async fn start(deployment: &Deployment, shards: &str) -> (Program, SocketAddr, Program) {
+async fn start(deployment: &Deployment<impl StreamServers>, shards: &str) -> (Program, SocketAddr, Program) {
     let settings = [("STREAM_SHARDS", shards)];
     let (api, address) = deployment.start_api(&settings).await;
     (api, address, deployment.start_worker(&settings).await)
 }
 
-#[tokio::test]
-async fn the_number_of_shards_changes_and_nothing_is_lost_or_counted_twice() {
-    let deployment = Deployment::start().await;
+/// While events wait, the number stays, and the command says how many.
+async fn assert_that_waiting_events_keep_the_number(
+    deployment: &Deployment<impl StreamServers>,
+    shards: &str,
+    other: &str,
+) {
+    let refused = deployment.try_millrace(&["shards", "set", other]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let words = format!("{PROJECTS} accepted events are still in the stream");
+    assert!(refused.stderr.contains(&words), "{refused:?}");
+    assert_eq!(json(deployment, &["shards", "show"]).await["shards"].to_string(), shards);
+}
+
+/// Starts with the first of these numbers of shards, and changes it to each of the others in turn.
+async fn the_number_changes(deployment: &Deployment<impl StreamServers>, numbers: &[&str]) {
     let mut keys = Vec::new();
     for number in 0..PROJECTS {
-        let created = json(&deployment, &["project", "create", &format!("p{number}"), "--plan", "pro"]).await;
+        let created = json(deployment, &["project", "create", &format!("p{number}"), "--plan", "pro"]).await;
         keys.push(created["key"].as_str().unwrap().to_owned());
     }
-    let (mut api, mut address, mut worker) = start(&deployment, "1").await;
+    let (mut api, mut address, mut worker) = start(deployment, numbers[0]).await;
     let mut first_ids = Vec::new();
     for (number, key) in keys.iter().enumerate() {
         first_ids.push(accepted(address, key, "first", number + 1).await);
     }
-    settled_audit(&deployment, "1").await;
-    assert_eq!(json(&deployment, &["shards", "show"]).await["shards"], 1);
+    settled_audit(deployment, numbers[0]).await;
+    assert_eq!(json(deployment, &["shards", "show"]).await["shards"].to_string(), numbers[0]);
 
     let mut stored_each = 1;
-    for (before, after) in [("1", "4"), ("4", "2")] {
-        assert_eq!(json(&deployment, &["shards", "set", after]).await["before"].to_string(), before);
+    for change in numbers.windows(2) {
+        let (before, after) = (change[0], change[1]);
+        worker.kill().await;
+        for key in &keys {
+            accepted(address, key, &format!("waits-with-{before}-shards"), 1).await;
+        }
+        stored_each += 1;
+        assert_that_waiting_events_keep_the_number(deployment, before, after).await;
+        worker = deployment.start_worker(&[("STREAM_SHARDS", before), ("TAKEOVER_IDLE_MS", "500")]).await;
+        settled_audit(deployment, before).await;
+
+        assert_eq!(json(deployment, &["shards", "set", after]).await["before"].to_string(), before);
         // The old processes may not serve any more, and say why.
         let refused = post(address, &keys[0], "refused", 1).await;
         assert_eq!(refused.status, 503, "{refused:?}");
@@ -89,16 +111,16 @@ async fn the_number_of_shards_changes_and_nothing_is_lost_or_counted_twice() {
         assert!(audit.stderr.contains(&words), "{audit:?}");
         api.kill().await;
         worker.kill().await;
-        (api, address, worker) = start(&deployment, after).await;
+        (api, address, worker) = start(deployment, after).await;
         for (number, key) in keys.iter().enumerate() {
             let stored = (number + stored_each) as u64;
             assert_eq!(used(address, key).await, stored, "the quota of project {number}");
             // The marker of the key is in the old shard. The ledger recognizes the batch.
             assert_eq!(accepted(address, key, "first", number + 1).await, first_ids[number]);
-            accepted(address, key, &format!("with-{after}-shards"), 1).await;
+            accepted(address, key, &format!("with-{after}-shards-in-place-of-{before}"), 1).await;
         }
         stored_each += 1;
-        let audit = settled_audit(&deployment, after).await;
+        let audit = settled_audit(deployment, after).await;
         for (number, key) in keys.iter().enumerate() {
             let stored = (number + stored_each) as u64;
             let balance = &audit["projects"][number];
@@ -106,9 +128,22 @@ async fn the_number_of_shards_changes_and_nothing_is_lost_or_counted_twice() {
             assert_eq!(used(address, key).await, stored, "a duplicate is refunded");
         }
     }
-    let again = deployment.try_millrace(&["shards", "set", "2"]).await;
+    let last = numbers[numbers.len() - 1];
+    let again = deployment.try_millrace(&["shards", "set", last]).await;
     assert_eq!(again.code, Some(0), "{again:?}");
     assert_eq!(http::get(address, "/readyz", &[]).await.status, 200, "the same number changes nothing");
+}
+
+#[tokio::test]
+async fn the_number_of_shards_changes_and_nothing_is_lost_or_counted_twice() {
+    the_number_changes(&Deployment::start().await, &["1", "4", "2"]).await;
+}
+
+/// The slots of two shards are on one master, and those of four on all three.
+#[tokio::test]
+async fn the_number_of_shards_changes_in_a_redis_cluster_too_and_back() {
+    let deployment = Deployment::start_on(RedisCluster::start(3, 0, &[])).await;
+    the_number_changes(&deployment, &["2", "4", "2"]).await;
 }
 
 #[tokio::test]

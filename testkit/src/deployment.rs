@@ -1,4 +1,4 @@
-//! Redis, PostgreSQL and Millrace's programs connected to them.
+//! The servers of the stream, PostgreSQL, and Millrace's programs connected to them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,14 +8,33 @@ use crate::http;
 use crate::postgres::Postgres;
 use crate::program::{Program, ProgramOutput};
 use crate::redis::Redis;
+use crate::redis_cluster::RedisCluster;
 
 /// How long an API process may take until it is ready.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
+/// The servers of the stream.
+pub trait StreamServers {
+    /// The value of `REDIS_URL`.
+    fn stream_url(&self) -> String;
+}
+
+impl StreamServers for Redis {
+    fn stream_url(&self) -> String {
+        self.url()
+    }
+}
+
+impl StreamServers for RedisCluster {
+    fn stream_url(&self) -> String {
+        self.url()
+    }
+}
+
 /// The servers of a deployment. Tests start the programs they need on them.
 #[derive(Debug)]
-pub struct Deployment {
-    pub redis: Redis,
+pub struct Deployment<S = Redis> {
+    pub redis: S,
     pub postgres: Postgres,
 }
 
@@ -25,7 +44,17 @@ impl Deployment {
     /// # Panics
     /// When a server does not start or `millrace migrate` fails.
     pub async fn start() -> Self {
-        let (redis, postgres) = tokio::join!(Redis::start(), Postgres::start());
+        Self::start_on(Redis::start()).await
+    }
+}
+
+impl<S: StreamServers> Deployment<S> {
+    /// Starts PostgreSQL and the servers of the stream, and creates the tables.
+    ///
+    /// # Panics
+    /// When a server does not start or `millrace migrate` fails.
+    pub async fn start_on(redis: impl Future<Output = S>) -> Self {
+        let (redis, postgres) = tokio::join!(redis, Postgres::start());
         let deployment = Self { redis, postgres };
         deployment.millrace(&["migrate"]).await;
         deployment
@@ -42,7 +71,7 @@ impl Deployment {
     }
 
     pub async fn try_millrace(&self, arguments: &[&str]) -> ProgramOutput {
-        let (redis, database) = (self.redis.url(), self.postgres.url());
+        let (redis, database) = (self.redis.stream_url(), self.postgres.url());
         Program::run("millrace", arguments, &[("REDIS_URL", &redis), ("DATABASE_URL", &database)]).await
     }
 
@@ -73,7 +102,7 @@ impl Deployment {
     }
 
     fn start_program(&self, name: &str, more: &[(&str, &str)]) -> Program {
-        let (redis, database) = (self.redis.url(), self.postgres.url());
+        let (redis, database) = (self.redis.stream_url(), self.postgres.url());
         let variables =
             [("REDIS_URL", redis.as_str()), ("DATABASE_URL", &database), ("METRICS_ADDR", "127.0.0.1:0")];
         Program::start(name, &[&variables, more].concat())

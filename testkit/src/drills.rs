@@ -38,9 +38,23 @@ pub fn build_for_drills(workspace: &Path, packages: &[&str], variables: &[(&str,
     command.args(["build", "--locked", "--quiet", "--profile", PROFILE, "--features", "failpoints"]);
     command.args(packages.iter().flat_map(|package| ["--package", package]));
     command.arg("--target-dir").arg(target_folder()).envs(variables.iter().copied());
+    without_package_variables(&mut command);
     let output = command.current_dir(workspace).stdin(Stdio::null()).output().expect("cargo can be run");
     let compiler_output = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "the build of {packages:?} for drills failed:\n{compiler_output}");
+}
+
+/// Removes what Cargo tells a test about its package. The build script of a dependency reads the same variables, so
+/// Cargo would compile it, and all crates above it, again for each program that asks for the build.
+fn without_package_variables(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// The folder of Cargo's output, such as `target`.

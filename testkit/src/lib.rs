@@ -25,6 +25,7 @@
 mod authority;
 pub mod chaos;
 mod cluster;
+mod cluster_bus;
 mod daemon;
 mod database;
 mod deployment;
@@ -55,7 +56,7 @@ mod versions;
 pub use authority::{Authority, Certificate};
 pub use daemon::{ServerOptions, free_port};
 pub use database::Database;
-pub use deployment::Deployment;
+pub use deployment::{Deployment, StreamServers};
 pub use drills::{build_for_drills, drill_build, target_folder};
 pub use eventually::{Condition, eventually};
 pub use pgbouncer::PgBouncer;

@@ -10,6 +10,7 @@ use redis::{AsyncConnectionConfig, Client};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::authority::Certificate;
 use crate::daemon::{Daemon, Endpoint, Server, ServerOptions, free_port};
 use crate::process::{Pairs, mortal, owned};
 use crate::{eventually, versions};
@@ -129,6 +130,27 @@ impl Redis {
 
     pub(crate) fn cluster_port(&self) -> Option<u16> {
         self.daemon.server.cluster_port
+    }
+
+    /// Settings for TLS on a free port: with this certificate, for clients and between servers.
+    ///
+    /// # Panics
+    /// When a path is not UTF-8.
+    pub(crate) fn secured(certificate: &Certificate, ca: &Path) -> Pairs {
+        let port = free_port().to_string();
+        let between = [("tls-replication", "yes"), ("tls-cluster", "yes")];
+        owned(&[&certificate.redis_settings(&port, ca, "no")[..], &between].concat())
+    }
+
+    /// The port for TLS, of a server that has one.
+    pub fn tls_port(&self) -> Option<u16> {
+        let (_, port) = self.daemon.server.settings.iter().find(|(name, _)| name == "tls-port")?;
+        port.parse().ok()
+    }
+
+    /// The port at which other servers connect: that for TLS, of a server that has one.
+    pub(crate) fn peer_port(&self) -> u16 {
+        self.tls_port().unwrap_or_else(|| self.port())
     }
 
     /// `redis://127.0.0.1:PORT/0`

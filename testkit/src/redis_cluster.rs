@@ -1,10 +1,13 @@
 //! A real Redis Cluster: masters that share the slots evenly, and their replicas.
 
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use redis::Value;
 
+use crate::authority::Certificate;
+use crate::cluster_bus::ClusterBus;
 use crate::eventually::eventually;
 use crate::redis::{Redis, query};
 
@@ -12,6 +15,8 @@ const SLOTS: usize = 16_384;
 /// How long a node may be silent before the others promote its replica, in milliseconds.
 const NODE_TIMEOUT_MS: &str = "1500";
 const DEADLINE: Duration = Duration::from_secs(120);
+/// Longer than a server tries to hand over: asking it earlier would start over.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(6);
 /// Keys that one MIGRATE moves.
 const MIGRATED_KEYS: usize = 100;
 
@@ -30,6 +35,8 @@ const SETTINGS: &[(&str, &str)] = &[
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<Redis>,
+    /// Of a cluster whose nodes can be cut off.
+    bus: Option<ClusterBus>,
 }
 
 /// What a node says of itself.
@@ -50,8 +57,55 @@ impl RedisCluster {
     pub async fn start(masters: usize, replicas: usize, settings: &[(&str, &str)]) -> Self {
         let settings = [SETTINGS, settings].concat();
         let starting = (0..masters * (1 + replicas)).map(|_| Redis::start_cluster_node(&settings));
-        let cluster = Self { nodes: join_all(starting).await };
-        for (at, node) in cluster.nodes.iter().enumerate() {
+        let cluster = Self { nodes: join_all(starting).await, bus: None };
+        cluster.form(masters).await;
+        cluster
+    }
+
+    /// As [`RedisCluster::start`], with a proxy between the nodes: one can be cut off from the others.
+    ///
+    /// # Panics
+    /// See [`RedisCluster::start`].
+    pub async fn start_divisible(masters: usize, replicas: usize, settings: &[(&str, &str)]) -> Self {
+        let count = masters * (1 + replicas);
+        let mut bus = ClusterBus::open(count).await;
+        let own: Vec<_> = (0..count).map(|node| bus.settings(node)).collect();
+        let starting = own.iter().map(|own| async {
+            let own = own.each_ref().map(|(name, value)| (*name, value.as_str()));
+            Redis::start_cluster_node(&[SETTINGS, &own, settings].concat()).await
+        });
+        let nodes = join_all(starting).await;
+        let ports: Vec<_> = nodes.iter().filter_map(Redis::cluster_port).collect();
+        bus.serve(&ports);
+        let cluster = Self { nodes, bus: Some(bus) };
+        cluster.form(masters).await;
+        cluster
+    }
+
+    /// As [`RedisCluster::start`], with TLS between the nodes and for clients: with this certificate, which
+    /// `ca` has signed.
+    ///
+    /// # Panics
+    /// See [`RedisCluster::start`].
+    pub async fn start_secured(
+        masters: usize,
+        replicas: usize,
+        certificate: &Certificate,
+        ca: &Path,
+    ) -> Self {
+        let starting = (0..masters * (1 + replicas)).map(|_| async {
+            let own = Redis::secured(certificate, ca);
+            let own: Vec<_> = own.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            Redis::start_cluster_node(&[SETTINGS, &own].concat()).await
+        });
+        let cluster = Self { nodes: join_all(starting).await, bus: None };
+        cluster.form(masters).await;
+        cluster
+    }
+
+    /// Makes one cluster of the nodes, the first of which are the masters.
+    async fn form(&self, masters: usize) {
+        for (at, node) in self.nodes.iter().enumerate() {
             // Different from the start, so that no two nodes have to agree on who gives way.
             node.run(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]).await;
             if at < masters {
@@ -59,25 +113,42 @@ impl RedisCluster {
                 let range = [first.to_string(), (next - 1).to_string()];
                 node.run(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]]).await;
             }
-            if let Some(bus) = node.cluster_port().filter(|_| at > 0) {
-                let [port, bus] = [node.port(), bus].map(|port| port.to_string());
-                cluster.nodes[0].run(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
+            let bus = self.bus.as_ref().map(|bus| bus.port(at)).or(node.cluster_port());
+            if let Some(bus) = bus.filter(|_| at > 0) {
+                let [port, bus] = [node.peer_port(), bus].map(|port| port.to_string());
+                self.nodes[0].run(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
             }
         }
-        let known = format!("cluster_known_nodes:{}", cluster.nodes.len());
-        cluster.every_node_says(&["CLUSTER", "INFO"], &known).await;
-        for (at, node) in cluster.nodes.iter().enumerate().skip(masters) {
-            let master = cluster.myself(at % masters).await.expect("a new node answers").id;
+        let known = format!("cluster_known_nodes:{}", self.nodes.len());
+        self.every_node_says(&["CLUSTER", "INFO"], &known).await;
+        for (at, node) in self.nodes.iter().enumerate().skip(masters) {
+            let master = self.myself(at % masters).await.expect("a new node answers").id;
             node.run(&["CLUSTER", "REPLICATE", &master]).await;
         }
-        cluster.settled().await;
-        cluster
+        self.settled().await;
     }
 
-    /// `redis+cluster://` with all nodes.
+    /// From now on this node and the others cannot reach each other, and cannot agree on anything. Clients
+    /// reach all of them, and replication continues.
+    ///
+    /// # Panics
+    /// When the cluster was not started divisible.
+    pub fn cut_off(&self, node: usize) {
+        self.bus.as_ref().expect("the cluster was started divisible").cut_off(node);
+    }
+
+    /// All nodes can reach each other again.
+    pub fn reunite(&self) {
+        if let Some(bus) = &self.bus {
+            bus.heal();
+        }
+    }
+
+    /// `redis+cluster://` with all nodes; `rediss+cluster://` when they have TLS.
     pub fn url(&self) -> String {
-        let nodes: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
-        format!("redis+cluster://{}", nodes.join(","))
+        let nodes: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.peer_port())).collect();
+        let scheme = if self.nodes[0].tls_port().is_some() { "rediss" } else { "redis" };
+        format!("{scheme}+cluster://{}", nodes.join(","))
     }
 
     pub fn node(&self, at: usize) -> &Redis {
@@ -148,6 +219,26 @@ impl RedisCluster {
             infos.await.iter().position(|info| info.as_ref().is_ok_and(|info| lines(info).contains(&port)))
         })
         .await
+    }
+
+    /// Makes this replica the master in place of its master, which works along (`CLUSTER FAILOVER`). Returns once
+    /// it says so itself. On a busy machine a server gives up after five seconds, and is asked again.
+    ///
+    /// # Panics
+    /// When the replica refuses.
+    pub async fn hand_over_to(&self, replica: usize) {
+        let mut asked: Option<Instant> = None;
+        eventually(DEADLINE, &format!("node {replica} to be a master"), async || {
+            if self.myself(replica).await.is_some_and(|myself| myself.is_master) {
+                return true;
+            }
+            if asked.is_none_or(|asked| asked.elapsed() > HAND_OVER_TIMEOUT) {
+                self.nodes[replica].run(&["CLUSTER", "FAILOVER"]).await;
+                asked = Some(Instant::now());
+            }
+            false
+        })
+        .await;
     }
 
     /// Begins to move a slot to another node: both know of it, and no key was moved.

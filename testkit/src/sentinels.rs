@@ -1,6 +1,7 @@
 //! A real Redis with replicas and three Sentinels that promote one of them when it fails.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ use futures_util::future::join_all;
 use redis::Value;
 use rustix::process::Signal;
 
+use crate::authority::Certificate;
 use crate::daemon::{Daemon, Endpoint, Server};
 use crate::eventually::eventually;
-use crate::process::mortal;
+use crate::process::{Pairs, mortal};
 use crate::redis::{Redis, query};
 
 const NAME: &str = "millrace";
@@ -31,7 +33,9 @@ pub struct Sentinels {
 }
 
 #[derive(Debug)]
-struct SentinelServer;
+struct SentinelServer {
+    tls_port: Option<u16>,
+}
 
 impl Server for SentinelServer {
     const NAME: &'static str = "redis-sentinel";
@@ -53,11 +57,14 @@ impl Server for SentinelServer {
 
 impl SentinelServer {
     /// Writes the configuration, which the Sentinel keeps up to date itself.
-    fn prepare(endpoint: &Endpoint, primary: u16) -> Self {
+    fn prepare(endpoint: &Endpoint, primary: u16, tls: Pairs) -> Self {
         let folder = endpoint.folder.path();
         let log = endpoint.log_file::<Self>();
+        let tls_port =
+            tls.iter().find(|(name, _)| name == "tls-port").and_then(|(_, port)| port.parse().ok());
+        let tls: String = tls.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
         let conf = format!(
-            "port {}\nbind 127.0.0.1\ndir {}\nlogfile {}\n\
+            "{tls}port {}\nbind 127.0.0.1\ndir {}\nlogfile {}\n\
              sentinel monitor {NAME} 127.0.0.1 {primary} {QUORUM}\n\
              sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}\n\
              sentinel failover-timeout {NAME} {FAILOVER_TIMEOUT_MS}\n",
@@ -66,7 +73,7 @@ impl SentinelServer {
             log.display(),
         );
         fs::write(folder.join("sentinel.conf"), conf).expect("a server's folder is writable");
-        Self
+        Self { tls_port }
     }
 }
 
@@ -79,24 +86,52 @@ impl Sentinels {
     pub async fn start(replicas: usize, settings: &[(&str, &str)]) -> Self {
         let settings = [&[("repl-diskless-sync-delay", "0")], settings].concat();
         let nodes = join_all((0..=replicas).map(|_| Redis::start_with(&settings))).await;
-        let primary = nodes[0].port();
+        Self::watch(nodes, Pairs::new).await
+    }
+
+    /// As [`Sentinels::start`], with TLS between all servers and for clients: with this certificate, which
+    /// `ca` has signed.
+    ///
+    /// # Panics
+    /// See [`Sentinels::start`].
+    pub async fn start_secured(replicas: usize, certificate: &Certificate, ca: &Path) -> Self {
+        let starting = (0..=replicas).map(|_| async {
+            let own = Redis::secured(certificate, ca);
+            let own = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            let settings: Vec<_> = own.chain([("repl-diskless-sync-delay", "0")]).collect();
+            Redis::start_with(&settings).await
+        });
+        // A Sentinel has no cluster.
+        let of_sentinel = || {
+            Redis::secured(certificate, ca).into_iter().filter(|(name, _)| name != "tls-cluster").collect()
+        };
+        Self::watch(join_all(starting).await, of_sentinel).await
+    }
+
+    /// Makes the first server the primary of the others, and starts Sentinels with these settings for TLS.
+    async fn watch(nodes: Vec<Redis>, tls: impl Fn() -> Pairs) -> Self {
+        let primary = nodes[0].peer_port();
         for node in &nodes[1..] {
             // Not a setting, so that a server that restarts is a primary, as it was set up.
             node.run(&["REPLICAOF", "127.0.0.1", &primary.to_string()]).await;
         }
         let mut sentinels = Vec::new();
         for _ in 0..SENTINELS {
-            sentinels.push(Daemon::start(|endpoint| SentinelServer::prepare(endpoint, primary)).await);
+            let prepare = |endpoint: &Endpoint| SentinelServer::prepare(endpoint, primary, tls());
+            sentinels.push(Daemon::start(prepare).await);
         }
         let all = Self { nodes, sentinels };
         all.settled().await;
         all
     }
 
-    /// `redis+sentinel://` with all Sentinels and the name of the primary.
+    /// `redis+sentinel://` with all Sentinels and the name of the primary. `rediss+sentinel://` when they
+    /// have TLS.
     pub fn url(&self) -> String {
-        let sentinels: Vec<_> = self.sentinels.iter().map(|at| format!("127.0.0.1:{}", at.port())).collect();
-        format!("redis+sentinel://{}/{NAME}", sentinels.join(","))
+        let port = |at: &Daemon<SentinelServer>| at.server.tls_port.unwrap_or_else(|| at.port());
+        let sentinels: Vec<_> = self.sentinels.iter().map(|at| format!("127.0.0.1:{}", port(at))).collect();
+        let scheme = if self.nodes[0].tls_port().is_some() { "rediss" } else { "redis" };
+        format!("{scheme}+sentinel://{}/{NAME}", sentinels.join(","))
     }
 
     /// The port of a Sentinel.
@@ -141,7 +176,7 @@ impl Sentinels {
         eventually(DEADLINE, "an answer of a Sentinel", async || {
             let answers = join_all(self.sentinels.iter().map(|at| answer(at.port()))).await;
             let (_, port) = answers.into_iter().flatten().max_by_key(|(epoch, _)| *epoch)?;
-            self.nodes.iter().position(|node| node.port() == port)
+            self.nodes.iter().position(|node| node.peer_port() == port)
         })
         .await
     }
@@ -152,7 +187,7 @@ impl Sentinels {
     /// # Panics
     /// When a Sentinel refuses.
     pub async fn name_primary(&self, at: usize) {
-        let (port, quorum) = (self.nodes[at].port().to_string(), QUORUM.to_string());
+        let (port, quorum) = (self.nodes[at].peer_port().to_string(), QUORUM.to_string());
         for sentinel in &self.sentinels {
             for words in [
                 &["SENTINEL", "REMOVE", NAME][..],

@@ -1,5 +1,5 @@
 //! Every relative link of a Markdown page leads to a file of the project, and every anchor to a heading in
-//! that file.
+//! that file. Every drill and every test that a page cites by name exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,10 +34,56 @@ fn every_relative_link_leads_to_a_file_and_to_a_heading() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
+#[test]
+fn every_drill_and_every_test_that_a_page_cites_exists() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("testkit is in the project's folder");
+    let read = |file: &PathBuf| fs::read_to_string(project.join(file)).expect("a file can be read");
+    let code: String = files(project, "*.rs").iter().map(read).collect();
+    let drills: String = files(project, "faults/src/drills/*.rs").iter().map(read).collect();
+    let (mut complaints, mut found) = (Vec::new(), 0);
+    for page in pages(project) {
+        let text = without_code(&read(&page));
+        let drill_rows = citations(&text, "drill", '*').map(|name| (format!("name: \"{name}\""), &drills));
+        let functions = citations(&text, "test", '`').map(|name| (format!("fn {name}("), &code));
+        for (expected, place) in drill_rows.chain(functions) {
+            found += 1;
+            if !place.contains(&expected) {
+                complaints.push(format!("{}: there is no {expected}", page.display()));
+            }
+        }
+    }
+    assert!(found > 15, "the citations were not found");
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+/// The names in lists such as `drills *a*, *b*`, where `mark` is around each name.
+fn citations(text: &str, noun: &str, mark: char) -> impl Iterator<Item = String> {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut names = Vec::new();
+    for noun in [format!("{noun} {mark}"), format!("{noun}s {mark}")] {
+        for (at, _) in text.match_indices(&noun) {
+            let mut rest = &text[at + noun.len()..];
+            while let Some((name, after)) = rest.split_once(mark) {
+                names.push(name.to_owned());
+                let Some(next) = after.strip_prefix(", ").and_then(|next| next.strip_prefix(mark)) else {
+                    break;
+                };
+                rest = next;
+            }
+        }
+    }
+    names.into_iter()
+}
+
 /// The Markdown pages that Git knows.
 fn pages(project: &Path) -> Vec<PathBuf> {
+    files(project, "*.md")
+}
+
+/// The files that Git knows, of a pattern.
+fn files(project: &Path, pattern: &str) -> Vec<PathBuf> {
     let listed =
-        Command::new("git").args(["ls-files", "*.md"]).current_dir(project).output().expect("git runs");
+        Command::new("git").args(["ls-files", pattern]).current_dir(project).output().expect("git runs");
     String::from_utf8_lossy(&listed.stdout).lines().map(PathBuf::from).collect()
 }
 
@@ -87,4 +133,11 @@ fn normalized(path: &Path) -> PathBuf {
 fn an_anchor_is_written_as_github_writes_it() {
     assert_eq!(anchor("What is promised, and on which terms"), "what-is-promised-and-on-which-terms");
     assert_eq!(anchor("`millrace` on files"), "millrace-on-files");
+}
+
+#[test]
+fn a_list_of_names_is_read_to_its_end_and_emphasis_alone_is_no_citation() {
+    let text = "*Nothing* is lost: drills *one two*, *three*, tests `a_b`, `c`; the drill\n *four* and *Redis' word*";
+    assert_eq!(citations(text, "drill", '*').collect::<Vec<_>>(), ["four", "one two", "three"]);
+    assert_eq!(citations(text, "test", '`').collect::<Vec<_>>(), ["a_b", "c"]);
 }

@@ -12,6 +12,7 @@ pub(crate) mod nemesis;
 mod operations;
 mod poison;
 mod postgres;
+mod postgres_ha;
 mod redis;
 mod redis_cluster;
 mod redis_disk;
@@ -33,6 +34,7 @@ pub(crate) const ALL: &[&[Row]] = &[
     redis_cluster::ROWS,
     worker::ROWS,
     postgres::ROWS,
+    postgres_ha::ROWS,
     disk::ROWS,
     wires::ROWS,
     clock::ROWS,

@@ -237,7 +237,8 @@ async fn raise_the_quota(system: &mut System, database: &Client) {
     }
 }
 
-async fn revoke_a_key(system: &mut System, database: &Client) {
+/// A key that is created and then revoked is accepted and then refused by every API.
+pub(super) async fn revoke_a_key(system: &mut System, database: &Client) {
     const KEY: &str = "drill-key-to-be-revoked";
     let headers = [("authorization", "Bearer drill-key-to-be-revoked")];
     system.operate(&["key", "create", "alpha", "--key", KEY]).await;

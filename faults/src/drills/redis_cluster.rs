@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use testkit::eventually;
-use testkit::oracle::{Load, Project};
+use testkit::oracle::{Invariant, Load, Project};
+use testkit::{ServerOptions, eventually};
 
-use super::redis_ha::{FAILOVER, replicated};
+use super::redis_ha::{FAILOVER, MIN_REPLICAS, last_id, pause_writes, replicated};
 use crate::row::{Row, Tier};
 use crate::{Drill, Effect, Layout, MASTERS, RedisLayout, System, Verdict};
 
@@ -45,10 +45,28 @@ pub(super) const ROWS: &[Row] = &[
         tier: Tier::Nightly,
         run: |drill| Box::pin(master_paused(drill, Replica::Killed)),
     },
+    Row {
+        name: "cluster master cut off from the others",
+        target: "redis cluster",
+        fault: "the bus of a master is cut, which clients and its replica still reach and which believes that all is well; the others promote the replica",
+        expected: "with DURABILITY=replicated it confirms nothing from then on; shards on other masters work; nothing is lost, nothing twice",
+        tier: Tier::Quick,
+        run: |drill| Box::pin(master_cut_off(drill, Confirmation::ByReplicas)),
+    },
+    Row {
+        name: "cluster master cut off, strict",
+        target: "redis cluster",
+        fault: "the same with DURABILITY=strict and min-replicas-to-write 1; requests wait at the master while the replica is promoted",
+        expected: "it refuses every write after that, because it has no replica; nothing is lost, nothing twice",
+        tier: Tier::Nightly,
+        run: |drill| Box::pin(master_cut_off(drill, Confirmation::ByMaster)),
+    },
 ];
 
 /// The project whose shard is attacked.
 const VICTIM: &str = "alpha";
+/// Longer than a drill, in milliseconds.
+const NEVER_MS: &str = "600000";
 /// Longer than the nodes wait before they give up another one.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -57,6 +75,13 @@ const PAUSE: Duration = Duration::from_secs(5);
 enum Replica {
     Runs,
     Killed,
+}
+
+/// Who answers for a batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Confirmation {
+    ByReplicas,
+    ByMaster,
 }
 
 fn cluster() -> Layout<'static> {
@@ -174,5 +199,56 @@ async fn master_paused(drill: Drill, replica: Replica) -> Verdict {
         Replica::Runs => (Effect::Promoted, 1),
         Replica::Killed => (Effect::Killed, 1),
     });
+    system.finish(clients, &needs).await
+}
+
+/// Clients reach both the old master and its replica that was promoted. The old one does not learn of it, and
+/// does not notice that it is alone.
+async fn master_cut_off(drill: Drill, confirmation: Confirmation) -> Verdict {
+    let divisible = RedisLayout::DivisibleCluster;
+    let layout = match confirmation {
+        Confirmation::ByReplicas => replicated(divisible),
+        Confirmation::ByMaster => {
+            let redis = ServerOptions { settings: MIN_REPLICAS, ..ServerOptions::default() };
+            Layout { redis_layout: divisible, redis, workers: 1, ..Layout::default() }
+        }
+    };
+    let mut system = System::start(drill, Layout { shards: 4, ..layout }).await;
+    if confirmation == Confirmation::ByReplicas {
+        system.expect_rebuild();
+    }
+    let clients = system.load(Load::default());
+    clients.acknowledge(50).await;
+    let (shard, slot) = (system.shard_of(&system.project(VICTIM)), system.slot_of_victim().await);
+    let master = system.cluster().master_of_slot(slot).await;
+    let elsewhere = system.projects_elsewhere(master).await;
+    system.cluster().node(master).run(&["CONFIG", "SET", "cluster-node-timeout", NEVER_MS]).await;
+    system.cluster().cut_off(master);
+    if confirmation == Confirmation::ByMaster {
+        pause_writes(system.cluster().node(master), 1).await;
+    }
+    let before = acknowledged(&elsewhere);
+    system.replaced(slot, master).await;
+    let last = last_id(system.cluster().node(master), shard).await;
+    if confirmation == Confirmation::ByMaster {
+        system.cluster().node(master).run(&["CLIENT", "UNPAUSE"]).await;
+    }
+    system.more_unanswered(10).await;
+    system.note(Effect::ServedMeanwhile, acknowledged(&elsewhere) - before);
+    let now = last_id(system.cluster().node(master), shard).await;
+    if confirmation == Confirmation::ByMaster && now != last {
+        system.violated(Invariant::NothingLost, format!("the old master went from {last} to {now}"));
+    }
+    if system.cluster().node(master).role().await.as_deref() != Some("master") {
+        system.violated(Invariant::Bounded, "the old master has learned that it is none".to_owned());
+    }
+    system.heal().await;
+    system.project_acknowledges(VICTIM, 20).await;
+    let needs = [
+        (Effect::Acknowledged, 70),
+        (Effect::Unknown, 10),
+        (Effect::Promoted, 1),
+        (Effect::ServedMeanwhile, 1),
+    ];
     system.finish(clients, &needs).await
 }

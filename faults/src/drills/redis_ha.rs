@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use testkit::oracle::{Clients, Invariant, Load};
-use testkit::{ServerOptions, eventually};
+use testkit::{Redis, ServerOptions, eventually};
 
 use crate::row::{Row, Tier};
 use crate::{Drill, Effect, Layout, RedisLayout, System, Verdict};
@@ -51,7 +51,7 @@ pub(super) const ROWS: &[Row] = &[
 pub(super) const FAILOVER: Duration = Duration::from_secs(120);
 pub(super) const REPLICATED: &[(&str, &str)] = &[("DURABILITY", "replicated")];
 /// In the configuration of every server.
-const MIN_REPLICAS: &[(&str, &str)] = &[("min-replicas-to-write", "1")];
+pub(super) const MIN_REPLICAS: &[(&str, &str)] = &[("min-replicas-to-write", "1")];
 /// Longer than a drill, in milliseconds.
 const WRITES_PAUSED_MS: &str = "600000";
 
@@ -92,21 +92,40 @@ impl System {
         let port = self.sentinels().node(primary).port().to_string();
         self.sentinels().node(at).run(&["REPLICAOF", "127.0.0.1", &port]).await;
     }
+}
 
-    /// The highest id that each shard has had on this server.
-    async fn last_ids(&self, at: usize) -> Vec<String> {
-        let mut redis = self.sentinels().node(at).connect().await;
-        let mut ids = Vec::new();
-        for shard in 0..Layout::default().shards {
-            let mut ask = redis::cmd("XINFO");
-            ask.arg("STREAM").arg(Self::stream_key(shard));
-            let mut info: HashMap<String, redis::Value> =
-                ask.query_async(&mut redis).await.expect("Redis answers a drill");
-            let id = info.remove("last-generated-id").expect("every stream has one");
-            ids.push(redis::from_redis_value(id).expect("an id is text"));
-        }
-        ids
+/// The highest id that this shard has had on this server.
+pub(super) async fn last_id(server: &Redis, shard: u16) -> String {
+    let mut ask = redis::cmd("XINFO");
+    ask.arg("STREAM").arg(System::stream_key(shard));
+    let mut info: HashMap<String, redis::Value> =
+        ask.query_async(&mut server.connect().await).await.expect("Redis answers a drill");
+    let id = info.remove("last-generated-id").expect("every stream has one");
+    redis::from_redis_value(id).expect("an id is text")
+}
+
+async fn last_ids(server: &Redis) -> Vec<String> {
+    let mut ids = Vec::new();
+    for shard in 0..Layout::default().shards {
+        ids.push(last_id(server, shard).await);
     }
+    ids
+}
+
+/// Lets no client write to this server, until the pause is ended. Then its replicas have
+/// everything that it has acknowledged: the promise of `strict` needs that.
+pub(super) async fn pause_writes(server: &Redis, replicas: usize) {
+    server.run(&["CLIENT", "PAUSE", WRITES_PAUSED_MS, "WRITE"]).await;
+    let mut redis = server.connect().await;
+    eventually(FAILOVER, "the replicas to have everything", async || {
+        let mut ask = redis::cmd("INFO");
+        let info: String = ask.arg("replication").query_async(&mut redis).await.expect("a primary answers");
+        let own = info.lines().find_map(|line| line.strip_prefix("master_repl_offset:")).unwrap_or("?");
+        let lines: Vec<_> = info.lines().filter(|line| line.starts_with("slave")).collect();
+        let has_all = |line: &&str| line.contains(&format!("offset={own},"));
+        if lines.len() == replicas && lines.iter().all(has_all) { Ok(()) } else { Err(info) }
+    })
+    .await;
 }
 
 async fn primary_killed(drill: Drill) -> Verdict {
@@ -129,15 +148,12 @@ async fn primary_killed(drill: Drill) -> Verdict {
     system.finish(clients, &needs).await
 }
 
-/// Writes are paused before the primary dies, so that its replicas have everything that was acknowledged:
-/// the promise of `strict` needs that.
 async fn old_primary_returns(drill: Drill) -> Verdict {
     let mut system = System::start(drill, strict(2)).await;
     let clients = system.load(Load::default());
     clients.acknowledge(50).await;
     let old = system.sentinels().primary().await;
-    system.sentinels().node(old).run(&["CLIENT", "PAUSE", WRITES_PAUSED_MS, "WRITE"]).await;
-    replicas_have_everything(&system, old).await;
+    pause_writes(system.sentinels().node(old), 2).await;
     system.kill_redis(old).await;
     let new = system.promoted_in_place_of(old).await;
     clients.acknowledge(50).await;
@@ -145,12 +161,12 @@ async fn old_primary_returns(drill: Drill) -> Verdict {
     // Before it starts: Sentinels that still know the failover would tell the others through it.
     system.sentinels().name_primary(old).await;
     system.servers.node_mut(old).restart().await;
-    let before = system.last_ids(old).await;
+    let before = last_ids(system.sentinels().node(old)).await;
     // So that the programs ask the Sentinels again.
     system.sentinels().node(new).run(&["CLIENT", "KILL", "TYPE", "normal"]).await;
     system.more_unanswered(30).await;
     let role = system.sentinels().node(old).role().await;
-    let after = system.last_ids(old).await;
+    let after = last_ids(system.sentinels().node(old)).await;
     if before != after || role.as_deref() != Some("master") {
         let text = format!("the old primary, as {role:?}, went from {before:?} to {after:?}");
         system.violated(Invariant::NothingLost, text);
@@ -162,19 +178,6 @@ async fn old_primary_returns(drill: Drill) -> Verdict {
     let needs =
         [(Effect::Acknowledged, 150), (Effect::Unknown, 30), (Effect::Killed, 1), (Effect::Promoted, 1)];
     system.finish(clients, &needs).await
-}
-
-async fn replicas_have_everything(system: &System, primary: usize) {
-    let mut redis = system.sentinels().node(primary).connect().await;
-    eventually(FAILOVER, "the replicas to have everything", async || {
-        let mut ask = redis::cmd("INFO");
-        let info: String = ask.arg("replication").query_async(&mut redis).await.expect("a primary answers");
-        let own = info.lines().find_map(|line| line.strip_prefix("master_repl_offset:")).unwrap_or("?");
-        let replicas: Vec<_> = info.lines().filter(|line| line.starts_with("slave")).collect();
-        let has_all = |line: &&str| line.contains(&format!("offset={own},"));
-        if replicas.len() == 2 && replicas.iter().all(has_all) { Ok(()) } else { Err(info) }
-    })
-    .await;
 }
 
 /// Kills the primary and promotes the only replica, which is paused, with what it has on its disk: what was

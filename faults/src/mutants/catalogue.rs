@@ -179,6 +179,13 @@ pub const MUTANTS: &[Mutant] = &[
         tier: Tier::Nightly,
     },
     Mutant {
+        name: "settles-before-the-standby",
+        bug: "a lane with SETTLE_AFTER=standby settles before any standby has the commit",
+        drill: "standby behind is promoted",
+        violates: &[Invariant::NothingLost],
+        tier: Tier::Nightly,
+    },
+    Mutant {
         name: "ack-before-commit",
         bug: "a lane settles before it writes",
         drill: "embedded killed around the drain",

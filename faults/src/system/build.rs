@@ -34,16 +34,22 @@ impl System {
         let operator = Operator::of_servers(&drill, &servers.url(), &postgres, layout.shards);
         operator.run(&["migrate"]).await;
         let (projects, probes) = operator.projects(layout.limited, layout.shards).await;
+        let standby = match layout.standby {
+            true => Some(postgres.start_standby().await),
+            false => None,
+        };
 
         let redis_url = |proxy: &Option<ChaosProxy>| match proxy {
             Some(proxy) => format!("redis://{}/0", proxy.address()),
             None => servers.url(),
         };
+        let direct_url =
+            standby.as_ref().map_or_else(|| postgres.url(), |standby| postgres.url_with(standby));
         let database_url = match &wire_worker_postgres {
             Some(proxy) => format!("postgres://postgres@{}/postgres", proxy.address()),
-            None => postgres.url(),
+            None => direct_url.clone(),
         };
-        let mut api = common(&layout, &redis_url(&wire_api_redis), &postgres.url());
+        let mut api = common(&layout, &redis_url(&wire_api_redis), &direct_url);
         api.extend(owned(&[("LISTEN_ADDR", "127.0.0.1:0")]).into_iter().chain(owned(layout.api)));
         let mut worker = common(&layout, &redis_url(&wire_worker_redis), &database_url);
         worker.extend(owned(QUICK).into_iter().chain(owned(layout.worker)));
@@ -63,6 +69,8 @@ impl System {
             drill,
             servers,
             postgres,
+            standby,
+            old_primary: None,
             wire_api_redis,
             wire_worker_redis,
             wire_worker_postgres,
@@ -140,20 +148,18 @@ impl System {
         self.operator().finished(&[&["audit"], options].concat()).await
     }
 
-    fn operator(&self) -> Operator {
+    pub(super) fn operator(&self) -> Operator {
         Operator::of_servers(&self.drill, &self.servers.url(), &self.postgres, self.shards)
     }
 }
 
-/// Waits until `/readyz` of an API answers 200.
+/// Waits until `/readyz` of an API has nothing against any shard. The status alone says that of one shard.
 pub(super) async fn wait_until_ready(api: SocketAddr) {
     eventually(SOON, "an API to be ready", async || {
         let answer = testkit::http::HttpClient::new(api).get("/readyz", &[]).await;
-        match answer {
-            Ok(answer) if answer.status == 200 => Ok(()),
-            Ok(answer) => Err(String::from_utf8_lossy(&answer.body).into_owned()),
-            Err(error) => Err(error.to_string()),
-        }
+        let answer = answer.map_err(|error| error.to_string())?;
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        if answer.status == 200 && body.contains(r#""reasons":[]"#) { Ok(()) } else { Err(body) }
     })
     .await;
 }

@@ -75,7 +75,8 @@ impl System {
                 nodes.iter().enumerate().map(move |(at, node)| (format!("{name}-{at}.log"), node.log()))
             });
             let mut folders = self.servers.folders();
-            folders.push(self.postgres.folder().to_owned());
+            let databases = [Some(&self.postgres), self.old_primary.as_ref(), self.standby.as_ref()];
+            folders.extend(databases.into_iter().flatten().map(testkit::Postgres::folder));
             verdict.keep_evidence(&self.drill, logs, &folders);
         }
         verdict

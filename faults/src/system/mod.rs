@@ -4,6 +4,7 @@ mod build;
 mod finish;
 mod moments;
 mod redis_servers;
+mod standby;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,9 @@ pub struct Layout<'a> {
     /// Servers of Redis. With more than one, there can be no proxy to Redis.
     pub redis_layout: RedisLayout,
     pub postgres: ServerOptions<'a>,
+    /// Follow the primary of PostgreSQL with a standby. All programs get the addresses of both, and there can
+    /// be no proxy to PostgreSQL.
+    pub standby: bool,
     /// Additional settings of the APIs.
     pub api: &'a [(&'a str, &'a str)],
     /// Additional settings of the workers.
@@ -59,6 +63,7 @@ impl Default for Layout<'_> {
             redis: ServerOptions::default(),
             redis_layout: RedisLayout::Single,
             postgres: ServerOptions::default(),
+            standby: false,
             api: &[],
             worker: &[],
             proxy_clients: false,
@@ -74,7 +79,11 @@ impl Default for Layout<'_> {
 pub struct System {
     pub drill: Drill,
     pub servers: RedisServers,
+    /// The primary.
     pub postgres: Postgres,
+    standby: Option<Postgres>,
+    /// The primary before the failover.
+    old_primary: Option<Postgres>,
     pub apis: Vec<Node>,
     pub workers: Vec<Node>,
     /// The proxy between clients and the first API.

@@ -21,6 +21,8 @@ pub enum RedisLayout {
     Sentinel { replicas: usize },
     /// Three masters with a replica each.
     Cluster,
+    /// The same, and a node can be cut off from the others.
+    DivisibleCluster,
 }
 
 /// The running servers of the stream.
@@ -40,6 +42,9 @@ impl RedisServers {
                 Self::Sentinel(Sentinels::start(replicas, options.settings).await)
             }
             RedisLayout::Cluster => Self::Cluster(RedisCluster::start(MASTERS, 1, options.settings).await),
+            RedisLayout::DivisibleCluster => {
+                Self::Cluster(RedisCluster::start_divisible(MASTERS, 1, options.settings).await)
+            }
         }
     }
 
@@ -69,6 +74,9 @@ impl RedisServers {
 
     /// Continues paused servers and starts dead ones again, until all work together.
     pub(super) async fn heal(&mut self) {
+        if let Self::Cluster(cluster) = self {
+            cluster.reunite();
+        }
         for at in 0..self.count() {
             let node = self.node_mut(at);
             node.resume();

@@ -53,6 +53,12 @@ pub fn handshake_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustl
     None
 }
 
+/// Whether the answer to the handshake was none of TLS: the server speaks something else.
+pub fn is_no_tls(error: &rustls::Error) -> bool {
+    use InvalidMessage::{InvalidContentType, UnknownProtocolVersion};
+    matches!(error, rustls::Error::InvalidMessage(InvalidContentType | UnknownProtocolVersion))
+}
+
 /// What the error means, and what to do. Names no address.
 pub fn describe_handshake(error: &rustls::Error, names: HandshakeNames) -> String {
     let HandshakeNames { server, ca, client, address } = names;
@@ -87,9 +93,7 @@ pub fn describe_handshake(error: &rustls::Error, names: HandshakeNames) -> Strin
             ),
             other => format!("{server} refused the TLS handshake ({other:?})"),
         },
-        rustls::Error::InvalidMessage(
-            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
-        ) => format!("{server} does not speak TLS on this port"),
+        error if is_no_tls(error) => format!("{server} does not speak TLS on this port"),
         other => format!("no TLS connection to {server}: {other}"),
     }
 }

@@ -9,7 +9,7 @@ mod parameters;
 mod pem;
 mod secret;
 
-pub use self::handshake::{HandshakeNames, describe_handshake, handshake_error};
+pub use self::handshake::{HandshakeNames, describe_handshake, handshake_error, is_no_tls};
 pub use self::parameters::{is_name, percent_decoded, query_pairs};
 pub use self::pem::{
     ClientCertificate, Pem, install_crypto, read_certificates, read_client, read_roots, system_roots,

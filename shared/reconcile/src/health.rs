@@ -44,6 +44,8 @@ pub struct ShardHealth {
     stream_fault: SharedIncident,
     /// Which settings are not durable.
     durability_fault: SharedIncident,
+    /// What the operator must know and Millrace does not refuse.
+    durability_warning: SharedIncident,
     /// Why the epoch cannot be compared with the recorded one.
     epoch_fault: SharedIncident,
 }
@@ -63,24 +65,25 @@ impl StreamHealth {
         let results = || (0..count).map(|_| AtomicBool::new(false)).collect();
         let sums = Arc::new(Sums { durable: results(), trusted: results() });
         let incidents = || SharedIncident::of_shards(count);
-        let faults = incidents().zip(incidents()).zip(incidents());
-        let shards =
-            (0..count).zip(faults).map(|(shard, ((stream_fault, durability_fault), epoch_fault))| {
-                ShardHealth {
-                    shard,
-                    demanded,
-                    generation: AtomicU64::new(1),
-                    checked_generation: AtomicU64::new(0),
-                    usable: AtomicBool::new(false),
-                    epoch_trusted: watch::Sender::new(false),
-                    durability_stale: Notify::new(),
-                    epoch_stale: Notify::new(),
-                    sums: Arc::clone(&sums),
-                    stream_fault,
-                    durability_fault,
-                    epoch_fault,
-                }
-            });
+        let faults = incidents().zip(incidents());
+        let faults = faults.zip(incidents().zip(incidents()));
+        let shards = (0..count).zip(faults).map(
+            |(shard, ((stream_fault, durability_fault), (durability_warning, epoch_fault)))| ShardHealth {
+                shard,
+                demanded,
+                generation: AtomicU64::new(1),
+                checked_generation: AtomicU64::new(0),
+                usable: AtomicBool::new(false),
+                epoch_trusted: watch::Sender::new(false),
+                durability_stale: Notify::new(),
+                epoch_stale: Notify::new(),
+                sums: Arc::clone(&sums),
+                stream_fault,
+                durability_fault,
+                durability_warning,
+                epoch_fault,
+            },
+        );
         Self { shards: shards.collect() }
     }
 
@@ -220,6 +223,14 @@ impl ShardHealth {
         match faults {
             "" => self.durability_fault.end(),
             faults => self.durability_fault.begin(faults),
+        }
+    }
+
+    /// Records what the operator must know; empty when there is nothing. Returns whether that is new.
+    pub(crate) fn record_warning(&self, warning: &str) -> bool {
+        match warning {
+            "" => self.durability_warning.end(),
+            warning => self.durability_warning.begin(warning),
         }
     }
 

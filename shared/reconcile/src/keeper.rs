@@ -121,6 +121,10 @@ impl ShardKeeper<'_> {
         faults.dedup();
         let durable = faults.is_empty();
         let faults = faults.join("; ");
+        let warning = report.warnings.join("; ");
+        if health.record_warning(&warning) && !warning.is_empty() {
+            tracing::warn!(shard, warning, "a setting of Redis can lose acknowledged events");
+        }
         let is_news = health.record_faults(&faults);
         health.record_durability(generation, durable);
         if known.replace(durable) != Some(durable) || is_news {

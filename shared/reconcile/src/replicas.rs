@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     fn report(replicas: u32, refuses_alone: bool) -> DurabilityReport {
-        DurabilityReport { faults: Vec::new(), replicas, refuses_alone }
+        DurabilityReport { replicas, refuses_alone, ..DurabilityReport::default() }
     }
 
     #[test]

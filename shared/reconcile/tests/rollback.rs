@@ -164,9 +164,28 @@ async fn missing_batches_are_noticed_after_another_process_has_admitted() {
     assert_eq!(witness.missing.len(), 1);
     assert_eq!(reconcile(&*slow, &*rig.store).await.unwrap(), EpochCheck::Rebuild(1));
     assert_eq!(lost(&rig.store).await, (1, 5));
-    let now = rig.counters().await;
+    let now = slow.counters(&[rig.project]).await.unwrap()[0];
     assert_eq!((now.accepted, now.pending), (2, 2), "what was admitted since is kept");
     agree(&slow, &rig.store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_wiped_stream_lost_is_named_whichever_process_rebuilds_it() {
+    let rig = Rig::start().await;
+    let another = open(&rig.redis).await;
+    agree(&another, &rig.store).await;
+    let mut batches = 0;
+    for (first, second) in [(&rig.stream, &another), (&another, &rig.stream)] {
+        assert!(matches!(rig.admit(3).await, Decision::Admitted { .. }));
+        rig.settle(&rig.store_one("lane").await).await;
+        assert!(matches!(rig.admit(5).await, Decision::Admitted { .. }));
+        rig.redis.run(&["FLUSHALL"]).await;
+        assert_eq!(reconcile(&**first, &*rig.store).await.unwrap(), EpochCheck::Rebuild(1));
+        agree(second, &rig.store).await;
+        batches += 1;
+        assert_eq!(lost(&rig.store).await, (batches, 5 * batches));
+    }
+    assert!(matches!(rig.admit(1).await, Decision::Admitted { .. }));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -203,27 +222,32 @@ async fn a_relaxed_stream_that_lost_its_last_writes_is_not_trusted() {
 async fn an_older_copy_of_the_file_is_not_trusted() {
     let folder = TempDir::new().unwrap();
     let file = |name: &str| folder.path().join(name);
-    let open = || -> SharedStream {
-        let folder = folder.path().to_owned();
-        EmbeddedStream::open(EmbeddedOptions { folder, backlog_events_max: 1_000 }).unwrap()
+    // The threads of a stream release its folder shortly after it was dropped.
+    let open = async || {
+        let stream: SharedStream = eventually(DEADLINE, "the folder to be free", async || {
+            let folder = folder.path().to_owned();
+            EmbeddedStream::open(EmbeddedOptions { folder, backlog_events_max: 1_000 })
+        })
+        .await;
+        stream
     };
     let store: SharedStore = SqliteStore::open_or_create(folder.path()).unwrap();
     store.migrate().await.unwrap();
     let (project, _key) =
         store.create_project("shop", "pro", &PolicyChange::default(), &KeyOptions::default()).await.unwrap();
-    let stream = open();
+    let stream = open().await;
     assert_eq!(reconcile(&*stream, &*store).await.unwrap(), EpochCheck::Rebuild(1));
     drop(stream);
     std::fs::copy(file("stream.db"), file("copy.db")).unwrap();
 
-    let stream = open();
+    let stream = open().await;
     agree(&stream, &store).await;
     admit(&stream, project, 5).await.unwrap();
     let stored: EntryId = store_one(&stream, &store, "lane").await.id;
     drop(stream);
     std::fs::rename(file("copy.db"), file("stream.db")).unwrap();
 
-    let stream = open();
+    let stream = open().await;
     assert_eq!(reconcile(&*stream, &*store).await.unwrap(), EpochCheck::Rebuild(1));
     assert!(stream.witness(0).await.unwrap().last > stored);
     agree(&stream, &store).await;

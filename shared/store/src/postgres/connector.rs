@@ -1,7 +1,9 @@
 //! Opens every connection to PostgreSQL: for the pool, sessions, the listener, and requests to cancel.
 //!
 //! The source is read again for each of them, so a password in a file can be changed while the program runs.
-//! This module must never send a password before the mode of TLS allows it.
+//! Of several hosts, all are asked each time: after a failover, the old primary may return and take writes,
+//! and only the new one shows that it is old. This module must never send a password before the mode of TLS
+//! allows it, and never return a server whose timeline is older than that of another one.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,19 +14,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::Connect;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{CancelToken, Client, Config, Connection, Error, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::{Address, Mode, PostgresSource};
+use super::error::{CONNECTION, Failure};
+use super::lineage::Lineage;
 use super::refusal::{Refusal, refusal};
 
 /// For a connection to any of the hosts, and for a request to cancel a statement.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection whose peer acknowledges nothing for this long counts as dead.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the other hosts may take to answer after one can be used.
+const OTHERS_TIMEOUT: Duration = Duration::from_millis(500);
 /// The oldest major version that has everything that the statements use.
 const MAJOR_MIN: u32 = 15;
 
@@ -35,6 +44,8 @@ pub(super) struct Connector {
     application: Arc<str>,
     /// Whether only a server that takes writes is used. Of several, no other is.
     must_write: bool,
+    /// Of all connections of the store.
+    lineage: Arc<Lineage>,
 }
 
 /// A new connection, whose driver must be polled.
@@ -43,11 +54,14 @@ pub(super) struct Opened {
     pub(super) connection: Connection<Socket, TlsStream>,
     /// For requests to cancel.
     pub(super) tls: Tls,
+    /// Of the server, if it says so.
+    pub(super) timeline: Option<u32>,
 }
 
 impl Connector {
     pub(super) fn new(source: PostgresSource, application: &str, must_write: bool) -> Self {
-        Self { source: Arc::new(source), application: application.into(), must_write }
+        let (source, lineage) = (Arc::new(source), Arc::default());
+        Self { source, application: application.into(), must_write, lineage }
     }
 
     /// The same servers, for sessions of this application name.
@@ -55,62 +69,114 @@ impl Connector {
         Self { application: application.into(), ..self.clone() }
     }
 
-    /// Connects to the first host that can be used, in random order.
+    pub(super) fn lineage(&self) -> &Arc<Lineage> {
+        &self.lineage
+    }
+
+    /// Whether only a server that takes writes is used.
+    pub(super) fn must_write(&self) -> bool {
+        self.must_write
+    }
+
+    /// Connects to a server that can be used. Of several hosts, it is the one on the newest timeline.
     ///
     /// # Errors
-    /// That of the last host. A [`Refusal`] when a setting is wrong or the server is too old.
+    /// The most telling one of all hosts. A [`Refusal`] when a setting is wrong, the server is too old, or it
+    /// is an old primary.
     pub(super) async fn connect(&self) -> Result<Opened, Error> {
         let address = match self.source.read() {
             Ok(address) => address,
             Err(error) => return Err(refusal(Refusal::new(error.to_string())).await),
         };
-        let mut hosts: Vec<&Config> = address.hosts.iter().collect();
-        // The same host is not always the first: an old primary that takes writes must not hide the new one.
-        let first = uuid::Uuid::new_v4().as_u128() % hosts.len().max(1) as u128;
-        hosts.rotate_left(first as usize);
-        // A host that does not answer must leave time for the others.
-        let share = CONNECT_TIMEOUT / u32::try_from(hosts.len().max(1)).unwrap_or(1);
-        let mut failure = None;
-        for host in hosts {
-            let mut config = self.configure(host, share);
-            if self.must_write || address.hosts.len() > 1 {
-                config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-            }
-            match tokio::time::timeout(share, connect_host(&config, &address)).await {
-                Ok(Ok(opened)) => return self.check_version(opened).await,
-                Ok(Err(error)) => failure = Some(error),
-                Err(_) => failure = None,
+        let mut opening: FuturesUnordered<_> =
+            address.hosts.iter().map(|host| self.connect_to(host, &address)).collect();
+        let mut deadline = Instant::now() + CONNECT_TIMEOUT;
+        let (mut newest, mut failure): (Option<Opened>, Option<Error>) = (None, None);
+        while let Ok(Some(opened)) = tokio::time::timeout_at(deadline, opening.next()).await {
+            match opened {
+                Ok(opened) => {
+                    deadline = deadline.min(Instant::now() + OTHERS_TIMEOUT);
+                    let is_newer = newest.as_ref().is_none_or(|newest| newest.timeline < opened.timeline);
+                    newest = if is_newer { Some(opened) } else { newest };
+                }
+                Err(error) if failure.as_ref().is_none_or(|known| Refusal::of(known).is_none()) => {
+                    failure = Some(error);
+                }
+                Err(_) => {}
             }
         }
-        match failure {
-            Some(error) => Err(error),
-            None => Err(refusal(Refusal::new("PostgreSQL did not answer in time")).await),
+        match (newest, failure) {
+            // Another connection may have met a newer one meanwhile.
+            (Some(newest), _) => match self.lineage.refuse_outdated(newest.timeline) {
+                Ok(()) => Ok(newest),
+                Err(old) => Err(refusal(Refusal::new(old.message)).await),
+            },
+            (None, Some(error)) => Err(error),
+            (None, None) => Err(refusal(Refusal::new("PostgreSQL did not answer in time")).await),
+        }
+    }
+
+    /// Looks at all hosts if there are several: when another one was promoted while this process stayed
+    /// connected to the old primary, its connections to that one are not used any more.
+    pub(super) async fn survey(&self) {
+        let is_one = self.source.read().is_ok_and(|address| address.hosts.len() < 2);
+        if !is_one && let Err(error) = self.connect().await {
+            tracing::debug!(error = %Failure::from(&error).message, "cannot look at the hosts of PostgreSQL");
+        }
+    }
+
+    /// Connects to one host, and checks that it is not too old and not an old primary.
+    async fn connect_to(&self, host: &Config, address: &Address) -> Result<Opened, Error> {
+        let mut config = self.configure(host);
+        if self.must_write || address.hosts.len() > 1 {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
+        let mut opened = connect_host(&config, address).await?;
+        let version = opened.connection.parameter("server_version").unwrap_or_default();
+        if let Err(text) = check_version(version) {
+            return Err(refusal(Refusal::forever(text)).await);
+        }
+        let asked = tokio::select! {
+            biased;
+            ended = &mut opened.connection => Err(ended.map_or_else(Failure::from, |()| closed())),
+            asked = self.lineage.check(&opened.client) => asked,
+        };
+        match asked {
+            Ok(timeline) => Ok(Opened { timeline, ..opened }),
+            Err(failure) => Err(refusal(Refusal::new(failure.message)).await),
         }
     }
 
     /// The user's configuration of a host with the deadlines of this crate.
-    fn configure(&self, host: &Config, share: Duration) -> Config {
+    fn configure(&self, host: &Config) -> Config {
         let mut configured = host.clone();
         let timeout = host.get_connect_timeout().copied().filter(|timeout| !timeout.is_zero());
         configured
             .application_name(&*self.application)
-            .connect_timeout(timeout.unwrap_or(share).min(share))
+            .connect_timeout(timeout.unwrap_or(CONNECT_TIMEOUT).min(CONNECT_TIMEOUT))
             .tcp_user_timeout(TCP_USER_TIMEOUT)
             .keepalives_idle(Duration::from_secs(10))
             .keepalives_interval(Duration::from_secs(5))
             .keepalives_retries(3);
         configured
     }
+}
 
-    async fn check_version(&self, opened: Opened) -> Result<Opened, Error> {
-        let version = opened.connection.parameter("server_version").unwrap_or_default();
-        let major =
-            version.split(|c: char| !c.is_ascii_digit()).next().and_then(|text| text.parse::<u32>().ok());
-        if major.is_some_and(|major| major < MAJOR_MIN) {
-            let text = format!("this is PostgreSQL {version}; Millrace needs {MAJOR_MIN} or newer");
-            return Err(refusal(Refusal::forever(text)).await);
+fn closed() -> Failure {
+    Failure::new(CONNECTION, "PostgreSQL closed a new connection")
+}
+
+/// `version` is what the server says of itself, such as `15.14 (Debian 15.14-0+deb12u1)`.
+///
+/// # Errors
+/// The text for the operator when it is too old. A version that cannot be read is not refused.
+fn check_version(version: &str) -> Result<(), String> {
+    let major = version.split(|c: char| !c.is_ascii_digit()).next().and_then(|text| text.parse::<u32>().ok());
+    match major {
+        Some(major) if major < MAJOR_MIN => {
+            Err(format!("this is PostgreSQL {version}; Millrace needs {MAJOR_MIN} or newer"))
         }
-        Ok(opened)
+        _ => Ok(()),
     }
 }
 
@@ -120,7 +186,7 @@ impl Connect for Connector {
         _config: &Config,
     ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + '_>> {
         Box::pin(async move {
-            let Opened { client, connection, tls: _ } = Self::connect(self).await?;
+            let Opened { client, connection, .. } = Self::connect(self).await?;
             let driver = tokio::spawn(async move {
                 if let Err(error) = connection.await {
                     // A statement that is running fails, too. This log line is for idle sessions.
@@ -165,7 +231,7 @@ async fn connect_once(config: &Config, address: &Address, mode: SslMode) -> Resu
     if address.mode != Mode::Disable && !tls.is_used.load(Ordering::Relaxed) && !is_local(&config) {
         report_clear();
     }
-    Ok(Opened { client, connection, tls })
+    Ok(Opened { client, connection, tls, timeline: None })
 }
 
 /// Whether the other way, with or without TLS, may work: the handshake failed, or the server has no rule for
@@ -243,5 +309,29 @@ impl TlsConnect<Socket> for NotedHandshake {
     fn connect(self, stream: Socket) -> Self::Future {
         self.is_used.store(true, Ordering::Relaxed);
         self.handshake.connect(stream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_postgresql_older_than_15_is_refused_by_name() {
+        for version in ["14.19 (Debian 14.19-1.pgdg120+1)", "14.0", "9.6.24", "13beta2", "14devel"] {
+            let refused = check_version(version).unwrap_err();
+            assert!(refused.contains(version) && refused.contains("needs 15 or newer"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn every_later_postgresql_is_used() {
+        let versions =
+            ["15.0", "15.14 (Debian 15.14-0+deb12u1)", "16.10", "17.6 (Ubuntu 17.6-1)", "18beta1", "18.0"];
+        for version in versions {
+            assert_eq!(check_version(version), Ok(()), "{version}");
+        }
+        // Services of clouds have names of their own for their versions.
+        assert_eq!(check_version("edge"), Ok(()));
     }
 }

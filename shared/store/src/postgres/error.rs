@@ -63,6 +63,9 @@ impl From<&Error> for Failure {
         }
         match error.as_db_error() {
             Some(refused) if is_of_another_session(refused.code()) => Self::new(UNUSABLE, POOLER),
+            Some(refused) if lacks_tls(refused) => {
+                Self::new(refused.code().code(), format!("{}; {DEMANDS_TLS}", refused.message()))
+            }
             Some(refused) => Self::new(refused.code().code(), refused.message()),
             None => Self::new(CONNECTION, connection_message(error)),
         }
@@ -125,6 +128,9 @@ impl From<deadpool_postgres::PoolError> for StoreError {
 pub(super) const READ_ONLY: &str = "this PostgreSQL is read-only (a standby, or default_transaction_read_only is on); \
                                     DATABASE_URL must lead to the primary";
 
+/// What to do when the server has rules for connections with TLS only.
+const DEMANDS_TLS: &str = "if it demands TLS, set sslmode=verify-full and sslrootcert in DATABASE_URL";
+
 /// What the client library says when the server answers that it has no TLS.
 const NO_TLS_ANSWER: &str = "server does not support TLS";
 
@@ -135,7 +141,9 @@ fn connection_message(error: &Error) -> String {
     }
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     if cause == NO_TLS_ANSWER {
-        return "this PostgreSQL has no TLS, which sslmode demands: set ssl = on in it".to_owned();
+        return "this PostgreSQL has no TLS, which sslmode demands: set ssl = on in it, or sslmode=prefer in \
+                DATABASE_URL"
+            .to_owned();
     }
     let mut message = error.to_string();
     let refused = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
@@ -154,6 +162,13 @@ fn connection_message(error: &Error) -> String {
         source = cause.source();
     }
     message
+}
+
+/// Whether no rule allows this connection without TLS. A server that speaks another language than English is
+/// not recognized, and then its message stands alone.
+fn lacks_tls(refused: &DbError) -> bool {
+    *refused.code() == SqlState::INVALID_AUTHORIZATION_SPECIFICATION
+        && refused.message().contains("no encryption")
 }
 
 /// A prepared statement exists that this session did not make, or one that it made does not.

@@ -6,7 +6,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio_postgres::{Client, Error, SimpleQueryMessage};
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::error::{CONNECTION, Failure};
 
@@ -85,16 +85,6 @@ fn history(message: &SimpleQueryMessage) -> Option<History> {
 
 pub(super) fn timeline(hexadecimal: &str) -> Option<u32> {
     u32::from_str_radix(hexadecimal, 16).ok()
-}
-
-/// The two checks of a connection before it is used again, in one round trip.
-pub(super) async fn is_usable(client: &Client, lineage: &Lineage) -> Result<bool, Error> {
-    let (read_only, known) = tokio::join!(
-        biased;
-        super::session::is_read_only(client),
-        lineage.check(client)
-    );
-    Ok(!read_only? && known.is_ok())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! while the connection is down.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use tokio::task::JoinHandle;
@@ -12,7 +12,7 @@ use tokio_postgres::{AsyncMessage, Client};
 
 use super::announcements::Announcements;
 use super::connector::{Connector, Opened};
-use super::lineage::{Lineage, is_usable};
+use super::session::is_usable;
 use crate::{AccountChanges, ChangeMark, metrics};
 
 /// Time between attempts to connect.
@@ -23,6 +23,8 @@ const LISTENS: &str = "SELECT FROM pg_listening_channels() channel WHERE channel
 
 /// Time between two looks whether the server still takes writes.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Time between two looks at all hosts of several.
+const SURVEY_EVERY: Duration = Duration::from_secs(10);
 
 /// The listening task. It ends when this is dropped.
 pub(super) struct Listener {
@@ -32,10 +34,9 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Starts the task; must be called inside a runtime.
-    pub(super) fn start(connector: &Connector, lineage: &Arc<Lineage>) -> Self {
+    pub(super) fn start(connector: &Connector) -> Self {
         let announcements = Arc::new(Announcements::new());
-        let task =
-            tokio::spawn(keep_listening(connector.clone(), Arc::clone(&announcements), Arc::clone(lineage)));
+        let task = tokio::spawn(keep_listening(connector.clone(), Arc::clone(&announcements)));
         Self { announcements, task }
     }
 
@@ -51,10 +52,10 @@ impl Drop for Listener {
     }
 }
 
-async fn keep_listening(connector: Connector, announcements: Arc<Announcements>, lineage: Arc<Lineage>) {
+async fn keep_listening(connector: Connector, announcements: Arc<Announcements>) {
     let mut has_listened = false;
     loop {
-        let ended = listen(&connector, &announcements, &lineage, &mut has_listened).await;
+        let ended = listen(&connector, &announcements, &mut has_listened).await;
         announcements.interrupt();
         if let Err(error) = ended {
             let message = super::error::Failure::from(&error).message;
@@ -68,20 +69,19 @@ async fn keep_listening(connector: Connector, announcements: Arc<Announcements>,
 async fn listen(
     connector: &Connector,
     announcements: &Announcements,
-    lineage: &Lineage,
     has_listened: &mut bool,
 ) -> Result<(), tokio_postgres::Error> {
     let connecting = connector.connect().await;
     if connecting.is_err() {
         metrics::store_connect_failed();
     }
-    let Opened { client, mut connection, tls: _ } = connecting?;
+    let Opened { client, mut connection, .. } = connecting?;
     if std::mem::replace(has_listened, true) {
         metrics::store_reconnected("listener");
     }
     let mut messages = stream::poll_fn(move |context| connection.poll_message(context));
     let listening = client.batch_execute(LISTEN);
-    let server_check = check_server(&client, lineage, announcements);
+    let server_check = check_server(&client, connector, announcements);
     tokio::pin!(listening, server_check);
     let mut is_listening = false;
     loop {
@@ -108,12 +108,19 @@ async fn listen(
 /// and when this session does not listen: a pooler may have given the connection another one.
 async fn check_server(
     client: &Client,
-    lineage: &Lineage,
+    connector: &Connector,
     announcements: &Announcements,
 ) -> Result<(), tokio_postgres::Error> {
+    let mut last_survey = Instant::now();
     loop {
         tokio::time::sleep(CHECK_EVERY).await;
-        if !is_usable(client, lineage).await? || client.query_typed(LISTENS, &[]).await?.is_empty() {
+        if last_survey.elapsed() > SURVEY_EVERY {
+            connector.survey().await;
+            last_survey = Instant::now();
+        }
+        if !is_usable(client, connector.lineage()).await?
+            || client.query_typed(LISTENS, &[]).await?.is_empty()
+        {
             return Ok(());
         }
         announcements.confirm();

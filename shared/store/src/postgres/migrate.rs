@@ -6,7 +6,6 @@ use tokio_postgres::Transaction;
 
 use super::connector::Connector;
 use super::json_columns;
-use super::lineage::Lineage;
 use super::session::Session;
 use super::upkeep;
 use crate::migration::{self, Migration, migrations, missing};
@@ -36,11 +35,9 @@ const MIGRATIONS: &[Migration] = migrations! { "sql":
 /// columns of the type `columns`, and one that was installed before must have them.
 pub(super) async fn migrate(
     connector: &Connector,
-    lineage: &Lineage,
     columns: Option<JsonColumns>,
 ) -> Result<Vec<String>, StoreError> {
     let mut session = Session::open(connector, SETTINGS).await?;
-    lineage.check(&session).await?;
     let transaction = session.client_mut().transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_ID]).await?;
     transaction.batch_execute(CREATE_LIST).await?;

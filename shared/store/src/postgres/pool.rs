@@ -15,7 +15,7 @@ use millrace_telemetry::metrics::{PoolUse, at_scrape};
 use tokio_postgres::Config;
 
 use super::connector::Connector;
-use super::lineage::{self, Lineage};
+use super::lineage::Lineage;
 use super::session;
 use crate::metrics::{self, STORE_RECONNECTS};
 
@@ -25,9 +25,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const SETTINGS: &str = "SET lock_timeout = '2s'; SET statement_timeout = '5s';
     SET idle_in_transaction_session_timeout = '15s';";
 
-/// A pool of at most `size` connections, and at least one. `lineage` is that of a process that serves; a
-/// command, which may read from a standby, has none. Makes no connection.
-pub(super) fn build(connector: Connector, size: usize, lineage: Option<Arc<Lineage>>) -> Pool {
+/// A pool of at most `size` connections, and at least one. Makes no connection.
+pub(super) fn build(connector: Connector, size: usize) -> Pool {
+    // A command, which may read from a standby, is over soon.
+    let lineage = connector.must_write().then(|| Arc::clone(connector.lineage()));
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let created = Arc::new(AtomicU64::new(0));
     let pool = Pool::builder(Manager::from_connect(Config::new(), connector, recycling))
@@ -36,7 +37,7 @@ pub(super) fn build(connector: Connector, size: usize, lineage: Option<Arc<Linea
         .wait_timeout(Some(TIMEOUT))
         .create_timeout(Some(TIMEOUT))
         .recycle_timeout(Some(TIMEOUT))
-        .post_create(prepare(Arc::clone(&created), lineage.clone()))
+        .post_create(prepare(Arc::clone(&created)))
         .pre_recycle(inspect(lineage))
         .build()
         .expect("a pool with a runtime can have timeouts");
@@ -54,17 +55,11 @@ pub(super) async fn client(pool: &Pool) -> Result<Client, PoolError> {
 }
 
 /// Prepares a new connection.
-fn prepare(created: Arc<AtomicU64>, lineage: Option<Arc<Lineage>>) -> Hook {
+fn prepare(created: Arc<AtomicU64>) -> Hook {
     Hook::async_fn(move |client: &mut ClientWrapper, _| {
         created.fetch_add(1, Ordering::Relaxed);
-        let lineage = lineage.clone();
-        Box::pin(async move {
-            session::prepare_session(client, SETTINGS).await.map_err(HookError::Backend)?;
-            if let Some(lineage) = lineage {
-                lineage.check(client).await.map_err(|old| HookError::message(old.message))?;
-            }
-            Ok(())
-        })
+        let prepare = async { session::prepare_session(client, SETTINGS).await.map_err(HookError::Backend) };
+        Box::pin(prepare)
     })
 }
 
@@ -74,7 +69,7 @@ fn inspect(lineage: Option<Arc<Lineage>>) -> Hook {
         let lineage = lineage.clone();
         Box::pin(async move {
             let Some(lineage) = lineage else { return Ok(()) };
-            match lineage::is_usable(client, &lineage).await.map_err(HookError::Backend)? {
+            match session::is_usable(client, &lineage).await.map_err(HookError::Backend)? {
                 true => Ok(()),
                 false => Err(HookError::message("the server takes no writes any more")),
             }

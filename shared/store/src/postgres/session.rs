@@ -7,6 +7,7 @@ use tokio_postgres::{CancelToken, Client, SimpleQueryMessage};
 
 use super::connector::{CONNECT_TIMEOUT, Connector, Opened, Tls, cancel};
 use super::error::{CONNECTION, Failure};
+use super::lineage::Lineage;
 use crate::metrics;
 
 /// The first statements of every session. Names are looked up only in the schema of the migrations. A value
@@ -37,12 +38,24 @@ pub(super) async fn is_read_only(client: &Client) -> Result<bool, tokio_postgres
     }))
 }
 
+/// The two checks of a connection before it is used again, in one round trip.
+pub(super) async fn is_usable(client: &Client, lineage: &Lineage) -> Result<bool, tokio_postgres::Error> {
+    let (read_only, known) = tokio::join!(
+        biased;
+        is_read_only(client),
+        lineage.check(client)
+    );
+    Ok(!read_only? && known.is_ok())
+}
+
 /// An open connection. Dropping it closes the socket, and the server rolls back an open transaction.
 pub(super) struct Session {
     client: Client,
     connection: JoinHandle<()>,
     cancel: CancelToken,
     tls: Tls,
+    /// Of the server, if it says so.
+    pub(super) timeline: Option<u32>,
     /// A statement may be running. When the session is dropped then, the server is asked to cancel it.
     pub(super) busy: bool,
 }
@@ -51,7 +64,7 @@ impl Session {
     /// Connects and runs `settings` after the statements that every session starts with.
     pub(super) async fn open(connector: &Connector, settings: &str) -> Result<Self, Failure> {
         let connecting = async {
-            let Opened { client, connection, tls } = connector.connect().await?;
+            let Opened { client, connection, tls, timeline } = connector.connect().await?;
             let cancel = client.cancel_token();
             let connection = tokio::spawn(async move {
                 if let Err(error) = connection.await {
@@ -59,7 +72,7 @@ impl Session {
                     tracing::debug!(error = %Failure::from(&error).message, "a database session ended");
                 }
             });
-            let session = Self { client, connection, cancel, tls, busy: false };
+            let session = Self { client, connection, cancel, tls, timeline, busy: false };
             prepare_session(&session.client, settings).await?;
             Ok::<_, tokio_postgres::Error>(session)
         };

@@ -2,8 +2,8 @@
 
 use super::distribution::WritersPause;
 use super::{
-    accounts, admin, distribution, epochs, json_columns, letters, lineage, listen, lost, migrate, on_demand,
-    pool, pooler, recent, redrive, rejections, replication, upkeep, usage, write,
+    accounts, admin, distribution, epochs, json_columns, letters, listen, lost, migrate, on_demand, pool,
+    pooler, recent, redrive, rejections, replication, upkeep, usage, write,
 };
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -43,9 +43,9 @@ pub struct PostgresStore {
     /// Set once the server was found usable.
     usable: OnceCell<()>,
     listener: OnceLock<listen::Listener>,
-    recent: Arc<recent::RecentKeys>,
+    /// 32 MiB, made for the first writer: an API process has none.
+    recent: OnceLock<Arc<recent::RecentKeys>>,
     event_days: Arc<on_demand::EventDays>,
-    lineage: Arc<lineage::Lineage>,
 }
 
 impl PostgresStore {
@@ -64,17 +64,14 @@ impl PostgresStore {
 
     fn with(options: PostgresOptions, must_write: bool) -> Arc<Self> {
         let connector = Connector::new(options.source, options.application, must_write);
-        let lineage = Arc::<lineage::Lineage>::default();
-        let of_pool = must_write.then(|| Arc::clone(&lineage));
-        let pool = pool::build(connector.clone(), options.pool_size, of_pool);
+        let pool = pool::build(connector.clone(), options.pool_size);
         Arc::new(Self {
             connector,
             pool,
             usable: OnceCell::new(),
             listener: OnceLock::new(),
-            recent: Arc::new(recent::RecentKeys::new()),
+            recent: OnceLock::new(),
             event_days: Arc::default(),
-            lineage,
         })
     }
 
@@ -100,7 +97,7 @@ impl Accounts for PostgresStore {
     }
 
     async fn accounts_changed(&self, after: ChangeMark, at_most: Duration) -> AccountChanges {
-        let start = || listen::Listener::start(&self.connector, &self.lineage);
+        let start = || listen::Listener::start(&self.connector);
         self.listener.get_or_init(start).changes(after, at_most).await
     }
 
@@ -126,10 +123,10 @@ impl Accounts for PostgresStore {
 #[async_trait]
 impl Ledger for PostgresStore {
     async fn writer(&self, name: &str) -> Result<Box<dyn Writer>, WriteError> {
-        let (recent, event_days) = (Arc::clone(&self.recent), Arc::clone(&self.event_days));
-        let lineage = Arc::clone(&self.lineage);
+        let recent = Arc::clone(self.recent.get_or_init(|| Arc::new(recent::RecentKeys::new())));
+        let event_days = Arc::clone(&self.event_days);
         self.usable.get_or_try_init(|| pooler::check(&self.connector)).await?;
-        Ok(Box::new(write::PostgresWriter::open(&self.connector, name, recent, event_days, lineage).await?))
+        Ok(Box::new(write::PostgresWriter::open(&self.connector, name, recent, event_days).await?))
     }
 
     async fn totals(&self, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError> {
@@ -203,7 +200,7 @@ impl Ledger for PostgresStore {
     async fn servers(&self) -> Result<Option<ServerState>, StoreError> {
         let look = async {
             let client = self.client().await?;
-            let timeline = self.lineage.check(&client).await?;
+            let timeline = self.connector.lineage().check(&client).await?;
             replication::servers(&client, timeline).await.map(Some)
         };
         within(SHORT, look).await
@@ -218,8 +215,7 @@ impl Ledger for PostgresStore {
     }
 
     async fn upkeep(&self, policy: &UpkeepPolicy) -> Result<Option<UpkeepReport>, StoreError> {
-        let (lineage, event_days) = (&self.lineage, &self.event_days);
-        within(LONG, upkeep::round(&self.connector, lineage, policy, event_days)).await
+        within(LONG, upkeep::round(&self.connector, policy, &self.event_days)).await
     }
 }
 
@@ -228,7 +224,7 @@ impl Operators for PostgresStore {
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
         within(LONG, async {
             self.check_usable().await?;
-            migrate::migrate(&self.connector, &self.lineage, None).await
+            migrate::migrate(&self.connector, None).await
         })
         .await
     }
@@ -236,7 +232,7 @@ impl Operators for PostgresStore {
     async fn migrate_with(&self, columns: JsonColumns) -> Result<Vec<String>, StoreError> {
         within(LONG, async {
             self.check_usable().await?;
-            migrate::migrate(&self.connector, &self.lineage, Some(columns)).await
+            migrate::migrate(&self.connector, Some(columns)).await
         })
         .await
     }

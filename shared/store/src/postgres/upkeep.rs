@@ -9,7 +9,6 @@ use tokio_postgres::Error;
 use super::connector::Connector;
 use super::copy::Instant;
 use super::distribution;
-use super::lineage::Lineage;
 use super::on_demand::{self, DAYS_AHEAD, EventDays};
 use super::partitions::{self, Day, DayPartition};
 use super::session::Session;
@@ -40,13 +39,10 @@ const SETTINGS: &str = "SET lock_timeout = '2s'; SET statement_timeout = '10min'
 
 pub(super) async fn round(
     connector: &Connector,
-    lineage: &Lineage,
     policy: &UpkeepPolicy,
     event_days: &EventDays,
 ) -> Result<Option<UpkeepReport>, StoreError> {
     let mut session = Session::open(connector, SETTINGS).await?;
-    // An old primary would also tell the writers of days that the new one does not have.
-    lineage.check(&session).await?;
     // Before the lock is taken: the process that holds it may be the stuck one.
     terminate_stuck_sessions(&session, policy).await?;
     // The writers of this process must know the days, also when another process does the upkeep.

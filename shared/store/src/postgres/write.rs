@@ -69,11 +69,10 @@ impl PostgresWriter {
         name: &str,
         recent: Arc<RecentKeys>,
         event_days: Arc<EventDays>,
-        lineage: Arc<Lineage>,
     ) -> Result<Self, Failure> {
         let connector = connector.named(&format!("{APPLICATION_PREFIX}{name}"));
         let connection = WriterSession::open(&connector, recent).await?;
-        let timeline = lineage.check(connection.client()).await?;
+        let (lineage, timeline) = (Arc::clone(connector.lineage()), connection.session.timeline);
         Ok(Self { connection, event_days, lineage, timeline, full_lookups: 0 })
     }
 

@@ -123,7 +123,7 @@ impl Batcher {
         let command = admit_command(script, &self.keys, self.backlog_events_max, &requests);
         let answered = match self.replicas {
             None => {
-                let answer = self.connections.eval(script, &command).await;
+                let answer = self.connections.try_eval(script, &command).await;
                 answer.and_then(|answer| parse_answers(answer, call.len()))
             }
             Some(replicas) => {

@@ -84,17 +84,25 @@ impl Connections {
         Ok(self.try_send(command).await?)
     }
 
-    /// Sends one EVALSHA. Loads the script and sends it again when the server does not have the script.
+    /// As [`Connections::try_eval`], for a call whose error leaves this crate.
     ///
     /// # Errors
     /// [`StreamError`], counted.
     pub(super) async fn eval(&self, script: &Script, command: &Cmd) -> Result<Value, StreamError> {
+        self.try_eval(script, command).await.map_err(counted)
+    }
+
+    /// Sends one EVALSHA. Loads the script and sends it again when the server does not have the script.
+    ///
+    /// # Errors
+    /// [`StreamError`], not counted.
+    pub(super) async fn try_eval(&self, script: &Script, command: &Cmd) -> Result<Value, StreamError> {
         let mut answer = self.try_send(command).await;
         if answer.as_ref().is_err_and(SendError::is_no_script) {
-            self.load(script).await.map_err(counted)?;
+            self.load(script).await?;
             answer = self.try_send(command).await;
         }
-        answer.map_err(|error| counted(error.into()))
+        Ok(answer?)
     }
 
     /// Sends one EVALSHA and a command that may block, in one write, on the connection of this shard that no
@@ -102,7 +110,7 @@ impl Connections {
     /// Returns both answers; the second may be an error of the server.
     ///
     /// # Errors
-    /// [`StreamError`] of the EVALSHA, counted.
+    /// [`StreamError`] of the EVALSHA, not counted.
     pub(super) async fn eval_and_block(
         &self,
         shard: u16,
@@ -111,10 +119,10 @@ impl Connections {
     ) -> Result<[Value; 2], StreamError> {
         let mut answers = self.try_send_both(shard, commands).await;
         if answers.as_ref().is_err_and(SendError::is_no_script) {
-            self.load(script).await.map_err(counted)?;
+            self.load(script).await?;
             answers = self.try_send_both(shard, commands).await;
         }
-        answers.map_err(|error| counted(error.into()))
+        Ok(answers?)
     }
 
     /// Loading a script changes nothing, also when its answer is lost.

@@ -23,6 +23,8 @@ const SETTINGS: [(&str, &str, &str); 4] = [
 ];
 /// A replica that has confirmed nothing for longer does not keep up. Redis has the same default.
 const LAG_MAX_S: u64 = 10;
+/// What a primary without a file means for a batch that only replicas keep.
+const EMPTY_PRIMARY: &str = "a primary that is restarted comes back empty, and its replicas copy that";
 /// The line of INFO about the last write to the append-only file.
 const LAST_WRITE: &str = "aof_last_write_status";
 
@@ -54,11 +56,33 @@ pub(super) async fn durability_report(core: &Core, shard: u16) -> Result<Durabil
         }
         None => faults.push("role cannot be checked: INFO does not report it".to_owned()),
     }
-    faults.extend(match core.durability {
-        Durability::Replicated { replicas } => info.faults_of_replicated(replicas),
-        Durability::Strict | Durability::Relaxed => info.faults_of_one_server(core.is_behind_sentinel),
-    });
-    Ok(DurabilityReport { faults, replicas: info.replicas(), refuses_alone: info.refuses_alone() })
+    let mut warnings = Vec::new();
+    match core.durability {
+        Durability::Replicated { replicas } => {
+            faults.extend(info.faults_of_replicated(replicas));
+            if info.keeps_no_file() {
+                match setting(link, "appendonly").await? {
+                    Ok(value) => {
+                        faults.push(format!("appendonly is {value:?}, not \"yes\": {EMPTY_PRIMARY}"))
+                    }
+                    Err(_) => warnings.push(no_file_of_another_operator()),
+                }
+            }
+        }
+        Durability::Strict | Durability::Relaxed => {
+            faults.extend(info.faults_of_one_server(core.is_behind_sentinel));
+        }
+    }
+    Ok(DurabilityReport { faults, warnings, replicas: info.replicas(), refuses_alone: info.refuses_alone() })
+}
+
+/// Who may not read the setting cannot change it: a service promotes a replica in place of a primary that
+/// failed, and most have no file.
+fn no_file_of_another_operator() -> String {
+    format!(
+        "this Redis has no append-only file: {EMPTY_PRIMARY}; make sure that its operator promotes a replica and never \
+         restarts a primary in its place, or turn the file on"
+    )
 }
 
 /// The settings that lose acknowledged batches, and those that cannot be asked for.
@@ -89,6 +113,11 @@ struct ServerState<'a> {
 impl<'a> ServerState<'a> {
     fn parse(info: &'a str) -> Self {
         Self { fields: info.lines().filter_map(|line| line.trim().split_once(':')).collect() }
+    }
+
+    /// Whether the server says that it has no append-only file.
+    fn keeps_no_file(&self) -> bool {
+        self.fields.get("aof_enabled") == Some(&"0")
     }
 
     /// Attached replicas, in any state.

@@ -5,8 +5,8 @@
 //! setting. This module must never put an address or a password into a text, because `/readyz` shows it to
 //! anyone.
 
-use millrace_address::{HandshakeNames, describe_handshake, handshake_error};
-use redis::{ErrorKind, RedisError, ServerErrorKind};
+use millrace_address::{HandshakeNames, describe_handshake, handshake_error, is_no_tls};
+use redis::{ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, ServerErrorKind};
 
 use crate::StreamError;
 
@@ -95,6 +95,35 @@ pub(super) fn describe(error: &RedisError) -> String {
     }
 }
 
+/// Why a new connection to this server failed, and what to change when only one side may speak TLS.
+pub(super) fn describe_new(error: &RedisError, server: &ConnectionInfo) -> String {
+    let text = describe(error);
+    let fails_without_words = error.code().is_none() && (error.is_timeout() || error.is_connection_dropped());
+    // A server without TLS waits for the end of a command, and one with TLS ends the connection.
+    let may_differ = match uses_tls(server) {
+        true => fails_without_words || handshake_error(error).is_some_and(is_no_tls),
+        false => !error.is_timeout() && (fails_without_words || error.kind() == ErrorKind::Parse),
+    };
+    if may_differ { format!("{text}; {}", advice_on_tls(server)) } else { text }
+}
+
+/// What to say of a server that did not answer a new connection in time.
+pub(super) fn describe_silence(server: &ConnectionInfo) -> String {
+    let text = "it did not answer in time";
+    if uses_tls(server) { format!("{text}; {}", advice_on_tls(server)) } else { text.to_owned() }
+}
+
+fn advice_on_tls(server: &ConnectionInfo) -> &'static str {
+    match uses_tls(server) {
+        true => "if this port does not speak TLS, begin REDIS_URL with redis in place of rediss",
+        false => "if this port speaks TLS, begin REDIS_URL with rediss in place of redis",
+    }
+}
+
+fn uses_tls(server: &ConnectionInfo) -> bool {
+    matches!(server.addr(), ConnectionAddr::TcpTls { .. })
+}
+
 /// What an answer of Redis means for Millrace. `None` when its own message says enough.
 fn meaning(code: &str, message: &str) -> Option<&'static str> {
     Some(match code {
@@ -111,6 +140,9 @@ fn meaning(code: &str, message: &str) -> Option<&'static str> {
         "MOVED" => "this node of the cluster does not hold the shard (any more)",
         "ASK" | "TRYAGAIN" => "the shard is being moved to another node of the cluster",
         "CLUSTERDOWN" => "the cluster does not serve the slot of the shard",
+        "UNBLOCKED" if message.contains("no longer exists") => {
+            "the stream of the shard was removed from Redis"
+        }
         "UNBLOCKED" => "this Redis has just become a replica",
         "LOADING" => "Redis is loading its data and is not ready yet",
         "BUSY" => "Redis is busy with a script",
@@ -167,6 +199,7 @@ mod tests {
             ("TRYAGAIN Multiple keys request during rehashing of slot", "unavailable", "is being moved"),
             ("CLUSTERDOWN Hash slot not served", "unavailable", "does not serve the slot"),
             ("UNBLOCKED force unblock from blocking operation", "unavailable", "become a replica"),
+            ("UNBLOCKED the stream key no longer exists", "unavailable", "was removed"),
             ("LOADING Redis is loading the dataset in memory", "unavailable", "is loading"),
             ("BUSY Redis is busy running a script.", "unavailable", "busy with a script"),
             ("OOM command not allowed when used memory > 'maxmemory'.", "full", "memory of Redis is full"),

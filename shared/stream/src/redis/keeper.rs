@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use redis::AsyncConnectionConfig;
 
-use super::error::describe;
+use super::error::describe_new;
 use super::slot::{CONNECT_TIMEOUT, LiveConnection, PRIMARY_LEFT, RESPONSE_TIMEOUT, Shared, Slot};
 use super::{client, server};
 use crate::metrics::STREAM_RECONNECTS;
@@ -102,12 +102,11 @@ async fn connect(shared: &Shared, slot: &Arc<Slot>) -> Result<LiveConnection, St
             Ok::<(), redis::aio::SendError>(())
         });
     let primary = shared.route.primary().await?;
-    let client = client::shared(&primary).map_err(|error| describe(&error))?;
+    let told = |error| describe_new(&error, &primary);
+    let client = client::shared(&primary).map_err(told)?;
     let connecting = client.get_multiplexed_async_connection_with_config(&config);
-    let mut connection = connecting.await.map_err(|error| describe(&error))?;
-    let user = primary.redis_settings();
-    let sole_password = user.password().filter(|_| user.username().is_none());
-    server::check(&mut connection, sole_password, shared.route.discovery()).await?;
+    let mut connection = connecting.await.map_err(told)?;
+    server::check(&mut connection, &primary, shared.route.discovery()).await?;
     shared.witness.inspect(&connection).await?;
     connection.set_response_timeout(RESPONSE_TIMEOUT);
     let connected_at = Instant::now();

@@ -24,7 +24,7 @@ const _: () = assert!(WAIT_MAX.as_millis() * 2 <= RESPONSE_TIMEOUT.as_millis());
 /// Sends one call of admit.lua for this many requests. Returns the decision on each, in their order.
 ///
 /// # Errors
-/// [`StreamError`], as [`Connections::eval`].
+/// [`StreamError`], not counted.
 pub(super) async fn admit(
     connections: &Connections,
     shard: u16,

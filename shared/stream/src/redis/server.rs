@@ -3,26 +3,27 @@
 //! The answer to HELLO is used, and not that to INFO or ROLE, because every user may send it.
 
 use redis::aio::MultiplexedConnection;
-use redis::{RedisError, Value};
+use redis::{ConnectionInfo, RedisError, Value};
 
 use super::address::Discovery;
-use super::error::describe;
+use super::error::describe_new;
 
 /// The oldest version that runs scripts with flags.
 const MAJOR_MIN: u32 = 7;
 
 /// Checks that the server answers, is a primary of the kind that the address says, and is new enough.
-/// `sole_password` is that of a URL with a password and no user.
+/// `primary` is how this new connection was made.
 ///
 /// # Errors
 /// Why the server cannot be used, in words.
 pub(super) async fn check(
     connection: &mut MultiplexedConnection,
-    sole_password: Option<&str>,
+    primary: &ConnectionInfo,
     discovery: &Discovery,
 ) -> Result<(), String> {
-    let told = |error: RedisError| describe(&error);
-    if let Some(password) = sole_password {
+    let told = |error: RedisError| describe_new(&error, primary);
+    let user = primary.redis_settings();
+    if let Some(password) = user.password().filter(|_| user.username().is_none()) {
         // HELLO takes any password for a user that has none. This form refuses it, and so would the other
         // connections of this program.
         redis::cmd("AUTH").arg(password).query_async::<()>(connection).await.map_err(told)?;

@@ -143,6 +143,11 @@ impl ShardWitness {
         }
     }
 
+    /// The epoch that was trusted last, also while the shard is withdrawn.
+    pub(super) fn trusted_last(&self) -> Option<Epoch> {
+        self.decision().trusted
+    }
+
     /// Begins a witness. Returns whether it must look up markers: after the server has changed, and while the
     /// shard is withdrawn.
     pub(super) fn begin_witness(&self) -> bool {
@@ -152,11 +157,9 @@ impl ShardWitness {
         decision.runs != decision.runs_decided || self.trusted.load().is_none()
     }
 
-    /// Ends a witness that missed these batches. Returns the epoch that was trusted last.
-    pub(super) fn end_witness(&self, missing: &[AcknowledgedBatch]) -> Option<Epoch> {
-        let mut decision = self.decision();
-        decision.missing = missing.iter().map(|batch| batch.batch_id).collect();
-        decision.trusted
+    /// Ends a witness that missed these batches.
+    pub(super) fn end_witness(&self, missing: &[AcknowledgedBatch]) {
+        self.decision().missing = missing.iter().map(|batch| batch.batch_id).collect();
     }
 
     fn withdraw(&self, reason: &str) {

@@ -9,19 +9,21 @@ use super::reply;
 use super::shard_witness::{CHUNK_MARKERS, parse_position, position_command};
 use crate::{AcknowledgedBatch, StreamError, Witness};
 
-/// Reads where the shard stands, and looks up the remembered batches if the server has changed.
+/// Reads where the shard stands, and looks up the remembered batches if the server or the epoch has changed.
 pub(super) async fn witness(core: &Core, shard: u16) -> Result<Witness, StreamError> {
     let keys = core.keys(shard)?;
     let Some(known) = core.witnesses.shard(shard) else { return Ok(Witness::default()) };
     let search = known.begin_witness();
     let acknowledged = known.acknowledged.last();
     let (epoch, last) = parse_position(core.link(shard).ask(&position_command(keys)).await?)?;
-    // Also the markers of all batches, when the position alone shows a loss.
-    let missing = match search || last < acknowledged {
+    let trusted = known.trusted_last();
+    // A server that was wiped has another epoch and is the same run. If another process has rebuilt the counters
+    // already, what this one acknowledged may be lost nevertheless.
+    let missing = match search || last < acknowledged || epoch != trusted {
         true => missing_markers(core.link(shard), keys, &known.acknowledged.recent()).await?,
         false => Vec::new(),
     };
-    let trusted = known.end_witness(&missing);
+    known.end_witness(&missing);
     Ok(Witness { epoch, last, acknowledged, trusted, missing })
 }
 

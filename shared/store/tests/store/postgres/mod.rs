@@ -13,6 +13,7 @@ mod speed;
 mod standbys;
 pub mod tables;
 mod tls;
+mod tls_sessions;
 mod upkeep;
 
 use std::sync::{Arc, Weak};

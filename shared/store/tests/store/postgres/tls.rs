@@ -92,6 +92,27 @@ async fn an_expired_certificate_is_refused_and_a_client_certificate_is_sent_when
 }
 
 #[tokio::test]
+async fn a_client_without_tls_at_a_server_that_demands_it_and_the_reverse_name_the_parameter_to_change() {
+    let authority = Authority::create();
+    let signed = authority.sign("server", "IP:127.0.0.1");
+    let mut demanding = Postgres::start_with(&signed.postgres_settings()).await;
+    let rules = "hostssl all app 127.0.0.1/32 trust\nhostnossl all postgres 127.0.0.1/32 trust\n";
+    std::fs::write(demanding.folder().join("postgres-data/pg_hba.conf"), rules)
+        .expect("the folder is writable");
+    demanding.restart_fast().await;
+    demanding.connect().await.batch_execute("CREATE ROLE app LOGIN").await.expect("a role");
+    let as_app = |mode: &str| url(&demanding, "127.0.0.1", mode, None).replace("postgres@", "app@");
+    connect(&as_app("require"), &[]).await.expect("over TLS");
+    let refused = connect(&as_app("disable"), &[]).await.expect_err("without TLS").to_string();
+    assert!(refused.contains("if it demands TLS, set sslmode=verify-full"), "{refused}");
+
+    let plain = Postgres::start().await;
+    let refused = connect(&url(&plain, "127.0.0.1", "require", None), &[]).await.expect_err("it has no TLS");
+    let (set, or) = ("set ssl = on in it", "or sslmode=prefer in DATABASE_URL");
+    assert!(refused.to_string().contains(set) && refused.to_string().contains(or), "{refused}");
+}
+
+#[tokio::test]
 async fn passwords_are_found_where_libpq_finds_them() {
     let mut server = Postgres::start().await;
     server

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::redis::client;
-use crate::redis::error::describe;
+use crate::redis::error::{describe_new, describe_silence};
 
 /// How long a server may take to connect and answer. A server that takes longer is as good as none: another
 /// one knows the same.
@@ -40,8 +40,8 @@ impl Inquiry {
             asking.spawn(async move { (at, ask_in_time(&server, kept, &questions).await) });
         }
         self.kept.clear();
-        let silent = || Err("it did not answer in time".to_owned());
-        let mut answers: Vec<Result<Replies, String>> = servers.iter().map(|_| silent()).collect();
+        let silent = |server| Err(describe_silence(server));
+        let mut answers: Vec<Result<Replies, String>> = servers.iter().map(silent).collect();
         let mut patience = ANSWER_TIME_MAX;
         while let Ok(Some(answered)) = timeout(patience, asking.join_next()).await {
             // A panic of the task is a bug that was reported already.
@@ -69,27 +69,26 @@ async fn ask_in_time(
         {
             return Ok(answered);
         }
-        ask(connect(server).await?, questions).await
+        let told = |error| describe_new(&error, server);
+        ask(connect(server).await.map_err(told)?, questions).await.map_err(told)
     };
-    timeout(ANSWER_TIME_MAX, asking).await.unwrap_or_else(|_| Err("it did not answer in time".to_owned()))
+    timeout(ANSWER_TIME_MAX, asking).await.unwrap_or_else(|_| Err(describe_silence(server)))
 }
 
-async fn connect(server: &ConnectionInfo) -> Result<MultiplexedConnection, String> {
+async fn connect(server: &ConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(ANSWER_TIME_MAX))
         .set_response_timeout(Some(ANSWER_TIME_MAX));
-    let client = client::single(server).map_err(|error| describe(&error))?;
-    let connecting = client.get_multiplexed_async_connection_with_config(&config);
-    connecting.await.map_err(|error| describe(&error))
+    client::single(server)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
 /// Fails when the connection does.
-async fn ask(connection: MultiplexedConnection, questions: &[Cmd; 2]) -> Result<Answered, String> {
+async fn ask(connection: MultiplexedConnection, questions: &[Cmd; 2]) -> Result<Answered, RedisError> {
     let (mut first, mut second) = (connection.clone(), connection.clone());
     let replies: [Result<Value, RedisError>; 2] =
         tokio::join!(questions[0].query_async(&mut first), questions[1].query_async(&mut second)).into();
-    match &replies[0] {
-        Err(error) if error.code().is_none() => Err(describe(error)),
-        _ => Ok((replies, connection)),
+    match replies {
+        [Err(error), _] if error.code().is_none() => Err(error),
+        replies => Ok((replies, connection)),
     }
 }

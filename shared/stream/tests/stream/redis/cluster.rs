@@ -56,11 +56,7 @@ async fn a_planned_failover_loses_nothing_and_repeats_nothing() {
     admitted_to(&stream, 0).await;
     let master = cluster.master_of("{s0}").await;
     let replica = cluster.replica_of(master).await;
-    run(cluster.node(replica), &["CLUSTER", "FAILOVER"]).await;
-    eventually(LONG, "the replica to be the master", async || {
-        (cluster.master_of("{s0}").await == replica).then_some(())
-    })
-    .await;
+    cluster.hand_over_to(replica).await;
     admitted_to(&stream, 0).await;
     let answers = load.end().await;
     let stored = batches_in(&stream, 0).await;
@@ -73,8 +69,11 @@ async fn a_planned_failover_loses_nothing_and_repeats_nothing() {
         reader.next(1, Duration::from_millis(100)).await.is_err().then_some(())
     })
     .await;
-    let mut reader = stream.reader(0, "lane").await.unwrap();
-    assert!(!reader.next(10, Duration::ZERO).await.unwrap().is_empty());
+    eventually(LONG, "a reader at the new master", async || {
+        let mut reader = stream.reader(0, "lane").await?;
+        reader.next(10, Duration::ZERO).await.map(|deliveries| assert!(!deliveries.is_empty()))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -21,13 +21,18 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Opens a stream of this many shards, with a new and trusted epoch in each.
 pub async fn open_shards(url: &str, shards: u16) -> SharedStream {
     let stream: SharedStream = RedisStream::new(RedisOptions { shards, ..RedisOptions::new(url) }).unwrap();
+    prepare_shards(&stream, shards).await;
+    stream
+}
+
+/// Begins a new and trusted epoch in each shard.
+pub async fn prepare_shards(stream: &SharedStream, shards: u16) {
     for shard in 0..shards {
         eventually(DEADLINE, &format!("shard {shard}"), async || stream.epoch(shard).await).await;
         stream.fence(shard, EPOCH).await.unwrap();
         assert!(stream.rebuild(shard, EPOCH, &[], &[], EntryId::default()).await.unwrap());
         stream.trust_epoch(shard, EPOCH);
     }
-    stream
 }
 
 /// Admits one batch to a shard. Its project has the shard's number.

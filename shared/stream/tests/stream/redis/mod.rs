@@ -8,6 +8,7 @@ mod reasons;
 pub mod replicas;
 pub mod sentinel;
 mod speed;
+mod tls;
 
 use std::time::Duration;
 

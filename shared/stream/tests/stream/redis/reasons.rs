@@ -12,9 +12,13 @@ use crate::suite::*;
 
 /// The error of the checks that every program makes, as text. Waits until it is the expected one.
 pub async fn assert_reason(url: &str, expected: &[&str]) {
-    let stream = open(url, ENOUGH);
+    becomes_the_reason(&open(url, ENOUGH), url, expected).await;
+}
+
+/// The same for a stream that was opened with more than a URL.
+pub async fn becomes_the_reason(stream: &SharedStream, url: &str, expected: &[&str]) {
     eventually(DEADLINE, &format!("{expected:?} from {url}"), async || {
-        let reason = reason(&stream).await;
+        let reason = reason(stream).await;
         if expected.iter().all(|part| reason.contains(part)) { Ok(()) } else { Err(reason) }
     })
     .await;

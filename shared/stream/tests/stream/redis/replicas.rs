@@ -216,6 +216,40 @@ async fn replicated_durability_needs_no_right_to_read_the_configuration() {
 }
 
 #[tokio::test]
+async fn a_primary_that_would_come_back_empty_is_refused_or_named_when_only_its_operator_can_change_that() {
+    let pair = harness().await;
+    let stream = trusted_stream(&pair).await;
+    run(&pair.primary, &["CONFIG", "SET", "appendonly", "no"]).await;
+    let refused = faults(&stream).await;
+    assert!(refused.len() == 1 && refused[0].starts_with("appendonly is \"no\", not \"yes\""), "{refused:?}");
+    // As at a service, which gives no one the right to CONFIG.
+    run(&pair.primary, &["ACL", "SETUSER", "default", "-config"]).await;
+    let report = stream.durability_report(0).await.unwrap();
+    assert_eq!(report.faults, Vec::<String>::new());
+    let said = report.warnings.join("; ");
+    assert!(said.contains("has no append-only file") && said.contains("promotes a replica"), "{said}");
+    run(&pair.primary, &["ACL", "SETUSER", "default", "+config"]).await;
+    run(&pair.primary, &["CONFIG", "SET", "appendonly", "yes"]).await;
+    let report = stream.durability_report(0).await.unwrap();
+    assert_eq!((report.faults, report.warnings), (Vec::new(), Vec::<String>::new()));
+}
+
+/// What the refusal above prevents.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_without_a_file_that_restarts_makes_its_replica_empty() {
+    let mut pair = harness().await;
+    let stream = trusted_stream(&pair).await;
+    assert_admitted(acknowledged_soon(&stream, &batch(1)).await);
+    assert_eq!(entries(&pair.replica).await, Value::Int(1));
+    pair.primary.kill().await;
+    pair.primary.restart_with(&[("appendonly", "no")]).await;
+    eventually(DEADLINE, "the replica to copy nothing", async || {
+        (entries(&pair.replica).await == Value::Int(0)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_strict_server_that_a_replica_could_replace_must_refuse_writes_alone() {
     let pair = harness().await;
     let strict = open(&pair.primary.url(), ENOUGH);

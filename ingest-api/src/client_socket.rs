@@ -1,4 +1,4 @@
-//! A deadline for the head of a request that does not end idle connections.
+//! The socket of a client, with a deadline for the head of a request that does not end idle connections.
 //!
 //! hyper's own timer runs from the end of one answer to the end of the next head, so it must be as long as a
 //! connection may be idle. Otherwise a proxy or an SDK that seldom sends would find its connection closed as
@@ -7,68 +7,75 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Counts the beginnings and ends of answers on one connection. The number is odd while a request is being
-/// answered, and never the same for two heads, so that a deadline cannot be mistaken for that of a later
-/// head.
-#[derive(Clone, Debug, Default)]
-pub struct AnswerCount(Arc<AtomicU64>);
-
-impl AnswerCount {
-    /// A head is complete. Its request is being answered until the guard is dropped.
-    pub fn begin(&self) -> AnswerGuard {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        AnswerGuard(self.clone())
-    }
-
-    fn current(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Counts the end of an answer when dropped.
-#[derive(Debug)]
-pub struct AnswerGuard(AnswerCount);
-
-impl Drop for AnswerGuard {
-    fn drop(&mut self) {
-        self.0.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
+use crate::connection_state::ConnectionState;
 
 /// A client's socket. Its reads fail when a head has begun and does not end in time.
 #[derive(Debug)]
-pub struct HeadDeadline {
+pub struct ClientSocket {
     socket: TcpStream,
-    answers: AnswerCount,
+    state: ConnectionState,
     head_time_max: Duration,
-    /// Set by the first byte of a head, with the count at that moment.
+    /// Set by the first byte of a head, with the count of answers at that moment.
     deadline: Option<(u64, Pin<Box<Sleep>>)>,
+    /// Bytes that were read before and are to be read again.
+    unread: Bytes,
 }
 
-impl HeadDeadline {
+impl ClientSocket {
     /// A head may take `head_time_max` from its first byte.
-    pub fn new(socket: TcpStream, answers: AnswerCount, head_time_max: Duration) -> Self {
-        Self { socket, answers, head_time_max, deadline: None }
+    pub fn new(socket: TcpStream, state: ConnectionState, head_time_max: Duration) -> Self {
+        Self { socket, state, head_time_max, deadline: None, unread: Bytes::new() }
+    }
+
+    /// Has these bytes read again, before those that arrive.
+    pub fn unread(&mut self, bytes: Bytes) {
+        self.unread = bytes;
+    }
+
+    /// Whether there are bytes to be read again.
+    pub fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Waits until bytes have arrived, or the client has left.
+    ///
+    /// # Errors
+    /// Why the socket failed.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.socket.readable().await
+    }
+
+    /// Reads what was read before, else what has arrived.
+    fn read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.unread.is_empty() {
+            return Pin::new(&mut self.socket).poll_read(context, buffer);
+        }
+        let bytes = self.unread.split_to(self.unread.len().min(buffer.remaining()));
+        buffer.put_slice(&bytes);
+        Poll::Ready(Ok(()))
+    }
+
+    fn written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.state.set_blocked(written.is_pending());
+        written
     }
 }
 
-impl AsyncRead for HeadDeadline {
+impl AsyncRead for ClientSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let count = self.answers.current();
-        let is_answering = count % 2 == 1;
+        let count = self.state.answers();
         match &mut self.deadline {
             Some((set_at, deadline)) if *set_at == count => {
                 if deadline.as_mut().poll(context).is_ready() {
@@ -79,23 +86,25 @@ impl AsyncRead for HeadDeadline {
             _ => self.deadline = None,
         }
         let before = buffer.filled().len();
-        let read = ready!(Pin::new(&mut self.socket).poll_read(context, buffer));
+        let read = ready!(self.read(context, buffer));
         // Bytes that arrive while a request is answered are its body, or a head whose time begins after that
         // answer.
-        if buffer.filled().len() > before && self.deadline.is_none() && !is_answering {
+        if buffer.filled().len() > before && self.deadline.is_none() && !self.state.is_answering() {
+            self.state.head_begun();
             self.deadline = Some((count, Box::pin(sleep_until(Instant::now() + self.head_time_max))));
         }
         Poll::Ready(read)
     }
 }
 
-impl AsyncWrite for HeadDeadline {
+impl AsyncWrite for ClientSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(context, bytes)
+        let written = Pin::new(&mut self.socket).poll_write(context, bytes);
+        self.written(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -111,7 +120,8 @@ impl AsyncWrite for HeadDeadline {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.socket).poll_write_vectored(context, slices);
+        self.written(written)
     }
 
     fn is_write_vectored(&self) -> bool {
