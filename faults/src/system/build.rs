@@ -128,12 +128,23 @@ impl System {
         wait_until_ready(self.apis[api].address().await).await;
     }
 
+    /// Waits for each: an API is ready when one of several shards is.
     async fn read_epochs(&self) -> Vec<String> {
         let mut epochs = Vec::new();
         for shard in 0..self.shards {
             let mut redis = self.servers.connect(shard).await;
-            let epoch = redis::cmd("GET").arg(format!("{{s{shard}}}:epoch")).query_async(&mut redis).await;
-            epochs.push(epoch.expect("a running system has an epoch"));
+            let what = format!("shard {shard} to have an epoch that is not being rebuilt");
+            let epoch = eventually(SOON, &what, async || {
+                let mut get = redis::cmd("GET");
+                get.arg(format!("{{s{shard}}}:epoch"));
+                let epoch = get.query_async::<Option<String>>(&mut redis).await;
+                let epoch = epoch.expect("Redis answers a drill");
+                match epoch {
+                    Some(epoch) if !epoch.starts_with("rebuilding") => Ok(epoch),
+                    other => Err(format!("{other:?}")),
+                }
+            });
+            epochs.push(epoch.await);
         }
         epochs
     }
