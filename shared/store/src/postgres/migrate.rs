@@ -28,7 +28,7 @@ const MIGRATIONS: &[Migration] = migrations! { "sql":
     4 "0004_readable",
     5 "0005_edge",
     6 "0006_managed",
-    8 "0008_json_columns",
+    7 "0007_json_columns",
 };
 
 /// Applies what is missing, all or nothing, and then creates the first partitions. A new database gets JSON
