@@ -13,6 +13,8 @@ use millrace_stream::Delivery;
 pub const SUSPECT_FROM_DELIVERY: u32 = 3;
 /// Attempts that may fail to return before the batch goes to the dead letters without its rows being read.
 pub const LOST_ATTEMPTS_MAX: u32 = 5;
+/// Attempts to set a batch aside, after those. They may have been lost for another reason, such as a restart.
+const SET_ASIDE_ATTEMPTS_MAX: u32 = 3;
 
 /// What is to be done with a suspect.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,7 +25,7 @@ pub enum Handling {
         /// For operators.
         reason: String,
     },
-    /// It goes to the dead letters, and must not even be decompressed: an attempt to set a batch aside did
+    /// It goes to the dead letters, and must not even be decompressed: attempts to set a batch aside did
     /// not return either.
     SetEntryAside {
         /// For operators.
@@ -42,7 +44,7 @@ pub fn handling(attempts: u32) -> Handling {
     let reason = format!("handling this entry ended the worker {lost} times");
     if lost < LOST_ATTEMPTS_MAX {
         Handling::Write
-    } else if lost == LOST_ATTEMPTS_MAX {
+    } else if lost < LOST_ATTEMPTS_MAX + SET_ASIDE_ATTEMPTS_MAX {
         Handling::SetBatchAside { reason }
     } else {
         Handling::SetEntryAside { reason }
@@ -58,6 +60,7 @@ mod tests {
         assert_eq!(handling(1), Handling::Write);
         assert_eq!(handling(LOST_ATTEMPTS_MAX), Handling::Write);
         assert!(matches!(handling(LOST_ATTEMPTS_MAX + 1), Handling::SetBatchAside { .. }));
-        assert!(matches!(handling(LOST_ATTEMPTS_MAX + 2), Handling::SetEntryAside { .. }));
+        assert!(matches!(handling(LOST_ATTEMPTS_MAX + 3), Handling::SetBatchAside { .. }));
+        assert!(matches!(handling(LOST_ATTEMPTS_MAX + 4), Handling::SetEntryAside { .. }));
     }
 }

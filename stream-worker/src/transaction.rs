@@ -161,23 +161,29 @@ impl TransactionBuilder {
         transaction: &Transaction,
         outcomes: &[WriteOutcome],
     ) {
+        let Some(attempts) = self.attempts else { return };
         let is_complete = transaction.parts.last().is_some_and(|part| part.is_last);
         if is_complete {
             // The settlement clears them.
             self.attempts = None;
-        } else if self.attempts.is_some() && outcomes.iter().any(|outcome| !outcome.redelivered) {
+        } else if attempts > 1 && outcomes.iter().any(|outcome| !outcome.redelivered) {
+            // The attempt that is noted counts for the next batch as well. It is the first at that batch, also
+            // when earlier ones cannot be cleared.
+            self.attempts = Some(1);
             self.clear_attempts(held.front()).await;
         }
     }
 
     /// Forgets the attempt at a suspect that was written alone and has returned, with an error of any kind:
-    /// it has not ended the process.
+    /// it has not ended the process. An attempt that cannot be forgotten is not noted again.
     pub async fn clear_attempts(&mut self, first: Option<&HeldEntry>) {
-        self.attempts = None;
         let Some(suspect) = first.filter(|entry| quarantine::is_suspect(&entry.delivery)) else { return };
         let id = suspect.delivery.id;
-        if let Err(error) = self.stream.forget_attempts(self.shard, id).await {
-            tracing::warn!(%id, %error, "the attempt at a suspect could not be cleared and counts against it");
+        match self.stream.forget_attempts(self.shard, id).await {
+            Ok(()) => self.attempts = None,
+            Err(error) => {
+                tracing::warn!(%id, %error, "the attempt at a suspect could not be cleared and counts against it");
+            }
         }
     }
 

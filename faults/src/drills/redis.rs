@@ -244,7 +244,7 @@ async fn paused(drill: Drill, rounds: u64, until: PauseUntil) -> Verdict {
 /// Number of outages of the stream that lanes have logged. Each lane logs an outage once at the first
 /// failure.
 fn outages_logged(log: &str) -> usize {
-    log.lines().filter(|line| line.contains("; trying again") && line.contains("failures=0")).count()
+    log.lines().filter(|line| line.contains("; trying again") && line.contains("failures=1 ")).count()
 }
 
 async fn disturbed(drill: Drill) -> Verdict {
