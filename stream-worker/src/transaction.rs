@@ -167,8 +167,8 @@ impl TransactionBuilder {
             // The settlement clears them.
             self.attempts = None;
         } else if attempts > 1 && outcomes.iter().any(|outcome| !outcome.redelivered) {
-            // The attempt that is noted counts for the next batch as well. It is the first at that batch, also
-            // when earlier ones cannot be cleared.
+            // The attempt that is noted counts for the next batch as well. It is the first at that batch,
+            // also when earlier ones cannot be cleared.
             self.attempts = Some(1);
             self.clear_attempts(held.front()).await;
         }
