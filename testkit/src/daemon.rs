@@ -1,9 +1,11 @@
 //! A server process with its folder and port: what Redis, PostgreSQL and Prometheus have in common.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -15,6 +17,8 @@ use crate::process::Process;
 /// Ports are chosen at random. Losing this many races for a free port in a row has another cause.
 const START_ATTEMPTS: usize = 5;
 const START_DEADLINE: Duration = Duration::from_secs(120);
+/// For one attempt to ask a server that starts.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The range of ports to choose from. It is below the ephemeral range, so that no outgoing connection takes
 /// the port of a server between its death and its restart.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
@@ -151,17 +155,23 @@ impl<S: Server> Daemon<S> {
             if !process.is_running() {
                 return Ok(false);
             }
-            server.answers(endpoint, process.pid().as_raw_nonzero().get()).await.map(|()| true)
+            let pid = process.pid().as_raw_nonzero().get();
+            // A server of another kind that has taken the port may never answer.
+            let answers = tokio::time::timeout(ANSWER_TIMEOUT, server.answers(endpoint, pid)).await;
+            answers.unwrap_or_else(|_| Err("no answer".into())).map(|()| true)
         })
         .await
     }
 }
 
-/// A port on which no process listens now. Another process can still take it before the server does.
+/// A port on which no process listens now, and that this process was not given before. Another process can
+/// still take it before the server does.
 pub fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let port = rand::random_range(PORTS);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let is_new = GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port);
+        if is_new && TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }

@@ -85,7 +85,10 @@ impl<S: StreamServers> Deployment<S> {
         let address = program.address().await;
         eventually(READY_DEADLINE, "the API to be ready", async || {
             let answer = http::get(address, "/readyz", &[]).await;
-            if answer.status == 200 { Ok(()) } else { Err(format!("{answer:?}")) }
+            // The status alone says that one of several shards is ready.
+            let is_ready =
+                answer.status == 200 && answer.json()["reasons"].as_array().is_some_and(Vec::is_empty);
+            if is_ready { Ok(()) } else { Err(format!("{answer:?}")) }
         })
         .await;
         (program, address)

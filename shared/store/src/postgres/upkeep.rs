@@ -47,7 +47,7 @@ pub(super) async fn round(
     terminate_stuck_sessions(&session, policy).await?;
     // The writers of this process must know the days, also when another process does the upkeep.
     event_days.refresh(&session, policy, now_us(&session).await?).await?;
-    // Held until the session ends, which is when this function returns.
+    // After an error, it is held until the server notices that the session has ended.
     let lock = session.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK_ID]).await?;
     if !lock.get::<_, bool>(0) {
         return Ok(None);
@@ -72,6 +72,8 @@ pub(super) async fn round(
     on_demand::move_from_default(&mut session, event_days, policy, now_us).await?;
     event_days.refresh(&session, policy, now_us).await?;
     let days_ahead = days_ahead(&session, Day::of(now_us)).await?;
+    // So that the next round finds it free, however soon it begins.
+    session.query_one("SELECT pg_advisory_unlock($1)", &[&LOCK_ID]).await?;
     Ok(Some(UpkeepReport { partitions_made, partitions_retired, days_ahead }))
 }
 
