@@ -60,7 +60,7 @@ impl ConnectionState {
         self.0.is_stream.store(true, Ordering::Relaxed);
     }
 
-    /// See [`Inner::answers`].
+    /// Beginnings and ends of answers so far: an odd number while a request is being answered.
     pub fn answers(&self) -> u64 {
         self.0.answers.load(Ordering::Relaxed)
     }
