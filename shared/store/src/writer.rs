@@ -27,7 +27,7 @@ pub struct WriteRequest {
 #[derive(Clone, Debug)]
 pub enum Payload {
     /// Exactly `count` rows as [`millrace_event::row`] writes them, checked by
-    /// [`millrace_event::entry::PackedBatch::unpack`].
+    /// [`millrace_event::entry::PackedEntry::unpack`].
     Rows(Bytes),
     /// The whole entry goes to the dead letters: one letter, counting `count` events.
     DeadLetter {
