@@ -27,6 +27,14 @@ pub(super) const ROWS: &[Row] = &[
         run: |drill| Box::pin(wiped(drill)),
     },
     Row {
+        name: "redis wiped with events in it",
+        target: "redis",
+        fault: "FLUSHALL under load, while acknowledged events wait for paused workers",
+        expected: "`millrace audit` names exactly the events that are missing; nothing twice; quota and counters are rebuilt",
+        tier: Tier::Quick,
+        run: |drill| Box::pin(wiped_with_events(drill)),
+    },
+    Row {
         name: "redis loses all keys but its entries",
         target: "redis",
         fault: "epoch, counters and consumer group deleted, twice, while entries wait for paused workers",
@@ -147,6 +155,30 @@ async fn wiped(drill: Drill) -> Verdict {
         (Effect::QuotaExceeded, 2),
         (Effect::Acknowledged, 60),
     ];
+    system.finish(clients, &needs).await
+}
+
+async fn wiped_with_events(drill: Drill) -> Verdict {
+    let mut system = System::start(drill, Layout::default()).await;
+    system.expect_rebuild();
+    // No event in two batches, so that a lost batch is a lost event.
+    let load = Load { copy_one_in: u32::MAX, ..Load::default() };
+    let clients = system.load(load);
+    clients.acknowledge(50).await;
+    system.pause_workers();
+    clients.acknowledge(WAITING).await;
+    system.command_redis(&["FLUSHALL"]).await;
+    system.resume_workers();
+    // Every API learns of it, whichever process rebuilds the counters.
+    clients.acknowledge(100).await;
+    system.come_to_rest(clients).await;
+
+    let named = system.named_losses().await;
+    system.note(Effect::LostAndNamed, named.values().sum());
+    system.expect_losses(named);
+    let clients = system.load(load);
+    clients.acknowledge(20).await;
+    let needs = [(Effect::Acknowledged, 150), (Effect::Rebuilt, 1), (Effect::LostAndNamed, 100)];
     system.finish(clients, &needs).await
 }
 

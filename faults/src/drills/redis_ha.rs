@@ -251,7 +251,7 @@ async fn replica_behind_naming(drill: Drill) -> Verdict {
 
 impl System {
     /// The lost events that `millrace audit` names, by project. It must not hold then, and must say so.
-    async fn named_losses(&mut self) -> BTreeMap<i64, u64> {
+    pub(super) async fn named_losses(&mut self) -> BTreeMap<i64, u64> {
         let audit = self.audit(&["--json"]).await;
         let report: serde_json::Value = serde_json::from_str(&audit.stdout).expect("--json prints JSON");
         let mut named = BTreeMap::new();
