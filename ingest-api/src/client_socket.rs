@@ -45,12 +45,13 @@ impl ClientSocket {
         !self.unread.is_empty()
     }
 
-    /// Waits until bytes have arrived, or the client has left.
+    /// Waits until bytes have arrived, or the client has left. It looks at the bytes, because a new socket may
+    /// count as readable before any has arrived.
     ///
     /// # Errors
     /// Why the socket failed.
     pub async fn readable(&self) -> io::Result<()> {
-        self.socket.readable().await
+        self.socket.peek(&mut [0]).await.map(drop)
     }
 
     /// Reads what was read before, else what has arrived.
