@@ -45,8 +45,8 @@ impl ClientSocket {
         !self.unread.is_empty()
     }
 
-    /// Waits until bytes have arrived, or the client has left. It looks at the bytes, because a new socket may
-    /// count as readable before any has arrived.
+    /// Waits until bytes have arrived, or the client has left. It looks at the bytes, because a new socket
+    /// may count as readable before any has arrived.
     ///
     /// # Errors
     /// Why the socket failed.
