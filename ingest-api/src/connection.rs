@@ -1,7 +1,7 @@
 //! One connection, from its first byte to its end.
 //!
 //! hyper holds 16 KiB of buffers for each connection and memory for an answer. An SDK keeps its connection
-//! open and is silent most of the time, so a connection without a request for some seconds is taken apart:
+//! open and is silent most of the time, so a connection without a request for a second or two is taken apart:
 //! only its socket is kept, and hyper gets it back when bytes arrive. This module must never take a
 //! connection apart while anything is half received or half sent.
 

@@ -22,16 +22,11 @@ const RECEIVED_MS: u64 = 1_795_219_200_000;
 fn dead_entry(project: ProjectId, seq: u64, events: u32, is_torn: bool) -> WriteRequest {
     let mut rows = Vec::new();
     for number in 0..events {
+        let id = Uuid::from_u128(u128::from(seq) << 32 | u128::from(number));
         let row = Row {
-            project,
             time: EventTime::At(RECEIVED_MS.cast_signed() * 1_000),
-            event_id: Uuid::from_u128(u128::from(seq) << 32 | u128::from(number)),
-            by_id: false,
-            name: "order_completed",
-            subject: None,
-            client_id: None,
             properties: Some(br#"{"revenue": 19.90}"#),
-            context: None,
+            ..Row::bare(project, id, "order_completed")
         };
         row.write(&mut rows);
     }

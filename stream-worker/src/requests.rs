@@ -103,17 +103,7 @@ mod tests {
 
     fn rows(project: i64, name: &str) -> Vec<u8> {
         let mut rows = Vec::new();
-        let row = Row {
-            project: ProjectId(project),
-            time: EventTime::Undated,
-            event_id: Uuid::nil(),
-            by_id: false,
-            name,
-            subject: None,
-            client_id: None,
-            properties: None,
-            context: None,
-        };
+        let row = Row { time: EventTime::Undated, ..Row::bare(ProjectId(project), Uuid::nil(), name) };
         row.write(&mut rows);
         rows
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millrace_event::entry::NewBatch;
 use millrace_event::plan::{Plan, ProjectId};
-use millrace_event::row::{EventTime, Row};
+use millrace_event::row::Row;
 use millrace_reconcile::audit::{self, Rule};
 use millrace_reconcile::epoch;
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
@@ -71,17 +71,7 @@ impl Rig {
     async fn admit(&self, projects: &[ProjectId]) {
         for project in projects {
             let mut rows = Vec::new();
-            let row = Row {
-                project: *project,
-                time: EventTime::Anonymous,
-                event_id: Uuid::new_v4(),
-                by_id: false,
-                name: "order",
-                subject: None,
-                client_id: None,
-                properties: None,
-                context: None,
-            };
+            let row = Row::bare(*project, Uuid::new_v4(), "order");
             row.write(&mut rows);
             let batch = NewBatch::new(Uuid::now_v7(), *project, 1, rows);
             let plan = Plan {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use millrace_event::entry::{NewBatch, PackedEntry};
 use millrace_event::plan::{Plan, ProjectId};
-use millrace_event::row::{EventTime, Row};
+use millrace_event::row::Row;
 use millrace_reconcile::epoch;
 use millrace_reconcile::health::{Durability, StreamHealth};
 use millrace_reconcile::keeper::CheckPeriods;
@@ -54,17 +54,7 @@ impl Rig {
     /// A batch of one event with this name.
     fn batch(&self, name: &str) -> NewBatch {
         let mut rows = Vec::new();
-        let row = Row {
-            project: self.project,
-            time: EventTime::Anonymous,
-            event_id: Uuid::new_v4(),
-            by_id: false,
-            name,
-            subject: None,
-            client_id: None,
-            properties: None,
-            context: None,
-        };
+        let row = Row::bare(self.project, Uuid::new_v4(), name);
         row.write(&mut rows);
         NewBatch::new(Uuid::now_v7(), self.project, 1, rows)
     }

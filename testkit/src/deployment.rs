@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::eventually::eventually;
-use crate::http;
 use crate::postgres::Postgres;
 use crate::program::{Program, ProgramOutput};
+use crate::readiness::wait_until_ready;
 use crate::redis::Redis;
 use crate::redis_cluster::RedisCluster;
 
@@ -83,14 +82,7 @@ impl<S: StreamServers> Deployment<S> {
         let variables = [&[("LISTEN_ADDR", "127.0.0.1:0")], variables].concat();
         let mut program = self.start_program("ingest-api", &variables);
         let address = program.address().await;
-        eventually(READY_DEADLINE, "the API to be ready", async || {
-            let answer = http::get(address, "/readyz", &[]).await;
-            // The status alone says that one of several shards is ready.
-            let is_ready =
-                answer.status == 200 && answer.json()["reasons"].as_array().is_some_and(Vec::is_empty);
-            if is_ready { Ok(()) } else { Err(format!("{answer:?}")) }
-        })
-        .await;
+        wait_until_ready(address, READY_DEADLINE).await;
         (program, address)
     }
 

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::json;
-use testkit::{Authority, PgBouncer, Postgres, Program, Redis, eventually, free_port, http};
+use testkit::{
+    Authority, PgBouncer, Postgres, Program, Redis, eventually, free_port, http, wait_until_ready,
+};
 
 const SOON: Duration = Duration::from_secs(60);
 const KEY: &str = "secure-test-key-1";
@@ -42,11 +44,7 @@ impl Settings {
     async fn api(&self) -> (Program, SocketAddr) {
         let mut api = Program::start("ingest-api", &self.pairs());
         let address = api.address().await;
-        eventually(SOON, "the API to be ready", async || {
-            let answer = http::get(address, "/readyz", &[]).await;
-            if answer.status == 200 { Ok(()) } else { Err(format!("{answer:?}")) }
-        })
-        .await;
+        wait_until_ready(address, SOON).await;
         (api, address)
     }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::json;
-use testkit::{Postgres, Program, Redis, eventually, http};
+use testkit::{Postgres, Program, Redis, eventually, http, wait_until_ready};
 
 const SOON: Duration = Duration::from_secs(60);
 const KEY: &str = "two-primaries-key-1";
@@ -44,11 +44,7 @@ impl Servers {
     async fn start_api(&self, database: &str) -> (Program, SocketAddr) {
         let mut api = self.start_program("ingest-api", database);
         let address = api.address().await;
-        eventually(SOON, "the API to be ready", async || {
-            let answer = http::get(address, "/readyz", &[]).await;
-            if answer.status == 200 { Ok(()) } else { Err(format!("{answer:?}")) }
-        })
-        .await;
+        wait_until_ready(address, SOON).await;
         (api, address)
     }
 

@@ -220,15 +220,9 @@ fn json_of_another_format(project: ProjectId, properties: &[u8]) -> Vec<u8> {
 
 fn plain(project: ProjectId) -> Row<'static> {
     Row {
-        project,
         time: EventTime::At(SOME_TIME_US),
-        event_id: Uuid::new_v4(),
-        by_id: false,
-        name: "poison",
-        subject: None,
-        client_id: None,
         properties: Some(b"{}"),
-        context: None,
+        ..Row::bare(project, Uuid::new_v4(), "poison")
     }
 }
 

@@ -178,9 +178,7 @@ async fn wiped_with_events(drill: Drill) -> Verdict {
     clients.acknowledge(100).await;
     system.come_to_rest(clients).await;
 
-    let named = system.named_losses().await;
-    system.note(Effect::LostAndNamed, named.values().sum());
-    system.expect_losses(named);
+    system.expect_what_the_audit_names().await;
     let clients = system.load(load);
     clients.acknowledge(20).await;
     let needs = [(Effect::Acknowledged, 150), (Effect::Rebuilt, 1), (Effect::LostAndNamed, 100)];

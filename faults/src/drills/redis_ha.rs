@@ -234,9 +234,7 @@ async fn replica_behind_naming(drill: Drill) -> Verdict {
     system.heal().await;
     system.come_to_rest(clients).await;
 
-    let named = system.named_losses().await;
-    system.note(Effect::LostAndNamed, named.values().sum());
-    system.expect_losses(named);
+    system.expect_what_the_audit_names().await;
     let clients = system.load(load);
     clients.acknowledge(20).await;
     let needs = [
@@ -250,11 +248,12 @@ async fn replica_behind_naming(drill: Drill) -> Verdict {
 }
 
 impl System {
-    /// The lost events that `millrace audit` names, by project. It must not hold then, and must say so.
-    pub(super) async fn named_losses(&mut self) -> BTreeMap<i64, u64> {
+    /// Exactly the events that `millrace audit` names now are expected to be missing at the end. It must not
+    /// hold then, and must say so.
+    pub(super) async fn expect_what_the_audit_names(&mut self) {
         let audit = self.audit(&["--json"]).await;
         let report: serde_json::Value = serde_json::from_str(&audit.stdout).expect("--json prints JSON");
-        let mut named = BTreeMap::new();
+        let mut named: BTreeMap<i64, u64> = BTreeMap::new();
         for lost in report["lost"].as_array().into_iter().flatten() {
             let project = lost["project"].as_i64().expect("a project has a number");
             *named.entry(project).or_default() += lost["events"].as_u64().expect("a count of events");
@@ -264,6 +263,7 @@ impl System {
         if audit.code != Some(1) || report["holds"] != false || !is_said {
             self.violated(Invariant::NothingLost, format!("events are missing, and the audit says: {text}"));
         }
-        named
+        self.note(Effect::LostAndNamed, named.values().sum());
+        self.expect_losses(named);
     }
 }

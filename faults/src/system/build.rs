@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use testkit::chaos::{ChaosProxy, Wire};
 use testkit::oracle::{Findings, Meters, Targets, Watch};
-use testkit::{Postgres, ProgramOutput, eventually};
+use testkit::{Postgres, ProgramOutput, wait_until_ready};
 
 use super::{Layout, RedisServers, System};
 use crate::drill::Drill;
@@ -99,7 +99,7 @@ impl System {
             self.aim().await;
         }
         for address in self.addresses().await {
-            wait_until_ready(address).await;
+            wait_until_ready(address, SOON).await;
         }
         self.epochs = self.read_epochs().await;
     }
@@ -125,26 +125,15 @@ impl System {
 
     /// Waits until this API accepts batches.
     pub async fn wait_until_ready(&mut self, api: usize) {
-        wait_until_ready(self.apis[api].address().await).await;
+        wait_until_ready(self.apis[api].address().await, SOON).await;
     }
 
-    /// Waits for each: an API is ready when one of several shards is.
     async fn read_epochs(&self) -> Vec<String> {
         let mut epochs = Vec::new();
         for shard in 0..self.shards {
             let mut redis = self.servers.connect(shard).await;
-            let what = format!("shard {shard} to have an epoch that is not being rebuilt");
-            let epoch = eventually(SOON, &what, async || {
-                let mut get = redis::cmd("GET");
-                get.arg(format!("{{s{shard}}}:epoch"));
-                let epoch = get.query_async::<Option<String>>(&mut redis).await;
-                let epoch = epoch.expect("Redis answers a drill");
-                match epoch {
-                    Some(epoch) if !epoch.starts_with("rebuilding") => Ok(epoch),
-                    other => Err(format!("{other:?}")),
-                }
-            });
-            epochs.push(epoch.await);
+            let epoch = redis::cmd("GET").arg(format!("{{s{shard}}}:epoch")).query_async(&mut redis).await;
+            epochs.push(epoch.expect("a running system has an epoch"));
         }
         epochs
     }
@@ -162,17 +151,6 @@ impl System {
     pub(super) fn operator(&self) -> Operator {
         Operator::of_servers(&self.drill, &self.servers.url(), &self.postgres, self.shards)
     }
-}
-
-/// Waits until `/readyz` of an API has nothing against any shard. The status alone says that of one shard.
-pub(super) async fn wait_until_ready(api: SocketAddr) {
-    eventually(SOON, "an API to be ready", async || {
-        let answer = testkit::http::HttpClient::new(api).get("/readyz", &[]).await;
-        let answer = answer.map_err(|error| error.to_string())?;
-        let body = String::from_utf8_lossy(&answer.body).into_owned();
-        if answer.status == 200 && body.contains(r#""reasons":[]"#) { Ok(()) } else { Err(body) }
-    })
-    .await;
 }
 
 async fn wire(port: u16, wire: Wire) -> ChaosProxy {

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use testkit::oracle::{Clients, Evidence, Findings, Invariant, JudgeInput, QUIET_DEADLINE, Servers};
+use testkit::wait_until_ready;
 use tokio_postgres::Client;
 
 use super::System;
-use super::build::wait_until_ready;
 use crate::ending::{CLIENTS_DEADLINE, Ending, conclude};
 use crate::metric;
-use crate::node::Node;
+use crate::node::{Node, SOON};
 use crate::verdict::{Effect, Need, Verdict};
 
 /// Sessions with PostgreSQL of one program, at most.
@@ -51,7 +51,7 @@ impl System {
         }
         self.aim().await;
         for address in self.addresses().await {
-            wait_until_ready(address).await;
+            wait_until_ready(address, SOON).await;
         }
     }
 

@@ -166,18 +166,8 @@ fn entry_with(name: &str) -> PackedEntry {
 
 fn row_with(name: &str) -> Vec<u8> {
     let mut rows = Vec::new();
-    Row {
-        project: ProjectId(1),
-        time: EventTime::At(1_795_000_000_000_000),
-        event_id: Uuid::new_v4(),
-        by_id: false,
-        name,
-        subject: None,
-        client_id: None,
-        properties: None,
-        context: None,
-    }
-    .write(&mut rows);
+    Row { time: EventTime::At(1_795_000_000_000_000), ..Row::bare(ProjectId(1), Uuid::new_v4(), name) }
+        .write(&mut rows);
     rows
 }
 

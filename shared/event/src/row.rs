@@ -229,6 +229,21 @@ pub struct InvalidUtf8 {
 }
 
 impl<'a> Row<'a> {
+    /// An event without a time, a subject and JSON. Others begin with it: `Row { time, ..Row::bare(…) }`.
+    pub fn bare(project: ProjectId, event_id: Uuid, name: &'a str) -> Self {
+        Self {
+            project,
+            time: EventTime::Anonymous,
+            event_id,
+            by_id: false,
+            name,
+            subject: None,
+            client_id: None,
+            properties: None,
+            context: None,
+        }
+    }
+
     /// Reads a row from [`split`], the inverse of [`Row::write`]. Does not check that JSON columns are JSON.
     ///
     /// # Errors

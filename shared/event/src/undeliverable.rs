@@ -28,15 +28,10 @@ impl UndeliverableCall<'_> {
     /// Appends the row to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
         let row = Row {
-            project: self.project,
             time: EventTime::Undeliverable,
-            event_id: Uuid::nil(),
-            by_id: false,
-            name: self.code,
             subject: Some(self.message),
-            client_id: None,
             properties: Some(&self.call[..self.call.len().min(CALL_BYTES_MAX)]),
-            context: None,
+            ..Row::bare(self.project, Uuid::nil(), self.code)
         };
         row.write(out);
     }
@@ -92,17 +87,7 @@ mod tests {
 
     #[test]
     fn an_event_is_no_undeliverable_call() {
-        let row = Row {
-            project: ProjectId(1),
-            time: EventTime::Anonymous,
-            event_id: Uuid::nil(),
-            by_id: false,
-            name: "a",
-            subject: None,
-            client_id: None,
-            properties: None,
-            context: None,
-        };
+        let row = Row::bare(ProjectId(1), Uuid::nil(), "a");
         let mut bytes = Vec::new();
         row.write(&mut bytes);
         assert_eq!(UndeliverableCall::read(&bytes), None);

@@ -12,15 +12,9 @@ use crate::stack::{KEY, SOON, Stack, event, post};
 
 fn row(name: &str, properties: &str, rows: &mut Vec<u8>) {
     let row = Row {
-        project: ProjectId(1),
         time: EventTime::At(1_795_000_000_000_000),
-        event_id: Uuid::new_v4(),
-        by_id: false,
-        name,
-        subject: None,
-        client_id: None,
         properties: Some(properties.as_bytes()),
-        context: None,
+        ..Row::bare(ProjectId(1), Uuid::new_v4(), name)
     };
     row.write(rows);
 }

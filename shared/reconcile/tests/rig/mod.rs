@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millrace_event::entry::{EntryBatch, NewBatch};
 use millrace_event::plan::{Plan, ProjectId};
-use millrace_event::row::{EventTime, Row};
+use millrace_event::row::Row;
 use millrace_reconcile::epoch::{EpochCheck, reconcile};
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_store::{KeyOptions, Payload, PolicyChange, SharedStore, WriteRequest};
@@ -94,17 +94,7 @@ pub async fn admit(stream: &SharedStream, project: ProjectId, count: u32) -> Res
     let batch_id = Uuid::now_v7();
     let mut rows = Vec::new();
     for _ in 0..count {
-        let row = Row {
-            project,
-            time: EventTime::Anonymous,
-            event_id: Uuid::new_v4(),
-            by_id: false,
-            name: "page_view",
-            subject: None,
-            client_id: None,
-            properties: None,
-            context: None,
-        };
+        let row = Row::bare(project, Uuid::new_v4(), "page_view");
         row.write(&mut rows);
     }
     let batch = NewBatch::new(batch_id, project, count, rows);
