@@ -12,15 +12,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use millrace_failpoint::{self as failpoint, Point};
 use millrace_store::metrics::Phase;
 use millrace_store::{ReplicationProgress, SharedStore, WriteError, WriteOutcome, WriteRequest, Writer};
-use millrace_stream::{Delivery, EntryId, Reader, Settlement, SharedStream, StreamError};
+use millrace_stream::{Delivery, EntryId, Epoch, Reader, Settlement, SharedStream, StreamError};
 use tokio::sync::watch;
 
 use crate::backoff::{Backoff, stopped};
 use crate::config::Settings;
 use crate::deps::Deps;
 use crate::held::{HeldEntries, HeldEntry};
+use crate::lane_error::LaneError;
 use crate::metrics;
-use crate::settlement::{GRACE, SettlementQueue, TimelineChange};
+use crate::settlement::{GRACE, SettlementQueue};
 use crate::transaction::TransactionBuilder;
 
 /// How long a read waits for the first entry. An idle lane takes up to this long to stop.
@@ -36,19 +37,6 @@ const ENTRY_BYTES_AT_FIRST: usize = 256 << 10;
 /// A transaction of fewer events is small: see [`Settings::transaction_pace`].
 const SMALL_EVENTS_MAX: u64 = 1_000;
 
-/// Why a lane must drop the entries it holds and read again what is pending for it.
-#[derive(Debug, thiserror::Error)]
-pub enum LaneError {
-    #[error(transparent)]
-    Stream(#[from] StreamError),
-    /// An entry's day of the ledger is retired only after the entry was settled, so another lane has taken it
-    /// over.
-    #[error("another lane has settled an entry that this lane holds: the ledger of its day is retired")]
-    OwnershipLost,
-    #[error(transparent)]
-    TimelineChange(#[from] TimelineChange),
-}
-
 /// One lane of one shard.
 pub struct Lane {
     name: String,
@@ -58,6 +46,8 @@ pub struct Lane {
     settings: Arc<Settings>,
     shutdown: watch::Receiver<bool>,
     transactions: TransactionBuilder,
+    /// The epoch of the shard before the oldest of the held entries was read.
+    epoch: Option<Epoch>,
     /// Entries that were read and are not settled, in order.
     held: HeldEntries,
     /// Committed entries that wait for standbys. They are not held any more.
@@ -84,6 +74,7 @@ impl Lane {
             settings,
             shutdown,
             transactions,
+            epoch: None,
             held: HeldEntries::new(),
             unsettled,
             writer: None,
@@ -121,11 +112,13 @@ impl Lane {
 
     /// Drains with one reader. Returns `Ok` only when the process is to stop.
     async fn drain(&mut self, backoff: &mut Backoff) -> Result<(), LaneError> {
+        self.note_epoch()?;
         let mut reader = self.stream.reader(self.shard, &self.name).await?;
         self.finish_own_pending(reader.as_mut()).await?;
         let mut last_take_over: Option<Instant> = None;
         while !self.is_stopping() {
             self.await_standbys().await?;
+            self.note_epoch()?;
             if last_take_over.is_none_or(|at| at.elapsed() > self.settings.takeover_idle / 4) {
                 self.take_over(reader.as_mut()).await?;
                 last_take_over = Some(Instant::now());
@@ -138,6 +131,12 @@ impl Lane {
         }
         self.settle_within_grace().await?;
         Ok(reader.leave().await?)
+    }
+
+    /// Call it only while no entry is held, before the next is read.
+    fn note_epoch(&mut self) -> Result<(), LaneError> {
+        self.epoch = self.stream.trusted_epoch(self.shard);
+        if self.epoch.is_none() { Err(LaneError::NoEpoch) } else { Ok(()) }
     }
 
     /// Writes and settles the entries that were delivered to an earlier reader of this lane.
@@ -259,8 +258,10 @@ impl Lane {
                     metrics::write_failed();
                     self.transactions.shrink(&transaction);
                     self.transactions.clear_attempts(self.held.front()).await;
-                    if matches!(error, WriteError::LedgerRetired) {
-                        return Err(LaneError::OwnershipLost);
+                    match error {
+                        WriteError::LedgerRetired => return Err(LaneError::OwnershipLost),
+                        WriteError::EpochReplaced { .. } => return Err(LaneError::EpochReplaced),
+                        WriteError::Environment { .. } => {}
                     }
                     if !backoff.wait(&error, &mut self.shutdown).await {
                         return Ok(());
@@ -276,8 +277,11 @@ impl Lane {
         &mut self,
         requests: &[WriteRequest],
     ) -> Result<(Vec<WriteOutcome>, Option<ReplicationProgress>), WriteError> {
-        let standbys = self.settings.standbys();
+        let (standbys, epoch, shard) = (self.settings.standbys(), self.epoch, self.shard);
         let writer = self.writer().await?;
+        if let Some(epoch) = epoch {
+            writer.require_epoch(shard, epoch);
+        }
         let outcomes = writer.write(requests).await?;
         let progress = if standbys > 0 { Some(writer.replication(standbys).await?) } else { None };
         Ok((outcomes, progress))

@@ -9,6 +9,7 @@ pub mod config;
 mod deps;
 pub mod held;
 pub mod lane;
+mod lane_error;
 pub mod metrics;
 pub mod quarantine;
 pub mod readiness;

@@ -13,6 +13,9 @@ const PATCHES: Option<&str> = option_env!("MILLRACE_PATCHES");
 pub enum Mutant {
     /// The writer settles entries before it stores them. A process that dies in between loses them.
     AckBeforeCommit,
+    /// The writer commits entries that were read before the counters of their shard were rebuilt. The
+    /// rebuild did not count them.
+    CommitsUnderAnOldEpoch,
     /// The writer recognizes an entry by its stream id alone, and takes another entry with this id for
     /// stored.
     DedupeByStreamId,
@@ -38,8 +41,9 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    const ALL: [(Self, &str); 10] = [
+    const ALL: [(Self, &str); 11] = [
         (Self::AckBeforeCommit, "ack-before-commit"),
+        (Self::CommitsUnderAnOldEpoch, "commits-under-an-old-epoch"),
         (Self::DedupeByStreamId, "dedupe-by-stream-id"),
         (Self::Everysec, "everysec"),
         (Self::GroupAtTheEnd, "group-at-the-end"),

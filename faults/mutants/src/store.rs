@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use tokio_postgres::Config;
 
 use crate::mutant::Mutant;
-use crate::writer::{EarlySettler, IdRecognizer};
+use crate::writer::{EarlySettler, EpochIgnorer, IdRecognizer};
 
 pub struct MutantStore {
     pub inner: SharedStore,
@@ -57,6 +57,7 @@ implement! { Ledger {
             (Mutant::AckBeforeCommit, _) => {
                 Box::new(EarlySettler { inner, stream: SharedStream::clone(&self.stream) })
             }
+            (Mutant::CommitsUnderAnOldEpoch, _) => Box::new(EpochIgnorer { inner }),
             (Mutant::DedupeByStreamId, Some(database)) => Box::new(IdRecognizer::open(inner, database).await?),
             _ => inner,
         })

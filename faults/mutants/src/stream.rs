@@ -149,6 +149,10 @@ impl Stream for MutantStream {
         self.inner.witness(shard).await
     }
 
+    fn trusted_epoch(&self, shard: u16) -> Option<Epoch> {
+        self.inner.trusted_epoch(shard)
+    }
+
     fn trust_epoch(&self, shard: u16, epoch: Epoch) {
         self.inner.trust_epoch(shard, epoch);
     }

@@ -35,6 +35,14 @@ pub(super) const ROWS: &[Row] = &[
         run: |drill| Box::pin(wiped_with_events(drill)),
     },
     Row {
+        name: "redis wiped under paused workers",
+        target: "redis",
+        fault: "FLUSHALL while a worker is stopped that has read acknowledged events; SIGCONT after the counters are rebuilt",
+        expected: "the worker drops what was not counted; `millrace audit` names exactly the events that are missing",
+        tier: Tier::Quick,
+        run: |drill| Box::pin(wiped_under_paused_workers(drill)),
+    },
+    Row {
         name: "redis loses all keys but its entries",
         target: "redis",
         fault: "epoch, counters and consumer group deleted, twice, while entries wait for paused workers",
@@ -165,7 +173,6 @@ async fn wiped_with_events(drill: Drill) -> Verdict {
     let load = Load { copy_one_in: u32::MAX, ..Load::default() };
     let clients = system.load(load);
     clients.acknowledge(50).await;
-    // Not only paused: a lane that has read entries may commit them after the counters were rebuilt.
     for worker in &mut system.workers {
         worker.kill().await;
     }
@@ -176,6 +183,33 @@ async fn wiped_with_events(drill: Drill) -> Verdict {
     }
     // Every API learns of it, whichever process rebuilds the counters.
     clients.acknowledge(100).await;
+    system.come_to_rest(clients).await;
+
+    system.expect_what_the_audit_names().await;
+    let clients = system.load(load);
+    clients.acknowledge(20).await;
+    let needs = [(Effect::Acknowledged, 150), (Effect::Rebuilt, 1), (Effect::LostAndNamed, 100)];
+    system.finish(clients, &needs).await
+}
+
+async fn wiped_under_paused_workers(drill: Drill) -> Verdict {
+    let mut system = System::start(drill, Layout::default()).await;
+    system.expect_rebuild();
+    let load = Load { copy_one_in: u32::MAX, ..Load::default() };
+    let clients = system.load(load);
+    clients.acknowledge(50).await;
+    for worker in &mut system.workers {
+        worker.kill().await;
+    }
+    clients.acknowledge(WAITING).await;
+    let worker = &mut system.workers[0];
+    worker.start_with(&[("FAILPOINTS", "lane::after_read=1*return(stop)")]).await;
+    worker.program().wait_for_line("failpoint lane::after_read: SIGSTOP").await;
+    system.command_redis(&["FLUSHALL"]).await;
+    // The counters of every shard are rebuilt without the entries that the worker has read.
+    clients.acknowledge(100).await;
+    system.workers[0].program().resume();
+    system.workers[1].start().await;
     system.come_to_rest(clients).await;
 
     system.expect_what_the_audit_names().await;

@@ -122,7 +122,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "workers terminated without postgres",
         target: "worker",
         fault: "SIGTERM while entries are pending for them and PostgreSQL is down",
-        expected: "tother entries are taken over by the next workers",
+        expected: "their entries are taken over by the next workers",
         tier: Tier::Quick,
         run: |drill| Box::pin(terminated_without_postgres(drill)),
     },

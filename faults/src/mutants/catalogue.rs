@@ -186,6 +186,13 @@ pub const MUTANTS: &[Mutant] = &[
         tier: Tier::Nightly,
     },
     Mutant {
+        name: "commits-under-an-old-epoch",
+        bug: "a lane commits entries that it read before the counters of their shard were rebuilt",
+        drill: "redis wiped under paused workers",
+        violates: &[Invariant::TotalsAgree, Invariant::PlansExact],
+        tier: Tier::Nightly,
+    },
+    Mutant {
         name: "stores-what-was-refused",
         bug: "a worker stores the batches of a group that were not admitted",
         drill: "plan exact on four apis",

@@ -49,4 +49,8 @@ pub enum WriteError {
     /// that has the entry was stopped for days and must read its pending entries again.
     #[error("the ledger no longer covers the day on which this entry was received")]
     LedgerRetired,
+    /// The counters of the shard were rebuilt since the lane read its entries, and the rebuild did not count
+    /// them. The lane must read again what is pending for it.
+    #[error("shard {shard} has a new epoch: its counters were rebuilt since these entries were read")]
+    EpochReplaced { shard: u16 },
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_event::plan::ProjectId;
-use millrace_event::{BatchId, EntryId, Outcome};
+use millrace_event::{BatchId, EntryId, Epoch, Outcome};
 
 use crate::error::WriteError;
 use crate::replication::ReplicationProgress;
@@ -50,9 +50,17 @@ pub struct WriteOutcome {
 /// One lane's connection to the store.
 #[async_trait]
 pub trait Writer: Send {
+    /// From now on, commits entries of this shard only while this is its recorded epoch. A rebuild of the
+    /// shard's counters first records another epoch, and then counts what the ledger and the stream have. An
+    /// entry that was read before and is gone from the stream is in neither, and must not be committed later.
+    fn require_epoch(&mut self, shard: u16, epoch: Epoch);
+
     /// Stores these entries in one transaction: events, ledger, usage, dead letters. Returns one
     /// [`WriteOutcome`] for each request, in order. After an error the writer must be dropped and a new one
     /// opened.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing was stored, unless it is [`WriteError::Environment`].
     async fn write(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError>;
 
     /// The place in the log below which everything is that was committed or found until now, and the place

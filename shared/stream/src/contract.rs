@@ -81,6 +81,9 @@ pub trait Stream: Send + Sync {
     /// effect.
     fn trust_epoch(&self, shard: u16, epoch: Epoch);
 
+    /// The epoch of the last call of [`Stream::trust_epoch`] that had an effect.
+    fn trusted_epoch(&self, shard: u16) -> Option<Epoch>;
+
     /// Every batch in the shard, oldest first, without its rows.
     async fn pending_batches(&self, shard: u16) -> Result<Vec<PendingBatch>, StreamError>;
 

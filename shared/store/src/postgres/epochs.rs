@@ -17,25 +17,29 @@ pub(super) async fn shards_recorded(client: &Client) -> Result<u16, StoreError> 
     Ok(u16::try_from(shards).unwrap_or(u16::MAX))
 }
 
-/// Compare and set: of two processes that both read `old`, only one succeeds.
+/// Compare and set: of two processes that both read `old`, only one succeeds. When it returns, every write
+/// under the old epoch is committed or will be refused: a write locks positions before it reads the epoch.
 pub(super) async fn replace(
-    client: &Client,
+    client: &mut Client,
     shard: u16,
     old: Option<Epoch>,
     new: Epoch,
 ) -> Result<bool, StoreError> {
     let shard = i32::from(shard);
+    let transaction = client.transaction().await?;
+    transaction.batch_execute("LOCK TABLE stream_positions IN SHARE MODE").await?;
     let changed = match old {
         None => {
             let first = "INSERT INTO stream_epochs (shard, epoch) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-            client.execute(first, &[&shard, &new]).await?
+            transaction.execute(first, &[&shard, &new]).await?
         }
         Some(old) => {
             let next =
                 "UPDATE stream_epochs SET epoch = $2, changed_at = now() WHERE shard = $1 AND epoch = $3";
-            client.execute(next, &[&shard, &new, &old]).await?
+            transaction.execute(next, &[&shard, &new, &old]).await?
         }
     };
+    transaction.commit().await?;
     Ok(changed == 1)
 }
 

@@ -47,6 +47,7 @@ mod redrive;
 mod refusal;
 mod rejections;
 mod replication;
+mod required_epoch;
 mod selection;
 mod session;
 mod setback;

@@ -18,6 +18,8 @@ pub(super) enum Setback {
     Redelivered,
     /// The batches of these entries were written before, from other entries.
     ReusedKeys(Vec<usize>),
+    /// The shard has another epoch than the one under which the entries were read.
+    EpochReplaced { shard: u16 },
     /// Another transaction won. The same transaction can succeed immediately.
     Race(Failure),
     /// A day of the ledger has no partition.

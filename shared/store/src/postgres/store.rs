@@ -170,7 +170,7 @@ impl Ledger for PostgresStore {
     }
 
     async fn replace_epoch(&self, shard: u16, old: Option<Epoch>, new: Epoch) -> Result<bool, StoreError> {
-        within(SHORT, async { epochs::replace(&self.client().await?, shard, old, new).await }).await
+        within(SHORT, async { epochs::replace(&mut self.client().await?, shard, old, new).await }).await
     }
 
     async fn shards_with_replicas(&self) -> Result<Vec<u16>, StoreError> {

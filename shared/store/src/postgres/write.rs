@@ -24,11 +24,13 @@ use super::parameters::LedgerKeys;
 use super::partitions::{self, Day};
 use super::recent::RecentKeys;
 use super::replication;
+use super::required_epoch::RequiredEpoch;
 use super::selection::Selection;
 use super::setback::Setback;
 use super::writer_session::WriterSession;
 use crate::dead_reason::DeadReason;
 use crate::{ReplicationProgress, WriteError, WriteOutcome, WriteRequest, Writer};
+use millrace_event::Epoch;
 
 /// The application name of a writer's session, followed by the name of the writer. Upkeep finds stuck
 /// sessions by it.
@@ -94,6 +96,7 @@ impl PostgresWriter {
             match result {
                 Ok(outcomes) => return Ok(outcomes),
                 Err(Setback::Environment(failure)) => return Err(failure.into()),
+                Err(Setback::EpochReplaced { shard }) => return Err(WriteError::EpochReplaced { shard }),
                 Err(setback) => {
                     self.connection.client().batch_execute("ROLLBACK").await?;
                     self.learn(&mut draft, &mut setbacks, setback).await?;
@@ -167,6 +170,7 @@ impl PostgresWriter {
                 self.make_ledger_days(draft).await?;
             }
             Setback::NoPartition(failure) | Setback::Environment(failure) => return Err(failure.into()),
+            Setback::EpochReplaced { shard } => return Err(WriteError::EpochReplaced { shard }),
         }
         Ok(())
     }
@@ -222,6 +226,10 @@ impl PostgresWriter {
 
 #[async_trait]
 impl Writer for PostgresWriter {
+    fn require_epoch(&mut self, shard: u16, epoch: Epoch) {
+        self.connection.required_epoch = Some(RequiredEpoch { shard, epoch });
+    }
+
     async fn write(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
         if self.connection.session.busy {
             let message = "an earlier write of this writer did not end; open a new writer";

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
-use tokio_postgres::{Client, CopyInSink};
+use tokio_postgres::{Client, CopyInSink, Statement};
 
 use super::attempt::{Attempt, row_keys};
 use super::connector::Connector;
@@ -21,6 +21,7 @@ use super::error::Failure;
 use super::json_columns;
 use super::parameters::{RowKeys, number};
 use super::recent::RecentKeys;
+use super::required_epoch::RequiredEpoch;
 use super::session::Session;
 use super::setback::Setback;
 use super::statements::{ClaimedId, Statements};
@@ -44,6 +45,9 @@ pub(super) struct WriterSession {
     pub(super) statements: Statements,
     json_columns: JsonColumns,
     pub(super) recent: Arc<RecentKeys>,
+    require_epoch: Statement,
+    /// Checked in each transaction.
+    pub(super) required_epoch: Option<RequiredEpoch>,
 }
 
 impl WriterSession {
@@ -57,7 +61,8 @@ impl WriterSession {
                 "fsync or full_page_writes is off on a worker node: a crash of it can lose stored events"
             );
         }
-        Ok(Self { session, statements, json_columns, recent })
+        let require_epoch = RequiredEpoch::prepare(&session).await?;
+        Ok(Self { session, statements, json_columns, recent, require_epoch, required_epoch: None })
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -226,17 +231,24 @@ impl WriterSession {
         Ok(())
     }
 
-    /// Usage, the position in the stream and `COMMIT`, in one round trip.
+    /// Usage, the position in the stream, the check of the epoch and `COMMIT`, in one round trip.
     async fn commit_usage(&self, attempt: &Attempt<'_>) -> Result<(), Setback> {
         let (usage, positions) = (attempt.usage(), attempt.positions());
         let added = self.statements.add_usage(self.client(), &usage);
         let advanced = self.statements.advance_positions(self.client(), &positions);
+        let epoch_checked = async {
+            match self.required_epoch {
+                Some(required) => required.check(self.client(), &self.require_epoch).await,
+                None => Ok(()),
+            }
+        };
         let added = failpoint::reach_after(Point::BeforeCommit, added).await;
         // Should one of the first fail, the COMMIT rolls back.
-        let (added, advanced, committed) =
-            tokio::join!(biased; added, advanced, self.client().batch_execute("COMMIT"));
+        let (added, advanced, epoch_checked, committed) =
+            tokio::join!(biased; added, advanced, epoch_checked, self.client().batch_execute("COMMIT"));
         added?;
         advanced?;
+        epoch_checked?;
         committed?;
         failpoint::reach(Point::AfterCommit);
         Ok(())

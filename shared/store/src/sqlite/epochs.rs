@@ -8,6 +8,11 @@ use crate::StoreError;
 use millrace_event::Epoch;
 
 pub(super) fn epoch(connection: &Connection, shard: u16) -> Result<Option<Epoch>, StoreError> {
+    Ok(recorded(connection, shard)?)
+}
+
+/// As [`epoch`], with the error of the database.
+pub(super) fn recorded(connection: &Connection, shard: u16) -> rusqlite::Result<Option<Epoch>> {
     let recorded = "SELECT epoch FROM stream_epochs WHERE shard = ?1";
     let epoch: Option<[u8; 16]> = connection.query_row(recorded, [shard], |row| row.get(0)).optional()?;
     Ok(epoch.map(Uuid::from_bytes))

@@ -15,6 +15,7 @@ use rusqlite::{Connection, Error, Transaction, TransactionBehavior, params};
 
 use super::clock::HOUR_US;
 use super::database::Database;
+use super::epochs;
 use super::error::{CONNECTION, NO_TIME, NOT_TEXT};
 use super::events::{EventTable, Insertion};
 use super::ledger::{Ledger, LedgerMatch};
@@ -27,7 +28,7 @@ use crate::rejections::SAMPLES_KEPT;
 use crate::{Payload, WriteError, WriteOutcome, WriteRequest, Writer};
 use millrace_event::row::{self, EventTime, Row};
 use millrace_event::undeliverable::UndeliverableCall;
-use millrace_event::{EntryId, Outcome};
+use millrace_event::{EntryId, Epoch, Outcome};
 use millrace_failpoint::{self as failpoint, Point};
 
 const ADD_LETTER: &str = "
@@ -54,18 +55,24 @@ const ADD_USAGE: &str = "
 
 pub(super) struct SqliteWriter {
     database: Arc<Database>,
+    /// The epoch that a shard must have.
+    required: Option<(u16, Epoch)>,
     /// A write did not end.
     busy: bool,
 }
 
 impl SqliteWriter {
     pub(super) fn new(database: Arc<Database>) -> Self {
-        Self { database, busy: false }
+        Self { database, required: None, busy: false }
     }
 }
 
 #[async_trait]
 impl Writer for SqliteWriter {
+    fn require_epoch(&mut self, shard: u16, epoch: Epoch) {
+        self.required = Some((shard, epoch));
+    }
+
     async fn write(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
         if self.busy {
             return Err(environment(
@@ -80,8 +87,9 @@ impl Writer for SqliteWriter {
         self.busy = true;
         // Rows are shared, not copied.
         let requests = requests.to_vec();
-        let began = Instant::now();
-        let written = self.database.write(move |connection| write(connection, &requests, began)).await?;
+        let (began, required) = (Instant::now(), self.required);
+        let written =
+            self.database.write(move |connection| write(connection, &requests, required, began)).await?;
         self.busy = false;
         Ok(written)
     }
@@ -90,9 +98,15 @@ impl Writer for SqliteWriter {
 fn write(
     connection: &mut Connection,
     requests: &[WriteRequest],
+    required: Option<(u16, Epoch)>,
     began: Instant,
 ) -> Result<Vec<WriteOutcome>, WriteError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if let Some((shard, epoch)) = required
+        && epochs::recorded(&transaction, shard)? != Some(epoch)
+    {
+        return Err(WriteError::EpochReplaced { shard });
+    }
     let mut write = WriteTransaction::begin(&transaction)?;
     let written = requests.iter().map(|request| write.write(request)).collect::<Result<_, _>>()?;
     failpoint::reach(Point::AfterLedger);

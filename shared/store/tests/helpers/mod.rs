@@ -158,5 +158,6 @@ pub fn sqlstate_of(error: &WriteError) -> &str {
     match error {
         WriteError::Environment { sqlstate, .. } => sqlstate,
         WriteError::LedgerRetired => "the ledger is retired",
+        WriteError::EpochReplaced { .. } => "the epoch was replaced",
     }
 }

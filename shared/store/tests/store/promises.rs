@@ -116,6 +116,8 @@ macro_rules! every_promise {
                 the_highest_entry_of_each_shard_is_recorded_and_never_lowered,
                 a_lost_batch_is_recorded_once_and_listed_until_it_is_stored,
                 lost_batches_are_kept_as_long_as_the_ledger,
+                entries_that_were_read_under_another_epoch_are_not_committed,
+                what_is_committed_under_an_epoch_is_visible_once_the_epoch_is_replaced,
             }
         }
     };

@@ -81,7 +81,7 @@ impl EmbeddedStream {
         })
     }
 
-    fn trusted_epoch(&self) -> Option<Epoch> {
+    fn trusted(&self) -> Option<Epoch> {
         self.trusted.load_full().map(|epoch| *epoch)
     }
 }
@@ -105,7 +105,7 @@ impl Stream for EmbeddedStream {
 
     async fn admit(&self, admission: &Admission<'_>) -> Result<Decision, StreamError> {
         self.core.writer()?;
-        let Some(trusted) = self.trusted_epoch() else {
+        let Some(trusted) = self.trusted() else {
             return Ok(Decision::EpochChanged);
         };
         let request = AdmitRequest::new(admission, trusted, self.backlog_events_max);
@@ -155,7 +155,7 @@ impl Stream for EmbeddedStream {
     async fn settle(&self, shard: u16, settlements: &[Settlement]) -> Result<u64, StreamError> {
         check_shard(shard)?;
         self.core.writer()?;
-        let trusted = self.trusted_epoch();
+        let trusted = self.trusted();
         let mut settled = 0;
         for chunk in Settlement::calls(settlements, CHUNK_BATCHES) {
             let chunk = chunk.to_vec();
@@ -194,7 +194,11 @@ impl Stream for EmbeddedStream {
         check_shard(shard)?;
         let acknowledged = self.core.dispatch.last().id();
         let (epoch, last) = self.core.reads.read(queries::epoch_and_position).await?;
-        Ok(Witness { epoch, last, acknowledged, trusted: self.trusted_epoch(), missing: Vec::new() })
+        Ok(Witness { epoch, last, acknowledged, trusted: self.trusted(), missing: Vec::new() })
+    }
+
+    fn trusted_epoch(&self, shard: u16) -> Option<Epoch> {
+        if shard == 0 { self.trusted() } else { None }
     }
 
     fn trust_epoch(&self, shard: u16, epoch: Epoch) {

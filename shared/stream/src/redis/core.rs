@@ -106,6 +106,11 @@ impl Core {
         self.witnesses.shard(shard)?.trusted()
     }
 
+    /// Also while the shard is withdrawn.
+    pub(super) fn trusted_last(&self, shard: u16) -> Option<Epoch> {
+        self.witnesses.shard(shard)?.trusted_last()
+    }
+
     pub(super) fn trust_epoch(&self, shard: u16, epoch: Epoch) {
         if let Some(known) = self.witnesses.shard(shard) {
             known.trust(epoch);

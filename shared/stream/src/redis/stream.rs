@@ -93,6 +93,10 @@ impl Stream for RedisStream {
         witness::witness(&self.core, shard).await
     }
 
+    fn trusted_epoch(&self, shard: u16) -> Option<Epoch> {
+        self.core.trusted_last(shard)
+    }
+
     fn trust_epoch(&self, shard: u16, epoch: Epoch) {
         self.core.trust_epoch(shard, epoch);
     }

@@ -1,7 +1,7 @@
 //! Promises about a stream that can go back in time.
 
 use millrace_event::AcknowledgedBatch;
-use millrace_store::StreamRecord;
+use millrace_store::{StreamRecord, WriteError};
 use uuid::Uuid;
 
 use super::*;
@@ -87,4 +87,54 @@ pub async fn lost_batches_are_kept_as_long_as_the_ledger(harness: &dyn Harness) 
     let policy = UpkeepPolicy { ledger_days: 5, ..keep_all() };
     store.upkeep(&policy).await.expect("upkeep").expect("no other process does the upkeep");
     assert_eq!(listed(&store).await, [(project, 1, 1, false)]);
+}
+
+pub async fn entries_that_were_read_under_another_epoch_are_not_committed(harness: &dyn Harness) {
+    let store = harness.store();
+    let project = project(&store, "shop").await;
+    let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
+    assert!(store.replace_epoch(0, None, first).await.expect("an answer"));
+    let requests = [1, 2]
+        .map(|id| request(project, Uuid::now_v7(), entry(now_ms(), id), &events(now_ms(), [u128::from(id)])));
+    let mut lane = writer(&store).await;
+    lane.require_epoch(0, first);
+    lane.write(&requests[..1]).await.expect("written");
+
+    assert!(store.replace_epoch(0, Some(first), second).await.expect("an answer"));
+    let refused = lane.write(&requests[1..]).await.expect_err("refused");
+    assert!(matches!(refused, WriteError::EpochReplaced { shard: 0 }), "{refused}");
+    let mut lane = writer(&store).await;
+    lane.require_epoch(1, second);
+    let refused = lane.write(&requests[1..]).await.expect_err("refused");
+    assert!(matches!(refused, WriteError::EpochReplaced { shard: 1 }), "a shard without an epoch: {refused}");
+    assert_eq!(balanced(&store, project).await.stored, 1);
+
+    let mut lane = writer(&store).await;
+    lane.require_epoch(0, second);
+    lane.write(&requests).await.expect("written");
+    assert_eq!(balanced(&store, project).await.stored, 2);
+}
+
+/// Otherwise the counters would be rebuilt from a ledger that does not have the entries yet.
+pub async fn what_is_committed_under_an_epoch_is_visible_once_the_epoch_is_replaced(harness: &dyn Harness) {
+    let (store, rebuilding) = (harness.store(), harness.another());
+    let project = project(&store, "shop").await;
+    let mut epoch = Uuid::new_v4();
+    assert!(store.replace_epoch(0, None, epoch).await.expect("an answer"));
+    let mut stored = 0;
+    for seq in 1..=40 {
+        let batch =
+            request(project, Uuid::now_v7(), entry(now_ms(), seq), &events(now_ms(), [u128::from(seq)]));
+        let mut lane = writer(&store).await;
+        lane.require_epoch(0, epoch);
+        let next = Uuid::new_v4();
+        let rebuild = async {
+            assert!(rebuilding.replace_epoch(0, Some(epoch), next).await.expect("an answer"));
+            balanced(&rebuilding, project).await.stored
+        };
+        let (written, counted) = tokio::join!(lane.write(std::slice::from_ref(&batch)), rebuild);
+        stored += u64::from(written.is_ok());
+        assert_eq!(counted, stored, "{written:?}");
+        epoch = next;
+    }
 }
