@@ -104,7 +104,7 @@ fn read_event<'a>(event: &RawEvent<'a>, kind: Option<&'static str>) -> Result<Ev
     {
         call.keep("event_type", kind)?;
     }
-    call.identify(("insert_id", fields.insert_id), &[("time", fields.time)])?;
+    call.identify(("insert_id", fields.insert_id), ("time", fields.time))?;
     let is_user = fields.user_id.is_some_and(|id| !is_empty(id));
     call.subject(&[("user_id", fields.user_id), ("device_id", fields.device_id.filter(|_| !is_user))])?;
     call.library_text(("library", fields.library))?;

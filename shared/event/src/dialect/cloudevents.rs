@@ -46,7 +46,7 @@ fn read_event<'a>(event: &RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection> {
         }
     }
     let mut call = Call::named(FAMILY, event, ("type", kind))?;
-    call.identify(("id", id), &[("time", time)])?;
+    call.identify(("id", id), ("time", time))?;
     if let Some(Value::String(id_text, _)) = id
         && !id_text.is_empty()
     {

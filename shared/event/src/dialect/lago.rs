@@ -67,7 +67,7 @@ fn read_event<'a>(event: &RawEvent<'a>, object: Container<'a>) -> Result<EventBu
         }
     }
     let mut call = Call::named(FAMILY, event, ("code", code))?;
-    call.identify(("transaction_id", id), &[("timestamp", time)])?;
+    call.identify(("transaction_id", id), ("timestamp", time))?;
     call.identify_by_id_alone();
     call.subject(&[("external_subscription_id", subscription), ("external_customer_id", customer)])?;
     call.properties(("properties", properties), |_, _| false)?;

@@ -110,7 +110,7 @@ fn read_event<'a>(event: &RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection> {
         call.keep("event", kind)?;
     }
     let own = Properties::of(properties);
-    call.identify(("$insert_id", own.insert_id), &[("time", own.time)])?;
+    call.identify(("$insert_id", own.insert_id), ("time", own.time))?;
     let ids = [("distinct_id", own.distinct_id), ("$user_id", own.user_id), ("$device_id", own.device_id)];
     let subject = ids.into_iter().find(|(_, id)| id.is_some_and(|id| !is_empty(id)));
     call.subject(&[subject.unwrap_or(("distinct_id", None))])?;
@@ -143,7 +143,7 @@ fn read_update<'a>(
 ) -> Result<EventBuilder<'a>, Rejection> {
     let mut call = Call::of_kind(FAMILY, event, Cow::Borrowed(name));
     let member = |name: &str| event.object.member(name);
-    call.identify(("$insert_id", member("$insert_id")), &[("$time", member("$time"))])?;
+    call.identify(("$insert_id", member("$insert_id")), ("$time", member("$time")))?;
     call.subject(&[(subject, member(subject))])?;
     let set = member("$set").filter(|set| matches!(set, Value::Object(_)));
     call.properties(("$set", set), |_, _| false)?;

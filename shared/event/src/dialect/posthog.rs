@@ -76,7 +76,7 @@ fn read_event<'a>(event: &RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection> {
         call.keep("event", value)?;
     }
     let own = OwnProperties::of(fields.properties);
-    call.identify(("uuid", fields.uuid), &[("timestamp", fields.timestamp)])?;
+    call.identify(("uuid", fields.uuid), ("timestamp", fields.timestamp))?;
     call.subject(&[("distinct_id", fields.distinct_id.filter(|id| !is_empty(*id)).or(own.distinct_id))])?;
     match (own.library, event.shared.iter().find(|(name, _)| *name == SDK_INFO)) {
         (None, Some((_, info))) => call.library_text((SDK_INFO, Some(*info)))?,

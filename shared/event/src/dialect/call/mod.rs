@@ -106,39 +106,34 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    /// Sets the identity: an id, and the first of these times that can be read. An id or a time that the
-    /// columns have not all of is kept.
+    /// Sets the identity: an id and a time. One that the columns have not all of is kept.
     ///
     /// # Errors
     /// The rejection of a time outside of the project's bounds, if the project wants it.
     pub(super) fn identify(
         &mut self,
-        (field, value): Field<'a>,
-        times: &[Field<'a>],
+        (id_field, id_value): Field<'a>,
+        (time_field, time_value): Field<'a>,
     ) -> Result<(), Rejection> {
-        let id = scalar_text(value);
+        let id = scalar_text(id_value);
         self.has_id = id.is_some();
         let is_lost = match &id {
             Some(id) => id.len() > ID_BYTES_MAX,
-            None => value.is_some_and(|value| !is_empty(value)),
+            None => id_value.is_some_and(|value| !is_empty(value)),
         };
-        if let Some(value) = value.filter(|_| is_lost) {
-            self.keep(field, value)?;
+        if let Some(value) = id_value.filter(|_| is_lost) {
+            self.keep(id_field, value)?;
         }
-        let read = |(_, value): &Field<'a>| value.and_then(read_time);
-        let time = times.iter().find_map(read);
+        let time = time_value.and_then(read_time);
         self.builder.identify(self.origin, self.validator.index, id, time);
         self.builder.client_id = self.builder.client_id.take().map(|id| shortened_id(id, ID_BYTES_MAX));
         let bounds = self.builder.keep_in_bounds(self.origin, self.validator.index);
         if let Bounds::Refused { message } = bounds {
-            let field = times.first().map_or("timestamp", |(field, _)| field);
-            return Err(self.validator.reject_field(field, RejectionCode::InvalidTimestamp, message));
+            return Err(self.validator.reject_field(time_field, RejectionCode::InvalidTimestamp, message));
         }
-        for (field, value) in times {
-            let is_used = bounds == Bounds::Inside && value.is_none_or(|value| read_time(value).is_some());
-            if let Some(value) = value.filter(|value| !is_used && !is_empty(*value)) {
-                self.keep(field, value)?;
-            }
+        let is_used = bounds == Bounds::Inside && time.is_some();
+        if let Some(value) = time_value.filter(|value| !is_used && !is_empty(*value)) {
+            self.keep(time_field, value)?;
         }
         Ok(())
     }
