@@ -1,5 +1,5 @@
-//! The key of a request, from its headers, from the query of a beacon, or from the body of an SDK. It must never
-//! be logged or repeated in an answer.
+//! The key of a request, from its headers, from the query of a beacon, or from the body of an SDK. It must
+//! never be logged or repeated in an answer.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};

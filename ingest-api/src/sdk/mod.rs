@@ -35,6 +35,9 @@ use crate::packing::{self, Packing, Unpacked};
 use crate::project::Project;
 use crate::request::{Refusal, Request};
 
+/// The other protocol of a path, for headers and JSON that are of it.
+type Choice = fn(&HeaderMap, &[u8]) -> Option<&'static Protocol>;
+
 /// What one route of a family takes and answers.
 pub struct Protocol {
     pub dialect: &'static Dialect,
@@ -44,7 +47,7 @@ pub struct Protocol {
     /// Adds what the headers say of the events to their JSON.
     complete: Option<fn(&HeaderMap, Bytes) -> Bytes>,
     /// Another protocol of the same path, if the headers and the JSON are of it.
-    choose: Option<fn(&HeaderMap, &[u8]) -> Option<&'static Protocol>>,
+    choose: Option<Choice>,
     success: fn(&Parts, &Receipt) -> Answer,
     /// The answer to a refused request.
     pub refusal: fn(&Problem) -> Answer,

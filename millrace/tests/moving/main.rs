@@ -1,5 +1,5 @@
-//! The guides in `docs/moving`: the key that a guide creates, and the programs that it shows for Python and Node,
-//! run with nothing changed but the address.
+//! The guides in `docs/moving`: the key that a guide creates, and the programs that it shows for Python and
+//! Node, run with nothing changed but the address and the key.
 
 #[path = "../installation/mod.rs"]
 mod installation;

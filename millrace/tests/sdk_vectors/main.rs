@@ -7,7 +7,7 @@
 //! | `path`, `headers` | of the request, which is a POST unless `method` says otherwise |
 //! | `body` | JSON, or a text that is sent as it is; `body_base64` has bytes |
 //! | `answer` | `status`, and `body` or `headers` where they matter; JSON must be equal |
-//! | `rows` | the rows that are stored, each with every column; `received_at` stands for the time of receipt |
+//! | `rows` | the rows that are stored, each with every column; `received_at` is the time of receipt |
 //! | `letters` | the codes of the dead letters |
 
 #[path = "../installation/mod.rs"]

@@ -1,8 +1,9 @@
-//! The cost of one event in each dialect: how long the API takes from a decoded body to the rows of its batch.
+//! The cost of one event in each dialect: how long the API takes from a decoded body to the rows of its
+//! batch.
 //!
-//! `cargo run --release -p millrace-event --example dialect_cost` prints the table of `docs/benchmarks.md`. Every
-//! dialect reads the same 100 events with the same properties. The figure is the median of many rounds, in which
-//! all dialects take turns.
+//! `cargo run --release -p millrace-event --example dialect_cost` prints the table of `docs/benchmarks.md`.
+//! Every dialect reads the same 100 events with the same properties. The figure is the median of many rounds,
+//! in which all dialects take turns.
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -1,15 +1,16 @@
 //! Amplitude's HTTP API: `{"api_key":…, "events":[…]}`, and identifications.
 //!
-//! | column | source |
-//! |---|---|
-//! | id | `insert_id` |
-//! | name | `event_type`; `$identify` for `$identify`, `$group` for `$groupidentify`, `$page` for `[Amplitude] Page Viewed` |
-//! | timestamp | `time`, milliseconds since 1970 |
-//! | subject | `user_id`, or else `device_id` |
-//! | properties | `event_properties`; of `$identify` the members of `$set` in `user_properties`, of `$group` those in `group_properties`, or else these properties themselves |
-//! | properties.name | of a page `[Amplitude] Page Title` |
-//! | context.library | `library`, as `NAME/VERSION` |
-//! | context.amplitude | everything else, such as `session_id`, `platform` and `user_properties` |
+//! - id: `insert_id`
+//! - name: `event_type`; `$identify` for `$identify`, `$group` for `$groupidentify`, `$page` for `[Amplitude]
+//!   Page Viewed`
+//! - timestamp: `time`, milliseconds since 1970
+//! - subject: `user_id`, or else `device_id`
+//! - properties: `event_properties`; of `$identify` the members of `$set` in `user_properties`, of `$group`
+//!   those in `group_properties`; where these have no operation, they themselves
+//! - properties.name: of a page `[Amplitude] Page Title`
+//! - context.library: `library`, as `NAME/VERSION`
+//! - context.amplitude: everything else, such as `session_id`, `platform` and other operations on
+//!   `user_properties`
 //!
 //! Sources: Amplitude's HTTP V2 API; the SDKs `amplitude-analytics`, `@amplitude/analytics-node` and
 //! `@amplitude/analytics-browser`.

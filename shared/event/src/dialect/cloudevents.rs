@@ -1,18 +1,18 @@
 //! CloudEvents 1.0 in JSON, as OpenMeter takes them: one event, or an array of events.
 //!
-//! | column | source |
-//! |---|---|
-//! | id | `source` and `id` together, as the specification defines the identity of an event: they alone identify it; the column `client_id` has the `id` |
-//! | name | `type` |
-//! | timestamp | `time` |
-//! | subject | `subject` |
-//! | properties | `data`; a value that is not an object is kept in the context |
-//! | context.cloudevents | `source`, `datacontenttype`, `dataschema`, `data_base64`, and every extension attribute |
+//! - id: `source` and `id` together, as the specification defines the identity of an event; they alone
+//!   identify it. The column `client_id` has the `id`.
+//! - name: `type`
+//! - timestamp: `time`
+//! - subject: `subject`
+//! - properties: `data`, if it is an object
+//! - context.cloudevents: `source`, `datacontenttype`, `dataschema`, `data_base64`, `data` that is no object,
+//!   and every extension attribute
 //!
 //! `specversion` is not stored if it is `1.0`.
 //!
-//! Sources: the CloudEvents specification 1.0.2 with its JSON format; the SDKs `openmeter`, `@openmeter/sdk` and
-//! `cloudevents`.
+//! Sources: the CloudEvents specification 1.0.2 with its JSON format; the SDKs `openmeter`, `@openmeter/sdk`
+//! and `cloudevents`.
 
 use super::builder::EventBuilder;
 use super::call::{Call, is_empty};

@@ -1,15 +1,18 @@
-//! Mixpanel's formats: events, and updates of the profiles of users and groups; one of them or an array.
+//! Mixpanel's formats: events, and updates of the profiles of users and groups; one of them or an array. Of
+//! an event:
 //!
-//! | column | events | updates |
-//! |---|---|---|
-//! | id | `properties.$insert_id` | none: their body identifies them only by an `Idempotency-Key` |
-//! | name | `event`; `$page` for `$mp_web_page_view`, `$identify`, and `$alias` for `$create_alias` | `$identify` of users, `$group` of groups |
-//! | timestamp | `properties.time`, seconds or milliseconds since 1970 | `$time` |
-//! | subject | `properties.distinct_id`, or else `$user_id` or `$device_id` there | `$distinct_id`; of a group `$group_id` |
-//! | properties | `properties` | the members of `$set` |
-//! | properties.name | of a page `properties.current_page_title` | |
-//! | context.library | `properties.mp_lib` and `properties.$lib_version` | |
-//! | context.mixpanel | everything else | everything else, such as `$add` |
+//! - id: `properties.$insert_id`
+//! - name: `event`; `$page` for `$mp_web_page_view`, and `$alias` for `$create_alias`
+//! - timestamp: `properties.time`, seconds or milliseconds since 1970
+//! - subject: `properties.distinct_id`, or else `$user_id` or `$device_id` there
+//! - properties: `properties`
+//! - properties.name: of a page `properties.current_page_title`
+//! - context.library: `properties.mp_lib` and `properties.$lib_version`
+//! - context.mixpanel: everything else
+//!
+//! An update is named `$identify` or `$group`. Its subject is `$distinct_id` or `$group_id`, its time
+//! `$time`, and its properties are the members of `$set`. It has no id: only an `Idempotency-Key` makes it
+//! repeatable.
 //!
 //! Sources: Mixpanel's ingestion API; the SDKs `mixpanel` for Python and Node, and `mixpanel-browser`.
 

@@ -1,16 +1,16 @@
 //! PostHog's capture format: `{"batch":[…]}`, an array of events as its SDK for web pages sends it, or one
 //! event.
 //!
-//! | column | source |
-//! |---|---|
-//! | id | `uuid` |
-//! | name | `event`; of `$pageview`, `$screen`, `$identify`, `$set`, `$groupidentify` and `$create_alias` the name that every dialect gives to such calls |
-//! | timestamp | `timestamp`, as sent, or else the time in the id, which is a UUIDv7 |
-//! | subject | `distinct_id`, of the event or in its properties |
-//! | properties | `properties`; of `$identify` and `$set` the traits in `$set`, of `$groupidentify` those in `$group_set` |
-//! | properties.name | of a page `properties.title`, of a screen `properties.$screen_name` |
-//! | context.library | `properties.$lib` and `properties.$lib_version`, or else [`SDK_INFO`] |
-//! | context.posthog | everything else; the other properties of a call with traits are in `properties` there |
+//! - id: `uuid`
+//! - name: `event`; of `$pageview`, `$screen`, `$identify`, `$set`, `$groupidentify` and `$create_alias` the
+//!   name that every dialect gives to such calls
+//! - timestamp: `timestamp`, as sent, or else the time in the id, which is a UUIDv7
+//! - subject: `distinct_id`, of the event or in its properties
+//! - properties: `properties`; of `$identify` and `$set` the traits in `$set`, of `$groupidentify` those in
+//!   `$group_set`
+//! - properties.name: of a page `properties.title`, of a screen `properties.$screen_name`
+//! - context.library: `properties.$lib` and `properties.$lib_version`, or else [`SDK_INFO`]
+//! - context.posthog: everything else; the other properties of a call with traits are in `properties` there
 //!
 //! `sent_at` and `offset` never correct a timestamp: both would make a repeated event another one.
 //!

@@ -1,6 +1,6 @@
 //! Notices that an object may have two members of the same name, in a few nanoseconds for each name.
 //!
-//! It must never overlook a repetition. It may suspect one where there is none: whoever asks then compares
+//! It must never overlook a repetition. It may suspect one where there is none: the caller then compares
 //! the names themselves.
 
 /// Objects nested deeper than this are always suspected.

@@ -1,4 +1,4 @@
-//! Properties of the dialects of SDKs: whatever is sent, nothing of it is lost.
+//! Properties of the dialects of SDKs: nothing that is sent is lost.
 
 use std::collections::BTreeMap;
 

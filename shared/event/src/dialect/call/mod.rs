@@ -2,7 +2,7 @@
 //!
 //! | place | what is there |
 //! |---|---|
-//! | `name` | the name of the event; `$page`, `$screen`, `$identify`, `$group`, `$alias` for these kinds of calls |
+//! | `name` | the name of the event; `$page`, `$screen`, `$identify`, `$group`, `$alias` for such calls |
 //! | `subject` | the id of the user, or else of the device or visitor |
 //! | `timestamp` | the time of the event by the client's clock, as sent |
 //! | `properties` | the properties of the event; the traits of `$identify` and `$group` |

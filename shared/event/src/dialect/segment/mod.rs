@@ -8,7 +8,7 @@
 //! | timestamp | `timestamp`, or else `originalTimestamp`, as sent |
 //! | subject | `userId`, or else `anonymousId` |
 //! | properties | `properties`, or else `traits` or `context.traits`; of an alias call `{"previousId": …}` |
-//! | properties.name, properties.category | of a page or a screen its `name` and `category`, unless the properties have their own |
+//! | properties.name, .category | of a page or a screen its own, unless the properties have one |
 //! | context | `context`, with every other field under `context.segment` |
 //!
 //! If the client's context has a member `segment`, the other fields are under `context.$segment` instead.
