@@ -2,7 +2,7 @@
 //! answers.
 //!
 //! `server` accepts connections, [`routes`] finds the function of each request, `ingest` is the path of a
-//! batch up to `admission`, and `error` turns every reason for a refusal into an answer. [`status`] is a page
+//! batch up to `admission`, `sdk` has the protocols of SDKs, and `error` turns every reason for a refusal into an answer. [`status`] is a page
 //! for people, and `rejections` keeps what was refused for the owners of projects. In the background,
 //! `accounts` keeps keys and plans fresh and [`millrace_reconcile::keeper`] checks the stream.
 //!
@@ -39,6 +39,7 @@ pub mod metrics;
 mod offload;
 mod openapi;
 mod pace;
+mod packing;
 mod parameters;
 mod problem_code;
 mod project;
@@ -49,6 +50,7 @@ mod reports;
 mod request;
 pub mod routes;
 mod run;
+mod sdk;
 mod server;
 mod service;
 mod sharded_map;
