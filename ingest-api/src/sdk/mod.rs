@@ -148,7 +148,11 @@ pub async fn post(
         }
     };
     if let Some(complete) = protocol.complete {
+        let sent_bytes = body.decoded.len();
         body.decoded = complete(&request.head.headers, body.decoded);
+        if body.decoded.len() > sent_bytes {
+            body.reservation.grow(body.decoded.len())?;
+        }
     }
     let chosen = protocol.choose.and_then(|choose| choose(&request.head.headers, &body.decoded));
     let protocol = chosen.unwrap_or(protocol);
