@@ -11,7 +11,7 @@ const HOUR_MS: u64 = 3_600_000;
 
 /// A request of a new batch.
 fn of(project: ProjectId, entry: EntryId, events: &[Event]) -> WriteRequest {
-    request(project, Uuid::now_v7(), entry, events)
+    request(project, new_batch_id(), entry, events)
 }
 
 async fn outcomes(store: &SharedStore, requests: &[WriteRequest]) -> Vec<Outcome> {
