@@ -6,7 +6,6 @@ use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_store::{KeyOptions, Operators, PolicyChange, StoreError};
 use testkit::chaos::{ChaosProxy, Wire};
 use testkit::{Postgres, eventually};
-use uuid::Uuid;
 
 use super::harness;
 use crate::suite::environment::a_failure_leaves_the_data_writable;

@@ -9,7 +9,6 @@ use rand::{RngExt, SeedableRng};
 use testkit::{Postgres, eventually};
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
-use uuid::Uuid;
 
 use super::{PostgresHarness, harness, store};
 use crate::suite::*;

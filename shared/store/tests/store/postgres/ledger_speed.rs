@@ -1,7 +1,7 @@
 //! A measurement of the ledger: what a batch costs with a row of its own, and in the row for its group.
 //! `cargo test --release -p millrace-store --test store -- --ignored --nocapture ledger_speed`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use testkit::eventually;
-use uuid::Uuid;
 
 use super::{PostgresHarness, harness};
 use crate::suite::*;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use millrace_event::Outcome;
 use millrace_store::StoreError;
 use testkit::eventually;
-use uuid::Uuid;
 
 use super::harness;
 use crate::suite::redriving::{dead, given_up, ids, order, redrive};

@@ -1,7 +1,6 @@
 //! Rows that PostgreSQL rejects, as if the validator had accepted them by mistake.
 
 use millrace_event::Outcome;
-use uuid::Uuid;
 
 use super::harness;
 use crate::suite::*;

@@ -9,7 +9,6 @@ use millrace_store::{ChangeMark, ChangedAccounts, SharedStore};
 use testkit::{Authority, Postgres, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
-use uuid::Uuid;
 
 use crate::suite::*;
 

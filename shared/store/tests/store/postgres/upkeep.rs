@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use millrace_store::{KeyOptions, PolicyChange, UpkeepPolicy};
-use uuid::Uuid;
 
 use super::harness;
 use crate::suite::*;

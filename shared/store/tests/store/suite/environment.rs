@@ -1,7 +1,5 @@
 //! Failures of the environment are never taken for failures of the data.
 
-use uuid::Uuid;
-
 use super::*;
 
 /// Runs `spoil` and expects a write to fail with that SQLSTATE. Then runs `repair` in the same session and

@@ -2,7 +2,6 @@
 
 use millrace_event::Outcome;
 use millrace_event::row::EventTime;
-use uuid::Uuid;
 
 use super::redriving::{given_up, ids, order};
 use super::*;

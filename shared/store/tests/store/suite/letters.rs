@@ -2,7 +2,6 @@
 
 use millrace_store::{LetterFilter, LetterPayload, StoreError};
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::*;
 

@@ -6,7 +6,6 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use time::{Duration, OffsetDateTime};
-use uuid::Uuid;
 
 use super::*;
 

@@ -4,7 +4,6 @@ use millrace_event::row::EventTime;
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
 use super::*;
 

@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use uuid::Uuid;
-
 use super::*;
 
 /// How long each figure is measured.
