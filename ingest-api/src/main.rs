@@ -28,7 +28,8 @@ fn main() -> ExitCode {
         }
     };
     start_logging(config.policy.log_format);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // For everything but the connections of clients, which have threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ran = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(serve(config)));
     match ran {
         Ok(()) => ExitCode::SUCCESS,

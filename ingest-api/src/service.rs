@@ -1,4 +1,4 @@
-//! The state that all requests of one server share.
+//! The state that all requests of one server share, whatever thread serves them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,18 +38,21 @@ pub struct Deps {
     pub limits: Limits,
 }
 
+/// A clone is the same server. Each thread that serves connections has one, so that no request counts
+/// references that other threads count, too.
+#[derive(Clone)]
 pub struct Service {
     pub stream: SharedStream,
     pub store: SharedStore,
     pub limits: Limits,
-    pub accounts: Accounts,
+    pub accounts: Arc<Accounts>,
     pub stream_health: Arc<StreamHealth>,
-    pub status: Status,
+    pub status: Arc<Status>,
     pub stage: watch::Receiver<Stage>,
-    pub bodies: BodyReader,
-    pub reports: ReportGate,
+    pub bodies: Arc<BodyReader>,
+    pub reports: Arc<ReportGate>,
     /// What this process refuses, for the owners of projects.
-    pub rejections: Collector,
+    pub rejections: Arc<Collector>,
     /// One permit for each client that waits for the outcome of its batch.
     pub waiters: Arc<Semaphore>,
 }
@@ -61,15 +64,20 @@ impl Service {
             stream: deps.stream,
             store: deps.store,
             limits: deps.limits,
-            accounts: Accounts::default(),
+            accounts: Arc::default(),
             stream_health: deps.stream_health,
-            status: Status::new(deps.status_page.audience(address), stage.clone()),
+            status: Arc::new(Status::new(deps.status_page.audience(address), stage.clone())),
             stage,
-            bodies: BodyReader::new(deps.limits),
-            reports: ReportGate::default(),
-            rejections: Collector::default(),
+            bodies: Arc::new(BodyReader::new(deps.limits)),
+            reports: Arc::default(),
+            rejections: Arc::default(),
             waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
         }
+    }
+
+    /// The same server, for a thread that has a runtime of its own.
+    pub fn for_another_runtime(&self) -> Self {
+        Self { stream: Arc::clone(&self.stream).for_another_runtime(), ..self.clone() }
     }
 
     /// Whether the server is stopping.
