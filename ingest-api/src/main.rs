@@ -16,6 +16,10 @@ use millrace_telemetry::metrics::{self, Program};
 use millrace_telemetry::process::{start_logging, stop_requested};
 use tokio::net::TcpListener;
 
+/// Returns the buffers of connections that have become silent to the system.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Connections to PostgreSQL, shared by accounts, epoch and reports. No batch ever waits for one.
 const STORE_CONNECTIONS: usize = 4;
 
