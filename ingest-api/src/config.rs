@@ -34,7 +34,8 @@ pub struct HttpSettings {
     /// LISTEN_ADDR is a loopback address
     #[arg(long, env = "STATUS_PAGE", value_name = "MODE", default_value = "auto", value_parser = STATUS_PAGE)]
     pub status_page: StatusPage,
-    /// Connections to Redis, shared by all requests
+    /// Connections to Redis, shared by all requests for everything but admissions: each thread that serves
+    /// clients has one more for each shard
     #[arg(long, env = "REDIS_CONNECTIONS", value_name = "CONNECTIONS", default_value = "2")]
     #[arg(value_parser = number(1..=64_usize))]
     pub redis_connections: usize,

@@ -27,6 +27,7 @@ mod client_socket;
 pub mod config;
 pub mod connection;
 pub mod connection_state;
+mod cores;
 mod cors;
 mod encoding;
 mod error;

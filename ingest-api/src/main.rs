@@ -16,6 +16,10 @@ use millrace_telemetry::metrics::{self, Program};
 use millrace_telemetry::process::{start_logging, stop_requested};
 use tokio::net::TcpListener;
 
+/// Returns the buffers of connections that have become silent to the system.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Connections to PostgreSQL, shared by accounts, epoch and reports. No batch ever waits for one.
 const STORE_CONNECTIONS: usize = 4;
 
@@ -28,7 +32,8 @@ fn main() -> ExitCode {
         }
     };
     start_logging(config.policy.log_format);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // For everything but the connections of clients, which have threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ran = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(serve(config)));
     match ran {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::cores::Cores;
 use crate::health;
 use crate::rejections;
 use crate::server;
@@ -34,7 +35,7 @@ pub struct Scrape {
 /// they can be reached.
 ///
 /// # Errors
-/// When the listener has no address.
+/// When the listener has no address, or the system has no threads left.
 pub async fn run(
     listener: TcpListener,
     scraper: Option<Scrape>,
@@ -45,6 +46,8 @@ pub async fn run(
     let (stage, stages) = watch::channel(Stage::Serving);
     let check_periods = deps.check_periods;
     let service = Arc::new(Service::new(deps, address, stages));
+    // Ends after the last write: a connection to the store may have been made on one of its threads.
+    let cores = Cores::start(threads(), || service.for_another_runtime())?;
     let scraping = async {
         match scraper {
             Some(Scrape { listener, handle }) => {
@@ -63,7 +66,7 @@ pub async fn run(
     };
     tracing::info!("listening on http://{address}");
     tokio::select! {
-        dropped = server::serve(listener, Arc::clone(&service), stage, shutdown) => {
+        dropped = server::serve(listener, &cores, service.limits, stage, shutdown) => {
             if dropped > 0 {
                 tracing::warn!(connections = dropped, "dropped connections that did not end in time");
             }
@@ -78,6 +81,11 @@ pub async fn run(
     write_rest(&service).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// One for each core that this process may use.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// What the listener for scrapes answers to `GET /readyz`: the same as the server.

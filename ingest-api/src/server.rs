@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::config::Limits;
 use crate::connection::{self, ConnectionTimes};
+use crate::cores::Cores;
 use crate::metrics;
 use crate::routes;
 use crate::service::Service;
@@ -34,13 +35,13 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(8);
 /// time.
 pub async fn serve(
     listener: TcpListener,
-    service: Arc<Service>,
+    cores: &Cores<Service>,
+    limits: Limits,
     stage: watch::Sender<Stage>,
     shutdown: impl Future<Output = ()>,
 ) -> usize {
-    let connections_max = service.limits.connections_max;
+    let Limits { connections_max, drain_grace: grace, .. } = limits;
     let slots = Arc::new(Semaphore::new(connections_max));
-    let grace = service.limits.drain_grace;
     let mut stop = pin!(async {
         shutdown.await;
         tracing::info!("stopping; /readyz answers 503 from now on");
@@ -54,7 +55,7 @@ pub async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((socket, _)) => {
                     failing = false;
-                    start_connection(socket, &service, &slots);
+                    start_connection(socket, cores, connections_max, &slots);
                 }
                 Err(error) => {
                     if !failing {
@@ -68,7 +69,7 @@ pub async fn serve(
     }
     // Dropping the listener would reset connections that the operating system has accepted already.
     while let Some(Ok((socket, _))) = futures_util::FutureExt::now_or_never(listener.accept()) {
-        start_connection(socket, &service, &slots);
+        start_connection(socket, cores, connections_max, &slots);
     }
     drop(listener);
     drain(&stage, &slots, connections_max).await
@@ -87,30 +88,41 @@ async fn drain(stage: &watch::Sender<Stage>, slots: &Semaphore, connections_max:
     connections_max - slots.available_permits()
 }
 
-/// Serves a connection in its own task, or closes it when there are too many.
-fn start_connection(socket: TcpStream, service: &Arc<Service>, slots: &Arc<Semaphore>) {
+/// Serves a connection on one of the threads, or closes it when there are too many.
+fn start_connection(socket: TcpStream, cores: &Cores<Service>, connections_max: usize, slots: &Arc<Semaphore>) {
     let Ok(slot) = Arc::clone(slots).try_acquire_owned() else {
         metrics::connection_refused();
         return;
     };
-    let connections_max = service.limits.connections_max;
     metrics::connections(connections_max - slots.available_permits(), connections_max);
-    tokio::spawn(serve_connection(socket, Arc::clone(service), slot, Arc::clone(slots)));
+    prepare_socket(&socket);
+    // This runtime forgets the socket. That of the thread that serves it waits for its bytes.
+    match socket.into_std() {
+        Ok(socket) => {
+            let slots = Arc::clone(slots);
+            cores.serve(move |service| serve_connection(socket, service, slot, slots));
+        }
+        Err(error) => tracing::debug!(%error, "cannot hand over a socket"),
+    }
 }
 
 async fn serve_connection(
-    socket: TcpStream,
+    socket: std::net::TcpStream,
     service: Arc<Service>,
     slot: OwnedSemaphorePermit,
     slots: Arc<Semaphore>,
 ) {
     let Limits { connections_max, header_timeout, idle_timeout, .. } = service.limits;
-    prepare_socket(&socket);
     let closing = reached(service.stage.clone(), Stage::Closing);
     let times = ConnectionTimes { head: header_timeout, idle: idle_timeout, rest_after: REST_AFTER };
     let answer = |request, state| routes::answer(Arc::clone(&service), request, state);
-    if let Err(error) = connection::serve(socket, answer, times, closing).await {
-        tracing::debug!(%error, "a connection failed");
+    match TcpStream::from_std(socket) {
+        Ok(socket) => {
+            if let Err(error) = connection::serve(socket, answer, times, closing).await {
+                tracing::debug!(%error, "a connection failed");
+            }
+        }
+        Err(error) => tracing::debug!(%error, "cannot take over a socket"),
     }
     drop(slot);
     metrics::connections(connections_max - slots.available_permits(), connections_max);

@@ -1,4 +1,4 @@
-//! The state that all requests of one server share.
+//! The state that all requests of one server share, whatever thread serves them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,20 +39,23 @@ pub struct Deps {
     pub limits: Limits,
 }
 
+/// A clone is the same server. Each thread that serves connections has one, so that no request counts
+/// references that other threads count, too.
+#[derive(Clone)]
 pub struct Service {
     pub stream: SharedStream,
     pub store: SharedStore,
     pub limits: Limits,
-    pub accounts: Accounts,
+    pub accounts: Arc<Accounts>,
     pub stream_health: Arc<StreamHealth>,
     /// Of batches without an idempotency key.
-    pub batch_ids: BatchIds,
-    pub status: Status,
+    pub batch_ids: Arc<BatchIds>,
+    pub status: Arc<Status>,
     pub stage: watch::Receiver<Stage>,
-    pub bodies: BodyReader,
-    pub reports: ReportGate,
+    pub bodies: Arc<BodyReader>,
+    pub reports: Arc<ReportGate>,
     /// What this process refuses, for the owners of projects.
-    pub rejections: Collector,
+    pub rejections: Arc<Collector>,
     /// One permit for each client that waits for the outcome of its batch.
     pub waiters: Arc<Semaphore>,
 }
@@ -61,19 +64,26 @@ impl Service {
     /// A server at this address that has not read its accounts yet.
     pub fn new(deps: Deps, address: SocketAddr, stage: watch::Receiver<Stage>) -> Self {
         Self {
-            batch_ids: BatchIds::new(deps.stream.shards()),
+            batch_ids: Arc::new(BatchIds::new(deps.stream.shards())),
             stream: deps.stream,
             store: deps.store,
             limits: deps.limits,
-            accounts: Accounts::default(),
+            accounts: Arc::default(),
             stream_health: deps.stream_health,
-            status: Status::new(deps.status_page.audience(address), stage.clone()),
+            status: Arc::new(Status::new(deps.status_page.audience(address), stage.clone())),
             stage,
-            bodies: BodyReader::new(deps.limits),
-            reports: ReportGate::default(),
-            rejections: Collector::default(),
+            bodies: Arc::new(BodyReader::new(deps.limits)),
+            reports: Arc::default(),
+            rejections: Arc::default(),
             waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
         }
+    }
+
+    /// The same server, for a thread that has a runtime of its own. It has groups of its own, because batches
+    /// of two threads are never admitted in one entry.
+    pub fn for_another_runtime(&self) -> Self {
+        let batch_ids = Arc::new(BatchIds::new(self.stream.shards()));
+        Self { batch_ids, stream: Arc::clone(&self.stream).for_another_runtime(), ..self.clone() }
     }
 
     /// Whether the server is stopping.

@@ -32,6 +32,10 @@ use crate::cli::{Cli, Command};
 use crate::failure::{Failure, Task};
 use crate::output::Output;
 
+/// As in ingest-api, whose connections this process may serve.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let (cli, backend) = match cli::read(std::env::args_os()) {

@@ -68,6 +68,11 @@ impl Stream for MutantStream {
         self.inner.shards()
     }
 
+    fn for_another_runtime(self: Arc<Self>) -> SharedStream {
+        let inner = Arc::clone(&self.inner).for_another_runtime();
+        Arc::new(Self::new(inner, self.mutant, self.redis.clone()))
+    }
+
     async fn admit(&self, admission: &Admission<'_>) -> Result<Decision, StreamError> {
         let answer = match self.mutant {
             Mutant::NewBatchIdOnRetry => self.admit_under_new_id(admission).await,

@@ -1,5 +1,6 @@
 //! The traits that every stream implements.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,6 +18,10 @@ use crate::witness::Witness;
 pub trait Stream: Send + Sync {
     /// The number of shards. Shards are numbered from 0.
     fn shards(&self) -> u16;
+
+    /// The same stream, for a thread that has a runtime of its own: its admissions wake no other thread, unless
+    /// they share an entry. What the process knows of the stream is shared.
+    fn for_another_runtime(self: Arc<Self>) -> SharedStream;
 
     /// Checks the plan and appends the batch, in one durable step. See [`Decision`]. Batches that are
     /// admitted at the same time can share an entry.
@@ -129,4 +134,4 @@ pub trait Reader: Send {
 }
 
 /// A shared [`Stream`] of any kind.
-pub type SharedStream = std::sync::Arc<dyn Stream>;
+pub type SharedStream = Arc<dyn Stream>;

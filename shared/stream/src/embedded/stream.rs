@@ -17,7 +17,7 @@ use super::{queries, rebuild, schema, settle, trial};
 use crate::metrics::{BACKLOG_EVENTS_MAX, STREAM_CONNECTED, counted};
 use crate::{
     Admission, Backlog, BatchId, BatchState, Decision, DurabilityReport, EntryId, Epoch, PendingBatch,
-    ProjectCounters, Reader, Settlement, Stream, StreamError, Witness,
+    ProjectCounters, Reader, Settlement, SharedStream, Stream, StreamError, Witness,
 };
 use millrace_event::plan::{LimitState, ProjectId};
 
@@ -101,6 +101,11 @@ fn position_of(id: EntryId) -> Result<Position, StreamError> {
 impl Stream for EmbeddedStream {
     fn shards(&self) -> u16 {
         1
+    }
+
+    /// One thread writes for all runtimes.
+    fn for_another_runtime(self: Arc<Self>) -> SharedStream {
+        self
     }
 
     async fn admit(&self, admission: &Admission<'_>) -> Result<Decision, StreamError> {

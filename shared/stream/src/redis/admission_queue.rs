@@ -2,72 +2,67 @@
 //! many batches costs the server little more than a call with one, and is fsynced once.
 //!
 //! There is no timer. A request that arrives while no call is under way is sent immediately; requests that
-//! arrive during a call form the next one. One call at a time is enough, because Redis runs one script at a
-//! time and syncs before it answers. A second call would only wait in the server, ahead of the reads of the
-//! workers, and make the batches smaller.
+//! arrive during a call form the next one. One call at a time is enough until a group is full, because Redis
+//! runs one script at a time and syncs before it answers. A second call would only wait in the server, ahead
+//! of the reads of the workers, and make the groups smaller.
 //!
-//! This module must never hold back a request that could be sent, or answer a request with the decision on
-//! another.
+//! Each thread that serves clients has a batcher for each shard, with a connection of its own. They share the
+//! queue of the shard (`shard_queue`).
+//!
+//! This module must never answer a request with the decision on another.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
 
 use super::admit_command::{AdmitAnswer, AdmitRequest, admit_command, parse_answers};
-use super::connection::Connections;
+use super::caller_answers::CallerAnswers;
+use super::connection::OwnConnection;
+use super::core::Core;
 use super::keys::ShardKeys;
 use super::replicated;
 use super::scripts::Scripts;
+use super::shard_queue::{QueuedRequest, ShardQueue};
 use super::shard_witness::ShardWitnesses;
 use crate::{AcknowledgedBatch, Decision, StreamError};
-use millrace_event::entry::{self, NewBatch, PackedEntry};
+use millrace_event::entry::{NewBatch, PackedEntry};
 
-/// Events in a group, unless its only batch has more.
-const EVENTS_MAX: u32 = 4_096;
-/// Bytes of rows in a group, before compression, unless its only batch has more.
-const ROWS_BYTES_MAX: usize = 1 << 20;
-/// Capacity of the admission queue. When it is full, callers wait for a slot.
-const QUEUE_MAX: usize = 4_096;
-
-/// A request whose caller waits for the decision.
-struct QueuedRequest {
-    request: AdmitRequest,
-    answer: oneshot::Sender<Result<Decision, StreamError>>,
+/// What one thread needs to admit batches.
+pub(super) struct AdmissionQueue {
+    shards: Vec<ThreadQueue>,
+    answers: Arc<CallerAnswers>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
-/// The queues of all shards. Each is emptied by its [`Batcher`].
-pub(super) struct AdmissionQueue {
-    queues: Vec<mpsc::Sender<QueuedRequest>>,
+/// The queue of a shard, and how to wake the batcher of this thread.
+struct ThreadQueue {
+    queue: Arc<ShardQueue>,
+    pushed: Arc<Notify>,
 }
 
 impl AdmissionQueue {
-    /// Starts one batcher for each shard, with the connections of the shard. They end when the queue is
-    /// dropped. `replicas` is how many must have a batch before it is answered; `None` when the server alone
-    /// answers for it.
-    pub(super) fn start(
-        connections: impl Fn(u16) -> Arc<Connections>,
-        scripts: &Arc<Scripts>,
-        witnesses: &Arc<ShardWitnesses>,
-        shards: u16,
-        backlog_events_max: u64,
-        replicas: Option<u32>,
-    ) -> Self {
-        let start = |shard| {
-            let (queue, requests) = mpsc::channel(QUEUE_MAX);
+    /// Starts one batcher for each shard in this runtime. They end when this is dropped.
+    pub(super) fn start(core: &Core) -> Self {
+        let answers = Arc::new(CallerAnswers::default());
+        let mut tasks = vec![tokio::spawn(Arc::clone(&answers).pass_on())];
+        let mut shards = Vec::new();
+        for (shard, queue) in (0..core.shard_count).zip(&core.queues) {
+            let (queue, pushed) = (Arc::clone(queue), Arc::new(Notify::new()));
             let batcher = Batcher {
                 shard,
                 keys: ShardKeys::new(shard),
-                witnesses: Arc::clone(witnesses),
-                scripts: Arc::clone(scripts),
-                connections: connections(shard),
-                backlog_events_max,
-                replicas,
+                witnesses: Arc::clone(&core.witnesses),
+                scripts: Arc::clone(&core.scripts),
+                connection: core.link(shard).connections.open_own(),
+                backlog_events_max: core.backlog_events_max,
+                replicas: core.replicas(),
+                answers: Arc::clone(&answers),
             };
-            tokio::spawn(batcher.run(requests));
-            queue
-        };
-        Self { queues: (0..shards).map(start).collect() }
+            tasks.push(tokio::spawn(batcher.run(Arc::clone(&queue), Arc::clone(&pushed))));
+            shards.push(ThreadQueue { queue, pushed });
+        }
+        Self { shards, answers, tasks }
     }
 
     /// Queues one request and waits for the decision.
@@ -76,44 +71,44 @@ impl AdmissionQueue {
     /// [`StreamError`], not counted.
     pub(super) async fn submit(&self, shard: u16, request: AdmitRequest) -> Result<Decision, StreamError> {
         let (answer, answered) = oneshot::channel();
-        let closed = || StreamError::Unavailable("the stream is closing".to_owned());
-        self.queues[usize::from(shard)]
-            .send(QueuedRequest { request, answer })
-            .await
-            .map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())?
+        let ThreadQueue { queue, pushed } = &self.shards[usize::from(shard)];
+        let queued = QueuedRequest { request, answer, thread: Arc::clone(&self.answers) };
+        if queue.push(queued).await? {
+            pushed.notify_one();
+        }
+        // It may have been sent when its batcher ended.
+        answered.await.unwrap_or_else(|_| Err(StreamError::Unknown("the stream is closing".to_owned())))
     }
 }
 
-/// Takes the requests of one shard off its queue and sends them in batches.
+impl Drop for AdmissionQueue {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// Takes the requests of one shard off its queue and sends them in groups.
 struct Batcher {
     shard: u16,
     keys: ShardKeys,
     witnesses: Arc<ShardWitnesses>,
     scripts: Arc<Scripts>,
-    connections: Arc<Connections>,
+    connection: OwnConnection,
     backlog_events_max: u64,
+    /// How many must have a batch before it is answered; `None` when the server alone answers for it.
     replicas: Option<u32>,
+    /// Of the thread that this batcher runs on.
+    answers: Arc<CallerAnswers>,
 }
 
 impl Batcher {
-    async fn run(self, mut queue: mpsc::Receiver<QueuedRequest>) {
-        let mut waiting = VecDeque::new();
+    async fn run(self, queue: Arc<ShardQueue>, pushed: Arc<Notify>) {
         loop {
-            if waiting.is_empty() {
-                let Some(first) = queue.recv().await else { return };
-                waiting.push_back(first);
-            }
-            while waiting.len() < entry::BATCHES_MAX
-                && let Ok(next) = queue.try_recv()
-            {
-                waiting.push_back(next);
-            }
-            // A batch whose caller no longer waits is not admitted.
-            waiting.retain(|queued| !queued.answer.is_closed());
-            if !waiting.is_empty() {
-                self.send(next_call(&mut waiting)).await;
-            }
+            let (call, requests) = queue.next_call(&pushed).await;
+            self.send(requests).await;
+            call.end();
         }
     }
 
@@ -125,12 +120,11 @@ impl Batcher {
         let command = admit_command(script, &self.keys, self.backlog_events_max, &requests, &entry);
         let answered = match self.replicas {
             None => {
-                let answer = self.connections.try_eval(script, &command).await;
+                let answer = self.connection.eval(script, &command).await;
                 answer.and_then(|answer| parse_answers(answer, call.len()))
             }
             Some(replicas) => {
-                let connections = &self.connections;
-                replicated::admit(connections, self.shard, script, command, call.len(), replicas).await
+                replicated::admit(&self.connection, script, command, call.len(), replicas).await
             }
         };
         let answers = match answered {
@@ -138,9 +132,26 @@ impl Batcher {
             Err(error) => vec![Err(error); call.len()],
         };
         self.remember(&requests, &answers);
-        for (queued, answer) in call.into_iter().zip(answers) {
-            // A caller that no longer waits can repeat the request safely, because of its batch id.
-            queued.answer.send(answer.map(|answer| answer.decision)).ok();
+        self.answer(call.into_iter().zip(answers));
+    }
+
+    /// Answers every caller, those of another thread together.
+    fn answer(&self, call: impl Iterator<Item = (QueuedRequest, Result<AdmitAnswer, StreamError>)>) {
+        let mut elsewhere: Vec<(Arc<CallerAnswers>, Vec<_>)> = Vec::new();
+        for (QueuedRequest { answer: caller, thread, .. }, answer) in call {
+            let answer = answer.map(|answer| answer.decision);
+            if Arc::ptr_eq(&thread, &self.answers) {
+                // A caller that no longer waits can repeat the request safely, because of its batch id.
+                caller.send(answer).ok();
+                continue;
+            }
+            match elsewhere.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &thread)) {
+                Some((_, answers)) => answers.push((caller, answer)),
+                None => elsewhere.push((thread, vec![(caller, answer)])),
+            }
+        }
+        for (thread, answers) in elsewhere {
+            thread.add(answers);
         }
     }
 
@@ -152,71 +163,5 @@ impl Batcher {
             let id = answer.as_ref().ok()?.entry?;
             Some(AcknowledgedBatch { id, batch_id, project, count })
         }));
-    }
-}
-
-/// Removes the requests of the next call from the front: the first one, and those after it that fit.
-fn next_call(waiting: &mut VecDeque<QueuedRequest>) -> Vec<QueuedRequest> {
-    let mut call: Vec<QueuedRequest> = Vec::new();
-    let (mut events, mut rows_bytes) = (0_u32, 0);
-    while let Some(next) = waiting.front() {
-        let batch = &next.request.batch;
-        let (events_then, rows_bytes_then) =
-            (events.saturating_add(batch.count), rows_bytes + batch.rows_bytes());
-        let fits = call.first().is_none_or(|first| {
-            call.len() < entry::BATCHES_MAX
-                && events_then <= EVENTS_MAX
-                && rows_bytes_then <= ROWS_BYTES_MAX
-                && first.request.fits_with(&next.request)
-        });
-        if !fits {
-            break;
-        }
-        (events, rows_bytes) = (events_then, rows_bytes_then);
-        call.extend(waiting.pop_front());
-    }
-    call
-}
-
-#[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-    use millrace_event::plan::ProjectId;
-
-    fn queued(epoch: &str, count: u32, rows_bytes: usize) -> QueuedRequest {
-        let request = AdmitRequest {
-            project_key: String::new(),
-            marker_key: String::new(),
-            epoch: Arc::new(epoch.to_owned()),
-            batch: NewBatch::new(Uuid::nil(), ProjectId(1), count, vec![0; rows_bytes]),
-            interval_us: 1,
-            tolerance_us: 1,
-            quota: -1,
-            flags: "-",
-            digest: None,
-        };
-        QueuedRequest { request, answer: oneshot::channel().0 }
-    }
-
-    fn calls(mut waiting: VecDeque<QueuedRequest>) -> Vec<usize> {
-        std::iter::from_fn(|| (!waiting.is_empty()).then(|| next_call(&mut waiting).len())).collect()
-    }
-
-    #[test]
-    fn requests_of_different_epochs_are_in_different_calls() {
-        let waiting = ["a", "a", "b", "a"].map(|epoch| queued(epoch, 1, 1));
-        assert_eq!(calls(waiting.into()), [2, 1, 1]);
-    }
-
-    #[test]
-    fn a_call_has_no_more_rows_and_events_than_an_entry_should_unless_one_batch_has() {
-        let by_bytes = [ROWS_BYTES_MAX / 2, ROWS_BYTES_MAX / 2, 1, 2 * ROWS_BYTES_MAX, 1];
-        assert_eq!(calls(by_bytes.map(|bytes| queued("a", 1, bytes)).into()), [2, 1, 1, 1]);
-        let by_events = [EVENTS_MAX - 1, 1, 1, 2 * EVENTS_MAX];
-        assert_eq!(calls(by_events.map(|events| queued("a", events, 1)).into()), [2, 1, 1]);
-        let many = std::iter::repeat_with(|| queued("a", 1, 1)).take(entry::BATCHES_MAX + 1);
-        assert_eq!(calls(many.collect()), [entry::BATCHES_MAX, 1]);
     }
 }

@@ -1,5 +1,6 @@
 //! Admission of one batch.
 
+use super::admission_queue::AdmissionQueue;
 use super::admit_command::AdmitRequest;
 use super::core::Core;
 use crate::metrics::counted;
@@ -9,7 +10,11 @@ use crate::{Admission, Decision, StreamError};
 /// sum in the script is an exact integer. No plan can tell the difference.
 const EXACT_MAX: u64 = 1 << 52;
 
-pub(super) async fn admit(core: &Core, admission: &Admission<'_>) -> Result<Decision, StreamError> {
+pub(super) async fn admit(
+    core: &Core,
+    queue: &AdmissionQueue,
+    admission: &Admission<'_>,
+) -> Result<Decision, StreamError> {
     let Admission { batch, plan, digest, awaited } = *admission;
     let shard = batch.project.shard(core.shard_count);
     let keys = core.keys(shard)?;
@@ -33,5 +38,5 @@ pub(super) async fn admit(core: &Core, admission: &Admission<'_>) -> Result<Deci
         flags,
         digest,
     };
-    core.admissions.submit(shard, request).await.map_err(counted)
+    queue.submit(shard, request).await.map_err(counted)
 }

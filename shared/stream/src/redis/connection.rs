@@ -6,10 +6,11 @@
 //! that answers closes it. While the circuit is open, every call fails without waiting, and says why the
 //! last attempt to connect failed.
 //!
-//! Calls that block on the server have slots of their own, one for each shard.
+//! The batches of a runtime are admitted on an [`OwnConnection`], so that a call and its answer change no
+//! thread, and one that blocks on the server holds up no other.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -35,16 +36,22 @@ pub(super) struct Connections {
     keepers: Vec<JoinHandle<()>>,
 }
 
+/// A connection of one user. Dropping it closes it.
+pub(super) struct OwnConnection {
+    connections: Arc<Connections>,
+    slot: Arc<Slot>,
+    keeper: JoinHandle<()>,
+}
+
 impl Connections {
-    /// Starts connecting in the background. `blocking` connections are for calls that block on the server.
-    pub(super) fn start(route: Route, connections: usize, blocking: u16, witness: LinkWitness) -> Self {
+    /// Starts connecting in the background.
+    pub(super) fn start(route: Route, connections: usize, witness: LinkWitness) -> Self {
         let slots = (0..connections.max(1)).map(|_| Arc::new(Slot::default())).collect();
-        let blocking_slots = (0..blocking).map(|_| Arc::new(Slot::default())).collect();
         let shared = Arc::new(Shared {
             route,
             place: ArcSwapOption::empty(),
             slots,
-            blocking_slots,
+            own_slots: Mutex::default(),
             witness,
             failure: ArcSwap::from_pointee("connecting to Redis".to_owned()),
             attempted: watch::Sender::new(false),
@@ -52,11 +59,16 @@ impl Connections {
             generations: AtomicU64::new(0),
             turn: AtomicUsize::new(0),
         });
-        let keepers = shared
-            .all_slots()
-            .map(|slot| tokio::spawn(keep_connected(shared.clone(), slot.clone())))
-            .collect();
+        let keep = |slot: &Arc<Slot>| tokio::spawn(keep_connected(Arc::clone(&shared), Arc::clone(slot)));
+        let keepers = shared.slots.iter().map(keep).collect();
         Self { shared, keepers }
+    }
+
+    /// Starts connecting one more connection, which this runtime serves and only its owner uses.
+    pub(super) fn open_own(self: &Arc<Self>) -> OwnConnection {
+        let slot = self.shared.add_own_slot();
+        let keeper = tokio::spawn(keep_connected(Arc::clone(&self.shared), Arc::clone(&slot)));
+        OwnConnection { connections: Arc::clone(self), slot, keeper }
     }
 
     /// The server that the connections lead to. It is the same allocation for as long as it is the same.
@@ -81,48 +93,29 @@ impl Connections {
     /// # Errors
     /// [`StreamError`], not counted.
     pub(super) async fn send(&self, command: &Cmd) -> Result<Value, StreamError> {
-        Ok(self.try_send(command).await?)
-    }
-
-    /// As [`Connections::try_eval`], for a call whose error leaves this crate.
-    ///
-    /// # Errors
-    /// [`StreamError`], counted.
-    pub(super) async fn eval(&self, script: &Script, command: &Cmd) -> Result<Value, StreamError> {
-        self.try_eval(script, command).await.map_err(counted)
+        Ok(self.try_send(None, command).await?)
     }
 
     /// Sends one EVALSHA. Loads the script and sends it again when the server does not have the script.
     ///
     /// # Errors
-    /// [`StreamError`], not counted.
-    pub(super) async fn try_eval(&self, script: &Script, command: &Cmd) -> Result<Value, StreamError> {
-        let mut answer = self.try_send(command).await;
-        if answer.as_ref().is_err_and(SendError::is_no_script) {
-            self.load(script).await?;
-            answer = self.try_send(command).await;
-        }
-        Ok(answer?)
+    /// [`StreamError`], counted.
+    pub(super) async fn eval(&self, script: &Script, command: &Cmd) -> Result<Value, StreamError> {
+        self.try_eval(None, script, command).await.map_err(counted)
     }
 
-    /// Sends one EVALSHA and a command that may block, in one write, on the connection of this shard that no
-    /// other call uses. Loads the script and sends both again when the server does not have the script.
-    /// Returns both answers; the second may be an error of the server.
-    ///
-    /// # Errors
-    /// [`StreamError`] of the EVALSHA, not counted.
-    pub(super) async fn eval_and_block(
+    async fn try_eval(
         &self,
-        shard: u16,
+        own: Option<&Slot>,
         script: &Script,
-        commands: &Pipeline,
-    ) -> Result<[Value; 2], StreamError> {
-        let mut answers = self.try_send_both(shard, commands).await;
-        if answers.as_ref().is_err_and(SendError::is_no_script) {
+        command: &Cmd,
+    ) -> Result<Value, StreamError> {
+        let mut answer = self.try_send(own, command).await;
+        if answer.as_ref().is_err_and(SendError::is_no_script) {
             self.load(script).await?;
-            answers = self.try_send_both(shard, commands).await;
+            answer = self.try_send(own, command).await;
         }
-        Ok(answers?)
+        Ok(answer?)
     }
 
     /// Loading a script changes nothing, also when its answer is lost.
@@ -136,19 +129,19 @@ impl Connections {
         }
     }
 
-    async fn try_send(&self, command: &Cmd) -> Result<Value, SendError> {
-        let (slot, live) = self.next_live().map_err(SendError::CircuitOpen)?;
+    /// Sends one command on the connection in `own`. Without one, or while it is not connected, on the next
+    /// shared one.
+    async fn try_send(&self, own: Option<&Slot>, command: &Cmd) -> Result<Value, SendError> {
+        let own = own.and_then(|slot| Some((slot, slot.live.load_full()?)));
+        let (slot, live) = own.map_or_else(|| self.next_live(), Ok).map_err(SendError::CircuitOpen)?;
         let mut connection = live.connection.clone();
         let sent = Instant::now();
         let answer = command.query_async::<Value>(&mut connection).await;
         answer.map_err(|error| self.failed(slot, &live, sent, error))
     }
 
-    async fn try_send_both(&self, shard: u16, commands: &Pipeline) -> Result<[Value; 2], SendError> {
-        let slots = &self.shared.blocking_slots;
-        // A link of one shard has one, for any number of the shard.
-        let slot = slots.get(usize::from(shard) % slots.len().max(1));
-        let slot = slot.ok_or_else(|| SendError::CircuitOpen(self.shared.circuit_open()))?;
+    /// Sends two commands in one write on the connection of this slot and no other.
+    async fn try_send_both(&self, slot: &Slot, commands: &Pipeline) -> Result<[Value; 2], SendError> {
         let live = self.live_soon(slot).await.map_err(SendError::CircuitOpen)?;
         let mut connection = live.connection.clone();
         let sent = Instant::now();
@@ -229,6 +222,44 @@ impl Drop for Connections {
         for slot in self.shared.all_slots() {
             slot.live.store(None);
         }
+    }
+}
+
+impl OwnConnection {
+    /// Sends one EVALSHA. Loads the script and sends it again when the server does not have the script. While
+    /// this connection is not connected, a shared one is used.
+    ///
+    /// # Errors
+    /// [`StreamError`], not counted.
+    pub(super) async fn eval(&self, script: &Script, command: &Cmd) -> Result<Value, StreamError> {
+        self.connections.try_eval(Some(&self.slot), script, command).await
+    }
+
+    /// Sends one EVALSHA and a command that may block, in one write. Loads the script and sends both again
+    /// when the server does not have the script. Returns both answers; the second may be an error of the
+    /// server.
+    ///
+    /// # Errors
+    /// [`StreamError`] of the EVALSHA, not counted.
+    pub(super) async fn eval_and_block(
+        &self,
+        script: &Script,
+        commands: &Pipeline,
+    ) -> Result<[Value; 2], StreamError> {
+        let Self { connections, slot, .. } = self;
+        let mut answers = connections.try_send_both(slot, commands).await;
+        if answers.as_ref().is_err_and(SendError::is_no_script) {
+            connections.load(script).await?;
+            answers = connections.try_send_both(slot, commands).await;
+        }
+        Ok(answers?)
+    }
+}
+
+impl Drop for OwnConnection {
+    fn drop(&mut self) {
+        self.keeper.abort();
+        self.slot.live.store(None);
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::address::Discovery;
-use super::admission_queue::AdmissionQueue;
 use super::keys::ShardKeys;
 use super::link::Link;
 use super::location::Locator;
@@ -11,6 +10,7 @@ use super::options::RedisOptions;
 use super::pool;
 use super::route::{ConnectedLinks, Route};
 use super::scripts::Scripts;
+use super::shard_queue::ShardQueue;
 use super::shard_witness::{LinkWitness, ShardWitnesses};
 use crate::{Durability, Epoch, StreamError, metrics};
 
@@ -21,7 +21,10 @@ pub(super) struct Core {
     /// Whether Sentinels may put a replica in the place of the server.
     pub(super) is_behind_sentinel: bool,
     pub(super) scripts: Arc<Scripts>,
-    pub(super) admissions: AdmissionQueue,
+    /// Events that may wait in one shard.
+    pub(super) backlog_events_max: u64,
+    /// Of each shard, the requests of all threads that wait for admission.
+    pub(super) queues: Vec<Arc<ShardQueue>>,
     /// One for all shards, or one for each.
     links: Arc<[Link]>,
     keys: Vec<ShardKeys>,
@@ -42,28 +45,18 @@ impl Core {
         let shards_of_link = shard_count / link_count;
         let connected = Arc::new(ConnectedLinks::new(link_count));
         let witnesses = Arc::new(ShardWitnesses::new(shard_count));
-        let replicas = replicas_of(durability);
-        // Admissions that wait for replicas must not hold up other calls.
-        let blocking = if replicas.is_some() { shards_of_link } else { 0 };
         let link = |shard| {
             let witness = LinkWitness::new(&witnesses, shard..shard + shards_of_link);
-            Link::start(Route::new(&locator, &connected, shard), connections, blocking, witness)
+            Link::start(Route::new(&locator, &connected, shard), connections, witness)
         };
         let links: Arc<[Link]> = (0..link_count).map(link).collect();
         observe_pools(&links);
         let scripts = Arc::new(Scripts::new());
-        let connections = |shard| Arc::clone(&link_of(&links, shard).connections);
         metrics::BACKLOG_EVENTS_MAX.set(backlog_events_max.saturating_mul(shard_count.into()) as f64);
         Ok(Self {
             shard_count,
-            admissions: AdmissionQueue::start(
-                connections,
-                &scripts,
-                &witnesses,
-                shard_count,
-                backlog_events_max,
-                replicas,
-            ),
+            backlog_events_max,
+            queues: (0..shard_count).map(|_| Arc::default()).collect(),
             durability,
             is_behind_sentinel,
             scripts,

@@ -44,7 +44,7 @@ pub(super) async fn keep_connected(shared: Arc<Shared>, slot: Arc<Slot>) {
                 until_lost(&shared, &slot, &live).await;
                 drop(live);
                 slot.live.store(None);
-                let connected = shared.all_slots().any(|slot| slot.live.load().is_some());
+                let connected = shared.all_slots().iter().any(|slot| slot.live.load().is_some());
                 shared.route.record_connected(connected);
                 if !connected {
                     shared.doubt(Instant::now());

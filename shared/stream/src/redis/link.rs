@@ -36,9 +36,9 @@ struct PlacedPool {
 }
 
 impl Link {
-    /// Starts to connect in the background. `blocking` connections are for calls that block on the server.
-    pub(super) fn start(route: Route, connections: usize, blocking: u16, witness: LinkWitness) -> Self {
-        let connections = Arc::new(Connections::start(route, connections, blocking, witness));
+    /// Starts to connect in the background.
+    pub(super) fn start(route: Route, connections: usize, witness: LinkWitness) -> Self {
+        let connections = Arc::new(Connections::start(route, connections, witness));
         Self { connections, pool: ArcSwapOption::empty() }
     }
 

@@ -23,7 +23,8 @@
 //! | modules | purpose |
 //! |---|---|
 //! | `stream` | [`RedisStream`], which passes each call to the module that does it |
-//! | `admit`, `admission_queue`, `admit_command` | admission, several batches in one call and one entry |
+//! | `admit`, `admit_command` | admission, several batches in one call and one entry |
+//! | `shard_queue`, `admission_queue`, `caller_answers` | what waits for admission, and the calls of each thread |
 //! | `replicated` | admission that is answered when replicas have the batches |
 //! | `settle`, `state` | the other calls of the hot path |
 //! | `writable` | whether a batch could be admitted now |
@@ -44,6 +45,7 @@ mod admin;
 mod admission_queue;
 mod admit;
 mod admit_command;
+mod caller_answers;
 mod client;
 mod connection;
 mod core;
@@ -64,6 +66,7 @@ mod route;
 mod scripts;
 mod server;
 mod settle;
+mod shard_queue;
 mod shard_witness;
 mod slot;
 mod source;

@@ -13,7 +13,8 @@ pub struct RedisOptions {
     pub shards: u16,
     /// Events that may wait in one shard.
     pub backlog_events_max: u64,
-    /// Shared connections for everything but blocking reads; at least 1.
+    /// Shared connections for everything but admissions and blocking reads; at least 1. Each runtime that
+    /// admits batches has one more for each shard.
     pub connections: usize,
 }
 

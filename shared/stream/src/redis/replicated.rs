@@ -10,7 +10,7 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 
 use super::admit_command::{AdmitAnswer, parse_answers};
-use super::connection::Connections;
+use super::connection::OwnConnection;
 use super::error::describe;
 use super::reply;
 use super::scripts::Script;
@@ -26,8 +26,7 @@ const _: () = assert!(WAIT_MAX.as_millis() * 2 <= RESPONSE_TIMEOUT.as_millis());
 /// # Errors
 /// [`StreamError`], not counted.
 pub(super) async fn admit(
-    connections: &Connections,
-    shard: u16,
+    connection: &OwnConnection,
     script: &Script,
     command: Cmd,
     requests: usize,
@@ -35,7 +34,7 @@ pub(super) async fn admit(
 ) -> Result<Vec<Result<AdmitAnswer, StreamError>>, StreamError> {
     let mut both = redis::pipe();
     both.add_command(command).cmd("WAIT").arg(replicas).arg(WAIT_MAX.as_millis().to_string());
-    let [decisions, confirmed] = connections.eval_and_block(shard, script, &both).await?;
+    let [decisions, confirmed] = connection.eval_and_block(script, &both).await?;
     let decisions = parse_answers(decisions, requests)?;
     Ok(match lack(confirmed, replicas) {
         None => decisions,

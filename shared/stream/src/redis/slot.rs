@@ -2,8 +2,8 @@
 //!
 //! This module must never connect: the keeper of each slot does.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -43,8 +43,8 @@ pub(super) struct Shared {
     /// The server that the newest connection leads to.
     pub(super) place: ArcSwapOption<ConnectionInfo>,
     pub(super) slots: Vec<Arc<Slot>>,
-    /// For calls that block on the server: one for each shard, or none.
-    pub(super) blocking_slots: Vec<Arc<Slot>>,
+    /// Of those that use a connection alone. They own their slots.
+    pub(super) own_slots: Mutex<Vec<Weak<Slot>>>,
     /// Asked about the server before a connection to it is used.
     pub(super) witness: LinkWitness,
     /// Why the last attempt to connect failed.
@@ -60,8 +60,22 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn all_slots(&self) -> impl Iterator<Item = &Arc<Slot>> {
-        self.slots.iter().chain(&self.blocking_slots)
+    pub(super) fn all_slots(&self) -> Vec<Arc<Slot>> {
+        let own_slots = self.own_slots();
+        self.slots.iter().cloned().chain(own_slots.iter().filter_map(Weak::upgrade)).collect()
+    }
+
+    /// Adds an empty slot that belongs to the caller.
+    pub(super) fn add_own_slot(&self) -> Arc<Slot> {
+        let slot = Arc::new(Slot::default());
+        let mut own_slots = self.own_slots();
+        own_slots.retain(|slot| slot.strong_count() > 0);
+        own_slots.push(Arc::downgrade(&slot));
+        slot
+    }
+
+    fn own_slots(&self) -> MutexGuard<'_, Vec<Weak<Slot>>> {
+        self.own_slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The error while there is no connection.

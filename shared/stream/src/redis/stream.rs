@@ -1,23 +1,26 @@
 //! [`RedisStream`]: passes each call to the module that does it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::admission_queue::AdmissionQueue;
 use super::core::Core;
 use super::options::RedisOptions;
 use super::reader::RedisReader;
 use super::{admin, admit, durability, rebuild, retire, settle, state, witness, writable};
 use crate::{
     Admission, Backlog, BatchId, BatchState, Decision, DurabilityReport, EntryId, Epoch, PendingBatch,
-    ProjectCounters, Reader, Settlement, Stream, StreamError, Witness,
+    ProjectCounters, Reader, Settlement, SharedStream, Stream, StreamError, Witness,
 };
 use millrace_event::plan::{LimitState, ProjectId};
 
 /// The stream on Redis.
 pub struct RedisStream {
-    core: Core,
+    core: Arc<Core>,
+    /// Started by the first admission, in its runtime.
+    admissions: OnceLock<AdmissionQueue>,
 }
 
 impl RedisStream {
@@ -26,8 +29,8 @@ impl RedisStream {
     /// # Errors
     /// [`StreamError::Refused`] when the URL is invalid.
     pub fn new(options: RedisOptions) -> Result<Arc<Self>, StreamError> {
-        let core = Core::start(options)?;
-        Ok(Arc::new(Self { core }))
+        let core = Arc::new(Core::start(options)?);
+        Ok(Arc::new(Self { core, admissions: OnceLock::new() }))
     }
 }
 
@@ -37,8 +40,13 @@ impl Stream for RedisStream {
         self.core.shard_count
     }
 
+    fn for_another_runtime(self: Arc<Self>) -> SharedStream {
+        Arc::new(Self { core: Arc::clone(&self.core), admissions: OnceLock::new() })
+    }
+
     async fn admit(&self, admission: &Admission<'_>) -> Result<Decision, StreamError> {
-        admit::admit(&self.core, admission).await
+        let queue = self.admissions.get_or_init(|| AdmissionQueue::start(&self.core));
+        admit::admit(&self.core, queue, admission).await
     }
 
     async fn batch_state(&self, project: ProjectId, batch_id: BatchId) -> Result<BatchState, StreamError> {
