@@ -26,7 +26,6 @@ use millrace_event::plan::Account;
 use millrace_failpoint::{self as failpoint, Point};
 use millrace_stream::{BatchId, Outcome};
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
 use crate::admission::admit;
 use crate::answer::{self, Answer};
@@ -164,7 +163,7 @@ pub async fn accept(
     let project = key.account.project;
     let batch_id = match options.idempotency_key {
         Some(key) => batch_id_of_key(project, key),
-        None => Uuid::now_v7(),
+        None => service.batch_ids.next(project.shard(service.stream.shards())),
     };
     let Account { policy, key_hash, .. } = key.account;
     let origin = Origin { project, batch_id, policy, received_us: now_us(), key_hash: Some(key_hash) };

@@ -18,6 +18,7 @@ mod answer;
 mod api_key;
 mod audience;
 mod auth;
+mod batch_ids;
 mod batches;
 mod body;
 mod body_reader;
