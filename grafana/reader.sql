@@ -16,7 +16,7 @@ ALTER ROLE millrace_dashboards SET lock_timeout = '1s';
 ALTER ROLE millrace_dashboards SET idle_in_transaction_session_timeout = '30s';
 
 GRANT USAGE ON SCHEMA public TO millrace_dashboards;
-GRANT SELECT ON plans, projects, usage_hourly, batches, redrives TO millrace_dashboards;
+GRANT SELECT ON plans, projects, usage_hourly, batches, ledger, redrives TO millrace_dashboards;
 -- All columns of a dead letter except the event.
 GRANT SELECT (dead_letter_id, project_id, batch_id, received_at, event_index, event_count, sqlstate, reason, created_at,
               attempted_at, redriven_at, redrive_id)

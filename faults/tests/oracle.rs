@@ -71,15 +71,21 @@ async fn every_change_of_the_store_is_found_through_the_invariant_that_it_violat
         (Invariant::RefusedStaysOut, insert(&refused[0].to_string())),
         (Invariant::TotalsAgree, "UPDATE usage_hourly SET events = events + 1 WHERE project_id = 1".to_owned()),
         (Invariant::TotalsAgree, "UPDATE usage_hourly SET dead = dead + 1 WHERE project_id = 1".to_owned()),
-        (Invariant::TotalsAgree, "DELETE FROM batches WHERE project_id = 1".to_owned()),
+        (Invariant::TotalsAgree, "DELETE FROM batches WHERE batch_id IN (SELECT row_id FROM ledger WHERE project_id = 1)".to_owned()),
         (Invariant::TotalsAgree, "UPDATE batches SET batch_id = gen_random_uuid()".to_owned()),
-        (Invariant::PlansExact, "UPDATE batches SET accepted = accepted + 5000, stored = stored + 5000".to_owned()),
+        (
+            Invariant::PlansExact,
+            "UPDATE batches SET accepted = accepted + 5000, stored = stored + 5000,
+                                group_accepted = (SELECT array_agg(a + 5000) FROM unnest(group_accepted) a)"
+                .to_owned(),
+        ),
         (
             Invariant::PlansExact,
             "UPDATE batches b SET received_at = m.at, entry_seq = m.seq
-               FROM (SELECT batch_id, min(received_at) OVER () AS at, 1000 + row_number() OVER () AS seq
-                       FROM batches WHERE project_id = 3) m
-              WHERE b.batch_id = m.batch_id"
+               FROM (SELECT row_id, received_at, entry_seq, min(received_at) OVER () AS at,
+                            1000 + row_number() OVER () AS seq
+                       FROM ledger WHERE project_id = 3) m
+              WHERE (b.batch_id, b.received_at, b.entry_seq) = (m.row_id, m.received_at, m.entry_seq)"
                 .to_owned(),
         ),
         (Invariant::EqualAsSent, format!("UPDATE events SET name = 'other' WHERE {a_row}")),
@@ -117,9 +123,9 @@ async fn every_change_of_dead_letters_and_of_conflicts_is_found() {
         (Invariant::TotalsAgree, "UPDATE usage_hourly SET conflicts = conflicts + 1 WHERE project_id = 1".to_owned()),
         (
             Invariant::TotalsAgree,
-            "WITH l AS (UPDATE batches SET conflict = 1 WHERE project_id = 1)
-             UPDATE usage_hourly SET conflicts = (SELECT count(*) FROM batches WHERE project_id = 1)
-              WHERE project_id = 1"
+            "WITH l AS (UPDATE batches SET conflict = 1, group_conflict = CASE WHEN group_places IS NOT NULL
+                                    THEN array_fill(1::bigint, ARRAY[cardinality(group_places)]) END)
+             UPDATE usage_hourly u SET conflicts = (SELECT count(*) FROM ledger l WHERE l.project_id = u.project_id)"
                 .to_owned(),
         ),
     ];

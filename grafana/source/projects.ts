@@ -341,19 +341,19 @@ SELECT started_at AS started, os_user AS by, filter, letters, stored, duplicate,
             sqlTable(`
 WITH day AS (
   SELECT date_trunc('day', now(), 'UTC') AS start
-), ledger AS (
+), written AS (
   SELECT project_id, count(*) AS batches, sum(accepted) AS accepted, sum(stored) AS stored, sum(duplicate) AS duplicate, sum(dead) AS dead
-    FROM batches, day WHERE received_at >= day.start AND ${SELECTED_PROJECTS} GROUP BY project_id
+    FROM ledger, day WHERE received_at >= day.start AND ${SELECTED_PROJECTS} GROUP BY project_id
 ), meter AS (
   SELECT project_id, sum(events) AS events, sum(duplicates) AS duplicates, sum(dead) AS dead
     FROM usage_hourly, day WHERE hour >= day.start AND ${SELECTED_PROJECTS} GROUP BY project_id
 )
-SELECT name AS project, batches, ledger.accepted, ledger.stored, ledger.duplicate, ledger.dead,
-       abs(ledger.accepted - ledger.stored - ledger.duplicate - ledger.dead) AS lost,
-       abs(ledger.stored - coalesce(meter.events, 0)) + abs(ledger.duplicate - coalesce(meter.duplicates, 0))
-         + abs(ledger.dead - coalesce(meter.dead, 0)) AS "not metered"
-  FROM ledger LEFT JOIN meter USING (project_id) JOIN projects USING (project_id)
- ORDER BY ledger.accepted DESC LIMIT 200`),
+SELECT name AS project, batches, written.accepted, written.stored, written.duplicate, written.dead,
+       abs(written.accepted - written.stored - written.duplicate - written.dead) AS lost,
+       abs(written.stored - coalesce(meter.events, 0)) + abs(written.duplicate - coalesce(meter.duplicates, 0))
+         + abs(written.dead - coalesce(meter.dead, 0)) AS "not metered"
+  FROM written LEFT JOIN meter USING (project_id) JOIN projects USING (project_id)
+ ORDER BY written.accepted DESC LIMIT 200`),
           ],
         }),
       ],

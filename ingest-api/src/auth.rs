@@ -1,10 +1,11 @@
-//! The key of a request, from its headers, from the query of a beacon, or from a Segment body. It must never
-//! be logged or repeated in an answer.
+//! The key of a request, from its headers, from the query of a beacon, or from the body of an SDK. It must
+//! never be logged or repeated in an answer.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
+use millrace_event::dialect::Dialect;
 use millrace_event::key::KEY_MEMBER;
 use percent_encoding::percent_decode_str;
 
@@ -72,12 +73,12 @@ pub fn checked_key(key: String) -> Result<String, CredentialsError> {
     of_valid_length(key)
 }
 
-/// The key in a Segment body, for SDKs that send no `Authorization` header.
+/// The key in a body, for SDKs that send no `Authorization` header.
 ///
 /// # Errors
 /// [`CredentialsError`].
-pub fn key_in_segment_body(body: &[u8]) -> Result<String, CredentialsError> {
-    of_valid_length(millrace_event::dialect::segment::BATCH.find_key(body).ok_or(CredentialsError::Missing)?)
+pub fn key_in_body(dialect: &Dialect, body: &[u8]) -> Result<String, CredentialsError> {
+    of_valid_length(dialect.find_key(body).ok_or(CredentialsError::Missing)?)
 }
 
 fn of_valid_length(key: String) -> Result<String, CredentialsError> {

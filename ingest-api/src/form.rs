@@ -13,7 +13,9 @@ use millrace_event::key::KEY_MEMBER;
 use percent_encoding::percent_decode;
 
 /// Fields that hold the JSON.
-const JSON_FIELDS: [&[u8]; 2] = [b"data", b"payload"];
+const JSON_FIELDS: [&[u8]; 3] = [b"data", b"payload", b"identification"];
+/// A field that may hold the key, unless the JSON has one.
+const API_KEY: &[u8] = b"api_key";
 /// Most fields of a form.
 const FIELDS_MAX: usize = 100;
 /// Longest boundary, in bytes (RFC 2046, section 5.1.1).
@@ -34,6 +36,8 @@ pub enum FormKind {
 pub struct Form {
     pub json: Bytes,
     pub key: Option<String>,
+    /// Counts if the JSON has no key: Mixpanel's SDK for Python sends another value in this field.
+    pub api_key: Option<String>,
 }
 
 /// Why a form is refused.
@@ -89,7 +93,7 @@ pub fn read(kind: &FormKind, body: &[u8]) -> Result<Option<Form>, FormError> {
         FormKind::Multipart(None) => return Err(FormError::NoBoundary),
         FormKind::Multipart(Some(boundary)) => read_parts(body, boundary, &mut fields)?,
     }
-    Ok(Some(Form { json: fields.json.ok_or(FormError::NoJson)?, key: fields.key }))
+    Ok(Some(Form { json: fields.json.ok_or(FormError::NoJson)?, key: fields.key, api_key: fields.api_key }))
 }
 
 #[derive(Default)]
@@ -97,6 +101,7 @@ struct Fields {
     found: usize,
     json: Option<Bytes>,
     key: Option<String>,
+    api_key: Option<String>,
 }
 
 impl Fields {
@@ -109,6 +114,10 @@ impl Fields {
         if JSON_FIELDS.contains(&name) {
             let json = Bytes::from(value().into_owned());
             return if self.json.replace(json).is_some() { Err(FormError::SeveralJson) } else { Ok(()) };
+        }
+        if name == API_KEY {
+            self.api_key = Some(String::from_utf8_lossy(&value()).into_owned());
+            return Ok(());
         }
         if name == KEY_MEMBER.as_bytes() {
             let key = String::from_utf8_lossy(&value()).into_owned();

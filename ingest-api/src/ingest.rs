@@ -21,24 +21,21 @@ use hyper::{HeaderMap, StatusCode};
 use millrace_event::dialect::{self, BodyError, Dialect};
 use millrace_event::entry::NewBatch;
 use millrace_event::event::{Batch, Origin, Rejection, batch_id_of_key};
+use millrace_event::json;
 use millrace_event::plan::Account;
 use millrace_failpoint::{self as failpoint, Point};
 use millrace_stream::{BatchId, Outcome};
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
 use crate::admission::admit;
 use crate::answer::{self, Answer};
 use crate::api_key::ApiKey;
-use crate::auth::{self, CredentialsError};
+use crate::auth::CredentialsError;
 use crate::body::Upload;
 use crate::body_reader::RequestBody;
-use crate::encoding::Encoding;
 use crate::error::Problem;
-use crate::form::{self, Form, FormKind};
 use crate::headers::{self, HeaderError};
 use crate::metrics;
-use crate::project::Project;
 use crate::rejections;
 use crate::request::{Refusal, Request};
 use crate::service::Service;
@@ -46,8 +43,10 @@ use crate::signature::{self, SignatureError, SignatureHeaders};
 use crate::wait::{self, ClientWait};
 
 /// The options of a batch, from the headers of its request.
-struct IngestOptions<'a> {
-    dialect: &'static Dialect,
+pub struct IngestOptions<'a> {
+    pub dialect: &'static Dialect,
+    /// The member of an event whose text the answer needs for each dead letter.
+    pub id_member: Option<&'static str>,
     signature: Option<SignatureHeaders<'a>>,
     idempotency_key: Option<&'a str>,
 }
@@ -63,11 +62,15 @@ struct Submission {
 }
 
 /// The data of the answer for a batch that is in the stream.
-struct Receipt {
+pub struct Receipt {
     batch_id: BatchId,
-    count: u32,
+    pub count: u32,
     rejected: Vec<Rejection>,
-    dead: Vec<Rejection>,
+    pub dead: Vec<Rejection>,
+    /// The ids of the dead letters as they were sent, if [`IngestOptions::id_member`] asks for them.
+    pub dead_ids: Vec<Option<String>>,
+    /// As it was decoded.
+    pub body: Bytes,
 }
 
 /// Finds the key of a post to `/v1/events`: in the headers, or in the query of a beacon.
@@ -76,13 +79,6 @@ struct Receipt {
 /// `unauthenticated`, `forbidden`, and `overloaded` before the accounts have been read.
 pub fn events_caller(request: Request<'_>) -> Result<Arc<ApiKey>, Refusal> {
     request.beacon_caller()?.ok_or_else(|| CredentialsError::Missing.into())
-}
-
-/// The body of a Segment post.
-pub enum SegmentBody {
-    /// Read already, because the key is in it.
-    Read(RequestBody),
-    Unread(Upload, Encoding),
 }
 
 /// `POST /v1/events`.
@@ -111,90 +107,13 @@ pub async fn post_events(request: Request<'_>, upload: Upload, key: &ApiKey) -> 
     Ok(answer)
 }
 
-/// Finds the key of a Segment post: in the headers, in the query, or in the body, which is then read.
-///
-/// # Errors
-/// `unauthenticated`, `forbidden`, `overloaded` before the accounts have been read, and those of steps 1 and
-/// 3.
-pub async fn segment_caller(
-    request: Request<'_>,
-    upload: Upload,
-) -> Result<(Arc<ApiKey>, SegmentBody), Refusal> {
-    let service = request.service;
-    let encoding = headers::content_encoding(&request.head.headers)?;
-    if let Some(key) = request.beacon_caller()? {
-        return Ok((key, SegmentBody::Unread(upload, encoding)));
-    }
-    let (body, key_in_form) = read_segment_body(request, upload, encoding, None).await?;
-    let key = match key_in_form {
-        Some(key) => auth::checked_key(key)?,
-        None => {
-            let decoded = body.decoded.clone();
-            let find = move || auth::key_in_segment_body(&decoded);
-            service.bodies.offload.run(body.decoded.len(), find).await?
-        }
-    };
-    Ok((request.admit(&key)?, SegmentBody::Read(body)))
-}
-
-/// Reads the body of a Segment post, which is JSON of any declared type, or a form with a field of JSON.
-/// Returns the key in the form, if there is one.
-async fn read_segment_body(
-    request: Request<'_>,
-    upload: Upload,
-    encoding: Encoding,
-    sender: Option<&Project>,
-) -> Result<(RequestBody, Option<String>), Problem> {
-    let bodies = &request.service.bodies;
-    let mut body = bodies.read(upload, encoding, request.body_bytes_max, sender).await?;
-    let Some(kind) = FormKind::of(&request.head.headers) else { return Ok((body, None)) };
-    let decoded = body.decoded.clone();
-    let read = move || form::read(&kind, &decoded);
-    let Some(Form { json, key }) = bodies.offload.run(body.decoded.len(), read).await? else {
-        return Ok((body, None));
-    };
-    body.reservation.grow(json.len())?;
-    body.decoded = json;
-    Ok((body, key))
-}
-
-/// A Segment route. Segment's SDKs need exactly 200 for success.
-///
-/// # Errors
-/// Those of the steps above.
-pub async fn post_segment(
-    request: Request<'_>,
-    body: SegmentBody,
-    key: &ApiKey,
-    dialect: &'static Dialect,
-) -> Result<Answer, Problem> {
-    failpoint::reach(Point::AfterAuth);
-    let options = IngestOptions::read(dialect, &request.head.headers, key)?;
-    refuse_if_blocked(key, &options)?;
-    let body = match body {
-        SegmentBody::Read(body) => body,
-        SegmentBody::Unread(upload, encoding) => {
-            read_segment_body(request, upload, encoding, Some(&key.project)).await?.0
-        }
-    };
-    let receipt = accept(request.service, &options, body, key, false).await?;
-    Ok(segment_answer(&receipt.dead))
-}
-
-/// The answer that SDKs expect, with the calls that became dead letters.
-fn segment_answer(dead: &[Rejection]) -> Answer {
-    if dead.is_empty() {
-        return answer::json_text(StatusCode::OK, r#"{"success":true}"#);
-    }
-    let dead = serde_json::to_string(dead).expect("numbers and strings");
-    answer::json_text(StatusCode::OK, format!(r#"{{"success":true,"dead":{dead}}}"#))
-}
-
 impl<'a> IngestOptions<'a> {
-    fn read(dialect: &'static Dialect, headers: &'a HeaderMap, key: &ApiKey) -> Result<Self, Problem> {
+    /// # Errors
+    /// `invalid_header`, and `unauthenticated` without the signature that the key demands.
+    pub fn read(dialect: &'static Dialect, headers: &'a HeaderMap, key: &ApiKey) -> Result<Self, Problem> {
         let idempotency_key = headers::idempotency_key(headers)?;
         if key.account.signing_secrets.is_empty() {
-            return Ok(Self { dialect, signature: None, idempotency_key });
+            return Ok(Self { dialect, id_member: None, signature: None, idempotency_key });
         }
         let signature = SignatureHeaders::read(headers)?;
         // The signature does not cover Idempotency-Key. With another one, a recorded request could be sent
@@ -203,7 +122,7 @@ impl<'a> IngestOptions<'a> {
             let expected = "absent or equal to webhook-id on signed requests";
             return Err(HeaderError::Invalid { name: "idempotency-key", expected }.into());
         }
-        Ok(Self { dialect, signature: Some(signature), idempotency_key: Some(signature.id) })
+        Ok(Self { dialect, id_member: None, signature: Some(signature), idempotency_key: Some(signature.id) })
     }
 
     fn verify(&self, key: &ApiKey, raw: &[u8]) -> Result<(), SignatureError> {
@@ -215,7 +134,10 @@ impl<'a> IngestOptions<'a> {
 /// Refuses a project that an earlier answer of the stream has blocked. A batch with an idempotency key
 /// passes: it may have been admitted before, which only the stream knows, and it then gets its first answer
 /// again.
-fn refuse_if_blocked(key: &ApiKey, options: &IngestOptions<'_>) -> Result<(), Problem> {
+///
+/// # Errors
+/// `rate_limited`.
+pub fn refuse_if_blocked(key: &ApiKey, options: &IngestOptions<'_>) -> Result<(), Problem> {
     if options.idempotency_key.is_some() {
         return Ok(());
     }
@@ -225,7 +147,10 @@ fn refuse_if_blocked(key: &ApiKey, options: &IngestOptions<'_>) -> Result<(), Pr
 }
 
 /// Parses a body, and has the stream admit the batch.
-async fn accept(
+///
+/// # Errors
+/// Those of steps 3 to 5.
+pub async fn accept(
     service: &Service,
     options: &IngestOptions<'_>,
     body: RequestBody,
@@ -238,7 +163,7 @@ async fn accept(
     let project = key.account.project;
     let batch_id = match options.idempotency_key {
         Some(key) => batch_id_of_key(project, key),
-        None => Uuid::now_v7(),
+        None => service.batch_ids.next(project.shard(service.stream.shards())),
     };
     let Account { policy, key_hash, .. } = key.account;
     let origin = Origin { project, batch_id, policy, received_us: now_us(), key_hash: Some(key_hash) };
@@ -256,7 +181,7 @@ async fn accept(
         }
         _ => error.into(),
     })?;
-    drop(decoded);
+    let dead_ids = ids_of(options, &decoded, &submission.dead);
     let (found, max) = (u64::from(submission.batch.count), key.plan().batch_events_max());
     if found > max {
         let fits = |events| usize::try_from(events).unwrap_or(usize::MAX);
@@ -266,7 +191,15 @@ async fn accept(
     admit(service, key, &submission.batch, submission.digest, awaited).await?;
     drop(reservation);
     let Submission { batch, rejected, dead, .. } = submission;
-    Ok(Receipt { batch_id, count: batch.count, rejected, dead })
+    Ok(Receipt { batch_id, count: batch.count, rejected, dead, dead_ids, body: decoded })
+}
+
+/// The ids of these events in a body, as far as they can be found.
+fn ids_of(options: &IngestOptions<'_>, body: &[u8], events: &[Rejection]) -> Vec<Option<String>> {
+    let Some(member) = options.id_member.filter(|_| !events.is_empty()) else { return Vec::new() };
+    let indexes: Vec<_> = events.iter().map(|event| event.index).collect();
+    let id = |text: Option<&[u8]>| json::unescaped(json::root_member(text?, member, None)?);
+    options.dialect.texts_of(body, &indexes).into_iter().map(id).collect()
 }
 
 /// Microseconds since 1970 by the clock of this machine.

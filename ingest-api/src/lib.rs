@@ -2,9 +2,10 @@
 //! answers.
 //!
 //! `server` accepts connections, [`routes`] finds the function of each request, `ingest` is the path of a
-//! batch up to `admission`, and `error` turns every reason for a refusal into an answer. [`status`] is a page
-//! for people, and `rejections` keeps what was refused for the owners of projects. In the background,
-//! `accounts` keeps keys and plans fresh and [`millrace_reconcile::keeper`] checks the stream.
+//! batch up to `admission`, `sdk` has the protocols of SDKs, and `error` turns every reason for a refusal
+//! into an answer. [`status`] is a page for people, and `rejections` keeps what was refused for the owners of
+//! projects. In the background, `accounts` keeps keys and plans fresh and [`millrace_reconcile::keeper`]
+//! checks the stream.
 //!
 //! This crate must never acknowledge a batch that the stream has not admitted, wait for the store on the path
 //! of a batch, or log a body or a key.
@@ -17,6 +18,7 @@ mod answer;
 mod api_key;
 mod audience;
 mod auth;
+mod batch_ids;
 mod batches;
 mod body;
 mod body_reader;
@@ -40,6 +42,7 @@ pub mod metrics;
 mod offload;
 mod openapi;
 mod pace;
+mod packing;
 mod parameters;
 mod problem_code;
 mod project;
@@ -50,6 +53,7 @@ mod reports;
 mod request;
 pub mod routes;
 mod run;
+mod sdk;
 mod server;
 mod service;
 mod sharded_map;

@@ -7,8 +7,6 @@ use std::time::Duration;
 use hyper::Method;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use millrace_event::dialect::Dialect;
-use millrace_event::dialect::segment::{ALIAS, BATCH, GROUP, IDENTIFY, PAGE, SCREEN, TRACK};
 
 use crate::access::Access;
 use crate::answer::Answer;
@@ -22,6 +20,7 @@ use crate::metrics::{self, RequestTimer};
 use crate::problem_code::ProblemCode;
 use crate::ratelimit::Fields;
 use crate::request::{Refusal, Request};
+use crate::sdk::{self, Protocol, amplitude, cloudevents, lago, mixpanel, posthog, segment};
 use crate::service::Service;
 use crate::wait::ClientWait;
 use crate::{
@@ -37,6 +36,10 @@ enum Kind {
     Post,
     /// The same for calls of SDKs, which gather more in one body than other clients.
     Sdk,
+    /// The same, and `GET` with the form in the query.
+    SdkOrQuery,
+    /// `POST` of an SDK that asks for something. The body is not read.
+    Question,
     /// `GET` and `HEAD` for the status page: not part of the interface for programs, and not for pages of
     /// other sites.
     Page,
@@ -73,22 +76,42 @@ macro_rules! routes {
 // The one-letter paths are what Segment's browser library uses.
 routes! { (request, upload) {
     Post Write "/v1/events" => events(request, upload).await,
-    Sdk Write "/v1/batch" => segment(request, upload, &BATCH).await,
-    Sdk Write "/v1/track" => segment(request, upload, &TRACK).await,
-    Sdk Write "/v1/identify" => segment(request, upload, &IDENTIFY).await,
-    Sdk Write "/v1/page" => segment(request, upload, &PAGE).await,
-    Sdk Write "/v1/screen" => segment(request, upload, &SCREEN).await,
-    Sdk Write "/v1/group" => segment(request, upload, &GROUP).await,
-    Sdk Write "/v1/alias" => segment(request, upload, &ALIAS).await,
-    Sdk Write "/v1/import" => segment(request, upload, &BATCH).await,
-    Sdk Write "/v1/b" => segment(request, upload, &BATCH).await,
-    Sdk Write "/v1/t" => segment(request, upload, &TRACK).await,
-    Sdk Write "/v1/i" => segment(request, upload, &IDENTIFY).await,
-    Sdk Write "/v1/p" => segment(request, upload, &PAGE).await,
-    Sdk Write "/v1/s" => segment(request, upload, &SCREEN).await,
-    Sdk Write "/v1/g" => segment(request, upload, &GROUP).await,
-    Sdk Write "/v1/a" => segment(request, upload, &ALIAS).await,
-    Sdk Write "/beacon/v1/batch" => segment(request, upload, &BATCH).await,
+    Sdk Write "/v1/batch" => sdk(request, upload, &segment::BATCH).await,
+    Sdk Write "/v1/track" => sdk(request, upload, &segment::TRACK).await,
+    Sdk Write "/v1/identify" => sdk(request, upload, &segment::IDENTIFY).await,
+    Sdk Write "/v1/page" => sdk(request, upload, &segment::PAGE).await,
+    Sdk Write "/v1/screen" => sdk(request, upload, &segment::SCREEN).await,
+    Sdk Write "/v1/group" => sdk(request, upload, &segment::GROUP).await,
+    Sdk Write "/v1/alias" => sdk(request, upload, &segment::ALIAS).await,
+    Sdk Write "/v1/import" => sdk(request, upload, &segment::BATCH).await,
+    Sdk Write "/v1/b" => sdk(request, upload, &segment::BATCH).await,
+    Sdk Write "/v1/t" => sdk(request, upload, &segment::TRACK).await,
+    Sdk Write "/v1/i" => sdk(request, upload, &segment::IDENTIFY).await,
+    Sdk Write "/v1/p" => sdk(request, upload, &segment::PAGE).await,
+    Sdk Write "/v1/s" => sdk(request, upload, &segment::SCREEN).await,
+    Sdk Write "/v1/g" => sdk(request, upload, &segment::GROUP).await,
+    Sdk Write "/v1/a" => sdk(request, upload, &segment::ALIAS).await,
+    Sdk Write "/beacon/v1/batch" => sdk(request, upload, &segment::BATCH).await,
+    Sdk Write "/batch/" => sdk(request, upload, &posthog::CAPTURE).await,
+    Sdk Write "/capture" => sdk(request, upload, &posthog::CAPTURE).await,
+    Sdk Write "/e" => sdk(request, upload, &posthog::CAPTURE).await,
+    Sdk Write "/i/v0/e" => sdk(request, upload, &posthog::CAPTURE).await,
+    Sdk Write "/i/v0/ai/batch" => sdk(request, upload, &posthog::CAPTURE).await,
+    Sdk Write "/i/v1/analytics/events" => sdk(request, upload, &posthog::ANALYTICS).await,
+    Sdk Write "/api/v1/events" => sdk(request, upload, &cloudevents::SHARED).await,
+    Sdk Write "/v1/cloudevents" => sdk(request, upload, &cloudevents::EVENTS).await,
+    Sdk Write "/api/v1/events/batch" => sdk(request, upload, &lago::BATCH).await,
+    Sdk Write "/2/httpapi" => sdk(request, upload, &amplitude::EVENTS).await,
+    Sdk Write "/batch" => sdk(request, upload, &amplitude::EVENTS).await,
+    Sdk Write "/identify" => sdk(request, upload, &amplitude::IDENTIFY).await,
+    SdkOrQuery Write "/track" => sdk(request, upload, &mixpanel::EVENTS).await,
+    SdkOrQuery Write "/import" => sdk(request, upload, &mixpanel::EVENTS).await,
+    SdkOrQuery Write "/engage" => sdk(request, upload, &mixpanel::PEOPLE).await,
+    SdkOrQuery Write "/groups" => sdk(request, upload, &mixpanel::GROUPS).await,
+    Question Open "/flags" => posthog::flags(),
+    Question Open "/decide" => posthog::flags(),
+    Get Write "/array/{id}/config" => bootstrap(request, posthog::config(request)),
+    Get Write "/array/{id}/config.js" => bootstrap(request, posthog::config_script(request)),
     Get Write "/v1/projects/{id}/settings" => bootstrap(request, bootstrap::segment_settings(request)),
     Get Write "/sourceConfig" => bootstrap(request, bootstrap::source_config(request)),
     Get Write "/sourceConfig/" => bootstrap(request, bootstrap::source_config(request)),
@@ -116,7 +139,7 @@ pub fn names() -> Vec<&'static str> {
 
 impl Route {
     /// The segment of the path that `{id}` stands for, empty if the pattern has none. `None` when the path is
-    /// not this route's. A route for events also takes its path with a slash at the end, which SDKs append.
+    /// not this route's. A route for a POST also takes its path with a slash at the end, which SDKs append.
     fn id_in<'path>(&self, path: &'path str) -> Option<&'path str> {
         match self.pattern.split_once("{id}") {
             Some((before, after)) => {
@@ -124,7 +147,7 @@ impl Route {
                 (!id.is_empty() && !id.contains('/')).then_some(id)
             }
             None if self.pattern == path => Some(""),
-            None => (self.takes_events() && path.strip_suffix('/') == Some(self.pattern)).then_some(""),
+            None => (self.is_posted() && path.strip_suffix('/') == Some(self.pattern)).then_some(""),
         }
     }
 
@@ -134,21 +157,26 @@ impl Route {
     }
 
     fn takes_events(&self) -> bool {
-        matches!(self.kind, Kind::Post | Kind::Sdk)
+        matches!(self.kind, Kind::Post | Kind::Sdk | Kind::SdkOrQuery)
+    }
+
+    fn is_posted(&self) -> bool {
+        self.takes_events() || self.kind == Kind::Question
     }
 
     fn body_bytes_max(&self, limits: &Limits) -> usize {
         match self.kind {
-            Kind::Get | Kind::Page => 0,
+            Kind::Get | Kind::Page | Kind::Question => 0,
             Kind::Post => limits.body_bytes_max,
-            Kind::Sdk => limits.sdk_body_bytes_max,
+            Kind::Sdk | Kind::SdkOrQuery => limits.sdk_body_bytes_max,
         }
     }
 
     fn takes(&self, method: &Method) -> bool {
         match self.kind {
             Kind::Get | Kind::Page => method == Method::GET || method == Method::HEAD,
-            Kind::Post | Kind::Sdk => method == Method::POST,
+            Kind::Post | Kind::Sdk | Kind::Question => method == Method::POST,
+            Kind::SdkOrQuery => method == Method::POST || method == Method::GET,
         }
     }
 
@@ -157,7 +185,8 @@ impl Route {
         match self.kind {
             Kind::Get => "GET, HEAD, OPTIONS",
             Kind::Page => "GET, HEAD",
-            Kind::Post | Kind::Sdk => "POST, OPTIONS",
+            Kind::Post | Kind::Sdk | Kind::Question => "POST, OPTIONS",
+            Kind::SdkOrQuery => "GET, POST, OPTIONS",
         }
     }
 
@@ -223,14 +252,10 @@ pub async fn answer(
 /// which was probably meant to send events.
 fn refuse_misdirected(service: &Service, method: &Method, problem: &Problem) -> Answer {
     if method == Method::POST {
-        return refuse(service, None, problem);
+        note_refused(service, None, problem);
+        return problem.answer();
     }
     metrics::request_refused(problem.code);
-    problem.answer()
-}
-
-fn refuse(service: &Service, key: Option<&ApiKey>, problem: &Problem) -> Answer {
-    note_refused(service, key, problem);
     problem.answer()
 }
 
@@ -243,34 +268,52 @@ fn note_refused(service: &Service, key: Option<&ApiKey>, problem: &Problem) {
 async fn events(request: Request<'_>, upload: Upload) -> Answer {
     match ingest::events_caller(request) {
         Err(refusal) => refuse_caller(request.service, &refusal),
-        Ok(key) => batch_answer(request.service, &key, ingest::post_events(request, upload, &key).await),
+        Ok(key) => {
+            let answer = ingest::post_events(request, upload, &key).await;
+            batch_answer(request.service, &key, answer, Problem::answer)
+        }
     }
 }
 
-/// Takes Segment calls from the caller whose key is in the headers or in the body.
-async fn segment(request: Request<'_>, upload: Upload, dialect: &'static Dialect) -> Answer {
-    match ingest::segment_caller(request, upload).await {
-        Err(refusal) => refuse_caller(request.service, &refusal),
+/// Takes a batch of an SDK from the caller whose key is in the headers or in the body.
+async fn sdk(request: Request<'_>, upload: Upload, protocol: &'static Protocol) -> Answer {
+    let service = request.service;
+    match sdk::caller(request, upload, protocol).await {
+        Err(Refusal { problem, key }) => {
+            note_refused_caller(service, key.as_deref(), &problem);
+            (protocol.refusal)(&problem)
+        }
         Ok((key, body)) => {
-            batch_answer(request.service, &key, ingest::post_segment(request, body, &key, dialect).await)
+            let answer = sdk::post(request, body, &key, protocol).await;
+            batch_answer(service, &key, answer, protocol.refusal)
         }
     }
 }
 
 /// As [`with_limits`], for a request that sends events: its refusal is noted for the owner of the project.
-fn batch_answer(service: &Service, key: &ApiKey, answer: Result<Answer, Problem>) -> Answer {
+fn batch_answer(
+    service: &Service,
+    key: &ApiKey,
+    answer: Result<Answer, Problem>,
+    refusal: fn(&Problem) -> Answer,
+) -> Answer {
     if let Err(problem) = &answer {
         service.rejections.note_request(key.account.project, problem);
     }
-    with_limits(service, key, answer)
+    with_limits(service, key, answer, refusal)
 }
 
 /// Refuses a request that has no caller. If its key is known, the owner of the project learns of it.
 fn refuse_caller(service: &Service, Refusal { problem, key }: &Refusal) -> Answer {
+    note_refused_caller(service, key.as_deref(), problem);
+    problem.answer()
+}
+
+fn note_refused_caller(service: &Service, key: Option<&ApiKey>, problem: &Problem) {
     if let Some(key) = key {
         service.rejections.note_request(key.account.project, problem);
     }
-    refuse(service, key.as_deref(), problem)
+    note_refused(service, key, problem);
 }
 
 /// Answers an SDK in a web page that asks for its settings.
@@ -292,7 +335,7 @@ async fn report<'a>(
                 Ok(()) => get(request, &key).await,
                 Err(error) => Err(error.into()),
             };
-            with_limits(request.service, &key, answer)
+            with_limits(request.service, &key, answer, Problem::answer)
         }
     }
 }
@@ -304,7 +347,12 @@ fn page(answer: Result<Answer, Problem>) -> Answer {
 
 /// Adds the state of the caller's limits to its answer. A key for web pages learns nothing of its project.
 /// Nor does a signed key, which may be stolen, before its signature was checked.
-fn with_limits(service: &Service, key: &ApiKey, answer: Result<Answer, Problem>) -> Answer {
+fn with_limits(
+    service: &Service,
+    key: &ApiKey,
+    answer: Result<Answer, Problem>,
+    refusal: fn(&Problem) -> Answer,
+) -> Answer {
     let is_signed = match &answer {
         Ok(_) => true,
         Err(problem) => problem.code.follows_the_signature(),
@@ -312,7 +360,7 @@ fn with_limits(service: &Service, key: &ApiKey, answer: Result<Answer, Problem>)
     let sees_limits = key.sees_limits() && (is_signed || key.account.signing_secrets.is_empty());
     let mut answer = answer.unwrap_or_else(|problem| {
         note_refused(service, Some(key), &problem);
-        if sees_limits { problem.answer() } else { problem.without_limits().answer() }
+        refusal(&if sees_limits { problem } else { problem.without_limits() })
     });
     if sees_limits {
         let fields = Fields::new(key.plan(), &key.project.limit_state());
@@ -330,8 +378,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_route_for_events_and_no_other_takes_one_slash_more() {
-        for route in ROUTES.iter().filter(|route| !route.pattern.ends_with("{id}")) {
+    fn every_route_for_a_post_and_no_other_takes_one_slash_more() {
+        for route in ROUTES.iter().filter(|route| !route.pattern.ends_with(['}', '/'])) {
             let takes = |end: &str| route.id_in(&format!("{}{end}", route.pattern)).is_some();
             assert!(takes(""), "{route:?}");
             assert_eq!(takes("/"), route.takes(&Method::POST), "{route:?}");

@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::accounts::Accounts;
 use crate::audience::StatusPage;
+use crate::batch_ids::BatchIds;
 use crate::body_reader::BodyReader;
 use crate::config::Limits;
 use crate::error::Problem;
@@ -47,6 +48,8 @@ pub struct Service {
     pub limits: Limits,
     pub accounts: Arc<Accounts>,
     pub stream_health: Arc<StreamHealth>,
+    /// Of batches without an idempotency key. One for all threads, because they share the entries.
+    pub batch_ids: Arc<BatchIds>,
     pub status: Arc<Status>,
     pub stage: watch::Receiver<Stage>,
     pub bodies: Arc<BodyReader>,
@@ -61,6 +64,7 @@ impl Service {
     /// A server at this address that has not read its accounts yet.
     pub fn new(deps: Deps, address: SocketAddr, stage: watch::Receiver<Stage>) -> Self {
         Self {
+            batch_ids: Arc::new(BatchIds::new(deps.stream.shards())),
             stream: deps.stream,
             store: deps.store,
             limits: deps.limits,

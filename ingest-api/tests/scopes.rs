@@ -20,9 +20,13 @@ fn origins(origins: &[&str]) -> KeyOptions {
 
 /// A path of the route. A route with the key in its path gets this one.
 fn path_of(pattern: &str, bearer: &str) -> String {
-    let id =
-        if pattern.contains("/projects/") { &bearer[7..] } else { "018f2b6e-0000-7000-8000-000000000000" };
+    let id = if has_key_in_path(pattern) { &bearer[7..] } else { "018f2b6e-0000-7000-8000-000000000000" };
     pattern.replace("{id}", id)
+}
+
+/// Whether an SDK asks for its settings with the key in the path.
+fn has_key_in_path(pattern: &str) -> bool {
+    pattern.contains("/projects/") || pattern.starts_with("/array/")
 }
 
 #[tokio::test]
@@ -43,7 +47,11 @@ async fn every_route_refuses_a_key_of_the_wrong_scope_and_says_which_it_needs() 
                 assert!(![401, 403].contains(&answer.status), "{has}: {method} {path}: {answer:?}");
                 continue;
             }
-            assert_eq!((answer.status, problem(&answer).as_str()), (403, "forbidden"), "{has}: {path}");
+            assert_eq!(answer.status, 403, "{has}: {path}");
+            // Some SDKs read an answer in a form of their own, which has the same message.
+            if answer.header("content-type") == Some("application/problem+json") {
+                assert_eq!(problem(&answer), "forbidden", "{has}: {path}");
+            }
             let needed = if route.access == Access::Write { "write" } else { "read" };
             let message = answer.json()["message"].to_string();
             for said in [
@@ -193,8 +201,7 @@ async fn a_signed_key_has_a_scope_as_every_key() {
 async fn the_key_may_be_in_the_query_of_routes_for_events_and_nowhere_else() {
     let stack = Stack::start().await;
     let (key, bearer) = (stack.key.clone(), stack.bearer());
-    for route in
-        ROUTES.iter().filter(|route| route.access != Access::Open && !route.pattern.contains("/projects/"))
+    for route in ROUTES.iter().filter(|route| route.access != Access::Open && !has_key_in_path(route.pattern))
     {
         let method = route.allow().split(", ").next().unwrap();
         let path = path_of(route.pattern, &bearer);

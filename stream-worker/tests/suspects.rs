@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use millrace_event::BatchGroup;
 use millrace_event::entry::{NewBatch, PackedEntry};
 use millrace_event::plan::{Plan, ProjectId};
 use millrace_event::row::Row;
@@ -61,7 +62,13 @@ impl Rig {
 
     /// Appends one entry of batches with these names, and returns it.
     async fn append_group(&self, names: &[&str]) -> Delivery {
-        let batches: Vec<_> = names.iter().map(|name| self.batch(name)).collect();
+        let first = BatchGroup::first(1, Uuid::new_v4().as_u64_pair().1);
+        let places = std::iter::successors(Some(first), |group| group.next());
+        let batches: Vec<_> = names
+            .iter()
+            .zip(places)
+            .map(|(name, group)| self.batch(name).with_id(group.batch_id()))
+            .collect();
         let mut append = redis::cmd("XADD");
         append.arg("{s0}:events").arg("*");
         for (name, value) in PackedEntry::pack(&batches).fields() {
@@ -239,7 +246,7 @@ async fn a_transaction_that_is_full_within_a_group_continues_in_the_next_one() {
     })
     .await;
     assert_eq!(rig.names("SELECT name FROM events").await.len(), 50);
-    assert_eq!(rig.names("SELECT batch_id::text FROM batches").await.len(), 50);
+    assert_eq!(rig.names("SELECT batch_id::text FROM ledger").await.len(), 50);
     let balances = millrace_reconcile::audit::audit(&*rig.stream, &*rig.store, true).await.unwrap();
     assert!(balances.iter().all(|balance| balance.holds()), "{balances:?}");
 }

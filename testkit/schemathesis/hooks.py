@@ -64,5 +64,5 @@ def written(time: datetime.datetime, like: str | None = None) -> str:
 
 def use_the_key_of_the_project(case: schemathesis.Case) -> None:
     """The settings of an SDK are asked for with a key in the path, and the document cannot contain one."""
-    if case.operation.path == "/v1/projects/{id}/settings":
+    if case.operation.path in ("/v1/projects/{id}/settings", "/array/{id}/config", "/array/{id}/config.js"):
         case.path_parameters["id"] = os.environ["MILLRACE_KEY"]

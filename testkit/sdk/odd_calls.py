@@ -52,8 +52,8 @@ def ordinary_calls():
         }
     yield "identify", {"traits": {"plan": "pro", **values}}, {"name": "$identify", "properties": {"plan": "pro", **stored}}
     yield "group", {"group_id": 7, "traits": values}, {"name": "$group", "properties": stored, "rest": {"groupId": 7}}
-    yield "page", {"name": "Docs", "properties": values}, {"name": "$page", "properties": stored, "rest": {"name": "Docs"}}
-    yield "screen", {"name": "Docs"}, {"name": "$screen", "properties": {}}
+    yield "page", {"name": "Docs", "properties": values}, {"name": "$page", "properties": {"name": "Docs", **stored}}
+    yield "screen", {"name": "Docs"}, {"name": "$screen", "properties": {"name": "Docs"}}
     yield "alias", {"previous_id": "old"}, {"name": "$alias", "properties": {"previousId": "old"}}
 
 

@@ -64,7 +64,8 @@ def call(client, index):
     context = {"ip": f"10.0.0.{index % 256}", "campaign": {"name": "été"}} if index % 3 == 0 else {}
     common["context"] = dict(context)
     user, anonymous = (f"user-{index % 50}", None) if index % 7 else (None, f"anonymous-{index % 50}")
-    segment = {"type": kind, "integrations": common["integrations"]}
+    # Integrations that choose none are not stored.
+    segment = {"type": kind} if index % 2 == 0 else {"type": kind, "integrations": common["integrations"]}
     name = f"${kind}"
     if kind == "alias":
         user = f"user-{index}"
@@ -81,9 +82,10 @@ def call(client, index):
             segment["groupId"] = f"group-{index % 9}"
             client.group(group_id=segment["groupId"], traits=properties, **common)
         else:
-            segment["name"], segment["category"] = f"Page {index % 11}", "docs"
+            titles = {"name": f"Page {index % 11}", "category": "docs"}
             send = client.page if kind == "page" else client.screen
-            send(name=segment["name"], category=segment["category"], properties=properties, **common)
+            send(**titles, properties=properties, **common)
+            expected = {**titles, **expected}
     timestamp = common.get("timestamp")
     return {
         "message_id": message_id,

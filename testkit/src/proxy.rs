@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION, CONTENT_LENGTH, RETRY_AFTER,
-    TRANSFER_ENCODING,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION,
+    CONTENT_LENGTH, HeaderValue, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING,
 };
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -161,7 +161,7 @@ async fn answer(
     };
     if let Some((status, seconds)) = refusal {
         shared.refused.fetch_add(1, Ordering::SeqCst);
-        return Ok(refuse(status, seconds));
+        return Ok(refuse(status, seconds, head.headers.get(ORIGIN)));
     }
     let answered = forward(shared.upstream, Request::from_parts(head, Full::new(body))).await?;
     if fault == Some(RequestFault::DropAnswer) {
@@ -190,12 +190,14 @@ async fn forward(
 }
 
 /// A refusal as the server makes it, which a page of any origin can read.
-fn refuse(status: StatusCode, seconds: u32) -> Response<Full<Bytes>> {
+/// A page may send credentials with its request, and then reads only an answer that names its origin.
+fn refuse(status: StatusCode, seconds: u32, origin: Option<&HeaderValue>) -> Response<Full<Bytes>> {
     let body = r#"{"code":"rate_limited","message":"refused by the test proxy"}"#;
     Response::builder()
         .status(status)
         .header(RETRY_AFTER, seconds)
-        .header(ACCESS_CONTROL_ALLOW_ORIGIN, "*")
+        .header(ACCESS_CONTROL_ALLOW_ORIGIN, origin.unwrap_or(&HeaderValue::from_static("*")))
+        .header(ACCESS_CONTROL_ALLOW_CREDENTIALS, "true")
         .header(ACCESS_CONTROL_EXPOSE_HEADERS, "Retry-After")
         .body(Full::new(Bytes::from_static(body.as_bytes())))
         .expect("a constant response is valid")

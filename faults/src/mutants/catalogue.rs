@@ -39,6 +39,13 @@ pub const MUTANTS: &[Mutant] = &[
         tier: Tier::Quick,
     },
     Mutant {
+        name: "written-in-two-rows",
+        bug: "a batch that the ledger has in the row for its group is written again in a row of its own",
+        drill: "worker killed after commit",
+        violates: &[Invariant::TotalsAgree],
+        tier: Tier::Nightly,
+    },
+    Mutant {
         name: "consumer-deleted-with-pending",
         bug: "a lane that stops deletes its consumer while entries are pending for it",
         drill: "workers terminated without postgres",

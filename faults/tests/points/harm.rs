@@ -126,6 +126,15 @@ async fn without_a_ledger_a_redelivered_entry_is_metered_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_the_ledger_has_in_two_rows_is_metered_twice() {
+    does_harm("written-in-two-rows", async |stage, chosen| {
+        death_at(&stage, chosen, "store::after_commit").await;
+        is_out_of_balance(&stage).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_does_not_sync_every_write_is_accepted() {
     does_harm("everysec", async |stage, chosen| {
         stage.command(&["CONFIG", "SET", "appendfsync", "everysec"]).await;

@@ -16,6 +16,7 @@ use crate::encoding::DecodeError;
 use crate::form::FormError;
 use crate::framing::FramingError;
 use crate::headers::HeaderError;
+use crate::packing::PackingError;
 use crate::parameters::ParameterError;
 use crate::problem_code::ProblemCode;
 use crate::signature::SignatureError;
@@ -45,6 +46,15 @@ impl From<ForbiddenError> for Problem {
 impl From<FormError> for Problem {
     fn from(error: FormError) -> Self {
         Self::with_text(ProblemCode::InvalidJson, error.to_string())
+    }
+}
+
+impl From<PackingError> for Problem {
+    fn from(error: PackingError) -> Self {
+        match error {
+            PackingError::Form(error) => error.into(),
+            PackingError::Gzip(error) => error.into(),
+        }
     }
 }
 

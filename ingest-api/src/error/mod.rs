@@ -7,7 +7,10 @@ mod conversions;
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-use hyper::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::StatusCode;
+use hyper::header::{
+    ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use millrace_event::event::Rejection;
 use serde::Serialize;
 
@@ -181,11 +184,16 @@ impl Problem {
     }
 
     pub fn answer(&self) -> Answer {
+        self.answer_with(self.code.status())
+    }
+
+    /// The answer to an SDK that gives up after the status of the problem, and comes back after this one.
+    pub fn answer_with(&self, status: StatusCode) -> Answer {
         let (kind, title) = self.code.problem_type();
         let document = ProblemDocument {
             r#type: kind,
             title,
-            status: self.code.status().as_u16(),
+            status: status.as_u16(),
             detail: &self.message,
             code: self.code,
             message: &self.message,
@@ -201,8 +209,18 @@ impl Problem {
             },
         };
         let body = serde_json::to_vec(&document).expect("a document of strings and numbers");
-        let mut answer = answer::with_type(self.code.status(), "application/problem+json", body.into());
-        let headers = answer.headers_mut();
+        let mut answer = answer::with_type(status, "application/problem+json", body.into());
+        self.add_headers(answer.headers_mut());
+        answer
+    }
+
+    /// Another answer, with the headers of this problem.
+    pub fn with_headers(&self, mut answer: Answer) -> Answer {
+        self.add_headers(answer.headers_mut());
+        answer
+    }
+
+    fn add_headers(&self, headers: &mut HeaderMap) {
         if let Some(seconds) = self.retry_after_s() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -218,7 +236,6 @@ impl Problem {
         if self.ends_connection() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        answer
     }
 }
 

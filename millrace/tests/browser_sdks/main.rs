@@ -82,6 +82,85 @@ async fn rudderstacks_sdk_sends_beacons_when_the_page_is_left() {
     assert_eq!(shop.foreign_requests(), Vec::<String>::new());
 }
 
+/// PostHog's SDK gives up after a 429, which Millrace therefore never answers it.
+const POSTHOG_FAULTS: [(u64, testkit::RequestFault); 2] = [(1, DropAnswer), (2, Unavailable(1))];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn posthogs_sdk_needs_only_our_address_and_a_key_and_stores_each_event_once_through_faults() {
+    for compression in ["gzip-js", "none"] {
+        let shop = Shop::open(&POSTHOG_FAULTS).await;
+        shop.visit("posthog.html", &format!("&compression={compression}")).await;
+        shop.run(
+            "identify('user-1', { plan: 'pro' }); for (const name of ['a', 'b', 'c']) track(name, { n: 1 })",
+        )
+        .await;
+        shop.stores_once(&["$identify", "a", "b", "c"]).await;
+        let counts = shop.proxy.counts();
+        assert_eq!((counts.refused, counts.dropped), (1, 1), "{compression}: {counts:?}");
+        testkit::eventually(
+            chromium::PATIENCE,
+            "the batch with the lost answer to be sent again",
+            async || {
+                let usage = shop.usage().await;
+                if usage["duplicates"].as_u64() > Some(0) { Ok(()) } else { Err(usage.to_string()) }
+            },
+        )
+        .await;
+        assert_eq!(shop.foreign_requests(), Vec::<String>::new());
+        let (traits, ..) = shop.row("$identify");
+        assert_eq!(traits, serde_json::json!({ "plan": "pro" }));
+        let (properties, ..) = shop.row("a");
+        assert_eq!((&properties["n"], &properties["token"]), (&1.into(), &serde_json::Value::Null));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn posthogs_sdk_sends_what_it_captures_by_itself_and_beacons_when_the_page_is_left() {
+    let shop = Shop::open(&[]).await;
+    for compression in ["gzip-js", "base64"] {
+        shop.visit("posthog.html", &format!("&automatic&compression={compression}")).await;
+        shop.run(&format!("track('{compression}'); document.body.click()")).await;
+        shop.leave().await;
+        testkit::eventually(chromium::PATIENCE, "the events of the page", async || {
+            let stored = shop.stored();
+            let sent = [compression, "$page", "$pageleave"].map(|name| stored.get(name).copied());
+            if sent.iter().all(Option::is_some) { Ok(()) } else { Err(format!("{stored:?}")) }
+        })
+        .await;
+        assert_eq!(shop.row("$page").0["name"], "shop", "{compression}");
+        assert_eq!(shop.stored()[compression], 1);
+    }
+    assert_eq!(shop.stored()["$page"], 2);
+    assert_eq!(shop.foreign_requests(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn amplitudes_sdk_needs_only_our_address_and_a_key_and_stores_each_event_once_through_faults() {
+    let shop = Shop::open(&[(1, Unavailable(1)), (2, TooManyRequests(1))]).await;
+    shop.visit("amplitude.html", "").await;
+    shop.run(
+        "identify('user-1', { plan: 'pro' }); for (const name of ['a', 'b', 'c']) track(name, { n: 1 })",
+    )
+    .await;
+    shop.stores_once(&["$identify", "a", "b", "c"]).await;
+    assert_eq!(shop.proxy.counts().refused, 2);
+    assert_eq!(shop.row("$identify").0, serde_json::json!({ "plan": "pro" }));
+    assert_eq!(shop.foreign_requests(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mixpanels_sdk_needs_only_our_address_and_a_key_and_stores_each_event_once_through_faults() {
+    for format in ["", "&base64"] {
+        let shop = Shop::open(&[(1, Unavailable(1)), (2, TooManyRequests(1))]).await;
+        shop.visit("mixpanel.html", format).await;
+        shop.run("for (const name of ['a', 'b', 'c']) track(name, { n: 1 })").await;
+        shop.stores_once(&["a", "b", "c"]).await;
+        assert_eq!(shop.proxy.counts().refused, 2);
+        assert_eq!(shop.row("a").0["n"], 1);
+        assert_eq!(shop.foreign_requests(), Vec::<String>::new());
+    }
+}
+
 /// Calls that no JSON and no time can express, through the same faults as ordinary ones.
 async fn odd_calls_are_repaired(page: &str) {
     let shop = Shop::open(&FAULTS).await;

@@ -9,7 +9,7 @@ mod site;
 
 mod program;
 
-use program::{NODE, OLD_PYTHON, PYTHON, every_call_is_its_row_or_its_dead_letter};
+use program::*;
 use site::Site;
 
 /// Beyond this, a body is larger than those of native events may be.
@@ -72,4 +72,118 @@ async fn bodies_over_four_megabytes_of_rudderstacks_sdk_for_node_are_stored() {
     let largest =
         every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, NODE, "rudder-large").await;
     assert!(largest > LARGE, "{largest}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_posthogs_sdk_for_python_is_its_row_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, POSTHOG_PYTHON, "posthog").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_posthogs_sdk_for_python_is_its_row_without_compression_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, POSTHOG_PYTHON, "posthog-uncompressed")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_posthogs_sdk_for_python_is_its_row_in_version_1_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, POSTHOG_PYTHON, "posthog-v1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_posthogs_sdk_for_python_is_its_row_in_version_1_with_gzip_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, POSTHOG_PYTHON, "posthog-v1-gzip").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_posthogs_sdk_for_node_is_its_row_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, POSTHOG_NODE, "posthog").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_posthogs_sdk_for_node_is_its_row_without_compression_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, POSTHOG_NODE, "posthog-uncompressed")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_posthogs_sdk_for_node_is_its_row_in_version_1_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, POSTHOG_NODE, "posthog-v1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_openmeters_sdk_for_python_is_its_row_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, METERING_PYTHON, "openmeter").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_openmeters_sdk_for_python_is_its_row_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, METERING_PYTHON, "openmeter").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_openmeters_sdk_for_node_is_its_row_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, METERING_NODE, "openmeter").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_the_package_cloudevents_for_python_is_its_row_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, CLOUDEVENTS_PYTHON, "cloudevents")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_the_package_cloudevents_for_node_is_its_row_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, METERING_NODE, "cloudevents").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_lagos_sdk_for_python_is_its_row_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, METERING_PYTHON, "lago").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_lagos_sdk_for_python_is_its_row_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, METERING_PYTHON, "lago").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_lagos_sdk_for_node_is_its_row_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, METERING_NODE, "lago").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_amplitudes_sdk_for_python_is_its_row_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, ANALYTICS_PYTHON, "amplitude").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_amplitudes_sdk_for_python_with_batches_is_its_row_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, ANALYTICS_PYTHON, "amplitude-batch")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_amplitudes_sdk_for_node_is_its_row_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, ANALYTICS_NODE, "amplitude").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_amplitudes_sdk_for_node_is_its_row_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, ANALYTICS_NODE, "amplitude").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_mixpanels_sdk_for_python_is_its_row_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, ANALYTICS_PYTHON, "mixpanel").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_mixpanels_sdk_for_node_is_its_row_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, ANALYTICS_NODE, "mixpanel").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_mixpanels_sdk_for_node_is_its_row_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, ANALYTICS_NODE, "mixpanel").await;
 }

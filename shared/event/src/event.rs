@@ -13,7 +13,8 @@ use uuid::Uuid;
 use crate::plan::ProjectId;
 use crate::policy::ProjectPolicy;
 
-/// A UUIDv7 made by the API, or a UUIDv8 derived from the project and the `Idempotency-Key`.
+/// Made by the API ([`crate::BatchGroup`]), or derived from the project and the `Idempotency-Key` as a UUIDv8.
+/// Release 0.1 made UUIDv7.
 pub type BatchId = Uuid;
 
 /// Longest `id`, in bytes.

@@ -16,6 +16,7 @@
 //! This crate must never do I/O, read a clock, or depend on an async runtime.
 
 pub mod accounting;
+mod batch_group;
 pub mod dialect;
 pub mod entry;
 pub mod event;
@@ -30,5 +31,6 @@ pub mod undeliverable;
 pub mod web_origin;
 
 pub use accounting::{AcknowledgedBatch, Epoch, Outcome, PendingBatch, ProjectCounters};
+pub use batch_group::BatchGroup;
 pub use entry::EntryId;
 pub use event::BatchId;

@@ -161,6 +161,9 @@ const POSTGRES_ROWS: &str = r#"
     SELECT 1, now() - interval '1 minute', gen_random_uuid(), now(), 'order_completed', 'user-1', '{"revenue": "a lot"}'
      UNION ALL
     SELECT 1, now() - interval '1 minute', gen_random_uuid(), now(), 'order_completed', 'user-1', '{"order_id": "o-1"}';
+    INSERT INTO batches (batch_id, received_at, entry_seq, shard, accepted, stored, duplicate, dead,
+                         group_places, group_projects, group_accepted)
+    VALUES ('1f1a9d3c-2b40-6e11-9f00-012345678900', now(), 0, 0, 22, 22, 0, 0, '{170, 171}', '{1, 1}', '{2, 20}');
     INSERT INTO usage_hourly (project_id, hour, events, bytes) VALUES
         (1, date_trunc('hour', now()), 22, 5000), (1, date_trunc('hour', now() - interval '40 days'), 7, 900);"#;
 

@@ -109,7 +109,7 @@ impl Conversation {
         }
         let command = self.unanswered.pop_front();
         let executed = command.filter(|_| !message.starts_with(b"-"));
-        let before = executed.and_then(|command| traps.count(ProtocolEvent::Reply(&command)));
+        let before = executed.and_then(|command| traps.count(ProtocolEvent::Reply(&command, message)));
         MessagePlan { before, replies: 1, ..MessagePlan::default() }
     }
 }

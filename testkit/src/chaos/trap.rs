@@ -59,6 +59,9 @@ pub enum Moment {
     CommitDelivered(Transaction),
 }
 
+/// How much of a reply is searched for a text.
+const REPLY_BYTES_SEARCHED: usize = 4 << 10;
+
 /// Selects Redis commands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Call {
@@ -66,17 +69,29 @@ pub struct Call {
     pub name: &'static str,
     /// Text that must occur in the first 4 KiB of the command, such as the name of a key.
     pub containing: Option<&'static str>,
+    /// Text that must occur in the first 4 KiB of the reply. It has no effect on [`Moment::Command`].
+    pub answered_with: Option<&'static str>,
 }
 
 impl Call {
     /// All commands of this name.
     pub const fn named(name: &'static str) -> Self {
-        Self { name, containing: None }
+        Self { name, containing: None, answered_with: None }
     }
 
     /// Only the commands that contain `text`.
     pub const fn containing(self, text: &'static str) -> Self {
         Self { containing: Some(text), ..self }
+    }
+
+    /// Only the commands whose reply contains `text`.
+    pub const fn answered_with(self, text: &'static str) -> Self {
+        Self { answered_with: Some(text), ..self }
+    }
+
+    fn matches_reply(self, reply: &[u8]) -> bool {
+        let head = &reply[..reply.len().min(REPLY_BYTES_SEARCHED)];
+        self.answered_with.is_none_or(|text| head.windows(text.len()).any(|window| window == text.as_bytes()))
     }
 
     fn matches(self, command: &Command) -> bool {
@@ -137,7 +152,7 @@ struct TrapState {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ProtocolEvent<'a> {
     Command(&'a Command),
-    Reply(&'a Command),
+    Reply(&'a Command, &'a [u8]),
     CopyData,
     CopyDone,
     CommitSent { copied: bool },
@@ -156,8 +171,10 @@ impl Moment {
 
     fn is(self, event: ProtocolEvent<'_>) -> bool {
         match (self, event) {
-            (Self::Command(call), ProtocolEvent::Command(command))
-            | (Self::Reply(call), ProtocolEvent::Reply(command)) => call.matches(command),
+            (Self::Command(call), ProtocolEvent::Command(command)) => call.matches(command),
+            (Self::Reply(call), ProtocolEvent::Reply(command, reply)) => {
+                call.matches(command) && call.matches_reply(reply)
+            }
             (Self::CopyData, ProtocolEvent::CopyData) | (Self::CopyDone, ProtocolEvent::CopyDone) => true,
             (Self::CommitSent(selected), ProtocolEvent::CommitSent { copied })
             | (Self::CommitAnswered(selected), ProtocolEvent::CommitAnswered { copied })
@@ -210,7 +227,9 @@ impl Traps {
 
     /// Whether an armed trap counts the reply to this command.
     pub(super) fn await_reply_to(&self, command: &Command) -> bool {
-        self.armed().iter().any(|state| state.trap.moment.is(ProtocolEvent::Reply(command)))
+        self.armed()
+            .iter()
+            .any(|state| matches!(state.trap.moment, Moment::Reply(call) if call.matches(command)))
     }
 
     /// How often any trap has sprung.

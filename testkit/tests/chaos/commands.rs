@@ -109,6 +109,18 @@ async fn a_trap_can_select_commands_by_a_key_and_does_not_count_error_replies() 
 }
 
 #[tokio::test]
+async fn a_trap_can_select_commands_by_their_reply() {
+    let (redis, proxy) = redis_behind_proxy().await;
+    let connection = connect_to(&proxy).await;
+    let trap = proxy.arm(Trap::first(Moment::Reply(INCR.answered_with(":3\r")), Act::Cut));
+    assert_eq!((increment(&connection).await.unwrap(), increment(&connection).await.unwrap()), (1, 2));
+    assert!(!trap.sprung());
+    assert!(increment(&connection).await.is_err());
+    assert!(trap.sprung());
+    assert_eq!(counter(&redis).await, 3);
+}
+
+#[tokio::test]
 async fn a_trap_hits_the_reply_of_a_command_that_was_sent_before_the_trap_was_armed() {
     let (redis, proxy) = redis_behind_proxy().await;
     let mut direct = redis.connect().await;

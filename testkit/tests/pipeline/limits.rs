@@ -128,7 +128,7 @@ async fn flood(name: &str, limits: (u32, u32, u64)) -> Arc<AdmissionCounts> {
 async fn assert_plan_allows_what_was_admitted(stack: &Stack, plan: &Plan, counts: &AdmissionCounts) -> u64 {
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (batches, events) = (count(&counts.accepted_batches), count(&counts.accepted_events));
-    let ledger = "SELECT (extract(epoch FROM received_at) * 1000000)::bigint, accepted::bigint FROM batches \
+    let ledger = "SELECT (extract(epoch FROM received_at) * 1000000)::bigint, accepted::bigint FROM ledger \
                   JOIN projects USING (project_id) WHERE name = $1 ORDER BY received_at, entry_seq";
     let rows = stack.database.query(ledger, &[&plan.name]).await.unwrap();
     assert_eq!(rows.len() as u64, batches);

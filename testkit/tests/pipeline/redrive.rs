@@ -107,8 +107,8 @@ async fn an_audit_reports_a_redrive_that_is_missing_in_any_table() {
     stack.settle_and_audit().await;
     for (remove, restore, rule) in [
         (
-            "UPDATE batches SET stored = stored - 4, dead = dead + 4",
-            "UPDATE batches SET stored = stored + 4, dead = dead - 4",
+            "UPDATE batches SET group_dead[1] = group_dead[1] + 4",
+            "UPDATE batches SET group_dead[1] = group_dead[1] - 4",
             "in the ledger",
         ),
         (

@@ -72,7 +72,15 @@ impl Dialect {
             Framing::Lines => None,
         };
         let body = json::without_byte_order_mark(body);
-        json::unescaped(json::root_member(body, self.key_member?, envelope)?)
+        let in_root = |name: &&str| json::unescaped(json::root_member(body, name, envelope)?);
+        self.keys.root.iter().find_map(in_root).or_else(|| {
+            let paths = Some(self.keys.first_event).filter(|paths| !paths.is_empty())?;
+            let event = self.texts_of(body, &[0]).pop().flatten()?;
+            let at = |path: &&[&str]| {
+                path.iter().try_fold(event, |object, name| json::root_member(object, name, None))
+            };
+            paths.iter().filter_map(at).find_map(json::unescaped)
+        })
     }
 }
 

@@ -67,6 +67,11 @@ impl<'a> EventBuilder<'a> {
         self.client_id = uuid.is_none().then_some(id);
     }
 
+    /// Makes the id, which the event must have, identify it alone, under any policy of the project.
+    pub(super) fn identify_by_id_alone(&mut self) {
+        self.by_id = true;
+    }
+
     /// Appends the event's row.
     pub(super) fn write(&self, project: ProjectId, rows: &mut Vec<u8>) {
         let row = Row {

@@ -17,9 +17,22 @@ pub struct Dialect {
     /// Reads one event. Every value must pass the [`super::Validator`].
     pub read_event: for<'a> fn(&RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection>,
     pub invalid: InvalidEvents,
-    /// The member of a body's root object that holds the API key, for clients that send no `Authorization`
-    /// header.
-    pub key_member: Option<&'static str>,
+    /// For clients that send no `Authorization` header.
+    pub keys: KeyPlaces,
+}
+
+/// Where a body may hold the API key. The first place that has one counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyPlaces {
+    /// Members of the root object.
+    pub root: &'static [&'static str],
+    /// Paths of members in the first event.
+    pub first_event: &'static [&'static [&'static str]],
+}
+
+impl KeyPlaces {
+    /// The key is never in the body.
+    pub const NONE: Self = Self { root: &[], first_event: &[] };
 }
 
 /// What becomes of an event that a dialect cannot read, and of a fault in a body.

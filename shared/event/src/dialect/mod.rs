@@ -9,16 +9,22 @@
 mod body;
 mod bounds;
 mod builder;
+mod call;
 mod definition;
 mod event_texts;
 mod tolerant;
 mod validator;
 
+pub mod amplitude;
+pub mod cloudevents;
+pub mod lago;
+pub mod mixpanel;
 pub mod native;
+pub mod posthog;
 pub mod segment;
 
 pub use body::{BodyError, read};
 pub use bounds::Bounds;
 pub use builder::EventBuilder;
-pub use definition::{Dialect, DocumentForms, Framing, InvalidEvents, Member, RawEvent};
+pub use definition::{Dialect, DocumentForms, Framing, InvalidEvents, KeyPlaces, Member, RawEvent};
 pub use validator::{Validator, without_nul};

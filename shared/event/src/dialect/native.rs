@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::bounds::Bounds;
 use super::builder::EventBuilder;
-use super::definition::{Dialect, DocumentForms, Framing, InvalidEvents, RawEvent};
+use super::definition::{Dialect, DocumentForms, Framing, InvalidEvents, KeyPlaces, RawEvent};
 use super::validator::Validator;
 use crate::event::{ID_BYTES_MAX, Rejection, RejectionCode, SUBJECT_BYTES_MAX};
 use crate::json::Value;
@@ -24,7 +24,7 @@ pub static JSON: Dialect = Dialect {
     expected: EXPECTED,
     read_event,
     invalid: InvalidEvents::Rejected,
-    key_member: None,
+    keys: KeyPlaces::NONE,
 };
 
 /// One event object per line.
@@ -34,7 +34,7 @@ pub static NDJSON: Dialect = Dialect {
     expected: "one event per line",
     read_event,
     invalid: InvalidEvents::Rejected,
-    key_member: None,
+    keys: KeyPlaces::NONE,
 };
 
 fn read_event<'a>(event: &RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection> {

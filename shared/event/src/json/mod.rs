@@ -18,6 +18,7 @@ mod parser;
 mod readings;
 mod repair;
 mod scan;
+mod seen_names;
 mod value;
 
 pub use fault::{Fault, Unstorable, check_grammar};

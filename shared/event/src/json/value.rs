@@ -4,11 +4,14 @@
 //! give the bytes; they have the same order as the nodes of the tape, so both advance together.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use simd_json::Node;
 
 use super::fault::Unstorable;
+use super::names::with_last_of_equal_names;
 use super::number::check_number;
+use super::seen_names::SeenNames;
 use crate::event::{DEPTH_MAX, EXPONENTS_SUM_MAX};
 
 /// The JSON escape of U+0000.
@@ -123,7 +126,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value as it was written, with U+0000 replaced by U+FFFD.
+    /// The value as it was written, with U+0000 replaced by U+FFFD, and with the last of equal names only in
+    /// each object: what jsonb makes of it, so that every store has the same.
     ///
     /// # Errors
     /// [`Unstorable`] when PostgreSQL cannot store its depth or one of its numbers.
@@ -136,15 +140,19 @@ impl<'a> Value<'a> {
                 bytes
             }
             Self::Object(container) | Self::Array(container) => {
-                let bytes = container.checked_bytes()?;
-                if !container.document.may_hold_nul {
-                    return Ok(Cow::Borrowed(bytes));
-                }
-                bytes
+                let CheckedBytes { bytes, may_repeat_names } = container.checked_bytes()?;
+                return Ok(container.as_stored(Cow::Borrowed(bytes), may_repeat_names));
             }
         };
         Ok(without_nul_escapes(bytes))
     }
+}
+
+/// The bytes of a container that can be stored.
+struct CheckedBytes<'a> {
+    bytes: &'a [u8],
+    /// Whether an object inside may have two members of the same name.
+    may_repeat_names: bool,
 }
 
 /// An object or array.
@@ -185,6 +193,64 @@ impl<'a> Container<'a> {
         self.members().filter(|(found, _)| *found == name).map(|(_, value)| value).last()
     }
 
+    /// As [`Value::storable`], without some members of this object. Nothing is copied if it has none of them.
+    ///
+    /// # Errors
+    /// [`Unstorable`], also because of a member that is left out.
+    pub fn storable_without(
+        &self,
+        is_left_out: impl Fn(&str, Value<'a>) -> bool,
+    ) -> Result<Cow<'a, [u8]>, Unstorable> {
+        let CheckedBytes { bytes, may_repeat_names } = self.checked_bytes()?;
+        let Document { raw, offsets, .. } = self.document;
+        let mut walk = Walk::into(self);
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        let mut run: Option<Range<usize>> = None;
+        for _ in 0..self.len {
+            let start = offsets[walk.at.offset] as usize;
+            let name = walk.name();
+            let value = walk.value();
+            // The comma or bracket that follows the member was skipped as the last.
+            let end = offsets[walk.at.offset - 1] as usize;
+            if is_left_out(name, value) {
+                runs.extend(run.take());
+            } else {
+                run = Some(run.map_or(start, |run| run.start)..end);
+            }
+        }
+        if runs.is_empty()
+            && run.as_ref().is_some_and(|run| run.start == offsets[self.cursor.offset + 1] as usize)
+            || self.is_empty()
+        {
+            return Ok(self.as_stored(Cow::Borrowed(bytes), may_repeat_names));
+        }
+        runs.extend(run);
+        let mut kept = Vec::with_capacity(bytes.len());
+        for run in runs {
+            kept.push(if kept.is_empty() { b'{' } else { b',' });
+            kept.extend_from_slice(&raw[run]);
+        }
+        if kept.is_empty() {
+            kept.push(b'{');
+        }
+        kept.push(b'}');
+        Ok(self.as_stored(Cow::Owned(kept), may_repeat_names))
+    }
+
+    /// Repeated names and U+0000 are removed from bytes of this container.
+    fn as_stored(&self, bytes: Cow<'a, [u8]>, may_repeat_names: bool) -> Cow<'a, [u8]> {
+        let bytes = match bytes {
+            bytes if !may_repeat_names => bytes,
+            Cow::Borrowed(bytes) => with_last_of_equal_names(bytes),
+            Cow::Owned(bytes) => Cow::Owned(with_last_of_equal_names(&bytes).into_owned()),
+        };
+        match bytes {
+            bytes if !self.document.may_hold_nul => bytes,
+            Cow::Borrowed(bytes) => without_nul_escapes(bytes),
+            Cow::Owned(bytes) => Cow::Owned(without_nul_escapes(&bytes).into_owned()),
+        }
+    }
+
     /// All bytes from the opening to the closing bracket.
     fn as_written(&self) -> &'a [u8] {
         let Document { raw, offsets, .. } = self.document;
@@ -194,10 +260,11 @@ impl<'a> Container<'a> {
 
     /// All bytes from the opening to the closing bracket, after checking every number and the depth. The
     /// parser has checked grammar and strings.
-    fn checked_bytes(&self) -> Result<&'a [u8], Unstorable> {
+    fn checked_bytes(&self) -> Result<CheckedBytes<'a>, Unstorable> {
         let Document { raw, offsets, .. } = self.document;
         let mut depth = 0_usize;
         let mut expansion = 0_u32;
+        let mut names = SeenNames::default();
         for (index, &at) in offsets.iter().enumerate().skip(self.cursor.offset) {
             let at = at as usize;
             match raw[at] {
@@ -206,17 +273,25 @@ impl<'a> Container<'a> {
                     if depth > DEPTH_MAX {
                         return Err(Unstorable::Depth);
                     }
+                    names.open(depth);
                 }
                 b'}' | b']' => {
                     depth -= 1;
                     if depth == 0 {
-                        return Ok(&raw[offsets[self.cursor.offset] as usize..=at]);
+                        let bytes = &raw[offsets[self.cursor.offset] as usize..=at];
+                        return Ok(CheckedBytes { bytes, may_repeat_names: names.may_repeat });
                     }
                 }
                 b'-' | b'0'..=b'9' => {
                     expansion += check_number(self.document.scalar_bytes(index))?;
                     if expansion > EXPONENTS_SUM_MAX {
                         return Err(Unstorable::Number);
+                    }
+                }
+                b'"' => {
+                    let next = offsets.get(index + 1).map_or(raw.len(), |next| *next as usize);
+                    if raw.get(next) == Some(&b':') {
+                        names.add(depth, &raw[at + 1..next]);
                     }
                 }
                 _ => {}

@@ -10,6 +10,7 @@ mod numbers;
 mod properties;
 mod rejected;
 mod repaired;
+mod sdks;
 mod segment;
 mod times;
 mod tolerant;

@@ -1,7 +1,7 @@
 //! A wire format that this crate does not have, to show that a new one needs nothing but its own file.
 
 use millrace_event::dialect::{
-    Dialect, DocumentForms, EventBuilder, Framing, InvalidEvents, RawEvent, Validator, read,
+    Dialect, DocumentForms, EventBuilder, Framing, InvalidEvents, KeyPlaces, RawEvent, Validator, read,
 };
 use millrace_event::event::{ID_BYTES_MAX, Rejection};
 
@@ -14,7 +14,7 @@ static CLOUD_EVENTS: Dialect = Dialect {
     expected: "an event or an array of events",
     read_event,
     invalid: InvalidEvents::Rejected,
-    key_member: None,
+    keys: KeyPlaces::NONE,
 };
 
 fn read_event<'a>(event: &RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection> {

@@ -256,9 +256,9 @@ fn a_value_of_a_call_replaces_that_of_its_batch_and_no_name_is_written_twice() {
 
 #[test]
 fn the_fields_around_the_calls_are_repaired_as_the_calls_are() {
-    let body = b"\xEF\xBB\xBF{\"sentAt\":\"\xFF\",\"context\":{\"n\":NaN,\"\\ud83d\":\"a\tb\"},\"batch\":[\
+    let body = b"\xEF\xBB\xBF{\"source\":\"\xFF\",\"context\":{\"n\":NaN,\"\\ud83d\":\"a\tb\"},\"batch\":[\
         {\"type\":\"page\",\"userId\":\"u\"},],\"x\":-Infinity}";
     let row = only_row(&read(&segment::BATCH, body, origin(), EVENTS_MAX).unwrap());
-    let expected = json!({"n": null, "\u{FFFD}": "a\tb", "segment": {"sentAt": "\u{FFFD}", "type": "page"}});
+    let expected = json!({"n": null, "\u{FFFD}": "a\tb", "segment": {"source": "\u{FFFD}", "type": "page"}});
     assert_eq!(json_of(&row, 4), expected);
 }

@@ -1,7 +1,8 @@
 //! Only the years 1 to 9999 in UTC are times of events.
 
 use millrace_event::dialect::{
-    BodyError, Dialect, DocumentForms, EventBuilder, Framing, InvalidEvents, RawEvent, Validator, read,
+    BodyError, Dialect, DocumentForms, EventBuilder, Framing, InvalidEvents, KeyPlaces, RawEvent, Validator,
+    read,
 };
 use millrace_event::event::{EVENT_TIMES_US, ID_BYTES_MAX, Rejection, RejectionCode};
 use millrace_event::row::{self, EventTime};
@@ -80,7 +81,7 @@ static CARELESS: Dialect = Dialect {
     expected: "an event or an array of events",
     read_event: read_carelessly,
     invalid: InvalidEvents::Rejected,
-    key_member: None,
+    keys: KeyPlaces::NONE,
 };
 
 fn read_carelessly<'a>(event: &RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection> {

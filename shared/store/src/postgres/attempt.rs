@@ -7,7 +7,8 @@ use std::time::Instant as Clock;
 
 use super::copy::Instant;
 use super::draft::{Draft, DraftCall, DraftEntry, EntryState};
-use super::parameters::{ClaimRows, LedgerKeys, LedgerRows, PositionRows, RowKeys, UsageRows, number};
+use super::ledger_rows::{LedgerBatch, LedgerKeys, LedgerRows};
+use super::parameters::{ClaimRows, PositionRows, RowKeys, UsageRows, number};
 use super::selection::{Duplicate, IdClaim, Selection};
 use crate::WriteOutcome;
 use crate::ledger::LedgerKey;
@@ -78,22 +79,12 @@ impl<'a> Attempt<'a> {
     }
 
     pub(super) fn ledger_rows(&self) -> LedgerRows {
-        let mut live: Vec<_> = self.draft.live_entries().collect();
-        live.sort_unstable_by_key(|(_, entry)| entry.ledger);
-        let keys: Vec<(usize, LedgerKey)> =
-            live.iter().map(|(index, entry)| (*index, entry.ledger)).collect();
-        let each = |part: fn(&Outcome) -> u32| -> Vec<i64> {
-            live.iter().map(|(index, _)| i64::from(part(&self.outcomes[*index].outcome))).collect()
-        };
-        LedgerRows {
-            keys: LedgerKeys::new(&keys),
-            projects: live.iter().map(|(_, entry)| entry.project.0).collect(),
-            accepted: live.iter().map(|(_, entry)| i64::from(entry.count)).collect(),
-            stored: each(|outcome| outcome.stored),
-            duplicate: each(|outcome| outcome.duplicate),
-            dead: each(|outcome| outcome.dead),
-            conflict: each(|outcome| outcome.conflict),
-        }
+        LedgerRows::new(self.draft.live_entries().map(|(index, entry)| LedgerBatch {
+            key: entry.ledger,
+            project: entry.project,
+            count: entry.count,
+            outcome: self.outcomes[index].outcome,
+        }))
     }
 
     /// The ids to claim, in the order of `undated_ids`.
@@ -362,7 +353,7 @@ mod tests {
         assert_eq!(outcomes(&draft), [(0, 0, 1, false), (1, 0, 0, false)]);
         let attempt = Attempt::new(&draft);
         assert_eq!(attempt.letters()[0].reason, "a NUL");
-        let ledger = attempt.ledger_rows();
+        let ledger = attempt.ledger_rows().single.counts;
         assert_eq!((ledger.accepted, ledger.stored, ledger.dead), (vec![1, 1], vec![0, 1], vec![1, 0]));
     }
 
@@ -383,10 +374,14 @@ mod tests {
         let batch_id = millrace_event::event::batch_id_of_key(ProjectId(1), "again");
         let requests = [request(batch_id, 0, &rows)];
         let mut draft = Draft::new(&requests).unwrap();
-        assert_eq!(Attempt::new(&draft).keys_used_first().ids, [batch_id]);
+        assert_eq!(Attempt::new(&draft).keys_used_first().rows, [batch_id]);
         draft.entries[0].mark_reused_key();
-        assert!(Attempt::new(&draft).keys_used_first().ids.is_empty());
+        assert!(Attempt::new(&draft).keys_used_first().rows.is_empty());
         assert_eq!(outcomes(&draft), [(2, 1, 0, false)]);
-        assert_ne!(Attempt::new(&draft).ledger_rows().keys.ids, [batch_id], "its ledger row has its own key");
+        assert_ne!(
+            Attempt::new(&draft).ledger_rows().single.ids,
+            [batch_id],
+            "its ledger row has its own key"
+        );
     }
 }

@@ -17,10 +17,10 @@ use crate::dead_reason::DeadReason;
 use crate::ledger::LedgerKey;
 use crate::payload::PayloadDigest;
 use crate::{Payload, WriteRequest};
-use millrace_event::Outcome;
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{self, EventTime, RowKey};
 use millrace_event::undeliverable::UndeliverableCall;
+use millrace_event::{BatchGroup, Outcome};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum EntryState {
@@ -292,7 +292,8 @@ impl DraftEntry {
     /// Whether the batch can be accepted again. Only an id derived from a client's key can; the API's own ids
     /// never repeat.
     pub(super) fn has_client_key(&self) -> bool {
-        self.ledger.batch_id.get_version_num() != 7
+        // Release 0.1 made ids of version 7.
+        self.ledger.batch_id.get_version_num() != 7 && BatchGroup::of(self.ledger.batch_id).is_none()
     }
 
     /// Gives the entry its own row in the ledger, next to the row of the batch it repeats.

@@ -28,8 +28,9 @@ pub(super) async fn not_in_ledger(
     let absent = "
         SELECT k.batch_id
           FROM unnest($1::uuid[], $2::timestamptz[]) k (batch_id, received_at)
-          LEFT JOIN LATERAL (SELECT true AS found FROM batches b
-                              WHERE b.batch_id = k.batch_id AND b.received_at >= k.received_at LIMIT 1) l ON true
+          LEFT JOIN LATERAL (SELECT true AS found FROM ledger b
+                              WHERE b.row_id IN (k.batch_id, millrace_batch_group(k.batch_id))
+                                AND b.batch_id = k.batch_id AND b.received_at >= k.received_at LIMIT 1) l ON true
          WHERE l.found IS NULL";
     let Parameters { ids, received, .. } = Parameters::new(batches);
     let rows = client.query(absent, &[&ids, &received]).await?;
@@ -56,8 +57,9 @@ pub(super) async fn by_hour(client: &Client) -> Result<Vec<LostHour>, StoreError
         SELECT l.project_id, date_trunc('hour', l.received_at, 'UTC') AS hour, count(*), sum(l.events)::bigint,
                l.reviewed_at IS NOT NULL AS reviewed
           FROM lost_batches l
-          LEFT JOIN LATERAL (SELECT true AS found FROM batches b
-                              WHERE b.batch_id = l.batch_id AND b.received_at >= l.received_at LIMIT 1) s ON true
+          LEFT JOIN LATERAL (SELECT true AS found FROM ledger b
+                              WHERE b.row_id IN (l.batch_id, millrace_batch_group(l.batch_id))
+                                AND b.batch_id = l.batch_id AND b.received_at >= l.received_at LIMIT 1) s ON true
          WHERE s.found IS NULL
          GROUP BY l.project_id, hour, reviewed ORDER BY l.project_id, hour, reviewed";
     let rows = client.query(hours, &[]).await?;

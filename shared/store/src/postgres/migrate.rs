@@ -29,6 +29,7 @@ const MIGRATIONS: &[Migration] = migrations! { "sql":
     5 "0005_edge",
     6 "0006_managed",
     7 "0007_json_columns",
+    8 "0008_groups",
 };
 
 /// Applies what is missing, all or nothing, and then creates the first partitions. A new database gets JSON

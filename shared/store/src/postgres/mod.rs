@@ -32,6 +32,8 @@ mod draft;
 mod epochs;
 mod error;
 mod json_columns;
+mod ledger_rows;
+mod ledger_statements;
 mod letters;
 mod lineage;
 mod listen;

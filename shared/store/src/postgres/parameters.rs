@@ -4,7 +4,6 @@
 use uuid::Uuid;
 
 use super::copy::Instant;
-use crate::ledger::LedgerKey;
 use crate::letters::NewLetter;
 use crate::rejection_tally::RejectionTally;
 
@@ -23,43 +22,6 @@ impl RowKeys {
     pub(super) fn span(&self) -> Option<(Instant, Instant)> {
         span(&self.times)
     }
-}
-
-/// Keys of `batches`, each with the index of the entry it was made from.
-pub(super) struct LedgerKeys {
-    pub(super) indices: Vec<i32>,
-    pub(super) ids: Vec<Uuid>,
-    pub(super) times: Vec<Instant>,
-    pub(super) seqs: Vec<i64>,
-    pub(super) shards: Vec<i32>,
-}
-
-impl LedgerKeys {
-    pub(super) fn new(keys: &[(usize, LedgerKey)]) -> Self {
-        Self {
-            indices: keys.iter().map(|(index, _)| number(*index)).collect(),
-            ids: keys.iter().map(|(_, key)| key.batch_id).collect(),
-            times: keys.iter().map(|(_, key)| Instant(key.received_us)).collect(),
-            seqs: keys.iter().map(|(_, key)| key.seq).collect(),
-            shards: keys.iter().map(|(_, key)| key.shard).collect(),
-        }
-    }
-
-    /// The first and the last receive time, unless there are no keys.
-    pub(super) fn span(&self) -> Option<(Instant, Instant)> {
-        span(&self.times)
-    }
-}
-
-/// Rows of `batches` in key order.
-pub(super) struct LedgerRows {
-    pub(super) keys: LedgerKeys,
-    pub(super) projects: Vec<i64>,
-    pub(super) accepted: Vec<i64>,
-    pub(super) stored: Vec<i64>,
-    pub(super) duplicate: Vec<i64>,
-    pub(super) dead: Vec<i64>,
-    pub(super) conflict: Vec<i64>,
 }
 
 /// Rows of `undated_ids` in key order.
@@ -178,7 +140,8 @@ pub(super) struct PositionRows {
     pub(super) entry_seqs: Vec<i64>,
 }
 
-fn span(times: &[Instant]) -> Option<(Instant, Instant)> {
+/// The first and the last of these times, unless there are none.
+pub(super) fn span(times: &[Instant]) -> Option<(Instant, Instant)> {
     Some((*times.iter().min()?, *times.iter().max()?))
 }
 

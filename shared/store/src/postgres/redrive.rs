@@ -15,11 +15,13 @@ use super::error::{Cause, EventsCause, Failure, cause, cause_in_events};
 use crate::dead_reason::DeadReason;
 use crate::payload::PayloadDigest;
 use crate::redrive::{
-    Corrections, Letter, LetterOutcome, RowOutcome, counts_differ, payload_of_rejected, rejection_of_call,
+    Correction, Corrections, Letter, LetterOutcome, RowOutcome, counts_differ, payload_of_rejected,
+    rejection_of_call,
 };
 use crate::{RedriveOrder, RedriveResult, StoreError};
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{self, EventTime, Row};
+use millrace_event::{BatchGroup, BatchId};
 
 /// Attempts at a transaction that other transactions win against.
 const ATTEMPTS_MAX: u32 = 5;
@@ -55,14 +57,26 @@ const ADD_LETTER: &str = "
                               payload, worker_version, attempted_at)
     SELECT project_id, batch_id, received_at, $2, 1, $3, $4, $5, $6, worker_version, now()
       FROM dead_letters WHERE dead_letter_id = $1";
-/// The ledger row of the batch. Of several rows with one batch id and receive time, the first with enough
-/// dead events.
+/// The ledger row of the batch, or its place in the row for its group. Of several rows with one batch id and
+/// receive time, the first with enough dead events.
 const CORRECT_LEDGER: &str = "
     UPDATE batches SET stored = stored + $4, redriven = redriven + $4, duplicate = duplicate + $5, dead = dead - $4 - $5,
            conflict = conflict + $6
      WHERE (batch_id, received_at, entry_seq, shard) = (
                SELECT batch_id, received_at, entry_seq, shard FROM batches
                 WHERE batch_id = $1 AND received_at = $2 AND project_id = $3 AND dead >= $4::bigint + $5::bigint
+                ORDER BY entry_seq, shard LIMIT 1)";
+const CORRECT_GROUP: &str = "
+    UPDATE batches SET stored = stored + $4, redriven = redriven + $4, duplicate = duplicate + $5, dead = dead - $4 - $5,
+           conflict = conflict + $6,
+           group_redriven[array_position(group_places, $7)] = group_redriven[array_position(group_places, $7)] + $4,
+           group_duplicate[array_position(group_places, $7)] = group_duplicate[array_position(group_places, $7)] + $5,
+           group_dead[array_position(group_places, $7)] = group_dead[array_position(group_places, $7)] - $4 - $5,
+           group_conflict[array_position(group_places, $7)] = group_conflict[array_position(group_places, $7)] + $6
+     WHERE (batch_id, received_at, entry_seq, shard) = (
+               SELECT batch_id, received_at, entry_seq, shard FROM batches
+                WHERE batch_id = $1 AND received_at = $2 AND group_projects[array_position(group_places, $7)] = $3
+                  AND group_dead[array_position(group_places, $7)] >= $4::bigint + $5::bigint
                 ORDER BY entry_seq, shard LIMIT 1)";
 const IS_RETIRED: &str = "SELECT $1 < first_day::timestamp AT TIME ZONE 'UTC' FROM ledger_watermark";
 const CORRECT_USAGE: &str = "
@@ -319,20 +333,7 @@ impl<'t> RedriveTransaction<'t> {
             .await?;
         for ((batch_id, received_us, project), correction) in &corrections.ledger {
             let received_at = Instant(*received_us);
-            let corrected = self
-                .transaction
-                .execute(
-                    CORRECT_LEDGER,
-                    &[
-                        batch_id,
-                        &received_at,
-                        project,
-                        &correction.stored,
-                        &correction.duplicate,
-                        &correction.conflict,
-                    ],
-                )
-                .await?;
+            let corrected = self.correct_ledger(*batch_id, received_at, *project, correction).await?;
             // Queried afterwards: the day may be retired while the correction waits.
             if corrected == 0
                 && !self.transaction.query_one(IS_RETIRED, &[&received_at]).await?.get::<_, bool>(0)
@@ -364,5 +365,28 @@ impl<'t> RedriveTransaction<'t> {
             }
         }
         Ok(())
+    }
+
+    /// Returns the number of rows that were corrected.
+    async fn correct_ledger(
+        &self,
+        batch_id: BatchId,
+        received_at: Instant,
+        project: i64,
+        correction: &Correction,
+    ) -> Result<u64, Error> {
+        let Correction { stored, duplicate, conflict, .. } = correction;
+        if let Some(BatchGroup { id, place }) = BatchGroup::of(batch_id) {
+            let place = i16::from(place);
+            let parameters: [&(dyn ToSql + Sync); 7] =
+                [&id, &received_at, &project, stored, duplicate, conflict, &place];
+            let corrected = self.transaction.execute(CORRECT_GROUP, &parameters).await?;
+            if corrected > 0 {
+                return Ok(corrected);
+            }
+        }
+        let parameters: [&(dyn ToSql + Sync); 6] =
+            [&batch_id, &received_at, &project, stored, duplicate, conflict];
+        self.transaction.execute(CORRECT_LEDGER, &parameters).await
     }
 }

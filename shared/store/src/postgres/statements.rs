@@ -1,23 +1,20 @@
-//! The statements of a writer, prepared once for each connection. The only file with SQL on the path of an
-//! event.
+//! The statements of a writer, prepared once for each connection. With `ledger_statements`, the only
+//! file with SQL on the path of an event.
 
-use deadpool_postgres::Transaction;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, SimpleQueryMessage, Statement};
 
 use super::add_event::{ADD_EVENT, add_event};
 use super::copy::Instant;
 use super::distribution;
+use super::ledger_statements::LedgerStatements;
 use super::parameters::{
-    ClaimRows, DeadLetters, LedgerKeys, LedgerRows, PositionRows, RefusalCounts, RowKeys, SampleRows,
-    UsageRows, index,
+    ClaimRows, DeadLetters, PositionRows, RefusalCounts, RowKeys, SampleRows, UsageRows, index,
 };
 use crate::letters::NewLetter;
 use crate::payload::PayloadDigest;
 use crate::rejection_tally::RejectionTally;
 use crate::rejections::SAMPLES_KEPT;
-use millrace_event::Outcome;
 use millrace_event::row::{self as event_row, COLUMNS};
 
 // Every lookup goes key by key through the index: LATERAL with LIMIT leaves the planner no other way. Plans
@@ -45,32 +42,6 @@ const KEEP_CLAIMS: &str = "
     UPDATE undated_ids u SET received_at = k.received_at
       FROM unnest($1::bigint[], $2::uuid[], $3::timestamptz[]) k (project_id, event_id, received_at)
      WHERE u.project_id = k.project_id AND u.event_id = k.event_id AND u.received_at IS NULL";
-/// Batches of which the ledger has another entry.
-const WRITTEN_BY_ANOTHER_ENTRY: &str = "
-    SELECT k.at
-      FROM unnest($1::int[], $2::uuid[], $3::timestamptz[], $4::bigint[], $5::int[])
-           k (at, batch_id, received_at, entry_seq, shard),
-           LATERAL (SELECT FROM batches b
-                     WHERE b.batch_id = k.batch_id
-                       AND (b.received_at, b.entry_seq, b.shard) IS DISTINCT FROM (k.received_at, k.entry_seq, k.shard)
-                     LIMIT 1) another";
-/// The outcome as it was when the entry was written: a late settlement must refund the events that were dead
-/// then, even if they have been redriven since.
-const WRITTEN_BEFORE: &str = "
-    SELECT k.at, b.stored - b.redriven AS stored, b.duplicate, b.dead + b.redriven AS dead, b.conflict
-      FROM unnest($1::int[], $2::uuid[], $3::timestamptz[], $4::bigint[], $5::int[])
-           k (at, batch_id, received_at, entry_seq, shard),
-           LATERAL (SELECT * FROM batches w
-                     WHERE w.received_at = k.received_at AND w.entry_seq = k.entry_seq
-                       AND w.batch_id = k.batch_id AND w.shard = k.shard
-                       AND w.received_at BETWEEN $6 AND $7
-                     LIMIT 1) b";
-/// An entry that is in the ledger fails the statement: the transaction starts again in any case, and
-/// `ON CONFLICT` would make each row a third more expensive.
-const ADD_LEDGER: &str = "
-    INSERT INTO batches (batch_id, received_at, entry_seq, shard, project_id, accepted, stored, duplicate, dead, conflict)
-    SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::int[], $5::bigint[], $6::bigint[],
-                         $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[])";
 const ADD_DEAD_LETTERS: &str = "
     INSERT INTO dead_letters
            (project_id, batch_id, received_at, event_index, event_count, sqlstate, code, reason, payload, worker_version)
@@ -115,9 +86,7 @@ pub(super) struct Statements {
     add_event: Statement,
     claimed_ids: Statement,
     claim_ids: Statement,
-    written_by_another_entry: Statement,
-    written_before: Statement,
-    add_ledger: Statement,
+    pub(super) ledger: LedgerStatements,
     keep_claims: Statement,
     add_dead_letters: Statement,
     add_refusals: Statement,
@@ -140,9 +109,7 @@ impl Statements {
             add_event: client.prepare(ADD_EVENT).await?,
             claimed_ids: client.prepare(CLAIMED_IDS).await?,
             claim_ids: client.prepare(CLAIM_IDS).await?,
-            written_by_another_entry: client.prepare(WRITTEN_BY_ANOTHER_ENTRY).await?,
-            written_before: client.prepare(WRITTEN_BEFORE).await?,
-            add_ledger: client.prepare(ADD_LEDGER).await?,
+            ledger: LedgerStatements::prepare(client).await?,
             keep_claims: client.prepare(KEEP_CLAIMS).await?,
             add_dead_letters: client.prepare(ADD_DEAD_LETTERS).await?,
             add_refusals: client.prepare(ADD_REFUSALS).await?,
@@ -225,43 +192,6 @@ impl Statements {
             client.execute(&self.keep_claims, &[projects, ids, kept_from]).await?;
         }
         Ok(())
-    }
-
-    /// Indices of those entries whose batch the ledger has from another entry.
-    pub(super) async fn written_by_another_entry(
-        &self,
-        client: &Client,
-        keys: &LedgerKeys,
-    ) -> Result<Vec<usize>, Error> {
-        if keys.ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let LedgerKeys { indices, ids, times, seqs, shards } = keys;
-        let rows = client.query(&self.written_by_another_entry, &[indices, ids, times, seqs, shards]).await?;
-        Ok(rows.iter().map(|row| index(row.get(0))).collect())
-    }
-
-    pub(super) async fn written_before(
-        &self,
-        client: &Client,
-        keys: &LedgerKeys,
-    ) -> Result<Vec<(usize, Outcome)>, Error> {
-        let Some((first, last)) = keys.span() else { return Ok(Vec::new()) };
-        let rows = client.query(&self.written_before, &with_span(keys, &first, &last)).await?;
-        Ok(rows.iter().map(|row| (index(row.get(0)), outcome(row))).collect())
-    }
-
-    /// False when one of the rows is in the ledger.
-    pub(super) async fn add_ledger(&self, client: &Client, rows: &LedgerRows) -> Result<bool, Error> {
-        let LedgerRows { keys, projects, accepted, stored, duplicate, dead, conflict } = rows;
-        let LedgerKeys { ids, times, seqs, shards, .. } = keys;
-        let parameters: [&(dyn ToSql + Sync); 10] =
-            [ids, times, seqs, shards, projects, accepted, stored, duplicate, dead, conflict];
-        match client.execute(&self.add_ledger, &parameters).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 
     pub(super) async fn add_dead_letters(
@@ -349,30 +279,4 @@ pub(super) struct ClaimedId {
     pub(super) timestamp: Instant,
     /// The claim is kept for some days only.
     pub(super) is_short: bool,
-}
-
-/// The outcomes of those keys that are in the ledger, each with the index it was made from.
-pub(super) async fn written_before(
-    transaction: &Transaction<'_>,
-    keys: &LedgerKeys,
-) -> Result<Vec<(usize, Outcome)>, Error> {
-    let Some((first, last)) = keys.span() else { return Ok(Vec::new()) };
-    let rows = transaction.query(WRITTEN_BEFORE, &with_span(keys, &first, &last)).await?;
-    Ok(rows.iter().map(|row| (index(row.get(0)), outcome(row))).collect())
-}
-
-/// The parameters of [`WRITTEN_BEFORE`].
-fn with_span<'a>(keys: &'a LedgerKeys, first: &'a Instant, last: &'a Instant) -> [&'a (dyn ToSql + Sync); 7] {
-    [&keys.indices, &keys.ids, &keys.times, &keys.seqs, &keys.shards, first, last]
-}
-
-/// Reads the columns `stored`, `duplicate`, `dead` and `conflict`.
-pub(super) fn outcome(row: &Row) -> Outcome {
-    let count = |column| u32::try_from(row.get::<_, i64>(column)).unwrap_or(u32::MAX);
-    Outcome {
-        stored: count("stored"),
-        duplicate: count("duplicate"),
-        dead: count("dead"),
-        conflict: count("conflict"),
-    }
 }

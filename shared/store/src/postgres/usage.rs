@@ -9,8 +9,8 @@ use tokio_postgres::IsolationLevel;
 
 use super::copy::Instant;
 use super::distribution::WritersPause;
-use super::parameters::LedgerKeys;
-use super::statements;
+use super::ledger_rows::LedgerKeys;
+use super::ledger_statements;
 use crate::ledger::LedgerKey;
 use crate::rebuild::Rebuild;
 use crate::{LedgerSums, ProjectTotals, StoreError, UsageRow, UsageWindow};
@@ -25,12 +25,13 @@ pub(super) async fn batch(
     project: ProjectId,
     batch_id: BatchId,
 ) -> Result<Option<Outcome>, StoreError> {
-    let first =
-        "SELECT stored, duplicate, dead, conflict FROM batches WHERE batch_id = $1 AND project_id = $2
-                  ORDER BY received_at, entry_seq LIMIT 1";
+    let first = "
+        SELECT stored, duplicate, dead, conflict FROM ledger
+         WHERE row_id IN ($1, millrace_batch_group($1)) AND batch_id = $1 AND project_id = $2
+         ORDER BY received_at, entry_seq LIMIT 1";
     let statement = client.prepare_cached(first).await?;
     let row = client.query_opt(&statement, &[&batch_id, &project.0]).await?;
-    Ok(row.as_ref().map(statements::outcome))
+    Ok(row.as_ref().map(ledger_statements::outcome))
 }
 
 pub(super) async fn usage(
@@ -137,7 +138,7 @@ async fn count_tables(
     totals: &mut BTreeMap<ProjectId, ProjectTotals>,
 ) -> Result<(), StoreError> {
     let ledger = "SELECT project_id, sum(stored)::bigint, sum(duplicate)::bigint, sum(dead)::bigint
-                    FROM batches GROUP BY project_id";
+                    FROM ledger GROUP BY project_id";
     for row in transaction.query(ledger, &[]).await? {
         of(totals, &row).ledger = sums(&row, 1);
     }
@@ -199,10 +200,9 @@ async fn written(
     let mut keys = Vec::new();
     for (index, batch) in pending.iter().enumerate() {
         if let Some(key) = LedgerKey::new(batch.batch_id, batch.id, shard) {
-            keys.push((index, key));
-            keys.push((index, key.of_reused_key()));
+            keys.extend([key, key.alone(), key.of_reused_key()].map(|key| (index, key)));
         }
     }
-    let written = statements::written_before(transaction, &LedgerKeys::new(&keys)).await?;
-    Ok(written.into_iter().collect())
+    let written = ledger_statements::written_before(transaction, &LedgerKeys::new(&keys)).await?;
+    Ok(written.into_iter().filter_map(|found| Some((found.index, found.outcome?))).collect())
 }

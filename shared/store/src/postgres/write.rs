@@ -18,9 +18,9 @@ use super::careful::write_carefully;
 use super::connector::Connector;
 use super::draft::{Draft, EntryState};
 use super::error::{CONNECTION, Failure};
+use super::ledger_rows::LedgerKeys;
 use super::lineage::Lineage;
 use super::on_demand::EventDays;
-use super::parameters::LedgerKeys;
 use super::partitions::{self, Day};
 use super::recent::RecentKeys;
 use super::replication;
@@ -29,8 +29,9 @@ use super::selection::Selection;
 use super::setback::Setback;
 use super::writer_session::WriterSession;
 use crate::dead_reason::DeadReason;
+use crate::ledger::LedgerKey;
 use crate::{ReplicationProgress, WriteError, WriteOutcome, WriteRequest, Writer};
-use millrace_event::Epoch;
+use millrace_event::{EntryId, Epoch};
 
 /// The application name of a writer's session, followed by the name of the writer. Upkeep finds stuck
 /// sessions by it.
@@ -55,6 +56,8 @@ pub(super) struct PostgresWriter {
     timeline: Option<u32>,
     /// Writes left that look up every row first.
     full_lookups: u32,
+    /// The entry, and its shard, that the last write ended with.
+    last_entry: Option<(EntryId, u16)>,
 }
 
 /// The setbacks of one write.
@@ -75,13 +78,18 @@ impl PostgresWriter {
         let connector = connector.named(&format!("{APPLICATION_PREFIX}{name}"));
         let connection = WriterSession::open(&connector, recent).await?;
         let (lineage, timeline) = (Arc::clone(connector.lineage()), connection.session.timeline);
-        Ok(Self { connection, event_days, lineage, timeline, full_lookups: 0 })
+        Ok(Self { connection, event_days, lineage, timeline, full_lookups: 0, last_entry: None })
     }
 
     async fn write_all(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
         let mut draft = Draft::new(requests)?;
         if draft.first_and_last_day().is_some_and(|(first, last)| self.event_days.may_need(first, last)) {
             self.event_days.make(self.connection.session.client_mut(), &draft.days()).await;
+        }
+        let continued = requests.first().filter(|first| self.last_entry == Some((first.entry, first.shard)));
+        if let Some(first) = continued {
+            // The rows for its groups were probably written with the part before.
+            self.mark_written_entries(&mut draft, |key| key.is_of(first.entry, first.shard)).await?;
         }
         let mut setbacks = Setbacks::default();
         for _ in 0..ATTEMPTS_MAX {
@@ -160,7 +168,7 @@ impl PostgresWriter {
             }
             // Only the careful copy finds out which row it is.
             Setback::RejectedRow { index: None, .. } => setbacks.by_rows = ROW_SETBACKS_MAX + 1,
-            Setback::Redelivered => self.mark_written_entries(draft).await?,
+            Setback::Redelivered => self.mark_written_entries(draft, |_| true).await?,
             Setback::ReusedKeys(entries) => {
                 entries.into_iter().for_each(|entry| draft.entries[entry].mark_reused_key());
             }
@@ -191,20 +199,30 @@ impl PostgresWriter {
         Ok(())
     }
 
-    /// Finds out which entries are in the ledger, under either of the keys they can have.
-    async fn mark_written_entries(&self, draft: &mut Draft<'_>) -> Result<(), tokio_postgres::Error> {
+    /// Finds out which of these entries are in the ledger, under any of the keys they can have. One that the
+    /// row for its group lacks gets a row of its own.
+    async fn mark_written_entries(
+        &self,
+        draft: &mut Draft<'_>,
+        is_wanted: impl Fn(&LedgerKey) -> bool,
+    ) -> Result<(), tokio_postgres::Error> {
         let mut keys = Vec::new();
-        for (index, entry) in draft.live_entries() {
+        for (index, entry) in draft.live_entries().filter(|(_, entry)| is_wanted(&entry.ledger)) {
             keys.push((index, entry.ledger));
+            if entry.ledger.group().is_some() {
+                keys.push((index, entry.ledger.alone()));
+            }
             if entry.state == EntryState::New && entry.has_client_key() {
                 keys.push((index, entry.ledger.of_reused_key()));
             }
         }
-        let keys = LedgerKeys::new(&keys);
-        for (index, outcome) in
-            self.connection.statements.written_before(self.connection.client(), &keys).await?
-        {
-            draft.entries[index].state = EntryState::InLedger(outcome);
+        let (keys, connection) = (LedgerKeys::new(&keys), &self.connection);
+        for found in connection.statements.ledger.written_before(connection.client(), &keys).await? {
+            let entry = &mut draft.entries[found.index];
+            match found.outcome {
+                Some(outcome) => entry.state = EntryState::InLedger(outcome),
+                None => entry.ledger = entry.ledger.alone(),
+            }
         }
         Ok(())
     }
@@ -246,6 +264,7 @@ impl Writer for PostgresWriter {
             Err(_) => return Err(Failure::new("57014", "the write took longer than 60 s").into()),
         };
         self.connection.session.busy = false;
+        self.last_entry = requests.last().map(|last| (last.entry, last.shard));
         Ok(written)
     }
 

@@ -204,8 +204,8 @@ impl WriterSession {
         let (copied, reused, added, claimed, kept, lettered, refused) = tokio::join!(
             biased;
             copied,
-            async { statements.written_by_another_entry(client, &attempt.keys_used_first()).await },
-            async { statements.add_ledger(client, &attempt.ledger_rows()).await },
+            async { statements.ledger.written_by_another_entry(client, &attempt.keys_used_first()).await },
+            async { statements.ledger.add(client, &attempt.ledger_rows()).await },
             async { statements.claim_ids(client, &attempt.claims()).await },
             async { statements.keep_claims(client, &attempt.claims_to_keep()).await },
             async { statements.add_dead_letters(client, &letters).await },

@@ -74,7 +74,7 @@ impl<'c> Ledger<'c> {
         outcome: Outcome,
     ) -> Result<(), Error> {
         let Outcome { stored, duplicate, dead, conflict } = outcome;
-        let LedgerKey { batch_id, received_us, seq, shard } = key;
+        let LedgerKey { batch_id, received_us, seq, shard, .. } = key;
         let id = batch_id.as_bytes();
         self.insert.execute(params![
             id,

@@ -1,13 +1,13 @@
 //! Helpers of every test target of this crate: requests, writers, outcomes, and checks of the counts.
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{EventTime, Row};
 use millrace_event::undeliverable::UndeliverableCall;
-use millrace_event::{EntryId, Outcome};
+use millrace_event::{BatchGroup, BatchId, EntryId, Outcome};
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_store::{
     KeyOptions, KeyUse, Payload, PolicyChange, ProjectTotals, SharedStore, UpkeepPolicy, WriteError,
@@ -85,7 +85,17 @@ pub fn call_row(project: ProjectId, code: &str, call: &[u8]) -> Vec<u8> {
 pub fn request_of_rows(project: ProjectId, entry: EntryId, rows: &[Vec<u8>]) -> WriteRequest {
     let count = u32::try_from(rows.len()).expect("few");
     let payload = Payload::Rows(rows.concat().into());
-    WriteRequest { entry, shard: 0, batch_id: Uuid::now_v7(), project, count, payload }
+    WriteRequest { entry, shard: 0, batch_id: new_batch_id(), project, count, payload }
+}
+
+/// An id as the API gives it: batches that are made one after the other are usually in one group.
+pub fn new_batch_id() -> BatchId {
+    static LAST: Mutex<Option<BatchGroup>> = Mutex::new(None);
+    let mut last = LAST.lock().expect("no test ends here");
+    let next = last.and_then(BatchGroup::next);
+    let group = next.unwrap_or_else(|| BatchGroup::first(now_ms() * 1_000, rand::random()));
+    *last = Some(group);
+    group.batch_id()
 }
 
 pub fn entry(ms: u64, seq: u64) -> EntryId {

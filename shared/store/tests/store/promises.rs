@@ -38,6 +38,11 @@ macro_rules! promises_of_events {
             grouping {
                 outcomes_do_not_depend_on_how_entries_are_grouped,
             }
+            parts {
+                a_batch_is_written_once_in_whatever_parts_its_entry_is_written,
+                racing_lanes_with_parts_of_an_entry_end_with_exact_counts,
+                dead_batches_of_an_entry_are_redriven_one_by_one,
+            }
             racing {
                 racing_writers_with_overlapping_batches_end_with_exact_counts,
                 racing_writers_of_undated_events_end_with_exact_counts,

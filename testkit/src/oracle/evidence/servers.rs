@@ -16,7 +16,7 @@ const SUMS: &str = "
       FROM (SELECT coalesce(sum(accepted), 0)::bigint AS accepted, coalesce(sum(stored), 0)::bigint AS stored,
                    coalesce(sum(duplicate), 0)::bigint AS duplicate, coalesce(sum(dead), 0)::bigint AS dead,
                    coalesce(sum(conflict), 0)::bigint AS conflict
-              FROM batches WHERE project_id = $1) l,
+              FROM ledger WHERE project_id = $1) l,
            (SELECT coalesce(sum(events), 0)::bigint AS events, coalesce(sum(duplicates), 0)::bigint AS duplicates,
                    coalesce(sum(dead), 0)::bigint AS dead, coalesce(sum(conflicts), 0)::bigint AS conflicts
               FROM usage_hourly WHERE project_id = $1) u,
@@ -24,10 +24,10 @@ const SUMS: &str = "
              WHERE project_id = $1 AND redriven_at IS NULL) d";
 const LEDGER: &str = "
     SELECT batch_id, (extract(epoch FROM received_at) * 1000)::bigint, accepted
-      FROM batches WHERE project_id = $1 ORDER BY received_at, entry_seq";
+      FROM ledger WHERE project_id = $1 ORDER BY received_at, entry_seq";
 
 const STORED_IN_MONTH: &str = "
-    SELECT coalesce(sum(stored - redriven), 0)::bigint FROM batches
+    SELECT coalesce(sum(stored - redriven), 0)::bigint FROM ledger
      WHERE project_id = $1 AND to_char(received_at AT TIME ZONE 'UTC', 'YYYYMM')
                         = coalesce($2::bigint::text, to_char(now() AT TIME ZONE 'UTC', 'YYYYMM'))";
 const EVENTS: &str = "

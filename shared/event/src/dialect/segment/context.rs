@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use crate::dialect::call::{ObjectWriter, push_member};
 use crate::dialect::definition::Member;
 use crate::dialect::validator::{Validator, without_nul};
 use crate::event::Rejection;
@@ -53,31 +54,31 @@ impl<'a> Contexts<'a> {
         &self,
         call: Container<'a>,
         batch: &[Member<'a>],
-        has_column: impl Fn(&str) -> bool,
+        has_place: impl Fn(&str, Value<'a>) -> bool,
         validator: Validator,
     ) -> Result<Cow<'a, [u8]>, Rejection> {
         let absent = absent_names(call.members());
         let own = || {
-            let members = call.members().filter(|(name, _)| !has_column(name));
+            let members = call.members().filter(|(name, value)| !has_place(name, *value));
             members.filter(|(name, value)| !matches!(value, Value::Null) && !absent.contains(name))
         };
-        let mut rest = Vec::new();
+        let mut rest = ObjectWriter::default();
         if !batch.is_empty() {
             let is_own = Names::of(|| own().map(|(name, _)| name), batch.len());
             let absent = absent_names(batch.iter().copied());
             let shared = batch.iter().copied().filter(|(name, value)| {
                 !matches!(*name, "context" | KEY_MEMBER)
+                    && !is_bookkeeping(name, *value)
                     && !matches!(value, Value::Null)
                     && !absent.contains(name)
                     && !is_own.contains(name)
             });
-            push_members(&mut rest, shared, validator)?;
+            add_members(&mut rest, shared, validator)?;
         }
-        push_members(&mut rest, own(), validator)?;
-        push_members(&mut rest, self.odd.iter().map(|odd| ("context", *odd)), validator)?;
+        add_members(&mut rest, own(), validator)?;
+        add_members(&mut rest, self.odd.iter().map(|odd| ("context", *odd)), validator)?;
         let mut context = self.merged(validator)?;
-        if !rest.is_empty() {
-            rest.push(b'}');
+        if let Some(rest) = rest.finish() {
             let mut name = REST.to_owned();
             while self.member(&name).is_some() {
                 name.insert(0, '$');
@@ -93,28 +94,41 @@ impl<'a> Contexts<'a> {
 
     /// Both contexts as one object without its closing bracket; nothing if both are empty.
     fn merged(&self, validator: Validator) -> Result<Vec<u8>, Rejection> {
-        let mut context = Vec::new();
-        let storable = |object: Container<'a>| {
-            let value = Value::Object(object).storable();
-            value.map_err(|what| validator.unstorable(Some("context"), what))
+        let storable = |object: Container<'a>, is_left_out: &dyn Fn(&str) -> bool| {
+            let bytes = object.storable_without(|name, _| is_left_out(name));
+            bytes.map_err(|what| validator.unstorable(Some("context"), what))
         };
-        let is_empty = |context: &Option<Container<'a>>| context.is_none_or(|context| context.is_empty());
+        let own = self.own.filter(|own| !own.is_empty());
+        let mut context = Vec::new();
         if let Some(shared) = self.shared.filter(|shared| !shared.is_empty()) {
-            let bytes = storable(shared)?;
-            if let (Some(own), false) = (self.own, is_empty(&self.own)) {
-                let is_own = Names::of(|| own.members().map(|(name, _)| name), shared.len());
-                let members = shared.members().filter(|(name, _)| !is_own.contains(name));
-                push_members(&mut context, members, validator)?;
-            } else {
+            let bytes = match own {
+                Some(own) => {
+                    let is_own = Names::of(|| own.members().map(|(name, _)| name), shared.len());
+                    storable(shared, &|name| is_own.contains(name))?
+                }
+                None => storable(shared, &|_| false)?,
+            };
+            if *bytes != *b"{}" {
                 context.extend_from_slice(&bytes[..bytes.len() - 1]);
             }
         }
-        if let Some(own) = self.own.filter(|own| !own.is_empty()) {
-            let bytes = storable(own)?;
+        if let Some(own) = own {
+            let bytes = storable(own, &|_| false)?;
             context.push(if context.is_empty() { b'{' } else { b',' });
             context.extend_from_slice(&bytes[1..bytes.len() - 1]);
         }
         Ok(context)
+    }
+}
+
+/// What an SDK notes for its own transport, and the integrations of a call that chooses none.
+pub(super) fn is_bookkeeping(name: &str, value: Value<'_>) -> bool {
+    match (name, value) {
+        ("sentAt" | "_metadata", _) => true,
+        ("integrations", Value::Object(chosen)) => {
+            chosen.members().all(|(name, value)| name == "All" && matches!(value, Value::Bool(b"true")))
+        }
+        _ => false,
     }
 }
 
@@ -150,14 +164,14 @@ impl<'a, I: Iterator<Item = &'a str>, F: Fn() -> I> Names<'a, F> {
     }
 }
 
-fn push_members<'a>(
-    object: &mut Vec<u8>,
+fn add_members<'a>(
+    object: &mut ObjectWriter<'a>,
     members: impl Iterator<Item = (&'a str, Value<'a>)>,
     validator: Validator,
 ) -> Result<(), Rejection> {
     for (name, value) in members {
         let value = value.storable().map_err(|what| validator.unstorable(Some(name), what))?;
-        push_member(object, &without_nul(name), &value);
+        object.add(without_nul(name), &value);
     }
     Ok(())
 }
@@ -168,13 +182,4 @@ pub(super) fn one_member<'a>(name: &str, value: Value<'_>) -> Result<Cow<'a, [u8
     push_member(&mut object, name, &value.storable()?);
     object.push(b'}');
     Ok(Cow::Owned(object))
-}
-
-/// Appends a member to an object, and opens the object if it is empty.
-fn push_member(object: &mut Vec<u8>, name: &str, value: &[u8]) {
-    object.push(if object.is_empty() { b'{' } else { b',' });
-    let quoted = serde_json::to_string(name).expect("a string is JSON");
-    object.extend_from_slice(quoted.as_bytes());
-    object.push(b':');
-    object.extend_from_slice(value);
 }

@@ -8,12 +8,13 @@
 //! | timestamp | `timestamp`, or else `originalTimestamp`, as sent |
 //! | subject | `userId`, or else `anonymousId` |
 //! | properties | `properties`, or else `traits` or `context.traits`; of an alias call `{"previousId": …}` |
+//! | properties.name, .category | of a page or a screen its own, unless the properties have one |
 //! | context | `context`, with every other field under `context.segment` |
 //!
 //! If the client's context has a member `segment`, the other fields are under `context.$segment` instead.
 //!
 //! `sentAt` never corrects a timestamp: it differs at every retry, so a corrected retry would be another
-//! event.
+//! event. Neither it, nor `_metadata`, nor `integrations` that choose none, is stored.
 //!
 //! The `context` and the other fields of a batch apply to each of its calls; a call's own values take
 //! precedence.
@@ -23,17 +24,14 @@
 //! cannot be repaired becomes a dead letter.
 
 mod context;
-mod identity;
-mod time;
 
 use std::borrow::Cow;
 
-use self::context::{Contexts, one_member};
-use self::identity::{scalar_text, shortened_id, shortened_name};
-use self::time::read_time;
+use self::context::{Contexts, is_bookkeeping, one_member};
 use super::bounds::Bounds;
 use super::builder::EventBuilder;
-use super::definition::{Dialect, DocumentForms, Framing, InvalidEvents, RawEvent};
+use super::call::{NAME, close_with, push_member, read_time, scalar_text, shortened_id, shortened_name};
+use super::definition::{Dialect, DocumentForms, Framing, InvalidEvents, KeyPlaces, RawEvent};
 use super::validator::Validator;
 use crate::event::{ID_BYTES_MAX, Origin, Rejection, RejectionCode, SUBJECT_BYTES_MAX};
 use crate::json::{Container, Value};
@@ -58,7 +56,7 @@ pub static BATCH: Dialect = Dialect {
     expected: r#"{"batch": [...]}"#,
     read_event: |event| read_call(event, None),
     invalid: InvalidEvents::DeadLettered,
-    key_member: Some(KEY_MEMBER),
+    keys: KeyPlaces { root: &[KEY_MEMBER], first_event: &[] },
 };
 
 pub static TRACK: Dialect = call("track", |event| read_call(event, Some("track")));
@@ -79,7 +77,7 @@ const fn call(
         expected: "one call, an object",
         read_event,
         invalid: InvalidEvents::DeadLettered,
-        key_member: Some(KEY_MEMBER),
+        keys: KeyPlaces { root: &[KEY_MEMBER], first_event: &[] },
     }
 }
 
@@ -119,9 +117,54 @@ fn read_call<'a>(
             _ => None,
         };
     }
-    let has_column = |name: &str| kept.has_column(name);
-    builder.context = Some(contexts.write(event.object, event.shared, has_column, validator)?);
+    let mut titles = Titles::default();
+    if matches!(kind, "$page" | "$screen") {
+        titles = Titles::of(&fields);
+        builder.properties = titles.put_into(builder.properties.take(), validator)?;
+    }
+    let has_place =
+        |name: &str, value| kept.has_column(name) || titles.has(name) || is_bookkeeping(name, value);
+    builder.context = Some(contexts.write(event.object, event.shared, has_place, validator)?);
     Ok(builder)
+}
+
+/// The name and the category of a page or a screen, which the properties get unless they have their own.
+#[derive(Default)]
+struct Titles<'a>([Option<(&'static str, Value<'a>)>; 2]);
+
+impl<'a> Titles<'a> {
+    fn of(fields: &Fields<'a>) -> Self {
+        let own = [fields.properties, fields.traits].into_iter().flatten().find_map(|value| match value {
+            Value::Object(object) => Some(object),
+            _ => None,
+        });
+        let title = |name, value: Option<Value<'a>>| {
+            let value = value.filter(|value| matches!(value, Value::String(..)))?;
+            own.is_none_or(|own| own.member(name).is_none()).then_some((name, value))
+        };
+        Self([title(NAME, fields.name), title("category", fields.category)])
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().flatten().any(|(title, _)| *title == name)
+    }
+
+    fn put_into(
+        &self,
+        own: Option<Cow<'a, [u8]>>,
+        validator: Validator,
+    ) -> Result<Option<Cow<'a, [u8]>>, Rejection> {
+        let mut properties = Vec::new();
+        for (name, value) in self.0.iter().flatten() {
+            let json = value.storable().map_err(|what| validator.unstorable(Some(name), what))?;
+            push_member(&mut properties, name, &json);
+        }
+        if properties.is_empty() {
+            return Ok(own);
+        }
+        close_with(&mut properties, own.as_deref());
+        Ok(Some(Cow::Owned(properties)))
+    }
 }
 
 /// The fields of a call that are also kept in the context, because their column has less.
@@ -170,6 +213,8 @@ struct Fields<'a> {
     properties: Option<Value<'a>>,
     traits: Option<Value<'a>>,
     context: Option<Value<'a>>,
+    name: Option<Value<'a>>,
+    category: Option<Value<'a>>,
 }
 
 impl<'a> Fields<'a> {
@@ -188,6 +233,8 @@ impl<'a> Fields<'a> {
                 "properties" => &mut fields.properties,
                 "traits" => &mut fields.traits,
                 "context" => &mut fields.context,
+                "name" => &mut fields.name,
+                "category" => &mut fields.category,
                 _ => continue,
             };
             *slot = Some(value);

@@ -6,7 +6,6 @@ use millrace_store::postgres::{PostgresOptions, PostgresStore};
 use millrace_store::{KeyOptions, Operators, PolicyChange, StoreError};
 use testkit::chaos::{ChaosProxy, Wire};
 use testkit::{Postgres, eventually};
-use uuid::Uuid;
 
 use super::harness;
 use crate::suite::environment::a_failure_leaves_the_data_writable;
@@ -70,7 +69,7 @@ async fn a_read_only_database_is_not_blamed_on_the_data() {
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
-    let request = request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=5));
+    let request = request(project, new_batch_id(), entry(now, 0), &events(now, 1..=5));
     let admin = harness.connect().await;
     let name: String = admin.query_one("SELECT current_database()", &[]).await.expect("a name").get(0);
     let set = |value: &str| format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}");
@@ -94,8 +93,8 @@ async fn a_missing_ledger_partition_is_created() {
     // Received before the days that have partitions, as when the database was unreachable for weeks.
     let old = now_ms() - 30 * DAY_MS;
     let requests = [
-        request(project, Uuid::now_v7(), entry(old, 0), &events(old, 1..=5)),
-        request(project, Uuid::now_v7(), entry(old + DAY_MS, 0), &events(old, 5..=6)),
+        request(project, new_batch_id(), entry(old, 0), &events(old, 1..=5)),
+        request(project, new_batch_id(), entry(old + DAY_MS, 0), &events(old, 5..=6)),
     ];
     let written = writer(&store).await.write(&requests).await.expect("written");
     assert_eq!(written.iter().map(|written| written.outcome.stored).collect::<Vec<_>>(), [5, 1]);
@@ -154,7 +153,7 @@ async fn accounts_are_read_and_events_written_only_where_the_server_takes_writes
     assert!(matches!(refused, StoreError::Unavailable(_)), "{refused}");
     assert!(refused.to_string().contains("this PostgreSQL is read-only"), "{refused}");
     let now = now_ms();
-    let request = request(projects[0], Uuid::now_v7(), entry(now, 0), &events(now, 1..=5));
+    let request = request(projects[0], new_batch_id(), entry(now, 0), &events(now, 1..=5));
     let failed = lane.write(&[request]).await.expect_err("the session is read-only, too");
     assert_eq!(sqlstate_of(&failed), "25006", "{failed}");
     let refused = store.writer("w").await.err().expect("no writer");

@@ -9,7 +9,6 @@ use rand::{RngExt, SeedableRng};
 use testkit::{Postgres, eventually};
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
-use uuid::Uuid;
 
 use super::{PostgresHarness, harness, store};
 use crate::suite::*;
@@ -54,7 +53,7 @@ fn on_days(days: impl IntoIterator<Item = u64>, first_id: u128) -> Vec<Event> {
 }
 
 fn batch(project: ProjectId, seq: u64, events: &[Event]) -> WriteRequest {
-    request(project, Uuid::now_v7(), entry(now_ms(), seq), events)
+    request(project, new_batch_id(), entry(now_ms(), seq), events)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -282,7 +281,7 @@ async fn writers_that_repeat_history_while_days_are_made_and_unmade_lose_and_dup
                     batch.iter().map(|&id| event(at_ms(now - (8 + (id % 30) as u64) * DAY_MS), id)).collect();
                 ids.extend(batch);
                 accepted += events.len() as u64;
-                let request = request(project, Uuid::now_v7(), entry(now, lane * 1_000 + seq), &events);
+                let request = request(project, new_batch_id(), entry(now, lane * 1_000 + seq), &events);
                 // As a lane that retries after the environment failed, and one that was delivered twice.
                 let mut times = if random.random_bool(0.2) { 2 } else { 1 };
                 while times > 0 {

@@ -70,9 +70,9 @@ async fn json_is_stored_as_it_was_sent_by_every_path_and_the_view_reads_it() {
     let now = now_ms();
     // Stored by COPY, by a redrive, and by COPY into the default partition from which upkeep moves it.
     let requests = [
-        request(project, Uuid::now_v7(), entry(now, 0), &[with(SPELLING, now, 1)]),
+        request(project, new_batch_id(), entry(now, 0), &[with(SPELLING, now, 1)]),
         given_up(project, 1, &[with(SPELLING, now, 2)]),
-        request(project, Uuid::now_v7(), entry(now, 2), &[with(SPELLING, now - 40 * DAY_MS, 3)]),
+        request(project, new_batch_id(), entry(now, 2), &[with(SPELLING, now - 40 * DAY_MS, 3)]),
     ];
     writer(&store).await.write(&requests).await.expect("written");
     assert_eq!(redrive(&store).await.stored, 1);
@@ -88,7 +88,7 @@ async fn json_is_stored_as_it_was_sent_by_every_path_and_the_view_reads_it() {
     assert_eq!(one(&client, read).await, "3");
     // Repetitions are compared by their meaning.
     let again = [with(r#"{"a":1000,"b":"x"}"#, now, 1), with(r#"{"a":1001,"b":"x"}"#, now, 2)];
-    let again = request(project, Uuid::now_v7(), entry(now, 3), &again);
+    let again = request(project, new_batch_id(), entry(now, 3), &again);
     let written = writer(&harness.another()).await.write(&[again]).await.expect("written");
     assert_eq!(written[0].outcome, Outcome { duplicate: 2, conflict: 1, ..Outcome::default() });
     assert_eq!(balanced(&store, project).await.stored, 3);
@@ -109,7 +109,7 @@ async fn a_row_that_is_no_json_becomes_a_dead_letter_and_the_others_are_stored()
                 false => with(SPELLING, now - batch, id),
             })
             .collect();
-        let request = request(project, Uuid::now_v7(), entry(now, batch), &events);
+        let request = request(project, new_batch_id(), entry(now, batch), &events);
         let written = writer(&store).await.write(&[request]).await.expect("written");
         let dead = (0..100).filter(|id| is_broken(batch, *id)).count() as u32;
         assert_eq!(written[0].outcome, Outcome { stored: 100 - dead, dead, ..Outcome::default() });

@@ -37,7 +37,7 @@ async fn a_session_killed_inside_copy_has_written_nothing() {
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
-    let requests = [request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=3_000))];
+    let requests = [request(project, new_batch_id(), entry(now, 0), &events(now, 1..=3_000))];
     // An uncommitted row with a key of the batch: the COPY waits for it.
     let (admin, mut rival) = (harness.connect().await, harness.connect().await);
     let blocking = rival.transaction().await.expect("a transaction");
@@ -63,8 +63,8 @@ async fn a_commit_whose_answer_was_lost_is_recognized() {
     store.migrate().await.expect("migrated");
     let project = project(&store, "p").await;
     let now = now_ms();
-    let first = request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=50));
-    let second = request(project, Uuid::now_v7(), entry(now, 1), &events(now, 40..=60));
+    let first = request(project, new_batch_id(), entry(now, 0), &events(now, 1..=50));
+    let second = request(project, new_batch_id(), entry(now, 1), &events(now, 40..=60));
     // A commit is on disk before it waits for a standby. This standby does not exist.
     let admin = server.connect().await;
     let hang = "ALTER SYSTEM SET synchronous_standby_names = 'missing'";
@@ -95,7 +95,7 @@ async fn a_killed_server_loses_nothing_that_was_written() {
     let now = now_ms();
     let batch = |seq: u64| {
         let first = u128::from(seq) * 50;
-        request(project, Uuid::now_v7(), entry(now, seq), &events(now, first..first + 60))
+        request(project, new_batch_id(), entry(now, seq), &events(now, first..first + 60))
     };
     let requests: Vec<_> = (0..40).map(batch).collect();
     let mut lane = writer(&store).await;
@@ -123,7 +123,7 @@ async fn a_transaction_that_is_too_old_is_terminated_and_releases_its_locks() {
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
-    let requests = [request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=3))];
+    let requests = [request(project, new_batch_id(), entry(now, 0), &events(now, 1..=3))];
     // A worker that stopped responding in a transaction, and an unrelated session that is as old.
     let (stuck, unrelated) = (harness.connect().await, harness.connect().await);
     let freeze = "SET application_name = 'millrace-worker:stuck'; BEGIN; LOCK TABLE usage_hourly";

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use testkit::eventually;
-use uuid::Uuid;
 
 use super::{PostgresHarness, harness};
 use crate::suite::*;
@@ -28,7 +27,7 @@ async fn a_query_planned_on_an_empty_partition_still_uses_the_primary_key() {
     let mut next = |ids: std::ops::Range<u128>| {
         sequence += 1;
         let batch: Vec<_> = ids.map(|id| event(at_ms(now), id)).collect();
-        request(project, Uuid::now_v7(), entry(now, sequence), &batch)
+        request(project, new_batch_id(), entry(now, sequence), &batch)
     };
 
     // The query is planned for the first duplicates, when the table is almost empty.
@@ -57,7 +56,7 @@ async fn a_lookup_of_events_of_today_waits_for_no_other_partition() {
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
-    let today = |seq| request(project, Uuid::now_v7(), entry(now, seq), &events(now, 1..=5));
+    let today = |seq| request(project, new_batch_id(), entry(now, seq), &events(now, 1..=5));
     let mut lane = writer(&store).await;
     lane.write(&[today(0)]).await.expect("written");
     // As while a day is made or dropped.

@@ -5,6 +5,7 @@ mod environment;
 mod history;
 mod json_columns;
 mod kills;
+mod ledger_speed;
 mod lookups;
 mod pooler;
 mod redrive;

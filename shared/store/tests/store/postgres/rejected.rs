@@ -1,7 +1,6 @@
 //! Rows that PostgreSQL rejects, as if the validator had accepted them by mistake.
 
 use millrace_event::Outcome;
-use uuid::Uuid;
 
 use super::harness;
 use crate::suite::*;
@@ -23,8 +22,8 @@ async fn a_rejected_row_becomes_a_dead_letter_and_the_others_are_stored() {
     let mut batch = events(now, 1..=20);
     batch[4] = invalid(now, 5, NUL);
     batch[11] = invalid(now, 12, HUGE);
-    let healthy = request(project, Uuid::now_v7(), entry(now, 0), &events(now, 101..=110));
-    let mixed = request(project, Uuid::now_v7(), entry(now, 1), &batch);
+    let healthy = request(project, new_batch_id(), entry(now, 0), &events(now, 101..=110));
+    let mixed = request(project, new_batch_id(), entry(now, 1), &batch);
     let requests = [healthy, mixed.clone()];
     let mut lane = writer(&store).await;
     for redelivered in [false, true] {
@@ -56,7 +55,7 @@ async fn many_rejected_rows_among_duplicates_end_with_exact_counts() {
     let project = project(&store, "p").await;
     let now = now_ms();
     let mut lane = writer(&store).await;
-    let known = request(project, Uuid::now_v7(), entry(now, 0), &events(now, (0..400).step_by(5)));
+    let known = request(project, new_batch_id(), entry(now, 0), &events(now, (0..400).step_by(5)));
     lane.write(&[known]).await.expect("written");
     // Every fifth row is stored, every seventh is invalid. Those that are both must count as duplicates.
     let kinds = [NUL, HUGE, BROKEN];
@@ -69,7 +68,7 @@ async fn many_rejected_rows_among_duplicates_end_with_exact_counts() {
     let requests: Vec<_> = (0..4)
         .map(|at| {
             let part = &batch[at * 100..][..100];
-            request(project, Uuid::now_v7(), entry(now, 1 + at as u64), part)
+            request(project, new_batch_id(), entry(now, 1 + at as u64), part)
         })
         .collect();
     // A process without the keys of the first write.
@@ -94,7 +93,7 @@ async fn an_error_never_repeats_the_contents_of_an_event() {
     let project = project(&store, "p").await;
     let now = now_ms();
     let secret = invalid(now, 1, r#"{"password":"hunter2","a":"\u0000"}"#);
-    let request = request(project, Uuid::now_v7(), entry(now, 0), &[secret]);
+    let request = request(project, new_batch_id(), entry(now, 0), &[secret]);
     writer(&store).await.write(&[request]).await.expect("written");
     let letter = harness.letters(project).await.remove(0);
     assert!(!letter.reason.contains("hunter2"), "{}", letter.reason);

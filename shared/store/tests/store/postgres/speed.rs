@@ -37,7 +37,7 @@ async fn rows_per_second(batch_events: u64, duplicates_per_mille: u64, lanes: u6
                             Event { id: spread, properties: Some(PROPERTIES.to_owned()), ..event(time, 0) }
                         })
                         .collect();
-                    requests.push(request(project, Uuid::now_v7(), entry(now, seq), &batch));
+                    requests.push(request(project, new_batch_id(), entry(now, seq), &batch));
                     seq += 1;
                 }
                 let started = Instant::now();
@@ -75,7 +75,7 @@ async fn history(days: u64, after_upkeep: bool) -> f64 {
                     Event { properties: Some(PROPERTIES.to_owned()), ..event(time, spread) }
                 })
                 .collect();
-            request(project, Uuid::now_v7(), entry(now, seq * 20 + part), &events)
+            request(project, new_batch_id(), entry(now, seq * 20 + part), &events)
         };
         let requests: Vec<_> = (0..20).map(batch).collect();
         let started = Instant::now();
@@ -103,12 +103,12 @@ async fn lookup(days: u64) -> f64 {
     let (mut writer, now) = (writer(&store).await, now_ms());
     for day in 8..8 + days {
         let old = events(now - day * DAY_MS, [1]);
-        writer.write(&[request(project, Uuid::now_v7(), entry(now, day), &old)]).await.expect("written");
+        writer.write(&[request(project, new_batch_id(), entry(now, day), &old)]).await.expect("written");
     }
     let batch = events(now, 1..=10);
     let mut took = Vec::new();
     for seq in 0..200 {
-        let again = request(project, Uuid::now_v7(), entry(now, 1_000_000 + seq), &batch);
+        let again = request(project, new_batch_id(), entry(now, 1_000_000 + seq), &batch);
         let started = Instant::now();
         writer.write(&[again]).await.expect("written");
         took.push(started.elapsed().as_secs_f64() * 1_000.0);

@@ -9,7 +9,6 @@ use millrace_store::{ChangeMark, ChangedAccounts, SharedStore};
 use testkit::{Authority, Postgres, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
-use uuid::Uuid;
 
 use crate::suite::*;
 
@@ -118,7 +117,7 @@ async fn a_statement_of_a_dropped_session_is_cancelled_over_tls() {
     let blocking = rival.transaction().await.expect("a transaction");
     blocking.batch_execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE").await.expect("locked");
     let now = now_ms();
-    let requests = [request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=3))];
+    let requests = [request(project, new_batch_id(), entry(now, 0), &events(now, 1..=3))];
     let waiting = "SELECT pid FROM pg_stat_activity
                     WHERE application_name = 'millrace-worker:victim' AND wait_event_type = 'Lock'";
     let waits = eventually(DEADLINE, "the writer to wait", async || {

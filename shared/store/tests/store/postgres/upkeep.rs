@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use millrace_store::{KeyOptions, PolicyChange, UpkeepPolicy};
-use uuid::Uuid;
 
 use super::harness;
 use crate::suite::*;
@@ -25,7 +24,7 @@ async fn rows_of_the_default_partition_move_when_their_day_gets_a_partition() {
     let days = [0, 1, 2].map(|days| now - days * DAY_MS);
     let batch: Vec<_> =
         days.iter().flat_map(|&ms| events(ms, 1..=5)).chain(events(now - 90 * DAY_MS, [9])).collect();
-    let first = request(project, Uuid::now_v7(), entry(now, 0), &batch);
+    let first = request(project, new_batch_id(), entry(now, 0), &batch);
     let mut lane = writer(&store).await;
     lane.write(&[first]).await.expect("written");
     let in_default = async || -> i64 {
@@ -36,7 +35,7 @@ async fn rows_of_the_default_partition_move_when_their_day_gets_a_partition() {
 
     // A writer keeps writing while rows are moved.
     let policy = keep_all();
-    let second = request(project, Uuid::now_v7(), entry(now, 1), &batch);
+    let second = request(project, new_batch_id(), entry(now, 1), &batch);
     let (report, written) = tokio::join!(store.upkeep(&policy), async { lane.write(&[second]).await });
     assert!(report.expect("upkeep").expect("no other process does the upkeep").partitions_made >= 11);
     assert_eq!(written.expect("written").map_outcomes(), [duplicate(16)]);
@@ -64,7 +63,7 @@ async fn upkeep_gives_up_rather_than_block_a_writer() {
     let store = harness.store();
     let project = project(&store, "p").await;
     let old = now_ms() - 5 * DAY_MS;
-    let batch = request(project, Uuid::now_v7(), entry(now_ms(), 0), &events(old, 1..=5));
+    let batch = request(project, new_batch_id(), entry(now_ms(), 0), &events(old, 1..=5));
     writer(&store).await.write(&[batch]).await.expect("written");
     let reader = harness.connect().await;
     reader.batch_execute("BEGIN; SELECT count(*) FROM events").await.expect("a long query");
@@ -125,7 +124,7 @@ async fn a_session_never_commits_before_the_disk_has_it() {
         )
         .await
         .expect("a trigger");
-    let request = request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=2));
+    let request = request(project, new_batch_id(), entry(now, 0), &events(now, 1..=2));
     tokio::time::timeout(Duration::from_secs(60), writer(&store).await.write(&[request]))
         .await
         .expect("in time")

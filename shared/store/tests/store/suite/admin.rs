@@ -257,7 +257,7 @@ pub async fn usage_of_all_names_every_project(harness: &dyn Harness) {
     let (quiet, shop) = (project(&store, "quiet").await, project(&store, "shop").await);
     let day = now_ms() / DAY_MS * DAY_MS;
     let moment = |ms: u64| OffsetDateTime::from_unix_timestamp((ms / 1_000) as i64).expect("a moment");
-    let batch = |ms, seq, ids| request(shop, Uuid::now_v7(), entry(ms, seq), &events(day, ids));
+    let batch = |ms, seq, ids| request(shop, new_batch_id(), entry(ms, seq), &events(day, ids));
     let requests = [batch(day - DAY_MS, 0, 1..=3), batch(day, 0, 3..=5), batch(day, 1, 6..=9)];
     writer(&store).await.write(&requests).await.expect("written");
     let usage = store.usage_of_all(moment(day), moment(day + DAY_MS)).await.expect("usage");

@@ -46,7 +46,7 @@ pub async fn a_duplicate_with_another_payload_is_a_conflict(harness: &dyn Harnes
         by_id(2),
         with(r#"{"a":1,"b":["x"]}"#, dated),
     ];
-    let request = request(project, Uuid::now_v7(), entry(now + 2, 0), &other);
+    let request = request(project, new_batch_id(), entry(now + 2, 0), &other);
     let outcome = Outcome { duplicate: 4, conflict: 3, ..Outcome::default() };
     for (redelivered, store) in [(false, harness.another()), (true, harness.store())] {
         let written = writer(&store).await.write(std::slice::from_ref(&request)).await.expect("written");
@@ -93,7 +93,7 @@ pub async fn a_conflict_is_found_by_a_redrive(harness: &dyn Harness) {
         event(at_ms(now), 5),
     ];
     let requests = [
-        request(project, Uuid::now_v7(), entry(now, 0), &stored),
+        request(project, new_batch_id(), entry(now, 0), &stored),
         super::redriving::given_up(project, 1, &dead),
     ];
     writer(&store).await.write(&requests).await.expect("written");
@@ -115,14 +115,14 @@ pub async fn a_conflict_is_found_within_one_write(harness: &dyn Harness) {
     let requests = [
         request(
             project,
-            Uuid::now_v7(),
+            new_batch_id(),
             entry(now, 0),
             &[at(0, 1, "{}"), at(1, 1, "{}"), at(2, 1, r#"{"a":1}"#)],
         ),
-        request(project, Uuid::now_v7(), entry(now, 1), &[at(3, 1, r#"{"a":2}"#), at(0, 1, "{ }")]),
+        request(project, new_batch_id(), entry(now, 1), &[at(3, 1, r#"{"a":2}"#), at(0, 1, "{ }")]),
         request(
             project,
-            Uuid::now_v7(),
+            new_batch_id(),
             entry(now, 2),
             &[event(at_ms(now), 7), with("{}", event(at_ms(now), 7)), event(at_ms(now), 7)],
         ),

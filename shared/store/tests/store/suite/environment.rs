@@ -1,7 +1,5 @@
 //! Failures of the environment are never taken for failures of the data.
 
-use uuid::Uuid;
-
 use super::*;
 
 /// Runs `spoil` and expects a write to fail with that SQLSTATE. Then runs `repair` in the same session and
@@ -16,7 +14,7 @@ pub async fn a_failure_leaves_the_data_writable(
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
-    let request = request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=5));
+    let request = request(project, new_batch_id(), entry(now, 0), &events(now, 1..=5));
     let mut lane = writer(&store).await;
     run(spoil).await;
     let failed = lane.write(std::slice::from_ref(&request)).await.expect_err("the write fails");

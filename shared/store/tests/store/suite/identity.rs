@@ -2,7 +2,6 @@
 
 use millrace_event::Outcome;
 use millrace_event::row::EventTime;
-use uuid::Uuid;
 
 use super::redriving::{given_up, ids, order};
 use super::*;
@@ -11,7 +10,7 @@ const HOUR_MS: u64 = 3_600_000;
 
 /// A request of a new batch.
 fn of(project: ProjectId, entry: EntryId, events: &[Event]) -> WriteRequest {
-    request(project, Uuid::now_v7(), entry, events)
+    request(project, new_batch_id(), entry, events)
 }
 
 async fn outcomes(store: &SharedStore, requests: &[WriteRequest]) -> Vec<Outcome> {

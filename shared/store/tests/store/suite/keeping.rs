@@ -18,7 +18,7 @@ pub async fn usage_is_summed_over_hours_days_and_months(harness: &dyn Harness) {
     let store = harness.store();
     let (mine, other) = (project(&store, "mine").await, project(&store, "other").await);
     let day = now_ms() / DAY_MS * DAY_MS;
-    let batch = |project, ms, ids| request(project, Uuid::now_v7(), entry(ms, 0), &events(day, ids));
+    let batch = |project, ms, ids| request(project, new_batch_id(), entry(ms, 0), &events(day, ids));
     let requests = [
         batch(mine, day - DAY_MS, 1..=3),
         batch(mine, day + 1, 3..=5),
@@ -114,7 +114,7 @@ pub async fn counters_are_rebuilt_from_the_ledger_and_pending_batches(harness: &
     let (one, quiet, two) =
         (project(&store, "1").await, project(&store, "2").await, project(&store, "3").await);
     let now = now_ms();
-    let batch = |seq, ids| request(one, Uuid::now_v7(), entry(now, seq), &events(now, ids));
+    let batch = |seq, ids| request(one, new_batch_id(), entry(now, seq), &events(now, ids));
     let requests = [batch(0, 1..=10), batch(1, 8..=12), batch(2, 20..=29)];
     writer(&store).await.write(&requests[..2]).await.expect("written");
     // The second is written but not settled yet. The third is not written.
@@ -147,12 +147,12 @@ pub async fn retention_keeps_the_counts_balanced(harness: &dyn Harness) {
     for days in 0..7 {
         let ms = now - days * DAY_MS;
         let dead = Payload::DeadLetter { reason: "damaged".to_owned(), raw: vec![1].into() };
-        let letter = request(project, Uuid::now_v7(), entry(ms, 1), &events(ms, 1..=3));
+        let letter = request(project, new_batch_id(), entry(ms, 1), &events(ms, 1..=3));
         requests.push(WriteRequest { payload: dead, ..letter });
         let mut batch = events(ms, 1..=10);
         // Too old for a partition: retention goes by its time of receipt.
         batch.push(event(at_ms(now - 400 * DAY_MS), u128::from(days) + 100));
-        requests.push(request(project, Uuid::now_v7(), entry(ms, 0), &batch));
+        requests.push(request(project, new_batch_id(), entry(ms, 0), &batch));
     }
     lane.write(&requests).await.expect("written");
     let before = balanced(&store, project).await;
@@ -183,7 +183,7 @@ pub async fn the_ledger_is_kept_while_an_entry_as_old_is_pending(harness: &dyn H
     let store = harness.store();
     let project = project(&store, "p").await;
     let old = now_ms() - 5 * DAY_MS;
-    let request = request(project, Uuid::now_v7(), entry(old, 0), &events(old, 1..=2));
+    let request = request(project, new_batch_id(), entry(old, 0), &events(old, 1..=2));
     writer(&store).await.write(std::slice::from_ref(&request)).await.expect("written");
     for oldest_pending_ms in [Some(old), Some(0)] {
         let policy = UpkeepPolicy { ledger_days: 2, oldest_pending_ms, ..keep_all() };
@@ -203,7 +203,7 @@ pub async fn undated_ids_are_forgotten_after_two_days(harness: &dyn Harness) {
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
-    let undated = |ms, id| request(project, Uuid::now_v7(), entry(ms, 0), &[event(EventTime::Undated, id)]);
+    let undated = |ms, id| request(project, new_batch_id(), entry(ms, 0), &[event(EventTime::Undated, id)]);
     let requests = [undated(now - 50 * HOUR_MS, 1), undated(now - 46 * HOUR_MS, 2)];
     writer(&store).await.write(&requests).await.expect("written");
     let behind = UpkeepPolicy { oldest_pending_ms: Some(now - 3 * HOUR_MS), ..keep_all() };

@@ -2,14 +2,13 @@
 
 use millrace_store::{LetterFilter, LetterPayload, StoreError};
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::*;
 
 /// A request whose whole entry goes to the dead letters.
 pub fn dead_entry(project: ProjectId, seq: u64, count: u32, reason: &str, raw: &[u8]) -> WriteRequest {
     let payload = Payload::DeadLetter { reason: reason.to_owned(), raw: raw.to_vec().into() };
-    WriteRequest { count, payload, ..request(project, Uuid::now_v7(), entry(now_ms(), seq), &[]) }
+    WriteRequest { count, payload, ..request(project, new_batch_id(), entry(now_ms(), seq), &[]) }
 }
 
 pub async fn every_filter_finds_its_dead_letters(harness: &dyn Harness) {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::*;
 
 fn acknowledged(project: ProjectId, id: EntryId, count: u32) -> AcknowledgedBatch {
-    AcknowledgedBatch { id, batch_id: Uuid::now_v7(), project, count }
+    AcknowledgedBatch { id, batch_id: new_batch_id(), project, count }
 }
 
 /// Events of the listed hours, and whether they were reviewed.
@@ -27,7 +27,7 @@ pub async fn the_highest_entry_of_each_shard_is_recorded_and_never_lowered(harne
             .iter()
             .map(|entry| {
                 id += 1;
-                WriteRequest { shard, ..request(project, Uuid::now_v7(), *entry, &events(now, [id])) }
+                WriteRequest { shard, ..request(project, new_batch_id(), *entry, &events(now, [id])) }
             })
             .collect();
         writer(&store).await.write(&requests).await.expect("written");
@@ -95,7 +95,7 @@ pub async fn entries_that_were_read_under_another_epoch_are_not_committed(harnes
     let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
     assert!(store.replace_epoch(0, None, first).await.expect("an answer"));
     let requests = [1, 2]
-        .map(|id| request(project, Uuid::now_v7(), entry(now_ms(), id), &events(now_ms(), [u128::from(id)])));
+        .map(|id| request(project, new_batch_id(), entry(now_ms(), id), &events(now_ms(), [u128::from(id)])));
     let mut lane = writer(&store).await;
     lane.require_epoch(0, first);
     lane.write(&requests[..1]).await.expect("written");
@@ -124,7 +124,7 @@ pub async fn what_is_committed_under_an_epoch_is_visible_once_the_epoch_is_repla
     let mut stored = 0;
     for seq in 1..=40 {
         let batch =
-            request(project, Uuid::now_v7(), entry(now_ms(), seq), &events(now_ms(), [u128::from(seq)]));
+            request(project, new_batch_id(), entry(now_ms(), seq), &events(now_ms(), [u128::from(seq)]));
         let mut lane = writer(&store).await;
         lane.require_epoch(0, epoch);
         let next = Uuid::new_v4();

@@ -6,7 +6,6 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use time::{Duration, OffsetDateTime};
-use uuid::Uuid;
 
 use super::*;
 
@@ -67,7 +66,7 @@ async fn write(store: &SharedStore, project: ProjectId, batches: &[Batch]) -> Ve
     let first_ms = first_hour().unix_timestamp().unsigned_abs() * 1_000;
     let requests = batches.iter().zip(0_u64..).map(|(batch, seq)| {
         let entry = entry(first_ms + batch.after_ms, seq);
-        let made = request(project, Uuid::now_v7(), entry, &events(first_ms, batch.ids.iter().copied()));
+        let made = request(project, new_batch_id(), entry, &events(first_ms, batch.ids.iter().copied()));
         let letter = || Payload::DeadLetter { reason: "damaged".to_owned(), raw: vec![1].into() };
         if batch.is_dead { WriteRequest { payload: letter(), ..made } } else { made }
     });

@@ -10,6 +10,7 @@ pub mod keeping;
 pub mod letters;
 pub mod losing;
 pub mod metering;
+pub mod parts;
 pub mod racing;
 pub mod redriving;
 pub mod refusing;

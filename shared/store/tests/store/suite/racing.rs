@@ -4,7 +4,6 @@ use millrace_event::row::EventTime;
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
 use super::*;
 
@@ -25,7 +24,7 @@ fn deal(random: &mut impl Rng, project: ProjectId, round: u64, make: &impl Fn(u1
         let batch: Vec<_> = ids.iter().map(|&id| make(id)).collect();
         // Undated events are received on both sides of a midnight.
         let midnight = now_ms() / DAY_MS * DAY_MS;
-        let request = request(project, Uuid::now_v7(), entry(midnight - 4 + seq, round), &batch);
+        let request = request(project, new_batch_id(), entry(midnight - 4 + seq, round), &batch);
         deal.accepted += u64::from(request.count);
         let lane = random.random_range(0..LANES);
         deal.lanes[lane].push(request.clone());

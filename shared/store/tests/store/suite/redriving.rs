@@ -26,6 +26,13 @@ pub fn given_up(project: ProjectId, seq: u64, events: &[Event]) -> WriteRequest 
     packed(project, seq, u32::try_from(events.len()).expect("few"), &rows)
 }
 
+/// The same batch as a dead entry.
+pub fn given_up_as(request: &WriteRequest) -> WriteRequest {
+    let Payload::Rows(rows) = &request.payload else { return request.clone() };
+    let payload = Payload::DeadLetter { reason: "given up".to_owned(), raw: pack_rows(rows) };
+    WriteRequest { payload, ..request.clone() }
+}
+
 fn packed(project: ProjectId, seq: u64, count: u32, rows: &[u8]) -> WriteRequest {
     let raw = pack_rows(rows);
     dead_entry(project, seq, count, "given up", &raw)
@@ -111,7 +118,7 @@ pub async fn a_rejected_row_stays_dead_until_it_can_be_stored(harness: &dyn Harn
     let request = WriteRequest {
         count: 2,
         payload: Payload::Rows(rows.into()),
-        ..request(project, Uuid::now_v7(), entry(now, 0), &[])
+        ..request(project, new_batch_id(), entry(now, 0), &[])
     };
     let written = writer(&store).await.write(&[request]).await.expect("written");
     assert_eq!(written.map_outcomes(), [Outcome { stored: 1, duplicate: 0, dead: 1, conflict: 0 }]);
@@ -138,7 +145,7 @@ pub async fn an_event_that_was_stored_meanwhile_is_a_duplicate(harness: &dyn Har
     let now = now_ms();
     let requests = [
         given_up(project, 0, &events(now, 1..=4)),
-        request(project, Uuid::now_v7(), entry(now, 1), &events(now, 3..=6)),
+        request(project, new_batch_id(), entry(now, 1), &events(now, 3..=6)),
     ];
     writer(&store).await.write(&requests).await.expect("written");
     assert_eq!(redrive(&store).await, redriven(1, 2, 2, 0));
@@ -147,7 +154,7 @@ pub async fn an_event_that_was_stored_meanwhile_is_a_duplicate(harness: &dyn Har
     let outcome = Outcome { stored: 2, duplicate: 2, dead: 0, conflict: 0 };
     assert_eq!(store.batch(project, requests[0].batch_id).await.expect("an answer"), Some(outcome));
     // The other way round: an event that a redrive has stored is a duplicate for a writer.
-    let late = request(project, Uuid::now_v7(), entry(now, 2), &events(now, 1..=2));
+    let late = request(project, new_batch_id(), entry(now, 2), &events(now, 1..=2));
     assert_eq!(writer(&store).await.write(&[late]).await.expect("written").map_outcomes(), [duplicate(2)]);
     balanced(&store, project).await;
 }
@@ -160,11 +167,11 @@ pub async fn an_undated_event_is_redriven_once(harness: &dyn Harness) {
     let requests = [
         given_up(project, 0, &undated(&[1, 2])),
         given_up(project, 1, &undated(&[2, 3])),
-        request(project, Uuid::now_v7(), entry(now, 2), &undated(&[3, 4])),
+        request(project, new_batch_id(), entry(now, 2), &undated(&[3, 4])),
     ];
     writer(&store).await.write(&requests).await.expect("written");
     assert_eq!(redrive(&store).await, redriven(2, 2, 2, 0));
-    let late = request(project, Uuid::now_v7(), entry(now + 1, 3), &undated(&[1, 2, 3, 4]));
+    let late = request(project, new_batch_id(), entry(now + 1, 3), &undated(&[1, 2, 3, 4]));
     assert_eq!(writer(&store).await.write(&[late]).await.expect("written").map_outcomes(), [duplicate(4)]);
     assert_eq!(harness.events(project).await.len(), 4);
     balanced(&store, project).await;
@@ -262,7 +269,7 @@ pub async fn concurrent_redrives_and_a_writer_end_with_exact_counts(harness: &dy
     let writing = async {
         for seq in 0..10_u128 {
             let again = events(now, seq * 30..seq * 30 + 10);
-            lane.write(&[request(project, Uuid::now_v7(), entry(now, 100 + seq as u64), &again)])
+            lane.write(&[request(project, new_batch_id(), entry(now, 100 + seq as u64), &again)])
                 .await
                 .expect("written");
         }
@@ -286,7 +293,7 @@ pub async fn settling_after_a_redrive_refunds_the_events_that_were_dead(harness:
     let project = project(&store, "p").await;
     let now = now_ms();
     let requests = [
-        request(project, Uuid::now_v7(), entry(now, 0), &events(now, [1])),
+        request(project, new_batch_id(), entry(now, 0), &events(now, [1])),
         given_up(project, 1, &events(now, 1..=5)),
     ];
     let mut lane = writer(&store).await;
@@ -303,7 +310,7 @@ pub async fn a_redrive_uses_up_no_quota_when_counters_are_rebuilt(harness: &dyn 
     let project = project(&store, "p").await;
     let now = now_ms();
     let requests = [
-        request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=3)),
+        request(project, new_batch_id(), entry(now, 0), &events(now, 1..=3)),
         given_up(project, 1, &events(now, 4..=8)),
     ];
     writer(&store).await.write(&requests).await.expect("written");

@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use uuid::Uuid;
-
 use super::*;
 
 /// How long each figure is measured.
@@ -32,7 +30,7 @@ pub async fn duplicates_per_second(store: &SharedStore) -> f64 {
     while busy < TAKES {
         let next = |batch: &Vec<Event>| {
             seq += 1;
-            request(project, Uuid::now_v7(), entry(now + seq, seq), batch)
+            request(project, new_batch_id(), entry(now + seq, seq), batch)
         };
         let requests: Vec<_> = batches.iter().map(next).collect();
         let started = Instant::now();

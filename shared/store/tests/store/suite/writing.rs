@@ -37,7 +37,7 @@ pub async fn accepted_rows_come_back_equal(harness: &dyn Harness) {
         ..full
     };
     bare.write(&mut rows);
-    let (batch_id, payload) = (Uuid::now_v7(), Payload::Rows(rows.into()));
+    let (batch_id, payload) = (new_batch_id(), Payload::Rows(rows.into()));
     let request = WriteRequest { entry: entry(now, 3), shard: 0, batch_id, project, count: 2, payload };
     let written = writer(&store).await.write(&[request]).await.expect("written");
     assert_eq!(written, [WriteOutcome { outcome: stored(2), redelivered: false }]);
@@ -85,7 +85,7 @@ pub async fn the_last_of_equal_member_names_is_stored(harness: &dyn Harness) {
     };
     let mut rows = Vec::new();
     row.write(&mut rows);
-    let (batch_id, payload) = (Uuid::now_v7(), Payload::Rows(rows.into()));
+    let (batch_id, payload) = (new_batch_id(), Payload::Rows(rows.into()));
     let request = WriteRequest { entry: entry(now, 0), shard: 0, batch_id, project, count: 1, payload };
     writer(&store).await.write(&[request]).await.expect("written");
     let stored = harness.events(project).await;
@@ -97,8 +97,8 @@ pub async fn an_entry_written_twice_changes_nothing(harness: &dyn Harness) {
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
-    let first = request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=3));
-    let second = request(project, Uuid::now_v7(), entry(now, 1), &events(now, 3..=5));
+    let first = request(project, new_batch_id(), entry(now, 0), &events(now, 1..=3));
+    let second = request(project, new_batch_id(), entry(now, 1), &events(now, 3..=5));
     let mut lane = writer(&store).await;
     lane.write(std::slice::from_ref(&first)).await.expect("written");
 
@@ -125,7 +125,7 @@ pub async fn an_entry_that_is_twice_in_one_write_is_written_once(harness: &dyn H
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
-    let request = request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=3));
+    let request = request(project, new_batch_id(), entry(now, 0), &events(now, 1..=3));
     let written = writer(&store).await.write(&[request.clone(), request]).await.expect("written");
     assert_eq!(written.map_outcomes(), [stored(3), stored(3)]);
     assert_eq!([written[0].redelivered, written[1].redelivered], [false, true]);
@@ -136,7 +136,7 @@ pub async fn an_event_of_two_batches_is_stored_once(harness: &dyn Harness) {
     let store = harness.store();
     let (one, other) = (project(&store, "one").await, project(&store, "other").await);
     let now = now_ms();
-    let batch = |project, seq, ids| request(project, Uuid::now_v7(), entry(now, seq), &events(now, ids));
+    let batch = |project, seq, ids| request(project, new_batch_id(), entry(now, seq), &events(now, ids));
     let mut lane = writer(&store).await;
     let first = lane.write(&[batch(one, 0, 1..=10), batch(one, 1, 6..=15)]).await.expect("written");
     assert_eq!(first.map_outcomes(), [stored(10), Outcome { stored: 5, duplicate: 5, dead: 0, conflict: 0 }]);
@@ -158,7 +158,7 @@ pub async fn an_event_that_repeats_within_a_batch_is_stored_once(harness: &dyn H
     let now = now_ms();
     let mut batch = events(now, [1, 2, 1, 1]);
     batch[0].name = "the first wins".to_owned();
-    let request = request(project, Uuid::now_v7(), entry(now, 0), &batch);
+    let request = request(project, new_batch_id(), entry(now, 0), &batch);
     let written = writer(&store).await.write(&[request]).await.expect("written");
     assert_eq!(written.map_outcomes(), [Outcome { stored: 2, duplicate: 2, dead: 0, conflict: 2 }]);
     assert_eq!(harness.events(project).await[0].name, "the first wins");
@@ -172,14 +172,14 @@ pub async fn a_damaged_entry_becomes_one_dead_letter(harness: &dyn Harness) {
     let payload =
         Payload::DeadLetter { reason: "it does not decompress".to_owned(), raw: vec![0, 159, 255].into() };
     let damaged =
-        WriteRequest { payload, ..request(project, Uuid::now_v7(), entry(now, 0), &events(now, 1..=7)) };
+        WriteRequest { payload, ..request(project, new_batch_id(), entry(now, 0), &events(now, 1..=7)) };
     let unknown = WriteRequest {
         project: ProjectId(0),
-        batch_id: Uuid::now_v7(),
+        batch_id: new_batch_id(),
         entry: entry(now, 1),
         ..damaged.clone()
     };
-    let good = request(project, Uuid::now_v7(), entry(now, 2), &events(now, 1..=2));
+    let good = request(project, new_batch_id(), entry(now, 2), &events(now, 1..=2));
     let all = [damaged, unknown, good];
     let mut lane = writer(&store).await;
     let dead = Outcome { dead: 7, ..Outcome::default() };
@@ -243,7 +243,7 @@ pub async fn a_call_that_is_no_event_becomes_a_dead_letter(harness: &dyn Harness
 pub async fn only_its_own_project_sees_the_outcome_of_a_batch(harness: &dyn Harness) {
     let store = harness.store();
     let (mine, other) = (project(&store, "mine").await, project(&store, "other").await);
-    let (now, batch_id) = (now_ms(), Uuid::now_v7());
+    let (now, batch_id) = (now_ms(), new_batch_id());
     assert_eq!(store.batch(mine, batch_id).await.expect("an answer"), None);
     let request = request(mine, batch_id, entry(now, 0), &events(now, [1, 2, 2]));
     writer(&store).await.write(&[request]).await.expect("written");
@@ -302,7 +302,7 @@ pub async fn a_dead_entry_may_have_any_count(harness: &dyn Harness) {
     let absurd = WriteRequest {
         count: u32::MAX,
         payload,
-        ..request(project, Uuid::now_v7(), entry(now_ms(), 0), &[])
+        ..request(project, new_batch_id(), entry(now_ms(), 0), &[])
     };
     let written = writer(&store).await.write(&[absurd]).await.expect("written");
     assert_eq!(written[0].outcome.dead, u32::MAX);
@@ -315,7 +315,7 @@ pub async fn an_undated_event_is_recognized_across_midnight(harness: &dyn Harnes
     let midnight = now_ms() / DAY_MS * DAY_MS;
     let batch = |ms, ids: [u128; 2]| {
         let undated = ids.map(|id| event(EventTime::Undated, id));
-        request(project, Uuid::now_v7(), entry(ms, 0), &undated)
+        request(project, new_batch_id(), entry(ms, 0), &undated)
     };
     let mut lane = writer(&store).await;
     let before = lane.write(&[batch(midnight - 1, [1, 2])]).await.expect("written");
@@ -336,7 +336,7 @@ pub async fn an_undated_event_that_repeats_within_one_write_is_stored_once(harne
     let now = now_ms();
     let batch = |seq, ids: &[u128]| {
         let undated: Vec<_> = ids.iter().map(|&id| event(EventTime::Undated, id)).collect();
-        request(project, Uuid::now_v7(), entry(now + seq, seq), &undated)
+        request(project, new_batch_id(), entry(now + seq, seq), &undated)
     };
     let requests = [batch(0, &[7, 7, 8]), batch(1, &[8, 9])];
     let written = writer(&store).await.write(&requests).await.expect("written");
@@ -353,7 +353,7 @@ pub async fn events_of_any_time_are_stored(harness: &dyn Harness) {
     let batch: Vec<_> = times.iter().map(|&ms| event(at_ms(ms), 1)).collect();
     let mut lane = writer(&store).await;
     for (seq, outcome) in [(0, stored(6)), (1, duplicate(6))] {
-        let request = request(project, Uuid::now_v7(), entry(now, seq), &batch);
+        let request = request(project, new_batch_id(), entry(now, seq), &batch);
         let written = lane.write(&[request]).await.expect("written");
         assert_eq!(written.map_outcomes(), [outcome]);
     }

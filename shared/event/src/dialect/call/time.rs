@@ -29,7 +29,7 @@ use crate::json::Value;
 const TEXT_BYTES_MAX: usize = 100;
 
 /// A time in microseconds since 1970, in the years 1 to 9999 in UTC. `None` when it has no clear meaning.
-pub(super) fn read_time(value: Value<'_>) -> Option<i64> {
+pub(in crate::dialect) fn read_time(value: Value<'_>) -> Option<i64> {
     let us = match value {
         Value::String(text, _) => time_of_text(text)?,
         Value::Number(bytes) => time_of_number(std::str::from_utf8(bytes).ok()?)?,

@@ -15,7 +15,7 @@ const HASH_BYTES: usize = 16;
 const HASH_TEXT_BYTES: usize = 1 + 2 * HASH_BYTES;
 
 /// A string, number or boolean as text. `None` for an empty string and for everything else.
-pub(super) fn scalar_text<'a>(value: Option<Value<'a>>) -> Option<Cow<'a, str>> {
+pub(in crate::dialect) fn scalar_text<'a>(value: Option<Value<'a>>) -> Option<Cow<'a, str>> {
     match value? {
         Value::String("", _) | Value::Null | Value::Object(_) | Value::Array(_) => None,
         Value::String(text, _) => Some(without_nul(text)),
@@ -24,7 +24,7 @@ pub(super) fn scalar_text<'a>(value: Option<Value<'a>>) -> Option<Cow<'a, str>> 
 }
 
 /// An id for a column: its start and a hash of the whole, when it is longer than `bytes_max`.
-pub(super) fn shortened_id(id: Cow<'_, str>, bytes_max: usize) -> Cow<'_, str> {
+pub(in crate::dialect) fn shortened_id(id: Cow<'_, str>, bytes_max: usize) -> Cow<'_, str> {
     if id.len() <= bytes_max {
         return id;
     }
@@ -38,7 +38,7 @@ pub(super) fn shortened_id(id: Cow<'_, str>, bytes_max: usize) -> Cow<'_, str> {
 }
 
 /// A name for its column: its start, when it has more than [`NAME_CHARS_MAX`] characters.
-pub(super) fn shortened_name(name: &str) -> Option<String> {
+pub(in crate::dialect) fn shortened_name(name: &str) -> Option<String> {
     let is_long = name.len() > NAME_CHARS_MAX && name.chars().nth(NAME_CHARS_MAX).is_some();
     is_long.then(|| name.chars().take(NAME_CHARS_MAX - 1).chain(['…']).collect())
 }

@@ -1,0 +1,180 @@
+//! Properties of the dialects of SDKs: nothing that is sent is lost.
+
+use std::collections::BTreeMap;
+
+use millrace_event::dialect::{Dialect, amplitude, cloudevents, lago, mixpanel, posthog, read, segment};
+use millrace_event::row;
+use millrace_event::undeliverable::UndeliverableCall;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::bodies::*;
+
+/// A dialect, the member of the context that holds its rest, the member around its events, and the names of
+/// members that it knows.
+#[derive(Debug)]
+struct Family {
+    dialect: &'static Dialect,
+    rest: &'static str,
+    envelope: Option<&'static str>,
+    known: &'static [&'static str],
+}
+
+static FAMILIES: [Family; 9] = [
+    Family {
+        dialect: &segment::BATCH,
+        rest: "segment",
+        envelope: Some("batch"),
+        known: &[
+            "type",
+            "event",
+            "messageId",
+            "timestamp",
+            "userId",
+            "properties",
+            "traits",
+            "context",
+            "name",
+        ],
+    },
+    Family {
+        dialect: &posthog::CAPTURE,
+        rest: "posthog",
+        envelope: Some("batch"),
+        known: &["event", "distinct_id", "uuid", "timestamp", "properties", "$set", "offset", "options"],
+    },
+    Family { dialect: &posthog::CAPTURE, rest: "posthog", envelope: None, known: &["event", "properties"] },
+    Family {
+        dialect: &cloudevents::EVENTS,
+        rest: "cloudevents",
+        envelope: None,
+        known: &["id", "source", "specversion", "type", "subject", "time", "data", "data_base64"],
+    },
+    Family {
+        dialect: &lago::EVENTS,
+        rest: "lago",
+        envelope: Some("events"),
+        known: &["transaction_id", "code", "timestamp", "external_subscription_id", "properties"],
+    },
+    Family {
+        dialect: &amplitude::EVENTS,
+        rest: "amplitude",
+        envelope: Some("events"),
+        known: &["event_type", "insert_id", "time", "user_id", "device_id", "event_properties", "library"],
+    },
+    Family {
+        dialect: &amplitude::IDENTIFY,
+        rest: "amplitude",
+        envelope: None,
+        known: &["user_id", "device_id", "user_properties", "insert_id"],
+    },
+    Family { dialect: &mixpanel::EVENTS, rest: "mixpanel", envelope: None, known: &["event", "properties"] },
+    Family {
+        dialect: &mixpanel::PEOPLE,
+        rest: "mixpanel",
+        envelope: None,
+        known: &["$token", "$distinct_id", "$set", "$time", "$ip", "$add"],
+    },
+];
+
+/// Values of which each has a place in a row.
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        Just(json!("$identify")),
+        Just(json!("$pageview")),
+        Just(json!("2026-11-20T10:00:00Z")),
+        "\\PC{0,12}".prop_map(Value::from),
+        "x{180,260}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            proptest::collection::btree_map("[a-z$]{0,6}", inner, 0..4)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+/// Members that the family knows, with any values, and members that no family knows.
+fn any_event(family: &'static Family) -> impl Strategy<Value = Value> {
+    let known = proptest::sample::select(family.known).prop_map(str::to_owned);
+    let unknown = "zz[a-c]{1,2}";
+    let members = proptest::collection::btree_map(prop_oneof![3 => known, 1 => unknown], any_value(), 0..8);
+    members.prop_map(|members| Value::Object(members.into_iter().collect()))
+}
+
+fn any_batch() -> impl Strategy<Value = (&'static Family, Vec<Value>)> {
+    (0..FAMILIES.len()).prop_flat_map(|index| {
+        let family = &FAMILIES[index];
+        (Just(family), proptest::collection::vec(any_event(family), 1..5))
+    })
+}
+
+fn body_of(family: &Family, events: &[Value]) -> String {
+    match family.envelope {
+        Some(envelope) => json!({ envelope: events }).to_string(),
+        None => json!(events).to_string(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn every_event_is_a_row_or_a_dead_letter_and_no_unknown_member_is_lost((family, events) in any_batch()) {
+        let body = body_of(family, &events);
+        let batch = read(family.dialect, body.as_bytes(), origin(), EVENTS_MAX).expect("SDKs are never refused for an event");
+        prop_assert_eq!((batch.count as usize, batch.rejected.len()), (events.len(), 0));
+        let rows: Vec<_> = row::split(&batch.rows).map(|row| row.unwrap()).collect();
+        prop_assert_eq!(rows.len(), events.len());
+        let dead: BTreeMap<usize, &str> = batch.dead.iter().map(|dead| (dead.index, dead.message.as_str())).collect();
+        for (index, (event, row)) in events.iter().zip(&rows).enumerate() {
+            prop_assert_eq!(UndeliverableCall::read(row).is_some(), dead.contains_key(&index), "{:?}", dead);
+            if dead.contains_key(&index) {
+                continue;
+            }
+            let context: Value = texts(row)[4].as_deref().map_or(Value::Null, |text| serde_json::from_str(text).unwrap());
+            for (name, value) in event.as_object().unwrap().iter().filter(|(name, _)| name.starts_with("zz")) {
+                let says_something = !value.is_null() && value != "" && *value != json!({});
+                let kept = [&context[family.rest][name], &context[format!("${}", family.rest)][name]].contains(&value);
+                prop_assert!(kept || !says_something, "{} {} of {}: {}", name, value, event, context);
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_with_wrong_bytes_makes_no_dialect_panic_and_loses_no_row(
+        (family, events) in any_batch(), changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6)
+    ) {
+        let mut body = body_of(family, &events).into_bytes();
+        for (at, byte) in changes {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        family.dialect.find_key(&body);
+        if let Ok(batch) = read(family.dialect, &body, origin(), EVENTS_MAX) {
+            prop_assert_eq!(row::split(&batch.rows).count(), batch.count as usize);
+            prop_assert_eq!(batch.rejected.len(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_body_of_many_equal_names_is_read_in_one_pass() {
+    let names = r#""a":1,"#.repeat(100_000);
+    for family in &FAMILIES {
+        let event = format!(
+            r#"{{"event":"e","type":"track","code":"c","event_type":"e",{names}"b":{{{names}"c":1}}}}"#
+        );
+        let body = match family.envelope {
+            Some(envelope) => format!(r#"{{"{envelope}":[{event}]}}"#),
+            None => format!("[{event}]"),
+        };
+        let batch = read(family.dialect, body.as_bytes(), origin(), EVENTS_MAX).unwrap();
+        assert_eq!((batch.count, batch.dead.len()), (1, 0), "{}", family.dialect.name);
+        assert!(batch.rows.len() < 1_000, "{}: equal names are stored once", family.dialect.name);
+    }
+}
