@@ -1,4 +1,4 @@
-//! The state that all requests of one server share, whatever thread serves them.
+//! The state that all requests of one server share, on any of its threads.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
