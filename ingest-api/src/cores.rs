@@ -1,5 +1,5 @@
-//! The threads that serve connections. Each has a runtime of its own, and a connection stays on the thread that
-//! it was given to: its requests wake no other thread, and what they use is in the caches of one core.
+//! The threads that serve connections. Each has a runtime of its own, and a connection stays on the thread
+//! that it was given to: its requests wake no other thread, and what they use is in the caches of one core.
 //!
 //! One task accepts for all threads, and gives each connection to the thread that has the fewest. A listener
 //! for each thread (`SO_REUSEPORT`) would spread connections by a hash: four of them may all meet on one
@@ -67,7 +67,7 @@ impl<S> Core<S> {
         thread::Builder::new().name("serve".to_owned()).spawn(move || {
             // Dropping the sender ends the thread, so the error is expected.
             runtime.block_on(stopped).ok();
-            // Nobody waits any more for work on a body that runs on a thread that may block.
+            // No client waits any more for work on a body that runs on a thread that may block.
             runtime.shutdown_background();
         })?;
         Ok(Self { runtime: handle, state: Arc::new(state), connections: Arc::default(), _stop: stop })

@@ -1,4 +1,4 @@
-//! The state that all requests of one server share, whatever thread serves them.
+//! The state that all requests of one server share, on any of its threads.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub struct Service {
     pub limits: Limits,
     pub accounts: Arc<Accounts>,
     pub stream_health: Arc<StreamHealth>,
-    /// Of batches without an idempotency key.
+    /// Of batches without an idempotency key. One for all threads, because they share the entries.
     pub batch_ids: Arc<BatchIds>,
     pub status: Arc<Status>,
     pub stage: watch::Receiver<Stage>,
@@ -79,11 +79,9 @@ impl Service {
         }
     }
 
-    /// The same server, for a thread that has a runtime of its own. It has groups of its own, because batches
-    /// of two threads are never admitted in one entry.
+    /// The same server, for a thread that has a runtime of its own.
     pub fn for_another_runtime(&self) -> Self {
-        let batch_ids = Arc::new(BatchIds::new(self.stream.shards()));
-        Self { batch_ids, stream: Arc::clone(&self.stream).for_another_runtime(), ..self.clone() }
+        Self { stream: Arc::clone(&self.stream).for_another_runtime(), ..self.clone() }
     }
 
     /// Whether the server is stopping.

@@ -13,7 +13,7 @@ const CONNECTION_BYTES_MAX: u64 = 10 << 10;
 /// Of a batch of ten events.
 const BODY_BYTES: usize = 3_500;
 
-/// Sends a request and reads its answer, whatever it is.
+/// Sends a request and reads its answer, which may be a refusal.
 async fn request(client: &mut TcpStream) {
     let head = format!("POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: {BODY_BYTES}\r\n\r\n");
     client.write_all(&[head.as_bytes(), &[b' '; BODY_BYTES]].concat()).await.unwrap();

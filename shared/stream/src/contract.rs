@@ -19,8 +19,8 @@ pub trait Stream: Send + Sync {
     /// The number of shards. Shards are numbered from 0.
     fn shards(&self) -> u16;
 
-    /// The same stream, for a thread that has a runtime of its own: its admissions wake no other thread, unless
-    /// they share an entry. What the process knows of the stream is shared.
+    /// The same stream, for a thread that has a runtime of its own: its admissions wake no other thread,
+    /// unless they share an entry. What the process knows of the stream is shared.
     fn for_another_runtime(self: Arc<Self>) -> SharedStream;
 
     /// Checks the plan and appends the batch, in one durable step. See [`Decision`]. Batches that are

@@ -1,5 +1,5 @@
-//! Hands the answers of a call to callers on another thread: all of them together, because waking a thread for
-//! each of them would cost more than the answer.
+//! Hands the answers of a call to callers on another thread: all of them together, because waking a thread
+//! for each of them would cost more than the answer.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,7 +7,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::{Decision, StreamError};
 
-/// What a caller is told.
+/// What a caller receives.
 pub(super) type Answer = Result<Decision, StreamError>;
 
 /// The answers for callers of one thread that were made on other threads.

@@ -24,7 +24,8 @@
 //! |---|---|
 //! | `stream` | [`RedisStream`], which passes each call to the module that does it |
 //! | `admit`, `admit_command` | admission, several batches in one call and one entry |
-//! | `shard_queue`, `admission_queue`, `caller_answers` | what waits for admission, and the calls of each thread |
+//! | `shard_queue`, `admission_queue` | what waits for admission, and the calls of each thread |
+//! | `caller_answers` | answers for callers on another thread |
 //! | `replicated` | admission that is answered when replicas have the batches |
 //! | `settle`, `state` | the other calls of the hot path |
 //! | `writable` | whether a batch could be admitted now |
