@@ -37,8 +37,8 @@ impl LedgerKey {
         })
     }
 
-    /// The group whose row has the batch. `None` when the batch has a row of its own. Only PostgreSQL has rows
-    /// for groups.
+    /// The group whose row has the batch. `None` when the batch has a row of its own. Only PostgreSQL has
+    /// rows for groups.
     pub(super) fn group(&self) -> Option<BatchGroup> {
         if self.is_alone { None } else { BatchGroup::of(self.batch_id) }
     }

@@ -46,8 +46,8 @@ const ADD_ROWS: &str = "
     INSERT INTO batches (batch_id, received_at, entry_seq, shard, project_id, accepted, stored, duplicate, dead, conflict)
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::int[], $5::bigint[], $6::bigint[],
                          $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[])";
-/// As [`ADD_ROWS`]. Each row takes its part of the arrays that have an element for each batch. Arrays of zeros
-/// are not stored.
+/// As [`ADD_ROWS`]. Each row takes its part of the arrays that have an element for each batch. Arrays of
+/// zeros are not stored.
 const ADD_GROUPS: &str = "
     INSERT INTO batches (batch_id, received_at, entry_seq, shard, accepted, stored, duplicate, dead, conflict,
                          group_places, group_projects, group_accepted, group_duplicate, group_dead, group_conflict,
