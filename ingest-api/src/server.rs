@@ -89,7 +89,12 @@ async fn drain(stage: &watch::Sender<Stage>, slots: &Semaphore, connections_max:
 }
 
 /// Serves a connection on one of the threads, or closes it when there are too many.
-fn start_connection(socket: TcpStream, cores: &Cores<Service>, connections_max: usize, slots: &Arc<Semaphore>) {
+fn start_connection(
+    socket: TcpStream,
+    cores: &Cores<Service>,
+    connections_max: usize,
+    slots: &Arc<Semaphore>,
+) {
     let Ok(slot) = Arc::clone(slots).try_acquire_owned() else {
         metrics::connection_refused();
         return;
