@@ -178,3 +178,33 @@ fn a_body_of_many_equal_names_is_read_in_one_pass() {
         assert!(batch.rows.len() < 1_000, "{}: equal names are stored once", family.dialect.name);
     }
 }
+
+#[test]
+fn each_dialect_of_an_sdk_has_its_own_stable_name() {
+    let dialects = [
+        &posthog::CAPTURE,
+        &cloudevents::EVENTS,
+        &lago::EVENT,
+        &lago::EVENTS,
+        &amplitude::EVENTS,
+        &amplitude::IDENTIFY,
+        &mixpanel::EVENTS,
+        &mixpanel::PEOPLE,
+        &mixpanel::GROUPS,
+    ];
+    assert_eq!(
+        dialects.map(|dialect| dialect.name),
+        [
+            "posthog",
+            "cloudevents",
+            "lago-event",
+            "lago-events",
+            "amplitude",
+            "amplitude-identify",
+            "mixpanel",
+            "mixpanel-people",
+            "mixpanel-groups"
+        ],
+        "the digest of a repeated request contains the name"
+    );
+}
