@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::plan::ProjectId;
 use crate::policy::ProjectPolicy;
 
-/// Made by the API ([`crate::BatchGroup`]), or derived from the project and the `Idempotency-Key` as a UUIDv8.
+/// Made by the API ([`crate::BatchGroup`]), or derived from the project and the `Idempotency-Key`: a UUIDv8.
 /// Release 0.1 made UUIDv7.
 pub type BatchId = Uuid;
 

@@ -2,7 +2,7 @@
 //!
 //! A row of `batches` has one batch, or those batches of an entry whose ids name one group. A row for a group
 //! is inserted once and gets no further batches: a batch that it lacks gets a row of its own, so each batch
-//! is in the ledger at one place, whatever parts an entry is written in.
+//! is in the ledger at one place, in any parts that an entry is written in.
 
 use uuid::Uuid;
 

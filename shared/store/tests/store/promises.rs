@@ -39,7 +39,7 @@ macro_rules! promises_of_events {
                 outcomes_do_not_depend_on_how_entries_are_grouped,
             }
             parts {
-                a_batch_is_written_once_in_whatever_parts_its_entry_is_written,
+                a_batch_is_written_once_in_any_parts_of_its_entry,
                 racing_lanes_with_parts_of_an_entry_end_with_exact_counts,
                 dead_batches_of_an_entry_are_redriven_one_by_one,
             }

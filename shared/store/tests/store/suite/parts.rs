@@ -61,7 +61,7 @@ fn parts(random: &mut impl Rng, batches: usize) -> Vec<Range<usize>> {
     parts
 }
 
-pub async fn a_batch_is_written_once_in_whatever_parts_its_entry_is_written(harness: &dyn Harness) {
+pub async fn a_batch_is_written_once_in_any_parts_of_its_entry(harness: &dyn Harness) {
     let store = harness.store();
     let projects = [project(&store, "one").await, project(&store, "two").await];
     let seed = rand::random::<u64>();
