@@ -167,41 +167,18 @@ async fn wiped(drill: Drill) -> Verdict {
 }
 
 async fn wiped_with_events(drill: Drill) -> Verdict {
-    let mut system = System::start(drill, Layout::default()).await;
-    system.expect_rebuild();
-    // No event in two batches, so that a lost batch is a lost event.
-    let load = Load { copy_one_in: u32::MAX, ..Load::default() };
-    let clients = system.load(load);
-    clients.acknowledge(50).await;
-    for worker in &mut system.workers {
-        worker.kill().await;
-    }
-    clients.acknowledge(WAITING).await;
+    let (mut system, clients) = with_events_waiting(drill).await;
     system.command_redis(&["FLUSHALL"]).await;
     for worker in &mut system.workers {
         worker.start().await;
     }
     // Every API learns of it, whichever process rebuilds the counters.
     clients.acknowledge(100).await;
-    system.come_to_rest(clients).await;
-
-    system.expect_what_the_audit_names().await;
-    let clients = system.load(load);
-    clients.acknowledge(20).await;
-    let needs = [(Effect::Acknowledged, 150), (Effect::Rebuilt, 1), (Effect::LostAndNamed, 100)];
-    system.finish(clients, &needs).await
+    finish_with_named_losses(system, clients).await
 }
 
 async fn wiped_under_paused_workers(drill: Drill) -> Verdict {
-    let mut system = System::start(drill, Layout::default()).await;
-    system.expect_rebuild();
-    let load = Load { copy_one_in: u32::MAX, ..Load::default() };
-    let clients = system.load(load);
-    clients.acknowledge(50).await;
-    for worker in &mut system.workers {
-        worker.kill().await;
-    }
-    clients.acknowledge(WAITING).await;
+    let (mut system, clients) = with_events_waiting(drill).await;
     let worker = &mut system.workers[0];
     worker.start_with(&[("FAILPOINTS", "lane::after_read=1*return(stop)")]).await;
     worker.program().wait_for_line("failpoint lane::after_read: SIGSTOP").await;
@@ -210,10 +187,31 @@ async fn wiped_under_paused_workers(drill: Drill) -> Verdict {
     clients.acknowledge(100).await;
     system.workers[0].program().resume();
     system.workers[1].start().await;
-    system.come_to_rest(clients).await;
+    finish_with_named_losses(system, clients).await
+}
 
+/// No event is in two batches, so that a lost batch is a lost event.
+fn single_events() -> Load {
+    Load { copy_one_in: u32::MAX, ..Load::default() }
+}
+
+/// Acknowledged events wait in the stream, and no worker runs.
+async fn with_events_waiting(drill: Drill) -> (System, Clients) {
+    let mut system = System::start(drill, Layout::default()).await;
+    system.expect_rebuild();
+    let clients = system.load(single_events());
+    clients.acknowledge(50).await;
+    for worker in &mut system.workers {
+        worker.kill().await;
+    }
+    clients.acknowledge(WAITING).await;
+    (system, clients)
+}
+
+async fn finish_with_named_losses(mut system: System, clients: Clients) -> Verdict {
+    system.come_to_rest(clients).await;
     system.expect_what_the_audit_names().await;
-    let clients = system.load(load);
+    let clients = system.load(single_events());
     clients.acknowledge(20).await;
     let needs = [(Effect::Acknowledged, 150), (Effect::Rebuilt, 1), (Effect::LostAndNamed, 100)];
     system.finish(clients, &needs).await
