@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use tokio_postgres::Client;
+
 use crate::cluster;
 use crate::eventually::eventually;
 use crate::postgres::Postgres;
@@ -12,6 +14,16 @@ use crate::process::spawn;
 
 /// Replication and promotion take milliseconds; a busy machine takes longer.
 const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Replication has ended, and what was received is replayed: recovery waits for more.
+const HAS_REPLAYED_ALL: &str = "
+    SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver)
+       AND EXISTS (SELECT FROM pg_stat_activity
+                    WHERE backend_type = 'startup' AND wait_event = 'RecoveryRetrieveRetryInterval')";
+/// Recovery has no lock that readers wait for.
+const IS_READABLE: &str = "
+    SELECT NOT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
+                        WHERE backend_type = 'startup' AND mode = 'AccessExclusiveLock')";
 
 impl Postgres {
     /// Starts a server that follows this one, as it is now and from now on, without a replication slot.
@@ -49,19 +61,26 @@ impl Postgres {
         .await;
     }
 
-    /// Ends the replication to this standby. It keeps what it has, and answers reads.
+    /// Ends the replication to this standby. It keeps what it has, and answers reads: if it has only the
+    /// beginning of a transaction that locks a table, it gets the end first.
     ///
     /// # Panics
     /// When the connection to the primary does not end.
     pub async fn cut_replication(&self) {
         let client = self.connect().await;
-        for statement in ["ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()"] {
-            client.batch_execute(statement).await.expect("a superuser may change settings");
+        let followed = client.query_one("SHOW primary_conninfo", &[]).await;
+        let followed: String = followed.expect("a server knows its settings").get(0);
+        loop {
+            follow(&client, "").await;
+            eventually(DEADLINE, "the replication to end", async || holds(&client, HAS_REPLAYED_ALL).await)
+                .await;
+            if holds(&client, IS_READABLE).await {
+                return;
+            }
+            follow(&client, &followed).await;
+            eventually(DEADLINE, "the end of a transaction", async || holds(&client, IS_READABLE).await)
+                .await;
         }
-        eventually(DEADLINE, "the replication to end", async || {
-            client.query("SELECT FROM pg_stat_wal_receiver", &[]).await.is_ok_and(|rows| rows.is_empty())
-        })
-        .await;
     }
 
     /// Makes this standby a primary. It begins a new timeline.
@@ -80,6 +99,19 @@ impl Postgres {
     /// The URL of the first database with two hosts: this server and `other`.
     pub fn url_with(&self, other: &Self) -> String {
         format!("postgres://postgres@127.0.0.1:{},127.0.0.1:{}/postgres", self.port(), other.port())
+    }
+}
+
+/// Whether a statement about the server itself says so.
+async fn holds(client: &Client, question: &str) -> bool {
+    client.query_one(question, &[]).await.is_ok_and(|row| row.get(0))
+}
+
+/// Makes a standby follow another primary, or none.
+async fn follow(client: &Client, primary: &str) {
+    let setting = format!("ALTER SYSTEM SET primary_conninfo = '{}'", primary.replace('\'', "''"));
+    for statement in [setting.as_str(), "SELECT pg_reload_conf()"] {
+        client.batch_execute(statement).await.expect("a superuser may change settings");
     }
 }
 
