@@ -7,6 +7,7 @@ use testkit::oracle::{Clients, Load};
 use rand::seq::SliceRandom;
 
 use super::scripts::SETTLE;
+use crate::metric;
 use crate::node::SOON;
 use crate::row::{Row, Tier};
 use crate::{Drill, Effect, Layout, System, Verdict};
@@ -82,6 +83,15 @@ async fn settling_replies_lost(drill: Drill) -> Verdict {
     .await;
     clients.acknowledge(100).await;
     system.heal().await;
+    // A lane pauses before it settles again. Meanwhile nothing is pending.
+    eventually(SOON, "twelve entries to be settled again", async || {
+        let mut settled = 0.0;
+        for worker in &mut system.workers {
+            settled += worker.metric(metric::SETTLED_LATE).await;
+        }
+        if settled >= 12.0 { Ok(()) } else { Err(settled.to_string()) }
+    })
+    .await;
     system.note(Effect::ReplyCut, cut.times());
     let needs = [
         (Effect::Acknowledged, 100),
