@@ -10,49 +10,19 @@ use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderValue, X_CONTENT_TYPE_OPTIO
 
 use crate::access::Access;
 use crate::answer::Answer;
-use crate::api_key::ApiKey;
 use crate::body::Upload;
-use crate::config::Limits;
 use crate::connection_state::ConnectionState;
 use crate::cors::Credentials;
 use crate::error::Problem;
-use crate::metrics::{self, RequestTimer};
+use crate::handlers::{bootstrap, events, page, refuse_misdirected, report, sdk};
+use crate::metrics::RequestTimer;
 use crate::problem_code::ProblemCode;
-use crate::ratelimit::Fields;
-use crate::request::{Refusal, Request};
-use crate::sdk::{self, Protocol, amplitude, cloudevents, lago, mixpanel, posthog, segment};
+use crate::request::Request;
+use crate::route::{Kind, Route};
+use crate::sdk::{amplitude, cloudevents, lago, mixpanel, posthog, segment};
 use crate::service::Service;
 use crate::wait::ClientWait;
-use crate::{
-    batches, bootstrap, cors, framing, health, ingest, limits, openapi, rejections, signature, usage,
-};
-
-/// The methods that a route takes, and its kind of client.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
-    /// `GET` and `HEAD`, and `OPTIONS` for a browser's preflight request.
-    Get,
-    /// `POST` in Millrace's own formats, and `OPTIONS`.
-    Post,
-    /// The same for calls of SDKs, which gather more in one body than other clients.
-    Sdk,
-    /// The same, and `GET` with the form in the query.
-    SdkOrQuery,
-    /// `POST` of an SDK that asks for something. The body is not read.
-    Question,
-    /// `GET` and `HEAD` for the status page: not part of the interface for programs, and not for pages of
-    /// other sites.
-    Page,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Route {
-    kind: Kind,
-    /// What the route asks of a key.
-    pub access: Access,
-    /// The path; `{id}` stands for any one segment. Also the route's name in metrics.
-    pub pattern: &'static str,
-}
+use crate::{batches, cors, framing, health, limits, openapi, rejections, usage};
 
 /// Makes the table [`ROUTES`], and `dispatch`, which runs the expression of a row. A `match` on the pattern
 /// and not a function pointer, because the future of a pointer would have to be boxed for each request. The
@@ -112,9 +82,9 @@ routes! { (request, upload) {
     Question Open "/decide" => posthog::flags(),
     Get Write "/array/{id}/config" => bootstrap(request, posthog::config(request)),
     Get Write "/array/{id}/config.js" => bootstrap(request, posthog::config_script(request)),
-    Get Write "/v1/projects/{id}/settings" => bootstrap(request, bootstrap::segment_settings(request)),
-    Get Write "/sourceConfig" => bootstrap(request, bootstrap::source_config(request)),
-    Get Write "/sourceConfig/" => bootstrap(request, bootstrap::source_config(request)),
+    Get Write "/v1/projects/{id}/settings" => bootstrap(request, crate::bootstrap::segment_settings(request)),
+    Get Write "/sourceConfig" => bootstrap(request, crate::bootstrap::source_config(request)),
+    Get Write "/sourceConfig/" => bootstrap(request, crate::bootstrap::source_config(request)),
     Get Read "/v1/batches/{id}" => report(request, batches::get).await,
     Get Read "/v1/usage" => report(request, usage::get).await,
     Get Read "/v1/rejections" => report(request, rejections::get).await,
@@ -135,65 +105,6 @@ const ANY_METHOD: &str = "GET, HEAD, POST, OPTIONS";
 /// route.
 pub fn names() -> Vec<&'static str> {
     ROUTES.iter().map(|route| route.pattern).chain([UNMATCHED]).collect()
-}
-
-impl Route {
-    /// The segment of the path that `{id}` stands for, empty if the pattern has none. `None` when the path is
-    /// not this route's. A route for a POST also takes its path with a slash at the end, which SDKs append.
-    fn id_in<'path>(&self, path: &'path str) -> Option<&'path str> {
-        match self.pattern.split_once("{id}") {
-            Some((before, after)) => {
-                let id = path.strip_prefix(before)?.strip_suffix(after)?;
-                (!id.is_empty() && !id.contains('/')).then_some(id)
-            }
-            None if self.pattern == path => Some(""),
-            None => (self.is_posted() && path.strip_suffix('/') == Some(self.pattern)).then_some(""),
-        }
-    }
-
-    /// Whether the route is for people: not part of the interface, and not for pages of other sites.
-    pub fn is_page(&self) -> bool {
-        self.kind == Kind::Page
-    }
-
-    fn takes_events(&self) -> bool {
-        matches!(self.kind, Kind::Post | Kind::Sdk | Kind::SdkOrQuery)
-    }
-
-    fn is_posted(&self) -> bool {
-        self.takes_events() || self.kind == Kind::Question
-    }
-
-    fn body_bytes_max(&self, limits: &Limits) -> usize {
-        match self.kind {
-            Kind::Get | Kind::Page | Kind::Question => 0,
-            Kind::Post => limits.body_bytes_max,
-            Kind::Sdk | Kind::SdkOrQuery => limits.sdk_body_bytes_max,
-        }
-    }
-
-    fn takes(&self, method: &Method) -> bool {
-        match self.kind {
-            Kind::Get | Kind::Page => method == Method::GET || method == Method::HEAD,
-            Kind::Post | Kind::Sdk | Kind::Question => method == Method::POST,
-            Kind::SdkOrQuery => method == Method::POST || method == Method::GET,
-        }
-    }
-
-    /// Its methods, as the header `Allow` lists them.
-    pub fn allow(&self) -> &'static str {
-        match self.kind {
-            Kind::Get => "GET, HEAD, OPTIONS",
-            Kind::Page => "GET, HEAD",
-            Kind::Post | Kind::Sdk | Kind::Question => "POST, OPTIONS",
-            Kind::SdkOrQuery => "GET, POST, OPTIONS",
-        }
-    }
-
-    /// Beacons are sent to routes for events, with credentials.
-    fn credentials(&self) -> Credentials {
-        if self.access == Access::Write { Credentials::Allowed } else { Credentials::Forbidden }
-    }
 }
 
 /// Answers one request of a connection.
@@ -245,128 +156,6 @@ pub async fn answer(
     }
     let waited = answer.extensions().get().map_or(Duration::ZERO, |ClientWait(waited)| *waited);
     timer.answered(found.map_or(ROUTES.len(), |(index, ..)| index), answer.status().as_u16(), waited);
-    answer
-}
-
-/// Refuses a request that has no route, or a doubtful head. The status page shows it only if it is a POST,
-/// which was probably meant to send events.
-fn refuse_misdirected(service: &Service, method: &Method, problem: &Problem) -> Answer {
-    if method == Method::POST {
-        note_refused(service, None, problem);
-        return problem.answer();
-    }
-    metrics::request_refused(problem.code);
-    problem.answer()
-}
-
-fn note_refused(service: &Service, key: Option<&ApiKey>, problem: &Problem) {
-    metrics::request_refused(problem.code);
-    service.status.note_request(key.map(|key| &key.account.project_name), problem);
-}
-
-/// Takes a batch from the caller whose key is in the headers.
-async fn events(request: Request<'_>, upload: Upload) -> Answer {
-    match ingest::events_caller(request) {
-        Err(refusal) => refuse_caller(request.service, &refusal),
-        Ok(key) => {
-            let answer = ingest::post_events(request, upload, &key).await;
-            batch_answer(request.service, &key, answer, Problem::answer)
-        }
-    }
-}
-
-/// Takes a batch of an SDK from the caller whose key is in the headers or in the body.
-async fn sdk(request: Request<'_>, upload: Upload, protocol: &'static Protocol) -> Answer {
-    let service = request.service;
-    match sdk::caller(request, upload, protocol).await {
-        Err(Refusal { problem, key }) => {
-            note_refused_caller(service, key.as_deref(), &problem);
-            (protocol.refusal)(&problem)
-        }
-        Ok((key, body)) => {
-            let answer = sdk::post(request, body, &key, protocol).await;
-            batch_answer(service, &key, answer, protocol.refusal)
-        }
-    }
-}
-
-/// As [`with_limits`], for a request that sends events: its refusal is noted for the owner of the project.
-fn batch_answer(
-    service: &Service,
-    key: &ApiKey,
-    answer: Result<Answer, Problem>,
-    refusal: fn(&Problem) -> Answer,
-) -> Answer {
-    if let Err(problem) = &answer {
-        service.rejections.note_request(key.account.project, problem);
-    }
-    with_limits(service, key, answer, refusal)
-}
-
-/// Refuses a request that has no caller. If its key is known, the owner of the project learns of it.
-fn refuse_caller(service: &Service, Refusal { problem, key }: &Refusal) -> Answer {
-    note_refused_caller(service, key.as_deref(), problem);
-    problem.answer()
-}
-
-fn note_refused_caller(service: &Service, key: Option<&ApiKey>, problem: &Problem) {
-    if let Some(key) = key {
-        service.rejections.note_request(key.account.project, problem);
-    }
-    note_refused(service, key, problem);
-}
-
-/// Answers an SDK in a web page that asks for its settings.
-fn bootstrap(request: Request<'_>, answer: Result<Answer, Refusal>) -> Answer {
-    answer.unwrap_or_else(|refusal| refuse_caller(request.service, &refusal))
-}
-
-/// Answers a report to the caller whose key is in the headers.
-async fn report<'a>(
-    request: Request<'a>,
-    get: impl AsyncFnOnce(Request<'a>, &ApiKey) -> Result<Answer, Problem>,
-) -> Answer {
-    let headers = &request.head.headers;
-    match request.caller() {
-        Err(refusal) => refuse_caller(request.service, &refusal),
-        Ok(key) => {
-            // The request has no body, so its signature covers none.
-            let answer = match signature::verify_now(&key.account, headers, b"") {
-                Ok(()) => get(request, &key).await,
-                Err(error) => Err(error.into()),
-            };
-            with_limits(request.service, &key, answer, Problem::answer)
-        }
-    }
-}
-
-/// Answers for the status page. A refusal is not counted: the page is not part of the interface.
-fn page(answer: Result<Answer, Problem>) -> Answer {
-    answer.unwrap_or_else(|problem| problem.answer())
-}
-
-/// Adds the state of the caller's limits to its answer. A key for web pages learns nothing of its project.
-/// Nor does a signed key, which may be stolen, before its signature was checked.
-fn with_limits(
-    service: &Service,
-    key: &ApiKey,
-    answer: Result<Answer, Problem>,
-    refusal: fn(&Problem) -> Answer,
-) -> Answer {
-    let is_signed = match &answer {
-        Ok(_) => true,
-        Err(problem) => problem.code.follows_the_signature(),
-    };
-    let sees_limits = key.sees_limits() && (is_signed || key.account.signing_secrets.is_empty());
-    let mut answer = answer.unwrap_or_else(|problem| {
-        note_refused(service, Some(key), &problem);
-        refusal(&if sees_limits { problem } else { problem.without_limits() })
-    });
-    if sees_limits {
-        let fields = Fields::new(key.plan(), &key.project.limit_state());
-        answer.headers_mut().insert("ratelimit-policy", fields.policy);
-        answer.headers_mut().insert("ratelimit", fields.state);
-    }
     answer
 }
 
