@@ -164,7 +164,10 @@ impl BatchReader<'_> {
             let message = format!("an event must be an object, not {}", event.kind());
             return Err(Validator { index }.reject(RejectionCode::InvalidEvent, message));
         };
-        (self.dialect.read_event)(&RawEvent { object, shared, index, origin: self.origin })
+        let origin = self.origin;
+        let mut event = (self.dialect.read_event)(&RawEvent { object, shared, index, origin })?;
+        event.place_address(origin);
+        Ok(event)
     }
 
     /// Rejects an invalid event, or accepts it as a dead letter, without the keys in its text.
