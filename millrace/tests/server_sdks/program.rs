@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 use testkit::HttpProxy;
-use testkit::RequestFault::{DropAnswer, TooManyRequests, Unavailable};
+use testkit::RequestFault::{DropAnswer, SlowBodies, TooManyRequests, Unavailable};
 
 use crate::site::{Letter, Site};
 
@@ -25,9 +25,10 @@ pub const ANALYTICS_PYTHON: Interpreter = (".test/venv/bin/python", "testkit/sdk
 pub const ANALYTICS_NODE: Interpreter = ("node", "testkit/sdk/node/analytics_calls.js");
 pub const POSTHOG_NODE: Interpreter = ("node", "testkit/sdk/node/posthog_calls.js");
 
-/// Two refusals of different kinds, and an answer that is lost, among the first requests.
-pub const FAULTS: [(u64, testkit::RequestFault); 3] =
-    [(1, TooManyRequests(1)), (3, Unavailable(1)), (4, DropAnswer)];
+/// Two refusals of different kinds, bodies that arrive slowly, and an answer that is lost, among the first
+/// requests.
+pub const FAULTS: [(u64, testkit::RequestFault); 4] =
+    [(1, TooManyRequests(1)), (2, SlowBodies), (3, Unavailable(1)), (4, DropAnswer)];
 
 /// SDKs that do not send a batch again when its answer was lost.
 const FORGET_LOST_ANSWERS: [&str; 2] = ["amplitude", "amplitude-batch"];
@@ -41,7 +42,7 @@ pub async fn every_call_is_its_row_or_its_dead_letter(
     let proxy = HttpProxy::start(site.address, &FAULTS).await;
     let expected = run(interpreter, sdk, &format!("http://{}", proxy.address()), &site.key).await;
     let counts = proxy.counts();
-    assert_eq!((counts.refused, counts.dropped), (2, 1), "{counts:?}");
+    assert_eq!((counts.refused, counts.slowed, counts.dropped), (2, 1, 1), "{counts:?}");
 
     let balance = site.settled("shop").await;
     let (events, letters) = (site.events().await, site.letters().await);
