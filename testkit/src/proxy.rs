@@ -47,6 +47,8 @@ pub struct HttpProxyCounts {
     pub dropped: u64,
     /// Requests refused by the proxy.
     pub refused: u64,
+    /// Requests refused by the server for now: 429 or 503.
+    pub refused_by_server: u64,
     /// Requests forwarded slowly.
     pub slowed: u64,
     /// Bytes of the largest body received.
@@ -71,6 +73,7 @@ struct ProxyState {
     delivered: AtomicU64,
     dropped: AtomicU64,
     refused: AtomicU64,
+    refused_by_server: AtomicU64,
     slowed: AtomicU64,
     largest_body: AtomicU64,
 }
@@ -104,6 +107,7 @@ impl HttpProxy {
             delivered: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            refused_by_server: AtomicU64::new(0),
             slowed: AtomicU64::new(0),
             largest_body: AtomicU64::new(0),
         });
@@ -122,6 +126,7 @@ impl HttpProxy {
             delivered: read(&self.shared.delivered),
             dropped: read(&self.shared.dropped),
             refused: read(&self.shared.refused),
+            refused_by_server: read(&self.shared.refused_by_server),
             slowed: read(&self.shared.slowed),
             largest_body: read(&self.shared.largest_body),
         }
@@ -175,6 +180,9 @@ async fn answer(request: Request<Incoming>, shared: Arc<ProxyState>) -> Result<R
         pace = Pieces::slow;
     }
     let answered = forward(shared.upstream, Request::from_parts(head, body), pace).await?;
+    if [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&answered.status()) {
+        shared.refused_by_server.fetch_add(1, Ordering::SeqCst);
+    }
     if fault == Some(RequestFault::DropAnswer) {
         shared.dropped.fetch_add(1, Ordering::SeqCst);
         return Err(no_answer("dropped on purpose"));
