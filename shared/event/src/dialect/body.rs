@@ -146,7 +146,8 @@ impl BatchReader<'_> {
         batch: &mut Batch,
     ) {
         match self.read_event(event, shared, index) {
-            Ok(event) => {
+            Ok(mut event) => {
+                event.place_address(self.origin);
                 event.write(self.origin.project, &mut batch.rows);
                 batch.count += 1;
             }
@@ -164,10 +165,7 @@ impl BatchReader<'_> {
             let message = format!("an event must be an object, not {}", event.kind());
             return Err(Validator { index }.reject(RejectionCode::InvalidEvent, message));
         };
-        let origin = self.origin;
-        let mut event = (self.dialect.read_event)(&RawEvent { object, shared, index, origin })?;
-        event.place_address(origin);
-        Ok(event)
+        (self.dialect.read_event)(&RawEvent { object, shared, index, origin: self.origin })
     }
 
     /// Rejects an invalid event, or accepts it as a dead letter, without the keys in its text.
