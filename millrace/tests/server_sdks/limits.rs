@@ -53,12 +53,12 @@ sdks! {
     each_call_of_mixpanels_sdk_for_node_is_stored_once => ANALYTICS_NODE, "mixpanel";
 }
 
-/// Three requests a second, also at once: an SDK that sends several without a pause is over the rate.
-/// RudderStack's SDK for Node sends eight together, and gives each up after three refusals.
+/// A request every two seconds, until the SDK was refused. Then its project gets a higher rate: RudderStack's
+/// SDK for Node sends eight requests together, and gives each up after three refusals.
 async fn every_call_is_stored_once_over_the_rate(interpreter: Interpreter, sdk: &str) {
     let site = Site::on_files().await;
-    let rate = ["plan", "set", "slow", "--requests-per-minute", "180", "--burst", "3"];
-    site.installation.text(&rate).await;
+    let slow = ["plan", "set", "slow", "--requests-per-minute", "30", "--burst", "1"];
+    site.installation.text(&slow).await;
     site.installation.text(&["project", "plan", "shop", "slow"]).await;
     eventually(PATIENCE, "the new plan to be in force", async || {
         let limits = site.get("/v1/limits").await;
@@ -66,7 +66,12 @@ async fn every_call_is_stored_once_over_the_rate(interpreter: Interpreter, sdk: 
     })
     .await;
     let proxy = HttpProxy::start(site.address, &[]).await;
-    let expected = run(interpreter, sdk, &format!("http://{}", proxy.address()), &site.key).await;
+    let raised = async {
+        until_refused(&proxy).await;
+        site.installation.text(&["project", "plan", "shop", "enterprise"]).await;
+    };
+    let host = format!("http://{}", proxy.address());
+    let (expected, ()) = tokio::join!(run(interpreter, sdk, &host, &site.key), raised);
     check(&site, &expected, sdk, proxy.counts()).await;
 }
 
@@ -81,16 +86,20 @@ async fn every_call_is_stored_once_after_a_full_backlog(interpreter: Interpreter
     assert_eq!(answer.status, 202, "{answer:?}");
     let proxy = HttpProxy::start(site.address, &[]).await;
     let (host, key) = (format!("http://{}", proxy.address()), site.key.clone());
-    let refused = eventually(PATIENCE, "the SDK to be refused", async || {
-        let counts = proxy.counts();
-        if counts.refused_by_server > 0 { Ok(()) } else { Err(format!("{counts:?}")) }
-    });
     let resumed = async {
-        refused.await;
+        until_refused(&proxy).await;
         site.worker().resume();
     };
     let (expected, ()) = tokio::join!(run(interpreter, sdk, &host, &key), resumed);
     check(&site, &expected, sdk, proxy.counts()).await;
+}
+
+async fn until_refused(proxy: &HttpProxy) {
+    eventually(PATIENCE, "the SDK to be refused", async || {
+        let counts = proxy.counts();
+        if counts.refused_by_server > 0 { Ok(()) } else { Err(format!("{counts:?}")) }
+    })
+    .await;
 }
 
 async fn check(site: &Site, expected: &[Value], sdk: &str, counts: HttpProxyCounts) {
