@@ -110,6 +110,9 @@ fn every_operation_names_the_ways_in_which_its_route_finds_a_key() {
             // The key is in the path.
             (Kind::Get, Access::Write) if route.pattern.contains("{id}") => &[],
             (_, Access::Read) => &["bearer", "basic"],
+            (Kind::Sdk, _) if route.pattern.starts_with("/api/s/") => {
+                &["bearer", "basic", "xWriteKey", "writeKey", "the body"]
+            }
             (Kind::Sdk | Kind::SdkOrQuery, _) => &["bearer", "basic", "writeKey", "the body"],
             (_, Access::Write) => &["bearer", "basic", "writeKey"],
         };

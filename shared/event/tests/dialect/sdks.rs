@@ -182,6 +182,7 @@ fn a_body_of_many_equal_names_is_read_in_one_pass() {
 #[test]
 fn each_dialect_of_an_sdk_has_its_own_stable_name() {
     let dialects = [
+        &segment::CALL,
         &posthog::CAPTURE,
         &cloudevents::EVENTS,
         &lago::EVENT,
@@ -195,6 +196,7 @@ fn each_dialect_of_an_sdk_has_its_own_stable_name() {
     assert_eq!(
         dialects.map(|dialect| dialect.name),
         [
+            "call",
             "posthog",
             "cloudevents",
             "lago-event",
