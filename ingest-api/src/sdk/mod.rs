@@ -12,6 +12,7 @@ pub mod lago;
 pub mod mixpanel;
 pub mod posthog;
 pub mod segment;
+pub mod snowplow;
 
 use std::sync::Arc;
 

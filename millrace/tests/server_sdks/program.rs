@@ -24,6 +24,8 @@ pub const METERING_NODE: Interpreter = ("node", "testkit/sdk/node/metering_calls
 pub const ANALYTICS_PYTHON: Interpreter = (".test/venv/bin/python", "testkit/sdk/analytics_calls.py");
 pub const ANALYTICS_NODE: Interpreter = ("node", "testkit/sdk/node/analytics_calls.js");
 pub const JITSU_NODE: Interpreter = ("node", "testkit/sdk/node/jitsu_calls.js");
+pub const SNOWPLOW_PYTHON: Interpreter = (".test/venv/bin/python", "testkit/sdk/snowplow_calls.py");
+pub const SNOWPLOW_NODE: Interpreter = ("node", "testkit/sdk/node/snowplow_calls.js");
 pub const POSTHOG_NODE: Interpreter = ("node", "testkit/sdk/node/posthog_calls.js");
 
 /// Two refusals of different kinds, and an answer that is lost, among the first requests.
@@ -47,8 +49,10 @@ pub async fn every_call_is_its_row_or_its_dead_letter(
     let balance = site.settled("shop").await;
     let (events, letters) = (site.events().await, site.letters().await);
     let by_case: BTreeMap<&str, Vec<&Value>> = events.iter().fold(BTreeMap::new(), |mut cases, event| {
-        let case =
-            [&event["context"]["case"], &event["properties"]["case"]].into_iter().find_map(Value::as_str);
+        let (context, properties) = (&event["context"], &event["properties"]);
+        let in_contexts = &context["snowplow"]["contexts"][0]["data"];
+        let places = [context, properties, in_contexts].map(|place| &place["case"]);
+        let case = places.into_iter().find_map(Value::as_str);
         let case = case.unwrap_or_else(|| panic!("a row of no call: {event}"));
         cases.entry(case).or_insert_with(Vec::new).push(event);
         cases

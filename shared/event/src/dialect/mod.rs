@@ -6,6 +6,7 @@
 //! One invalid event does not affect the other events of its batch. The dialect decides whether it is
 //! rejected by its index, or accepted as a dead letter ([`InvalidEvents`]). The rest is stored.
 
+mod base64_members;
 mod body;
 mod bounds;
 mod builder;
@@ -22,6 +23,7 @@ pub mod mixpanel;
 pub mod native;
 pub mod posthog;
 pub mod segment;
+pub mod snowplow;
 
 pub use body::{BodyError, read};
 pub use bounds::Bounds;

@@ -12,5 +12,6 @@ mod rejected;
 mod repaired;
 mod sdks;
 mod segment;
+mod snowplow;
 mod times;
 mod tolerant;

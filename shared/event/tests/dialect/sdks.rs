@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use millrace_event::dialect::{Dialect, amplitude, cloudevents, lago, mixpanel, posthog, read, segment};
+use millrace_event::dialect::{
+    Dialect, amplitude, cloudevents, lago, mixpanel, posthog, read, segment, snowplow,
+};
 use millrace_event::row;
 use millrace_event::undeliverable::UndeliverableCall;
 use proptest::prelude::*;
@@ -20,7 +22,7 @@ struct Family {
     known: &'static [&'static str],
 }
 
-static FAMILIES: [Family; 9] = [
+static FAMILIES: [Family; 11] = [
     Family {
         dialect: &segment::BATCH,
         rest: "segment",
@@ -75,6 +77,20 @@ static FAMILIES: [Family; 9] = [
         envelope: None,
         known: &["$token", "$distinct_id", "$set", "$time", "$ip", "$add"],
     },
+    Family {
+        dialect: &snowplow::EVENTS,
+        rest: "snowplow",
+        envelope: Some("data"),
+        known: &[
+            "e", "eid", "dtm", "ttm", "uid", "duid", "tv", "aid", "page", "se_ca", "se_ac", "se_va", "cx",
+        ],
+    },
+    Family {
+        dialect: &snowplow::EVENTS,
+        rest: "snowplow",
+        envelope: Some("data"),
+        known: &["e", "eid", "ue_pr", "ue_px", "co", "cx", "url", "tr_tt"],
+    },
 ];
 
 /// Values of which each has a place in a row.
@@ -84,6 +100,11 @@ fn any_value() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<i32>().prop_map(Value::from),
         Just(json!("$identify")),
+        Just(json!("ue")),
+        Just(json!("se")),
+        Just(json!("pp")),
+        Just(json!(r#"{"schema":"iglu:a/n/j/1","data":{"schema":"iglu:b/m/j/1","data":{"x":[1]}}}"#)),
+        Just(json!("eyJzY2hlbWEiOiJpZ2x1OmEvbi9qLzEiLCJkYXRhIjp7IngiOjF9fQ")),
         Just(json!("$pageview")),
         Just(json!("2026-11-20T10:00:00Z")),
         "\\PC{0,12}".prop_map(Value::from),
@@ -92,7 +113,7 @@ fn any_value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 12, 4, |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-            proptest::collection::btree_map("[a-z$]{0,6}", inner, 0..4)
+            proptest::collection::btree_map("[a-w$]{0,6}", inner, 0..4)
                 .prop_map(|members| Value::Object(members.into_iter().collect())),
         ]
     })
@@ -167,7 +188,7 @@ fn a_body_of_many_equal_names_is_read_in_one_pass() {
     let names = r#""a":1,"#.repeat(100_000);
     for family in &FAMILIES {
         let event = format!(
-            r#"{{"event":"e","type":"track","code":"c","event_type":"e",{names}"b":{{{names}"c":1}}}}"#
+            r#"{{"event":"e","e":"e","type":"track","code":"c","event_type":"e",{names}"b":{{{names}"c":1}}}}"#
         );
         let body = match family.envelope {
             Some(envelope) => format!(r#"{{"{envelope}":[{event}]}}"#),
@@ -192,6 +213,7 @@ fn each_dialect_of_an_sdk_has_its_own_stable_name() {
         &mixpanel::EVENTS,
         &mixpanel::PEOPLE,
         &mixpanel::GROUPS,
+        &snowplow::EVENTS,
     ];
     assert_eq!(
         dialects.map(|dialect| dialect.name),
@@ -205,7 +227,8 @@ fn each_dialect_of_an_sdk_has_its_own_stable_name() {
             "amplitude-identify",
             "mixpanel",
             "mixpanel-people",
-            "mixpanel-groups"
+            "mixpanel-groups",
+            "snowplow"
         ],
         "the digest of a repeated request contains the name"
     );
