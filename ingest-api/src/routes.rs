@@ -19,7 +19,7 @@ use crate::metrics::RequestTimer;
 use crate::problem_code::ProblemCode;
 use crate::request::Request;
 use crate::route::{Kind, Route};
-use crate::sdk::{amplitude, cloudevents, lago, mixpanel, posthog, segment};
+use crate::sdk::{amplitude, cloudevents, jitsu, lago, mixpanel, posthog, segment, snowplow};
 use crate::service::Service;
 use crate::wait::ClientWait;
 use crate::{batches, cors, framing, health, limits, openapi, rejections, usage};
@@ -78,6 +78,10 @@ routes! { (request, upload) {
     SdkOrQuery Write "/import" => sdk(request, upload, &mixpanel::EVENTS).await,
     SdkOrQuery Write "/engage" => sdk(request, upload, &mixpanel::PEOPLE).await,
     SdkOrQuery Write "/groups" => sdk(request, upload, &mixpanel::GROUPS).await,
+    Sdk Write "/api/s/{id}" => sdk(request, upload, jitsu::of_type(request.id)).await,
+    Sdk Write "/api/s/s2s/{id}" => sdk(request, upload, jitsu::of_type(request.id)).await,
+    Sdk Write "/com.snowplowanalytics.snowplow/tp2" => sdk(request, upload, &snowplow::EVENTS).await,
+    SdkOrQuery Write "/i" => sdk(request, upload, &snowplow::EVENTS).await,
     Question Open "/flags" => posthog::flags(),
     Question Open "/decide" => posthog::flags(),
     Get Write "/array/{id}/config" => bootstrap(request, posthog::config(request)),

@@ -23,6 +23,9 @@ pub const CLOUDEVENTS_PYTHON: Interpreter = (".test/cloudevents/bin/python", "te
 pub const METERING_NODE: Interpreter = ("node", "testkit/sdk/node/metering_calls.js");
 pub const ANALYTICS_PYTHON: Interpreter = (".test/venv/bin/python", "testkit/sdk/analytics_calls.py");
 pub const ANALYTICS_NODE: Interpreter = ("node", "testkit/sdk/node/analytics_calls.js");
+pub const JITSU_NODE: Interpreter = ("node", "testkit/sdk/node/jitsu_calls.js");
+pub const SNOWPLOW_PYTHON: Interpreter = (".test/venv/bin/python", "testkit/sdk/snowplow_calls.py");
+pub const SNOWPLOW_NODE: Interpreter = ("node", "testkit/sdk/node/snowplow_calls.js");
 pub const POSTHOG_NODE: Interpreter = ("node", "testkit/sdk/node/posthog_calls.js");
 
 /// Two refusals of different kinds, bodies that arrive slowly, and an answer that is lost, among the first
@@ -61,8 +64,10 @@ pub async fn check_stored(site: &Site, expected: &[Value], lost: u64) -> Value {
     let (mut events, letters) = (site.events().await, site.letters().await);
     events.retain(|event| event["name"] != FILLER);
     let by_case: BTreeMap<&str, Vec<&Value>> = events.iter().fold(BTreeMap::new(), |mut cases, event| {
-        let case =
-            [&event["context"]["case"], &event["properties"]["case"]].into_iter().find_map(Value::as_str);
+        let (context, properties) = (&event["context"], &event["properties"]);
+        let in_contexts = &context["snowplow"]["contexts"][0]["data"];
+        let places = [context, properties, in_contexts].map(|place| &place["case"]);
+        let case = places.into_iter().find_map(Value::as_str);
         let case = case.unwrap_or_else(|| panic!("a row of no call: {event}"));
         cases.entry(case).or_insert_with(Vec::new).push(event);
         cases

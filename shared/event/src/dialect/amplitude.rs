@@ -112,7 +112,7 @@ fn read_event<'a>(event: &RawEvent<'a>, kind: Option<&'static str>) -> Result<Ev
     call.identify(("insert_id", fields.insert_id), ("time", fields.time))?;
     let is_user = fields.user_id.is_some_and(|id| !is_empty(id));
     call.subject(&[("user_id", fields.user_id), ("device_id", fields.device_id.filter(|_| !is_user))])?;
-    call.library_text(("library", fields.library))?;
+    call.library_text(("library", fields.library), |text| text.rsplit_once('/'))?;
     call.address(fields.address);
     match name {
         Some("$identify") => traits(&mut call, "user_properties", fields.user_properties)?,

@@ -53,6 +53,19 @@ pub enum Framing {
     Lines,
     /// One JSON document.
     Document(DocumentForms),
+    /// The same. Members of events with these names may be objects, or base64 of their JSON: the dialect must
+    /// take both for the same.
+    Base64Members(DocumentForms, &'static [&'static str]),
+}
+
+impl Framing {
+    /// The forms of the document, if it is one.
+    pub(super) fn forms(self) -> Option<DocumentForms> {
+        match self {
+            Self::Lines => None,
+            Self::Document(forms) | Self::Base64Members(forms, _) => Some(forms),
+        }
+    }
 }
 
 /// The forms of a JSON document that a dialect accepts.

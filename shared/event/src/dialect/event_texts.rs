@@ -1,7 +1,7 @@
 //! Finds the texts of single events in a body of which events were refused, so that each can be shown as it
 //! was sent. A text that it cannot find is left out.
 
-use super::definition::{Dialect, Framing};
+use super::definition::Dialect;
 use crate::json::{self, Outline};
 
 impl Dialect {
@@ -9,9 +9,9 @@ impl Dialect {
     pub fn texts_of<'b>(&self, body: &'b [u8], indexes: &[usize]) -> Vec<Option<&'b [u8]>> {
         let body = json::without_byte_order_mark(body);
         let count = indexes.last().map_or(0, |last| last + 1);
-        let texts: Vec<_> = match self.framing {
-            Framing::Lines => lines(body).take(count).collect(),
-            Framing::Document(forms) => match json::outline(body, forms.envelope, count) {
+        let texts: Vec<_> = match self.framing.forms() {
+            None => lines(body).take(count).collect(),
+            Some(forms) => match json::outline(body, forms.envelope, count) {
                 Some(Outline { events: Some(events), is_object, .. }) if is_object || forms.array => {
                     events.ranges.into_iter().map(|range| &body[range]).collect()
                 }

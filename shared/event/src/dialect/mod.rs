@@ -7,6 +7,7 @@
 //! rejected by its index, or accepted as a dead letter ([`InvalidEvents`]). The rest is stored.
 
 mod address;
+mod base64_members;
 mod body;
 mod bounds;
 mod builder;
@@ -23,6 +24,7 @@ pub mod mixpanel;
 pub mod native;
 pub mod posthog;
 pub mod segment;
+pub mod snowplow;
 
 pub use body::{BodyError, read};
 pub use bounds::Bounds;

@@ -82,7 +82,9 @@ fn read_event<'a>(event: &RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection> {
     call.subject(&[("distinct_id", fields.distinct_id.filter(|id| !is_empty(*id)).or(own.distinct_id))])?;
     call.address(own.address);
     match (own.library, event.shared.iter().find(|(name, _)| *name == SDK_INFO)) {
-        (None, Some((_, info))) => call.library_text((SDK_INFO, Some(*info)))?,
+        (None, Some((_, info))) => {
+            call.library_text((SDK_INFO, Some(*info)), |text| text.rsplit_once('/'))?
+        }
         _ => call.library(("$lib", own.library), ("$lib_version", own.version))?,
     }
     match kind.and_then(|kind| kind.traits) {

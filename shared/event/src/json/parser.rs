@@ -15,7 +15,9 @@ const KEPT_BYTES_MAX: usize = 1 << 20;
 const STRUCTURALS_AT_START: usize = 4_096;
 
 thread_local! {
-    static PARSER: RefCell<Parser> = RefCell::new(Parser::new());
+    /// The parsers of this thread that are not in use: one, and one more for each level at which a text
+    /// inside of a document was parsed while the document was in use.
+    static IDLE: RefCell<Vec<Parser>> = const { RefCell::new(Vec::new()) };
 }
 
 struct Parser {
@@ -34,24 +36,23 @@ impl Parser {
     }
 }
 
-/// Parses `raw` and passes the result to `use_it`.
-pub fn parse<R>(raw: &[u8], use_it: impl FnOnce(Result<Document<'_>, Fault>) -> R) -> R {
-    PARSER.with_borrow_mut(|parser| {
-        parser.scratch.clear();
-        parser.scratch.extend_from_slice(raw);
-        let mut tape = std::mem::replace(&mut parser.tape, Tape::null()).reset();
-        let outcome = simd_json::fill_tape(&mut parser.scratch, &mut parser.buffers, &mut tape);
-        let offsets = parser.buffers.structural_indexes();
-        let result = match outcome {
-            Ok(()) => use_it(Ok(Document::new(raw, &tape.0, offsets))),
-            Err(error) => use_it(Err(fault_of(&error, raw))),
-        };
-        parser.tape = tape.reset();
-        if raw.len() > KEPT_BYTES_MAX {
-            *parser = Parser::new();
-        }
-        result
-    })
+/// Parses `raw` and passes the result to `use_it`, which may parse a text that is in the document.
+pub fn parse<R>(raw: &[u8], use_it: impl for<'d> FnOnce(Result<&'d Document<'d>, Fault>) -> R) -> R {
+    let mut parser = IDLE.with_borrow_mut(Vec::pop).unwrap_or_else(Parser::new);
+    parser.scratch.clear();
+    parser.scratch.extend_from_slice(raw);
+    let mut tape = std::mem::replace(&mut parser.tape, Tape::null()).reset();
+    let outcome = simd_json::fill_tape(&mut parser.scratch, &mut parser.buffers, &mut tape);
+    let offsets = parser.buffers.structural_indexes();
+    let result = match outcome {
+        Ok(()) => use_it(Ok(&Document::new(raw, &tape.0, offsets))),
+        Err(error) => use_it(Err(fault_of(&error, raw))),
+    };
+    parser.tape = tape.reset();
+    if raw.len() <= KEPT_BYTES_MAX {
+        IDLE.with_borrow_mut(|idle| idle.push(parser));
+    }
+    result
 }
 
 /// Skips the byte order mark with which Windows tools begin a file. RFC 8259 allows parsers to ignore it.

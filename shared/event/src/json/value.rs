@@ -34,20 +34,29 @@ impl<'a> Document<'a> {
         Self { raw, nodes, offsets, may_hold_nul }
     }
 
-    pub fn root(self) -> Value<'a> {
+    pub fn root(&'a self) -> Value<'a> {
         Value::at(self, Cursor { node: 0, offset: 0 })
+    }
+
+    /// Whether exactly these bytes of the text are an object.
+    pub fn has_object_at(&self, range: &Range<usize>) -> bool {
+        let Some(start) = u32::try_from(range.start).ok().and_then(|at| self.offsets.binary_search(&at).ok())
+        else {
+            return false;
+        };
+        self.raw[range.start] == b'{' && self.offsets[self.closing(start)] as usize == range.end - 1
     }
 
     /// The bytes of the scalar that begins at this offset, up to the next structural character, without white
     /// space.
-    fn scalar_bytes(self, offset: usize) -> &'a [u8] {
+    fn scalar_bytes(&self, offset: usize) -> &'a [u8] {
         let start = self.offsets[offset] as usize;
         let end = self.offsets.get(offset + 1).map_or(self.raw.len(), |next| *next as usize);
         self.raw[start..end].trim_ascii_end()
     }
 
     /// The index of the offset that closes the bracket at the index `opening`.
-    fn closing(self, opening: usize) -> usize {
+    fn closing(&self, opening: usize) -> usize {
         let mut depth = 0_usize;
         for (index, &at) in self.offsets.iter().enumerate().skip(opening) {
             match self.raw[at as usize] {
@@ -88,7 +97,7 @@ pub enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    fn at(document: Document<'a>, cursor: Cursor) -> Self {
+    fn at(document: &'a Document<'a>, cursor: Cursor) -> Self {
         let container = |len| Container { document, cursor, len };
         match document.nodes[cursor.node] {
             Node::Object { len, .. } => Self::Object(container(len)),
@@ -158,7 +167,7 @@ struct CheckedBytes<'a> {
 /// An object or array.
 #[derive(Clone, Copy)]
 pub struct Container<'a> {
-    document: Document<'a>,
+    document: &'a Document<'a>,
     cursor: Cursor,
     len: usize,
 }
@@ -175,16 +184,16 @@ impl<'a> Container<'a> {
 
     /// The elements of an array, in order.
     pub fn elements(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
-        let mut walk = Walk::into(self);
-        (0..self.len).map(move |_| walk.value())
+        let (mut walk, last) = (Walk::into(self), self.len.saturating_sub(1));
+        (0..self.len).map(move |index| if index == last { walk.last_value() } else { walk.value() })
     }
 
     /// The members of an object, in order, with unescaped names. A name may appear more than once.
     pub fn members(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> + use<'a> {
-        let mut walk = Walk::into(self);
-        (0..self.len).map(move |_| {
+        let (mut walk, last) = (Walk::into(self), self.len.saturating_sub(1));
+        (0..self.len).map(move |index| {
             let name = walk.name();
-            (name, walk.value())
+            (name, if index == last { walk.last_value() } else { walk.value() })
         })
     }
 
@@ -202,7 +211,7 @@ impl<'a> Container<'a> {
         is_left_out: impl Fn(&str, Value<'a>) -> bool,
     ) -> Result<Cow<'a, [u8]>, Unstorable> {
         let CheckedBytes { bytes, may_repeat_names } = self.checked_bytes()?;
-        let Document { raw, offsets, .. } = self.document;
+        let Document { raw, offsets, .. } = *self.document;
         let mut walk = Walk::into(self);
         let mut runs: Vec<Range<usize>> = Vec::new();
         let mut run: Option<Range<usize>> = None;
@@ -253,7 +262,7 @@ impl<'a> Container<'a> {
 
     /// All bytes from the opening to the closing bracket.
     fn as_written(&self) -> &'a [u8] {
-        let Document { raw, offsets, .. } = self.document;
+        let Document { raw, offsets, .. } = *self.document;
         let end = self.document.closing(self.cursor.offset);
         &raw[offsets[self.cursor.offset] as usize..=offsets[end] as usize]
     }
@@ -261,7 +270,7 @@ impl<'a> Container<'a> {
     /// All bytes from the opening to the closing bracket, after checking every number and the depth. The
     /// parser has checked grammar and strings.
     fn checked_bytes(&self) -> Result<CheckedBytes<'a>, Unstorable> {
-        let Document { raw, offsets, .. } = self.document;
+        let Document { raw, offsets, .. } = *self.document;
         let mut depth = 0_usize;
         let mut expansion = 0_u32;
         let mut names = SeenNames::default();
@@ -303,7 +312,7 @@ impl<'a> Container<'a> {
 
 /// Walks over the direct children of a container. Nodes and offsets advance together.
 struct Walk<'a> {
-    document: Document<'a>,
+    document: &'a Document<'a>,
     at: Cursor,
 }
 
@@ -322,6 +331,11 @@ impl<'a> Walk<'a> {
         self.at.node += 1;
         self.at.offset += 2;
         name
+    }
+
+    /// Reads the last value. Its end, which takes a search, is not needed.
+    fn last_value(&self) -> Value<'a> {
+        Value::at(self.document, self.at)
     }
 
     /// Reads a value and skips the comma or closing bracket after it.
@@ -343,6 +357,10 @@ impl<'a> Walk<'a> {
 
 /// Replaces the escape `\u0000` by `\ufffd`. An escaped backslash before `u0000` is left unchanged.
 fn without_nul_escapes(bytes: &[u8]) -> Cow<'_, [u8]> {
+    // Most texts have no escape at all, and a search for one byte needs no preparation.
+    if memchr::memchr(b'\\', bytes).is_none() {
+        return Cow::Borrowed(bytes);
+    }
     let mut replaced: Option<Vec<u8>> = None;
     for at in memchr::memmem::find_iter(bytes, NUL_ESCAPE) {
         let backslashes = bytes[..at].iter().rev().take_while(|byte| **byte == b'\\').count();

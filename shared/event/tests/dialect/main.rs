@@ -14,5 +14,6 @@ mod repaired;
 mod sdks;
 mod segment;
 mod single;
+mod snowplow;
 mod times;
 mod tolerant;

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use millrace_event::dialect::{Dialect, amplitude, cloudevents, lago, mixpanel, posthog, read, segment};
+use millrace_event::dialect::{
+    Dialect, amplitude, cloudevents, lago, mixpanel, posthog, read, segment, snowplow,
+};
 use millrace_event::event::Origin;
 use millrace_event::policy::ProjectPolicy;
 use millrace_event::row;
@@ -23,7 +25,7 @@ struct Family {
     known: &'static [&'static str],
 }
 
-static FAMILIES: [Family; 10] = [
+static FAMILIES: [Family; 12] = [
     Family {
         dialect: &segment::BATCH,
         rest: "segment",
@@ -84,6 +86,20 @@ static FAMILIES: [Family; 10] = [
         envelope: None,
         known: &["$token", "$group_key", "$group_id", "$set", "$time", "$ip", "$union"],
     },
+    Family {
+        dialect: &snowplow::EVENTS,
+        rest: "snowplow",
+        envelope: Some("data"),
+        known: &[
+            "e", "eid", "dtm", "ttm", "uid", "duid", "tv", "aid", "page", "se_ca", "se_ac", "se_va", "cx",
+        ],
+    },
+    Family {
+        dialect: &snowplow::EVENTS,
+        rest: "snowplow",
+        envelope: Some("data"),
+        known: &["e", "eid", "ue_pr", "ue_px", "co", "cx", "url", "tr_tt"],
+    },
 ];
 
 /// The client's address, of which no event has the text itself.
@@ -96,6 +112,11 @@ pub fn any_value() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<i32>().prop_map(Value::from),
         Just(json!("$identify")),
+        Just(json!("ue")),
+        Just(json!("se")),
+        Just(json!("pp")),
+        Just(json!(r#"{"schema":"iglu:a/n/j/1","data":{"schema":"iglu:b/m/j/1","data":{"x":[1]}}}"#)),
+        Just(json!("eyJzY2hlbWEiOiJpZ2x1OmEvbi9qLzEiLCJkYXRhIjp7IngiOjF9fQ")),
         Just(json!("$pageview")),
         Just(json!("2026-11-20T10:00:00Z")),
         "\\PC{0,12}".prop_map(Value::from),
@@ -104,7 +125,7 @@ pub fn any_value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 12, 4, |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-            proptest::collection::btree_map("[a-z$]{0,6}|\\$?ip", inner, 0..4)
+            proptest::collection::btree_map("[a-w$]{0,6}|\\$?ip", inner, 0..4)
                 .prop_map(|members| Value::Object(members.into_iter().collect())),
         ]
     })
@@ -187,7 +208,7 @@ pub fn check_wrong_bytes(
 /// An event with two hundred thousand members of one name.
 pub fn event_of_equal_names() -> String {
     let names = r#""a":1,"#.repeat(100_000);
-    format!(r#"{{"event":"e","type":"track","code":"c","event_type":"e",{names}"b":{{{names}"c":1}}}}"#)
+    format!(r#"{{"event":"e","e":"e","type":"track","code":"c","event_type":"e",{names}"b":{{{names}"c":1}}}}"#)
 }
 
 /// Checks that a body with [`event_of_equal_names`] stores each name once.
@@ -238,6 +259,7 @@ fn a_body_of_many_equal_names_is_read_in_one_pass() {
 #[test]
 fn each_dialect_of_an_sdk_has_its_own_stable_name() {
     let dialects = [
+        &segment::CALL,
         &posthog::CAPTURE,
         &cloudevents::EVENTS,
         &lago::EVENT,
@@ -247,10 +269,12 @@ fn each_dialect_of_an_sdk_has_its_own_stable_name() {
         &mixpanel::EVENTS,
         &mixpanel::PEOPLE,
         &mixpanel::GROUPS,
+        &snowplow::EVENTS,
     ];
     assert_eq!(
         dialects.map(|dialect| dialect.name),
         [
+            "call",
             "posthog",
             "cloudevents",
             "lago-event",
@@ -259,7 +283,8 @@ fn each_dialect_of_an_sdk_has_its_own_stable_name() {
             "amplitude-identify",
             "mixpanel",
             "mixpanel-people",
-            "mixpanel-groups"
+            "mixpanel-groups",
+            "snowplow"
         ],
         "the digest of a repeated request contains the name"
     );

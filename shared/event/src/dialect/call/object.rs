@@ -8,6 +8,10 @@ use crate::json::with_last_of_equal_names;
 /// An object with more members than this is searched by a hash.
 const COMPARED_MAX: usize = 16;
 
+/// Room for what most calls have, so that it is not found step by step.
+const BYTES_AT_START: usize = 256;
+const NAMES_AT_START: usize = 16;
+
 /// An object that is being written. Of equal names, the last one added remains.
 #[derive(Default)]
 pub(in crate::dialect) struct ObjectWriter<'a> {
@@ -23,6 +27,10 @@ impl<'a> ObjectWriter<'a> {
     /// Adds a member whose value is JSON.
     pub(in crate::dialect) fn add(&mut self, name: impl Into<Cow<'a, str>>, json: &[u8]) {
         let name = name.into();
+        if self.names.is_empty() {
+            self.text.reserve(BYTES_AT_START);
+            self.names.reserve(NAMES_AT_START);
+        }
         push_member(&mut self.text, &name, json);
         self.names.push(name);
     }
@@ -50,7 +58,13 @@ fn has_equal(names: &[Cow<'_, str>]) -> bool {
 /// Appends a member to an object, and opens the object if nothing is there.
 pub(in crate::dialect) fn push_member(object: &mut Vec<u8>, name: &str, json: &[u8]) {
     object.push(if object.is_empty() { b'{' } else { b',' });
-    serde_json::to_writer(&mut *object, name).expect("a string is JSON, and memory takes it");
+    if name.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        object.push(b'"');
+        object.extend_from_slice(name.as_bytes());
+        object.push(b'"');
+    } else {
+        serde_json::to_writer(&mut *object, name).expect("a string is JSON, and memory takes it");
+    }
     object.push(b':');
     object.extend_from_slice(json);
 }

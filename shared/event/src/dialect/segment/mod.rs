@@ -67,6 +67,8 @@ pub static PAGE: Dialect = call("page", |event| read_call(event, Some("page")));
 pub static SCREEN: Dialect = call("screen", |event| read_call(event, Some("screen")));
 pub static GROUP: Dialect = call("group", |event| read_call(event, Some("group")));
 pub static ALIAS: Dialect = call("alias", |event| read_call(event, Some("alias")));
+/// A single call of any type, which only the call itself names.
+pub static CALL: Dialect = call("call", |event| read_call(event, None));
 
 /// The dialect of a path that takes a single call.
 const fn call(
