@@ -107,7 +107,7 @@ impl Shop {
     }
 
     /// The usage of the project, with its own key.
-    async fn usage(&self) -> Value {
+    pub async fn usage(&self) -> Value {
         self.installation.json(&["usage", "--from", "1d"]).await["total"].clone()
     }
 
