@@ -208,7 +208,9 @@ pub fn check_wrong_bytes(
 /// An event with two hundred thousand members of one name.
 pub fn event_of_equal_names() -> String {
     let names = r#""a":1,"#.repeat(100_000);
-    format!(r#"{{"event":"e","e":"e","type":"track","code":"c","event_type":"e",{names}"b":{{{names}"c":1}}}}"#)
+    format!(
+        r#"{{"event":"e","e":"e","type":"track","code":"c","event_type":"e",{names}"b":{{{names}"c":1}}}}"#
+    )
 }
 
 /// Checks that a body with [`event_of_equal_names`] stores each name once.

@@ -33,7 +33,7 @@ const CALL: &[&str] = &[
     "integrations",
 ];
 
-static SINGLES: [Single; 7] = [
+static SINGLES: [Single; 8] = [
     Single {
         dialect: &lago::EVENT,
         rest: "lago",
@@ -47,6 +47,7 @@ static SINGLES: [Single; 7] = [
             "properties",
         ],
     },
+    Single { dialect: &segment::CALL, rest: "segment", wrapper: None, known: CALL },
     Single { dialect: &segment::TRACK, rest: "segment", wrapper: None, known: CALL },
     Single { dialect: &segment::IDENTIFY, rest: "segment", wrapper: None, known: CALL },
     Single { dialect: &segment::PAGE, rest: "segment", wrapper: None, known: CALL },
