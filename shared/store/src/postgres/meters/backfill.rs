@@ -24,7 +24,8 @@ const EVENTS: &str = "
        AND received_at >= $5";
 const COUNT: &str = "
     SELECT count(*) FROM events WHERE project_id = $1 AND timestamp >= $2 AND ($3::timestamptz IS NULL OR timestamp < $3)";
-const MOVE_ON: &str = "UPDATE meters SET counted_until = coalesce($2, 'infinity') WHERE meter_id = $1";
+const MOVE_ON: &str =
+    "UPDATE meters SET counted_until = coalesce($2::timestamptz, 'infinity') WHERE meter_id = $1";
 
 /// Counts the next events of a meter whose backfill is under way: about `events_max` events of its project.
 pub(in super::super) async fn backfill(

@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 use super::super::copy::Instant;
 use super::super::parameters::number;
 use crate::meters::is_unique;
-use crate::{MeterQuery, MeterRow, StoreError};
+use crate::{MeterQuery, MeterRow, MeterWindow, StoreError};
 
 /// The rows that answer a query, ordered by window, subject and groups.
 pub(in super::super) async fn usage(
@@ -52,13 +52,16 @@ fn statement(meter: &Meter, query: &MeterQuery) -> String {
     let window: Option<&'static str> = query.window.map(Into::into);
     let (start, end) = match window {
         None => ("$2".to_owned(), "$3".to_owned()),
-        // Both through local time: a day in a time zone can have 23 or 25 hours.
-        Some(unit) => (
-            format!("greatest(date_trunc('{unit}', f.bucket AT TIME ZONE $5) AT TIME ZONE $5, $2)"),
-            format!(
-                "least((date_trunc('{unit}', f.bucket AT TIME ZONE $5) + interval '1 {unit}') AT TIME ZONE $5, $3)"
-            ),
-        ),
+        Some(unit) => {
+            let start = format!("date_trunc('{unit}', f.bucket, $5)");
+            let end = match query.window {
+                // One of two hours with the same local time, when clocks are set back.
+                Some(MeterWindow::Hour) => format!("{start} + interval '1 hour'"),
+                // Through local time: a day can have 23 or 25 hours.
+                _ => format!("({start} AT TIME ZONE $5 + interval '1 {unit}') AT TIME ZONE $5"),
+            };
+            (format!("greatest({start}, $2)"), format!("least({end}, $3)"))
+        }
     };
     let mut keys = format!("{start} AS starts, {end} AS ends");
     let mut key_numbers = "1, 2".to_owned();

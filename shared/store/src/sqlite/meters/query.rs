@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bigdecimal::{BigDecimal, RoundingMode};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan, Unit, ZonedRound};
+use jiff::{Timestamp, ToSpan};
 use millrace_event::meter::{Aggregation, Meter, MeterId};
 use rusqlite::{Connection, Row, params};
 
-use super::super::clock::moment;
+use super::super::clock::{HOUR_US, moment};
 use super::addition::{decimal, merged};
 use crate::meters::is_unique;
 use crate::{MeterFaultCount, MeterQuery, MeterRow, MeterWindow, StoreError};
@@ -107,20 +107,18 @@ fn figure(row: &Row<'_>) -> Result<Figure, StoreError> {
 fn window(query: &MeterQuery, zone: &TimeZone, bucket_us: i64) -> (i64, i64) {
     let bounds = query.window.and_then(|window| {
         let at = Timestamp::from_microsecond(bucket_us).ok()?.to_zoned(zone.clone());
-        let start = match window {
-            // An hour is a part of local time: one of them may be repeated when clocks change.
+        let (start, end) = match window {
             MeterWindow::Hour => {
-                at.round(ZonedRound::new().smallest(Unit::Hour).mode(jiff::RoundMode::Floor)).ok()?
+                // One of two hours with the same local time, when clocks are set back.
+                let offset_us = i64::from(at.offset().seconds()) * 1_000_000;
+                let start_us = (bucket_us + offset_us).div_euclid(HOUR_US) * HOUR_US - offset_us;
+                return Some((start_us, start_us + HOUR_US));
             }
-            MeterWindow::Day => at.start_of_day().ok()?,
-            MeterWindow::Month => at.first_of_month().ok()?.start_of_day().ok()?,
+            MeterWindow::Day => (at.start_of_day().ok()?, 1.day()),
+            MeterWindow::Month => (at.first_of_month().ok()?.start_of_day().ok()?, 1.month()),
         };
-        let end = match window {
-            MeterWindow::Hour => start.checked_add(1.hour()),
-            MeterWindow::Day => start.checked_add(1.day()),
-            MeterWindow::Month => start.checked_add(1.month()),
-        };
-        Some((start.timestamp().as_microsecond(), end.ok()?.timestamp().as_microsecond()))
+        let end = start.checked_add(end).ok()?;
+        Some((start.timestamp().as_microsecond(), end.timestamp().as_microsecond()))
     });
     let (start_us, end_us) = bounds.unwrap_or((query.from_us, query.to_us));
     (start_us.max(query.from_us), end_us.min(query.to_us))

@@ -9,6 +9,7 @@ pub mod identity;
 pub mod keeping;
 pub mod letters;
 pub mod losing;
+pub mod metered;
 pub mod metering;
 pub mod parts;
 pub mod racing;
