@@ -14,4 +14,4 @@ pub(super) use backfill::backfill;
 pub(super) use definitions::{create, delete, meters};
 pub(super) use query::{faults, usage};
 pub(super) use retirement::{remove_deleted, retire};
-pub(super) use verification::check;
+pub(super) use verification::{check, wrong_figures};

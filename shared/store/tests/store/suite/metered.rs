@@ -85,6 +85,9 @@ async fn figure(store: &SharedStore, info: &MeterInfo, query: &MeterQuery) -> (u
 async fn every_check_holds(store: &SharedStore) {
     for check in store.check_meters().await.expect("checks") {
         assert!(check.holds(), "{check:?}");
+        let MeterQuery { from_us, to_us, .. } = whole(now_ms() - DAY_MS, now_ms());
+        let wrong = store.wrong_figures(&check.info.meter, from_us, to_us).await.expect("a count");
+        assert_eq!(wrong, 0, "{check:?}");
     }
 }
 
