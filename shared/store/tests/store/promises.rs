@@ -75,6 +75,7 @@ macro_rules! promises_of_events {
                 a_deleted_meter_counts_nothing_and_leaves_its_slug,
                 a_definition_that_is_not_usable_is_refused,
                 random_meters_and_events_agree_with_a_model,
+                any_properties_are_counted_as_the_check_reads_them,
             }
             metering {
                 usage_adds_up_over_every_partition_of_a_period,

@@ -580,3 +580,88 @@ pub async fn random_meters_and_events_agree_with_a_model(harness: &dyn Harness) 
     }
     balanced(&store, project).await;
 }
+
+/// A JSON value as a hostile client may write it.
+fn any_value(random: &mut impl rand::RngExt, depth: u32) -> String {
+    let scalars = [
+        "0",
+        "-0",
+        "-0.0",
+        "1",
+        "1.50",
+        "15e-1",
+        "1E+2",
+        "123456789012345678",
+        "1234567890123456789",
+        "1e17",
+        "1e18",
+        "0.000000000000000001",
+        "0.0000000000000000010",
+        "1e-19",
+        "12345678901234567890e-5",
+        "99999999999999999.9",
+        "null",
+        "true",
+        "false",
+        r#""""#,
+        r#""7""#,
+        r#""-7.250""#,
+        r#""007""#,
+        r#""1e3""#,
+        r#"" 1""#,
+        r#""x""#,
+        r#""\u0037""#,
+        r#""caf\u00e9 \"q\" \\ \n\u0001""#,
+        r#""\ud83e\udd80""#,
+    ];
+    match random.random_range(0..20) {
+        0 if depth < 3 => format!("[{}]", any_value(random, depth + 1)),
+        1 | 2 if depth < 3 => {
+            format!(r#"{{"n":{},"v":{}}}"#, any_value(random, depth + 1), any_value(random, depth + 1))
+        }
+        3 => format!("\"{}\"", "y".repeat(random.random_range(190..210))),
+        _ => scalars[random.random_range(0..scalars.len())].to_owned(),
+    }
+}
+
+/// The check reads events with another program than writers: on PostgreSQL, in SQL.
+pub async fn any_properties_are_counted_as_the_check_reads_them(harness: &dyn Harness) {
+    use rand::{RngExt, SeedableRng};
+    let seed = rand::random::<u64>();
+    println!("seed {seed}");
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let path = |text: &str| text.parse().expect("a path");
+    let paths = ["$.n", "$.n.v", "$.n.n.v", "$['it\\'s \"n\"']", "subject", "context.n"];
+    let paths = paths.map(|text| text.replace("\\'", "\u{2019}"));
+    for (number, value) in paths.iter().enumerate() {
+        for aggregation in [Aggregation::Sum, Aggregation::UniqueCount, Aggregation::Latest] {
+            let definition = MeterDefinition {
+                slug: format!("m{number}-{}", aggregation.to_string().replace('_', "-")),
+                value: Some(path(value)),
+                groups: vec![
+                    Group { name: "a".to_owned(), path: path("$.g") },
+                    Group { name: "b".to_owned(), path: path("$.n.n") },
+                    Group { name: "c".to_owned(), path: path("client_id") },
+                ],
+                ..definition(aggregation)
+            };
+            store.create_meter("p", &definition, MeterStart::Now).await.expect("a meter");
+        }
+    }
+    let now = now_ms();
+    let batch: Vec<_> = (0..400)
+        .map(|id| {
+            let [n, quoted, g] = std::array::from_fn(|_| any_value(&mut random, 0));
+            let again = if random.random_bool(0.1) { r#","n":5"# } else { "" };
+            call(now, id, "a", &format!(r#"{{"n":{n}{again},"it\u2019s \"n\"":{quoted},"g": {g} }}"#))
+        })
+        .collect();
+    writer(&store).await.write(&[calls(project, 1, &batch)]).await.expect("written");
+    every_check_holds(&store).await;
+    while store.move_additions().await.expect("moved") > 0 {}
+    every_check_holds(&store).await;
+    let stored = balanced(&store, project).await.stored;
+    assert!(stored > 300, "most of these events can be stored: {stored}");
+}
