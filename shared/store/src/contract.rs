@@ -306,8 +306,8 @@ pub trait Meters: Send + Sync {
     /// Deletes a meter with its figures. False when the project has no such meter.
     async fn delete_meter(&self, project: &str, slug: &str) -> Result<bool, StoreError>;
 
-    /// Counts about `events_max` events of the project that were stored before the meter, oldest first, in one
-    /// transaction. Repeat it until the step is the last; an error or a killed process loses nothing.
+    /// Counts about `events_max` events of the project that were stored before the meter, oldest first, in
+    /// one transaction. Repeat it until the step is the last; an error or a killed process loses nothing.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] when there is no such meter.

@@ -138,8 +138,8 @@ pub fn duplicate(duplicate: u32) -> Outcome {
     Outcome { duplicate, ..Outcome::default() }
 }
 
-/// The totals of a project. Checks for every project that its usage equals its tables and its ledger, and that
-/// the figures of its meters equal its events.
+/// The totals of a project. Checks for every project that its usage equals its tables and its ledger, and
+/// that the figures of its meters equal its events.
 pub async fn balanced(store: &SharedStore, project: ProjectId) -> ProjectTotals {
     let all = store.totals(true).await.expect("totals");
     for totals in &all {

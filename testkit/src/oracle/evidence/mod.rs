@@ -113,8 +113,8 @@ pub trait Evidence: Send + Sync {
 
     async fn counters(&self, project: i64) -> StreamCounters;
 
-    /// The meters of a project. Those of drills sum up `$.amount`, whose values are whole quarters, or count the
-    /// different values of `$.n`.
+    /// The meters of a project. Those of drills sum up `$.amount`, whose values are whole quarters, or count
+    /// the different values of `$.n`.
     async fn meters(&self, project: i64) -> Vec<MeterSums>;
 
     /// A description of the work left in the stream. Empty when there is none.

@@ -1,4 +1,4 @@
-//! Meters beside programs that do not know them, and measurements.
+//! Meters next to programs that do not know them, and measurements.
 //! `cargo test --release -p millrace-store --test store -- --ignored --nocapture metered_speed`.
 
 use std::time::Instant;
