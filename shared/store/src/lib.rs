@@ -19,11 +19,13 @@ mod json_columns;
 mod ledger;
 mod letters;
 mod lost;
+mod meter_zone;
 mod meters;
 pub mod metrics;
 mod migration;
 mod payload;
 pub mod postgres;
+mod quarters;
 mod rebuild;
 mod redrive;
 mod rejection_tally;
@@ -45,10 +47,12 @@ pub use self::hours::{PartOfHour, end_of_hour, full_hour};
 pub use self::json_columns::JsonColumns;
 pub use self::letters::{DeadLetter, LetterFilter, LetterPayload};
 pub use self::lost::{LostHour, StreamRecord};
+pub use self::meter_zone::{METER_DAYS_MAX, METER_WINDOWS_MAX, MeterPeriodError, MeterZone};
 pub use self::meters::{
     BackfillStep, GroupFilter, MeterCheck, MeterFaultCount, MeterInfo, MeterQuery, MeterRow, MeterStart,
     MeterWindow,
 };
+pub use self::quarters::{PartOfQuarter, end_of_quarter, full_quarter};
 pub use self::redrive::{RedriveOrder, RedriveRecord, RedriveResult, rows_of_letter};
 pub use self::rejections::{
     RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, SAMPLE_PAYLOAD_BYTES_MAX,
