@@ -58,10 +58,26 @@ CREATE TRIGGER changed BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON meters
 CREATE FUNCTION millrace_meters_version() RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(1835365477);
+    PERFORM set_config('millrace.counts_meters', 'on', true);
     RETURN (SELECT version FROM meters_version);
 END
 $$;
 COMMENT ON FUNCTION millrace_meters_version IS 'The version of the definitions of meters, which cannot change until the transaction ends';
+
+-- A program of an earlier release stores events without counting them. Where there are meters, it must not: it fails, and
+-- a worker that counts takes its entries over.
+CREATE FUNCTION millrace_refuse_without_meters() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM meters WHERE deleted_at IS NULL) THEN
+        RAISE EXCEPTION 'this program does not count meters, and this database has some'
+              USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Stop it, and start a newer release.';
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER counts_meters BEFORE INSERT OR UPDATE ON usage_hourly FOR EACH STATEMENT
+    WHEN (current_setting('millrace.counts_meters', true) IS DISTINCT FROM 'on')
+    EXECUTE FUNCTION millrace_refuse_without_meters();
 
 -- The figures: one row for each subject, quarter of an hour and combination of group values.
 CREATE TABLE meter_usage (

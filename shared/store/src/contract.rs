@@ -306,8 +306,8 @@ pub trait Meters: Send + Sync {
     /// Deletes a meter with its figures. False when the project has no such meter.
     async fn delete_meter(&self, project: &str, slug: &str) -> Result<bool, StoreError>;
 
-    /// Counts about `events_max` events of the project that were stored before the meter, oldest first, in one
-    /// transaction. Repeat it until the step is the last; an error or a killed process loses nothing.
+    /// Counts about `events_max` events of the project that were stored before the meter, oldest first, in
+    /// one transaction. Repeat it until the step is the last; an error or a killed process loses nothing.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] when there is no such meter.
@@ -328,6 +328,11 @@ pub trait Meters: Send + Sync {
 
     /// Compares the figures of every meter with the events that are kept, which takes long.
     async fn check_meters(&self) -> Result<Vec<MeterCheck>, StoreError>;
+
+    /// The number of figures of a meter that differ from the events that are kept, in the quarters of an hour
+    /// from `from_us` (inclusive) to `to_us` (exclusive), in microseconds since 1970. Days of which retention
+    /// has removed events are left out.
+    async fn wrong_figures(&self, meter: &Meter, from_us: i64, to_us: i64) -> Result<u64, StoreError>;
 }
 
 /// A store for all kinds of callers.

@@ -44,8 +44,8 @@ pub enum MeterFault {
     ValueTooLong,
     /// A value that is counted once is an object, an array, or longer than 200 bytes.
     ValueNotCountable,
-    /// The value of a group is an object, an array, or longer than 200 bytes; or all of them together, as JSON,
-    /// are longer than 1,500 bytes.
+    /// The value of a group is an object, an array, or longer than 200 bytes; or all of them together are
+    /// longer than 1,500 bytes as JSON.
     GroupNotUsable,
 }
 

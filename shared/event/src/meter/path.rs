@@ -1,7 +1,7 @@
 //! Paths to values of an event: where a meter finds its value and its groups.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::str::FromStr;
 
 use crate::json;
@@ -83,7 +83,7 @@ impl Path {
         };
         for member in &self.members {
             // A string of jsonpath is written as one of JSON.
-            let _ = write!(path, ".{}", serde_json::Value::from(member.as_str()));
+            path.push_str(&format!(".{}", serde_json::Value::from(member.as_str())));
         }
         Some(path)
     }

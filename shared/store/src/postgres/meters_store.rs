@@ -51,4 +51,9 @@ impl Meters for PostgresStore {
     async fn check_meters(&self) -> Result<Vec<MeterCheck>, StoreError> {
         within(LONG, async { meters::check(&mut self.client().await?).await }).await
     }
+
+    async fn wrong_figures(&self, meter: &Meter, from_us: i64, to_us: i64) -> Result<u64, StoreError> {
+        let period = (from_us, to_us);
+        within(SHORT, async { meters::wrong_figures(&self.client().await?, meter, period).await }).await
+    }
 }

@@ -173,8 +173,8 @@ impl WriterSession {
         Ok(())
     }
 
-    /// Everything after the rows: ledger, dead letters, meters, usage, commit. `copied` ends the COPY. The statements
-    /// after it are sent before it returns, and fail with it.
+    /// Everything after the rows: ledger, dead letters, meters, usage, commit. `copied` ends the COPY. The
+    /// statements after it are sent before it returns, and fail with it.
     pub(super) async fn commit(
         &self,
         attempt: &Attempt<'_>,

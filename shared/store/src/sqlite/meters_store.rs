@@ -53,4 +53,9 @@ impl Meters for SqliteStore {
     async fn check_meters(&self) -> Result<Vec<MeterCheck>, StoreError> {
         self.read(meters::check).await
     }
+
+    async fn wrong_figures(&self, meter: &Meter, from_us: i64, to_us: i64) -> Result<u64, StoreError> {
+        let meter = meter.clone();
+        self.read(move |connection| meters::wrong_figures(connection, &meter, from_us..to_us)).await
+    }
 }

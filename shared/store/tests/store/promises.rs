@@ -67,14 +67,19 @@ macro_rules! promises_of_events {
                 a_late_event_belongs_to_the_window_of_its_timestamp,
                 a_redriven_event_is_counted_by_meters,
                 a_new_meter_counts_what_is_received_after_the_last_stored_event,
-                a_backfill_counts_every_event_once_beside_writers,
+                a_backfill_next_to_writers_counts_every_event_once,
                 racing_writers_and_backfills_and_movers_end_with_exact_figures,
+                retention_keeps_figures_and_their_checks,
+            }
+            meter_reading {
                 subjects_and_groups_are_kept_apart_and_filtered,
                 windows_follow_the_time_zone_also_when_clocks_change,
-                retention_keeps_figures_and_their_checks,
                 a_deleted_meter_counts_nothing_and_leaves_its_slug,
                 a_definition_that_is_not_usable_is_refused,
+            }
+            meter_models {
                 random_meters_and_events_agree_with_a_model,
+                any_properties_are_counted_as_the_check_reads_them,
             }
             metering {
                 usage_adds_up_over_every_partition_of_a_period,

@@ -1,4 +1,4 @@
-//! Counts the events that were stored before a meter, in steps, beside running workers.
+//! Counts the events that were stored before a meter, in steps, next to running workers.
 //!
 //! A step counts the events up to a timestamp and moves `counted_until` there, in one transaction that holds
 //! the lock of the definitions. So each event belongs to one side: transactions that committed before the

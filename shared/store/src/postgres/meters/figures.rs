@@ -68,8 +68,8 @@ const ADD_UNIQUES: &str = "
 const FAULTS: &str =
     "SELECT fault, events, sample, last_at FROM meter_faults WHERE meter_id = $1 ORDER BY events DESC, fault";
 
-/// Moves additions that wait, of each meter once, and removes figures of deleted meters. Returns how many rows
-/// it moved or removed; 0 when there is nothing to do, or another process does it.
+/// Moves additions that wait, of each meter once, and removes figures of deleted meters. Returns how many
+/// rows it moved or removed; 0 when there is nothing to do, or another process does it.
 pub(in super::super) async fn move_additions(
     client: &mut deadpool_postgres::Client,
 ) -> Result<u64, StoreError> {

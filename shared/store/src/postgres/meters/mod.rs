@@ -19,4 +19,4 @@ pub(super) use definitions::{create, delete, meters};
 pub(super) use figures::{faults, move_additions};
 pub(super) use query::usage;
 pub(super) use retirement::{retire_default, retire_partition};
-pub(super) use verification::check;
+pub(super) use verification::{check, wrong_figures};

@@ -1,7 +1,5 @@
 //! Reads figures of a meter by window, subject and group.
 
-use std::fmt::Write;
-
 use millrace_event::meter::{Aggregation, Meter};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
@@ -66,8 +64,8 @@ fn statement(meter: &Meter, query: &MeterQuery) -> String {
     let mut keys = format!("{start} AS starts, {end} AS ends");
     let mut key_numbers = "1, 2".to_owned();
     let mut add_key = |key: &str, place: usize| {
-        let _ = write!(keys, ", {key}");
-        let _ = write!(key_numbers, ", {}", place + 3);
+        keys.push_str(&format!(", {key}"));
+        key_numbers.push_str(&format!(", {}", place + 3));
     };
     if query.by_subject {
         add_key("f.subject", 0);
@@ -80,7 +78,7 @@ fn statement(meter: &Meter, query: &MeterQuery) -> String {
         let group = format!("(f.groups::jsonb ->> {})", filter.group);
         let or_null =
             if filter.values.contains(&None) { format!(" OR {group} IS NULL") } else { String::new() };
-        let _ = write!(where_groups, " AND ({group} = ANY (${}){or_null})", number(index + 8));
+        where_groups.push_str(&format!(" AND ({group} = ANY (${}){or_null})", number(index + 8)));
     }
     let value = match meter.definition.aggregation {
         Aggregation::Count => "sum(f.events)",
@@ -109,7 +107,7 @@ fn columns_of_keys(query: &MeterQuery) -> String {
         columns.push_str(", subject");
     }
     for place in 0..query.by_groups.len() {
-        let _ = write!(columns, ", g{place}");
+        columns.push_str(&format!(", g{place}"));
     }
     columns
 }

@@ -1,4 +1,5 @@
-//! Counts what meters have counted of the events that retention removes, in the transaction that removes them.
+//! Counts what meters have counted of the events that retention removes, in the transaction that removes
+//! them.
 
 use millrace_event::meter::Meter;
 use tokio_postgres::{Error, Transaction};

@@ -36,7 +36,9 @@ async fn check_one(
     info: MeterInfo,
     tables: &[String],
 ) -> Result<MeterCheck, StoreError> {
-    let row = transaction.query_one(&comparison(&info.meter, tables), &[]).await?;
+    let all: Vec<String> = tables.iter().map(|table| measured(&info.meter, table)).collect();
+    let comparison = comparison(&info.meter, &all.join(" UNION ALL "), &figures(&info.meter));
+    let row = transaction.query_one(&comparison, &[]).await?;
     let count = |column| row.get::<_, i64>(column).unsigned_abs();
     Ok(MeterCheck {
         info,
@@ -46,6 +48,21 @@ async fn check_one(
         faults_by_events: count(3),
         wrong_figures: count(4),
     })
+}
+
+/// The number of wrong figures in a period.
+pub(in super::super) async fn wrong_figures(
+    client: &deadpool_postgres::Client,
+    meter: &Meter,
+    (from_us, to_us): (i64, i64),
+) -> Result<u64, StoreError> {
+    // A plan for any period would look for the events in every partition.
+    let bound = |us: i64| format!("to_timestamp(0) + {us} * interval '1 microsecond'");
+    let within = |column: &str| format!("{column} >= {} AND {column} < {}", bound(from_us), bound(to_us));
+    let events = format!("(SELECT * FROM events WHERE {})", within("timestamp"));
+    let figures = format!("SELECT * FROM ({}) f WHERE {}", figures(meter), within("bucket"));
+    let comparison = comparison(meter, &measured(meter, &events), &figures);
+    Ok(client.query_one(&comparison, &[]).await?.get::<_, i64>(4).unsigned_abs())
 }
 
 /// The figures of a meter, moved and waiting: `subject`, `bucket`, `groups`, `events`, `value`, `text`.
@@ -81,9 +98,9 @@ pub(super) fn figures(meter: &Meter) -> String {
     )
 }
 
-fn comparison(meter: &Meter, tables: &[String]) -> String {
+/// A query that compares figures with what events add, as [`measured`] returns it.
+fn comparison(meter: &Meter, measured: &str, figures: &str) -> String {
     let id = meter.id.0;
-    let all: Vec<String> = tables.iter().map(|table| measured(meter, table)).collect();
     let value = match meter.definition.aggregation {
         Aggregation::Min => "min(value)",
         Aggregation::Max => "max(value)",
@@ -106,8 +123,6 @@ fn comparison(meter: &Meter, tables: &[String]) -> String {
                    FROM (SELECT subject, bucket, groups::jsonb AS groups, text, events, value FROM figures) f
                    FULL JOIN expected e USING (subject, bucket, groups, text)
                   WHERE (f.events, f.value) IS DISTINCT FROM (e.events, e.value)
-                    AND (bucket AT TIME ZONE 'UTC')::date NOT IN (SELECT day FROM gone))",
-        measured = all.join(" UNION ALL "),
-        figures = figures(meter),
+                    AND (bucket AT TIME ZONE 'UTC')::date NOT IN (SELECT day FROM gone))"
     )
 }

@@ -1,5 +1,5 @@
-//! Meters: their definitions, what writers add to them, and what is read of them. A writer updates the figures
-//! at once. SQLite has neither decimal numbers nor time zones, so sums and windows are made here.
+//! Meters: their definitions, what writers add to them, and what is read of them. A writer updates the
+//! figures at once. SQLite has neither decimal numbers nor time zones, so sums and windows are made here.
 
 mod addition;
 mod backfill;
@@ -14,4 +14,4 @@ pub(super) use backfill::backfill;
 pub(super) use definitions::{create, delete, meters};
 pub(super) use query::{faults, usage};
 pub(super) use retirement::{remove_deleted, retire};
-pub(super) use verification::check;
+pub(super) use verification::{check, wrong_figures};

@@ -1,9 +1,10 @@
 //! Compares the figures of every meter with the events that are kept.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use bigdecimal::BigDecimal;
-use millrace_event::meter::{MeterKey, MeterTally};
+use millrace_event::meter::{Meter, MeterKey, MeterTally};
 use rusqlite::{Connection, params};
 
 use super::super::clock::day_start;
@@ -24,65 +25,91 @@ pub(in super::super) fn check(connection: &Connection) -> Result<Vec<MeterCheck>
 
 fn check_one(connection: &Connection, info: MeterInfo) -> Result<MeterCheck, StoreError> {
     let meter = &info.meter;
-    let mut tally = MeterTally::default();
-    let select = format!(
-        "SELECT {COLUMNS} FROM events WHERE project_id = ?1 AND name = ?2 AND received_at >= ?3 AND timestamp < ?4"
-    );
-    let (received_from_us, counted_until_us) = (meter.received_from_us, meter.counted_until_us);
-    let parameters = params![meter.project.0, meter.definition.event, received_from_us, counted_until_us];
-    add_events(connection, &select, parameters, meter, &mut tally)?;
-    let expected = expected(&info, &tally);
-    let stored = stored(connection, &info)?;
+    let (expected, faults_by_events) = expected(connection, meter, i64::MIN..i64::MAX)?;
+    let stored = stored(connection, meter, i64::MIN..i64::MAX)?;
     let sum = |figures: &Figures| figures.values().map(|(events, _)| *events).sum::<i64>();
-    let mut retired = (0, 0);
-    let mut incomplete_days = BTreeSet::new();
-    let select = "SELECT day, events, faults FROM meter_retired WHERE meter_id = ?1";
-    let mut statement = connection.prepare_cached(select)?;
-    let mut rows = statement.query([meter.id.0])?;
-    while let Some(row) = rows.next()? {
-        incomplete_days.insert(row.get::<_, i64>(0)?);
-        retired = (retired.0 + row.get::<_, i64>(1)?, retired.1 + row.get::<_, i64>(2)?);
-    }
-    let is_complete = |key: &&MeterKey| !incomplete_days.contains(&day_start(key.bucket_us));
-    let keys: BTreeSet<&MeterKey> = expected.keys().chain(stored.keys()).collect();
-    let wrong =
-        keys.into_iter().filter(is_complete).filter(|key| expected.get(key) != stored.get(key)).count();
+    let gone =
+        "SELECT coalesce(sum(events), 0), coalesce(sum(faults), 0) FROM meter_retired WHERE meter_id = ?1";
+    let (retired, retired_faults): (i64, i64) =
+        connection.query_row(gone, [meter.id.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let faults = "SELECT coalesce(sum(events), 0) FROM meter_faults WHERE meter_id = ?1";
     let faults: i64 = connection.query_row(faults, [meter.id.0], |row| row.get(0))?;
-    let faults_by_events = tally.faults.values().map(|fault| fault.events).sum::<i64>() + retired.1;
     Ok(MeterCheck {
         counted: sum(&stored).unsigned_abs(),
         faults: faults.unsigned_abs(),
-        counted_by_events: (sum(&expected) + retired.0).unsigned_abs(),
-        faults_by_events: faults_by_events.unsigned_abs(),
-        wrong_figures: wrong as u64,
+        counted_by_events: (sum(&expected) + retired).unsigned_abs(),
+        faults_by_events: (faults_by_events + retired_faults).unsigned_abs(),
+        wrong_figures: differing(connection, meter, &expected, &stored)?,
         info,
     })
 }
 
-fn expected(info: &MeterInfo, tally: &MeterTally) -> Figures {
-    let aggregation = info.meter.definition.aggregation;
+/// The number of wrong figures in a period.
+pub(in super::super) fn wrong_figures(
+    connection: &Connection,
+    meter: &Meter,
+    period: Range<i64>,
+) -> Result<u64, StoreError> {
+    let (expected, _) = expected(connection, meter, period.clone())?;
+    differing(connection, meter, &expected, &stored(connection, meter, period)?)
+}
+
+/// The number of figures that differ, of days of which retention has removed none.
+fn differing(
+    connection: &Connection,
+    meter: &Meter,
+    expected: &Figures,
+    stored: &Figures,
+) -> Result<u64, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT day FROM meter_retired WHERE meter_id = ?1")?;
+    let days = statement.query_map([meter.id.0], |row| row.get(0))?;
+    let incomplete: BTreeSet<i64> = days.collect::<Result<_, _>>()?;
+    let is_complete = |key: &&MeterKey| !incomplete.contains(&day_start(key.bucket_us));
+    let keys: BTreeSet<&MeterKey> = expected.keys().chain(stored.keys()).collect();
+    let wrong = keys.into_iter().filter(is_complete).filter(|key| expected.get(key) != stored.get(key));
+    Ok(wrong.count() as u64)
+}
+
+/// The figures by the events that are kept, and how many of these are faults.
+fn expected(
+    connection: &Connection,
+    meter: &Meter,
+    period: Range<i64>,
+) -> Result<(Figures, i64), StoreError> {
+    let mut tally = MeterTally::default();
+    let select = format!(
+        "SELECT {COLUMNS} FROM events
+          WHERE project_id = ?1 AND name = ?2 AND received_at >= ?3 AND timestamp < ?4 AND timestamp >= ?5
+            AND timestamp < ?6"
+    );
+    let (received_from_us, counted_until_us) = (meter.received_from_us, meter.counted_until_us);
+    let event = &meter.definition.event;
+    let (from, to) = (period.start, period.end);
+    let parameters = params![meter.project.0, event, received_from_us, counted_until_us, from, to];
+    add_events(connection, &select, parameters, meter, &mut tally)?;
     let mut figures = Figures::new();
     for (key, additions) in tally.additions.values().flatten() {
         for addition in additions {
             let value = decimal(&addition.value.to_string());
             let merge = |(events, old): (i64, BigDecimal)| {
-                (events + addition.events, merged(aggregation, old, value.clone(), true))
+                let value = merged(meter.definition.aggregation, old, value.clone(), true);
+                (events + addition.events, value)
             };
             let figure = figures.remove(key).map_or((addition.events, value.clone()), merge);
             figures.insert(key.clone(), figure);
         }
     }
-    figures
+    Ok((figures, tally.faults.values().map(|fault| fault.events).sum()))
 }
 
-fn stored(connection: &Connection, info: &MeterInfo) -> Result<Figures, StoreError> {
-    let is_unique = is_unique(info.meter.definition.aggregation);
-    let select = match is_unique {
-        true => "SELECT subject, bucket, groups, events, value FROM meter_uniques WHERE meter_id = ?1",
-        false => "SELECT subject, bucket, groups, events, value FROM meter_usage WHERE meter_id = ?1",
-    };
-    let mut statement = connection.prepare_cached(select)?;
+fn stored(connection: &Connection, meter: &Meter, period: Range<i64>) -> Result<Figures, StoreError> {
+    let is_unique = is_unique(meter.definition.aggregation);
+    let table = if is_unique { "meter_uniques" } else { "meter_usage" };
+    let select = format!(
+        "SELECT subject, bucket, groups, events, value FROM {table}
+          WHERE meter_id = ?1 AND bucket >= ?2 AND bucket < ?3"
+    );
+    let mut statement = connection.prepare_cached(&select)?;
     let figure = |row: &rusqlite::Row<'_>| {
         let value: String = row.get(4)?;
         let (text, value) =
@@ -90,6 +117,6 @@ fn stored(connection: &Connection, info: &MeterInfo) -> Result<Figures, StoreErr
         let key = MeterKey { subject: row.get(0)?, bucket_us: row.get(1)?, groups: row.get(2)?, text };
         Ok((key, (row.get(3)?, value)))
     };
-    let rows = statement.query_map([info.meter.id.0], figure)?;
+    let rows = statement.query_map([meter.id.0, period.start, period.end], figure)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -1,15 +1,15 @@
-//! Promises about meters.
+//! Promises about what meters count.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use millrace_event::meter::{Aggregation, Group, MeterDefinition, MeterFault};
 use millrace_event::row::Row;
-use millrace_store::{GroupFilter, MeterInfo, MeterQuery, MeterRow, MeterStart, MeterWindow, StoreError};
+use millrace_store::{MeterInfo, MeterQuery, MeterRow, MeterStart};
 
 use super::redriving::{given_up_as, redrive};
 use super::*;
 
-const MINUTE_MS: u64 = 60_000;
+pub const MINUTE_MS: u64 = 60_000;
 
 /// An event for meters.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ pub async fn create(store: &SharedStore, aggregation: Aggregation, start: MeterS
 }
 
 /// The whole of these days, in one figure.
-fn whole(from_ms: u64, to_ms: u64) -> MeterQuery {
+pub fn whole(from_ms: u64, to_ms: u64) -> MeterQuery {
     let quarter = |ms: u64| (ms / (15 * MINUTE_MS) * 15 * MINUTE_MS).cast_signed() * 1_000;
     MeterQuery {
         from_us: quarter(from_ms),
@@ -71,20 +71,23 @@ fn whole(from_ms: u64, to_ms: u64) -> MeterQuery {
     }
 }
 
-async fn answer(store: &SharedStore, info: &MeterInfo, query: &MeterQuery) -> Vec<MeterRow> {
+pub async fn answer(store: &SharedStore, info: &MeterInfo, query: &MeterQuery) -> Vec<MeterRow> {
     store.meter_usage(&info.meter, query).await.expect("an answer")
 }
 
 /// Events and value of the only row; nothing and zero without one.
-async fn figure(store: &SharedStore, info: &MeterInfo, query: &MeterQuery) -> (u64, String) {
+pub async fn figure(store: &SharedStore, info: &MeterInfo, query: &MeterQuery) -> (u64, String) {
     let rows = answer(store, info, query).await;
     assert!(rows.len() <= 1, "{rows:?}");
     rows.into_iter().next().map_or((0, "0".to_owned()), |row| (row.events, row.value))
 }
 
-async fn every_check_holds(store: &SharedStore) {
+pub async fn every_check_holds(store: &SharedStore) {
     for check in store.check_meters().await.expect("checks") {
         assert!(check.holds(), "{check:?}");
+        let MeterQuery { from_us, to_us, .. } = whole(now_ms() - DAY_MS, now_ms());
+        let wrong = store.wrong_figures(&check.info.meter, from_us, to_us).await.expect("a count");
+        assert_eq!(wrong, 0, "{check:?}");
     }
 }
 
@@ -212,7 +215,7 @@ pub async fn a_new_meter_counts_what_is_received_after_the_last_stored_event(har
     every_check_holds(&store).await;
 }
 
-pub async fn a_backfill_counts_every_event_once_beside_writers(harness: &dyn Harness) {
+pub async fn a_backfill_next_to_writers_counts_every_event_once(harness: &dyn Harness) {
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
@@ -230,8 +233,8 @@ pub async fn a_backfill_counts_every_event_once_beside_writers(harness: &dyn Har
         let step = store.backfill(info.meter.id, 7).await.expect("a step");
         steps += 1;
         // Behind, at and ahead of the place that the backfill has reached.
-        let beside: Vec<_> = (0..5).map(|part| next(now - part * 11 * MINUTE_MS)).collect();
-        lane.write(&[calls(project, 1 + steps, &beside)]).await.expect("written");
+        let meanwhile: Vec<_> = (0..5).map(|part| next(now - part * 11 * MINUTE_MS)).collect();
+        lane.write(&[calls(project, 1 + steps, &meanwhile)]).await.expect("written");
         every_check_holds(&store).await;
         if step.is_last() {
             break;
@@ -287,100 +290,6 @@ pub async fn racing_writers_and_backfills_and_movers_end_with_exact_figures(harn
     every_check_holds(&store).await;
 }
 
-pub async fn subjects_and_groups_are_kept_apart_and_filtered(harness: &dyn Harness) {
-    let store = harness.store();
-    let project = project(&store, "p").await;
-    let info = create(&store, Aggregation::Sum, MeterStart::Now).await;
-    let now = now_ms();
-    let batch = [
-        call(now, 1, "acme", r#"{"n":1,"model":"large"}"#),
-        call(now, 2, "acme", r#"{"n":2,"model":"small"}"#),
-        call(now, 3, "beta", r#"{"n":4,"model":"large"}"#),
-        call(now, 4, "beta", r#"{"n":8}"#),
-        call(now, 5, "it's \"b\"", r#"{"n":16,"model":1.50}"#),
-    ];
-    writer(&store).await.write(&[calls(project, 1, &batch)]).await.expect("written");
-    let whole = whole(now, now);
-    let rows = async |query: MeterQuery| {
-        let shown = |row: MeterRow| {
-            let groups: Vec<_> =
-                row.groups.into_iter().map(|group| group.unwrap_or_else(|| "-".to_owned())).collect();
-            format!("{}{}={}", row.subject.unwrap_or_default(), groups.join(""), row.value)
-        };
-        answer(&store, &info, &query).await.into_iter().map(shown).collect::<Vec<_>>()
-    };
-    let by_subject = MeterQuery { by_subject: true, ..whole.clone() };
-    assert_eq!(rows(by_subject.clone()).await, ["acme=3", "beta=12", "it's \"b\"=16"]);
-    let by_group = MeterQuery { by_groups: vec![0], ..whole.clone() };
-    assert_eq!(rows(by_group.clone()).await, ["1.5=16", "large=5", "small=2", "-=8"]);
-    let filter = |values: &[Option<&str>]| {
-        let values = values.iter().map(|value| value.map(str::to_owned)).collect();
-        vec![GroupFilter { group: 0, values }]
-    };
-    assert_eq!(
-        rows(MeterQuery { filters: filter(&[Some("large")]), ..by_subject.clone() }).await,
-        ["acme=1", "beta=4"]
-    );
-    assert_eq!(rows(MeterQuery { filters: filter(&[None]), ..by_subject.clone() }).await, ["beta=8"]);
-    let subjects = vec!["acme".to_owned(), "it's \"b\"".to_owned()];
-    assert_eq!(rows(MeterQuery { subjects, ..by_group }).await, ["1.5=16", "large=1", "small=2"]);
-    assert_eq!(rows(MeterQuery { offset: 1, limit: 1, ..by_subject }).await, ["beta=12"], "a page");
-    every_check_holds(&store).await;
-}
-
-pub async fn windows_follow_the_time_zone_also_when_clocks_change(harness: &dyn Harness) {
-    let store = harness.store();
-    let project = project(&store, "p").await;
-    let info = create(&store, Aggregation::Count, MeterStart::Now).await;
-    // In Berlin, 2026-03-29 has 23 hours: it begins at 23:00 UTC of the day before and ends at 22:00 UTC.
-    let begin = 1_774_738_800_000;
-    let hour = 60 * MINUTE_MS;
-    let times = [begin - 1, begin, begin + 23 * hour - 1, begin + 23 * hour];
-    let batch: Vec<_> = (0..).zip(times).map(|(id, ms)| call(ms, id, "a", "{}")).collect();
-    writer(&store).await.write(&[calls(project, 1, &batch)]).await.expect("written");
-    let windows = async |window, zone: &str| {
-        let query = MeterQuery {
-            window: Some(window),
-            time_zone: zone.to_owned(),
-            ..whole(begin - DAY_MS, begin + 2 * DAY_MS)
-        };
-        let rows = answer(&store, &info, &query).await;
-        rows.into_iter()
-            .map(|row| ((row.end_us - row.start_us) / 3_600_000_000, row.events))
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(windows(MeterWindow::Day, "Europe/Berlin").await, [(24, 1), (23, 2), (24, 1)]);
-    assert_eq!(windows(MeterWindow::Hour, "Asia/Kathmandu").await, [(1, 2), (1, 2)]);
-    // There, the hour from 2 to 3 comes twice on 2026-10-25.
-    let twice = 1_792_887_300_000;
-    let batch = [
-        call(twice, 10, "a", "{}"),
-        call(twice + hour, 11, "a", "{}"),
-        call(twice + hour + 1, 12, "a", "{}"),
-    ];
-    writer(&store).await.write(&[calls(project, 2, &batch)]).await.expect("written");
-    let query = MeterQuery {
-        window: Some(MeterWindow::Hour),
-        time_zone: "Europe/Berlin".to_owned(),
-        ..whole(twice - DAY_MS, twice + DAY_MS)
-    };
-    let hours = answer(&store, &info, &query).await;
-    let shown = |row: MeterRow| ((twice.cast_signed() * 1_000 - row.start_us) / 60_000_000, row.events);
-    assert_eq!(hours.into_iter().map(shown).collect::<Vec<_>>(), [(15, 1), (-45, 2)]);
-    let months = windows(MeterWindow::Month, "Europe/Berlin").await;
-    assert_eq!(months.iter().map(|month| month.1).collect::<Vec<_>>(), [4], "cut to the period: {months:?}");
-    let query = MeterQuery {
-        time_zone: "Mars/Olympus".to_owned(),
-        window: Some(MeterWindow::Day),
-        ..whole(begin, begin)
-    };
-    let refused = store.meter_usage(&info.meter, &query).await.expect_err("no such time zone");
-    assert!(
-        matches!(&refused, StoreError::Invalid(message) if message.contains("Mars/Olympus")),
-        "{refused}"
-    );
-}
-
 pub async fn retention_keeps_figures_and_their_checks(harness: &dyn Harness) {
     let store = harness.store();
     let project = project(&store, "p").await;
@@ -410,170 +319,4 @@ pub async fn retention_keeps_figures_and_their_checks(harness: &dyn Harness) {
     every_check_holds(&store).await;
     let checks = store.check_meters().await.expect("checks");
     assert!(checks.iter().all(|check| check.counted == 12 || check.counted == 18), "{checks:?}");
-}
-
-pub async fn a_deleted_meter_counts_nothing_and_leaves_its_slug(harness: &dyn Harness) {
-    let store = harness.store();
-    let project = project(&store, "p").await;
-    let info = create(&store, Aggregation::Sum, MeterStart::Now).await;
-    let taken = store.create_meter("p", &info.meter.definition, MeterStart::Now).await.expect_err("taken");
-    assert!(matches!(&taken, StoreError::Invalid(message) if message.contains("sum")), "{taken}");
-    let now = now_ms();
-    let mut lane = writer(&store).await;
-    lane.write(&[calls(project, 1, &[call(now, 1, "a", r#"{"n":1}"#)])]).await.expect("written");
-    assert!(store.delete_meter("p", "sum").await.expect("deleted"));
-    assert!(!store.delete_meter("p", "sum").await.expect("nothing"));
-    lane.write(&[calls(project, 2, &[call(now, 2, "a", r#"{"n":1}"#)])]).await.expect("written");
-    while store.move_additions().await.expect("removed") > 0 {}
-    assert_eq!(answer(&store, &info, &whole(now, now)).await, []);
-    assert_eq!(store.meters(None).await.expect("meters"), []);
-    create(&store, Aggregation::Sum, MeterStart::Now).await;
-}
-
-pub async fn a_definition_that_is_not_usable_is_refused(harness: &dyn Harness) {
-    let store = harness.store();
-    project(&store, "p").await;
-    let usable = definition(Aggregation::Sum);
-    let group = usable.groups[0].clone();
-    for (definition, fault) in [
-        (MeterDefinition { slug: "Tokens".to_owned(), ..usable.clone() }, "slug"),
-        (MeterDefinition { slug: String::new(), ..usable.clone() }, "slug"),
-        (MeterDefinition { event: String::new(), ..usable.clone() }, "name of the events"),
-        (MeterDefinition { value: None, ..usable.clone() }, "needs a value"),
-        (MeterDefinition { aggregation: Aggregation::Count, ..usable.clone() }, "takes no value"),
-        (MeterDefinition { groups: vec![group.clone(); 2], ..usable.clone() }, "twice"),
-        (MeterDefinition { groups: vec![group; 9], ..usable.clone() }, "more than 8"),
-    ] {
-        let refused = store.create_meter("p", &definition, MeterStart::Now).await.expect_err("refused");
-        assert!(
-            matches!(&refused, StoreError::Invalid(message) if message.contains(fault)),
-            "{fault}: {refused}"
-        );
-    }
-    let refused = store.create_meter("other", &usable, MeterStart::Now).await.expect_err("refused");
-    assert!(matches!(&refused, StoreError::Invalid(message) if message.contains("other")), "{refused}");
-}
-
-/// What a meter must show, computed from the events alone with whole thousandths.
-#[derive(Default)]
-struct Expected {
-    events: u64,
-    thousandths: Vec<i64>,
-    values: BTreeSet<String>,
-    latest: (u64, u128, i64),
-}
-
-impl Expected {
-    fn add(&mut self, call: &Call, thousandths: i64) {
-        self.events += 1;
-        self.thousandths.push(thousandths);
-        self.values.insert(shown(thousandths));
-        self.latest = self.latest.max((call.ms, call.id, thousandths));
-    }
-
-    fn value(&self, aggregation: Aggregation) -> String {
-        let sum: i64 = self.thousandths.iter().sum();
-        match aggregation {
-            Aggregation::Count => self.events.to_string(),
-            Aggregation::Sum => shown(sum),
-            Aggregation::Min => shown(*self.thousandths.iter().min().expect("an event")),
-            Aggregation::Max => shown(*self.thousandths.iter().max().expect("an event")),
-            Aggregation::Latest => shown(self.latest.2),
-            Aggregation::UniqueCount => self.values.len().to_string(),
-            Aggregation::Avg => unreachable!("compared as a sum"),
-        }
-    }
-}
-
-/// Thousandths in plain notation, without zeros at the end.
-fn shown(thousandths: i64) -> String {
-    let (sign, absolute) = (if thousandths < 0 { "-" } else { "" }, thousandths.unsigned_abs());
-    let fraction = format!("{:03}", absolute % 1_000);
-    let fraction = fraction.trim_end_matches('0');
-    let point = if fraction.is_empty() { "" } else { "." };
-    format!("{sign}{}{point}{fraction}", absolute / 1_000)
-}
-
-pub async fn random_meters_and_events_agree_with_a_model(harness: &dyn Harness) {
-    use rand::{RngExt, SeedableRng};
-    let seed = rand::random::<u64>();
-    println!("seed {seed}");
-    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
-    let store = harness.store();
-    let project = project(&store, "p").await;
-    let now = now_ms();
-    let aggregations = [
-        Aggregation::Count,
-        Aggregation::Sum,
-        Aggregation::Min,
-        Aggregation::Max,
-        Aggregation::Latest,
-        Aggregation::UniqueCount,
-    ];
-    let mut lane = writer(&store).await;
-    let mut meters = Vec::new();
-    let mut expected: BTreeMap<(&str, String), Expected> = BTreeMap::new();
-    let (mut known, mut written) = (BTreeSet::new(), Vec::new());
-    for round in 0..30_u64 {
-        if round == 10 {
-            for aggregation in aggregations {
-                meters.push(create(&store, aggregation, MeterStart::FirstEvent).await);
-            }
-        }
-        let mut requests = Vec::new();
-        for part in 0..random.random_range(1..4_u64) {
-            let mut batch = Vec::new();
-            for _ in 0..random.random_range(1..12) {
-                let thousandths = random.random_range(-5_000..5_000_i64);
-                let model = ["\"m\"", "1.50", "null"][random.random_range(0..3)];
-                let properties = format!(r#"{{"n":{},"model":{model}}}"#, shown(thousandths));
-                let subject = ["a", "b"][random.random_range(0..2)];
-                let id = u128::from(random.random_range(0..400_u64));
-                // An id has one time, so that its repetition is a duplicate.
-                let ms = now - (id as u64 % 97) * 7 * MINUTE_MS;
-                let call = call(ms, id, subject, &properties);
-                if known.insert(id) {
-                    let group = ["m", "1.5", ""]
-                        [["\"m\"", "1.50", "null"].iter().position(|m| *m == model).expect("one")];
-                    expected.entry((subject, group.to_owned())).or_default().add(&call, thousandths);
-                }
-                batch.push(call);
-            }
-            requests.push(calls(project, round << 8 | part, &batch));
-        }
-        if random.random_bool(0.3) {
-            requests.extend(written.last().cloned());
-        }
-        lane.write(&requests).await.expect("written");
-        written.extend(requests);
-        if let Some(info) = meters.get(random.random_range(0..12_usize)) {
-            store.backfill(info.meter.id, random.random_range(1..60)).await.expect("a step");
-        }
-        if random.random_bool(0.3) {
-            store.move_additions().await.expect("moved");
-        }
-        every_check_holds(&store).await;
-    }
-    for info in &meters {
-        while !store.backfill(info.meter.id, 100).await.expect("a step").is_last() {}
-    }
-    every_check_holds(&store).await;
-    for info in &meters {
-        let aggregation = info.meter.definition.aggregation;
-        let query = MeterQuery { by_subject: true, by_groups: vec![0], ..whole(now - DAY_MS, now) };
-        let rows = answer(&store, info, &query).await;
-        assert_eq!(rows.len(), expected.len(), "seed {seed}");
-        for row in rows {
-            let key =
-                (row.subject.as_deref().expect("by subject"), row.groups[0].clone().unwrap_or_default());
-            let expected = &expected[&key];
-            let shown = (row.events, row.value);
-            assert_eq!(
-                shown,
-                (expected.events, expected.value(aggregation)),
-                "{aggregation} {key:?} seed {seed}"
-            );
-        }
-    }
-    balanced(&store, project).await;
 }

@@ -9,6 +9,8 @@ pub mod identity;
 pub mod keeping;
 pub mod letters;
 pub mod losing;
+pub mod meter_models;
+pub mod meter_reading;
 pub mod metered;
 pub mod metering;
 pub mod parts;
