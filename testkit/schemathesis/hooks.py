@@ -23,6 +23,7 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
     order_the_period(case)
+    ask_a_meter(case)
     use_the_key_of_the_project(case)
 
 
@@ -45,6 +46,23 @@ def order_the_period(case: schemathesis.Case) -> None:
     hours = int(abs(limits.get("to", start) - start) / HOUR) % HOURS_MAX + 1
     case.query["from"] = written(start, like=case.query.get("from"))
     case.query["to"] = written(start + hours * HOUR)
+
+
+def ask_a_meter(case: schemathesis.Case) -> None:
+    """A question to a meter has a period as above, of at most 10 years, and the name of a time zone."""
+    if case.operation.path not in ("/v1/meters/{id}/query", "/api/v1/meters/{id}/query"):
+        return
+    question = case.body if case.operation.method.upper() == "POST" else case.query
+    if not isinstance(question, dict):
+        return
+    for zone in ("timezone", "windowTimeZone"):
+        if zone in question:
+            question[zone] = "Europe/Berlin"
+    # Without limits, the number of windows depends on the clock.
+    if {"from", "to", "window", "windowSize"} & set(question):
+        start = full_hour(question.get("from") or question.get("to") or "2026-01-01")
+        hours = start.toordinal() % HOURS_MAX + 1
+        question["from"], question["to"] = written(start), written(start + hours * HOUR)
 
 
 def full_hour(text: str) -> datetime.datetime:

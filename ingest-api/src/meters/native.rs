@@ -167,7 +167,8 @@ fn json(question: &Question, found: &Figures, next_offset: Option<u32>) -> Resul
     Ok(answer::json(StatusCode::OK, &report))
 }
 
-/// Reads a query. Without parameters it is one figure for this month until the end of this quarter of an hour.
+/// Reads a query. Without parameters it is one figure for this month until the end of this quarter of an
+/// hour.
 fn read(query: &str, now: OffsetDateTime) -> Result<(Question, Option<Format>), QuestionError> {
     let mut once: [(&'static str, Option<String>); 7] =
         ["from", "to", "window", "timezone", "limit", "offset", "format"].map(|name| (name, None));

@@ -22,8 +22,8 @@ fn expect(rest: &mut Peekable<Chars<'_>>, text: &str) -> Option<()> {
     text.chars().all(|expected| rest.next() == Some(expected)).then_some(())
 }
 
-/// A text in either kind of quotes. Of escapes, only those of a quote and of a backslash have one meaning that
-/// needs no table.
+/// A text in either kind of quotes. Of escapes, only those of a quote and of a backslash are read: the SDK
+/// needs no others for usual names and values.
 fn string(rest: &mut Peekable<Chars<'_>>) -> Option<String> {
     let quote = rest.next().filter(|quote| matches!(quote, '\'' | '"'))?;
     let mut text = String::new();

@@ -1,6 +1,7 @@
 //! `millrace meter backfill`: counts the events that were stored before the meter.
 //!
-//! Each step is one transaction, so a process that ends at any moment leaves a backfill that can be continued.
+//! Each step is one transaction, so a process that ends at any moment leaves a backfill that can be
+//! continued.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use millrace_store::{MeterInfo, Store, StoreError};

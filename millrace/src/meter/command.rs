@@ -35,7 +35,7 @@ pub(crate) enum MeterCommand {
     },
     /// Continue a backfill that was interrupted
     ///
-    /// Counts the events that were stored before the meter, oldest first, in short transactions and beside
+    /// Counts the events that were stored before the meter, oldest first, in short transactions and next to
     /// running workers. Ctrl-C at any moment is harmless: repeat the command to continue.
     #[command(after_help = "Example:\n  millrace meter backfill shop tokens")]
     Backfill {

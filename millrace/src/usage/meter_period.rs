@@ -65,7 +65,7 @@ impl MeterPeriod {
     pub(super) fn windows(&self, window: MeterWindow) -> Vec<OffsetDateTime> {
         let next = |start: &OffsetDateTime| {
             let whole = self.zone.start_of(window, *start);
-            // Into the next window: no day has more than 25 hours or fewer than 23, no month more than 31 days.
+            // Into the next window: a day has 23 to 25 hours, and a month 28 to 31 days.
             let within = match window {
                 MeterWindow::Hour => return Some(whole + Duration::HOUR),
                 MeterWindow::Day => whole + Duration::hours(30),

@@ -1,5 +1,5 @@
-//! The events whose figures the tests know: of two customers, around the night in which Berlin sets its clocks
-//! back.
+//! The events whose figures the tests know: of two customers, around the night in which Berlin sets its
+//! clocks back.
 
 use serde_json::{Value, json};
 

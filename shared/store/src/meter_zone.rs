@@ -1,5 +1,5 @@
-//! The time zone of a question to a meter, in which its days and months begin. Pure: the database of time zones
-//! is part of the program, so that every installation knows the same ones.
+//! The time zone of a question to a meter, in which its days and months begin. Pure: the database of time
+//! zones is part of the program, so that every installation knows the same ones.
 
 use jiff::tz::{Offset, TimeZone};
 use jiff::{Timestamp, Zoned};
@@ -74,8 +74,8 @@ impl MeterZone {
         start.unwrap_or(time).to_offset(UtcOffset::UTC)
     }
 
-    /// Checks the limits of a period: an answer has a bounded number of windows, and is made of a bounded number
-    /// of figures of each subject.
+    /// Checks the limits of a period: an answer has a bounded number of windows, and is made of a bounded
+    /// number of figures of each subject.
     ///
     /// # Errors
     /// [`MeterPeriodError`], whose text continues the name of the start of the period.

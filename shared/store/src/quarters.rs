@@ -1,5 +1,5 @@
-//! Quarters of an hour, the unit by which figures of meters are kept. A period of figures must begin and end at
-//! one, so that periods next to each other never count an event twice. Pure.
+//! Quarters of an hour, the unit by which figures of meters are kept. A period of figures must begin and end
+//! at one, so that periods next to each other never count an event twice. Pure.
 //!
 //! Every time zone of today is a whole number of quarters away from UTC, so a day begins at one everywhere.
 
@@ -22,8 +22,8 @@ pub struct PartOfQuarter {
     pub after: OffsetDateTime,
 }
 
-/// The time itself, in UTC, if it is at a quarter of an hour. The time must be in the years 1 to 9998, so that
-/// it has both neighbors.
+/// The time itself, in UTC, if it is at a quarter of an hour. The time must be in the years 1 to 9998, so
+/// that it has both neighbors.
 ///
 /// # Errors
 /// [`PartOfQuarter`] with the two nearest quarters.

@@ -135,8 +135,8 @@ fn invalid(name: &'static str, expected: &'static str) -> ParameterError {
     ParameterError::Invalid { name, expected }
 }
 
-/// Clients often ask for figures up to now. The current quarter of an hour has no later figures, so the end of
-/// it gives the same answer.
+/// Clients often ask for figures up to now. The current quarter of an hour is all one figure, so the end of it
+/// gives the same answer.
 fn until_now(text: &str, now: OffsetDateTime) -> Result<String, ParameterError> {
     let end = end_of_quarter(now);
     match date_or_time("to", text)? {
