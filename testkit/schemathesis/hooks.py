@@ -49,7 +49,7 @@ def order_the_period(case: schemathesis.Case) -> None:
 
 
 def ask_a_meter(case: schemathesis.Case) -> None:
-    """A question to a meter has a period as above, of at most 10 years, and the name of a time zone."""
+    """A question to a meter has a period as above, the name of a time zone, and one kind of filters."""
     if case.operation.path not in ("/v1/meters/{id}/query", "/api/v1/meters/{id}/query"):
         return
     question = case.body if case.operation.method.upper() == "POST" else case.query
@@ -58,6 +58,8 @@ def ask_a_meter(case: schemathesis.Case) -> None:
     for zone in ("timezone", "windowTimeZone"):
         if zone in question:
             question[zone] = "Europe/Berlin"
+    if any(name.startswith("filterGroupBy") for name in question):
+        question.pop("advancedMeterGroupByFilters", None)
     # Without limits, the number of windows depends on the clock.
     if {"from", "to", "window", "windowSize"} & set(question):
         start = full_hour(question.get("from") or question.get("to") or "2026-01-01")

@@ -1,8 +1,9 @@
 //! `/api/v1/meters` in the form of OpenMeter, so that `client.meters` of its SDKs reads the figures.
 //!
-//! The form is that of `openmeter` 1.0.0b236 for Python and `@openmeter/sdk` 1.0.0-beta.232 for Node:
-//! `query_json` of the one and `query` of the other are a GET, `query` and `queryPost` are a POST with the same
-//! parameters as JSON. To restrict a question to subjects also gives each of them rows of its own, as there.
+//! The form is that of `openmeter` 1.0.0b236 for Python and `@openmeter/sdk` 1.0.0-beta.232 for Node.
+//! `query_json` of the one and `query` of the other are a GET. `query` and `queryPost` are a POST with the
+//! same parameters as JSON. To restrict a question to subjects also gives each of them rows of its own, as
+//! there.
 
 mod parameters;
 

@@ -17,6 +17,7 @@ const FILTER: &str = "an object of names of groups and their values, as in filte
 const ADVANCED: &str = r#"an object of names of groups and {"$eq": "value"} or {"$in": ["value"]}"#;
 /// Meters on a page, at most.
 const PAGE_SIZE_MAX: u32 = 1_000;
+const PAGE_MAX: u32 = 1_000_000;
 
 /// A question as an SDK asks it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
@@ -114,7 +115,7 @@ impl Parameters {
             let values = texts(value).ok_or(invalid(NAMES.filter, FILTER))?;
             filters.extend(values.into_iter().map(|value| (group.clone(), Some(value))));
         }
-        if !filters.is_empty() && self.advanced_meter_group_by_filters.is_some() {
+        if self.filter_group_by.is_some() && self.advanced_meter_group_by_filters.is_some() {
             return Err(invalid("advancedMeterGroupByFilters", "absent, or filterGroupBy must be").into());
         }
         for (group, filter) in self.advanced_meter_group_by_filters.iter().flatten() {
@@ -135,7 +136,7 @@ fn invalid(name: &'static str, expected: &'static str) -> ParameterError {
     ParameterError::Invalid { name, expected }
 }
 
-/// Clients often ask for figures up to now. The current quarter of an hour is all one figure, so the end of it
+/// Clients often ask for figures up to now. The current quarter of an hour is all one figure, so its end
 /// gives the same answer.
 fn until_now(text: &str, now: OffsetDateTime) -> Result<String, ParameterError> {
     let end = end_of_quarter(now);
@@ -205,8 +206,8 @@ impl ListQuery {
             return Err(invalid("includeDeleted", "false: the figures of a deleted meter are removed"));
         }
         let positive = |text: &str| whole_number(text).filter(|number| *number > 0);
-        let page = page.map_or(Some(1), |text| positive(&text));
-        let page = page.ok_or(invalid("page", "a whole number from 1"))?;
+        let page = page.map_or(Some(1), |text| positive(&text)).filter(|page| *page <= PAGE_MAX);
+        let page = page.ok_or(invalid("page", "a whole number from 1 to 1000000"))?;
         let size = |text: &str| positive(text).filter(|size| *size <= PAGE_SIZE_MAX);
         let expected = "a whole number from 1 to 1000";
         let page_size = page_size.map(|text| size(&text).ok_or(invalid("pageSize", expected))).transpose()?;
@@ -292,6 +293,7 @@ mod tests {
                 "advancedMeterGroupByFilters=%7B%22m%22%3A%7B%22%24ne%22%3A%22x%22%7D%7D",
                 "advancedMeterGroupByFilters",
             ),
+            ("filterGroupBy[m]=x&advancedMeterGroupByFilters=%7B%7D", "advancedMeterGroupByFilters"),
             ("filterCustomerId=x", "query"),
         ] {
             assert_eq!(question(query).map(|_| ()).map_err(|error| error.name()), Err(name), "{query}");
@@ -304,7 +306,9 @@ mod tests {
         assert_eq!(part(""), Ok((0, usize::MAX)));
         assert_eq!(part("page=3&pageSize=10"), Ok((20, 10)));
         assert_eq!(part("page=2"), Ok((100, 100)));
-        for query in ["page=0", "pageSize=0", "pageSize=1001", "includeDeleted=true", "order=ASC"] {
+        for query in
+            ["page=0", "page=1000001", "pageSize=0", "pageSize=1001", "includeDeleted=true", "order=ASC"]
+        {
             assert!(part(query).is_err(), "{query}");
         }
     }
