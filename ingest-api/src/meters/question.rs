@@ -162,8 +162,8 @@ impl Question {
                 Some(filter) if filter.values.len() == VALUES_MAX => {
                     return Err(QuestionError::TooManyValues { name: self.names.filter });
                 }
-                Some(filter) => filter.values.push(value.clone()),
-                None => filters.push(GroupFilter { group, values: vec![value.clone()] }),
+                Some(filter) => filter.values.push(value.as_deref().map(storable)),
+                None => filters.push(GroupFilter { group, values: vec![value.as_deref().map(storable)] }),
             }
         }
         Ok(MeterQuery {
@@ -171,7 +171,7 @@ impl Question {
             to_us: micros(self.period.to),
             window: self.period.window,
             time_zone: self.period.zone.name().to_owned(),
-            subjects: self.subjects.clone(),
+            subjects: self.subjects.iter().map(|subject| storable(subject)).collect(),
             by_subject: self.group_by.iter().any(|name| name == SUBJECT),
             by_groups: by_groups.map(|name| index(self.names.group_by, name)).collect::<Result<_, _>>()?,
             filters,
@@ -186,6 +186,11 @@ impl Question {
             self.group_by.push(name.to_owned());
         }
     }
+}
+
+/// A text as events have it: U+0000 is stored as U+FFFD.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }
 
 fn micros(time: OffsetDateTime) -> i64 {

@@ -92,10 +92,13 @@ impl Parameters {
     pub(super) fn of_body(body: &[u8]) -> Result<Self, ParameterError> {
         let expected = "an object with these members at most: from, to, windowSize, windowTimeZone, subject and groupBy \
                         (arrays), filterGroupBy, advancedMeterGroupByFilters and clientId";
-        // A structure would also be read from an array.
-        let object = serde_json::from_slice::<Map<String, Value>>(body);
-        let read = object.and_then(|object| serde_json::from_value(Value::Object(object)));
-        read.map_err(|_| invalid("body", expected))
+        let wrong = invalid("body", expected);
+        // A structure would also be read from an array, and with null for what is absent.
+        let object: Map<String, Value> = serde_json::from_slice(body).map_err(|_| wrong)?;
+        if object.values().any(Value::is_null) {
+            return Err(wrong);
+        }
+        serde_json::from_value(Value::Object(object)).map_err(|_| wrong)
     }
 
     /// The question to any meter.
@@ -264,7 +267,7 @@ mod tests {
         );
         assert_eq!(format!("{body:?}"), format!("{:?}", query.unwrap()));
         assert_eq!(body.group_by, ["model", "subject"], "subjects have rows of their own");
-        for wrong in ["", "[]", r#"{"subject":"a"}"#, r#"{"other":1}"#] {
+        for wrong in ["", "[]", r#"{"subject":"a"}"#, r#"{"other":1}"#, r#"{"from":null}"#] {
             assert!(Parameters::of_body(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }
