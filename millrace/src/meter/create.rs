@@ -83,8 +83,9 @@ fn argument_of(error: &DefinitionError) -> &'static str {
         DefinitionError::Slug(_) => "SLUG",
         DefinitionError::Event => "--event",
         DefinitionError::NoValue(_) | DefinitionError::ValueOfCount => "--value",
-        DefinitionError::TooManyGroups | DefinitionError::GroupName(_) | DefinitionError::GroupTwice(_) => {
-            "--group-by"
-        }
+        DefinitionError::TooManyGroups
+        | DefinitionError::GroupIsSubject
+        | DefinitionError::GroupName(_)
+        | DefinitionError::GroupTwice(_) => "--group-by",
     }
 }

@@ -1,5 +1,8 @@
 //! The commands for meters.
 
+use millrace_event::meter::{Aggregation, MeterDefinition};
+use millrace_store::sqlite::SqliteStore;
+use millrace_store::{MeterStart, Meters};
 use serde_json::{Value, json};
 
 use crate::bill::rows_without;
@@ -33,6 +36,36 @@ async fn a_backfill_counts_stored_events(site: &Site) {
     let again = commands.json(&["meter", "backfill", "shop", "calls"]).await;
     assert_eq!((&again["events"], &again["backfill"]), (&json!(0), &json!("complete")));
     assert_eq!(rows().await, counted, "nothing is counted twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_that_was_interrupted_is_shown_so_and_continued() {
+    let site = Site::on_files().await;
+    site.store_events().await;
+    let store = SqliteStore::open(&site.installation.data()).unwrap();
+    let calls = MeterDefinition {
+        slug: "calls".to_owned(),
+        event: "llm_call".to_owned(),
+        aggregation: Aggregation::Count,
+        value: None,
+        groups: Vec::new(),
+    };
+    let info = store.create_meter("shop", &calls, MeterStart::FirstEvent).await.unwrap();
+    // As far as a command comes before it is killed.
+    assert!(!store.backfill(info.meter.id, 3).await.unwrap().is_last());
+    drop(store);
+
+    let commands = &site.installation;
+    let shown = commands.text(&["meter", "show", "shop", "calls"]).await;
+    let says = "running: events before 2026-10-25T01:15:00Z are counted; the rest waits for `millrace meter backfill shop calls`";
+    assert!(shown.contains(says), "{shown}");
+    let events = async || {
+        let usage = [&["usage", "shop", "--meter", "calls", "--window", "month"][..], &PERIOD].concat();
+        commands.json(&usage).await["rows"][0]["events"].clone()
+    };
+    assert_eq!(events().await, 3);
+    let continued = commands.json(&["meter", "backfill", "shop", "calls"]).await;
+    assert_eq!((&continued["events"], events().await), (&json!(6), json!(8)), "the ninth has another name");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,6 +145,11 @@ async fn wrong_meters_and_questions_are_refused_with_the_argument_and_the_fix() 
         (create(&["x", "--event", "x", "--value", "tokens"]), 2, "write $.NAME for a property"),
         (create(&["x", "--event", "x", "--group-by", "model"]), 2, "model='$.model'"),
         (create(&["x", "--event", "x", "--group-by", "a b=$.c"]), 2, "--group-by: the group \"a b\""),
+        (
+            create(&["x", "--event", "x", "--group-by", "subject=$.c"]),
+            2,
+            "--group-by: a group cannot have the name subject",
+        ),
         (create(&["calls", "--event", "x"]), 1, "choose another slug"),
         (vec!["meter", "create", "shap", "x", "--event", "x"], 1, "did you mean \"shop\"?"),
         (vec!["usage", "shop", "--by", "subject"], 2, "add --meter SLUG"),

@@ -98,6 +98,8 @@ pub enum DefinitionError {
         "the group {0:?} has no usable name; use up to 64 letters, digits and '_', and begin with a letter"
     )]
     GroupName(String),
+    #[error("a group cannot have the name subject, which always means the subject; choose another name")]
+    GroupIsSubject,
     #[error("the group {0:?} is there twice")]
     GroupTwice(String),
 }
@@ -128,6 +130,9 @@ impl MeterDefinition {
             let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
             if !has_length(name) || !first_is(name, u8::is_ascii_alphabetic) || !name.bytes().all(is_word) {
                 return Err(DefinitionError::GroupName(name.clone()));
+            }
+            if name == "subject" {
+                return Err(DefinitionError::GroupIsSubject);
             }
             if self.groups[..index].iter().any(|other| other.name == *name) {
                 return Err(DefinitionError::GroupTwice(name.clone()));
