@@ -122,6 +122,7 @@ pub async fn answer(
 ) -> Answer {
     let timer = RequestTimer::start();
     let (head, body) = request.into_parts();
+    let peer = connection.peer();
     let upload = Upload::new(&head.headers, body, connection);
     let path = head.uri.path();
     let has_page = service.status.is_shown();
@@ -141,7 +142,7 @@ pub async fn answer(
         }
         (Ok(()), Some((_, route, id))) if route.takes(&head.method) => {
             let (access, body_bytes_max) = (route.access, route.body_bytes_max(&service.limits));
-            let request = Request { service: &service, head: &head, access, id, body_bytes_max };
+            let request = Request { service: &service, head: &head, peer, access, id, body_bytes_max };
             dispatch(route, request, upload).await
         }
         (Ok(()), Some((_, route, _))) if !route.is_page() && head.method == Method::OPTIONS => {

@@ -139,7 +139,7 @@ pub async fn post(
     protocol: &'static Protocol,
 ) -> Result<Answer, Problem> {
     failpoint::reach(Point::AfterAuth);
-    let mut options = IngestOptions::read(protocol.dialect, &request.head.headers, key)?;
+    let mut options = IngestOptions::read(protocol.dialect, request, key)?;
     refuse_if_blocked(key, &options)?;
     let mut body = match body {
         SdkBody::Read(body) => body,

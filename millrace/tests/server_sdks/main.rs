@@ -1,5 +1,6 @@
 //! The SDKs for Python and Node, with calls of every kind that they let pass, through a network with faults:
-//! each call is one row with the right values or one dead letter, and no SDK reports an error.
+//! each call is one row with the right values or one dead letter, and no SDK reports an error. A new SDK is a
+//! test here and a row in `limits.rs`.
 
 #[path = "../installation/mod.rs"]
 mod installation;
@@ -7,6 +8,7 @@ mod installation;
 #[allow(dead_code, reason = "shared with the target edge, which uses more of it")]
 mod site;
 
+mod limits;
 mod program;
 
 use program::*;

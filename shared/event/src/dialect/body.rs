@@ -146,7 +146,8 @@ impl BatchReader<'_> {
         batch: &mut Batch,
     ) {
         match self.read_event(event, shared, index) {
-            Ok(event) => {
+            Ok(mut event) => {
+                event.place_address(self.origin);
                 event.write(self.origin.project, &mut batch.rows);
                 batch.count += 1;
             }

@@ -6,6 +6,7 @@
 //! One invalid event does not affect the other events of its batch. The dialect decides whether it is
 //! rejected by its index, or accepted as a dead letter ([`InvalidEvents`]). The rest is stored.
 
+mod address;
 mod body;
 mod bounds;
 mod builder;

@@ -30,6 +30,7 @@ const MIGRATIONS: &[Migration] = migrations! { "sql":
     6 "0006_managed",
     7 "0007_json_columns",
     8 "0008_groups",
+    9 "0009_store_ip",
     10 "0010_meters",
 };
 

@@ -7,6 +7,7 @@
 //! | `timestamp` | the time of the event by the client's clock, as sent |
 //! | `properties` | the properties of the event; the traits of `$identify` and `$group` |
 //! | `properties.name` | the name of the page or the screen, unless the properties have a `name` themselves |
+//! | `context.ip` | the client's address, if the project stores addresses |
 //! | `context.library` | `{"name": …, "version": …}` of the SDK |
 //! | `context.FAMILY` | everything that has no other place, under the name of the SDK's family |
 //!
@@ -221,6 +222,11 @@ impl<'a> Call<'a> {
             self.library = Some(library);
         }
         Ok(())
+    }
+
+    /// The client's address, as the SDK sends it.
+    pub(super) fn address(&mut self, sent: Option<Value<'a>>) {
+        self.builder.set_address(sent);
     }
 
     /// Keeps a field that has no other place.
