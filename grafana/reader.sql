@@ -17,6 +17,10 @@ ALTER ROLE millrace_dashboards SET idle_in_transaction_session_timeout = '30s';
 
 GRANT USAGE ON SCHEMA public TO millrace_dashboards;
 GRANT SELECT ON plans, projects, usage_hourly, batches, ledger, redrives TO millrace_dashboards;
+GRANT SELECT ON meters, meter_usage TO millrace_dashboards;
+-- Numbers, and no values or samples of events.
+GRANT SELECT (meter_id, subject, bucket, groups, events) ON meter_uniques TO millrace_dashboards;
+GRANT SELECT (meter_id, fault, events, last_at) ON meter_faults TO millrace_dashboards;
 -- All columns of a dead letter except the event.
 GRANT SELECT (dead_letter_id, project_id, batch_id, received_at, event_index, event_count, sqlstate, reason, created_at,
               attempted_at, redriven_at, redrive_id)

@@ -106,8 +106,9 @@ pub async fn run_all(
                 folder: Some(&grown.folder),
                 projects: options.growth_projects,
                 days_ago: grown.days_ago,
+                is_metered: false,
             },
-            None => Data::EMPTY,
+            None => Data { is_metered: step.scenario == Scenario::Metered, ..Data::EMPTY },
         };
         if options.touches_memory {
             memory::touch_free().await?;

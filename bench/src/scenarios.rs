@@ -22,6 +22,9 @@ pub enum Scenario {
     /// 1,000 users, 481 requests/s, about 960 events/s
     #[value(name = "steady")]
     Steady,
+    /// Like stress, of 10,000 customers, with three meters
+    #[value(name = "metered")]
+    Metered,
     /// Like stress, into a table that already holds many rows
     #[value(name = "growth")]
     Growth,
@@ -57,11 +60,19 @@ const STEADY_REQUESTS_PER_S: f64 = 481.0;
 /// The comfortable rate that a comparable service, one program on SQLite, publishes.
 const SINGLE_REQUESTS_PER_S: f64 = 10_000.0;
 const STRESS_CONNECTIONS: usize = 32;
+const METERED_CUSTOMERS: usize = 10_500;
 
 impl Scenario {
     /// In the order in which they are run and reported.
-    pub const ALL: [Self; 6] =
-        [Self::Realistic, Self::Stress, Self::Single, Self::Duplicates, Self::Steady, Self::Growth];
+    pub const ALL: [Self; 7] = [
+        Self::Realistic,
+        Self::Stress,
+        Self::Single,
+        Self::Duplicates,
+        Self::Steady,
+        Self::Metered,
+        Self::Growth,
+    ];
 
     /// The name in results files, tables and on the command line.
     pub fn name(self) -> &'static str {
@@ -71,6 +82,7 @@ impl Scenario {
             Self::Single => "single",
             Self::Duplicates => "duplicates",
             Self::Steady => "steady",
+            Self::Metered => "metered",
             Self::Growth => "growth",
         }
     }
@@ -82,6 +94,9 @@ impl Scenario {
             Self::Single => "1 event per batch",
             Self::Duplicates => "200 events per batch; the given share of events was accepted before",
             Self::Steady => "1,000 users, 481 requests/s of 1 to 3 events",
+            Self::Metered => {
+                "200 events per batch, of 10,000 customers; three meters count the first step of the funnel"
+            }
             Self::Growth => "200 events per batch, into a table that already holds many rows",
         }
     }
@@ -91,7 +106,7 @@ impl Scenario {
         let is_more =
             subject.is_variant() || matches!(subject, SubjectName::UnnestInRequest | SubjectName::Outbox);
         match self {
-            Self::Growth => subject == SubjectName::Millrace,
+            Self::Growth | Self::Metered => subject == SubjectName::Millrace,
             Self::Duplicates if is_quick => subject == SubjectName::Millrace,
             // Neither the variants nor these peers do anything of their own with duplicates.
             Self::Duplicates => !is_more,
@@ -105,10 +120,8 @@ impl Scenario {
 
     /// The scenario's parts, in order. A quick run skips those that only add detail.
     pub fn parts(self, is_quick: bool) -> Vec<Part> {
-        let part = |name, events, connections, rate| {
-            let shape = Shape { events, duplicates: 0.0 };
-            Part { name, shape, connections, rate }
-        };
+        let part =
+            |name, events, connections, rate| Part { name, shape: Shape::new(events), connections, rate };
         let saturated_and_less = |events: RangeInclusive<usize>, connections| {
             vec![
                 part("saturated", events.clone(), connections, Rate::Saturated),
@@ -128,11 +141,15 @@ impl Scenario {
             Self::Duplicates => [("none", 0.0), ("0.6 %", 0.006), ("10 %", 0.1)]
                 .into_iter()
                 .map(|(name, duplicates)| Part {
-                    shape: Shape { events: STRESS, duplicates },
+                    shape: Shape { duplicates, ..Shape::new(STRESS) },
                     ..part(name, STRESS, STRESS_CONNECTIONS, Rate::Saturated)
                 })
                 .collect(),
             Self::Steady => vec![part("481 requests/s", STEADY, 1_000, Rate::Fixed(STEADY_REQUESTS_PER_S))],
+            Self::Metered => vec![Part {
+                shape: Shape { distinct: METERED_CUSTOMERS, ..Shape::new(STRESS) },
+                ..part("three meters", STRESS, STRESS_CONNECTIONS, Rate::Saturated)
+            }],
             Self::Growth => vec![part("saturated", STRESS, STRESS_CONNECTIONS, Rate::Saturated)],
         };
         if is_quick {

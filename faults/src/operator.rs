@@ -14,6 +14,9 @@ const UNLIMITED: PlanLimits =
     PlanLimits { requests_per_minute: 600_000, burst: 600_000, events_per_month: None };
 /// The project that recognizes events by their ids alone.
 const BY_ID: &str = "by-id";
+/// The meters of each project: slug, name of the events, aggregation and path of the value.
+const METERS: [(&str, &str, &str, &str); 2] =
+    [("amounts", "checkout", "sum", "$.amount"), ("products", "product_viewed", "unique_count", "$.n")];
 /// Projects that clients post for, with their limits, and projects for probes.
 pub(crate) type Projects = (Vec<(Arc<Project>, PlanLimits)>, Vec<Project>);
 
@@ -81,6 +84,10 @@ impl Operator {
         let dedupe = if is_by_id { "id" } else { "id-and-timestamp" };
         let create = ["project", "create", name, "--plan", plan, "--key", &key, "--dedupe", dedupe];
         let made = self.run(&create).await;
+        for (slug, event, aggregation, value) in METERS {
+            let create = ["meter", "create", name, slug, "--event", event, "--aggregation", aggregation];
+            self.run(&[&create[..], &["--value", value]].concat()).await;
+        }
         let id = made["project_id"].as_i64().expect("a project has a number");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
         let around_ms = i64::try_from(now.as_millis()).expect("it is not the far future");

@@ -59,6 +59,21 @@ export const PROJECT: Variable = {
   current: { text: ['All'], value: ['$__all'] },
 };
 
+// One meter: figures of several cannot be added up.
+export const METER: Variable = {
+  type: 'query',
+  name: 'meter',
+  label: 'Meter',
+  datasource: POSTGRES,
+  query:
+    "SELECT name || ': ' || slug AS __text, meter_id AS __value FROM meters JOIN projects USING (project_id) WHERE deleted_at IS NULL ORDER BY 1",
+  refresh: 2,
+  sort: 0,
+  multi: false,
+  includeAll: false,
+  current: { text: '', value: '' },
+};
+
 export const intervals = (description: string, choices: string[]): Variable => ({
   type: 'interval',
   name: 'interval',

@@ -105,6 +105,21 @@ pub async fn report<'a>(
     }
 }
 
+/// As [`report`], for a question that may be in a body. `get` checks the signature, which covers the body.
+pub async fn ask<'a>(
+    request: Request<'a>,
+    upload: Upload,
+    get: impl AsyncFnOnce(Request<'a>, Upload, &ApiKey) -> Result<Answer, Problem>,
+) -> Answer {
+    match request.caller() {
+        Err(refusal) => refuse_caller(request.service, &refusal),
+        Ok(key) => {
+            let answer = get(request, upload, &key).await;
+            with_limits(request.service, &key, answer, Problem::answer)
+        }
+    }
+}
+
 /// Answers for the status page. A refusal is not counted: the page is not part of the interface.
 pub fn page(answer: Result<Answer, Problem>) -> Answer {
     answer.unwrap_or_else(|problem| problem.answer())

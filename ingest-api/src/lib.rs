@@ -40,6 +40,7 @@ mod health;
 mod ingest;
 mod limits;
 mod listener;
+mod meters;
 pub mod metrics;
 mod offload;
 mod openapi;

@@ -127,26 +127,44 @@ fn windows(from: OffsetDateTime, to: OffsetDateTime, window: UsageWindow) -> i64
     }
 }
 
-/// `YYYY-MM-DD`, which means midnight UTC, or RFC 3339. Returns a full hour, in UTC.
+/// A date or a time in the years that can be asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moment {
+    /// The start of a day, in a time zone that the reader chooses.
+    Date(Date),
+    /// With the offset as it was sent.
+    Time(OffsetDateTime),
+}
+
+/// Reads `YYYY-MM-DD` or RFC 3339.
 ///
 /// # Errors
 /// [`ParameterError`] with this name.
-pub fn moment(name: &'static str, text: &str) -> Result<OffsetDateTime, ParameterError> {
+pub fn date_or_time(name: &'static str, text: &str) -> Result<Moment, ParameterError> {
     let invalid = ParameterError::Invalid { name, expected: TIME_FORMS };
     let day = format_description!("[year]-[month]-[day]");
-    let parsed = match Date::parse(text, day) {
-        Ok(date) => date.midnight().assume_utc(),
+    let (moment, time) = match Date::parse(text, day) {
+        Ok(date) => (Moment::Date(date), date.midnight().assume_utc()),
         Err(_) => match OffsetDateTime::parse(text, &Rfc3339) {
-            Ok(time) => time,
+            Ok(time) => (Moment::Time(time), time),
             Err(_) if has_lost_its_plus(text) => return Err(ParameterError::LostPlus { name }),
             Err(_) => return Err(invalid),
         },
     };
     // Comparing does not convert: a year beyond 9999 in UTC cannot be expressed.
-    if !TIMES.contains(&parsed) {
-        return Err(invalid);
-    }
-    full_hour(parsed).map_err(|part| ParameterError::PartOfHour { name, part })
+    if TIMES.contains(&time) { Ok(moment) } else { Err(invalid) }
+}
+
+/// `YYYY-MM-DD`, which means midnight UTC, or RFC 3339. Returns a full hour, in UTC.
+///
+/// # Errors
+/// [`ParameterError`] with this name.
+pub fn moment(name: &'static str, text: &str) -> Result<OffsetDateTime, ParameterError> {
+    let time = match date_or_time(name, text)? {
+        Moment::Date(date) => date.midnight().assume_utc(),
+        Moment::Time(time) => time,
+    };
+    full_hour(time).map_err(|part| ParameterError::PartOfHour { name, part })
 }
 
 /// Whether a time has a blank in place of the sign of its offset, because something on its way decoded a plus
@@ -154,6 +172,11 @@ pub fn moment(name: &'static str, text: &str) -> Result<OffsetDateTime, Paramete
 fn has_lost_its_plus(text: &str) -> bool {
     let Some((local, offset)) = text.rsplit_once(' ') else { return false };
     OffsetDateTime::parse(&format!("{local}+{offset}"), &Rfc3339).is_ok()
+}
+
+/// A whole number: digits alone, because `parse` would also take a sign.
+pub fn whole_number(text: &str) -> Option<u32> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// A time as an answer shows it.

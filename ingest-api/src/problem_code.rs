@@ -27,7 +27,7 @@ pub enum ProblemCode {
     Unauthenticated,
     #[strum(message = "the key has another scope than the path needs, or is not for pages of this origin")]
     Forbidden,
-    #[strum(message = "no such path, or the project has no such batch")]
+    #[strum(message = "no such path, or the project has no such batch or meter")]
     NotFound,
     #[strum(message = "the path does not take this method")]
     MethodNotAllowed,
@@ -53,7 +53,9 @@ pub enum ProblemCode {
     BacklogFull,
     #[strum(message = "the batch cannot be put on disk now, or whether it was is unknown")]
     StreamUnavailable,
-    #[strum(message = "the database cannot be reached; only usage, rejections and batch states need it")]
+    #[strum(
+        message = "the database cannot be reached; only usage, meters, rejections and batch states need it"
+    )]
     StoreUnavailable,
     #[strum(message = "the server is starting, or works on too many bodies or reports")]
     Overloaded,

@@ -17,12 +17,17 @@ pub enum Kind {
     Sdk,
     /// The same, and `GET` with the form in the query.
     SdkOrQuery,
+    /// `GET`, `HEAD`, and `POST` with the question in the body.
+    GetOrAsk,
     /// `POST` of an SDK that asks for something. The body is not read.
     Question,
     /// `GET` and `HEAD` for the status page: not part of the interface for programs, and not for pages of
     /// other sites.
     Page,
 }
+
+/// The largest body that only asks a question.
+const QUESTION_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
@@ -64,6 +69,7 @@ impl Route {
     pub fn body_bytes_max(&self, limits: &Limits) -> usize {
         match self.kind {
             Kind::Get | Kind::Page | Kind::Question => 0,
+            Kind::GetOrAsk => QUESTION_BYTES_MAX.min(limits.body_bytes_max),
             Kind::Post => limits.body_bytes_max,
             Kind::Sdk | Kind::SdkOrQuery => limits.sdk_body_bytes_max,
         }
@@ -74,6 +80,7 @@ impl Route {
             Kind::Get | Kind::Page => method == Method::GET || method == Method::HEAD,
             Kind::Post | Kind::Sdk | Kind::Question => method == Method::POST,
             Kind::SdkOrQuery => method == Method::POST || method == Method::GET,
+            Kind::GetOrAsk => [Method::GET, Method::HEAD, Method::POST].contains(method),
         }
     }
 
@@ -84,6 +91,7 @@ impl Route {
             Kind::Page => "GET, HEAD",
             Kind::Post | Kind::Sdk | Kind::Question => "POST, OPTIONS",
             Kind::SdkOrQuery => "GET, POST, OPTIONS",
+            Kind::GetOrAsk => "GET, HEAD, POST, OPTIONS",
         }
     }
 

@@ -8,7 +8,7 @@ use millrace_event::EntryId;
 use millrace_event::plan::ProjectId;
 use millrace_reconcile::audit::{Balance, Violation, audit};
 use millrace_reconcile::epoch::shards_differ;
-use millrace_store::{LostHour, Store, StoreError};
+use millrace_store::{LostHour, MeterCheck, Store, StoreError};
 use millrace_stream::Stream;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -48,6 +48,8 @@ struct AuditReport {
     rolled_back: Vec<RolledBackShard>,
     lost: Vec<LostHour>,
     balances: Vec<Balance>,
+    /// Empty when rows are not counted.
+    meters: Vec<MeterCheck>,
     names: HashMap<ProjectId, String>,
 }
 
@@ -73,6 +75,7 @@ pub(crate) async fn run(
         rolled_back: rolled_back(stream, store).await?,
         lost: store.lost_batches().await?,
         balances: settled_balances(stream, store, count_rows).await?,
+        meters: if count_rows { store.check_meters().await? } else { Vec::new() },
         names: names(store).await?,
     };
     output.print(&report.text(), &report.json())?;
@@ -145,6 +148,7 @@ impl AuditReport {
             && self.rolled_back.is_empty()
             && self.lost.iter().all(|lost| lost.reviewed)
             && self.balances.iter().all(Balance::holds)
+            && self.meters.iter().all(MeterCheck::holds)
     }
 
     fn name(&self, project: ProjectId) -> String {
@@ -181,6 +185,9 @@ impl AuditReport {
             for violation in &balance.violations {
                 text.push_str(&format!("{}: {}\n", self.name(balance.project), describe(violation)));
             }
+        }
+        for meter in self.meters.iter().filter(|meter| !meter.holds()) {
+            text.push_str(&describe_meter(meter));
         }
         text.push_str(&self.conclusion());
         text
@@ -225,7 +232,11 @@ impl AuditReport {
             return "The audit DOES NOT HOLD.\n".to_owned();
         }
         let accepted: u64 = self.balances.iter().map(|balance| balance.accepted).sum();
-        let rows = if self.rows_counted { ", rows counted" } else { ", rows not counted" };
+        let rows = match (self.rows_counted, self.meters.len() as u64) {
+            (false, _) => ", rows not counted".to_owned(),
+            (true, 0) => ", rows counted".to_owned(),
+            (true, meters) => format!(", rows counted, {} compared", counted(meters, "meter")),
+        };
         let moving = self.balances.iter().filter(|balance| !balance.exact).count() as u64;
         let bounds = if moving == 0 {
             "every one is accounted for".to_owned()
@@ -262,8 +273,38 @@ impl AuditReport {
             "shards_gone_back_in_time": rolled_back,
             "lost": self.lost.iter().map(lost).collect::<Vec<_>>(),
             "projects": self.balances.iter().map(project).collect::<Vec<_>>(),
+            "meters": self.meters.iter().map(meter_json).collect::<Vec<_>>(),
         })
     }
+}
+
+fn describe_meter(check: &MeterCheck) -> String {
+    let MeterCheck { info, counted: found, faults, counted_by_events, faults_by_events, wrong_figures } =
+        check;
+    format!(
+        "{}, meter {}: its figures do not equal the events: {} counted where {} should be, {} faults where {} should be, \
+         {} wrong\n",
+        info.project_name,
+        info.meter.definition.slug,
+        counted(*found, "event"),
+        grouped((*counted_by_events).into()),
+        grouped((*faults).into()),
+        grouped((*faults_by_events).into()),
+        counted(*wrong_figures, "figure"),
+    )
+}
+
+fn meter_json(check: &MeterCheck) -> Value {
+    json!({
+        "project": check.info.project_name,
+        "slug": check.info.meter.definition.slug,
+        "holds": check.holds(),
+        "events_counted": check.counted,
+        "events_expected": check.counted_by_events,
+        "faults_counted": check.faults,
+        "faults_expected": check.faults_by_events,
+        "wrong_figures": check.wrong_figures,
+    })
 }
 
 fn counted_batches(batches: u64) -> String {

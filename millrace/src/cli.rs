@@ -14,6 +14,7 @@ use crate::backend::Backend;
 use crate::completions::CompletionsArgs;
 use crate::key::KeyCommand;
 use crate::letters::LettersCommand;
+use crate::meter::MeterCommand;
 use crate::migrate::MigrateArgs;
 use crate::plan::PlanCommand;
 use crate::project::ProjectCommand;
@@ -29,6 +30,10 @@ Examples:
   millrace key rotate 7 --overlap 24h           replace key 7, which works for one more day
   millrace plan set pro --burst 5000            change a plan; API processes apply it within seconds
   millrace usage shop --chart                   this month, day by day
+  millrace meter create shop calls --event api_call
+                                                count the events of each customer
+  millrace usage shop --meter calls --by subject
+                                                what each customer has used this month
   millrace rejections --project shop            what was refused in the last 24 hours, and why
   millrace dead-letters list                    events that could not be stored, and why
   millrace dead-letters redrive --since 2h      store those that can be stored now
@@ -93,10 +98,16 @@ pub(crate) enum Command {
     /// Manage plans, the limits of projects
     #[command(subcommand)]
     Plan(PlanCommand),
-    /// Show the stored events that are billed, by project or over time
+    /// Manage meters, the figures of your customers
+    #[command(subcommand)]
+    Meter(MeterCommand),
+    /// Show the stored events that are billed, by project or over time, or the figures of a meter
     ///
     /// Times are UTC. Without a project, it prints one line for each project. With a project, it prints one
     /// line for each hour, day or month that has events; --chart also draws those without events.
+    ///
+    /// With --meter, it prints the figures of a meter: by window, or by subject and group for the whole
+    /// period, or both. They are by event time, and the usage of a project is by receive time.
     #[command(after_help = usage::EXAMPLES)]
     Usage(UsageArgs),
     /// Show what was refused, by project and reason, and the last samples

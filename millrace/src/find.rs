@@ -1,7 +1,7 @@
-//! Finds a project or a plan by its name, and suggests the nearest name when there is none.
+//! Finds a project, a plan or a meter by its name, and suggests the nearest name when there is none.
 
 use millrace_event::plan::Plan;
-use millrace_store::{ProjectInfo, Store};
+use millrace_store::{MeterInfo, ProjectInfo, Store};
 
 use crate::failure::Failure;
 
@@ -25,6 +25,16 @@ pub(crate) async fn plan(store: &dyn Store, name: &str) -> Result<Plan, Failure>
     match plans.iter().position(|plan| plan.name == name) {
         Some(index) => Ok(plans.swap_remove(index)),
         None => Err(unknown("plan", name, plans.iter().map(|plan| plan.name.as_str()))),
+    }
+}
+
+/// # Errors
+/// When there is no such project, or it has no meter with this slug; the error suggests a similar one.
+pub(crate) async fn meter(store: &dyn Store, project: &str, slug: &str) -> Result<MeterInfo, Failure> {
+    let mut infos = store.meters(Some(self::project(store, project).await?.project)).await?;
+    match infos.iter().position(|info| info.meter.definition.slug == slug) {
+        Some(index) => Ok(infos.swap_remove(index)),
+        None => Err(unknown("meter", slug, infos.iter().map(|info| info.meter.definition.slug.as_str()))),
     }
 }
 

@@ -12,6 +12,7 @@ mod failure;
 mod find;
 mod key;
 mod letters;
+mod meter;
 mod migrate;
 mod moment;
 mod output;
@@ -70,6 +71,7 @@ async fn run(cli: Cli, backend: &Backend) -> Result<(), Failure> {
         Command::Project(command) => project::run(&*backend.migrated_store().await?, &output, command).await,
         Command::Key(command) => key::run(&*backend.migrated_store().await?, &output, command).await,
         Command::Plan(command) => plan::run(&*backend.migrated_store().await?, &output, command).await,
+        Command::Meter(command) => meter::run(&*backend.migrated_store().await?, &output, command).await,
         Command::Usage(arguments) => usage::run(&*backend.migrated_store().await?, &output, &arguments).await,
         Command::Rejections(arguments) => {
             rejections::run(&*backend.migrated_store().await?, &output, &arguments).await

@@ -16,6 +16,8 @@ const EXPECTED: &str = "expected a day (2026-11-21), a time (2026-11-21T14:00:00
 /// A time as an operator gives it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum TimeArgument {
+    /// The start of a day: in UTC, unless the command has a time zone.
+    Day(Date),
     /// With the offset that the operator gave.
     At(OffsetDateTime),
     /// A duration before now.
@@ -28,11 +30,11 @@ impl FromStr for TimeArgument {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let day = format_description!("[year]-[month]-[day]");
         let moment = match Date::parse(text, day) {
-            Ok(date) => Some(date.midnight().assume_utc()),
-            Err(_) => OffsetDateTime::parse(text, &Rfc3339).ok(),
+            Ok(date) => Some((Self::Day(date), date.midnight().assume_utc())),
+            Err(_) => OffsetDateTime::parse(text, &Rfc3339).ok().map(|moment| (Self::At(moment), moment)),
         };
         match moment {
-            Some(moment) if TIMES.contains(&moment) => Ok(Self::At(moment)),
+            Some((argument, moment)) if TIMES.contains(&moment) => Ok(argument),
             Some(_) => Err(EXPECTED),
             None => duration(text).map(Self::Ago).map_err(|_| EXPECTED),
         }
@@ -47,6 +49,7 @@ impl TimeArgument {
     pub(crate) fn from(self, now: OffsetDateTime) -> Result<OffsetDateTime, &'static str> {
         let before_now = |duration| now.checked_sub(time::Duration::try_from(duration).ok()?);
         let moment = match self {
+            Self::Day(date) => Some(date.midnight().assume_utc()),
             Self::At(moment) => Some(moment),
             Self::Ago(duration) => before_now(duration),
         };

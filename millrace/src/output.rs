@@ -4,6 +4,7 @@ use std::io::{ErrorKind, IsTerminal, Write, stdout};
 
 use console::truncate_str;
 use millrace_event::printable::escaped_json;
+use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::terminal;
@@ -19,10 +20,9 @@ impl Output {
     }
 
     /// Prints `json` or `text`, as the operator asked.
-    pub(crate) fn print(self, text: &str, json: &serde_json::Value) -> Result<(), Failure> {
+    pub(crate) fn print(self, text: &str, json: &impl Serialize) -> Result<(), Failure> {
         // Texts of clients must not control the terminal of an operator.
-        let document =
-            if self.json { escaped_json(&format!("{json:#}")) } else { text.trim_end().to_owned() };
+        let document = if self.json { escaped_json(&written(json)) } else { text.trim_end().to_owned() };
         match writeln!(stdout().lock(), "{document}") {
             Ok(()) => Ok(()),
             // The reader stopped reading, as in `millrace audit | head -1`.
@@ -30,6 +30,10 @@ impl Output {
             Err(error) => Err(Failure::Refused(format!("standard output: {error}"))),
         }
     }
+}
+
+fn written(json: &impl Serialize) -> String {
+    serde_json::to_string_pretty(json).expect("documents have string keys and finite numbers")
 }
 
 /// A table. Columns are as wide as their widest cell; columns of numbers are aligned at the right.
@@ -68,7 +72,8 @@ fn cut(text: &str, columns: usize) -> String {
 
 /// A number as [`grouped`] writes it, or a word in its place.
 fn is_number(cell: &str) -> bool {
-    cell == "unlimited" || cell.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b'-'))
+    cell == "unlimited"
+        || cell.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b'-' | b'.'))
 }
 
 /// A number in groups of three: 1,234,567.
@@ -82,6 +87,16 @@ pub(crate) fn grouped(number: i128) -> String {
         text.push(digit);
     }
     if number < 0 { format!("-{text}") } else { text }
+}
+
+/// A decimal number with the digits before its point in groups of three: 1,234.5.
+pub(crate) fn grouped_decimal(number: &str) -> String {
+    let (whole, fraction) = number.split_at(number.find('.').unwrap_or(number.len()));
+    match whole.parse() {
+        // -0.5 has no negative whole number.
+        Ok(0) | Err(_) => number.to_owned(),
+        Ok(whole) => format!("{}{fraction}", grouped(whole)),
+    }
 }
 
 /// A number and its noun: 1 letter, 1,234 letters.
@@ -98,6 +113,8 @@ mod tests {
     fn numbers_are_written_in_groups_of_three() {
         let written: Vec<_> = [0, 999, 1_000, -1_234_567, 100_000].into_iter().map(grouped).collect();
         assert_eq!(written, ["0", "999", "1,000", "-1,234,567", "100,000"]);
+        let decimals = ["-0.5", "1234.5678", "-12000", "0.000000000000000001"].map(grouped_decimal);
+        assert_eq!(decimals, ["-0.5", "1,234.5678", "-12,000", "0.000000000000000001"]);
         assert_eq!(
             [0, 1, 2_000].map(|number| counted(number, "event")),
             ["0 events", "1 event", "2,000 events"]

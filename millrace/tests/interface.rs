@@ -42,6 +42,9 @@ fn assert_success(output: &Output) {
 async fn schemathesis_finds_nothing(installation: &Installation, service: &Service, examples: &str) {
     // The first project has a plan that never limits Schemathesis: a 429 would hide the rest.
     let key = service.key();
+    let meter =
+        ["meter", "create", "default", "tokens", "--event", "llm_call", "--group-by", "model=$.model"];
+    installation.text(&meter).await;
     let mut command = tokio::process::Command::new(installed("schemathesis"));
     command
         .args(["run", &format!("{}/openapi.json", service.url()), "--no-color", "--continue-on-failure"])
@@ -51,6 +54,7 @@ async fn schemathesis_finds_nothing(installation: &Installation, service: &Servi
         .env("SCHEMATHESIS_HOOKS", root().join("testkit/schemathesis/hooks.py"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("MILLRACE_KEY", &key)
+        .env("MILLRACE_METER", "tokens")
         .env("NO_PROXY", "127.0.0.1");
     let output = finished(command, &installation.home()).await;
     assert_success(&output);

@@ -81,6 +81,14 @@ Worker on Either {
         "Projects that did not balance at the last comparison"
     CONSERVATION_EVENTS: gauge "millrace_conservation_events" { part: Values::These(&["accepted", "stored", "duplicate", "dead", "pending"]) }
         "Events of all projects over all time, at the last comparison: accepted = stored + duplicate + dead + pending"
+    METER_ROWS_MOVED: counter "millrace_meter_rows_moved_total" {}
+        "Additions to meters moved to their figures, and rows of deleted meters removed"
+    METER_CHECKS: counter "millrace_meter_checks_total" {}
+        "Comparisons of a meter's figures of a quarter of an hour with the events"
+    METER_VIOLATIONS: counter "millrace_meter_violations_total" {}
+        "Sentinel: comparisons of a meter that found a difference"
+    METER_FAILURES: counter "millrace_meter_failures_total" {}
+        "Rounds and comparisons of meters that failed"
     QUOTA_PROJECTS: gauge "millrace_quota_projects" { used_percent: Values::These(&["80", "90", "100"]) }
         "Projects that have used at least this share of their month's quota"
     REDRIVE_LAST: gauge "millrace_redrive_last_timestamp_seconds" {}
@@ -98,6 +106,22 @@ Worker on Servers {
     STORE_FAILOVERS: counter "millrace_store_failovers_total" {}
         "Times that this process was the first to see PostgreSQL on another timeline"
 }
+}
+
+/// Records rows that were moved to the figures of meters.
+pub fn meter_rows_moved(rows: u64) {
+    METER_ROWS_MOVED.increment(rows);
+}
+
+/// Records the comparison of one meter.
+pub fn meter_checked(is_wrong: bool) {
+    METER_CHECKS.increment(1);
+    METER_VIOLATIONS.increment(u64::from(is_wrong));
+}
+
+/// Records a round or a comparison of meters that failed.
+pub fn meters_failed() {
+    METER_FAILURES.increment(1);
 }
 
 /// Counts one running lane until it is dropped.

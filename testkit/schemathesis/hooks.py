@@ -23,6 +23,7 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
     order_the_period(case)
+    ask_a_meter(case)
     use_the_key_of_the_project(case)
 
 
@@ -45,6 +46,44 @@ def order_the_period(case: schemathesis.Case) -> None:
     hours = int(abs(limits.get("to", start) - start) / HOUR) % HOURS_MAX + 1
     case.query["from"] = written(start, like=case.query.get("from"))
     case.query["to"] = written(start + hours * HOUR)
+
+
+def ask_a_meter(case: schemathesis.Case) -> None:
+    """A question is to a meter that exists, with its groups, the name of a time zone, one kind of filters, and a
+    period as above."""
+    if "/meters/{id}" not in case.operation.path:
+        return
+    case.path_parameters["id"] = os.environ["MILLRACE_METER"]
+    if not case.operation.path.endswith("/query"):
+        return
+    question = case.body if case.operation.method.upper() == "POST" else case.query
+    if not isinstance(question, dict):
+        return
+    for zone in ("timezone", "windowTimeZone"):
+        if zone in question:
+            question[zone] = "Europe/Berlin"
+    if any(name.startswith("filterGroupBy") for name in question):
+        question.pop("advancedMeterGroupByFilters", None)
+    use_the_groups_of_the_meter(question)
+    # Without limits, the number of windows depends on the clock.
+    if {"from", "to", "window", "windowSize"} & set(question):
+        start = full_hour(question.get("from") or question.get("to") or "2026-01-01")
+        hours = start.toordinal() % HOURS_MAX + 1
+        question["from"], question["to"] = written(start), written(start + hours * HOUR)
+
+
+def use_the_groups_of_the_meter(question: dict) -> None:
+    """The meter of the test has one group."""
+    for name in ("group_by", "groupBy"):
+        if question.get(name):
+            question[name] = ["subject", "model"]
+    for name in [name for name in question if name.startswith(("filter[", "filterGroupBy["))]:
+        question[name.split("[")[0] + "[model]"] = question.pop(name)
+    for name in ("filter", "filterGroupBy", "advancedMeterGroupByFilters"):
+        if isinstance(question.get(name), dict):
+            question[name] = {"model": value for value in question[name].values()}
+        elif isinstance(question.get(name), str):
+            question[name] = '{"model": {"$eq": "large"}}'
 
 
 def full_hour(text: str) -> datetime.datetime:

@@ -24,7 +24,7 @@ const WARM_UP: Duration = Duration::from_millis(500);
 pub(super) async fn measure(events: usize, window: Duration) -> Result<Ceiling, BenchError> {
     let mut program = Program::launch("bench", &Launch { arguments: &["serve-empty"], ..Launch::default() });
     let target = Target::new(program.address().await, "none");
-    let shape = Shape { events: events..=events, duplicates: 0.0 };
+    let shape = Shape::new(events..=events);
     let (connections, pacing, warm_up) = (CONNECTIONS, Pacing::ClosedLoop, WARM_UP);
     let load = Load { target, shape, connections, pacing, warm_up, window };
     let tally = load::start(&load).await?.finish().await?;

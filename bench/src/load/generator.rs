@@ -142,7 +142,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = Target::new(listener.local_addr().unwrap(), "none");
         let server = tokio::spawn(serve(listener));
-        let shape = Shape { events: 1..=1, duplicates: 0.0 };
+        let shape = Shape::new(1..=1);
         let window = Duration::from_secs(1);
         let load = Load { target, shape, connections: 2, pacing, warm_up: Duration::ZERO, window };
         let tally = start(&load).await.unwrap().finish().await.unwrap();

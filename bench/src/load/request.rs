@@ -14,8 +14,6 @@ use super::spec::{Shape, Target};
 const FUNNEL: [&str; 5] = ["page_view", "product_viewed", "add_to_cart", "checkout", "purchase"];
 /// Share of the visitors at one step who take the next.
 const CONTINUES: f64 = 0.6;
-/// Minimum number of different events in a thread's templates: enough that batches in a row differ.
-const DISTINCT_EVENTS: usize = 2_000;
 /// The times of a batch's events span this much, as if a client had collected them.
 const SPREAD_US: i64 = 250_000;
 /// The text before an event's id, and before its time.
@@ -42,7 +40,7 @@ pub fn templates(target: &Target, shape: &Shape) -> Vec<RequestTemplate> {
     let mut random = StdRng::seed_from_u64(SEED);
     let mut templates = Vec::new();
     let mut events = 0;
-    while events < DISTINCT_EVENTS || templates.len() < target.keys.len().max(2) {
+    while events < shape.distinct || templates.len() < target.keys.len().max(2) {
         let batch = random.random_range(RangeInclusive::clone(&shape.events));
         let key = &target.keys[templates.len() % target.keys.len()];
         templates.push(RequestTemplate::new(target, key, batch, &mut random));
@@ -133,7 +131,7 @@ mod tests {
     #[test]
     fn a_rendered_request_has_the_given_ids_and_times() {
         let target = Target::new(([127, 0, 0, 1], 80).into(), "a-key");
-        let shape = Shape { events: 5..=15, duplicates: 0.0 };
+        let shape = Shape::new(5..=15);
         let (mut times, mut out) = (TimeWriter::new(), Vec::new());
         for template in templates(&target, &shape) {
             let identity = |index| Identity { id: 1 << 100 | index as u128, time_us: 1_795_687_840_123_456 };
@@ -156,7 +154,7 @@ mod tests {
     fn requests_go_to_the_projects_in_turn() {
         let keys: Vec<String> = (0..13).map(|number| format!("key-{number:02}")).collect();
         let target = Target { keys: keys.clone(), ..Target::new(([127, 0, 0, 1], 80).into(), "") };
-        let templates = templates(&target, &Shape { events: 200..=200, duplicates: 0.0 });
+        let templates = templates(&target, &Shape::new(200..=200));
         let text = |template: &RequestTemplate| String::from_utf8(template.bytes.clone()).unwrap();
         assert!(templates.len() >= keys.len());
         for (template, key) in templates.iter().zip(keys.iter().cycle()) {

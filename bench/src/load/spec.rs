@@ -53,6 +53,19 @@ pub struct Shape {
     pub events: RangeInclusive<usize>,
     /// Share of events, from 0 to 1, that were accepted before in another batch.
     pub duplicates: f64,
+    /// How many different events a thread sends, apart from their ids and times, at least. Each is of another
+    /// visitor.
+    pub distinct: usize,
+}
+
+impl Shape {
+    /// Enough different events that batches in a row differ.
+    pub const DISTINCT: usize = 2_000;
+
+    /// Batches of so many events, without duplicates.
+    pub fn new(events: RangeInclusive<usize>) -> Self {
+        Self { events, duplicates: 0.0, distinct: Self::DISTINCT }
+    }
 }
 
 /// When requests are sent.

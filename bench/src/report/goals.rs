@@ -163,6 +163,12 @@ fn variations(values: Values<'_>) -> Vec<Goal> {
             ratio(growth, empty),
             "x",
         ),
+        goal(
+            "metered: events stored, relative to stress",
+            Bound::AtLeast(0.70),
+            ratio(values.stored_per_s("metered", "three meters"), empty),
+            "x",
+        ),
     ]
 }
 

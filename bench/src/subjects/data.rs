@@ -13,11 +13,13 @@ pub struct Data<'a> {
     pub projects: usize,
     /// Events carry times of the day that was this many whole days ago.
     pub days_ago: u32,
+    /// Whether the first project has meters.
+    pub is_metered: bool,
 }
 
 impl Data<'_> {
     /// An empty table and one project.
-    pub const EMPTY: Self = Self { folder: None, projects: 1, days_ago: 0 };
+    pub const EMPTY: Self = Self { folder: None, projects: 1, days_ago: 0, is_metered: false };
 
     /// The keys of the projects.
     pub(super) fn keys(&self) -> Vec<String> {

@@ -9,7 +9,7 @@ use testkit::{Authority, Postgres, Program, Redis, free_port};
 
 use super::data::Data;
 use super::name::SubjectName;
-use super::servers::{REDIS_SETTINGS, postgres_with, prepare_projects, redis};
+use super::servers::{REDIS_SETTINGS, create_meters, postgres_with, prepare_projects, redis};
 use super::subject::{STREAM_WORKER, Subject, wait_until_ready};
 use super::table::EventsTable;
 use crate::error::BenchError;
@@ -35,6 +35,9 @@ pub(super) async fn start(name: SubjectName, data: &Data<'_>) -> Result<Subject,
         _ => plain(data.folder).await,
     };
     let projects = prepare_projects(&servers.postgres, columns, data.projects).await?;
+    if data.is_metered {
+        create_meters(&servers.postgres).await?;
+    }
     let Servers { postgres, redis, replica, authority, variables } = servers;
     let mut api = launch("ingest-api", &variables);
     let mut worker = launch(STREAM_WORKER, &variables);

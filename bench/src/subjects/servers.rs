@@ -4,8 +4,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use millrace_event::meter::{Aggregation, Group, MeterDefinition};
 use millrace_store::postgres::{PostgresOptions, PostgresStore};
-use millrace_store::{JsonColumns, KeyOptions, Ledger, Operators, PolicyChange, UpkeepPolicy};
+use millrace_store::{
+    JsonColumns, KeyOptions, Ledger, MeterStart, Meters, Operators, PolicyChange, UpkeepPolicy,
+};
 use testkit::{Postgres, Redis, ServerOptions};
 
 use crate::error::BenchError;
@@ -88,6 +91,30 @@ pub async fn prepare_projects(
         ids.push(client.query_one(FIND_PROJECT, &[&name]).await?.get(0));
     }
     Ok(ids)
+}
+
+/// Creates three meters of the first project: a count by group, a sum, and a count of different values.
+///
+/// # Errors
+/// When PostgreSQL rejects a statement.
+pub(super) async fn create_meters(server: &Postgres) -> Result<(), BenchError> {
+    let store = PostgresStore::new(PostgresOptions {
+        source: server.config().into(),
+        pool_size: 1,
+        application: "bench",
+    });
+    let path = |text: &str| text.parse().map_err(|error| BenchError::new(format!("{error}")));
+    let referrer = Group { name: "referrer".to_owned(), path: path("$.referrer")? };
+    for (aggregation, value, groups) in [
+        (Aggregation::Count, None, vec![referrer]),
+        (Aggregation::Sum, Some(path("$.price")?), Vec::new()),
+        (Aggregation::UniqueCount, Some(path("$.product")?), Vec::new()),
+    ] {
+        let (slug, event) = (aggregation.to_string(), "page_view".to_owned());
+        let definition = MeterDefinition { slug, event, aggregation, value, groups };
+        store.create_meter("shop 1", &definition, MeterStart::Now).await?;
+    }
+    Ok(())
 }
 
 const FIND_PROJECT: &str = "SELECT project_id FROM projects WHERE name = $1";

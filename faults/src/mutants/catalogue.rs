@@ -46,6 +46,20 @@ pub const MUTANTS: &[Mutant] = &[
         tier: Tier::Nightly,
     },
     Mutant {
+        name: "meters-outside-the-transaction",
+        bug: "what events add to meters is added after COMMIT, on its own",
+        drill: "worker killed after commit",
+        violates: &[Invariant::FiguresAgree],
+        tier: Tier::Nightly,
+    },
+    Mutant {
+        name: "meters-count-duplicates",
+        bug: "meters count every event that a transaction holds, and not only those that it stores",
+        drill: "worker killed after commit",
+        violates: &[Invariant::FiguresAgree],
+        tier: Tier::Quick,
+    },
+    Mutant {
         name: "consumer-deleted-with-pending",
         bug: "a lane that stops deletes its consumer while entries are pending for it",
         drill: "workers terminated without postgres",

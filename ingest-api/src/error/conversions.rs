@@ -16,6 +16,7 @@ use crate::encoding::DecodeError;
 use crate::form::FormError;
 use crate::framing::FramingError;
 use crate::headers::HeaderError;
+use crate::meters::QuestionError;
 use crate::packing::PackingError;
 use crate::parameters::ParameterError;
 use crate::problem_code::ProblemCode;
@@ -93,6 +94,13 @@ impl From<HeaderError> for Problem {
 
 impl From<ParameterError> for Problem {
     fn from(error: ParameterError) -> Self {
+        let message = Cow::Owned(error.to_string());
+        Self { code: ProblemCode::InvalidParameter, message, detail: Detail::Field(error.name()) }
+    }
+}
+
+impl From<QuestionError> for Problem {
+    fn from(error: QuestionError) -> Self {
         let message = Cow::Owned(error.to_string());
         Self { code: ProblemCode::InvalidParameter, message, detail: Detail::Field(error.name()) }
     }

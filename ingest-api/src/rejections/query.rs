@@ -3,7 +3,7 @@
 use millrace_store::{SAMPLES_KEPT, end_of_hour};
 use time::{Duration, OffsetDateTime};
 
-use crate::parameters::{ParameterError, check_order, moment, values};
+use crate::parameters::{ParameterError, check_order, moment, values, whole_number};
 
 /// Most hours in one answer.
 const HOURS_MAX: i64 = 2_000;
@@ -34,18 +34,13 @@ impl RejectionsQuery {
             return Err(ParameterError::Invalid { name: "from", expected: "at most 2000 hours before to" });
         }
         let limit = match limit {
-            Some(text) => number(&text).filter(|limit| *limit <= SAMPLES_KEPT),
+            Some(text) => whole_number(&text).filter(|limit| *limit <= SAMPLES_KEPT),
             None => Some(DEFAULT_LIMIT),
         };
         let expected = "a whole number from 0 to 100";
         let limit = limit.ok_or(ParameterError::Invalid { name: "limit", expected })?;
         Ok(Self { from, to, limit })
     }
-}
-
-/// Digits alone: `parse` would also take a sign.
-fn number(text: &str) -> Option<u32> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ fn methods(route: &Route) -> &'static [&'static str] {
     match route.kind {
         Kind::Get | Kind::Page => &["get"],
         Kind::Post | Kind::Sdk | Kind::Question => &["post"],
-        Kind::SdkOrQuery => &["get", "post"],
+        Kind::SdkOrQuery | Kind::GetOrAsk => &["get", "post"],
     }
 }
 
@@ -66,6 +66,11 @@ fn is_answered_204(route: &Route) -> bool {
     route.pattern == "/v1/cloudevents"
 }
 
+/// Whether the path names one thing, which may not exist. That the key in a path is unknown is 401.
+fn names_one(route: &Route) -> bool {
+    route.access == Access::Read && route.pattern.contains("{id}")
+}
+
 #[test]
 fn every_operation_lists_the_statuses_that_its_route_can_answer_and_no_other() {
     let document = document();
@@ -87,7 +92,11 @@ fn every_operation_lists_the_statuses_that_its_route_can_answer_and_no_other() {
             (Kind::Question, _) => "200 400",
             (Kind::Get, Access::Open) if route.pattern == "/readyz" => "200 400 503",
             (Kind::Get, Access::Open) => "200 400",
-            (Kind::Get, _) if route.pattern == "/v1/batches/{id}" => "200 400 401 403 404 503",
+            (Kind::GetOrAsk, _) if operation["requestBody"].is_object() => {
+                "200 400 401 403 404 408 413 415 503"
+            }
+            (Kind::Get | Kind::GetOrAsk, _) if names_one(route) => "200 400 401 403 404 503",
+            (Kind::GetOrAsk, _) => unreachable!("such a route names what it asks"),
             (Kind::Get, _) => "200 400 401 403 503",
             (Kind::Page, _) => unreachable!("pages are not in the document"),
         };

@@ -15,18 +15,34 @@ pub(super) struct Bars {
     pub(super) smooth: bool,
 }
 
+/// One line of a chart.
+#[derive(Clone, Debug)]
+pub(super) struct Bar {
+    pub(super) label: String,
+    /// The number as it is shown.
+    pub(super) number: String,
+    /// The length of the bar relative to the others.
+    pub(super) size: u64,
+}
+
+impl Bar {
+    pub(super) fn of_count(label: String, count: u64) -> Self {
+        Self { label, number: grouped(count.into()), size: count }
+    }
+}
+
 impl Bars {
-    /// One line for each label and number, with its bar. The longest bar fills the width.
-    pub(super) fn draw(self, bars: Vec<(String, u64)>) -> String {
+    /// One line for each bar, with its label and number. The longest bar fills the width.
+    pub(super) fn draw(self, bars: Vec<Bar>) -> String {
         let width = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
-        let labels = width(&mut bars.iter().map(|(label, _)| label.chars().count()));
-        let numbers = width(&mut bars.iter().map(|(_, count)| grouped((*count).into()).len()));
+        let labels = width(&mut bars.iter().map(|bar| bar.label.chars().count()));
+        let numbers = width(&mut bars.iter().map(|bar| bar.number.len()));
         let room = self.columns.saturating_sub(labels + numbers + 4).max(BAR_COLUMNS_MIN);
-        let most = bars.iter().map(|(_, count)| *count).max().unwrap_or(0);
+        let most = bars.iter().map(|bar| bar.size).max().unwrap_or(0);
         let mut text = String::new();
-        for (label, count) in bars {
-            let bar = self.bar(count, most, room);
-            let line = format!("{label:<labels$}  {:>numbers$}  {bar}", grouped(count.into()));
+        for Bar { label, number, size } in bars {
+            let bar = self.bar(size, most, room);
+            let line = format!("{label:<labels$}  {number:>numbers$}  {bar}");
             text.push_str(line.trim_end());
             text.push('\n');
         }
@@ -56,7 +72,7 @@ mod tests {
     fn bars(columns: usize, smooth: bool) -> String {
         let bars = [("mon", 0), ("tue", 1), ("wed", 1_000), ("thursday", 512)];
         Bars { columns, smooth }
-            .draw(bars.iter().map(|(label, count)| ((*label).to_owned(), *count)).collect())
+            .draw(bars.iter().map(|(label, count)| Bar::of_count((*label).to_owned(), *count)).collect())
     }
 
     #[test]

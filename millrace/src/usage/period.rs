@@ -34,6 +34,7 @@ impl Period {
         now: OffsetDateTime,
     ) -> Result<Self, Failure> {
         let limit = |option: &str, when: TimeArgument| match when {
+            TimeArgument::Day(date) => Ok(date.midnight().assume_utc()),
             TimeArgument::At(time) => {
                 full_hour(time).map_err(|part| Failure::Usage(format!("{option} {part}")))
             }

@@ -1,43 +1,18 @@
 //! The report of `millrace usage`.
 
-use clap::Args;
 use millrace_store::{Store, UsageRow};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::chart::Bars;
+use super::arguments::UsageArgs;
+use super::chart::{Bar, Bars};
+use super::meter;
 use super::period::Period;
 use super::window::Window;
 use crate::failure::Failure;
-use crate::moment::{TimeArgument, shown};
+use crate::moment::shown;
 use crate::output::{Output, counted, grouped, table};
 use crate::{find, terminal};
-
-pub(crate) const EXAMPLES: &str = "\
-Examples:
-  millrace usage                                every project, this month
-  millrace usage shop --from 7d --chart         the last seven days and today, as bars
-  millrace usage shop --window hour             today by the hour
-  millrace usage --from 2026-10-01 --to 2026-11-01 --json";
-
-#[derive(Args, Clone, Debug)]
-pub(crate) struct UsageArgs {
-    /// The project's name; without it, one line for each project
-    project: Option<String>,
-    /// Start of the report: a day (2026-11-01), a time at a full hour UTC (RFC 3339), or a duration before
-    /// now in whole windows (7d). Default: start of the current month (day for hourly, year for monthly)
-    #[arg(long, value_name = "WHEN")]
-    from: Option<TimeArgument>,
-    /// End of the report, not included, in the same formats. Default: end of the current hour
-    #[arg(long, value_name = "WHEN")]
-    to: Option<TimeArgument>,
-    /// Time that one line of a project covers
-    #[arg(long, value_enum, default_value_t = Window::Day)]
-    window: Window,
-    /// Draw a bar chart of the events instead of a table
-    #[arg(long)]
-    chart: bool,
-}
 
 struct Line {
     /// The project, or the window.
@@ -54,8 +29,16 @@ struct UsageReport {
 }
 
 pub(crate) async fn run(store: &dyn Store, output: &Output, arguments: &UsageArgs) -> Result<(), Failure> {
-    let now = OffsetDateTime::now_utc();
-    let period = Period::new(arguments.from, arguments.to, arguments.window, now)?;
+    if let (Some(project), Some(slug)) = (&arguments.project, &arguments.meter) {
+        return meter::run(store, output, arguments, project, slug).await;
+    }
+    if arguments.is_for_meters() {
+        let advice =
+            "--by, --subject, --filter and --timezone are for the figures of a meter; add --meter SLUG";
+        return Err(Failure::Usage(advice.to_owned()));
+    }
+    let window = arguments.window.unwrap_or(Window::Day);
+    let period = Period::new(arguments.from, arguments.to, window, OffsetDateTime::now_utc())?;
     let report = match &arguments.project {
         Some(name) => UsageReport::of_project(store, name, period).await?,
         None => UsageReport::of_all(store, period).await?,
@@ -109,12 +92,15 @@ impl UsageReport {
 
     /// A bar for each line. The chart of a project also has the windows without events.
     fn chart(&self, by_window: bool) -> String {
-        let bar = |line: &Line| (line.label.clone(), line.usage.events);
+        let bar = |line: &Line| Bar::of_count(line.label.clone(), line.usage.events);
         let bars = if by_window {
             let events = |start| self.lines.iter().find(|line| line.usage.start == start);
             let windows = self.period.windows().into_iter();
             windows
-                .map(|start| (self.period.label(start), events(start).map_or(0, |line| line.usage.events)))
+                .map(|start| {
+                    let count = events(start).map_or(0, |line| line.usage.events);
+                    Bar::of_count(self.period.label(start), count)
+                })
                 .collect()
         } else {
             self.lines.iter().map(bar).collect()

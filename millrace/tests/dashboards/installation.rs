@@ -110,6 +110,7 @@ impl Installation {
                 ("instance", ".*"),
                 ("project", "SELECT project_id FROM projects"),
                 ("interval", "1h"),
+                ("meter", "1"),
             ],
         }
     }
@@ -123,7 +124,7 @@ impl Installation {
 
     /// From the start until now, for one project.
     pub fn view_of_one(&self) -> View<'static> {
-        let variables = &[("instance", ".*"), ("project", "1"), ("interval", "6h")];
+        let variables = &[("instance", ".*"), ("project", "1"), ("interval", "6h"), ("meter", "1")];
         View { variables, ..self.view(Duration::from_secs(1)) }
     }
 
@@ -239,6 +240,11 @@ async fn create_projects(settings: &[(&'static str, String)]) {
         .await;
     for (name, plan) in PROJECTS {
         run(settings, &["project", "create", name, "--plan", plan, "--key", &key_of(name)]).await;
+    }
+    // Every event of its name has a value, and those of another event have none.
+    for (slug, event, value) in [("revenue", "order_completed", "$.revenue"), ("items", POISON, "$.items")] {
+        let create = ["meter", "create", "storefront", slug, "--event", event, "--aggregation", "sum"];
+        run(settings, &[&create[..], &["--value", value]].concat()).await;
     }
 }
 

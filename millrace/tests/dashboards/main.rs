@@ -7,13 +7,15 @@ mod load;
 
 use std::time::Duration;
 
-use installation::{Installation, PATIENCE, PROJECTS, TRIAL_EVENTS};
+use installation::{Installation, PATIENCE, PROJECTS, Rows, TRIAL_EVENTS};
 use load::{EventCounts, Load};
 use testkit::grafana::{Dashboard, Panel, Question, dashboards};
 use testkit::{QueryTime, eventually};
 
 /// Queries that may return nothing: panel, index of the query, reason. They must still run without an error.
 const MAY_BE_EMPTY: &[(&str, usize, &str)] = &[
+    ("customers: Gone customers", 0, "every customer still sends events"),
+    ("customers: Events that are not counted", 0, "every event has a value"),
     ("pipeline: Errors by route", 1, "no request is answered 5xx"),
     ("pipeline: Redis", 1, "this Redis has no memory limit"),
 ];
@@ -146,9 +148,28 @@ async fn check_tables(installation: &Installation, dashboards: &[Dashboard], sen
     assert_eq!(sum("dead"), sent.poison as f64);
     let stored = ask("projects: Events this month").await.number(0, "events");
     assert_eq!(stored, sum("accepted") - sum("duplicate") - sum("dead"));
+    check_customers(&ask, installation).await;
     let letters = ask("projects: Dead letters").await;
     let waiting: f64 = (0..letters.rows.len()).map(|row| letters.number(row, "waiting")).sum();
     assert_eq!(waiting, sent.poison as f64);
+}
+
+/// The figures of the meter equal the stored events, once the worker has moved them.
+async fn check_customers(ask: &impl AsyncFn(&str) -> Rows, installation: &Installation) {
+    let stored = "SELECT count(*)::float8, sum((properties ->> 'revenue')::numeric)::float8 FROM events
+                   WHERE project_id = 1 AND name = 'order_completed'";
+    let stored = installation.postgres.connect().await.query_one(stored, &[]).await.unwrap();
+    let expected: (f64, f64) = (stored.get(0), stored.get(1));
+    eventually(PATIENCE, "the figures to equal the events", async || {
+        let all = ask("customers: All customers").await;
+        assert_eq!((all.rows.len(), all.rows[0][0].as_deref()), (1, Some("customer-4711")));
+        let shown = (all.number(0, "events"), all.number(0, "value"));
+        if shown == expected { Ok(()) } else { Err(format!("{shown:?} instead of {expected:?}")) }
+    })
+    .await;
+    for (panel, count) in [("Customers", 1.0), ("New", 1.0), ("Gone", 0.0)] {
+        assert_eq!(ask(&format!("customers: {panel}")).await.number(0, "customers"), count, "{panel}");
+    }
 }
 
 /// The project that has used up its quota is the first in the table.

@@ -23,6 +23,7 @@ pub mod event;
 pub mod excerpt;
 pub mod json;
 pub mod key;
+pub mod meter;
 pub mod plan;
 pub mod policy;
 pub mod printable;

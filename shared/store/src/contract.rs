@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use millrace_event::meter::{Meter, MeterDefinition, MeterId};
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 use time::OffsetDateTime;
@@ -16,6 +17,7 @@ use crate::error::{StoreError, WriteError};
 use crate::json_columns::JsonColumns;
 use crate::letters::{DeadLetter, LetterFilter, LetterPayload};
 use crate::lost::{LostHour, StreamRecord};
+use crate::meters::{BackfillStep, MeterCheck, MeterFaultCount, MeterInfo, MeterQuery, MeterRow, MeterStart};
 use crate::redrive::{RedriveOrder, RedriveRecord, RedriveResult};
 use crate::rejections::{RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum};
 use crate::replication::ServerState;
@@ -282,9 +284,60 @@ pub trait Rejections: Send + Sync {
     ) -> Result<Vec<RejectionSample>, StoreError>;
 }
 
-/// A store for all kinds of callers.
-pub trait Store: Accounts + Ledger + Operators + Rejections {}
+/// Figures of customers: their definitions, which operators change, and what they are, which owners read.
+/// Writers add to them in the transactions of the events.
+#[async_trait]
+pub trait Meters: Send + Sync {
+    /// Creates a meter of a project.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for a definition that is not usable, a project that does not exist, and a slug
+    /// that is taken.
+    async fn create_meter(
+        &self,
+        project: &str,
+        definition: &MeterDefinition,
+        start: MeterStart,
+    ) -> Result<MeterInfo, StoreError>;
 
-impl<T: Accounts + Ledger + Operators + Rejections> Store for T {}
+    /// The meters of one project, or of all projects, ordered by project and slug.
+    async fn meters(&self, project: Option<ProjectId>) -> Result<Vec<MeterInfo>, StoreError>;
+
+    /// Deletes a meter with its figures. False when the project has no such meter.
+    async fn delete_meter(&self, project: &str, slug: &str) -> Result<bool, StoreError>;
+
+    /// Counts about `events_max` events of the project that were stored before the meter, oldest first, in
+    /// one transaction. Repeat it until the step is the last; an error or a killed process loses nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] when there is no such meter.
+    async fn backfill(&self, meter: MeterId, events_max: u32) -> Result<BackfillStep, StoreError>;
+
+    /// Moves what writers added to the figures, and removes figures of deleted meters. Returns how many rows
+    /// it moved or removed; 0 when there is nothing to do. Readers see no difference.
+    async fn move_additions(&self) -> Result<u64, StoreError>;
+
+    /// The figures of a meter, ordered by window, subject and groups.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for a time zone that is not known.
+    async fn meter_usage(&self, meter: &Meter, query: &MeterQuery) -> Result<Vec<MeterRow>, StoreError>;
+
+    /// What a meter does not count, the most frequent first.
+    async fn meter_faults(&self, meter: MeterId) -> Result<Vec<MeterFaultCount>, StoreError>;
+
+    /// Compares the figures of every meter with the events that are kept, which takes long.
+    async fn check_meters(&self) -> Result<Vec<MeterCheck>, StoreError>;
+
+    /// The number of figures of a meter that differ from the events that are kept, in the quarters of an hour
+    /// from `from_us` (inclusive) to `to_us` (exclusive), in microseconds since 1970. Days of which retention
+    /// has removed events are left out.
+    async fn wrong_figures(&self, meter: &Meter, from_us: i64, to_us: i64) -> Result<u64, StoreError>;
+}
+
+/// A store for all kinds of callers.
+pub trait Store: Accounts + Ledger + Meters + Operators + Rejections {}
+
+impl<T: Accounts + Ledger + Meters + Operators + Rejections> Store for T {}
 
 pub type SharedStore = std::sync::Arc<dyn Store>;

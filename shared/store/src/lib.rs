@@ -1,8 +1,8 @@
 //! The store: the database that keeps the events.
 //!
-//! [`Accounts`], [`Ledger`], [`Operators`], [`Rejections`] and [`Writer`] are the contract, one trait for
-//! each kind of caller. [`postgres`] and [`sqlite`] implement it. The conformance suite in `tests/store/`
-//! uses only the traits, and every implementation must pass it.
+//! [`Accounts`], [`Ledger`], [`Meters`], [`Operators`], [`Rejections`] and [`Writer`] are the contract, one
+//! trait for each kind of caller. [`postgres`] and [`sqlite`] implement it. The conformance suite in
+//! `tests/store/` uses only the traits, and every implementation must pass it.
 //!
 //! An implementation must never: store or count an entry twice, however often it is written; dead-letter an
 //! event because of a failure of its environment; return from [`Writer::write`] before everything is on disk.
@@ -19,10 +19,13 @@ mod json_columns;
 mod ledger;
 mod letters;
 mod lost;
+mod meter_zone;
+mod meters;
 pub mod metrics;
 mod migration;
 mod payload;
 pub mod postgres;
+mod quarters;
 mod rebuild;
 mod redrive;
 mod rejection_tally;
@@ -38,12 +41,18 @@ pub use self::admin::{
     KeyInfo, KeyOptions, KeyRotation, KeyUse, NewKey, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate,
     ProjectInfo, ProjectUsage,
 };
-pub use self::contract::{Accounts, Ledger, Operators, Rejections, SharedStore, Store};
+pub use self::contract::{Accounts, Ledger, Meters, Operators, Rejections, SharedStore, Store};
 pub use self::error::{StoreError, WriteError};
 pub use self::hours::{PartOfHour, end_of_hour, full_hour};
 pub use self::json_columns::JsonColumns;
 pub use self::letters::{DeadLetter, LetterFilter, LetterPayload};
 pub use self::lost::{LostHour, StreamRecord};
+pub use self::meter_zone::{METER_DAYS_MAX, METER_WINDOWS_MAX, MeterPeriodError, MeterZone};
+pub use self::meters::{
+    BackfillStep, GroupFilter, MeterCheck, MeterFaultCount, MeterInfo, MeterQuery, MeterRow, MeterStart,
+    MeterWindow,
+};
+pub use self::quarters::{PartOfQuarter, end_of_quarter, full_quarter};
 pub use self::redrive::{RedriveOrder, RedriveRecord, RedriveResult, rows_of_letter};
 pub use self::rejections::{
     RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, SAMPLE_PAYLOAD_BYTES_MAX,

@@ -14,8 +14,9 @@ use uuid::Uuid;
 use crate::dead_reason::{DeadReason, RejectedBy};
 use crate::error::StoreError;
 use millrace_event::entry;
+use millrace_event::meter::{MeterSet, MeterTally};
 use millrace_event::plan::ProjectId;
-use millrace_event::row;
+use millrace_event::row::{self, Row};
 use millrace_event::undeliverable::UndeliverableCall;
 
 const HOUR_US: i64 = 3_600_000_000;
@@ -166,9 +167,20 @@ pub(super) struct Corrections {
     /// Of `batches`, by batch, time of receipt and project.
     pub(super) ledger: BTreeMap<(Uuid, i64, i64), Correction>,
     pub(super) result: RedriveResult,
+    /// The rows that were stored, each with its time of receipt.
+    stored: Vec<(Vec<u8>, i64)>,
 }
 
 impl Corrections {
+    /// Adds the events that were stored to meters.
+    pub(super) fn add_to_meters(&self, meters: &MeterSet, tally: &mut MeterTally) {
+        for (bytes, received_us) in &self.stored {
+            if let Ok(event) = Row::read(bytes) {
+                tally.add(meters, &event, row::key(bytes, *received_us).timestamp_us, *received_us);
+            }
+        }
+    }
+
     pub(super) fn add_unreadable(&mut self, letter: &Letter) {
         self.result += RedriveResult { letters: 1, refused: letter.event_count, ..RedriveResult::default() };
     }
@@ -187,6 +199,7 @@ impl Corrections {
                 RowOutcome::Stored => {
                     correction.stored += 1;
                     correction.bytes += row.len() as i64;
+                    self.stored.push((row.to_vec(), letter.received_us));
                 }
                 RowOutcome::Duplicate { is_conflict } => {
                     correction.duplicate += 1;

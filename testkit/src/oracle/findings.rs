@@ -33,10 +33,12 @@ pub enum Invariant {
     Bounded,
     /// I12: metered usage never decreases.
     Monotone,
+    /// I13: the figures of meters equal the stored events.
+    FiguresAgree,
 }
 
 impl Invariant {
-    /// `I1` to `I12`.
+    /// `I1` to `I13`.
     pub fn number(self) -> String {
         format!("I{}", self as u8 + 1)
     }

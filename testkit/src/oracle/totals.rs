@@ -1,10 +1,11 @@
-//! Compares the totals: ledger, usage, rows and the stream's counters must agree. I5, I6, I8.
+//! Compares the totals: ledger, usage, rows and the stream's counters must agree, and
+//! figures of meters with events. I5, I6, I8, I13.
 
 use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::evidence::{Evidence, Sums};
+use super::evidence::{Evidence, MeterSums, Sums};
 use super::findings::{Findings, Invariant};
 use super::limits::PlanLimits;
 use super::project::Project;
@@ -87,6 +88,19 @@ fn compare_batches(
                 project.name
             );
             findings.add(Invariant::TotalsAgree, said);
+        }
+    }
+}
+
+/// Compares the figures of a project's meters with its stored events.
+pub(super) async fn compare_meters(evidence: &dyn Evidence, project: &Project, findings: &mut Findings) {
+    for MeterSums { slug, figures, events } in evidence.meters(project.id).await {
+        if figures != events {
+            let said = format!(
+                "{}: the meter {slug} has {figures:?} events and value, and the events have {events:?}",
+                project.name
+            );
+            findings.add(Invariant::FiguresAgree, said);
         }
     }
 }

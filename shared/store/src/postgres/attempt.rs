@@ -16,6 +16,8 @@ use crate::letters::NewLetter;
 use crate::payload::PayloadDigest;
 use crate::rejection_tally::RejectionTally;
 use millrace_event::Outcome;
+use millrace_event::meter::{MeterSet, MeterTally};
+use millrace_event::row::Row;
 
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -65,6 +67,17 @@ impl<'a> Attempt<'a> {
     /// Hashes of the rows for [`super::recent`].
     pub(super) fn hashes(&self) -> impl Iterator<Item = u64> {
         self.rows().iter().filter_map(|&row| self.draft.rows[row].hash())
+    }
+
+    /// Adds the rows to meters. A row that is not text was not stored.
+    pub(super) fn add_to_meters(&self, meters: &MeterSet, tally: &mut MeterTally) {
+        let stored = self.rows().iter().map(|&row| &self.draft.rows[row]);
+        for row in stored.filter(|row| meters.has(row.key.project)) {
+            let received_us = self.draft.entries[row.entry as usize].ledger.received_us;
+            if let Ok(event) = Row::read(row.bytes) {
+                tally.add(meters, &event, row.key.timestamp_us, received_us);
+            }
+        }
     }
 
     pub(super) fn into_outcomes(self) -> Vec<WriteOutcome> {

@@ -31,6 +31,7 @@ const MIGRATIONS: &[Migration] = migrations! { "sql":
     7 "0007_json_columns",
     8 "0008_groups",
     9 "0009_store_ip",
+    10 "0010_meters",
 };
 
 /// Applies what is missing, all or nothing, and then creates the first partitions. A new database gets JSON

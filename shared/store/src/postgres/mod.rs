@@ -38,6 +38,8 @@ mod letters;
 mod lineage;
 mod listen;
 mod lost;
+mod meters;
+mod meters_store;
 mod migrate;
 mod on_demand;
 mod parameters;

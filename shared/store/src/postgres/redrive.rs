@@ -12,6 +12,7 @@ use super::add_event::{ADD_EVENT, add_event};
 use super::copy::Instant;
 use super::distribution;
 use super::error::{Cause, EventsCause, Failure, cause, cause_in_events};
+use super::meters;
 use crate::dead_reason::DeadReason;
 use crate::payload::PayloadDigest;
 use crate::redrive::{
@@ -158,6 +159,7 @@ async fn attempt(
     for letter in &letters {
         redrive.redrive_letter(letter, &mut corrections).await?;
     }
+    meters::add_redriven(transaction.client(), &corrections).await.map_err(AttemptError::Counts)?;
     redrive.correct(&corrections).await?;
     transaction.commit().await?;
     Ok(corrections.result)

@@ -3,7 +3,8 @@
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
-use super::error::{Cause, EventsCause, Failure, cause, cause_in_events};
+use super::error::{CONNECTION, Cause, EventsCause, Failure, cause, cause_in_events};
+use crate::StoreError;
 use crate::dead_reason::DeadReason;
 
 #[derive(Debug)]
@@ -62,6 +63,15 @@ impl From<Cause> for Setback {
             Cause::Race(failure) => Self::Race(failure),
             Cause::NoPartition(failure) => Self::NoPartition(failure),
             Cause::Environment(failure) => Self::Environment(failure),
+        }
+    }
+}
+
+impl From<StoreError> for Setback {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Refused { sqlstate, message } => Self::Environment(Failure::new(&sqlstate, message)),
+            other => Self::Environment(Failure::new(CONNECTION, other.to_string())),
         }
     }
 }

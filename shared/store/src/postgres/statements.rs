@@ -8,6 +8,7 @@ use super::add_event::{ADD_EVENT, add_event};
 use super::copy::Instant;
 use super::distribution;
 use super::ledger_statements::LedgerStatements;
+use super::meters::MeterStatements;
 use super::parameters::{
     ClaimRows, DeadLetters, PositionRows, RefusalCounts, RowKeys, SampleRows, UsageRows, index,
 };
@@ -94,6 +95,7 @@ pub(super) struct Statements {
     remove_samples: Statement,
     add_usage: Statement,
     advance_positions: Statement,
+    pub(super) meters: MeterStatements,
 }
 
 impl Statements {
@@ -117,6 +119,7 @@ impl Statements {
             remove_samples: client.prepare(REMOVE_SAMPLES).await?,
             add_usage: client.prepare(ADD_USAGE).await?,
             advance_positions: client.prepare(ADVANCE_POSITIONS).await?,
+            meters: MeterStatements::prepare(client).await?,
         })
     }
 

@@ -75,7 +75,7 @@ impl PostgresStore {
         })
     }
 
-    async fn client(&self) -> Result<deadpool_postgres::Client, StoreError> {
+    pub(super) async fn client(&self) -> Result<deadpool_postgres::Client, StoreError> {
         self.check_usable().await?;
         Ok(pool::client(&self.pool).await?)
     }

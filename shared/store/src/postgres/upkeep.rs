@@ -5,10 +5,12 @@
 //! The next round repeats the steps that failed.
 
 use tokio_postgres::Error;
+use tokio_postgres::types::ToSql;
 
 use super::connector::Connector;
 use super::copy::Instant;
 use super::distribution;
+use super::meters;
 use super::on_demand::{self, DAYS_AHEAD, EventDays};
 use super::partitions::{self, Day, DayPartition};
 use super::session::Session;
@@ -131,7 +133,7 @@ async fn terminate_stuck_sessions(session: &Session, policy: &UpkeepPolicy) -> R
 
 /// Retires the partitions of days before `oldest_kept`, in two transactions each: one detaches, which blocks
 /// every COPY for a moment; one counts and drops, which takes long and blocks nothing.
-async fn retire_events(session: &mut Session, oldest_kept: Day) -> Result<u64, Error> {
+async fn retire_events(session: &mut Session, oldest_kept: Day) -> Result<u64, StoreError> {
     for day in partitions::days(session, "events").await? {
         if day >= oldest_kept {
             continue;
@@ -150,6 +152,7 @@ async fn retire_events(session: &mut Session, oldest_kept: Day) -> Result<u64, E
         let (partition, day): (String, String) = (row.get(0), row.get(1));
         let transaction = session.client_mut().transaction().await?;
         transaction.execute("DELETE FROM retiring WHERE partition = $1", &[&partition]).await?;
+        meters::retire_partition(&transaction, &partition).await?;
         // An earlier partition of that day may have been retired before. The counts are added.
         let count_and_drop = format!(
             "INSERT INTO retired AS r (project_id, what, day, count)
@@ -165,10 +168,11 @@ async fn retire_events(session: &mut Session, oldest_kept: Day) -> Result<u64, E
 }
 
 /// Rows of the default partition are removed by `received_at`, because their `timestamp` can be any time.
+const CHOOSE_DEFAULT: &str = "
+    SELECT ARRAY(SELECT ctid FROM events_default WHERE received_at < $1 ORDER BY received_at LIMIT $2 FOR UPDATE)::text[]";
 const RETIRE_DEFAULT: &str = "
     WITH gone AS (
-        DELETE FROM events_default WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM events_default WHERE received_at < $1 ORDER BY received_at LIMIT $2))
+        DELETE FROM events_default WHERE ctid = ANY ($1::text[]::tid[])
         RETURNING project_id, (received_at AT TIME ZONE 'UTC')::date AS day),
     counted AS (
         INSERT INTO retired AS r (project_id, what, day, count)
@@ -229,12 +233,22 @@ const REMOVE_SAMPLES: &str = "
          WHERE rank > $1)";
 
 /// Rows of the default partition.
-async fn retire_default(session: &mut Session, before_us: i64) -> Result<(), Error> {
-    if !distribution::is_distributed(session).await? {
-        return retire_rows(session, RETIRE_DEFAULT, before_us).await;
-    }
+async fn retire_default(session: &mut Session, before_us: i64) -> Result<(), StoreError> {
+    let is_distributed = distribution::is_distributed(session).await?;
     for _ in 0..CHUNKS_MAX {
-        if distribution::retire_default(session.client_mut(), before_us, CHUNK_ROWS).await? {
+        let is_last = match is_distributed {
+            true => distribution::retire_default(session.client_mut(), before_us, CHUNK_ROWS).await?,
+            false => {
+                let transaction = session.client_mut().transaction().await?;
+                let parameters: [&(dyn ToSql + Sync); 2] = [&Instant(before_us), &CHUNK_ROWS];
+                let chosen: Vec<String> = transaction.query_one(CHOOSE_DEFAULT, &parameters).await?.get(0);
+                meters::retire_default(&transaction, &chosen).await?;
+                let removed: i64 = transaction.query_one(RETIRE_DEFAULT, &[&chosen]).await?.get(0);
+                transaction.commit().await?;
+                removed < CHUNK_ROWS
+            }
+        };
+        if is_last {
             break;
         }
     }

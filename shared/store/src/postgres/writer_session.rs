@@ -173,14 +173,15 @@ impl WriterSession {
         Ok(())
     }
 
-    /// Everything after the rows: ledger, dead letters, usage, commit. `copied` ends the COPY. The statements
-    /// after it are sent before it returns, and fail with it.
+    /// Everything after the rows: ledger, dead letters, meters, usage, commit. `copied` ends the COPY. The
+    /// statements after it are sent before it returns, and fail with it.
     pub(super) async fn commit(
         &self,
         attempt: &Attempt<'_>,
         copied: impl Future<Output = Result<(), Setback>>,
     ) -> Result<(), Setback> {
-        self.commit_ledger(attempt, copied).await?;
+        let meters_version = self.commit_ledger(attempt, copied).await?;
+        self.add_to_meters(attempt, meters_version).await?;
         failpoint::reach(Point::AfterLedger);
         let ready = Instant::now();
         self.commit_usage(attempt).await?;
@@ -191,17 +192,18 @@ impl WriterSession {
         Ok(())
     }
 
+    /// Returns the version of the definitions of meters.
     async fn commit_ledger(
         &self,
         attempt: &Attempt<'_>,
         copied: impl Future<Output = Result<(), Setback>>,
-    ) -> Result<(), Setback> {
+    ) -> Result<i64, Setback> {
         let (client, statements) = (self.client(), &self.statements);
         let (letters, refusals) = (attempt.letters(), attempt.refusals());
         let copied = failpoint::reach_after(Point::AfterCopy, copied).await;
         // The parameters are made when their statement is polled, which is after the end of the COPY was
         // sent.
-        let (copied, reused, added, claimed, kept, lettered, refused) = tokio::join!(
+        let (copied, reused, added, claimed, kept, lettered, refused, meters_version) = tokio::join!(
             biased;
             copied,
             async { statements.ledger.written_by_another_entry(client, &attempt.keys_used_first()).await },
@@ -210,6 +212,8 @@ impl WriterSession {
             async { statements.keep_claims(client, &attempt.claims_to_keep()).await },
             async { statements.add_dead_letters(client, &letters).await },
             async { statements.add_refusals(client, &refusals).await },
+            // Last, because the definitions of meters cannot change from then on until the transaction ends.
+            async { statements.meters.version(client).await },
         );
         copied?;
         let reused = reused?;
@@ -228,7 +232,14 @@ impl WriterSession {
         if !letters.is_empty() {
             failpoint::reach(Point::DeadLetterWritten);
         }
-        Ok(())
+        Ok(meters_version?)
+    }
+
+    /// Adds the stored events to the meters of this version.
+    async fn add_to_meters(&self, attempt: &Attempt<'_>, version: i64) -> Result<(), Setback> {
+        let (client, meters) = (self.client(), &self.statements.meters);
+        let added = meters.tally(client, version, |set, tally| attempt.add_to_meters(set, tally)).await?;
+        Ok(meters.add(client, &added).await?)
     }
 
     /// Usage, the position in the stream, the check of the epoch and `COMMIT`, in one round trip.

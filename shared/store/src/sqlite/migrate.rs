@@ -23,6 +23,7 @@ const MIGRATIONS: &[Migration] = migrations! { "sql/sqlite":
     5 "0005_edge",
     6 "0006_managed",
     9 "0009_store_ip",
+    10 "0010_meters",
 };
 
 /// Applies what is missing, all or nothing.

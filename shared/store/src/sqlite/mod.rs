@@ -5,7 +5,7 @@
 //! - `database` has the file and its connections.
 //! - A write goes through `write`, `ledger` and `events`.
 //! - The request path uses `accounts`, `watch`, `usage` and `epochs`; operators use `admin`, `letters` and
-//!   `redrive`; `rejections` has what was refused.
+//!   `redrive`; `rejections` has what was refused, and `meters` the figures of customers.
 //! - `upkeep` bounds the size of the file; `migrate` applies the schema.
 //!
 //! This module must never block a thread of the runtime, commit rows without their ledger, or repeat the
@@ -21,6 +21,8 @@ mod events;
 mod ledger;
 mod letters;
 mod lost;
+mod meters;
+mod meters_store;
 mod migrate;
 mod operators;
 mod redrive;

@@ -8,12 +8,14 @@ use super::clock::{moment, now_us};
 use super::error::NOT_TEXT;
 use super::events::{EventTable, Insertion};
 use super::letters::numbers;
+use super::meters::{self, MeterDefinitions};
 use crate::dead_reason::DeadReason;
 use crate::redrive::{
     Correction, Corrections, Letter, LetterOutcome, RowOutcome, counts_differ, payload_of_rejected,
     rejection_of_call,
 };
 use crate::{RedriveOrder, RedriveRecord, RedriveResult, StoreError};
+use millrace_event::meter::MeterTally;
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{self, Row};
 
@@ -71,6 +73,10 @@ pub(super) fn redrive(
     let RedriveOrder { id, os_user, host, filter } = order;
     transaction.execute(BEGIN_ORDER, params![id.as_bytes(), os_user, host, filter])?;
     let corrections = redrive_letters(&transaction, *id, &letters)?;
+    let mut metered = MeterTally::default();
+    let known = MeterDefinitions::default().current(&transaction)?;
+    corrections.add_to_meters(&known.set, &mut metered);
+    meters::add(&transaction, &metered)?;
     correct(&transaction, *id, &corrections)?;
     transaction.commit()?;
     Ok(corrections.result)

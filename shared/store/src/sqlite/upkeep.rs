@@ -10,6 +10,7 @@ use rusqlite::{Connection, Error, TransactionBehavior, params};
 
 use super::clock::{DAY_US, day_start, now_us};
 use super::database::Database;
+use super::meters;
 use crate::rejections::{SAMPLES_KEPT, SOURCE_DAYS};
 use crate::{StoreError, UpkeepPolicy, UpkeepReport};
 
@@ -174,8 +175,15 @@ struct Chunk {
     days: BTreeSet<i64>,
 }
 
-fn retire_chunk(connection: &mut Connection, rule: RetentionRule, before_us: i64) -> Result<Chunk, Error> {
+fn retire_chunk(
+    connection: &mut Connection,
+    rule: RetentionRule,
+    before_us: i64,
+) -> Result<Chunk, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if rule.retired_as == EVENTS.retired_as {
+        meters::retire(&transaction, before_us, CHUNK_ROWS)?;
+    }
     let mut rows = 0;
     let mut counts: BTreeMap<(i64, i64), i64> = BTreeMap::new();
     {

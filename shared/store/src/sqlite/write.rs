@@ -20,12 +20,14 @@ use super::error::{CONNECTION, NO_TIME, NOT_TEXT};
 use super::events::{EventTable, Insertion};
 use super::ledger::{Ledger, LedgerMatch};
 use super::lost;
+use super::meters::{self, KnownMeters, MeterDefinitions};
 use crate::ledger::LedgerKey;
 use crate::letters::NewLetter;
 use crate::metrics::{self, Phase};
 use crate::rejection_tally::RejectionTally;
 use crate::rejections::SAMPLES_KEPT;
 use crate::{Payload, WriteError, WriteOutcome, WriteRequest, Writer};
+use millrace_event::meter::MeterTally;
 use millrace_event::row::{self, EventTime, Row};
 use millrace_event::undeliverable::UndeliverableCall;
 use millrace_event::{EntryId, Epoch, Outcome};
@@ -57,13 +59,15 @@ pub(super) struct SqliteWriter {
     database: Arc<Database>,
     /// The epoch that a shard must have.
     required: Option<(u16, Epoch)>,
+    /// The definitions of meters that were read last.
+    meters: MeterDefinitions,
     /// A write did not end.
     busy: bool,
 }
 
 impl SqliteWriter {
     pub(super) fn new(database: Arc<Database>) -> Self {
-        Self { database, required: None, busy: false }
+        Self { database, required: None, meters: MeterDefinitions::default(), busy: false }
     }
 }
 
@@ -87,9 +91,9 @@ impl Writer for SqliteWriter {
         self.busy = true;
         // Rows are shared, not copied.
         let requests = requests.to_vec();
-        let (began, required) = (Instant::now(), self.required);
-        let written =
-            self.database.write(move |connection| write(connection, &requests, required, began)).await?;
+        let (began, required, meters) = (Instant::now(), self.required, self.meters.clone());
+        let write = move |connection: &mut _| write(connection, &requests, required, &meters, began);
+        let written = self.database.write(write).await?;
         self.busy = false;
         Ok(written)
     }
@@ -99,6 +103,7 @@ fn write(
     connection: &mut Connection,
     requests: &[WriteRequest],
     required: Option<(u16, Epoch)>,
+    meters: &MeterDefinitions,
     began: Instant,
 ) -> Result<Vec<WriteOutcome>, WriteError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -107,14 +112,16 @@ fn write(
     {
         return Err(WriteError::EpochReplaced { shard });
     }
-    let mut write = WriteTransaction::begin(&transaction)?;
+    let mut write = WriteTransaction::begin(&transaction, meters.current(&transaction)?)?;
     let written = requests.iter().map(|request| write.write(request)).collect::<Result<_, _>>()?;
     failpoint::reach(Point::AfterLedger);
     if write.any_letters {
         failpoint::reach(Point::DeadLetterWritten);
     }
     let (usage, refusals) = (std::mem::take(&mut write.usage), std::mem::take(&mut write.refusals));
+    let metered = std::mem::take(&mut write.metered);
     drop(write);
+    meters::add(&transaction, &metered)?;
     add_refusals(&transaction, &refusals)?;
     add_usage(&transaction, &usage)?;
     advance_positions(&transaction, requests)?;
@@ -196,11 +203,13 @@ struct WriteTransaction<'t, 'r> {
     ledger_begins_us: i64,
     usage: BTreeMap<(i64, i64), Usage>,
     refusals: RejectionTally<'r>,
+    meters: Arc<KnownMeters>,
+    metered: MeterTally,
     any_letters: bool,
 }
 
 impl<'t, 'r> WriteTransaction<'t, 'r> {
-    fn begin(transaction: &'t Transaction<'t>) -> Result<Self, Error> {
+    fn begin(transaction: &'t Transaction<'t>, meters: Arc<KnownMeters>) -> Result<Self, Error> {
         let watermark = "SELECT first_time FROM ledger_watermark";
         Ok(Self {
             transaction,
@@ -209,6 +218,8 @@ impl<'t, 'r> WriteTransaction<'t, 'r> {
             ledger_begins_us: transaction.prepare_cached(watermark)?.query_row([], |row| row.get(0))?,
             usage: BTreeMap::new(),
             refusals: RejectionTally::default(),
+            meters,
+            metered: MeterTally::default(),
             any_letters: false,
         })
     }
@@ -267,6 +278,8 @@ impl<'t, 'r> WriteTransaction<'t, 'r> {
                 Insertion::Stored => {
                     outcome.stored += 1;
                     bytes += row.len() as i64;
+                    let timestamp_us = row::key(row, received_us).timestamp_us;
+                    self.metered.add(&self.meters.set, &event, timestamp_us, received_us);
                 }
                 Insertion::Duplicate { difference } => {
                     outcome.duplicate += 1;

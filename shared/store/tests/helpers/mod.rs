@@ -138,13 +138,17 @@ pub fn duplicate(duplicate: u32) -> Outcome {
     Outcome { duplicate, ..Outcome::default() }
 }
 
-/// The totals of a project. Checks for every project that its usage equals its tables and its ledger.
+/// The totals of a project. Checks for every project that its usage equals its tables and its ledger, and
+/// that the figures of its meters equal its events.
 pub async fn balanced(store: &SharedStore, project: ProjectId) -> ProjectTotals {
     let all = store.totals(true).await.expect("totals");
     for totals in &all {
         assert_eq!(totals.stored, totals.event_rows, "usage and events: {totals:?}");
         assert_eq!(totals.dead, totals.dead_rows, "usage and dead letters: {totals:?}");
         assert_eq!(totals.ledger, totals.ledger_hours, "ledger and usage: {totals:?}");
+    }
+    for check in store.check_meters().await.expect("checks") {
+        assert!(check.holds(), "figures and events: {check:?}");
     }
     *all.iter().find(|totals| totals.project == project).expect("every project has totals")
 }

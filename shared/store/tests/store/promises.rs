@@ -61,6 +61,26 @@ macro_rules! promises_of_events {
                 a_redrive_uses_up_no_quota_when_counters_are_rebuilt,
                 retention_counts_a_redriven_event_once,
             }
+            metered {
+                each_aggregation_counts_stored_events_once,
+                a_value_that_is_missing_or_no_number_is_counted_as_a_fault,
+                a_late_event_belongs_to_the_window_of_its_timestamp,
+                a_redriven_event_is_counted_by_meters,
+                a_new_meter_counts_what_is_received_after_the_last_stored_event,
+                a_backfill_next_to_writers_counts_every_event_once,
+                racing_writers_and_backfills_and_movers_end_with_exact_figures,
+                retention_keeps_figures_and_their_checks,
+            }
+            meter_reading {
+                subjects_and_groups_are_kept_apart_and_filtered,
+                windows_follow_the_time_zone_also_when_clocks_change,
+                a_deleted_meter_counts_nothing_and_leaves_its_slug,
+                a_definition_that_is_not_usable_is_refused,
+            }
+            meter_models {
+                random_meters_and_events_agree_with_a_model,
+                any_properties_are_counted_as_the_check_reads_them,
+            }
             metering {
                 usage_adds_up_over_every_partition_of_a_period,
             }

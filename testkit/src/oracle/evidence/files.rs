@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags, Row, params};
 use uuid::Uuid;
 
-use super::{DeadLetter, Evidence, LedgerEntry, StoredEvent, StreamCounters, Sums};
+use super::{DeadLetter, Evidence, LedgerEntry, MeterSums, StoredEvent, StreamCounters, Sums};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const SUMS: &str = "
@@ -35,6 +35,21 @@ const LETTERS: &str = "
 const BULK: &str = "
     SELECT coalesce(sum(length(properties ->> '$.bulk')), 0) FROM events WHERE project_id = ?1 AND event_id = ?2";
 const METERED: &str = "SELECT project_id, sum(events + duplicates + dead) FROM usage_hourly GROUP BY project_id ORDER BY project_id";
+const METERS: &str = "
+    SELECT m.slug,
+           CASE m.aggregation WHEN 'sum' THEN (SELECT coalesce(sum(events), 0) FROM meter_usage u WHERE u.meter_id = m.meter_id)
+                ELSE (SELECT coalesce(sum(events), 0) FROM meter_uniques u WHERE u.meter_id = m.meter_id) END,
+           CASE m.aggregation
+                WHEN 'sum' THEN (SELECT CAST(coalesce(sum(4 * CAST(value AS REAL)), 0) AS INTEGER) FROM meter_usage u
+                                  WHERE u.meter_id = m.meter_id)
+                ELSE (SELECT count(DISTINCT value) FROM meter_uniques u WHERE u.meter_id = m.meter_id) END,
+           (SELECT count(*) FROM events e WHERE e.project_id = m.project_id AND e.name = m.event_name),
+           CASE m.aggregation
+                WHEN 'sum' THEN (SELECT CAST(coalesce(sum(4 * (properties ->> '$.amount')), 0) AS INTEGER) FROM events e
+                                  WHERE e.project_id = m.project_id AND e.name = m.event_name)
+                ELSE (SELECT count(DISTINCT properties ->> '$.n') FROM events e
+                       WHERE e.project_id = m.project_id AND e.name = m.event_name) END
+      FROM meters m WHERE m.project_id = ?1 AND m.deleted_at IS NULL ORDER BY m.slug";
 const COUNTERS: &str = "SELECT accepted, pending, used, tat_us, month FROM projects WHERE project = ?1";
 const LEFT: &str = "
     SELECT (SELECT count(*) FROM entries), (SELECT count(*) FROM markers WHERE expires_ms IS NULL),
@@ -168,6 +183,16 @@ impl Evidence for Files {
             })
         });
         counters.first().copied().unwrap_or_default()
+    }
+
+    async fn meters(&self, project: i64) -> Vec<MeterSums> {
+        Self::all(&self.store(), METERS, project, |row| {
+            Ok(MeterSums {
+                slug: row.get(0)?,
+                figures: (row.get(1)?, row.get(2)?),
+                events: (row.get(3)?, row.get(4)?),
+            })
+        })
     }
 
     async fn left(&self) -> Vec<String> {

@@ -78,6 +78,15 @@ pub struct StreamCounters {
     pub month: u64,
 }
 
+/// The figures of one meter, and the same by the stored events.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MeterSums {
+    pub slug: String,
+    /// The number of events, and the sum of the values in quarters or the number of different values.
+    pub figures: (i64, i64),
+    pub events: (i64, i64),
+}
+
 /// Reads a store and a stream. Every method panics when they do not answer.
 #[async_trait]
 pub trait Evidence: Send + Sync {
@@ -103,6 +112,10 @@ pub trait Evidence: Send + Sync {
     async fn metered(&self) -> Vec<(i64, i64)>;
 
     async fn counters(&self, project: i64) -> StreamCounters;
+
+    /// The meters of a project. Those of drills sum up `$.amount`, whose values are whole quarters, or count
+    /// the different values of `$.n`.
+    async fn meters(&self, project: i64) -> Vec<MeterSums>;
 
     /// A description of the work left in the stream. Empty when there is none.
     async fn left(&self) -> Vec<String>;

@@ -8,7 +8,7 @@ use redis::aio::MultiplexedConnection;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::{DeadLetter, Evidence, LedgerEntry, StoredEvent, StreamCounters, Sums};
+use super::{DeadLetter, Evidence, LedgerEntry, MeterSums, StoredEvent, StreamCounters, Sums};
 
 const ANSWERS: &str = "PostgreSQL answers the oracle";
 const SUMS: &str = "
@@ -44,6 +44,26 @@ const METERED: &str = "
            coalesce(array_agg(metered ORDER BY project_id), '{}')
       FROM (SELECT project_id, sum(events + duplicates + dead)::bigint AS metered
               FROM usage_hourly GROUP BY project_id) u";
+
+const METERS: &str = "
+    SELECT m.slug, f.events::bigint, (4 * f.value)::bigint, e.events,
+           CASE m.aggregation WHEN 'sum' THEN e.quarters ELSE e.different END
+      FROM meters m,
+           LATERAL (SELECT coalesce(sum(events), 0) AS events, coalesce(sum(value), 0) AS value
+                      FROM (SELECT events, value FROM meter_usage u WHERE u.meter_id = m.meter_id
+                            UNION ALL
+                            SELECT a.* FROM meter_additions w, unnest(w.events, w.values) a
+                             WHERE w.meter_id = m.meter_id AND m.aggregation = 'sum'
+                            UNION ALL
+                            SELECT sum(events), count(DISTINCT value) / 4.0
+                              FROM (SELECT events, value FROM meter_uniques u WHERE u.meter_id = m.meter_id
+                                    UNION ALL
+                                    SELECT a.* FROM meter_additions w, unnest(w.events, w.texts) a
+                                     WHERE w.meter_id = m.meter_id AND m.aggregation = 'unique_count') u) all_figures) f,
+           LATERAL (SELECT count(*) AS events, coalesce(sum(4 * (properties ->> 'amount')::numeric), 0)::bigint AS quarters,
+                           count(DISTINCT properties ->> 'n') AS different
+                      FROM events s WHERE s.project_id = m.project_id AND s.name = m.event_name) e
+     WHERE m.project_id = $1 AND m.deleted_at IS NULL ORDER BY m.slug";
 
 /// Connections to both servers.
 pub struct Servers<'a> {
@@ -174,6 +194,16 @@ impl Evidence for Servers<'_> {
         let field = |at: usize| row.get(at).copied().flatten().unwrap_or(0);
         let [accepted, used, tat, month] = [0, 2, 3, 4].map(|at| count(field(at)));
         StreamCounters { accepted, pending: field(1), used, tat, month }
+    }
+
+    async fn meters(&self, project: i64) -> Vec<MeterSums> {
+        let rows = self.database.query(METERS, &[&project]).await.expect(ANSWERS);
+        let sums = |row: tokio_postgres::Row| MeterSums {
+            slug: row.get(0),
+            figures: (row.get(1), row.get(2)),
+            events: (row.get(3), row.get(4)),
+        };
+        rows.into_iter().map(sums).collect()
     }
 
     async fn left(&self) -> Vec<String> {

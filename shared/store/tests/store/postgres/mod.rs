@@ -7,6 +7,7 @@ mod json_columns;
 mod kills;
 mod ledger_speed;
 mod lookups;
+mod metered;
 mod pooler;
 mod redrive;
 mod rejected;
