@@ -7,7 +7,7 @@
 //! - timestamp: `ttm`, or else `dtm`, milliseconds since 1970, as sent
 //! - subject: `uid`, or else `duid`, `tnuid` or `nuid`
 //! - properties: the data of a self-describing event, unfolded from `ue_pr` or `ue_px`; of the other kinds
-//!   their own fields, see [`Kind::fields`]
+//!   their own fields, see `Kind::fields`
 //! - context.library: `tv`, as `NAME-VERSION`
 //! - context.ip: `ip`, if the project stores addresses
 //! - context.snowplow.schema: the schema of a self-describing event
