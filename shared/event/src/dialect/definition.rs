@@ -3,7 +3,9 @@
 use std::fmt;
 
 use super::builder::EventBuilder;
-use crate::event::{Origin, Rejection};
+use super::sink::{BodyError, EventSink};
+use super::validator::Validator;
+use crate::event::{Origin, Rejection, RejectionCode};
 use crate::json::{Container, Value};
 
 /// A wire format. Each one is a static in the file of its format.
@@ -47,12 +49,20 @@ pub enum InvalidEvents {
 }
 
 /// How the events of a body are separated from each other.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Framing {
     /// One JSON object per line. An invalid line is rejected like an invalid event.
     Lines,
     /// One JSON document.
     Document(DocumentForms),
+    /// A form of the dialect's own, which this function reads. [`Dialect::read_event`] is [`unread`].
+    Own(fn(&[u8], &mut EventSink) -> Result<(), BodyError>),
+}
+
+/// The `read_event` of a dialect that reads whole bodies.
+pub(super) fn unread<'a>(event: &RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection> {
+    let message = "an event of this format is read with the body around it".to_owned();
+    Err(Validator { index: event.index }.reject(RejectionCode::InvalidEvent, message))
 }
 
 /// The forms of a JSON document that a dialect accepts.

@@ -18,6 +18,7 @@ impl Dialect {
                 _ if forms.single => vec![body],
                 _ => Vec::new(),
             },
+            Framing::Own(_) => Vec::new(),
         };
         indexes.iter().map(|index| texts.get(*index).map(|text| text.trim_ascii())).collect()
     }

@@ -12,6 +12,7 @@ mod builder;
 mod call;
 mod definition;
 mod event_texts;
+mod sink;
 mod tolerant;
 mod validator;
 
@@ -20,11 +21,13 @@ pub mod cloudevents;
 pub mod lago;
 pub mod mixpanel;
 pub mod native;
+pub mod otlp;
 pub mod posthog;
 pub mod segment;
 
-pub use body::{BodyError, read};
+pub use body::read;
 pub use bounds::Bounds;
 pub use builder::EventBuilder;
 pub use definition::{Dialect, DocumentForms, Framing, InvalidEvents, KeyPlaces, Member, RawEvent};
+pub use sink::{BodyError, EventSink};
 pub use validator::{Validator, without_nul};

@@ -27,6 +27,24 @@ impl<'a> ObjectWriter<'a> {
         self.names.push(name);
     }
 
+    /// Adds a member whose value `write` appends.
+    pub(in crate::dialect) fn add_with<E>(
+        &mut self,
+        name: impl Into<Cow<'a, str>>,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let name = name.into();
+        push_member(&mut self.text, &name, b"");
+        write(&mut self.text)?;
+        self.names.push(name);
+        Ok(())
+    }
+
+    /// The members so far, as JSON without the closing bracket.
+    pub(in crate::dialect) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     /// The object; `None` if it has no member.
     pub(in crate::dialect) fn finish(mut self) -> Option<Vec<u8>> {
         if self.is_empty() {
