@@ -7,6 +7,7 @@ mod bounds;
 mod dead;
 mod new_format;
 mod numbers;
+mod otlp;
 mod properties;
 mod rejected;
 mod repaired;

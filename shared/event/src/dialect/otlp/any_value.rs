@@ -160,9 +160,10 @@ impl<'a> AnyValue<'a> {
                 text.parse().map_or(Self::Json(value), Self::Integer)
             }
             // `NaN` and its like stay a string.
-            ("doubleValue" | "double_value", Value::String(text, _)) => {
-                serde_json::from_str(text).map_or(Self::Json(value), Self::Double)
-            }
+            ("doubleValue" | "double_value", Value::String(text, _)) => match text.parse::<f64>() {
+                Ok(number) if number.is_finite() => Self::Double(number),
+                _ => Self::Json(value),
+            },
             ("arrayValue" | "array_value", Value::Object(list)) => Self::JsonArray(json_list(list)?),
             ("kvlistValue" | "kvlist_value", Value::Object(list)) => {
                 let members = json_list(list)?;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::any_value::{AnyValue, Attribute, ColumnText, Fault, Room};
+use super::any_value::{AnyValue, Attribute, ColumnText, Fault, Room, write_text};
 use super::identity::Identities;
 use super::level::{Level, subject_rank};
 use crate::dialect::bounds::Bounds;
@@ -60,6 +60,11 @@ impl<'a> LogRecord<'a> {
         (index, origin): (usize, Origin),
     ) -> Result<EventBuilder<'a>, Rejection> {
         let places = Places::of(&self);
+        if let Some(name) = self.event_name.take().filter(|_| places.is_name_short) {
+            let mut json = Vec::new();
+            write_text(&mut json, &name);
+            self.rest.add("eventName", &json);
+        }
         let properties = self.properties(&places).map_err(|fault| fault.rejection(index))?;
         let Places { name, uid, subject, .. } = places;
         let mut builder = EventBuilder::new(name.unwrap_or(Cow::Borrowed(DEFAULT_NAME)));
@@ -165,11 +170,13 @@ struct Places<'a> {
     uid: Option<Cow<'a, str>>,
     subject: Option<Cow<'a, str>>,
     noted: [Option<usize>; 3],
+    /// Whether the name is not all of `eventName`.
+    is_name_short: bool,
 }
 
 impl<'a> Places<'a> {
     fn of(record: &LogRecord<'a>) -> Self {
-        let mut places = Self { name: None, uid: None, subject: None, noted: [None; 3] };
+        let mut places = Self { name: None, uid: None, subject: None, noted: [None; 3], is_name_short: false };
         let mut best = usize::MAX;
         for (index, Attribute { key, value }) in record.attributes.iter().enumerate() {
             let whole = |is_whole: bool| is_whole.then_some(index);
@@ -195,7 +202,9 @@ impl<'a> Places<'a> {
             }
         }
         if let Some(name) = &record.event_name {
-            places.name = Some(shortened_name(name).map_or_else(|| name.clone(), Cow::Owned));
+            let short = shortened_name(name);
+            places.is_name_short = short.is_some();
+            places.name = Some(short.map_or_else(|| name.clone(), Cow::Owned));
         }
         places
     }
