@@ -23,6 +23,8 @@ pub const CLOUDEVENTS_PYTHON: Interpreter = (".test/cloudevents/bin/python", "te
 pub const METERING_NODE: Interpreter = ("node", "testkit/sdk/node/metering_calls.js");
 pub const ANALYTICS_PYTHON: Interpreter = (".test/venv/bin/python", "testkit/sdk/analytics_calls.py");
 pub const ANALYTICS_NODE: Interpreter = ("node", "testkit/sdk/node/analytics_calls.js");
+pub const OTEL_PYTHON: Interpreter = (".test/venv/bin/python", "testkit/sdk/otel_calls.py");
+pub const OTEL_NODE: Interpreter = ("node", "testkit/sdk/node/otel_calls.js");
 pub const POSTHOG_NODE: Interpreter = ("node", "testkit/sdk/node/posthog_calls.js");
 
 /// Two refusals of different kinds, and an answer that is lost, among the first requests.
