@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use simd_json::{Buffers, Tape};
 
 use super::fault::{Fault, fault_of};
-use super::value::Document;
+use super::value::{Document, Parts};
 
 /// Deepest nesting of a whole body: an event's own depth, and the levels that a dialect wraps around it.
 const BODY_DEPTH_MAX: usize = crate::event::DEPTH_MAX + 8;
@@ -22,7 +22,7 @@ struct Parser {
     buffers: Buffers,
     scratch: Vec<u8>,
     tape: Tape<'static>,
-    /// See [`Document::closings`].
+    /// See [`Parts`].
     closings: Vec<u32>,
 }
 
@@ -63,7 +63,7 @@ fn run<R>(
         let result = match outcome {
             Ok(()) => {
                 find_closings(raw, offsets, &mut parser.closings);
-                use_it(Ok(Document::new(raw, &tape.0, offsets, &parser.closings)))
+                use_it(Ok(Document::new(&Parts::new(raw, &tape.0, offsets, &parser.closings))))
             }
             Err(error) => use_it(Err(fault_of(&error, raw))),
         };

@@ -8,6 +8,9 @@ use crate::json::with_last_of_equal_names;
 /// An object with more members than this is searched by a hash.
 const COMPARED_MAX: usize = 16;
 
+/// Room for the text of an object.
+const TEXT_BYTES: usize = 512;
+
 /// An object that is being written. Of equal names, the last one added remains.
 #[derive(Default)]
 pub(in crate::dialect) struct ObjectWriter<'a> {
@@ -16,6 +19,11 @@ pub(in crate::dialect) struct ObjectWriter<'a> {
 }
 
 impl<'a> ObjectWriter<'a> {
+    /// An object that has room for members of the usual number and size.
+    pub(in crate::dialect) fn with_room() -> Self {
+        Self { text: Vec::with_capacity(TEXT_BYTES), names: Vec::with_capacity(COMPARED_MAX) }
+    }
+
     pub(in crate::dialect) fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
@@ -68,9 +76,22 @@ fn has_equal(names: &[Cow<'_, str>]) -> bool {
 /// Appends a member to an object, and opens the object if nothing is there.
 pub(in crate::dialect) fn push_member(object: &mut Vec<u8>, name: &str, json: &[u8]) {
     object.push(if object.is_empty() { b'{' } else { b',' });
-    serde_json::to_writer(&mut *object, name).expect("a string is JSON, and memory takes it");
+    push_string(object, name);
     object.push(b':');
     object.extend_from_slice(json);
+}
+
+/// Appends a text as JSON. Most texts have nothing to escape, which a pass without branches finds out.
+pub(in crate::dialect) fn push_string(out: &mut Vec<u8>, text: &str) {
+    let is_escaped = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+    if text.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
+        serde_json::to_writer(out, text).expect("a string is JSON, and memory takes it");
+        return;
+    }
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
 }
 
 /// Appends the members of another object, and closes the object.

@@ -17,7 +17,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::wire::{Field, Fields, Malformed};
-use crate::dialect::call::ObjectWriter;
+use crate::dialect::call::{ObjectWriter, push_string};
 use crate::dialect::validator::{Validator, without_nul};
 use crate::event::{DEPTH_MAX, EXPONENTS_SUM_MAX, Rejection, RejectionCode};
 use crate::json::{Container, Unstorable, Value, check_number};
@@ -139,14 +139,12 @@ impl<'a> AnyValue<'a> {
         let Value::Object(object) = value else {
             return if matches!(value, Value::Null) { Self::Nothing } else { Self::Json(value) };
         };
-        let mut found = Self::Nothing;
-        for (kind, inner) in object.members().filter(|(_, inner)| !matches!(inner, Value::Null)) {
-            found = match (found, Self::of_json_kind(kind, inner)) {
-                (Self::Nothing, Some(value)) => value,
-                _ => return Self::Json(value),
-            };
+        let mut members = object.members().filter(|(_, inner)| !matches!(inner, Value::Null));
+        let Some((kind, inner)) = members.next() else { return Self::Nothing };
+        if members.next().is_some() {
+            return Self::Json(value);
         }
-        found
+        Self::of_json_kind(kind, inner).unwrap_or(Self::Json(value))
     }
 
     fn of_json_kind(kind: &str, value: Value<'a>) -> Option<Self> {
@@ -175,20 +173,23 @@ impl<'a> AnyValue<'a> {
 
     /// The message `AnyValue`, of whose fields only one should be there. The last one counts.
     pub(super) fn of_wire(message: &'a [u8]) -> Result<Self, Malformed> {
-        let mut value = Self::Nothing;
+        let mut last = None;
         for field in Fields::of(message) {
-            match field? {
-                (1, text) => value = Self::Text(text.text()?),
-                (2, number) => value = Self::Bool(number.varint()? != 0),
-                (3, number) => value = Self::Integer(number.varint()?.cast_signed()),
-                (4, bits) => value = Self::Double(f64::from_bits(bits.fixed64()?)),
-                (5, list) => value = Self::WireArray(list.bytes()?),
-                (6, list) => value = Self::WireMembers(list.bytes()?),
-                (7, bytes) => value = Self::Bytes(bytes.bytes()?),
-                _ => {}
+            let field = field?;
+            if let (1..=7, _) = field {
+                last = Some(field);
             }
         }
-        Ok(value)
+        Ok(match last {
+            None => Self::Nothing,
+            Some((1, text)) => Self::Text(text.text()?),
+            Some((2, number)) => Self::Bool(number.varint()? != 0),
+            Some((3, number)) => Self::Integer(number.varint()?.cast_signed()),
+            Some((4, bits)) => Self::Double(f64::from_bits(bits.fixed64()?)),
+            Some((5, list)) => Self::WireArray(list.bytes()?),
+            Some((6, list)) => Self::WireMembers(list.bytes()?),
+            Some((_, bytes)) => Self::Bytes(bytes.bytes()?),
+        })
     }
 
     /// A text that is not empty, a number or a boolean, as text.
@@ -291,15 +292,15 @@ impl<'a> Attribute<'a> {
 
     /// The message `KeyValue`.
     pub(super) fn of_wire(message: &'a [u8]) -> Result<Self, Malformed> {
-        let mut attribute = Self { key: Cow::Borrowed(""), value: AnyValue::Nothing };
+        let (mut key, mut value) = (Field::Bytes(b""), &b""[..]);
         for field in Fields::of(message) {
             match field? {
-                (1, key) => attribute.key = storable_text(key.text()?),
-                (2, value) => attribute.value = AnyValue::of_wire(value.bytes()?)?,
+                (1, field) => key = field,
+                (2, field) => value = field.bytes()?,
                 _ => {}
             }
         }
-        Ok(attribute)
+        Ok(Self { key: storable_text(key.text()?), value: AnyValue::of_wire(value)? })
     }
 
     /// A list of attributes in JSON: those that are attributes, and whether all are.
@@ -337,7 +338,7 @@ pub(super) fn storable_text(text: Cow<'_, str>) -> Cow<'_, str> {
 
 /// Appends a text as JSON.
 pub(super) fn write_text(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, &*without_nul(text)).expect("a string is JSON, and memory takes it");
+    push_string(out, &without_nul(text));
 }
 
 fn write_array<'a>(

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::any_value::{AnyValue, Attribute, Fault, Room, storable_text};
 use super::identity::Identities;
-use super::level::{Level, LevelParts};
+use super::level::{Level, LevelParts, Levels};
 use super::record::LogRecord;
 use crate::dialect::call::is_empty;
 use crate::dialect::sink::{BodyError, EventSink};
@@ -53,9 +53,10 @@ impl Reader<'_> {
                     for scope_logs in scope_logs?.elements() {
                         let object = object_in(scope_logs, SCOPE_LOGS)?;
                         let scope = scope(object).map_err(|fault| invalid_level("scope", fault))?;
+                        let levels = Levels::new(&resource, &scope);
                         for records in lists(object, LOG_RECORDS) {
                             for record in records?.elements() {
-                                self.add(record, record.as_written(), (&resource, &scope))?;
+                                self.add(record, record.as_written(), &levels)?;
                             }
                         }
                     }
@@ -65,7 +66,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn add(&mut self, record: Value<'_>, sent: &[u8], levels: (&Level, &Level)) -> Result<(), BodyError> {
+    fn add(&mut self, record: Value<'_>, sent: &[u8], levels: &Levels<'_>) -> Result<(), BodyError> {
         let identities = &mut self.identities;
         let read = |index, origin| {
             let found = log_record(record, index)?;
@@ -84,8 +85,9 @@ impl Reader<'_> {
             for text in part.elements() {
                 let part = Part::of(text, LOG_RECORDS, fault)?;
                 let scope = part.parse(|object| scope(object).map_err(|it| invalid_level("scope", it)))?;
+                let levels = Levels::new(&resource, &scope);
                 for sent in part.elements() {
-                    self.add_alone(sent, (&resource, &scope))?;
+                    self.add_alone(sent, &levels)?;
                 }
             }
         }
@@ -93,7 +95,7 @@ impl Reader<'_> {
     }
 
     /// Reads a record that is parsed alone.
-    fn add_alone(&mut self, sent: &[u8], levels: (&Level, &Level)) -> Result<(), BodyError> {
+    fn add_alone(&mut self, sent: &[u8], levels: &Levels<'_>) -> Result<(), BodyError> {
         let repaired = json::repaired(sent);
         let wrapped = [WRAP.0, &repaired, WRAP.1].concat();
         json::parse(&wrapped, |parsed| match parsed.map(|document| innermost(document.root())) {
@@ -328,7 +330,11 @@ fn read_member<'a>(record: &mut LogRecord<'a>, name: &'a str, value: Value<'a>) 
         }
         ("attributes", Value::Array(list)) => {
             let (attributes, are_all) = Attribute::all_of_json(list, &mut record.room)?;
-            record.attributes.extend(attributes);
+            if record.attributes.is_empty() {
+                record.attributes = attributes;
+            } else {
+                record.attributes.extend(attributes);
+            }
             if !are_all {
                 keep(record, name, value)?;
             }

@@ -2,8 +2,11 @@
 
 use std::borrow::Cow;
 
+use uuid::Uuid;
+
 use super::any_value::{Attribute, ColumnText, Fault, Room, write_text};
 use crate::dialect::call::{NAME, ObjectWriter, push_member};
+use crate::event::derived_uuid;
 
 const SDK_NAME: &str = "telemetry.sdk.name";
 const SDK_VERSION: &str = "telemetry.sdk.version";
@@ -19,6 +22,22 @@ pub(super) struct Level {
     /// `{"name":…, "version":…}`
     pub library: Option<Vec<u8>>,
     pub subject: Option<String>,
+}
+
+/// The resource and the scope of a record.
+pub(super) struct Levels<'l> {
+    pub resource: &'l Level,
+    pub scope: &'l Level,
+    /// Stands for the content of both in the identity of a record.
+    pub identity: Uuid,
+}
+
+impl<'l> Levels<'l> {
+    pub(super) fn new(resource: &'l Level, scope: &'l Level) -> Self {
+        let library = resource.library.as_deref().unwrap_or_default();
+        let identity = derived_uuid(&[b"log scope", &resource.context, library, &scope.context]);
+        Self { resource, scope, identity }
+    }
 }
 
 /// The parts of a message `ResourceLogs` or `ScopeLogs`, but the list in it.

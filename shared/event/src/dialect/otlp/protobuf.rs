@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::any_value::{AnyValue, Attribute, Fault, Room, storable_text, write_text};
 use super::identity::Identities;
-use super::level::{Level, LevelParts};
+use super::level::{Level, LevelParts, Levels};
 use super::record::LogRecord;
 use super::wire::{Field, Fields, Malformed};
 use crate::dialect::sink::{BodyError, EventSink};
@@ -28,11 +28,12 @@ pub(super) fn read(body: &[u8], sink: &mut EventSink) -> Result<(), BodyError> {
         for scope_logs in messages(resource_logs, SCOPE_LOGS, "a message ResourceLogs") {
             let scope_logs = scope_logs?;
             let scope = scope(scope_logs).map_err(|fault| invalid("a message ScopeLogs", fault))?;
+            let levels = Levels::new(&resource, &scope);
             for record in messages(scope_logs, LOG_RECORDS, "a message ScopeLogs") {
                 let record = record?;
                 let read = |index, origin| {
                     let found = log_record(record).map_err(|fault| fault.rejection(index))?;
-                    found.into_event((&resource, &scope), &mut identities, (index, origin))
+                    found.into_event(&levels, &mut identities, (index, origin))
                 };
                 sink.add(read, || dead_letter(record))?;
             }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::any_value::{AnyValue, Attribute, ColumnText, Fault, Room, write_text};
 use super::identity::Identities;
-use super::level::{Level, subject_rank};
+use super::level::{Levels, subject_rank};
 use crate::dialect::bounds::Bounds;
 use crate::dialect::builder::EventBuilder;
 use crate::dialect::call::{LIBRARY, ObjectWriter, push_member, shortened_id, shortened_name};
@@ -24,8 +24,10 @@ const RECORD_UID: &str = "log.record.uid";
 /// Members of `context.otel` that the levels have.
 const OF_LEVELS: [&str; 4] = ["resource", "resourceLogs", "scope", "scopeLogs"];
 
+/// Room for the attributes of a record.
+const ATTRIBUTES: usize = 16;
+
 /// A log record as a reader found it.
-#[derive(Default)]
 pub(super) struct LogRecord<'a> {
     /// In nanoseconds since 1970; `None` for 0.
     pub time_ns: Option<u64>,
@@ -37,6 +39,20 @@ pub(super) struct LogRecord<'a> {
     /// Everything else, for `context.otel`.
     pub rest: ObjectWriter<'a>,
     pub room: Room,
+}
+
+impl Default for LogRecord<'_> {
+    fn default() -> Self {
+        Self {
+            time_ns: None,
+            observed_ns: None,
+            event_name: None,
+            attributes: Vec::with_capacity(ATTRIBUTES),
+            body: AnyValue::Nothing,
+            rest: ObjectWriter::with_room(),
+            room: Room::default(),
+        }
+    }
 }
 
 impl<'a> LogRecord<'a> {
@@ -55,7 +71,7 @@ impl<'a> LogRecord<'a> {
     /// The rejection of a value that cannot be stored, or of a time outside of the project's bounds.
     pub(super) fn into_event(
         mut self,
-        (resource, scope): (&Level, &Level),
+        levels: &Levels<'_>,
         identities: &mut Identities,
         (index, origin): (usize, Origin),
     ) -> Result<EventBuilder<'a>, Rejection> {
@@ -68,7 +84,7 @@ impl<'a> LogRecord<'a> {
         let properties = self.properties(&places).map_err(|fault| fault.rejection(index))?;
         let Places { name, uid, subject, .. } = places;
         let mut builder = EventBuilder::new(name.unwrap_or(Cow::Borrowed(DEFAULT_NAME)));
-        let subject = subject.or_else(|| resource.subject.clone().map(Cow::Owned));
+        let subject = subject.or_else(|| levels.resource.subject.clone().map(Cow::Owned));
         builder.subject = subject.map(|id| shortened_id(id, SUBJECT_BYTES_MAX));
         builder.properties = properties.map(Cow::Owned);
         let time_us = self.time_us();
@@ -78,9 +94,7 @@ impl<'a> LogRecord<'a> {
         } else {
             let event_id = identities.next(&[
                 b"log record",
-                &resource.context,
-                &scope.context,
-                resource.library.as_deref().unwrap_or_default(),
+                levels.identity.as_bytes(),
                 &self.time_ns.unwrap_or_default().to_be_bytes(),
                 builder.name.as_bytes(),
                 builder.subject.as_deref().unwrap_or_default().as_bytes(),
@@ -97,7 +111,7 @@ impl<'a> LogRecord<'a> {
                 return Err(Validator { index }.reject_field("timeUnixNano", code, message));
             }
         }
-        builder.context = context(resource, scope, self.rest.finish()).map(Cow::Owned);
+        builder.context = context(levels, self.rest.finish()).map(Cow::Owned);
         Ok(builder)
     }
 
@@ -115,7 +129,7 @@ impl<'a> LogRecord<'a> {
     /// The attributes that have no place of their own, and the body.
     fn properties(&mut self, places: &Places<'_>) -> Result<Option<Vec<u8>>, Fault> {
         let Self { attributes, body, rest, room, .. } = self;
-        let mut object = ObjectWriter::default();
+        let mut object = ObjectWriter::with_room();
         if !matches!(body, AnyValue::Nothing) {
             let keys = Keys::of(attributes);
             match body.members(room)? {
@@ -210,7 +224,8 @@ impl<'a> Places<'a> {
     }
 }
 
-fn context(resource: &Level, scope: &Level, rest: Option<Vec<u8>>) -> Option<Vec<u8>> {
+fn context(levels: &Levels<'_>, rest: Option<Vec<u8>>) -> Option<Vec<u8>> {
+    let Levels { resource, scope, .. } = levels;
     let mut context = Vec::with_capacity(
         resource.context.len() + scope.context.len() + rest.as_ref().map_or(0, Vec::len) + 128,
     );

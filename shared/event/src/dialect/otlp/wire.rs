@@ -26,7 +26,8 @@ impl<'a> Field<'a> {
 
     /// A string. Bytes that are not UTF-8 become U+FFFD.
     pub(super) fn text(self) -> Result<Cow<'a, str>, Malformed> {
-        self.bytes().map(String::from_utf8_lossy)
+        let bytes = self.bytes()?;
+        Ok(std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed))
     }
 
     pub(super) fn varint(self) -> Result<u64, Malformed> {
@@ -56,6 +57,7 @@ impl<'a> Fields<'a> {
         Ok(taken)
     }
 
+    #[inline]
     fn read(&mut self) -> Result<(u32, Field<'a>), Malformed> {
         let (number, kind) = decode_key(&mut self.0).map_err(|_| Malformed)?;
         let value = match kind {
@@ -75,7 +77,12 @@ impl<'a> Fields<'a> {
         Ok((number, value))
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, Malformed> {
+        if let [byte @ 0..0x80, rest @ ..] = self.0 {
+            self.0 = rest;
+            return Ok(u64::from(*byte));
+        }
         decode_varint(&mut self.0).map_err(|_| Malformed)
     }
 }
@@ -83,6 +90,7 @@ impl<'a> Fields<'a> {
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<(u32, Field<'a>), Malformed>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
             return None;
