@@ -82,7 +82,7 @@ fn protobuf_success(_head: &Parts, receipt: &Receipt) -> Answer {
     protobuf(StatusCode::OK, response)
 }
 
-/// `google.rpc.Status`, with the name of the problem beside it.
+/// `google.rpc.Status`, and the name of the problem.
 fn json_refusal(problem: &Problem) -> Answer {
     let name: &str = problem.code.into();
     let status = json!({ "code": rpc_code(problem.code), "message": problem.message, "problem": name });
@@ -152,7 +152,10 @@ mod tests {
                 assert_eq!(comes_back, may_succeed, "{code:?}");
             }
             let limit = (protocol.refusal)(&Problem::rate_limited(2_000_000));
-            assert_eq!((limit.status().as_u16(), &limit.headers()[RETRY_AFTER]), (429, &"2".parse().unwrap()));
+            assert_eq!(
+                (limit.status().as_u16(), &limit.headers()[RETRY_AFTER]),
+                (429, &"2".parse().unwrap())
+            );
         }
     }
 }

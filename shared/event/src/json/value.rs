@@ -31,12 +31,7 @@ pub(super) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    pub(super) fn new(
-        raw: &'a [u8],
-        nodes: &'a [Node<'a>],
-        offsets: &'a [u32],
-        closings: &'a [u32],
-    ) -> Self {
+    pub(super) fn new(raw: &'a [u8], nodes: &'a [Node<'a>], offsets: &'a [u32], closings: &'a [u32]) -> Self {
         let may_hold_nul = memchr::memmem::find(raw, NUL_ESCAPE).is_some();
         Self { raw, nodes, offsets, closings, may_hold_nul }
     }

@@ -1,5 +1,5 @@
-//! OpenTelemetry's log records, in JSON and in protobuf. Protobuf is written by the messages that OpenTelemetry
-//! publishes, so that no number of a field is checked against itself.
+//! OpenTelemetry's log records, in JSON and in protobuf. Protobuf is written by the messages that
+//! OpenTelemetry publishes, so that no number of a field is checked against itself.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +10,8 @@ use millrace_event::undeliverable::UndeliverableCall;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
-use prost::Message;
 use proptest::prelude::*;
+use prost::Message;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -124,7 +124,8 @@ fn a_uid_identifies_a_record_and_is_its_client_id() {
     let batch = read_json(&request(&[uid("01ARZ3", 1), uid("01ARZ3", 2)]).to_string()).unwrap();
     let found = ids(&batch);
     assert_eq!(found[0], found[1]);
-    let (.., client_id, properties, _) = columns(&read_json(&request(&[uid("01ARZ3", 1)]).to_string()).unwrap());
+    let (.., client_id, properties, _) =
+        columns(&read_json(&request(&[uid("01ARZ3", 1)]).to_string()).unwrap());
     assert_eq!((client_id.as_deref(), properties), (Some("01ARZ3"), json!({"n": 1})));
 }
 
@@ -145,8 +146,13 @@ fn name_subject_and_body_have_their_places_and_nothing_is_lost() {
     assert_eq!(properties, json!({"a": 1, "b": "own", "device.id": "d", "enduser.id": 7}));
     assert_eq!(context["otel"]["body"], json!({"b": "of the body"}));
 
-    let mut named = record(&[("message", json!({"stringValue": "own"})), ("x", json!({"strange": [1]})), ("y", Value::Null)]);
-    named["body"] = json!({"arrayValue": {"values": [{"doubleValue": "NaN"}, {"doubleValue": "-Infinity"}, {}]}});
+    let mut named = record(&[
+        ("message", json!({"stringValue": "own"})),
+        ("x", json!({"strange": [1]})),
+        ("y", Value::Null),
+    ]);
+    named["body"] =
+        json!({"arrayValue": {"values": [{"doubleValue": "NaN"}, {"doubleValue": "-Infinity"}, {}]}});
     named["resource"] = json!("of the record");
     named["eventName"] = json!("n".repeat(250));
     let (name, .., properties, context) = read_one(named);
@@ -186,14 +192,18 @@ fn one_broken_record_is_a_dead_letter_and_costs_no_other() {
         let whole = ids(&read_json(&body.replace(&format!("{broken},"), "")).unwrap());
         assert_eq!([ids(&batch)[0], ids(&batch)[2]], [whole[0], whole[1]], "{broken}");
     }
-    let repaired = request(&[]).to_string().replace(r#""logRecords":[]"#, r#""logRecords":[{"body":{"stringValue":"cut \ud83d"}},]"#);
+    let repaired = request(&[])
+        .to_string()
+        .replace(r#""logRecords":[]"#, r#""logRecords":[{"body":{"stringValue":"cut \ud83d"}},]"#);
     assert_eq!(columns(&read_json(&repaired).unwrap()).3, json!({"message": "cut \u{fffd}"}));
 }
 
 #[test]
 fn a_broken_record_of_protobuf_is_a_dead_letter_and_a_broken_body_is_refused() {
-    let good = message(&request(&[record(&[])])).resource_logs[0].scope_logs[0].log_records[0].encode_to_vec();
-    let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat();
+    let good =
+        message(&request(&[record(&[])])).resource_logs[0].scope_logs[0].log_records[0].encode_to_vec();
+    let field =
+        |number: u8, bytes: &[u8]| [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat();
     let broken = [0x08, 0x01];
     let records = [field(2, &good), field(2, &broken), field(2, &good)].concat();
     let body = field(1, &field(2, &records));

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use millrace_event::dialect::{Dialect, amplitude, cloudevents, lago, mixpanel, posthog, read, segment};
+use millrace_event::dialect::{
+    Dialect, amplitude, cloudevents, lago, mixpanel, otlp, posthog, read, segment,
+};
 use millrace_event::row;
 use millrace_event::undeliverable::UndeliverableCall;
 use proptest::prelude::*;
@@ -191,6 +193,8 @@ fn each_dialect_of_an_sdk_has_its_own_stable_name() {
         &mixpanel::EVENTS,
         &mixpanel::PEOPLE,
         &mixpanel::GROUPS,
+        &otlp::JSON,
+        &otlp::PROTOBUF,
     ];
     assert_eq!(
         dialects.map(|dialect| dialect.name),
@@ -203,7 +207,9 @@ fn each_dialect_of_an_sdk_has_its_own_stable_name() {
             "amplitude-identify",
             "mixpanel",
             "mixpanel-people",
-            "mixpanel-groups"
+            "mixpanel-groups",
+            "otlp-json",
+            "otlp-protobuf"
         ],
         "the digest of a repeated request contains the name"
     );

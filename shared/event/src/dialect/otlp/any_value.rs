@@ -56,7 +56,8 @@ impl Fault {
                 validator.reject(RejectionCode::InvalidEvent, message.to_owned())
             }
             Self::TooManyValues => {
-                let message = format!("the log record has more than {VALUES_MAX} values; send fewer attributes");
+                let message =
+                    format!("the log record has more than {VALUES_MAX} values; send fewer attributes");
                 validator.reject(RejectionCode::InvalidLength, message)
             }
         }
@@ -153,7 +154,9 @@ impl<'a> AnyValue<'a> {
                 Self::Json(value)
             }
             ("boolValue" | "bool_value", Value::Bool(_)) => Self::Json(value),
-            ("intValue" | "int_value" | "doubleValue" | "double_value", Value::Number(_)) => Self::Json(value),
+            ("intValue" | "int_value" | "doubleValue" | "double_value", Value::Number(_)) => {
+                Self::Json(value)
+            }
             ("intValue" | "int_value", Value::String(text, _)) => {
                 text.parse().map_or(Self::Json(value), Self::Integer)
             }

@@ -81,7 +81,8 @@ impl Reader<'_> {
         all.parse(|_| Ok(()))?;
         for text in all.elements() {
             let part = Part::of(text, SCOPE_LOGS, fault)?;
-            let resource = part.parse(|object| resource(object).map_err(|it| invalid_level("resource", it)))?;
+            let resource =
+                part.parse(|object| resource(object).map_err(|it| invalid_level("resource", it)))?;
             for text in part.elements() {
                 let part = Part::of(text, LOG_RECORDS, fault)?;
                 let scope = part.parse(|object| scope(object).map_err(|it| invalid_level("scope", it)))?;
@@ -100,7 +101,9 @@ impl Reader<'_> {
         let wrapped = [WRAP.0, &repaired, WRAP.1].concat();
         json::parse(&wrapped, |parsed| match parsed.map(|document| innermost(document.root())) {
             Ok(Some(record)) => self.add(record, sent, levels),
-            Ok(None) => self.add_fault(sent, &json::Fault::Grammar { at: 0, reason: "an unexpected character" }),
+            Ok(None) => {
+                self.add_fault(sent, &json::Fault::Grammar { at: 0, reason: "an unexpected character" })
+            }
             Err(fault) => self.add_fault(sent, &fault),
         })
     }
@@ -138,8 +141,7 @@ impl<'b> Part<'b> {
     /// Finds the list. An object that does not close is an error with the parser's fault.
     fn of(text: &'b [u8], names: [&str; 2], fault: &json::Fault) -> Result<Self, BodyError> {
         for name in names {
-            let outline =
-                json::outline(text, Some(name), RANGES_MAX).ok_or_else(|| invalid_json(fault))?;
+            let outline = json::outline(text, Some(name), RANGES_MAX).ok_or_else(|| invalid_json(fault))?;
             match outline.events.filter(|_| outline.is_object) {
                 Some(list) if list.count > RANGES_MAX || outline.envelopes > 1 => {
                     return Err(invalid_json(fault));
@@ -222,7 +224,7 @@ fn resource(object: Container<'_>) -> Result<Level, Fault> {
                     reader.read(name, value, false)?;
                 }
             }
-            _ => reader.keep_beside(name, value)?,
+            _ => reader.keep_outer(name, value)?,
         }
     }
     reader.parts.resource(&mut reader.room)
@@ -237,7 +239,7 @@ fn scope(object: Container<'_>) -> Result<Level, Fault> {
                     reader.read(name, value, true)?;
                 }
             }
-            _ => reader.keep_beside(name, value)?,
+            _ => reader.keep_outer(name, value)?,
         }
     }
     reader.parts.scope(&mut reader.room)
@@ -268,9 +270,9 @@ impl<'a> LevelReader<'a> {
         Ok(())
     }
 
-    fn keep_beside(&mut self, name: &'a str, value: Value<'a>) -> Result<(), Fault> {
+    fn keep_outer(&mut self, name: &'a str, value: Value<'a>) -> Result<(), Fault> {
         if !says_nothing(value) {
-            self.parts.rest_beside.add(without_nul(camel(name)), &self.room.storable(value)?);
+            self.parts.outer_rest.add(without_nul(camel(name)), &self.room.storable(value)?);
         }
         Ok(())
     }

@@ -50,7 +50,7 @@ pub(super) struct LevelParts<'a> {
     /// Other members of the resource or the scope.
     pub rest: ObjectWriter<'a>,
     /// Other members next to it, such as `schemaUrl`.
-    pub rest_beside: ObjectWriter<'a>,
+    pub outer_rest: ObjectWriter<'a>,
 }
 
 impl<'a> LevelParts<'a> {
@@ -71,16 +71,17 @@ impl<'a> LevelParts<'a> {
             matches!(&*attribute.key, SDK_NAME | SDK_VERSION)
                 && attribute.value.column_text().is_some_and(|text| text.is_whole)
         };
-        let ranked = self.attributes.iter().filter_map(|attribute| {
-            Some((subject_rank(&attribute.key)?, attribute.value.column_text()?))
-        });
+        let ranked = self
+            .attributes
+            .iter()
+            .filter_map(|attribute| Some((subject_rank(&attribute.key)?, attribute.value.column_text()?)));
         let subject = ranked.min_by_key(|(rank, _)| *rank).map(|(_, subject)| subject.text.into_owned());
         self.attributes.retain(|attribute| !is_noted(attribute));
         let mut context = Vec::new();
         add(&mut context, "resource", written(self.attributes, room)?);
-        let mut beside = self.rest_beside;
-        add_to(&mut beside, "resource", self.rest.finish());
-        add(&mut context, "resourceLogs", beside.finish());
+        let mut outer = self.outer_rest;
+        add_to(&mut outer, "resource", self.rest.finish());
+        add(&mut context, "resourceLogs", outer.finish());
         Ok(Level { context, library: closed(library), subject })
     }
 
@@ -98,9 +99,9 @@ impl<'a> LevelParts<'a> {
         }
         let mut context = Vec::new();
         add(&mut context, "scope", closed(scope));
-        let mut beside = self.rest_beside;
-        add_to(&mut beside, "scope", self.rest.finish());
-        add(&mut context, "scopeLogs", beside.finish());
+        let mut outer = self.outer_rest;
+        add_to(&mut outer, "scope", self.rest.finish());
+        add(&mut context, "scopeLogs", outer.finish());
         Ok(Level { context, library: closed(library), subject: None })
     }
 }

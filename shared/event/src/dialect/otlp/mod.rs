@@ -1,7 +1,7 @@
 //! OpenTelemetry's log records, as OTLP/HTTP sends them: `{"resourceLogs":[{"resource":…, "scopeLogs":
 //! [{"scope":…, "logRecords":[…]}]}]}`, in JSON and in protobuf. Each record is an event:
 //!
-//! - id: the attribute `log.record.uid`, or else a digest of the record with its resource and scope
+//! - id: the attribute `log.record.uid`, or else a digest of the event, its resource and its scope
 //! - name: `eventName`, or else the attribute `event.name`, or else `$log`
 //! - timestamp: `timeUnixNano`, or else `observedTimeUnixNano`
 //! - subject: the first of the attributes `user.id`, `enduser.id`, `enduser.pseudo.id`, `app.installation.id`
@@ -12,16 +12,16 @@
 //!   name and version
 //! - context.otel: `resource` and `scope`, and everything else, such as `severityNumber` and `traceId`
 //!
-//! A record has no id, and exporters send the same bytes again when an answer was lost. So the bytes identify
-//! it: those of the record, of its resource and of its scope. Of records with the same bytes in one request,
-//! the first, the second and so on are different events. Two of them in different requests are one event.
+//! A record has no id, and exporters send the same bytes again when an answer was lost. So its content
+//! identifies it, with that of its resource and its scope. Of equal records in one request, the first, the
+//! second and so on are different events. Two of them in different requests are one event.
 //!
 //! One module maps a record to an event, whichever encoding it came in; the readers of both encodings borrow
 //! from the body, and write nothing but JSON that is stored. A record that cannot be read becomes a dead
 //! letter; a body that cannot be taken apart is refused.
 //!
-//! Sources: the OTLP specification 1.10 with its JSON encoding; the SDKs `opentelemetry-exporter-otlp-proto-http`
-//! for Python and `@opentelemetry/exporter-logs-otlp-http`.
+//! Sources: the OTLP specification 1.10 with its JSON encoding; the exporters
+//! `opentelemetry-exporter-otlp-proto-http` for Python and `@opentelemetry/exporter-logs-otlp-http`.
 
 mod any_value;
 mod identity;

@@ -1,4 +1,5 @@
-//! Reads the message `ExportLogsServiceRequest`. The numbers of fields are those of `opentelemetry/proto` 1.10.
+//! Reads the message `ExportLogsServiceRequest`. The numbers of fields are those of OpenTelemetry's protocol
+//! 1.10.
 //!
 //! Fields that are not known are ignored, as the specification says. A record that cannot be read becomes a
 //! dead letter with its bytes in base64. Anything else that cannot be read makes the body invalid: where its
@@ -135,7 +136,7 @@ fn add_count(parts: &mut LevelParts<'_>, field: Field<'_>) -> Result<(), Malform
 
 fn add_schema_url(parts: &mut LevelParts<'_>, field: Field<'_>) -> Result<(), Malformed> {
     if !field.bytes()?.is_empty() {
-        parts.rest_beside.add("schemaUrl", &text_json(field)?);
+        parts.outer_rest.add("schemaUrl", &text_json(field)?);
     }
     Ok(())
 }

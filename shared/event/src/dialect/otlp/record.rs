@@ -92,6 +92,8 @@ impl<'a> LogRecord<'a> {
             builder.identify(origin, index, Some(uid), time_us);
             builder.client_id = builder.client_id.take().map(|id| shortened_id(id, ID_BYTES_MAX));
         } else {
+            // A change of what is stored changes the identity: records that are sent again across an upgrade
+            // would then be stored twice.
             let event_id = identities.next(&[
                 b"log record",
                 levels.identity.as_bytes(),
@@ -190,7 +192,8 @@ struct Places<'a> {
 
 impl<'a> Places<'a> {
     fn of(record: &LogRecord<'a>) -> Self {
-        let mut places = Self { name: None, uid: None, subject: None, noted: [None; 3], is_name_short: false };
+        let mut places =
+            Self { name: None, uid: None, subject: None, noted: [None; 3], is_name_short: false };
         let mut best = usize::MAX;
         for (index, Attribute { key, value }) in record.attributes.iter().enumerate() {
             let whole = |is_whole: bool| is_whole.then_some(index);

@@ -127,9 +127,17 @@ mod tests {
 
     #[test]
     fn a_message_that_is_cut_off_or_has_an_unknown_type_ends_with_an_error() {
-        for message in
-            [&b"\x08"[..], b"\x08\xff", b"\x12\x05ab", b"\x19\x01", b"\x25", b"\x0b", b"\x0c", b"\x07", b"\x00\x00"]
-        {
+        for message in [
+            &b"\x08"[..],
+            b"\x08\xff",
+            b"\x12\x05ab",
+            b"\x19\x01",
+            b"\x25",
+            b"\x0b",
+            b"\x0c",
+            b"\x07",
+            b"\x00\x00",
+        ] {
             assert_eq!(fields(message).pop(), Some(Err(Malformed)), "{message:?}");
         }
         let endless = [&b"\x12"[..], &[0xff; 9], b"\x01"].concat();
