@@ -158,12 +158,20 @@ fn hex_json(bytes: &[u8]) -> Vec<u8> {
     [b'"'].into_iter().chain(digits).chain([b'"']).collect()
 }
 
+/// Room for the attributes of a record.
+const ATTRIBUTES: usize = 16;
+
 fn log_record(message: &[u8]) -> Result<LogRecord<'_>, Fault> {
-    let mut record = LogRecord::default();
+    let mut record = LogRecord { attributes: Vec::with_capacity(ATTRIBUTES), ..LogRecord::default() };
     for field in Fields::of(message) {
         match field? {
             (1, time) => record.time_ns = Some(time.fixed64()?).filter(|ns| *ns != 0),
-            (2, severity) => keep_number(&mut record, "severityNumber", severity.varint()?),
+            (2, severity) => {
+                let number = severity.varint()?.cast_signed();
+                if number != 0 {
+                    record.rest.add("severityNumber", itoa::Buffer::new().format(number).as_bytes());
+                }
+            }
             (3, text) => keep_text(&mut record, "severityText", text)?,
             (5, body) => record.body = AnyValue::of_wire(body.bytes()?)?,
             (6, attribute) => {

@@ -24,9 +24,6 @@ const RECORD_UID: &str = "log.record.uid";
 /// Members of `context.otel` that the levels have.
 const OF_LEVELS: [&str; 4] = ["resource", "resourceLogs", "scope", "scopeLogs"];
 
-/// Room for the attributes of a record.
-const ATTRIBUTES: usize = 16;
-
 /// A log record as a reader found it.
 pub(super) struct LogRecord<'a> {
     /// In nanoseconds since 1970; `None` for 0.
@@ -47,7 +44,7 @@ impl Default for LogRecord<'_> {
             time_ns: None,
             observed_ns: None,
             event_name: None,
-            attributes: Vec::with_capacity(ATTRIBUTES),
+            attributes: Vec::new(),
             body: AnyValue::Nothing,
             rest: ObjectWriter::with_room(),
             room: Room::default(),
