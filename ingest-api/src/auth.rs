@@ -11,6 +11,8 @@ use percent_encoding::percent_decode_str;
 
 /// Longest key that is looked up, in bytes. Generated keys are shorter.
 const KEY_BYTES_MAX: usize = 512;
+/// The header of Jitsu's SDKs, and of no other.
+const WRITE_KEY: &str = "x-write-key";
 
 /// Why there is no key to look up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -23,6 +25,8 @@ pub enum CredentialsError {
     Malformed,
     #[error("writeKey in the query cannot be read; send it once, with the key as its value")]
     MalformedQuery,
+    #[error("the X-Write-Key header cannot be read; send exactly one: ID:SECRET, with the key as the secret")]
+    MalformedWriteKey,
 }
 
 /// The key in the headers of a request: `Bearer`, or `Basic` with the key as user name.
@@ -63,6 +67,22 @@ pub fn key_in_query(query: &str) -> Result<String, CredentialsError> {
     }
     let key = percent_decode_str(value).decode_utf8().map_err(|_| CredentialsError::MalformedQuery)?;
     of_valid_length(key.into_owned()).map_err(|_| CredentialsError::MalformedQuery)
+}
+
+/// The key in the header `X-Write-Key`, as Jitsu's SDKs send it: `ID:SECRET`, of which the secret is the key,
+/// because the SDKs repeat the id in places that are not secret. Without a colon, it is the key as a whole.
+///
+/// # Errors
+/// [`CredentialsError`].
+pub fn write_key_in_headers(headers: &HeaderMap) -> Result<String, CredentialsError> {
+    let mut values = headers.get_all(WRITE_KEY).iter();
+    let value = values.next().ok_or(CredentialsError::Missing)?;
+    if values.next().is_some() {
+        return Err(CredentialsError::MalformedWriteKey);
+    }
+    let value = value.to_str().map_err(|_| CredentialsError::MalformedWriteKey)?.trim();
+    let key = value.split_once(':').map_or(value, |(_id, secret)| secret);
+    of_valid_length(key.to_owned()).map_err(|_| CredentialsError::MalformedWriteKey)
 }
 
 /// A key that was read from a form or a path.
@@ -131,6 +151,26 @@ mod tests {
         }
         for wrong in ["writeKey=", "writeKey=a&writeKey=a", "writeKey=%ff"] {
             assert_eq!(key_in_query(wrong), Err(CredentialsError::MalformedQuery), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_the_secret_in_the_header_of_jitsus_sdks() {
+        let key = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(WRITE_KEY, HeaderValue::from_static(value));
+            }
+            write_key_in_headers(&headers)
+        };
+        for (value, secret) in
+            [("js.1:mk_1", "mk_1"), (" id:mk_1 ", "mk_1"), ("mk_1", "mk_1"), ("a:b:c", "b:c")]
+        {
+            assert_eq!(key(&[value]), Ok(secret.into()), "{value}");
+        }
+        assert_eq!(key(&[]), Err(CredentialsError::Missing));
+        for wrong in [&[""][..], &["id:"], &["id:mk_1", "id:mk_1"]] {
+            assert_eq!(key(wrong), Err(CredentialsError::MalformedWriteKey), "{wrong:?}");
         }
     }
 

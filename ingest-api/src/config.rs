@@ -6,6 +6,7 @@ use std::time::Duration;
 use millrace_settings::{ConfigError, OneOf, Policy, Servers, address, milliseconds, number};
 
 use crate::audience::StatusPage;
+use crate::client_address::TrustedProxies;
 
 /// Receives events over HTTP, checks them against the project's plan, and appends them to the Redis Stream
 #[derive(clap::Parser, Clone, Debug)]
@@ -34,6 +35,11 @@ pub struct HttpSettings {
     /// LISTEN_ADDR is a loopback address
     #[arg(long, env = "STATUS_PAGE", value_name = "MODE", default_value = "auto", value_parser = STATUS_PAGE)]
     pub status_page: StatusPage,
+    /// Addresses and networks of proxies, separated by commas, or none; only on connections from these does
+    /// X-Forwarded-For or Forwarded name the client, for projects that store addresses
+    #[arg(long, env = "TRUSTED_PROXIES", value_name = "NETWORKS", default_value = "none")]
+    #[arg(value_parser = TrustedProxies::parse)]
+    pub trusted_proxies: TrustedProxies,
     /// Connections to Redis, shared by all requests for everything but admissions: each thread that serves
     /// clients has one more for each shard
     #[arg(long, env = "REDIS_CONNECTIONS", value_name = "CONNECTIONS", default_value = "2")]
@@ -168,6 +174,7 @@ mod tests {
             ("--listen-addr", "localhost", "LISTEN_ADDR"),
             ("--metrics-addr", "9100", "METRICS_ADDR"),
             ("--status-page", "yes", "STATUS_PAGE"),
+            ("--trusted-proxies", "proxy.example", "TRUSTED_PROXIES"),
             ("--redis-url", "http://x", "REDIS_URL"),
             ("--database-url", "", "DATABASE_URL"),
             ("--redis-connections", "0", "REDIS_CONNECTIONS"),

@@ -55,7 +55,8 @@ pub async fn serve<A: Future<Output = Answer>>(
     times: ConnectionTimes,
     closing: impl Future<Output = ()>,
 ) -> hyper::Result<()> {
-    let state = ConnectionState::default();
+    let peer = socket.peer_addr().ok().map(|address| address.ip());
+    let state = ConnectionState::from_peer(peer);
     let mut closing = pin!(closing);
     let mut socket = ClientSocket::new(socket, state.clone(), times.head);
     let mut service = service_fn(|request| {

@@ -1,6 +1,7 @@
 //! What the parts of one connection know of each other: the socket, the requests, and the loop that serves
 //! them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -10,6 +11,8 @@ pub struct ConnectionState(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// The other end.
+    peer: Option<IpAddr>,
     /// Beginnings and ends of answers. Odd while a request is being answered, and never the same for two
     /// heads, so that a deadline cannot be mistaken for that of a later head.
     answers: AtomicU64,
@@ -32,6 +35,16 @@ pub struct AnswerGuard(ConnectionState);
 pub struct DiscardGuard(ConnectionState);
 
 impl ConnectionState {
+    /// A connection from this address.
+    pub fn from_peer(peer: Option<IpAddr>) -> Self {
+        Self(Arc::new(Inner { peer, ..Inner::default() }))
+    }
+
+    /// The address of the other end, which may be a proxy.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.0.peer
+    }
+
     /// A head is complete. Its request is being answered until the guard is dropped.
     pub fn begin_answer(&self) -> AnswerGuard {
         self.0.head_begun.store(false, Ordering::Relaxed);

@@ -53,6 +53,8 @@ pub enum FormError {
     SeveralKeys,
     #[error("the form has more than 100 fields; send the JSON of the batch in one field data")]
     TooManyFields,
+    #[error("the event has more than 100 fields in the query or the form; send it as JSON")]
+    TooManyMembers,
     #[error("the Content-Type of the form has no valid boundary; let the browser set this header")]
     NoBoundary,
     #[error("the form ends early, or one of its parts has no valid head")]
@@ -83,8 +85,7 @@ impl FormKind {
 /// # Errors
 /// [`FormError`].
 pub fn read(kind: &FormKind, body: &[u8]) -> Result<Option<Form>, FormError> {
-    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
-    if matches!(text.first(), None | Some(b'{' | b'[')) {
+    if body.trim_ascii_start().is_empty() || is_json(body) {
         return Ok(None);
     }
     let mut fields = Fields::default();
@@ -94,6 +95,39 @@ pub fn read(kind: &FormKind, body: &[u8]) -> Result<Option<Form>, FormError> {
         FormKind::Multipart(Some(boundary)) => read_parts(body, boundary, &mut fields)?,
     }
     Ok(Some(Form { json: fields.json.ok_or(FormError::NoJson)?, key: fields.key, api_key: fields.api_key }))
+}
+
+/// A form of pairs as a JSON object: every field is a member, and its value a string. `None` when the body is
+/// JSON itself.
+///
+/// # Errors
+/// [`FormError::TooManyMembers`].
+pub fn as_object(body: &[u8]) -> Result<Option<Bytes>, FormError> {
+    if is_json(body) {
+        return Ok(None);
+    }
+    let mut object = vec![b'{'];
+    for (index, (name, value)) in pairs(body).enumerate() {
+        if index == FIELDS_MAX {
+            return Err(FormError::TooManyMembers);
+        }
+        for (text, end) in [(name, b':'), (value, b',')] {
+            let text = decoded(text);
+            let text = String::from_utf8_lossy(&text);
+            serde_json::to_writer(&mut object, &text).expect("a string is JSON, and memory takes it");
+            object.push(end);
+        }
+    }
+    if object.len() > 1 {
+        object.pop();
+    }
+    object.push(b'}');
+    Ok(Some(object.into()))
+}
+
+fn is_json(body: &[u8]) -> bool {
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
+    matches!(text.first(), Some(b'{' | b'['))
 }
 
 #[derive(Default)]
@@ -129,12 +163,18 @@ impl Fields {
 
 /// `name=value&name=value` (URL standard, "application/x-www-form-urlencoded parsing").
 fn read_pairs(body: &[u8], fields: &mut Fields) -> Result<(), FormError> {
-    for pair in body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
-        let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-        let value = pair.get(end + 1..).unwrap_or_default();
-        fields.add(&decoded(&pair[..end]), || decoded(value))?;
+    for (name, value) in pairs(body) {
+        fields.add(&decoded(name), || decoded(value))?;
     }
     Ok(())
+}
+
+/// The names and values, still encoded.
+fn pairs(body: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+        (&pair[..end], pair.get(end + 1..).unwrap_or_default())
+    })
 }
 
 fn decoded(text: &[u8]) -> Cow<'_, [u8]> {

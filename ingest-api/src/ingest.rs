@@ -13,11 +13,12 @@
 //! wait for the store, unless the client asked to wait for the outcome.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use hyper::{HeaderMap, StatusCode};
+use hyper::StatusCode;
 use millrace_event::dialect::{self, BodyError, Dialect};
 use millrace_event::entry::NewBatch;
 use millrace_event::event::{Batch, Origin, Rejection, batch_id_of_key};
@@ -49,6 +50,7 @@ pub struct IngestOptions<'a> {
     pub id_member: Option<&'static str>,
     signature: Option<SignatureHeaders<'a>>,
     idempotency_key: Option<&'a str>,
+    client_address: Option<IpAddr>,
 }
 
 /// A batch that is ready for the stream.
@@ -88,7 +90,7 @@ pub fn events_caller(request: Request<'_>) -> Result<Arc<ApiKey>, Refusal> {
 pub async fn post_events(request: Request<'_>, upload: Upload, key: &ApiKey) -> Result<Answer, Problem> {
     failpoint::reach(Point::AfterAuth);
     let (service, headers) = (request.service, &request.head.headers);
-    let options = IngestOptions::read(headers::native_dialect(headers)?, headers, key)?;
+    let options = IngestOptions::read(headers::native_dialect(headers)?, request, key)?;
     let encoding = headers::content_encoding(headers)?;
     refuse_if_blocked(key, &options)?;
     let waiter = headers::preferred_wait(headers)
@@ -110,10 +112,13 @@ pub async fn post_events(request: Request<'_>, upload: Upload, key: &ApiKey) -> 
 impl<'a> IngestOptions<'a> {
     /// # Errors
     /// `invalid_header`, and `unauthenticated` without the signature that the key demands.
-    pub fn read(dialect: &'static Dialect, headers: &'a HeaderMap, key: &ApiKey) -> Result<Self, Problem> {
+    pub fn read(dialect: &'static Dialect, request: Request<'a>, key: &ApiKey) -> Result<Self, Problem> {
+        let headers = &request.head.headers;
         let idempotency_key = headers::idempotency_key(headers)?;
+        let client_address = request.address_to_store(key);
+        let options = Self { dialect, id_member: None, signature: None, idempotency_key, client_address };
         if key.account.signing_secrets.is_empty() {
-            return Ok(Self { dialect, id_member: None, signature: None, idempotency_key });
+            return Ok(options);
         }
         let signature = SignatureHeaders::read(headers)?;
         // The signature does not cover Idempotency-Key. With another one, a recorded request could be sent
@@ -122,7 +127,7 @@ impl<'a> IngestOptions<'a> {
             let expected = "absent or equal to webhook-id on signed requests";
             return Err(HeaderError::Invalid { name: "idempotency-key", expected }.into());
         }
-        Ok(Self { dialect, id_member: None, signature: Some(signature), idempotency_key: Some(signature.id) })
+        Ok(Self { signature: Some(signature), idempotency_key: Some(signature.id), ..options })
     }
 
     fn verify(&self, key: &ApiKey, raw: &[u8]) -> Result<(), SignatureError> {
@@ -166,7 +171,14 @@ pub async fn accept(
         None => service.batch_ids.next(project.shard(service.stream.shards())),
     };
     let Account { policy, key_hash, .. } = key.account;
-    let origin = Origin { project, batch_id, policy, received_us: now_us(), key_hash: Some(key_hash) };
+    let origin = Origin {
+        project,
+        batch_id,
+        policy,
+        received_us: now_us(),
+        key_hash: Some(key_hash),
+        client_address: options.client_address,
+    };
     // The plan's batch size limits what is read. The month's quota also limits what is charged: only valid
     // events.
     let events_max = key.plan().events_per_batch as usize;

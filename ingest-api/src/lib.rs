@@ -23,6 +23,7 @@ mod batches;
 mod body;
 mod body_reader;
 mod bootstrap;
+mod client_address;
 mod client_socket;
 pub mod config;
 pub mod connection;
@@ -70,6 +71,7 @@ mod wait;
 
 pub use access::Access;
 pub use audience::{Audience, StatusPage};
+pub use client_address::TrustedProxies;
 pub use listener::listen;
 pub use run::{Scrape, run};
 pub use service::Deps;

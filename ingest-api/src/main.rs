@@ -72,6 +72,7 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         stream_health,
         check_periods: Some(CheckPeriods::API),
         status_page: http.status_page,
+        trusted_proxies: http.trusted_proxies,
         limits: http.limits,
     };
     let scrape = Scrape { listener: scrape_listener, handle };

@@ -25,6 +25,8 @@ pub enum Packing {
     Plain,
     /// Also gzip without a `Content-Encoding`, and base64.
     Detected,
+    /// The body is JSON, or a form whose fields are the members of one event.
+    Pairs,
 }
 
 /// JSON, and the key of the form that held it.
@@ -57,6 +59,13 @@ pub fn unpack(
     bytes_max: usize,
 ) -> Result<Unpacked, PackingError> {
     let body = without_gzip(packing, body, bytes_max)?;
+    if packing == Packing::Pairs {
+        let json = match kind {
+            Some(FormKind::UrlEncoded) => form::as_object(&body)?.unwrap_or(body),
+            _ => body,
+        };
+        return Ok(Unpacked { json, key: None, api_key: None });
+    }
     let form = kind.map(|kind| form::read(kind, &body)).transpose()?.flatten();
     let Form { json, key, api_key } = form.unwrap_or(Form { json: body, key: None, api_key: None });
     let json = match packing {

@@ -1,5 +1,6 @@
 //! A request with a route, and the only way from a key to its account.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::http::request::Parts;
@@ -16,6 +17,8 @@ use crate::service::Service;
 pub struct Request<'a> {
     pub service: &'a Service,
     pub head: &'a Parts,
+    /// The other end of the connection, which may be a proxy.
+    pub peer: Option<IpAddr>,
     /// What the route asks of a key.
     pub access: Access,
     /// The segment of the path that `{id}` in the route's pattern stands for. Empty when the pattern has
@@ -62,6 +65,12 @@ impl Request<'_> {
             Err(CredentialsError::Missing) => Ok(None),
             key => self.admit(&key?).map(Some),
         }
+    }
+
+    /// The address of the client, if the project of its key stores addresses and it is known.
+    pub fn address_to_store(&self, key: &ApiKey) -> Option<IpAddr> {
+        let peer = self.peer.filter(|_| key.account.policy.store_ip)?;
+        self.service.trusted_proxies.client(&self.head.headers, peer)
     }
 
     /// Finds a key, checks that it may be used on this route and by this page, and notes its use.

@@ -19,7 +19,7 @@ use crate::metrics::RequestTimer;
 use crate::problem_code::ProblemCode;
 use crate::request::Request;
 use crate::route::{Kind, Route};
-use crate::sdk::{amplitude, cloudevents, lago, mixpanel, otlp, posthog, segment};
+use crate::sdk::{amplitude, cloudevents, jitsu, lago, mixpanel, otlp, posthog, segment, snowplow};
 use crate::service::Service;
 use crate::wait::ClientWait;
 use crate::{batches, cors, framing, health, limits, openapi, rejections, usage};
@@ -79,6 +79,10 @@ routes! { (request, upload) {
     SdkOrQuery Write "/import" => sdk(request, upload, &mixpanel::EVENTS).await,
     SdkOrQuery Write "/engage" => sdk(request, upload, &mixpanel::PEOPLE).await,
     SdkOrQuery Write "/groups" => sdk(request, upload, &mixpanel::GROUPS).await,
+    Sdk Write "/api/s/{id}" => sdk(request, upload, jitsu::of_type(request.id)).await,
+    Sdk Write "/api/s/s2s/{id}" => sdk(request, upload, jitsu::of_type(request.id)).await,
+    Sdk Write "/com.snowplowanalytics.snowplow/tp2" => sdk(request, upload, &snowplow::EVENTS).await,
+    SdkOrQuery Write "/i" => sdk(request, upload, &snowplow::EVENTS).await,
     Question Open "/flags" => posthog::flags(),
     Question Open "/decide" => posthog::flags(),
     Get Write "/array/{id}/config" => bootstrap(request, posthog::config(request)),
@@ -116,6 +120,7 @@ pub async fn answer(
 ) -> Answer {
     let timer = RequestTimer::start();
     let (head, body) = request.into_parts();
+    let peer = connection.peer();
     let upload = Upload::new(&head.headers, body, connection);
     let path = head.uri.path();
     let has_page = service.status.is_shown();
@@ -135,7 +140,7 @@ pub async fn answer(
         }
         (Ok(()), Some((_, route, id))) if route.takes(&head.method) => {
             let (access, body_bytes_max) = (route.access, route.body_bytes_max(&service.limits));
-            let request = Request { service: &service, head: &head, access, id, body_bytes_max };
+            let request = Request { service: &service, head: &head, peer, access, id, body_bytes_max };
             dispatch(route, request, upload).await
         }
         (Ok(()), Some((_, route, _))) if !route.is_page() && head.method == Method::OPTIONS => {

@@ -14,6 +14,7 @@ use crate::accounts::Accounts;
 use crate::audience::StatusPage;
 use crate::batch_ids::BatchIds;
 use crate::body_reader::BodyReader;
+use crate::client_address::TrustedProxies;
 use crate::config::Limits;
 use crate::error::Problem;
 use crate::rejections::Collector;
@@ -36,6 +37,7 @@ pub struct Deps {
     /// How often the server checks `stream_health`. `None` when another part of the process does.
     pub check_periods: Option<CheckPeriods>,
     pub status_page: StatusPage,
+    pub trusted_proxies: TrustedProxies,
     pub limits: Limits,
 }
 
@@ -46,6 +48,7 @@ pub struct Service {
     pub stream: SharedStream,
     pub store: SharedStore,
     pub limits: Limits,
+    pub trusted_proxies: Arc<TrustedProxies>,
     pub accounts: Arc<Accounts>,
     pub stream_health: Arc<StreamHealth>,
     /// Of batches without an idempotency key. One for all threads, because they share the entries.
@@ -68,6 +71,7 @@ impl Service {
             stream: deps.stream,
             store: deps.store,
             limits: deps.limits,
+            trusted_proxies: Arc::new(deps.trusted_proxies),
             accounts: Arc::default(),
             stream_health: deps.stream_health,
             status: Arc::new(Status::new(deps.status_page.audience(address), stage.clone())),

@@ -5,7 +5,7 @@ mod stack;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ingest_api::{Deps, StatusPage};
+use ingest_api::{Deps, StatusPage, TrustedProxies};
 use millrace_reconcile::health::{Durability, StreamHealth};
 use millrace_reconcile::keeper::CheckPeriods;
 use stack::{
@@ -131,6 +131,7 @@ async fn a_refusal_after_a_lost_answer_does_not_say_that_nothing_was_accepted() 
         stream_health: Arc::new(StreamHealth::new(Durability::Strict, 1)),
         check_periods: Some(CheckPeriods::API),
         status_page: StatusPage::Auto,
+        trusted_proxies: TrustedProxies::default(),
         limits: default_limits(),
     };
     let stack = Stack { server: Server::start(deps).await, ..stack };
@@ -318,7 +319,8 @@ async fn a_redis_that_is_not_durable_is_used_only_with_relaxed_durability() {
         let (status_page, limits) = (StatusPage::Auto, default_limits());
         let stream_health = Arc::new(StreamHealth::new(durability, 1));
         let check_periods = Some(CheckPeriods::API);
-        let deps = Deps { stream, store, stream_health, check_periods, status_page, limits };
+        let trusted_proxies = TrustedProxies::default();
+        let deps = Deps { stream, store, stream_health, check_periods, status_page, trusted_proxies, limits };
         let server = Server::start(deps).await;
         let bearer = stack.bearer();
         let settled = eventually(PATIENCE, "the server to have checked Redis", async || {

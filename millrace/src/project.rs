@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Subcommand};
 use millrace_event::policy::{BOUND_S_MAX, Dedupe, OutOfBounds, ProjectPolicy};
+use millrace_settings::OneOf;
 use millrace_store::{PolicyChange, PolicyUpdate, ProjectInfo, Store};
 use serde_json::{Value, json};
 use strum::VariantNames;
@@ -41,14 +42,17 @@ pub(crate) enum ProjectCommand {
         #[command(flatten)]
         policy: PolicyArgs,
     },
-    /// Change how a project recognizes repeated events, and which event times it accepts
+    /// Change how a project recognizes repeated events, which event times it accepts, and whether it stores
+    /// the addresses of clients
     ///
     /// Changes the given choices and leaves the others, for events that are received from then on. API
     /// processes apply it within seconds.
     #[command(group = ArgGroup::new("choices").args(CHOICES).required(true).multiple(true))]
     #[command(after_help = "Examples:\n  millrace project set shop --dedupe id\n  \
                       millrace project set shop --oldest 365d --newest 1d --out-of-bounds refuse\n  \
-                      millrace project set shop --oldest none       no bound any more")]
+                      millrace project set shop --oldest none       no bound any more\n  \
+                      millrace project set shop --store-ip          the addresses of clients from now on\n  \
+                      millrace project set shop --store-ip off      none from now on")]
     Set {
         /// The project's name
         project: String,
@@ -68,7 +72,7 @@ pub(crate) enum ProjectCommand {
 }
 
 /// The options of [`PolicyArgs`].
-const CHOICES: [&str; 4] = ["dedupe", "oldest", "newest", "out_of_bounds"];
+const CHOICES: [&str; 5] = ["dedupe", "oldest", "newest", "out_of_bounds", "store_ip"];
 
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct PolicyArgs {
@@ -86,7 +90,14 @@ pub(crate) struct PolicyArgs {
     /// receipt and keeps the time as sent in its context; refuse rejects it
     #[arg(long, value_parser = out_of_bounds())]
     out_of_bounds: Option<OutOfBounds>,
+    /// Whether context.ip of each event has the address of its client; off unless set, and then no address
+    /// that an SDK sends is stored, either. Without a value it is on
+    #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = false, default_missing_value = "on")]
+    #[arg(value_parser = SWITCH)]
+    store_ip: Option<bool>,
 }
+
+const SWITCH: OneOf<bool> = OneOf(&[("on", true), ("off", false)]);
 
 /// A bound of event time in seconds; `None` is none.
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +134,7 @@ impl PolicyArgs {
             oldest_s: self.oldest.map(|Bound(bound)| bound),
             newest_s: self.newest.map(|Bound(bound)| bound),
             out_of_bounds: self.out_of_bounds,
+            store_ip: self.store_ip,
         }
     }
 }
@@ -152,6 +164,7 @@ async fn list(store: &dyn Store, output: &Output) -> Result<(), Failure> {
             bound_shown(project.policy.oldest_s),
             bound_shown(project.policy.newest_s),
             <&str>::from(project.policy.out_of_bounds).to_owned(),
+            (if project.policy.store_ip { "stored" } else { "not stored" }).to_owned(),
         ]
     };
     let rows: Vec<_> = projects.iter().map(row).collect();
@@ -169,6 +182,7 @@ async fn list(store: &dyn Store, output: &Output) -> Result<(), Failure> {
             "oldest",
             "newest",
             "out of bounds",
+            "addresses",
         ];
         table(&head, &rows)
     };
@@ -193,6 +207,7 @@ fn policy_as_json(policy: ProjectPolicy) -> Value {
         "oldest_s": policy.oldest_s,
         "newest_s": policy.newest_s,
         "out_of_bounds": <&str>::from(policy.out_of_bounds),
+        "store_ip": policy.store_ip,
     })
 }
 
@@ -229,7 +244,8 @@ fn policy_in_words(policy: ProjectPolicy) -> String {
             format!("An event that happened more than {} its receipt {beyond}.", bounds.join(" or "))
         }
     };
-    format!("A repeated event is recognized {repeated}. {times}")
+    let addresses = if policy.store_ip { "are stored" } else { "are not stored" };
+    format!("A repeated event is recognized {repeated}. {times} Addresses of clients {addresses}.")
 }
 
 async fn create(

@@ -60,11 +60,11 @@ async fn projects_are_listed_and_moved_between_plans(installation: &Installation
     let shop = installation.json(&["project", "create", "shop", "--plan", "free"]).await;
     installation.json(&["key", "create", "shop"]).await;
     let listed = installation.text(&["project", "list"]).await;
-    let head = "project number plan keys created last used dedupe oldest newest out of bounds";
+    let head = "project number plan keys created last used dedupe oldest newest out of bounds addresses";
     assert_eq!(line(&listed, "project").join(" "), head);
     let words = line(&listed, "shop");
     assert_eq!((&words[1..4], words[5]), (["2", "free", "2"].as_slice(), "never"), "{listed}");
-    assert_eq!(words[6..], ["id-and-timestamp", "none", "none", "receive-time"], "{listed}");
+    assert_eq!(words[6..10], ["id-and-timestamp", "none", "none", "receive-time"], "{listed}");
     assert_eq!(line(&listed, "default")[..4], ["default", "1", "enterprise", "2"]);
 
     let moved = installation.json(&["project", "plan", "shop", "pro"]).await;
@@ -180,10 +180,15 @@ async fn the_policy_of_a_project_is_set_and_shown(installation: &Installation, _
     let made = installation.json(&create).await;
     let policy = json!({
         "dedupe": "id", "oldest_s": 31_536_000, "newest_s": 129_600, "out_of_bounds": "receive-time",
+        "store_ip": false,
     });
     assert_eq!(made["policy"], policy);
     let listed = installation.text(&["project", "list"]).await;
-    assert_eq!(line(&listed, "shop")[6..], ["id", "365d", "1d", "12h", "receive-time"], "{listed}");
+    assert_eq!(
+        line(&listed, "shop")[6..],
+        ["id", "365d", "1d", "12h", "receive-time", "not", "stored"],
+        "{listed}"
+    );
     let set = ["project", "set", "shop", "--oldest", "none", "--out-of-bounds", "refuse"];
     let text = installation.text(&set).await;
     assert!(text.starts_with("Changed shop. A repeated event is recognized by its id alone."), "{text}");
@@ -192,7 +197,7 @@ async fn the_policy_of_a_project_is_set_and_shown(installation: &Installation, _
     assert_eq!(
         again["before"],
         json!({
-            "dedupe": "id", "oldest_s": null, "newest_s": 129_600, "out_of_bounds": "refuse",
+            "dedupe": "id", "oldest_s": null, "newest_s": 129_600, "out_of_bounds": "refuse", "store_ip": false,
         })
     );
     let listed = installation.json(&["project", "list"]).await;

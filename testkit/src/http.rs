@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Body;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{HOST, HeaderMap};
 use hyper::{Method, Request};
@@ -167,7 +168,10 @@ pub async fn raw(server: SocketAddr, bytes: &[u8], at_most: Duration) -> Vec<u8>
     received
 }
 
-pub(crate) async fn connect(server: SocketAddr) -> Result<SendRequest<Full<Bytes>>, NoAnswer> {
+pub(crate) async fn connect<B>(server: SocketAddr) -> Result<SendRequest<B>, NoAnswer>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
+{
     let stream = TcpStream::connect(server).await.map_err(no_answer)?;
     stream.set_nodelay(true).map_err(no_answer)?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(no_answer)?;

@@ -37,6 +37,7 @@ pub mod http;
 mod mount_point;
 pub mod oracle;
 mod pgbouncer;
+mod pieces;
 mod postgres;
 mod process;
 mod process_tree;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION,
@@ -20,12 +20,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::http::{NoAnswer, connect, no_answer};
+use crate::pieces::Pieces;
 
 /// A fault of one request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RequestFault {
     /// Forward the request, wait for the response, and close the connection instead of delivering it.
     DropAnswer,
+    /// Forward the body of the request slowly, in small pieces, and deliver that of the response in the same
+    /// way.
+    SlowBodies,
     /// Do not forward the request; respond 429 with this `Retry-After`, in seconds.
     TooManyRequests(u32),
     /// Do not forward the request; respond 503 with this `Retry-After`, in seconds.
@@ -43,6 +47,10 @@ pub struct HttpProxyCounts {
     pub dropped: u64,
     /// Requests refused by the proxy.
     pub refused: u64,
+    /// Requests refused by the server for now: 429 or 503.
+    pub refused_by_server: u64,
+    /// Requests forwarded slowly.
+    pub slowed: u64,
     /// Bytes of the largest body received.
     pub largest_body: u64,
 }
@@ -65,6 +73,8 @@ struct ProxyState {
     delivered: AtomicU64,
     dropped: AtomicU64,
     refused: AtomicU64,
+    refused_by_server: AtomicU64,
+    slowed: AtomicU64,
     largest_body: AtomicU64,
 }
 
@@ -97,6 +107,8 @@ impl HttpProxy {
             delivered: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            refused_by_server: AtomicU64::new(0),
+            slowed: AtomicU64::new(0),
             largest_body: AtomicU64::new(0),
         });
         let serving = tokio::spawn(serve(listener, Arc::clone(&shared)));
@@ -114,6 +126,8 @@ impl HttpProxy {
             delivered: read(&self.shared.delivered),
             dropped: read(&self.shared.dropped),
             refused: read(&self.shared.refused),
+            refused_by_server: read(&self.shared.refused_by_server),
+            slowed: read(&self.shared.slowed),
             largest_body: read(&self.shared.largest_body),
         }
     }
@@ -142,14 +156,11 @@ async fn serve_connection(stream: TcpStream, shared: Arc<ProxyState>) {
 }
 
 /// An error makes hyper close the connection without a response.
-async fn answer(
-    request: Request<Incoming>,
-    shared: Arc<ProxyState>,
-) -> Result<Response<Full<Bytes>>, NoAnswer> {
+async fn answer(request: Request<Incoming>, shared: Arc<ProxyState>) -> Result<Response<Pieces>, NoAnswer> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(no_answer)?.to_bytes();
     if shared.method.as_ref().is_some_and(|method| *method != head.method) {
-        return forward(shared.upstream, Request::from_parts(head, Full::new(body))).await;
+        return forward(shared.upstream, Request::from_parts(head, body), Pieces::whole).await;
     }
     shared.largest_body.fetch_max(body.len() as u64, Ordering::SeqCst);
     let number = shared.received.fetch_add(1, Ordering::SeqCst) + 1;
@@ -157,13 +168,21 @@ async fn answer(
     let refusal = match fault {
         Some(RequestFault::TooManyRequests(seconds)) => Some((StatusCode::TOO_MANY_REQUESTS, seconds)),
         Some(RequestFault::Unavailable(seconds)) => Some((StatusCode::SERVICE_UNAVAILABLE, seconds)),
-        Some(RequestFault::DropAnswer) | None => None,
+        Some(RequestFault::DropAnswer | RequestFault::SlowBodies) | None => None,
     };
     if let Some((status, seconds)) = refusal {
         shared.refused.fetch_add(1, Ordering::SeqCst);
         return Ok(refuse(status, seconds, head.headers.get(ORIGIN)));
     }
-    let answered = forward(shared.upstream, Request::from_parts(head, Full::new(body))).await?;
+    let mut pace: fn(Bytes) -> Pieces = Pieces::whole;
+    if fault == Some(RequestFault::SlowBodies) {
+        shared.slowed.fetch_add(1, Ordering::SeqCst);
+        pace = Pieces::slow;
+    }
+    let answered = forward(shared.upstream, Request::from_parts(head, body), pace).await?;
+    if [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&answered.status()) {
+        shared.refused_by_server.fetch_add(1, Ordering::SeqCst);
+    }
     if fault == Some(RequestFault::DropAnswer) {
         shared.dropped.fetch_add(1, Ordering::SeqCst);
         return Err(no_answer("dropped on purpose"));
@@ -174,24 +193,25 @@ async fn answer(
 
 async fn forward(
     upstream: SocketAddr,
-    mut request: Request<Full<Bytes>>,
-) -> Result<Response<Full<Bytes>>, NoAnswer> {
+    mut request: Request<Bytes>,
+    pace: fn(Bytes) -> Pieces,
+) -> Result<Response<Pieces>, NoAnswer> {
     // These headers describe the client's connection. hyper adds those of the connection to the server.
     for header in [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH] {
         request.headers_mut().remove(header);
     }
-    let answered = connect(upstream).await?.send_request(request).await.map_err(no_answer)?;
+    let answered = connect(upstream).await?.send_request(request.map(pace)).await.map_err(no_answer)?;
     let (mut head, body) = answered.into_parts();
     let body = body.collect().await.map_err(no_answer)?.to_bytes();
     for header in [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH] {
         head.headers.remove(header);
     }
-    Ok(Response::from_parts(head, Full::new(body)))
+    Ok(Response::from_parts(head, pace(body)))
 }
 
 /// A refusal as the server makes it, which a page of any origin can read.
 /// A page may send credentials with its request, and then reads only an answer that names its origin.
-fn refuse(status: StatusCode, seconds: u32, origin: Option<&HeaderValue>) -> Response<Full<Bytes>> {
+fn refuse(status: StatusCode, seconds: u32, origin: Option<&HeaderValue>) -> Response<Pieces> {
     let body = r#"{"code":"rate_limited","message":"refused by the test proxy"}"#;
     Response::builder()
         .status(status)
@@ -199,6 +219,6 @@ fn refuse(status: StatusCode, seconds: u32, origin: Option<&HeaderValue>) -> Res
         .header(ACCESS_CONTROL_ALLOW_ORIGIN, origin.unwrap_or(&HeaderValue::from_static("*")))
         .header(ACCESS_CONTROL_ALLOW_CREDENTIALS, "true")
         .header(ACCESS_CONTROL_EXPOSE_HEADERS, "Retry-After")
-        .body(Full::new(Bytes::from_static(body.as_bytes())))
+        .body(Pieces::whole(Bytes::from_static(body.as_bytes())))
         .expect("a constant response is valid")
 }

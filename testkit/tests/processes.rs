@@ -60,7 +60,8 @@ async fn an_http_proxy_applies_faults_to_the_chosen_requests_and_no_others() {
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
     });
-    let faults = [(2, RequestFault::DropAnswer), (3, RequestFault::TooManyRequests(7))];
+    let faults =
+        [(2, RequestFault::DropAnswer), (3, RequestFault::TooManyRequests(7)), (5, RequestFault::SlowBodies)];
     let proxy = HttpProxy::start(upstream, &faults).await;
     let mut client = http::HttpClient::new(proxy.address());
     let first = client.post("/a", &[], "x").await.unwrap();
@@ -70,8 +71,11 @@ async fn an_http_proxy_applies_faults_to_the_chosen_requests_and_no_others() {
     assert_eq!((third.status, third.header("retry-after")), (429, Some("7")));
     let fourth = client.post("/a", &[], "x").await.unwrap();
     assert_eq!(&fourth.body[..], b"3", "the server received the second request but not the third");
+    let fifth = client.post("/a", &[], "a slow body").await.unwrap();
+    assert_eq!((fifth.status, &fifth.body[..]), (200, &b"4"[..]));
     let counts = proxy.counts();
-    assert_eq!((counts.received, counts.delivered, counts.dropped, counts.refused), (4, 2, 1, 1));
+    assert_eq!((counts.received, counts.delivered, counts.dropped, counts.refused), (5, 3, 1, 1));
+    assert_eq!(counts.slowed, 1);
     serving.abort();
 }
 

@@ -47,6 +47,7 @@ pub async fn serve_api(mutant: Option<Mutant>) -> Result<(), Failure> {
         stream_health,
         check_periods: Some(CheckPeriods::API),
         status_page: config.http.status_page,
+        trusted_proxies: config.http.trusted_proxies,
         limits: config.http.limits,
     };
     let scrape = Scrape { listener: scraper, handle };

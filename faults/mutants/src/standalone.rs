@@ -73,6 +73,7 @@ pub async fn serve(mutant: Option<Mutant>) -> Result<(), Failure> {
         stream_health,
         check_periods: None,
         status_page: http.status_page,
+        trusted_proxies: http.trusted_proxies,
         limits: http.limits,
     };
     let scrape = Scrape { listener: scraper, handle };

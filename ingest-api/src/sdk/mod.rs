@@ -7,11 +7,13 @@
 
 pub mod amplitude;
 pub mod cloudevents;
+pub mod jitsu;
 pub mod lago;
 pub mod mixpanel;
 pub mod otlp;
 pub mod posthog;
 pub mod segment;
+pub mod snowplow;
 
 use std::sync::Arc;
 
@@ -76,7 +78,7 @@ pub async fn caller(
 ) -> Result<(Arc<ApiKey>, SdkBody), Refusal> {
     let service = request.service;
     let encoding = headers::content_encoding(&request.head.headers)?;
-    if let Some(key) = request.beacon_caller()? {
+    if let Some(key) = caller_in_head(request)? {
         return Ok((key, SdkBody::Unread(upload, encoding)));
     }
     let (body, in_form) = read_body(request, upload, encoding, None, protocol.packing).await?;
@@ -92,6 +94,17 @@ pub async fn caller(
         }
     };
     Ok((request.admit(&key)?, SdkBody::Read(body)))
+}
+
+/// The key in the headers, or in the query. `None` when both have none.
+fn caller_in_head(request: Request<'_>) -> Result<Option<Arc<ApiKey>>, Refusal> {
+    if let Some(key) = request.beacon_caller()? {
+        return Ok(Some(key));
+    }
+    match auth::write_key_in_headers(&request.head.headers) {
+        Err(CredentialsError::Missing) => Ok(None),
+        key => request.admit(&key?).map(Some),
+    }
 }
 
 /// The keys in a form.
@@ -143,7 +156,7 @@ pub async fn post(
     protocol: &'static Protocol,
 ) -> Result<Answer, Problem> {
     failpoint::reach(Point::AfterAuth);
-    let mut options = IngestOptions::read(protocol.dialect, &request.head.headers, key)?;
+    let mut options = IngestOptions::read(protocol.dialect, request, key)?;
     refuse_if_blocked(key, &options)?;
     let mut body = match body {
         SdkBody::Read(body) => body,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use ingest_api::config::{Config, Limits};
-use ingest_api::{Deps, StatusPage, run};
+use ingest_api::{Deps, StatusPage, TrustedProxies, run};
 use millrace_event::plan::ProjectId;
 use millrace_reconcile::health::{Durability, StreamHealth};
 use millrace_reconcile::keeper::CheckPeriods;
@@ -117,6 +117,7 @@ impl Stack {
             stream_health: Arc::new(StreamHealth::new(Durability::Strict, 1)),
             check_periods: Some(CheckPeriods::API),
             status_page: StatusPage::Auto,
+            trusted_proxies: TrustedProxies::default(),
             limits,
         })
         .await;
@@ -133,6 +134,7 @@ impl Stack {
             stream_health: Arc::new(StreamHealth::new(Durability::Strict, 1)),
             check_periods: Some(CheckPeriods::API),
             status_page,
+            trusted_proxies: TrustedProxies::default(),
             limits: default_limits(),
         }
     }

@@ -101,9 +101,17 @@ pub(crate) async fn run(
             line.update(stream, store, stopped).await;
         }
     });
-    let HttpSettings { status_page, limits, .. } = http;
-    let deps =
-        Deps { stream: Arc::clone(&stream), store, stream_health, check_periods: None, status_page, limits };
+    let HttpSettings { status_page, trusted_proxies, limits, .. } = http;
+    let stream_of_api = Arc::clone(&stream);
+    let deps = Deps {
+        stream: stream_of_api,
+        store,
+        stream_health,
+        check_periods: None,
+        status_page,
+        trusted_proxies,
+        limits,
+    };
     let scrape = Scrape { listener: scraper, handle };
     ingest_api::run(listener, Some(scrape), deps, stop_requested).await.map_err(cannot_listen)?;
     let waiting = drain(&stream).await;

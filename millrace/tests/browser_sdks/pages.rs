@@ -71,7 +71,7 @@ async fn answer(mut socket: TcpStream) -> std::io::Result<()> {
     }
     let head = String::from_utf8_lossy(&head);
     let path = head.split(' ').nth(1).unwrap_or_default();
-    let name = path.rsplit('/').next().unwrap_or_default();
+    let name = path.rsplit('/').next().unwrap_or_default().split('?').next().unwrap_or_default();
     let (content_type, body) = match name.split_once('.') {
         Some((name, "js")) => ("text/javascript", std::fs::read_to_string(script(name))?),
         Some((name, "html")) => ("text/html", page(name, path.starts_with("/traced/"))),

@@ -86,6 +86,15 @@ impl Shop {
         assert_eq!(audit["exact"], true, "{audit}");
     }
 
+    /// Waits until the call whose answer was lost was sent again.
+    pub async fn counts_a_duplicate(&self) {
+        eventually(PATIENCE, "the call with the lost answer to be sent again", async || {
+            let usage = self.usage().await;
+            if usage["duplicates"].as_u64() > Some(0) { Ok(()) } else { Err(usage.to_string()) }
+        })
+        .await;
+    }
+
     /// The properties of the only event with this name, its time and that of its receipt, in microseconds.
     pub fn row(&self, name: &str) -> (Value, i64, i64) {
         let file = self.installation.data().join("events.db");
@@ -98,7 +107,7 @@ impl Shop {
     }
 
     /// The usage of the project, with its own key.
-    pub async fn usage(&self) -> Value {
+    async fn usage(&self) -> Value {
         self.installation.json(&["usage", "--from", "1d"]).await["total"].clone()
     }
 

@@ -191,11 +191,11 @@ fn sources() -> Vec<Repair> {
         ),
         track("", r#""properties":{"a":1,"a":2,"\u0061":3}"#, json!({"properties": {"a": 3}})),
         Repair {
-            around: r#","context":{"ip":"batch","os":"x"},"integrations":{"A":1}"#,
+            around: r#","context":{"tz":"batch","os":"x"},"integrations":{"A":1}"#,
             ..call(
                 "",
-                r#"{"type":"page","userId":"u","context":{"ip":"call"},"integrations":{"B":2}}"#,
-                json!({"context": {"ip": "call", "os": "x"}, "rest": {"integrations": {"B": 2}}}),
+                r#"{"type":"page","userId":"u","context":{"tz":"call"},"integrations":{"B":2}}"#,
+                json!({"context": {"tz": "call", "os": "x"}, "rest": {"integrations": {"B": 2}}}),
             )
         },
     ]

@@ -37,7 +37,7 @@ pub struct Letter {
 
 /// Programs stop before their servers, so they come first.
 pub struct Site {
-    _programs: Vec<Program>,
+    programs: Vec<Program>,
     pub address: SocketAddr,
     pub key: String,
     pub installation: Installation,
@@ -54,9 +54,14 @@ impl Site {
 
     /// `ingest-api` and `stream-worker` on Redis and PostgreSQL, with one project on the plan `enterprise`.
     pub async fn on_servers() -> Self {
+        Self::on_servers_with(&[]).await
+    }
+
+    /// As [`Site::on_servers`], with settings of the API.
+    pub async fn on_servers_with(settings: &[(&str, &str)]) -> Self {
         let mut installation = Installation::on_servers().await;
         installation.text(&["migrate"]).await;
-        let mut api = installation.program("ingest-api", &[]);
+        let mut api = installation.program("ingest-api", settings);
         let worker = installation.program("stream-worker", &[]);
         let address = api.address().await;
         eventually(PATIENCE, "the API to be ready", async || {
@@ -68,6 +73,11 @@ impl Site {
         Self::with_a_project(installation, vec![api, worker], address, Some(database)).await
     }
 
+    /// The last program that was started. On servers it stores the events.
+    pub fn worker(&mut self) -> &mut Program {
+        self.programs.last_mut().expect("a site has programs")
+    }
+
     async fn with_a_project(
         installation: Installation,
         programs: Vec<Program>,
@@ -75,7 +85,7 @@ impl Site {
         database: Option<tokio_postgres::Client>,
     ) -> Self {
         let key = installation.project("shop", "enterprise").await;
-        let site = Self { _programs: programs, address, key, installation, database };
+        let site = Self { programs, address, key, installation, database };
         site.knows_the_key(&site.key).await;
         site
     }

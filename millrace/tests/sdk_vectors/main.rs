@@ -9,12 +9,15 @@
 //! | `answer` | `status`, and `body`, `body_base64` or `headers` where they matter; JSON must be equal |
 //! | `rows` | the rows that are stored, each with every column; `received_at` is the time of receipt |
 //! | `letters` | the codes of the dead letters |
+//! | `rows_with_ip` | the rows in a project that stores addresses, which gets the request as well |
 
 #[path = "../installation/mod.rs"]
 mod installation;
 #[path = "../edge/site.rs"]
 #[allow(dead_code, reason = "shared with the target edge, which uses more of it")]
 mod site;
+
+mod addresses;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,6 +30,8 @@ use testkit::http::{Answer, HttpClient};
 
 /// The key that the cases send.
 const KEY: &str = "key-of-the-vectors";
+/// Takes its place for the project that stores addresses.
+const KEY_WITH_IP: &str = "key-of-the-vectors-with-ip";
 /// Columns that every row in a file has, or that are null.
 const COLUMNS: [&str; 4] = ["subject", "client_id", "properties", "context"];
 
@@ -42,13 +47,14 @@ async fn every_request_of_the_vectors_has_its_answer_and_its_rows_on_servers() {
 
 async fn every_request_has_its_answer_and_its_rows(site: Site) {
     site.project("vectors", &["--key", KEY]).await;
+    site.project("vectors with ip", &["--key", KEY_WITH_IP, "--store-ip"]).await;
     let cases = cases();
     assert!(!cases.is_empty());
     for (file, case) in &cases {
         let answer = send(&site, case).await;
         check_answer(&format!("{file}: {}", case["case"]), &answer, &case["answer"]);
     }
-    site.settled("vectors").await;
+    site.settled("vectors with ip").await;
     let mut stored = site.events().await;
     for (file, case) in &cases {
         for row in case["rows"].as_array().map_or(&[][..], Vec::as_slice) {
@@ -86,7 +92,20 @@ fn cases() -> Vec<(String, Value)> {
         let cases: Vec<Value> = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
         cases.into_iter().map(|case| (name.clone(), case)).collect()
     };
-    files.iter().flat_map(cases).collect()
+    files.iter().flat_map(cases).flat_map(|(name, case)| with_its_copy(&name, case)).collect()
+}
+
+/// A case, and the same case for the project that stores addresses.
+fn with_its_copy(name: &str, case: Value) -> Vec<(String, Value)> {
+    let copy = case.get("rows_with_ip").map(|rows| {
+        let text = case.to_string();
+        assert!(text.contains(KEY), "{name}: {}: no key to replace", case["case"]);
+        let mut copy: Value = serde_json::from_str(&text.replace(KEY, KEY_WITH_IP)).unwrap();
+        copy["rows"] = rows.clone();
+        copy
+    });
+    let copy = copy.map(|copy| (format!("{name} with addresses"), copy));
+    [(name.to_owned(), case)].into_iter().chain(copy).collect()
 }
 
 async fn send(site: &Site, case: &Value) -> Answer {

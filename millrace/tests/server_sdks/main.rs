@@ -1,5 +1,6 @@
 //! The SDKs for Python and Node, with calls of every kind that they let pass, through a network with faults:
-//! each call is one row with the right values or one dead letter, and no SDK reports an error.
+//! each call is one row with the right values or one dead letter, and no SDK reports an error. A new SDK is a
+//! test here and a row in `limits.rs`.
 
 #[path = "../installation/mod.rs"]
 mod installation;
@@ -7,6 +8,7 @@ mod installation;
 #[allow(dead_code, reason = "shared with the target edge, which uses more of it")]
 mod site;
 
+mod limits;
 mod program;
 
 use program::*;
@@ -186,6 +188,47 @@ async fn each_call_of_mixpanels_sdk_for_node_is_its_row_on_servers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_call_of_mixpanels_sdk_for_node_is_its_row_on_files() {
     every_call_is_its_row_or_its_dead_letter(Site::on_files().await, ANALYTICS_NODE, "mixpanel").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_jitsus_sdk_for_node_is_its_row_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, JITSU_NODE, "jitsu").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_jitsus_sdk_for_node_by_the_routes_of_browsers_is_its_row_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, JITSU_NODE, "jitsu-browser").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_snowplows_tracker_for_python_is_its_row_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, SNOWPLOW_PYTHON, "snowplow").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_snowplows_tracker_for_python_by_get_is_its_row_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, SNOWPLOW_PYTHON, "snowplow-get").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_snowplows_tracker_for_python_without_base64_is_its_row_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, SNOWPLOW_PYTHON, "snowplow-plain")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_snowplows_tracker_for_node_is_its_row_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, SNOWPLOW_NODE, "snowplow").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_snowplows_tracker_for_node_by_get_is_its_row_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, SNOWPLOW_NODE, "snowplow-get").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_of_snowplows_tracker_for_node_without_base64_is_its_row_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, SNOWPLOW_NODE, "snowplow-plain").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 use testkit::HttpProxy;
-use testkit::RequestFault::{DropAnswer, TooManyRequests, Unavailable};
+use testkit::RequestFault::{DropAnswer, SlowBodies, TooManyRequests, Unavailable};
 
 use crate::site::{Letter, Site};
 
@@ -23,13 +23,20 @@ pub const CLOUDEVENTS_PYTHON: Interpreter = (".test/cloudevents/bin/python", "te
 pub const METERING_NODE: Interpreter = ("node", "testkit/sdk/node/metering_calls.js");
 pub const ANALYTICS_PYTHON: Interpreter = (".test/venv/bin/python", "testkit/sdk/analytics_calls.py");
 pub const ANALYTICS_NODE: Interpreter = ("node", "testkit/sdk/node/analytics_calls.js");
+pub const JITSU_NODE: Interpreter = ("node", "testkit/sdk/node/jitsu_calls.js");
+pub const SNOWPLOW_PYTHON: Interpreter = (".test/venv/bin/python", "testkit/sdk/snowplow_calls.py");
+pub const SNOWPLOW_NODE: Interpreter = ("node", "testkit/sdk/node/snowplow_calls.js");
 pub const OTEL_PYTHON: Interpreter = (".test/venv/bin/python", "testkit/sdk/otel_calls.py");
 pub const OTEL_NODE: Interpreter = ("node", "testkit/sdk/node/otel_calls.js");
 pub const POSTHOG_NODE: Interpreter = ("node", "testkit/sdk/node/posthog_calls.js");
 
-/// Two refusals of different kinds, and an answer that is lost, among the first requests.
-pub const FAULTS: [(u64, testkit::RequestFault); 3] =
-    [(1, TooManyRequests(1)), (3, Unavailable(1)), (4, DropAnswer)];
+/// Two refusals of different kinds, bodies that arrive slowly, and an answer that is lost, among the first
+/// requests.
+pub const FAULTS: [(u64, testkit::RequestFault); 4] =
+    [(1, TooManyRequests(1)), (2, SlowBodies), (3, Unavailable(1)), (4, DropAnswer)];
+
+/// The name of events that no program sends.
+pub const FILLER: &str = "filler";
 
 /// SDKs that do not send a batch again when its answer was lost.
 const FORGET_LOST_ANSWERS: [&str; 2] = ["amplitude", "amplitude-batch"];
@@ -43,19 +50,32 @@ pub async fn every_call_is_its_row_or_its_dead_letter(
     let proxy = HttpProxy::start(site.address, &FAULTS).await;
     let expected = run(interpreter, sdk, &format!("http://{}", proxy.address()), &site.key).await;
     let counts = proxy.counts();
-    assert_eq!((counts.refused, counts.dropped), (2, 1), "{counts:?}");
+    assert_eq!((counts.refused, counts.slowed, counts.dropped), (2, 1, 1), "{counts:?}");
 
+    let balance = check_stored(&site, &expected, counts.dropped).await;
+    if !FORGET_LOST_ANSWERS.contains(&sdk) {
+        assert!(balance["duplicate"].as_u64() > Some(0), "the batch whose answer was lost was sent again");
+    }
+    counts.largest_body
+}
+
+/// Checks that each call is its row, once, or its dead letter, and that nothing else was stored for the
+/// project `shop`. Returns its audit. `lost` answers let a dead letter be written again.
+pub async fn check_stored(site: &Site, expected: &[Value], lost: u64) -> Value {
     let balance = site.settled("shop").await;
-    let (events, letters) = (site.events().await, site.letters().await);
+    let (mut events, letters) = (site.events().await, site.letters().await);
+    events.retain(|event| event["name"] != FILLER);
     let by_case: BTreeMap<&str, Vec<&Value>> = events.iter().fold(BTreeMap::new(), |mut cases, event| {
-        let case =
-            [&event["context"]["case"], &event["properties"]["case"]].into_iter().find_map(Value::as_str);
+        let (context, properties) = (&event["context"], &event["properties"]);
+        let in_contexts = &context["snowplow"]["contexts"][0]["data"];
+        let places = [context, properties, in_contexts].map(|place| &place["case"]);
+        let case = places.into_iter().find_map(Value::as_str);
         let case = case.unwrap_or_else(|| panic!("a row of no call: {event}"));
         cases.entry(case).or_insert_with(Vec::new).push(event);
         cases
     });
     let mut repeated = 0;
-    for call in &expected {
+    for call in expected {
         let case = call["case"].as_str().unwrap();
         let rows = by_case.get(case).map_or(&[][..], Vec::as_slice);
         let dead: Vec<_> = letters.iter().filter(|letter| is_of(letter, case)).collect();
@@ -64,7 +84,7 @@ pub async fn every_call_is_its_row_or_its_dead_letter(
                 assert_eq!(rows.len(), 0, "{call}: {rows:?}");
                 assert!(dead.iter().all(|letter| letter.code == code), "{call}: {dead:?}");
                 // A call of the batch that was sent again is a letter of each of both batches.
-                assert!((1..=1 + counts.dropped as usize).contains(&dead.len()), "{call}: {dead:?}");
+                assert!((1..=1 + lost as usize).contains(&dead.len()), "{call}: {dead:?}");
                 repeated += dead.len() - 1;
             }
             None => {
@@ -76,15 +96,13 @@ pub async fn every_call_is_its_row_or_its_dead_letter(
     assert_eq!(events.len() + letters.len() - repeated, expected.len(), "nothing else is stored");
     let sums = ["stored", "dead", "pending"].map(|sum| balance[sum].as_u64().unwrap());
     assert_eq!(sums, [events.len() as u64, letters.len() as u64, 0], "{balance}");
-    if !FORGET_LOST_ANSWERS.contains(&sdk) {
-        assert!(balance["duplicate"].as_u64() > Some(0), "the batch whose answer was lost was sent again");
-    }
     let used = site.get("/v1/limits").await["events"]["used"].clone();
     assert_eq!(used, json!(events.len()), "dead calls and repeated calls are refunded");
-    counts.largest_body
+    balance
 }
 
-async fn run((interpreter, program): Interpreter, sdk: &str, host: &str, key: &str) -> Vec<Value> {
+/// Runs the program, and returns what it expects of the store.
+pub async fn run((interpreter, program): Interpreter, sdk: &str, host: &str, key: &str) -> Vec<Value> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let interpreter =
         if interpreter.contains('/') { project.join(interpreter) } else { PathBuf::from(interpreter) };

@@ -8,8 +8,10 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use millrace_event::dialect::{
-    Dialect, amplitude, cloudevents, lago, mixpanel, native, otlp, posthog, read, segment,
+    Dialect, amplitude, cloudevents, lago, mixpanel, native, otlp, posthog, read, segment, snowplow,
 };
 use millrace_event::event::{Origin, batch_id_of_key};
 use millrace_event::plan::ProjectId;
@@ -83,6 +85,13 @@ fn bodies() -> Vec<(&'static str, &'static Dialect, Value)> {
             "token": "k", "distinct_id": "user-1", "$insert_id": id(index), "time": ms, "mp_lib": "sdk",
             "$lib_version": "1.2.3"}))}))),
         ),
+        (
+            "Snowplow",
+            &snowplow::EVENTS,
+            json!({"schema": "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4",
+            "data": all(&|index| json!({"e": "ue", "eid": id(index), "dtm": ms.to_string(), "stm": ms.to_string(),
+            "tv": "sdk-1.2.3", "aid": "shop", "p": "srv", "uid": "user-1", "ue_px": self_describing(properties(json!({})))}))}),
+        ),
     ]
 }
 
@@ -105,6 +114,13 @@ fn log_records() -> Value {
         attribute("telemetry.sdk.name", text("opentelemetry")), attribute("telemetry.sdk.version", text("1.45.2"))]});
     let records: Vec<_> = (0..EVENTS).map(record).collect();
     json!({"resourceLogs": [{"resource": resource, "scopeLogs": [{"scope": {"name": "shop"}, "logRecords": records}]}]})
+}
+
+/// An event that describes itself, in base64.
+fn self_describing(data: Value) -> String {
+    let event = json!({"schema": "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0",
+        "data": {"schema": "iglu:com.acme/order_completed/jsonschema/1-0-0", "data": data}});
+    URL_SAFE_NO_PAD.encode(event.to_string())
 }
 
 fn main() {

@@ -5,6 +5,7 @@
 //! an event that is sent again is the same row, whichever batch it arrives in.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use sha2::{Digest, Sha256};
@@ -111,12 +112,15 @@ pub struct Origin {
     pub received_us: i64,
     /// Of the sender's key, which is masked in the calls that become dead letters.
     pub key_hash: Option<[u8; 32]>,
+    /// The client's, for a policy that stores it. `None` if it is not known.
+    pub client_address: Option<IpAddr>,
 }
 
 impl Origin {
     /// An origin with the policy of a new project, which has no bounds, and of an unknown sender.
     pub fn new(project: ProjectId, batch_id: BatchId) -> Self {
-        Self { project, batch_id, policy: ProjectPolicy::default(), received_us: 0, key_hash: None }
+        let policy = ProjectPolicy::default();
+        Self { project, batch_id, policy, received_us: 0, key_hash: None, client_address: None }
     }
 }
 

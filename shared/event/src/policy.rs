@@ -1,5 +1,6 @@
 //! The choices that an owner makes for a key or a project: what a key may do, how repetitions are
-//! recognized, and which event times are accepted. Pure data; the store keeps it.
+//! recognized, which event times are accepted, and whether the
+//! addresses of clients are stored. Pure data; the store keeps it.
 
 /// What a key may do. The names are those of the database and of the command line.
 #[derive(
@@ -61,6 +62,8 @@ pub struct ProjectPolicy {
     /// How long after its receipt an event may happen, in seconds. `None` has no bound.
     pub newest_s: Option<u64>,
     pub out_of_bounds: OutOfBounds,
+    /// Whether events keep the address of their client.
+    pub store_ip: bool,
 }
 
 impl ProjectPolicy {

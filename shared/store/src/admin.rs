@@ -87,6 +87,7 @@ pub struct PolicyChange {
     /// In seconds. `Some(None)` removes the bound.
     pub newest_s: Option<Option<u64>>,
     pub out_of_bounds: Option<OutOfBounds>,
+    pub store_ip: Option<bool>,
 }
 
 /// The result of a [`PolicyChange`].
@@ -105,6 +106,7 @@ impl PolicyChange {
             oldest_s: self.oldest_s.unwrap_or(before.oldest_s),
             newest_s: self.newest_s.unwrap_or(before.newest_s),
             out_of_bounds: self.out_of_bounds.unwrap_or(before.out_of_bounds),
+            store_ip: self.store_ip.unwrap_or(before.store_ip),
         };
         for (name, bound) in [("oldest", after.oldest_s), ("newest", after.newest_s)] {
             if bound.is_some_and(|bound| !(1..=BOUND_S_MAX).contains(&bound)) {

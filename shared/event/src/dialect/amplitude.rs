@@ -8,6 +8,7 @@
 //! - properties: `event_properties`; of `$identify` the members of `$set` in `user_properties`, of `$group`
 //!   those in `group_properties`; where these have no operation, they themselves
 //! - properties.name: of a page `[Amplitude] Page Title`
+//! - context.ip: `ip`, if the project stores addresses
 //! - context.library: `library`, as `NAME/VERSION`
 //! - context.amplitude: everything else, such as `session_id`, `platform` and other operations on
 //!   `user_properties`
@@ -17,6 +18,7 @@
 
 use std::borrow::Cow;
 
+use super::address::is_address;
 use super::builder::EventBuilder;
 use super::call::{Call, NAME, is_empty};
 use super::definition::{Dialect, DocumentForms, Framing, InvalidEvents, KeyPlaces, RawEvent};
@@ -59,6 +61,7 @@ struct Fields<'a> {
     user_properties: Option<Value<'a>>,
     group_properties: Option<Value<'a>>,
     library: Option<Value<'a>>,
+    address: Option<Value<'a>>,
 }
 
 impl<'a> Fields<'a> {
@@ -75,6 +78,7 @@ impl<'a> Fields<'a> {
                 "user_properties" => &mut fields.user_properties,
                 "group_properties" => &mut fields.group_properties,
                 "library" => &mut fields.library,
+                "ip" => &mut fields.address,
                 _ => continue,
             };
             *slot = Some(value);
@@ -108,7 +112,8 @@ fn read_event<'a>(event: &RawEvent<'a>, kind: Option<&'static str>) -> Result<Ev
     call.identify(("insert_id", fields.insert_id), ("time", fields.time))?;
     let is_user = fields.user_id.is_some_and(|id| !is_empty(id));
     call.subject(&[("user_id", fields.user_id), ("device_id", fields.device_id.filter(|_| !is_user))])?;
-    call.library_text(("library", fields.library))?;
+    call.library_text(("library", fields.library), |text| text.rsplit_once('/'))?;
+    call.address(fields.address);
     match name {
         Some("$identify") => traits(&mut call, "user_properties", fields.user_properties)?,
         Some("$group") => traits(&mut call, "group_properties", fields.group_properties)?,
@@ -124,6 +129,7 @@ fn read_event<'a>(event: &RawEvent<'a>, kind: Option<&'static str>) -> Result<Ev
         let has_place = match member {
             KEY | "event_type" | "insert_id" | "time" | "user_id" | "library" => true,
             "client_upload_time" | "request_metadata" | "events" => true,
+            "ip" => is_address(value),
             "device_id" => !is_user,
             "event_properties" => !matches!(name, Some("$identify" | "$group")),
             "user_properties" => name == Some("$identify"),

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::base64_members;
 use super::builder::EventBuilder;
 use super::definition::{Dialect, DocumentForms, Framing, InvalidEvents, Member, RawEvent};
 use super::event_texts::lines;
@@ -23,11 +24,13 @@ use crate::json::{self, Container, Document, Fault, Outline, Value};
 /// [`BodyError`] when the body yields no row, or has more than `events_max` events.
 pub fn read(dialect: &Dialect, body: &[u8], origin: Origin, events_max: usize) -> Result<Batch, BodyError> {
     let body = json::without_byte_order_mark(body);
+    let reader = BatchReader { dialect, origin, events_max };
     let batch = match dialect.framing {
-        Framing::Lines => BatchReader { dialect, origin, events_max }.read_lines(body)?,
-        Framing::Document(forms) => {
-            let reader = BatchReader { dialect, origin, events_max };
-            DocumentReader { reader, forms }.read_body(body)?
+        Framing::Lines => reader.read_lines(body)?,
+        Framing::Document(forms) => DocumentReader { reader, forms }.read_body(body)?,
+        Framing::Base64Members(forms, names) => {
+            let reader = DocumentReader { reader, forms };
+            reader.read_decoded(body, names).unwrap_or_else(|| reader.read_body(body))?
         }
         Framing::Own(read_body) => {
             let mut sink = EventSink::new(origin, events_max);
@@ -46,10 +49,7 @@ impl Dialect {
     /// The API key in a body; `None` if the dialect or this body has none. Neither a broken event nor a body
     /// that ends too early hides the key.
     pub fn find_key(&self, body: &[u8]) -> Option<String> {
-        let envelope = match self.framing {
-            Framing::Document(forms) => forms.envelope,
-            Framing::Lines | Framing::Own(_) => None,
-        };
+        let envelope = self.framing.forms().and_then(|forms| forms.envelope);
         let body = json::without_byte_order_mark(body);
         let in_root = |name: &&str| json::unescaped(json::root_member(body, name, envelope)?);
         self.keys.root.iter().find_map(in_root).or_else(|| {
@@ -125,7 +125,8 @@ impl BatchReader<'_> {
         batch: &mut Batch,
     ) {
         match self.read_event(event, shared, index) {
-            Ok(event) => {
+            Ok(mut event) => {
+                event.place_address(self.origin);
                 event.write(self.origin.project, &mut batch.rows);
                 batch.count += 1;
             }
@@ -166,6 +167,17 @@ impl DocumentReader<'_> {
     fn read_body(self, body: &[u8]) -> Result<Batch, BodyError> {
         let first = json::parse(body, |parsed| parsed.map(|document| self.read_document(document, None)));
         first.unwrap_or_else(|fault| self.read_refused(body, &fault))
+    }
+
+    /// Reads a body with these members decoded. `None` if none is, or if an event cannot be read: the body as
+    /// it was sent then tells what is wrong.
+    fn read_decoded(self, body: &[u8], names: &[&str]) -> Option<Result<Batch, BodyError>> {
+        let decoded = base64_members::decoded(body, names)?;
+        json::parse(&decoded.text, |parsed| {
+            let document = parsed.ok().filter(|document| decoded.is_read_as_meant(document))?;
+            Some(self.read_document(document, None))
+        })
+        .filter(|read| read.as_ref().is_ok_and(|batch| batch.dead.is_empty() && batch.rejected.is_empty()))
     }
 
     /// Reads a body that the parser has refused because of this fault, which is its first.
@@ -209,7 +221,7 @@ impl DocumentReader<'_> {
 
     /// Reads the events of a document. `sent` is the body that it was made from, if the parser has refused
     /// that.
-    fn read_document(self, document: Document<'_>, sent: Option<AsSent<'_>>) -> Result<Batch, BodyError> {
+    fn read_document(self, document: &Document<'_>, sent: Option<AsSent<'_>>) -> Result<Batch, BodyError> {
         let root = document.root();
         let mut batch = Batch::default();
         let Some((events, shared)) = self.array_of_events(root)? else {

@@ -20,6 +20,8 @@ pub struct EventBuilder<'a> {
     pub properties: Option<Cow<'a, [u8]>>,
     /// A JSON object, as text.
     pub context: Option<Cow<'a, [u8]>>,
+    /// The client's address that the event has itself, as JSON.
+    pub(super) address: Option<Cow<'a, [u8]>>,
     pub(super) event_id: Uuid,
     by_id: bool,
     pub(super) client_id: Option<Cow<'a, str>>,
@@ -34,6 +36,7 @@ impl<'a> EventBuilder<'a> {
             subject: None,
             properties: None,
             context: None,
+            address: None,
             event_id: Uuid::nil(),
             by_id: false,
             client_id: None,

@@ -55,8 +55,21 @@ pub enum Framing {
     Lines,
     /// One JSON document.
     Document(DocumentForms),
+    /// The same. Members of events with these names may be objects, or base64 of their JSON: the dialect must
+    /// take both for the same.
+    Base64Members(DocumentForms, &'static [&'static str]),
     /// A form of the dialect's own, which this function reads. [`Dialect::read_event`] is [`unread`].
     Own(fn(&[u8], &mut EventSink) -> Result<(), BodyError>),
+}
+
+impl Framing {
+    /// The forms of the document, if it is one.
+    pub(super) fn forms(self) -> Option<DocumentForms> {
+        match self {
+            Self::Lines | Self::Own(_) => None,
+            Self::Document(forms) | Self::Base64Members(forms, _) => Some(forms),
+        }
+    }
 }
 
 /// The `read_event` of a dialect that reads whole bodies.

@@ -9,16 +9,16 @@ impl Dialect {
     pub fn texts_of<'b>(&self, body: &'b [u8], indexes: &[usize]) -> Vec<Option<&'b [u8]>> {
         let body = json::without_byte_order_mark(body);
         let count = indexes.last().map_or(0, |last| last + 1);
-        let texts: Vec<_> = match self.framing {
-            Framing::Lines => lines(body).take(count).collect(),
-            Framing::Document(forms) => match json::outline(body, forms.envelope, count) {
+        let texts: Vec<_> = match self.framing.forms() {
+            None if matches!(self.framing, Framing::Own(_)) => Vec::new(),
+            None => lines(body).take(count).collect(),
+            Some(forms) => match json::outline(body, forms.envelope, count) {
                 Some(Outline { events: Some(events), is_object, .. }) if is_object || forms.array => {
                     events.ranges.into_iter().map(|range| &body[range]).collect()
                 }
                 _ if forms.single => vec![body],
                 _ => Vec::new(),
             },
-            Framing::Own(_) => Vec::new(),
         };
         indexes.iter().map(|index| texts.get(*index).map(|text| text.trim_ascii())).collect()
     }

@@ -7,6 +7,7 @@
 //! - subject: `properties.distinct_id`, or else `$user_id` or `$device_id` there
 //! - properties: `properties`
 //! - properties.name: of a page `properties.current_page_title`
+//! - context.ip: `properties.ip`, if the project stores addresses; of an update `$ip`
 //! - context.library: `properties.mp_lib` and `properties.$lib_version`
 //! - context.mixpanel: everything else
 //!
@@ -18,6 +19,7 @@
 
 use std::borrow::Cow;
 
+use super::address::is_address;
 use super::builder::EventBuilder;
 use super::call::{Call, NAME, is_empty};
 use super::definition::{Dialect, DocumentForms, Framing, InvalidEvents, KeyPlaces, RawEvent};
@@ -68,6 +70,7 @@ struct Properties<'a> {
     device_id: Option<Value<'a>>,
     library: Option<Value<'a>>,
     version: Option<Value<'a>>,
+    address: Option<Value<'a>>,
 }
 
 impl<'a> Properties<'a> {
@@ -83,6 +86,7 @@ impl<'a> Properties<'a> {
                 "$device_id" => &mut found.device_id,
                 "mp_lib" => &mut found.library,
                 "$lib_version" => &mut found.version,
+                "ip" => &mut found.address,
                 _ => continue,
             };
             *slot = Some(value);
@@ -118,10 +122,12 @@ fn read_event<'a>(event: &RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection> {
     let subject = ids.into_iter().find(|(_, id)| id.is_some_and(|id| !is_empty(id)));
     call.subject(&[subject.unwrap_or(("distinct_id", None))])?;
     call.library(("mp_lib", own.library), ("$lib_version", own.version))?;
+    call.address(own.address);
     let has_place = |member: &str, value: Value<'a>| match member {
         TOKEN | "$insert_id" | "time" => true,
         "distinct_id" => subject.is_some_and(|(field, _)| field == member),
         "mp_lib" | "$lib_version" => matches!(value, Value::String(..)),
+        "ip" => is_address(value),
         _ => false,
     };
     call.properties(("properties", properties), has_place)?;
@@ -148,12 +154,14 @@ fn read_update<'a>(
     let member = |name: &str| event.object.member(name);
     call.identify(("$insert_id", member("$insert_id")), ("$time", member("$time")))?;
     call.subject(&[(subject, member(subject))])?;
+    call.address(member("$ip"));
     let set = member("$set").filter(|set| matches!(set, Value::Object(_)));
     call.properties(("$set", set), |_, _| false)?;
     for (member, value) in event.object.members() {
         let has_place = match member {
             "$token" | "$insert_id" | "$time" => true,
             "$set" => set.is_some(),
+            "$ip" => is_address(value),
             member => member == subject || is_empty(value),
         };
         if !has_place {

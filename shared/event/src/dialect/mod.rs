@@ -6,6 +6,8 @@
 //! One invalid event does not affect the other events of its batch. The dialect decides whether it is
 //! rejected by its index, or accepted as a dead letter ([`InvalidEvents`]). The rest is stored.
 
+mod address;
+mod base64_members;
 mod body;
 mod bounds;
 mod builder;
@@ -24,6 +26,7 @@ pub mod native;
 pub mod otlp;
 pub mod posthog;
 pub mod segment;
+pub mod snowplow;
 
 pub use body::read;
 pub use bounds::Bounds;

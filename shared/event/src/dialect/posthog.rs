@@ -9,6 +9,7 @@
 //! - properties: `properties`; of `$identify` and `$set` the traits in `$set`, of `$groupidentify` those in
 //!   `$group_set`
 //! - properties.name: of a page `properties.title`, of a screen `properties.$screen_name`
+//! - context.ip: `properties.$ip`, if the project stores addresses
 //! - context.library: `properties.$lib` and `properties.$lib_version`, or else [`SDK_INFO`]
 //! - context.posthog: everything else; the other properties of a call with traits are in `properties` there
 //!
@@ -18,6 +19,7 @@
 
 use std::borrow::Cow;
 
+use super::address::is_address;
 use super::builder::EventBuilder;
 use super::call::{Call, NAME, is_empty};
 use super::definition::{Dialect, DocumentForms, Framing, InvalidEvents, KeyPlaces, RawEvent};
@@ -78,8 +80,11 @@ fn read_event<'a>(event: &RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection> {
     let own = OwnProperties::of(fields.properties);
     call.identify(("uuid", fields.uuid), ("timestamp", fields.timestamp))?;
     call.subject(&[("distinct_id", fields.distinct_id.filter(|id| !is_empty(*id)).or(own.distinct_id))])?;
+    call.address(own.address);
     match (own.library, event.shared.iter().find(|(name, _)| *name == SDK_INFO)) {
-        (None, Some((_, info))) => call.library_text((SDK_INFO, Some(*info)))?,
+        (None, Some((_, info))) => {
+            call.library_text((SDK_INFO, Some(*info)), |text| text.rsplit_once('/'))?
+        }
         _ => call.library(("$lib", own.library), ("$lib_version", own.version))?,
     }
     match kind.and_then(|kind| kind.traits) {
@@ -130,6 +135,7 @@ fn is_noted(name: &str, value: Value<'_>) -> bool {
     match name {
         "token" | "api_key" => true,
         "$lib" | "$lib_version" => matches!(value, Value::String(..)),
+        "$ip" => is_address(value),
         _ => false,
     }
 }
@@ -191,6 +197,7 @@ struct OwnProperties<'a> {
     distinct_id: Option<Value<'a>>,
     library: Option<Value<'a>>,
     version: Option<Value<'a>>,
+    address: Option<Value<'a>>,
 }
 
 impl<'a> OwnProperties<'a> {
@@ -202,6 +209,7 @@ impl<'a> OwnProperties<'a> {
                 "distinct_id" => &mut own.distinct_id,
                 "$lib" => &mut own.library,
                 "$lib_version" => &mut own.version,
+                "$ip" => &mut own.address,
                 _ => continue,
             };
             *slot = Some(value);

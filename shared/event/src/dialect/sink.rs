@@ -64,7 +64,8 @@ impl EventSink {
             return Ok(());
         }
         match read(index, self.origin) {
-            Ok(event) => {
+            Ok(mut event) => {
+                event.place_address(self.origin);
                 event.write(self.origin.project, &mut self.batch.rows);
                 self.batch.count += 1;
             }

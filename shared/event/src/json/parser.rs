@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use simd_json::{Buffers, Tape};
 
 use super::fault::{Fault, fault_of};
-use super::value::{Document, Parts};
+use super::value::Document;
 
 /// Deepest nesting of a whole body: an event's own depth, and the levels that a dialect wraps around it.
 const BODY_DEPTH_MAX: usize = crate::event::DEPTH_MAX + 8;
@@ -15,14 +15,16 @@ const KEPT_BYTES_MAX: usize = 1 << 20;
 const STRUCTURALS_AT_START: usize = 4_096;
 
 thread_local! {
-    static PARSER: RefCell<Parser> = RefCell::new(Parser::new());
+    /// The parsers of this thread that are not in use: one, and one more for each level at which a text
+    /// inside of a document was parsed while the document was in use.
+    static IDLE: RefCell<Vec<Parser>> = const { RefCell::new(Vec::new()) };
 }
 
 struct Parser {
     buffers: Buffers,
     scratch: Vec<u8>,
     tape: Tape<'static>,
-    /// See [`Parts`].
+    /// What [`find_closings`] found.
     closings: Vec<u32>,
 }
 
@@ -37,42 +39,41 @@ impl Parser {
     }
 }
 
-/// Parses `raw` and passes the result to `use_it`.
-pub fn parse<R>(raw: &[u8], use_it: impl FnOnce(Result<Document<'_>, Fault>) -> R) -> R {
+/// Parses `raw` and passes the result to `use_it`, which may parse a text that is in the document.
+pub fn parse<R>(raw: &[u8], use_it: impl for<'d> FnOnce(Result<&'d Document<'d>, Fault>) -> R) -> R {
     run(raw, |_, _, _| {}, use_it)
 }
 
 /// The same, for a body whose events are several levels deep: every container knows where it ends, so that
 /// going through all levels costs no more than one.
-pub fn parse_nested<R>(raw: &[u8], use_it: impl FnOnce(Result<Document<'_>, Fault>) -> R) -> R {
+pub fn parse_nested<R>(raw: &[u8], use_it: impl for<'d> FnOnce(Result<&'d Document<'d>, Fault>) -> R) -> R {
     run(raw, find_closings, use_it)
 }
 
 fn run<R>(
     raw: &[u8],
     find_closings: impl FnOnce(&[u8], &[u32], &mut Vec<u32>),
-    use_it: impl FnOnce(Result<Document<'_>, Fault>) -> R,
+    use_it: impl for<'d> FnOnce(Result<&'d Document<'d>, Fault>) -> R,
 ) -> R {
-    PARSER.with_borrow_mut(|parser| {
-        parser.scratch.clear();
-        parser.scratch.extend_from_slice(raw);
-        parser.closings.clear();
-        let mut tape = std::mem::replace(&mut parser.tape, Tape::null()).reset();
-        let outcome = simd_json::fill_tape(&mut parser.scratch, &mut parser.buffers, &mut tape);
-        let offsets = parser.buffers.structural_indexes();
-        let result = match outcome {
-            Ok(()) => {
-                find_closings(raw, offsets, &mut parser.closings);
-                use_it(Ok(Document::new(&Parts::new(raw, &tape.0, offsets, &parser.closings))))
-            }
-            Err(error) => use_it(Err(fault_of(&error, raw))),
-        };
-        parser.tape = tape.reset();
-        if raw.len() > KEPT_BYTES_MAX {
-            *parser = Parser::new();
+    let mut parser = IDLE.with_borrow_mut(Vec::pop).unwrap_or_else(Parser::new);
+    parser.scratch.clear();
+    parser.scratch.extend_from_slice(raw);
+    parser.closings.clear();
+    let mut tape = std::mem::replace(&mut parser.tape, Tape::null()).reset();
+    let outcome = simd_json::fill_tape(&mut parser.scratch, &mut parser.buffers, &mut tape);
+    let offsets = parser.buffers.structural_indexes();
+    let result = match outcome {
+        Ok(()) => {
+            find_closings(raw, offsets, &mut parser.closings);
+            use_it(Ok(&Document::new(raw, &tape.0, offsets, &parser.closings)))
         }
-        result
-    })
+        Err(error) => use_it(Err(fault_of(&error, raw))),
+    };
+    parser.tape = tape.reset();
+    if raw.len() <= KEPT_BYTES_MAX {
+        IDLE.with_borrow_mut(|idle| idle.push(parser));
+    }
+    result
 }
 
 /// Of every offset of an opening bracket, the index of the offset that closes it.

@@ -17,11 +17,11 @@ use crate::event::{DEPTH_MAX, EXPONENTS_SUM_MAX};
 /// The JSON escape of U+0000.
 const NUL_ESCAPE: &[u8] = b"\\u0000";
 
-/// What the parser found in a body.
-pub(super) struct Parts<'a> {
+/// A parsed body.
+#[derive(Clone, Copy)]
+pub struct Document<'a> {
     raw: &'a [u8],
     nodes: &'a [Node<'a>],
-    /// Of all structural characters of `raw`.
     offsets: &'a [u32],
     /// Of the index of an opening bracket's offset the index of the offset that closes it. Empty if they were
     /// not found beforehand.
@@ -30,43 +30,42 @@ pub(super) struct Parts<'a> {
     may_hold_nul: bool,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> Document<'a> {
+    /// A document from the parser's tape and the offsets of all structural characters of `raw`.
     pub(super) fn new(raw: &'a [u8], nodes: &'a [Node<'a>], offsets: &'a [u32], closings: &'a [u32]) -> Self {
         let may_hold_nul = memchr::memmem::find(raw, NUL_ESCAPE).is_some();
         Self { raw, nodes, offsets, closings, may_hold_nul }
     }
-}
 
-/// A parsed body. Values copy the reference, so that they are small.
-#[derive(Clone, Copy)]
-pub struct Document<'a>(&'a Parts<'a>);
-
-impl<'a> Document<'a> {
-    pub(super) fn new(parts: &'a Parts<'a>) -> Self {
-        Self(parts)
+    pub fn root(&'a self) -> Value<'a> {
+        Value::at(self, Cursor { node: 0, offset: 0 })
     }
 
-    pub fn root(self) -> Value<'a> {
-        Value::at(self, Cursor { node: 0, offset: 0 })
+    /// Whether exactly these bytes of the text are an object.
+    pub fn has_object_at(&self, range: &Range<usize>) -> bool {
+        let Some(start) = u32::try_from(range.start).ok().and_then(|at| self.offsets.binary_search(&at).ok())
+        else {
+            return false;
+        };
+        self.raw[range.start] == b'{' && self.offsets[self.closing(start)] as usize == range.end - 1
     }
 
     /// The bytes of the scalar that begins at this offset, up to the next structural character, without white
     /// space.
-    fn scalar_bytes(self, offset: usize) -> &'a [u8] {
-        let Parts { raw, offsets, .. } = *self.0;
-        let start = offsets[offset] as usize;
-        let end = offsets.get(offset + 1).map_or(raw.len(), |next| *next as usize);
-        raw[start..end].trim_ascii_end()
+    fn scalar_bytes(&self, offset: usize) -> &'a [u8] {
+        let start = self.offsets[offset] as usize;
+        let end = self.offsets.get(offset + 1).map_or(self.raw.len(), |next| *next as usize);
+        self.raw[start..end].trim_ascii_end()
     }
 
     /// The index of the offset that closes the bracket at the index `opening`.
-    fn closing(self, opening: usize) -> usize {
-        if let Some(closing) = self.0.closings.get(opening) {
+    fn closing(&self, opening: usize) -> usize {
+        if let Some(closing) = self.closings.get(opening) {
             return *closing as usize;
         }
         let mut depth = 0_usize;
-        for (index, &at) in self.0.offsets.iter().enumerate().skip(opening) {
-            match self.0.raw[at as usize] {
+        for (index, &at) in self.offsets.iter().enumerate().skip(opening) {
+            match self.raw[at as usize] {
                 b'{' | b'[' => depth += 1,
                 b'}' | b']' => {
                     depth -= 1;
@@ -104,9 +103,9 @@ pub enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    fn at(document: Document<'a>, cursor: Cursor) -> Self {
+    fn at(document: &'a Document<'a>, cursor: Cursor) -> Self {
         let container = |len| Container { document, cursor, len };
-        match document.0.nodes[cursor.node] {
+        match document.nodes[cursor.node] {
             Node::Object { len, .. } => Self::Object(container(len)),
             Node::Array { len, .. } => Self::Array(container(len)),
             Node::String(text) => Self::String(text, document.scalar_bytes(cursor.offset)),
@@ -184,7 +183,7 @@ struct CheckedBytes<'a> {
 /// An object or array.
 #[derive(Clone, Copy)]
 pub struct Container<'a> {
-    document: Document<'a>,
+    document: &'a Document<'a>,
     cursor: Cursor,
     len: usize,
 }
@@ -201,16 +200,16 @@ impl<'a> Container<'a> {
 
     /// The elements of an array, in order.
     pub fn elements(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
-        let mut walk = Walk::into(self);
-        (0..self.len).map(move |_| walk.value())
+        let (mut walk, last) = (Walk::into(self), self.len.saturating_sub(1));
+        (0..self.len).map(move |index| if index == last { walk.last_value() } else { walk.value() })
     }
 
     /// The members of an object, in order, with unescaped names. A name may appear more than once.
     pub fn members(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> + use<'a> {
-        let mut walk = Walk::into(self);
-        (0..self.len).map(move |_| {
+        let (mut walk, last) = (Walk::into(self), self.len.saturating_sub(1));
+        (0..self.len).map(move |index| {
             let name = walk.name();
-            (name, walk.value())
+            (name, if index == last { walk.last_value() } else { walk.value() })
         })
     }
 
@@ -228,7 +227,7 @@ impl<'a> Container<'a> {
         is_left_out: impl Fn(&str, Value<'a>) -> bool,
     ) -> Result<Cow<'a, [u8]>, Unstorable> {
         let CheckedBytes { bytes, may_repeat_names, .. } = self.checked_bytes()?;
-        let Parts { raw, offsets, .. } = *self.document.0;
+        let Document { raw, offsets, .. } = *self.document;
         let mut walk = Walk::into(self);
         let mut runs: Vec<Range<usize>> = Vec::new();
         let mut run: Option<Range<usize>> = None;
@@ -271,7 +270,7 @@ impl<'a> Container<'a> {
             Cow::Owned(bytes) => Cow::Owned(with_last_of_equal_names(&bytes).into_owned()),
         };
         match bytes {
-            bytes if !self.document.0.may_hold_nul => bytes,
+            bytes if !self.document.may_hold_nul => bytes,
             Cow::Borrowed(bytes) => without_nul_escapes(bytes),
             Cow::Owned(bytes) => Cow::Owned(without_nul_escapes(&bytes).into_owned()),
         }
@@ -279,7 +278,7 @@ impl<'a> Container<'a> {
 
     /// All bytes from the opening to the closing bracket.
     fn as_written(&self) -> &'a [u8] {
-        let Parts { raw, offsets, .. } = *self.document.0;
+        let Document { raw, offsets, .. } = *self.document;
         let end = self.document.closing(self.cursor.offset);
         &raw[offsets[self.cursor.offset] as usize..=offsets[end] as usize]
     }
@@ -287,7 +286,7 @@ impl<'a> Container<'a> {
     /// All bytes from the opening to the closing bracket, after checking every number and the depth. The
     /// parser has checked grammar and strings.
     fn checked_bytes(&self) -> Result<CheckedBytes<'a>, Unstorable> {
-        let Parts { raw, offsets, .. } = *self.document.0;
+        let Document { raw, offsets, .. } = *self.document;
         let mut depth = 0_usize;
         let mut exponents = 0_u32;
         let mut names = SeenNames::default();
@@ -330,7 +329,7 @@ impl<'a> Container<'a> {
 
 /// Walks over the direct children of a container. Nodes and offsets advance together.
 struct Walk<'a> {
-    document: Document<'a>,
+    document: &'a Document<'a>,
     at: Cursor,
 }
 
@@ -343,7 +342,7 @@ impl<'a> Walk<'a> {
 
     /// Reads a member's name and skips its colon.
     fn name(&mut self) -> &'a str {
-        let Node::String(name) = self.document.0.nodes[self.at.node] else {
+        let Node::String(name) = self.document.nodes[self.at.node] else {
             unreachable!("the parser accepts only strings as names")
         };
         self.at.node += 1;
@@ -351,10 +350,15 @@ impl<'a> Walk<'a> {
         name
     }
 
+    /// Reads the last value. Its end, which takes a search, is not needed.
+    fn last_value(&self) -> Value<'a> {
+        Value::at(self.document, self.at)
+    }
+
     /// Reads a value and skips the comma or closing bracket after it.
     fn value(&mut self) -> Value<'a> {
         let value = Value::at(self.document, self.at);
-        match self.document.0.nodes[self.at.node] {
+        match self.document.nodes[self.at.node] {
             Node::Object { count, .. } | Node::Array { count, .. } => {
                 self.at.node += count + 1;
                 self.at.offset = self.document.closing(self.at.offset) + 2;
@@ -370,6 +374,7 @@ impl<'a> Walk<'a> {
 
 /// Replaces the escape `\u0000` by `\ufffd`. An escaped backslash before `u0000` is left unchanged.
 fn without_nul_escapes(bytes: &[u8]) -> Cow<'_, [u8]> {
+    // Most texts have no escape at all, and a search for one byte needs no preparation.
     if memchr::memchr(b'\\', bytes).is_none() {
         return Cow::Borrowed(bytes);
     }

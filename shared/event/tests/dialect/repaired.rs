@@ -236,12 +236,12 @@ fn identify_and_group_calls_find_their_traits_in_the_context() {
 
 #[test]
 fn a_value_of_a_call_replaces_that_of_its_batch_and_no_name_is_written_twice() {
-    let body = r#"{"context":{"ip":"batch","os":"x"},"integrations":{"A":1},"channel":"server","timestamp":"b",
+    let body = r#"{"context":{"tz":"batch","os":"x"},"integrations":{"A":1},"channel":"server","timestamp":"b",
         "batch":[{"type":"track","event":"e","userId":"u","integrations":{"B":2},"timestamp":"c",
-                  "context":{"\u0069p":"call"}}]}"#;
+                  "context":{"\u0074z":"call"}}]}"#;
     let row = only_row(&read(&segment::BATCH, body.as_bytes(), origin(), EVENTS_MAX).unwrap());
     let expected = concat!(
-        r#"{"os":"x","\u0069p":"call","segment":{"channel":"server","type":"track","#,
+        r#"{"os":"x","\u0074z":"call","segment":{"channel":"server","type":"track","#,
         r#""integrations":{"B":2},"timestamp":"c"}}"#
     );
     assert_eq!(texts(&row)[4].as_deref(), Some(expected));

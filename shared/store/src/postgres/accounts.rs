@@ -73,6 +73,7 @@ pub(super) fn policy(row: &tokio_postgres::Row) -> ProjectPolicy {
         oldest_s: seconds("oldest_s"),
         newest_s: seconds("newest_s"),
         out_of_bounds: named(row, "out_of_bounds"),
+        store_ip: row.get("store_ip"),
     }
 }
 
@@ -82,16 +83,18 @@ pub(super) struct PolicyRow {
     pub(super) oldest_s: Option<i64>,
     pub(super) newest_s: Option<i64>,
     pub(super) out_of_bounds: &'static str,
+    pub(super) store_ip: bool,
 }
 
 impl From<ProjectPolicy> for PolicyRow {
     fn from(policy: ProjectPolicy) -> Self {
-        let ProjectPolicy { dedupe, oldest_s, newest_s, out_of_bounds } = policy;
+        let ProjectPolicy { dedupe, oldest_s, newest_s, out_of_bounds, store_ip } = policy;
         Self {
             dedupe: dedupe.into(),
             oldest_s: oldest_s.map(u64::cast_signed),
             newest_s: newest_s.map(u64::cast_signed),
             out_of_bounds: out_of_bounds.into(),
+            store_ip,
         }
     }
 }
@@ -145,10 +148,11 @@ pub(super) async fn create_project(
     let new_key = UnsavedKey::new(key)?;
     let transaction = client.transaction().await?;
     let insert = format!(
-        "INSERT INTO projects (name, plan, {POLICY_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6) RETURNING project_id"
+        "INSERT INTO projects (name, plan, {POLICY_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING project_id"
     );
-    let PolicyRow { dedupe, oldest_s, newest_s, out_of_bounds } = &policy;
-    let values: [&(dyn ToSql + Sync); 6] = [&name, &plan, dedupe, oldest_s, newest_s, out_of_bounds];
+    let PolicyRow { dedupe, oldest_s, newest_s, out_of_bounds, store_ip } = &policy;
+    let values: [&(dyn ToSql + Sync); 7] =
+        [&name, &plan, dedupe, oldest_s, newest_s, out_of_bounds, store_ip];
     let project: i64 = match transaction.query_one(&insert, &values).await {
         Ok(row) => row.get(0),
         Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {

@@ -6,6 +6,7 @@ use deadpool_postgres::Client;
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 
 use super::accounts::{self, PolicyRow};
 use super::copy::Instant;
@@ -120,9 +121,11 @@ pub(super) async fn set_policy(
     let old = transaction.query_opt(&old, &[&project.0]).await?;
     let before = old.as_ref().map(accounts::policy).ok_or_else(|| no_such_project(&project.to_string()))?;
     let after = change.apply(before)?;
-    let update = format!("UPDATE projects SET ({POLICY_COLUMNS}) = ($2, $3, $4, $5) WHERE project_id = $1");
-    let PolicyRow { dedupe, oldest_s, newest_s, out_of_bounds } = &PolicyRow::from(after);
-    transaction.execute(&update, &[&project.0, dedupe, oldest_s, newest_s, out_of_bounds]).await?;
+    let update =
+        format!("UPDATE projects SET ({POLICY_COLUMNS}) = ($2, $3, $4, $5, $6) WHERE project_id = $1");
+    let PolicyRow { dedupe, oldest_s, newest_s, out_of_bounds, store_ip } = &PolicyRow::from(after);
+    let values: [&(dyn ToSql + Sync); 6] = [&project.0, dedupe, oldest_s, newest_s, out_of_bounds, store_ip];
+    transaction.execute(&update, &values).await?;
     transaction.commit().await?;
     Ok(PolicyUpdate { before, after })
 }

@@ -30,6 +30,7 @@ const MIGRATIONS: &[Migration] = migrations! { "sql":
     6 "0006_managed",
     7 "0007_json_columns",
     8 "0008_groups",
+    9 "0009_store_ip",
 };
 
 /// Applies what is missing, all or nothing, and then creates the first partitions. A new database gets JSON

@@ -63,13 +63,17 @@ pub(super) fn policy(row: &Row<'_>) -> Result<ProjectPolicy, Error> {
         oldest_s: seconds("oldest_s")?,
         newest_s: seconds("newest_s")?,
         out_of_bounds: named(row, "out_of_bounds")?,
+        store_ip: row.get("store_ip")?,
     })
 }
 
 /// The values of [`POLICY_COLUMNS`].
-pub(super) fn policy_row(policy: ProjectPolicy) -> (&'static str, Option<i64>, Option<i64>, &'static str) {
-    let ProjectPolicy { dedupe, oldest_s, newest_s, out_of_bounds } = policy;
-    (dedupe.into(), oldest_s.map(u64::cast_signed), newest_s.map(u64::cast_signed), out_of_bounds.into())
+pub(super) fn policy_row(
+    policy: ProjectPolicy,
+) -> (&'static str, Option<i64>, Option<i64>, &'static str, bool) {
+    let ProjectPolicy { dedupe, oldest_s, newest_s, out_of_bounds, store_ip } = policy;
+    let seconds = |bound: Option<u64>| bound.map(u64::cast_signed);
+    (dedupe.into(), seconds(oldest_s), seconds(newest_s), out_of_bounds.into(), store_ip)
 }
 
 /// A value of a closed list, by its name in a column.
@@ -121,10 +125,10 @@ pub(super) fn create_project(
     let new_key = UnsavedKey::new(key)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let insert = format!(
-        "INSERT INTO projects (name, plan, {POLICY_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING project_id"
+        "INSERT INTO projects (name, plan, {POLICY_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING project_id"
     );
-    let (dedupe, oldest_s, newest_s, out_of_bounds) = policy_row(policy);
-    let values = params![name, plan, dedupe, oldest_s, newest_s, out_of_bounds];
+    let (dedupe, oldest_s, newest_s, out_of_bounds, store_ip) = policy_row(policy);
+    let values = params![name, plan, dedupe, oldest_s, newest_s, out_of_bounds, store_ip];
     let project: i64 = match transaction.query_row(&insert, values, |row| row.get(0)) {
         Ok(project) => project,
         Err(error) if is_unique_violation(&error) => return Err(project_is_taken(name)),

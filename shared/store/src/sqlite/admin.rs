@@ -129,9 +129,10 @@ pub(super) fn set_policy(
     let before = transaction.query_row(&old, [project.0], accounts::policy).optional()?;
     let before = before.ok_or_else(|| no_such_project(&project.to_string()))?;
     let after = change.apply(before)?;
-    let update = format!("UPDATE projects SET ({POLICY_COLUMNS}) = (?2, ?3, ?4, ?5) WHERE project_id = ?1");
-    let (dedupe, oldest_s, newest_s, out_of_bounds) = accounts::policy_row(after);
-    transaction.execute(&update, params![project.0, dedupe, oldest_s, newest_s, out_of_bounds])?;
+    let update =
+        format!("UPDATE projects SET ({POLICY_COLUMNS}) = (?2, ?3, ?4, ?5, ?6) WHERE project_id = ?1");
+    let (dedupe, oldest_s, newest_s, out_of_bounds, store_ip) = accounts::policy_row(after);
+    transaction.execute(&update, params![project.0, dedupe, oldest_s, newest_s, out_of_bounds, store_ip])?;
     transaction.commit()?;
     Ok(PolicyUpdate { before, after })
 }

@@ -22,6 +22,7 @@ const MIGRATIONS: &[Migration] = migrations! { "sql/sqlite":
     4 "0004_readable",
     5 "0005_edge",
     6 "0006_managed",
+    9 "0009_store_ip",
 };
 
 /// Applies what is missing, all or nothing.

@@ -7,6 +7,7 @@
 //! | `timestamp` | the time of the event by the client's clock, as sent |
 //! | `properties` | the properties of the event; the traits of `$identify` and `$group` |
 //! | `properties.name` | the name of the page or the screen, unless the properties have a `name` themselves |
+//! | `context.ip` | the client's address, if the project stores addresses |
 //! | `context.library` | `{"name": …, "version": …}` of the SDK |
 //! | `context.FAMILY` | everything that has no other place, under the name of the SDK's family |
 //!
@@ -37,6 +38,11 @@ use crate::json::{Container, Value};
 pub(super) const LIBRARY: &str = "library";
 /// The member of the properties for the name of a page or screen.
 pub(super) const NAME: &str = "name";
+
+/// Room for the name and version of most SDKs.
+const LIBRARY_BYTES: usize = 64;
+/// Room for the brackets and the names of the context's members.
+const MEMBERS_BYTES: usize = 40;
 
 /// A field of a call: its name, for errors and for the context, and its value.
 pub(super) type Field<'a> = (&'static str, Option<Value<'a>>);
@@ -172,6 +178,11 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
+    /// Sets the properties to an object that can be stored.
+    pub(super) fn stored_properties(&mut self, object: Cow<'a, [u8]>) {
+        self.builder.properties = Some(object);
+    }
+
     /// Adds a member to the properties. Call it only for names that they do not have.
     pub(super) fn add_property(&mut self, name: &'static str, value: Value<'a>) -> Result<(), Rejection> {
         let json = self.storable(name, value)?;
@@ -185,7 +196,7 @@ impl<'a> Call<'a> {
         (name_field, name): Field<'a>,
         (version_field, version): Field<'a>,
     ) -> Result<(), Rejection> {
-        let mut library = Vec::new();
+        let mut library = Vec::with_capacity(LIBRARY_BYTES);
         for (field, member, value) in [(name_field, NAME, name), (version_field, "version", version)] {
             match value {
                 Some(value @ Value::String(..)) => {
@@ -202,14 +213,18 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    /// The same, for an SDK that sends both as one text: `NAME/VERSION`.
-    pub(super) fn library_text(&mut self, (field, value): Field<'a>) -> Result<(), Rejection> {
+    /// The same, for an SDK that sends both as one text, which `split` parts: `NAME/VERSION`.
+    pub(super) fn library_text(
+        &mut self,
+        (field, value): Field<'a>,
+        split: fn(&str) -> Option<(&str, &str)>,
+    ) -> Result<(), Rejection> {
         let Some(Value::String(text, _)) = value else {
             return value.filter(|value| !is_empty(*value)).map_or(Ok(()), |value| self.keep(field, value));
         };
         let text = without_nul(text);
-        let (name, version) = text.rsplit_once('/').unwrap_or((&text, ""));
-        let mut library = Vec::new();
+        let (name, version) = split(&text).unwrap_or((&text, ""));
+        let mut library = Vec::with_capacity(LIBRARY_BYTES);
         for (member, part) in [(NAME, name), ("version", version)] {
             if !part.is_empty() {
                 let json = serde_json::to_vec(part).expect("a string is JSON");
@@ -223,6 +238,11 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
+    /// The client's address, as the SDK sends it.
+    pub(super) fn address(&mut self, sent: Option<Value<'a>>) {
+        self.builder.set_address(sent);
+    }
+
     /// Keeps a field that has no other place.
     ///
     /// # Errors
@@ -231,6 +251,11 @@ impl<'a> Call<'a> {
         let json = self.storable(name, value)?;
         self.rest.add(without_nul(name), &json);
         Ok(())
+    }
+
+    /// As [`Call::keep`], for JSON that can be stored.
+    pub(super) fn keep_json(&mut self, name: &'static str, json: &[u8]) {
+        self.rest.add(name, json);
     }
 
     /// As [`Call::keep`], for an object, without the members that have another place.
@@ -269,11 +294,13 @@ impl<'a> Call<'a> {
             properties.push(b'}');
             builder.properties = Some(Cow::Owned(properties));
         }
-        let mut context = Vec::new();
+        let rest = self.rest.finish();
+        let parts = [&self.library, &rest].map(|part| part.as_ref().map_or(0, Vec::len));
+        let mut context = Vec::with_capacity(parts.iter().sum::<usize>() + MEMBERS_BYTES);
         if let Some(library) = &self.library {
             push_member(&mut context, LIBRARY, library);
         }
-        if let Some(rest) = self.rest.finish() {
+        if let Some(rest) = rest {
             push_member(&mut context, self.family, &rest);
         }
         if !context.is_empty() {

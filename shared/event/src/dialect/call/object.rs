@@ -8,8 +8,9 @@ use crate::json::with_last_of_equal_names;
 /// An object with more members than this is searched by a hash.
 const COMPARED_MAX: usize = 16;
 
-/// Room for the text of an object.
-const TEXT_BYTES: usize = 512;
+/// Room for what most calls have, so that it is not found step by step.
+const BYTES_AT_START: usize = 256;
+const NAMES_AT_START: usize = 16;
 
 /// An object that is being written. Of equal names, the last one added remains.
 #[derive(Default)]
@@ -19,11 +20,6 @@ pub(in crate::dialect) struct ObjectWriter<'a> {
 }
 
 impl<'a> ObjectWriter<'a> {
-    /// An object that has room for members of the usual number and size.
-    pub(in crate::dialect) fn with_room() -> Self {
-        Self { text: Vec::with_capacity(TEXT_BYTES), names: Vec::with_capacity(COMPARED_MAX) }
-    }
-
     pub(in crate::dialect) fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
@@ -31,6 +27,10 @@ impl<'a> ObjectWriter<'a> {
     /// Adds a member whose value is JSON.
     pub(in crate::dialect) fn add(&mut self, name: impl Into<Cow<'a, str>>, json: &[u8]) {
         let name = name.into();
+        if self.names.is_empty() {
+            self.text.reserve(BYTES_AT_START);
+            self.names.reserve(NAMES_AT_START);
+        }
         push_member(&mut self.text, &name, json);
         self.names.push(name);
     }
@@ -41,11 +41,8 @@ impl<'a> ObjectWriter<'a> {
         name: impl Into<Cow<'a, str>>,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let name = name.into();
-        push_member(&mut self.text, &name, b"");
-        write(&mut self.text)?;
-        self.names.push(name);
-        Ok(())
+        self.add(name, b"");
+        write(&mut self.text)
     }
 
     /// The members so far, as JSON without the closing bracket.
@@ -81,14 +78,14 @@ pub(in crate::dialect) fn push_member(object: &mut Vec<u8>, name: &str, json: &[
     object.extend_from_slice(json);
 }
 
-/// Appends a text as JSON. Most texts have nothing to escape, which a pass without branches finds out.
+/// Appends a text as JSON.
 pub(in crate::dialect) fn push_string(out: &mut Vec<u8>, text: &str) {
     let is_escaped = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+    // Most texts have nothing to escape, which a pass without branches finds out.
     if text.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
         serde_json::to_writer(out, text).expect("a string is JSON, and memory takes it");
         return;
     }
-    out.reserve(text.len() + 2);
     out.push(b'"');
     out.extend_from_slice(text.as_bytes());
     out.push(b'"');

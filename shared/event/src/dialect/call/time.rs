@@ -28,6 +28,11 @@ use crate::json::Value;
 /// Longest text that is looked at. JavaScript's `Date` with a long name of the zone takes less.
 const TEXT_BYTES_MAX: usize = 100;
 
+/// Digits of milliseconds in the years 2001 to 2286.
+const MILLISECONDS_DIGITS: usize = 13;
+/// Whole numbers of this size are milliseconds since 1970.
+const MILLISECONDS: std::ops::Range<i64> = 100_000_000_000..100_000_000_000_000;
+
 /// A time in microseconds since 1970, in the years 1 to 9999 in UTC. `None` when it has no clear meaning.
 pub(in crate::dialect) fn read_time(value: Value<'_>) -> Option<i64> {
     let us = match value {
@@ -39,6 +44,9 @@ pub(in crate::dialect) fn read_time(value: Value<'_>) -> Option<i64> {
 }
 
 fn time_of_text(text: &str) -> Option<i64> {
+    if text.len() == MILLISECONDS_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return time_of_number(text);
+    }
     // Most SDKs send this.
     if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
         return microseconds(time);
@@ -64,6 +72,10 @@ fn time_of_number(text: &str) -> Option<i64> {
     let is_plain = [whole, fraction].iter().all(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
     if whole.is_empty() || text.len() > TEXT_BYTES_MAX {
         return None;
+    }
+    // What most SDKs send: milliseconds.
+    if let Some(ms) = text.parse::<i64>().ok().filter(|ms| MILLISECONDS.contains(ms)) {
+        return Some(ms * 1_000);
     }
     // Femtoseconds are fine enough for every unit, and exact for all usual numbers.
     let number = if is_plain {

@@ -46,7 +46,7 @@ impl Default for LogRecord<'_> {
             event_name: None,
             attributes: Vec::new(),
             body: AnyValue::Nothing,
-            rest: ObjectWriter::with_room(),
+            rest: ObjectWriter::default(),
             room: Room::default(),
         }
     }
@@ -128,7 +128,7 @@ impl<'a> LogRecord<'a> {
     /// The attributes that have no place of their own, and the body.
     fn properties(&mut self, places: &Places<'_>) -> Result<Option<Vec<u8>>, Fault> {
         let Self { attributes, body, rest, room, .. } = self;
-        let mut object = ObjectWriter::with_room();
+        let mut object = ObjectWriter::default();
         if !matches!(body, AnyValue::Nothing) {
             let keys = Keys::of(attributes);
             match body.members(room)? {

@@ -1,11 +1,14 @@
 //! The context of a call: that of the batch and its own, with every field that has no column under `segment`.
 //!
+//! The client's address is left out: it is not for the dialect to decide where it is stored.
+//!
 //! The call takes precedence, member by member. A member that both have is written once, so that every store
 //! has the same.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use crate::dialect::address::{ADDRESS, is_address};
 use crate::dialect::call::{ObjectWriter, push_member};
 use crate::dialect::definition::Member;
 use crate::dialect::validator::{Validator, without_nul};
@@ -95,7 +98,8 @@ impl<'a> Contexts<'a> {
     /// Both contexts as one object without its closing bracket; nothing if both are empty.
     fn merged(&self, validator: Validator) -> Result<Vec<u8>, Rejection> {
         let storable = |object: Container<'a>, is_left_out: &dyn Fn(&str) -> bool| {
-            let bytes = object.storable_without(|name, _| is_left_out(name));
+            let is_left_out = |name: &str, value| name == ADDRESS && is_address(value) || is_left_out(name);
+            let bytes = object.storable_without(is_left_out);
             bytes.map_err(|what| validator.unstorable(Some("context"), what))
         };
         let own = self.own.filter(|own| !own.is_empty());
@@ -114,8 +118,10 @@ impl<'a> Contexts<'a> {
         }
         if let Some(own) = own {
             let bytes = storable(own, &|_| false)?;
-            context.push(if context.is_empty() { b'{' } else { b',' });
-            context.extend_from_slice(&bytes[1..bytes.len() - 1]);
+            if *bytes != *b"{}" {
+                context.push(if context.is_empty() { b'{' } else { b',' });
+                context.extend_from_slice(&bytes[1..bytes.len() - 1]);
+            }
         }
         Ok(context)
     }

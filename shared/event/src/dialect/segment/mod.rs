@@ -9,6 +9,7 @@
 //! | subject | `userId`, or else `anonymousId` |
 //! | properties | `properties`, or else `traits` or `context.traits`; of an alias call `{"previousId": …}` |
 //! | properties.name, .category | of a page or a screen its own, unless the properties have one |
+//! | context.ip | `context.ip`, if the project stores addresses |
 //! | context | `context`, with every other field under `context.segment` |
 //!
 //! If the client's context has a member `segment`, the other fields are under `context.$segment` instead.
@@ -28,6 +29,7 @@ mod context;
 use std::borrow::Cow;
 
 use self::context::{Contexts, is_bookkeeping, one_member};
+use super::address::ADDRESS;
 use super::bounds::Bounds;
 use super::builder::EventBuilder;
 use super::call::{NAME, close_with, push_member, read_time, scalar_text, shortened_id, shortened_name};
@@ -65,6 +67,8 @@ pub static PAGE: Dialect = call("page", |event| read_call(event, Some("page")));
 pub static SCREEN: Dialect = call("screen", |event| read_call(event, Some("screen")));
 pub static GROUP: Dialect = call("group", |event| read_call(event, Some("group")));
 pub static ALIAS: Dialect = call("alias", |event| read_call(event, Some("alias")));
+/// A single call of any type, which only the call itself names.
+pub static CALL: Dialect = call("call", |event| read_call(event, None));
 
 /// The dialect of a path that takes a single call.
 const fn call(
@@ -116,6 +120,9 @@ fn read_call<'a>(
             }
             _ => None,
         };
+    }
+    if event.origin.policy.store_ip {
+        builder.set_address(contexts.member(ADDRESS));
     }
     let mut titles = Titles::default();
     if matches!(kind, "$page" | "$screen") {

@@ -102,7 +102,7 @@ async fn change_something(random: &mut StdRng, store: &SharedStore, client: &Cli
         5 => format!("UPDATE api_keys SET revoked_at = NULL WHERE key_id % {some} = 0"),
         6 => format!("UPDATE projects SET plan = '{plan}' WHERE project_id % {some} = 0"),
         7 => format!("UPDATE projects SET name = name || '+' WHERE project_id % {some} = 0 AND length(name) < 150"),
-        8 => format!("UPDATE projects SET dedupe = 'id', oldest_s = {some} WHERE project_id % {some} = 0"),
+        8 => format!("UPDATE projects SET dedupe = 'id', oldest_s = {some}, store_ip = NOT store_ip WHERE project_id % {some} = 0"),
         9 => format!("UPDATE api_keys SET project_id = (SELECT min(project_id) FROM projects) WHERE key_id % {some} = 0"),
         10 => format!("DELETE FROM api_keys WHERE key_id % {some} = 1"),
         11 => format!("BEGIN; DELETE FROM api_keys WHERE project_id % {some} = 1;

@@ -100,6 +100,7 @@ pub async fn a_project_has_the_policy_it_was_created_with_until_it_is_changed(ha
         oldest_s: Some(Some(31_536_000)),
         newest_s: Some(Some(86_400)),
         out_of_bounds: Some(OutOfBounds::Refuse),
+        store_ip: Some(true),
     };
     let (strict, _) =
         store.create_project("strict", "free", &change, &KeyOptions::default()).await.expect("a project");
