@@ -20,7 +20,7 @@ use crate::metrics::RequestTimer;
 use crate::problem_code::ProblemCode;
 use crate::request::Request;
 use crate::route::{Kind, Route};
-use crate::sdk::{amplitude, cloudevents, jitsu, lago, mixpanel, posthog, segment, snowplow};
+use crate::sdk::{amplitude, cloudevents, jitsu, lago, mixpanel, otlp, posthog, segment, snowplow};
 use crate::service::Service;
 use crate::wait::ClientWait;
 use crate::{batches, cors, framing, health, limits, meters, openapi, rejections, usage};
@@ -75,6 +75,7 @@ routes! { (request, upload) {
     Sdk Write "/2/httpapi" => sdk(request, upload, &amplitude::EVENTS).await,
     Sdk Write "/batch" => sdk(request, upload, &amplitude::EVENTS).await,
     Sdk Write "/identify" => sdk(request, upload, &amplitude::IDENTIFY).await,
+    Sdk Write "/v1/logs" => sdk(request, upload, otlp::logs(&request.head.headers)).await,
     SdkOrQuery Write "/track" => sdk(request, upload, &mixpanel::EVENTS).await,
     SdkOrQuery Write "/import" => sdk(request, upload, &mixpanel::EVENTS).await,
     SdkOrQuery Write "/engage" => sdk(request, upload, &mixpanel::PEOPLE).await,

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use millrace_event::meter::{Meter, MeterDefinition, MeterId};
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 use millrace_store::{
-    AccountChanges, Accounts, ChangeMark, DeadLetter, JsonColumns, KeyInfo, KeyOptions, KeyRotation, KeyUse,
-    Ledger, LetterFilter, LetterPayload, LostHour, NewKey, Operators, PlanChange, PlanUpdate, PolicyChange,
+    AccountChanges, Accounts, BackfillStep, ChangeMark, DeadLetter, JsonColumns, KeyInfo, KeyOptions, KeyRotation, KeyUse,
+    Ledger, LetterFilter, LetterPayload, LostHour, MeterCheck, MeterFaultCount, MeterInfo, MeterQuery, MeterRow,
+    MeterStart, Meters, NewKey, Operators, PlanChange, PlanUpdate, PolicyChange,
     PolicyUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult,
     RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections, ServerState,
     SharedStore, StoreError, StreamRecord, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError,
@@ -113,6 +115,20 @@ implement! { Operators {}
     async fn usage_of_all(
         &self, from: OffsetDateTime, to: OffsetDateTime
     ) -> Result<Vec<ProjectUsage>, StoreError>;
+}
+
+implement! { Meters {}
+    async fn create_meter(
+        &self, project: &str, definition: &MeterDefinition, start: MeterStart
+    ) -> Result<MeterInfo, StoreError>;
+    async fn meters(&self, project: Option<ProjectId>) -> Result<Vec<MeterInfo>, StoreError>;
+    async fn delete_meter(&self, project: &str, slug: &str) -> Result<bool, StoreError>;
+    async fn backfill(&self, meter: MeterId, events_max: u32) -> Result<BackfillStep, StoreError>;
+    async fn move_additions(&self) -> Result<u64, StoreError>;
+    async fn meter_usage(&self, meter: &Meter, query: &MeterQuery) -> Result<Vec<MeterRow>, StoreError>;
+    async fn meter_faults(&self, meter: MeterId) -> Result<Vec<MeterFaultCount>, StoreError>;
+    async fn check_meters(&self) -> Result<Vec<MeterCheck>, StoreError>;
+    async fn wrong_figures(&self, meter: &Meter, from_us: i64, to_us: i64) -> Result<u64, StoreError>;
 }
 
 implement! { Rejections {}

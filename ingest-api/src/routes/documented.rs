@@ -87,6 +87,8 @@ fn every_operation_lists_the_statuses_that_its_route_can_answer_and_no_other() {
             (Kind::Sdk, _) if route.pattern == "/api/v1/events" => {
                 "200 204 400 401 403 408 413 415 422 429 503"
             }
+            // Its exporters come back after 503, and not after 408.
+            (Kind::Sdk, _) if route.pattern == "/v1/logs" => "200 400 401 403 413 415 422 429 503",
             (Kind::Sdk, _) if is_answered_204(route) => "204 400 401 403 408 413 415 422 429 503",
             (Kind::Sdk | Kind::SdkOrQuery, _) => "200 400 401 403 408 413 415 422 429 503",
             (Kind::Question, _) => "200 400",

@@ -26,6 +26,7 @@ pub static EVENTS: Protocol = Protocol {
     id_member: None,
     complete: Some(from_binary_mode),
     choose: None,
+    empty: None,
     success: |_, _| answer::empty(StatusCode::NO_CONTENT),
     refusal: Problem::answer,
 };

@@ -26,6 +26,7 @@ const fn protocol(dialect: &'static Dialect) -> Protocol {
         id_member: None,
         complete: None,
         choose: None,
+        empty: None,
         success,
         refusal: Problem::answer,
     }

@@ -23,6 +23,7 @@ const fn protocol(dialect: &'static Dialect, success: fn(&Parts, &Receipt) -> An
         id_member: None,
         complete: None,
         choose: None,
+        empty: None,
         success,
         refusal: Problem::answer,
     }

@@ -10,6 +10,7 @@ pub mod cloudevents;
 pub mod jitsu;
 pub mod lago;
 pub mod mixpanel;
+pub mod otlp;
 pub mod posthog;
 pub mod segment;
 pub mod snowplow;
@@ -34,6 +35,7 @@ use crate::form::FormKind;
 use crate::headers;
 use crate::ingest::{IngestOptions, Receipt, accept, refuse_if_blocked};
 use crate::packing::{self, Packing, Unpacked};
+use crate::problem_code::ProblemCode;
 use crate::project::Project;
 use crate::request::{Refusal, Request};
 
@@ -50,6 +52,8 @@ pub struct Protocol {
     complete: Option<fn(&HeaderMap, Bytes) -> Bytes>,
     /// Another protocol of the same path, if the headers and the JSON are of it.
     choose: Option<Choice>,
+    /// The answer to a body without an event, if the protocol takes it for success.
+    empty: Option<fn() -> Answer>,
     success: fn(&Parts, &Receipt) -> Answer,
     /// The answer to a refused request.
     pub refusal: fn(&Problem) -> Answer,
@@ -171,8 +175,11 @@ pub async fn post(
     let protocol = chosen.unwrap_or(protocol);
     options.dialect = protocol.dialect;
     options.id_member = protocol.id_member;
-    let receipt = accept(request.service, &options, body, key, false).await?;
-    Ok((protocol.success)(request.head, &receipt))
+    match (accept(request.service, &options, body, key, false).await, protocol.empty) {
+        (Ok(receipt), _) => Ok((protocol.success)(request.head, &receipt)),
+        (Err(problem), Some(empty)) if problem.code == ProblemCode::EmptyBatch => Ok(empty()),
+        (Err(problem), _) => Err(problem),
+    }
 }
 
 /// The status of a limit for SDKs that drop a batch after 429, or send it again at once.

@@ -29,6 +29,7 @@ pub static CAPTURE: Protocol = Protocol {
     id_member: None,
     complete: None,
     choose: None,
+    empty: None,
     success: |_, _| ok(r#"{"status":1}"#),
     refusal,
 };
@@ -40,6 +41,7 @@ pub static ANALYTICS: Protocol = Protocol {
     id_member: Some("uuid"),
     complete: Some(with_sdk_info),
     choose: None,
+    empty: None,
     success: results,
     refusal,
 };

@@ -23,6 +23,7 @@ pub static EVENTS: Protocol = Protocol {
     id_member: None,
     complete: None,
     choose: None,
+    empty: None,
     success,
     refusal,
 };

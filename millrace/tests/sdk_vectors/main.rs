@@ -6,7 +6,7 @@
 //! | `case` | what it shows, in words |
 //! | `path`, `headers` | of the request, which is a POST unless `method` says otherwise |
 //! | `body` | JSON, or a text that is sent as it is; `body_base64` has bytes |
-//! | `answer` | `status`, and `body` or `headers` where they matter; JSON must be equal |
+//! | `answer` | `status`, and `body`, `body_base64` or `headers` where they matter; JSON must be equal |
 //! | `rows` | the rows that are stored, each with every column; `received_at` is the time of receipt |
 //! | `letters` | the codes of the dead letters |
 //! | `rows_with_ip` | the rows in a project that stores addresses, which gets the request as well |
@@ -134,6 +134,9 @@ fn check_answer(case: &str, answer: &Answer, expected: &Value) {
             json => serde_json::from_slice::<Value>(&answer.body).is_ok_and(|body| matches(&body, json)),
         };
         assert!(is_equal, "{case}: {answer:?} has not the body {body}");
+    }
+    if let Some(bytes) = expected["body_base64"].as_str() {
+        assert_eq!(STANDARD.encode(&answer.body), bytes, "{case}: {answer:?}");
     }
     for (name, value) in expected["headers"].as_object().unwrap_or(&Map::new()) {
         assert_eq!(answer.header(name), value.as_str(), "{case}: {name}");

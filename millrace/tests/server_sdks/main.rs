@@ -230,3 +230,28 @@ async fn each_call_of_snowplows_tracker_for_node_by_get_is_its_row_on_files() {
 async fn each_call_of_snowplows_tracker_for_node_without_base64_is_its_row_on_files() {
     every_call_is_its_row_or_its_dead_letter(Site::on_files().await, SNOWPLOW_NODE, "snowplow-plain").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_log_record_of_opentelemetrys_sdk_for_python_is_its_row_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, OTEL_PYTHON, "otel").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_log_record_of_opentelemetrys_sdk_for_python_is_its_row_with_gzip_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, OTEL_PYTHON, "otel-gzip").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_log_record_of_opentelemetrys_sdk_for_node_is_its_row_in_json_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, OTEL_NODE, "otel").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_log_record_of_opentelemetrys_sdk_for_node_is_its_row_in_json_with_gzip_on_files() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_files().await, OTEL_NODE, "otel-gzip").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_log_record_of_opentelemetrys_sdk_for_node_is_its_row_in_protobuf_on_servers() {
+    every_call_is_its_row_or_its_dead_letter(Site::on_servers().await, OTEL_NODE, "otel-proto").await;
+}

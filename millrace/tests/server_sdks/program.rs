@@ -26,6 +26,8 @@ pub const ANALYTICS_NODE: Interpreter = ("node", "testkit/sdk/node/analytics_cal
 pub const JITSU_NODE: Interpreter = ("node", "testkit/sdk/node/jitsu_calls.js");
 pub const SNOWPLOW_PYTHON: Interpreter = (".test/venv/bin/python", "testkit/sdk/snowplow_calls.py");
 pub const SNOWPLOW_NODE: Interpreter = ("node", "testkit/sdk/node/snowplow_calls.js");
+pub const OTEL_PYTHON: Interpreter = (".test/venv/bin/python", "testkit/sdk/otel_calls.py");
+pub const OTEL_NODE: Interpreter = ("node", "testkit/sdk/node/otel_calls.js");
 pub const POSTHOG_NODE: Interpreter = ("node", "testkit/sdk/node/posthog_calls.js");
 
 /// Two refusals of different kinds, bodies that arrive slowly, and an answer that is lost, among the first

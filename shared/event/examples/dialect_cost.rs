@@ -11,10 +11,12 @@ use std::time::Instant;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use millrace_event::dialect::{
-    Dialect, amplitude, cloudevents, lago, mixpanel, native, posthog, read, segment, snowplow,
+    Dialect, amplitude, cloudevents, lago, mixpanel, native, otlp, posthog, read, segment, snowplow,
 };
 use millrace_event::event::{Origin, batch_id_of_key};
 use millrace_event::plan::ProjectId;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use prost::Message;
 use serde_json::{Value, json};
 
 const EVENTS: usize = 100;
@@ -93,6 +95,27 @@ fn bodies() -> Vec<(&'static str, &'static Dialect, Value)> {
     ]
 }
 
+/// The same events as log records.
+fn log_records() -> Value {
+    let text = |text: &str| json!({"stringValue": text});
+    let attribute = |key: &str, value: Value| json!({"key": key, "value": value});
+    let product = json!({"kvlistValue": {"values": [attribute("sku", text("a-1")),
+        attribute("price", json!({"doubleValue": 9.95})), attribute("quantity", json!({"intValue": "2"}))]}});
+    let record = |index: usize| {
+        json!({"timeUnixNano": "1795168800123000000", "observedTimeUnixNano": (1_795_168_800_123_000_000 + index).to_string(),
+        "severityNumber": 9, "severityText": "INFO", "eventName": "Order Completed", "attributes": [
+            attribute("user.id", text("user-1")), attribute("order_id", text("order-100042")),
+            attribute("revenue", json!({"doubleValue": 19.9})), attribute("currency", text("EUR")),
+            attribute("coupon", text("WELCOME")), attribute("items", json!({"intValue": "3"})),
+            attribute("products", json!({"arrayValue": {"values": [product]}})),
+            attribute("url", text("https://shop.example/checkout?step=2"))]})
+    };
+    let resource = json!({"attributes": [attribute("service.name", text("shop")), attribute("telemetry.sdk.language", text("python")),
+        attribute("telemetry.sdk.name", text("opentelemetry")), attribute("telemetry.sdk.version", text("1.45.2"))]});
+    let records: Vec<_> = (0..EVENTS).map(record).collect();
+    json!({"resourceLogs": [{"resource": resource, "scopeLogs": [{"scope": {"name": "shop"}, "logRecords": records}]}]})
+}
+
 /// An event that describes itself, in base64.
 fn self_describing(data: Value) -> String {
     let event = json!({"schema": "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0",
@@ -102,10 +125,14 @@ fn self_describing(data: Value) -> String {
 
 fn main() {
     let origin = Origin::new(ProjectId(1), batch_id_of_key(ProjectId(1), "bench"));
-    let bodies: Vec<_> = bodies()
+    let mut bodies: Vec<_> = bodies()
         .into_iter()
         .map(|(name, dialect, body)| (name, dialect, body.to_string().into_bytes()))
         .collect();
+    let records = log_records();
+    let message: ExportLogsServiceRequest = serde_json::from_value(records.clone()).expect("it is OTLP");
+    bodies.push(("OpenTelemetry, JSON", &otlp::JSON, records.to_string().into_bytes()));
+    bodies.push(("OpenTelemetry, protobuf", &otlp::PROTOBUF, message.encode_to_vec()));
     let mut times = vec![Vec::with_capacity(ROUNDS); bodies.len()];
     for _ in 0..ROUNDS {
         for ((_, dialect, body), times) in bodies.iter().zip(&mut times) {

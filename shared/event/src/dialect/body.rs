@@ -10,38 +10,12 @@ use super::base64_members;
 use super::builder::EventBuilder;
 use super::definition::{Dialect, DocumentForms, Framing, InvalidEvents, Member, RawEvent};
 use super::event_texts::lines;
+use super::sink::{BodyError, EventSink, add_dead_letter};
 use super::tolerant::{self, fault_outside, readable};
 use super::validator::Validator;
 use crate::entry::ROWS_BYTES_MAX;
 use crate::event::{Batch, Origin, Rejection, RejectionCode};
-use crate::excerpt::excerpt;
 use crate::json::{self, Container, Document, Fault, Outline, Value};
-use crate::undeliverable::{CALL_BYTES_MAX, UndeliverableCall};
-
-/// Why a body yields no batch.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum BodyError {
-    /// Not JSON, or not in a form of the dialect.
-    InvalidJson {
-        /// What is wrong, and where.
-        message: String,
-    },
-    /// The body has the right form but contains no event.
-    EmptyBatch,
-    TooManyEvents {
-        /// Events in the body.
-        found: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// With a copy of the envelope's fields in each event, the rows are too large for an entry.
-    RowsTooLarge {
-        /// The limit, in bytes.
-        max: usize,
-    },
-    /// Every event was rejected by a dialect that rejects invalid events.
-    NoValidEvent { rejected: Vec<Rejection> },
-}
 
 /// Reads a decompressed body. Valid events become rows of the batch; invalid ones become its rejections or
 /// its dead calls, as the dialect says.
@@ -57,6 +31,11 @@ pub fn read(dialect: &Dialect, body: &[u8], origin: Origin, events_max: usize) -
         Framing::Base64Members(forms, names) => {
             let reader = DocumentReader { reader, forms };
             reader.read_decoded(body, names).unwrap_or_else(|| reader.read_body(body))?
+        }
+        Framing::Own(read_body) => {
+            let mut sink = EventSink::new(origin, events_max);
+            read_body(body, &mut sink)?;
+            sink.finish()?
         }
     };
     match (batch.count, batch.rejected.is_empty()) {
@@ -174,15 +153,7 @@ impl BatchReader<'_> {
             batch.rejected.push(rejection);
             return;
         }
-        let call = excerpt(sent, CALL_BYTES_MAX, self.origin.key_hash.as_ref());
-        let message = match rejection.field.as_deref() {
-            Some(field) if !rejection.message.contains(field) => format!("{field}: {}", rejection.message),
-            _ => rejection.message.clone(),
-        };
-        let (project, code) = (self.origin.project, rejection.code.into());
-        UndeliverableCall { project, code, message: &message, call: &call }.write(&mut batch.rows);
-        batch.count += 1;
-        batch.dead.push(rejection);
+        add_dead_letter(rejection, sent, self.origin, batch);
     }
 }
 

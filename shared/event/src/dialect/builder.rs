@@ -70,6 +70,15 @@ impl<'a> EventBuilder<'a> {
         self.client_id = uuid.is_none().then_some(id);
     }
 
+    /// Sets the identity of an event that has no id of the client, from its content. The time is as in
+    /// [`EventBuilder::identify`].
+    pub(super) fn identify_by_content(&mut self, origin: Origin, event_id: Uuid, timestamp_us: Option<i64>) {
+        self.event_id = event_id;
+        self.by_id = origin.policy.dedupe == Dedupe::Id;
+        self.time = timestamp_us.filter(is_storable).map_or(EventTime::Undated, EventTime::At);
+        self.client_id = None;
+    }
+
     /// Makes the id, which the event must have, identify it alone, under any policy of the project.
     pub(super) fn identify_by_id_alone(&mut self) {
         self.by_id = true;

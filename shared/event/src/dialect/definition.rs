@@ -3,7 +3,9 @@
 use std::fmt;
 
 use super::builder::EventBuilder;
-use crate::event::{Origin, Rejection};
+use super::sink::{BodyError, EventSink};
+use super::validator::Validator;
+use crate::event::{Origin, Rejection, RejectionCode};
 use crate::json::{Container, Value};
 
 /// A wire format. Each one is a static in the file of its format.
@@ -47,7 +49,7 @@ pub enum InvalidEvents {
 }
 
 /// How the events of a body are separated from each other.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Framing {
     /// One JSON object per line. An invalid line is rejected like an invalid event.
     Lines,
@@ -56,16 +58,24 @@ pub enum Framing {
     /// The same. Members of events with these names may be objects, or base64 of their JSON: the dialect must
     /// take both for the same.
     Base64Members(DocumentForms, &'static [&'static str]),
+    /// A form of the dialect's own, which this function reads. [`Dialect::read_event`] is [`unread`].
+    Own(fn(&[u8], &mut EventSink) -> Result<(), BodyError>),
 }
 
 impl Framing {
     /// The forms of the document, if it is one.
     pub(super) fn forms(self) -> Option<DocumentForms> {
         match self {
-            Self::Lines => None,
+            Self::Lines | Self::Own(_) => None,
             Self::Document(forms) | Self::Base64Members(forms, _) => Some(forms),
         }
     }
+}
+
+/// The `read_event` of a dialect that reads whole bodies.
+pub(super) fn unread<'a>(event: &RawEvent<'a>) -> Result<EventBuilder<'a>, Rejection> {
+    let message = "an event of this format is read with the body around it".to_owned();
+    Err(Validator { index: event.index }.reject(RejectionCode::InvalidEvent, message))
 }
 
 /// The forms of a JSON document that a dialect accepts.

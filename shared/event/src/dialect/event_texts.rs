@@ -1,7 +1,7 @@
 //! Finds the texts of single events in a body of which events were refused, so that each can be shown as it
 //! was sent. A text that it cannot find is left out.
 
-use super::definition::Dialect;
+use super::definition::{Dialect, Framing};
 use crate::json::{self, Outline};
 
 impl Dialect {
@@ -10,6 +10,7 @@ impl Dialect {
         let body = json::without_byte_order_mark(body);
         let count = indexes.last().map_or(0, |last| last + 1);
         let texts: Vec<_> = match self.framing.forms() {
+            None if matches!(self.framing, Framing::Own(_)) => Vec::new(),
             None => lines(body).take(count).collect(),
             Some(forms) => match json::outline(body, forms.envelope, count) {
                 Some(Outline { events: Some(events), is_object, .. }) if is_object || forms.array => {

@@ -14,6 +14,7 @@ mod builder;
 mod call;
 mod definition;
 mod event_texts;
+mod sink;
 mod tolerant;
 mod validator;
 
@@ -22,12 +23,14 @@ pub mod cloudevents;
 pub mod lago;
 pub mod mixpanel;
 pub mod native;
+pub mod otlp;
 pub mod posthog;
 pub mod segment;
 pub mod snowplow;
 
-pub use body::{BodyError, read};
+pub use body::read;
 pub use bounds::Bounds;
 pub use builder::EventBuilder;
 pub use definition::{Dialect, DocumentForms, Framing, InvalidEvents, KeyPlaces, Member, RawEvent};
+pub use sink::{BodyError, EventSink};
 pub use validator::{Validator, without_nul};

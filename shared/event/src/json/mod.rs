@@ -23,7 +23,8 @@ mod value;
 
 pub use fault::{Fault, Unstorable, check_grammar};
 pub use names::with_last_of_equal_names;
-pub use parser::{parse, without_byte_order_mark};
+pub(crate) use number::check_number;
+pub use parser::{parse, parse_nested, without_byte_order_mark};
 pub use repair::repaired;
 pub use scan::{Elements, Outline, outline, root_member, strings_of_members, unescaped};
 pub use value::{Container, Document, Value};

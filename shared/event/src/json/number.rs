@@ -7,7 +7,7 @@ use crate::event::{NUMBER_DIGITS_MAX, NUMBER_EXPONENT_MAX, NUMBER_LENGTH_MAX};
 
 /// Checks the digits and the exponent of a number whose grammar the parser has checked. Returns its absolute
 /// exponent, which is about the number of digits it gains when PostgreSQL writes it out.
-pub(super) fn check_number(token: &[u8]) -> Result<u32, Unstorable> {
+pub(crate) fn check_number(token: &[u8]) -> Result<u32, Unstorable> {
     let mut parts = token.splitn(2, |byte| byte | 0x20 == b'e');
     let mantissa = parts.next().unwrap_or_default();
     let digits = mantissa.iter().filter(|byte| byte.is_ascii_digit()).count();

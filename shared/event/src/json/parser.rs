@@ -24,6 +24,8 @@ struct Parser {
     buffers: Buffers,
     scratch: Vec<u8>,
     tape: Tape<'static>,
+    /// What [`find_closings`] found.
+    closings: Vec<u32>,
 }
 
 impl Parser {
@@ -32,20 +34,39 @@ impl Parser {
             buffers: Buffers::with_max_depth(STRUCTURALS_AT_START, BODY_DEPTH_MAX),
             scratch: Vec::new(),
             tape: Tape::null(),
+            closings: Vec::new(),
         }
     }
 }
 
 /// Parses `raw` and passes the result to `use_it`, which may parse a text that is in the document.
 pub fn parse<R>(raw: &[u8], use_it: impl for<'d> FnOnce(Result<&'d Document<'d>, Fault>) -> R) -> R {
+    run(raw, |_, _, _| {}, use_it)
+}
+
+/// The same, for a body whose events are several levels deep: every container knows where it ends, so that
+/// going through all levels costs no more than one.
+pub fn parse_nested<R>(raw: &[u8], use_it: impl for<'d> FnOnce(Result<&'d Document<'d>, Fault>) -> R) -> R {
+    run(raw, find_closings, use_it)
+}
+
+fn run<R>(
+    raw: &[u8],
+    find_closings: impl FnOnce(&[u8], &[u32], &mut Vec<u32>),
+    use_it: impl for<'d> FnOnce(Result<&'d Document<'d>, Fault>) -> R,
+) -> R {
     let mut parser = IDLE.with_borrow_mut(Vec::pop).unwrap_or_else(Parser::new);
     parser.scratch.clear();
     parser.scratch.extend_from_slice(raw);
+    parser.closings.clear();
     let mut tape = std::mem::replace(&mut parser.tape, Tape::null()).reset();
     let outcome = simd_json::fill_tape(&mut parser.scratch, &mut parser.buffers, &mut tape);
     let offsets = parser.buffers.structural_indexes();
     let result = match outcome {
-        Ok(()) => use_it(Ok(&Document::new(raw, &tape.0, offsets))),
+        Ok(()) => {
+            find_closings(raw, offsets, &mut parser.closings);
+            use_it(Ok(&Document::new(raw, &tape.0, offsets, &parser.closings)))
+        }
         Err(error) => use_it(Err(fault_of(&error, raw))),
     };
     parser.tape = tape.reset();
@@ -53,6 +74,26 @@ pub fn parse<R>(raw: &[u8], use_it: impl for<'d> FnOnce(Result<&'d Document<'d>,
         IDLE.with_borrow_mut(|idle| idle.push(parser));
     }
     result
+}
+
+/// Of every offset of an opening bracket, the index of the offset that closes it.
+fn find_closings(raw: &[u8], offsets: &[u32], closings: &mut Vec<u32>) {
+    closings.resize(offsets.len(), 0);
+    let mut open = [0_u32; BODY_DEPTH_MAX + 1];
+    let mut depth = 0;
+    for (index, &at) in (0_u32..).zip(offsets) {
+        match raw[at as usize] {
+            b'{' | b'[' => {
+                open[depth] = index;
+                depth += 1;
+            }
+            b'}' | b']' => {
+                depth -= 1;
+                closings[open[depth] as usize] = index;
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Skips the byte order mark with which Windows tools begin a file. RFC 8259 allows parsers to ignore it.

@@ -23,15 +23,18 @@ pub struct Document<'a> {
     raw: &'a [u8],
     nodes: &'a [Node<'a>],
     offsets: &'a [u32],
+    /// Of the index of an opening bracket's offset the index of the offset that closes it. Empty if they were
+    /// not found beforehand.
+    closings: &'a [u32],
     /// Found by one search of the whole body, so that most values need no search of their own.
     may_hold_nul: bool,
 }
 
 impl<'a> Document<'a> {
     /// A document from the parser's tape and the offsets of all structural characters of `raw`.
-    pub(super) fn new(raw: &'a [u8], nodes: &'a [Node<'a>], offsets: &'a [u32]) -> Self {
+    pub(super) fn new(raw: &'a [u8], nodes: &'a [Node<'a>], offsets: &'a [u32], closings: &'a [u32]) -> Self {
         let may_hold_nul = memchr::memmem::find(raw, NUL_ESCAPE).is_some();
-        Self { raw, nodes, offsets, may_hold_nul }
+        Self { raw, nodes, offsets, closings, may_hold_nul }
     }
 
     pub fn root(&'a self) -> Value<'a> {
@@ -57,6 +60,9 @@ impl<'a> Document<'a> {
 
     /// The index of the offset that closes the bracket at the index `opening`.
     fn closing(&self, opening: usize) -> usize {
+        if let Some(closing) = self.closings.get(opening) {
+            return *closing as usize;
+        }
         let mut depth = 0_usize;
         for (index, &at) in self.offsets.iter().enumerate().skip(opening) {
             match self.raw[at as usize] {
@@ -141,19 +147,27 @@ impl<'a> Value<'a> {
     /// # Errors
     /// [`Unstorable`] when PostgreSQL cannot store its depth or one of its numbers.
     pub fn storable(&self) -> Result<Cow<'a, [u8]>, Unstorable> {
+        self.storable_counted(&mut 0)
+    }
+
+    /// As [`Value::storable`], for a part of a larger object: adds the exponents of its numbers to those of
+    /// the object, which have a limit together.
+    pub(crate) fn storable_counted(&self, exponents: &mut u32) -> Result<Cow<'a, [u8]>, Unstorable> {
         let bytes: &'a [u8] = match self {
             Self::Null => b"null",
-            Self::Bool(bytes) | Self::String(_, bytes) => bytes,
+            Self::Bool(bytes) => bytes,
+            Self::String(_, bytes) => return Ok(without_nul_escapes(bytes)),
             Self::Number(bytes) => {
-                check_number(bytes)?;
+                *exponents += check_number(bytes)?;
                 bytes
             }
             Self::Object(container) | Self::Array(container) => {
-                let CheckedBytes { bytes, may_repeat_names } = container.checked_bytes()?;
+                let CheckedBytes { bytes, may_repeat_names, exponents: sum } = container.checked_bytes()?;
+                *exponents += sum;
                 return Ok(container.as_stored(Cow::Borrowed(bytes), may_repeat_names));
             }
         };
-        Ok(without_nul_escapes(bytes))
+        Ok(Cow::Borrowed(bytes))
     }
 }
 
@@ -162,6 +176,8 @@ struct CheckedBytes<'a> {
     bytes: &'a [u8],
     /// Whether an object inside may have two members of the same name.
     may_repeat_names: bool,
+    /// The sum of the exponents of all numbers inside.
+    exponents: u32,
 }
 
 /// An object or array.
@@ -210,7 +226,7 @@ impl<'a> Container<'a> {
         &self,
         is_left_out: impl Fn(&str, Value<'a>) -> bool,
     ) -> Result<Cow<'a, [u8]>, Unstorable> {
-        let CheckedBytes { bytes, may_repeat_names } = self.checked_bytes()?;
+        let CheckedBytes { bytes, may_repeat_names, .. } = self.checked_bytes()?;
         let Document { raw, offsets, .. } = *self.document;
         let mut walk = Walk::into(self);
         let mut runs: Vec<Range<usize>> = Vec::new();
@@ -272,7 +288,7 @@ impl<'a> Container<'a> {
     fn checked_bytes(&self) -> Result<CheckedBytes<'a>, Unstorable> {
         let Document { raw, offsets, .. } = *self.document;
         let mut depth = 0_usize;
-        let mut expansion = 0_u32;
+        let mut exponents = 0_u32;
         let mut names = SeenNames::default();
         for (index, &at) in offsets.iter().enumerate().skip(self.cursor.offset) {
             let at = at as usize;
@@ -288,12 +304,13 @@ impl<'a> Container<'a> {
                     depth -= 1;
                     if depth == 0 {
                         let bytes = &raw[offsets[self.cursor.offset] as usize..=at];
-                        return Ok(CheckedBytes { bytes, may_repeat_names: names.may_repeat });
+                        let may_repeat_names = names.may_repeat;
+                        return Ok(CheckedBytes { bytes, may_repeat_names, exponents });
                     }
                 }
                 b'-' | b'0'..=b'9' => {
-                    expansion += check_number(self.document.scalar_bytes(index))?;
-                    if expansion > EXPONENTS_SUM_MAX {
+                    exponents += check_number(self.document.scalar_bytes(index))?;
+                    if exponents > EXPONENTS_SUM_MAX {
                         return Err(Unstorable::Number);
                     }
                 }

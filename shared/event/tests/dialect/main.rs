@@ -8,6 +8,7 @@ mod dead;
 mod exported;
 mod new_format;
 mod numbers;
+mod otlp;
 mod properties;
 mod rejected;
 mod repaired;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use millrace_event::dialect::{
-    Dialect, amplitude, cloudevents, lago, mixpanel, posthog, read, segment, snowplow,
+    Dialect, amplitude, cloudevents, lago, mixpanel, otlp, posthog, read, segment, snowplow,
 };
 use millrace_event::event::Origin;
 use millrace_event::policy::ProjectPolicy;
@@ -272,6 +272,8 @@ fn each_dialect_of_an_sdk_has_its_own_stable_name() {
         &mixpanel::PEOPLE,
         &mixpanel::GROUPS,
         &snowplow::EVENTS,
+        &otlp::JSON,
+        &otlp::PROTOBUF,
     ];
     assert_eq!(
         dialects.map(|dialect| dialect.name),
@@ -286,7 +288,9 @@ fn each_dialect_of_an_sdk_has_its_own_stable_name() {
             "mixpanel",
             "mixpanel-people",
             "mixpanel-groups",
-            "snowplow"
+            "snowplow",
+            "otlp-json",
+            "otlp-protobuf"
         ],
         "the digest of a repeated request contains the name"
     );

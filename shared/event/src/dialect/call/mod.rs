@@ -25,7 +25,7 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 pub(super) use self::identity::{scalar_text, shortened_id, shortened_name};
-pub(super) use self::object::{ObjectWriter, close_with, push_member};
+pub(super) use self::object::{ObjectWriter, close_with, push_member, push_string};
 pub(super) use self::time::read_time;
 use super::bounds::Bounds;
 use super::builder::EventBuilder;

@@ -35,6 +35,21 @@ impl<'a> ObjectWriter<'a> {
         self.names.push(name);
     }
 
+    /// Adds a member whose value `write` appends.
+    pub(in crate::dialect) fn add_with<E>(
+        &mut self,
+        name: impl Into<Cow<'a, str>>,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.add(name, b"");
+        write(&mut self.text)
+    }
+
+    /// The members so far, as JSON without the closing bracket.
+    pub(in crate::dialect) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     /// The object; `None` if it has no member.
     pub(in crate::dialect) fn finish(mut self) -> Option<Vec<u8>> {
         if self.is_empty() {
@@ -58,15 +73,22 @@ fn has_equal(names: &[Cow<'_, str>]) -> bool {
 /// Appends a member to an object, and opens the object if nothing is there.
 pub(in crate::dialect) fn push_member(object: &mut Vec<u8>, name: &str, json: &[u8]) {
     object.push(if object.is_empty() { b'{' } else { b',' });
-    if name.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
-        object.push(b'"');
-        object.extend_from_slice(name.as_bytes());
-        object.push(b'"');
-    } else {
-        serde_json::to_writer(&mut *object, name).expect("a string is JSON, and memory takes it");
-    }
+    push_string(object, name);
     object.push(b':');
     object.extend_from_slice(json);
+}
+
+/// Appends a text as JSON.
+pub(in crate::dialect) fn push_string(out: &mut Vec<u8>, text: &str) {
+    let is_escaped = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+    // Most texts have nothing to escape, which a pass without branches finds out.
+    if text.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
+        serde_json::to_writer(out, text).expect("a string is JSON, and memory takes it");
+        return;
+    }
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
 }
 
 /// Appends the members of another object, and closes the object.
