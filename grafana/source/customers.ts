@@ -55,8 +55,8 @@ export const customers = dashboard({
       title: 'Customers',
       panels: [
         count('Customers', 'Subjects with events in the selected time range.', 'is_now'),
-        count('New', 'Subjects whose first event is in the selected time range.', NEW),
-        count('Gone', 'Subjects with events in the period of the same length before, and none since.', GONE),
+        count('New in this time', 'Subjects whose first event is in the selected time range.', NEW),
+        count('Gone in this time', 'Subjects with events in the period of the same length before, and none since.', GONE),
         stat({
           title: 'Not counted',
           description: 'Events of all time that this meter does not count, because their value or a group is not usable.',

@@ -80,7 +80,7 @@ mod tests {
                 for code in codes {
                     // Some SDKs come back after 503 only.
                     let is_later = matches!(code.status().as_u16(), 408 | 429) && status == "503";
-                    // Others send again for ever what is refused with any other status than 400.
+                    // Others send again indefinitely what is refused with any other status than 400.
                     let is_final = matches!(code.status().as_u16(), 413 | 415) && status == "400";
                     assert!(code.status().as_str() == status || is_later || is_final, "{reference}");
                     found.insert(<&str>::from(code));

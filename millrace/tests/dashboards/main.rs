@@ -167,7 +167,7 @@ async fn check_customers(ask: &impl AsyncFn(&str) -> Rows, installation: &Instal
         if shown == expected { Ok(()) } else { Err(format!("{shown:?} instead of {expected:?}")) }
     })
     .await;
-    for (panel, count) in [("Customers", 1.0), ("New", 1.0), ("Gone", 0.0)] {
+    for (panel, count) in [("Customers", 1.0), ("New in this time", 1.0), ("Gone in this time", 0.0)] {
         assert_eq!(ask(&format!("customers: {panel}")).await.number(0, "customers"), count, "{panel}");
     }
 }
