@@ -39,7 +39,10 @@ def order_the_period(case: schemathesis.Case) -> None:
 
     Without one of its limits, that depends on the clock.
     """
-    if case.operation.path not in ("/v1/usage", "/v1/rejections") or not {"from", "to"} & set(case.query or {}):
+    if case.operation.path not in ("/v1/usage", "/v1/rejections") or not {
+        "from",
+        "to",
+    } & set(case.query or {}):
         return
     limits = {name: full_hour(case.query[name]) for name in ("from", "to") if name in case.query}
     start = limits.get("from", limits.get("to"))
@@ -49,8 +52,7 @@ def order_the_period(case: schemathesis.Case) -> None:
 
 
 def ask_a_meter(case: schemathesis.Case) -> None:
-    """A question is to a meter that exists, with its groups, the name of a time zone, one kind of filters, and a
-    period as above."""
+    """Ask a meter that exists, with its groups, a time zone, one kind of filters, and a period as above."""
     if "/meters/{id}" not in case.operation.path:
         return
     case.path_parameters["id"] = os.environ["MILLRACE_METER"]
@@ -81,7 +83,8 @@ def use_the_groups_of_the_meter(question: dict) -> None:
         question[name.split("[")[0] + "[model]"] = question.pop(name)
     for name in ("filter", "filterGroupBy", "advancedMeterGroupByFilters"):
         if isinstance(question.get(name), dict):
-            question[name] = {"model": value for value in question[name].values()}
+            values = list(question[name].values())
+            question[name] = {"model": values[-1]} if values else {}
         elif isinstance(question.get(name), str):
             question[name] = '{"model": {"$eq": "large"}}'
 
@@ -103,5 +106,9 @@ def written(time: datetime.datetime, like: str | None = None) -> str:
 
 def use_the_key_of_the_project(case: schemathesis.Case) -> None:
     """The settings of an SDK are asked for with a key in the path, and the document cannot contain one."""
-    if case.operation.path in ("/v1/projects/{id}/settings", "/array/{id}/config", "/array/{id}/config.js"):
+    if case.operation.path in (
+        "/v1/projects/{id}/settings",
+        "/array/{id}/config",
+        "/array/{id}/config.js",
+    ):
         case.path_parameters["id"] = os.environ["MILLRACE_KEY"]

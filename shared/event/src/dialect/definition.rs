@@ -58,7 +58,7 @@ pub enum Framing {
     /// The same. Members of events with these names may be objects, or base64 of their JSON: the dialect must
     /// take both for the same.
     Base64Members(DocumentForms, &'static [&'static str]),
-    /// A form of the dialect's own, which this function reads. [`Dialect::read_event`] is [`unread`].
+    /// A form of the dialect's own, which this function reads. [`Dialect::read_event`] is then never called.
     Own(fn(&[u8], &mut EventSink) -> Result<(), BodyError>),
 }
 
