@@ -149,7 +149,7 @@ def test_every_mounted_file_exists_and_is_mounted_read_only() -> None:
 def test_grafana_serves_the_runbook_at_the_path_that_the_dashboards_link_to() -> None:
     mounts = dict(mount.split(":")[:2] for mount in services()["grafana"]["volumes"])
     dashboards = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
-    assert len(dashboards) == 3
+    assert len(dashboards) == 4
     for dashboard in dashboards:
         variables = json.loads(dashboard.read_text())["templating"]["list"]
         (runbook,) = (variable["query"] for variable in variables if variable["name"] == "runbook")

@@ -88,13 +88,16 @@ async fn a_day_that_is_made_without_its_rows_loses_them() {
         assert_eq!(stage.post(address).await, Some(202));
         stage.drain().await;
         // As if no day had been made for the event.
-        let remove = "BEGIN; ALTER TABLE events DETACH PARTITION events_20261121;
-                      INSERT INTO events SELECT * FROM events_20261121; DROP TABLE events_20261121; COMMIT";
-        stage.database.batch_execute(remove).await.unwrap();
+        let day = stage.partition();
+        let remove = format!(
+            "BEGIN; ALTER TABLE events DETACH PARTITION {day}; INSERT INTO events SELECT * FROM {day};
+             DROP TABLE {day}; COMMIT"
+        );
+        stage.database.batch_execute(&remove).await.unwrap();
         assert_eq!(stage.count("events_default").await, 1);
         let _worker = stage.worker(&[chosen]).await;
-        let is_made = "pg_class WHERE relname = 'events_20261121'";
-        eventually(SOON, "the day to be made", async || stage.count(is_made).await == 1).await;
+        let is_made = format!("pg_class WHERE relname = '{day}'");
+        eventually(SOON, "the day to be made", async || stage.count(&is_made).await == 1).await;
         stage.count("events").await == 0
     })
     .await;

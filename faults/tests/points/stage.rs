@@ -24,6 +24,9 @@ pub struct Stage {
     /// Whether the program `mutant` takes the place of API and worker.
     is_of_mutants: bool,
     posted: Cell<u32>,
+    /// The timestamp of all events, six days ago: in a day that upkeep makes, and not the oldest of them,
+    /// which retention detaches first.
+    time: String,
 }
 
 impl Stage {
@@ -40,7 +43,10 @@ impl Stage {
     async fn new(profile: &'static str, is_of_mutants: bool) -> Self {
         let (redis, postgres) = tokio::join!(Redis::start(), Postgres::start());
         let database = postgres.connect().await;
-        let stage = Self { redis, postgres, database, profile, is_of_mutants, posted: Cell::default() };
+        let six_days_ago = "SELECT to_char((now() - interval '6 days') AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')";
+        let time = database.query_one(six_days_ago, &[]).await.unwrap().get(0);
+        let posted = Cell::default();
+        let stage = Self { redis, postgres, database, profile, is_of_mutants, posted, time };
         stage.millrace(&["migrate"]).await;
         stage.millrace(&["project", "create", "shop", "--plan", "enterprise", "--key", KEY]).await;
         stage
@@ -107,9 +113,14 @@ impl Stage {
         self.post_again(api, &id, &[]).await
     }
 
+    /// The partition of all events.
+    pub fn partition(&self) -> String {
+        format!("events_{}", self.time[..10].replace('-', ""))
+    }
+
     /// Posts an event with this id.
     pub async fn post_again(&self, api: SocketAddr, id: &str, more: &[(&str, &str)]) -> Option<u16> {
-        let event = json!({"id": id, "name": "tested", "timestamp": "2026-11-21T08:00:00Z"});
+        let event = json!({"id": id, "name": "tested", "timestamp": self.time});
         self.post_body(api, "/v1/events", json!({"events": [event]}).to_string(), more).await
     }
 

@@ -51,6 +51,11 @@ sdks! {
     each_call_of_amplitudes_sdk_for_node_is_stored_once => ANALYTICS_NODE, "amplitude";
     each_call_of_mixpanels_sdk_for_python_is_stored_once => ANALYTICS_PYTHON, "mixpanel";
     each_call_of_mixpanels_sdk_for_node_is_stored_once => ANALYTICS_NODE, "mixpanel";
+    each_event_of_snowplows_tracker_for_python_is_stored_once => SNOWPLOW_PYTHON, "snowplow";
+    each_event_of_snowplows_tracker_for_node_is_stored_once => SNOWPLOW_NODE, "snowplow";
+    each_call_of_jitsus_sdk_for_node_is_stored_once => JITSU_NODE, "jitsu";
+    each_record_of_opentelemetrys_exporter_for_python_is_stored_once => OTEL_PYTHON, "otel";
+    each_record_of_opentelemetrys_exporter_for_node_is_stored_once => OTEL_NODE, "otel";
 }
 
 /// A request every two seconds, until the SDK was refused. Then its project gets a higher rate: RudderStack's

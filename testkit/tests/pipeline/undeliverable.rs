@@ -13,8 +13,8 @@ async fn a_call_that_is_accepted_is_stored_or_becomes_a_dead_letter_with_its_tex
     let mut client = HttpClient::new(address);
     let authorization = format!("Bearer {KEY}");
     let auth = [("authorization", authorization.as_str())];
-    let body = br#"{"context":{"ip":"batch"},"batch":[
-        {"type":"track","event":"good","userId":"u","context":{"ip":"call"}},
+    let body = br#"{"context":{"locale":"batch"},"batch":[
+        {"type":"track","event":"good","userId":"u","context":{"locale":"call"}},
         {"type":"track","event":"cut","userId":"u","properties":{"t":"cut \ud83d","n":NaN}},
         {"type":"track","event":"late","userId":"u","timestamp":"2026-11-20T10:00:00.123:Z"},
         {"type":"tarck","event":"lost?","userId":"u"},
@@ -30,7 +30,7 @@ async fn a_call_that_is_accepted_is_stored_or_becomes_a_dead_letter_with_its_tex
 
     stack.settle_and_audit().await;
     assert_eq!(stack.events().await, 3);
-    let stored = "SELECT count(*) FROM events WHERE (name = 'good' AND context ->> 'ip' = 'call') \
+    let stored = "SELECT count(*) FROM events WHERE (name = 'good' AND context ->> 'locale' = 'call') \
                   OR (name = 'cut' AND properties = '{\"t\": \"cut \u{FFFD}\", \"n\": null}') \
                   OR (name = 'late' AND timestamp = '2026-11-20T10:00:00.123Z')";
     assert_eq!(stack.count(stored).await, 3);

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-/// The sources with such lists, and what stands before a dialect in their rows.
-const LISTS: [(&str, &str); 3] = [
+/// The sources with such lists or tests, and what stands before a dialect in them.
+const LISTS: [(&str, &str); 4] = [
     (include_str!("sdks.rs"), "dialect: &"),
     (include_str!("single.rs"), "dialect: &"),
     (include_str!("bodies.rs"), "    &"),
+    // Its bodies are no lists of JSON objects, so it has property tests of its own.
+    (include_str!("otlp.rs"), "(&"),
 ];
 
 /// The dialects in these files, as `module::NAME`.

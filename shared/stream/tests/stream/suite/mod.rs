@@ -56,9 +56,12 @@ pub async fn connected(stream: &SharedStream) {
 
 /// Rebuilds shard 0 with this epoch and these counters, and trusts the epoch.
 pub async fn rebuilt(stream: &SharedStream, epoch: Epoch, counters: &[ProjectCounters]) {
+    // A stream that was wiped continues above what it has acknowledged: an entry with the same id, in the
+    // same millisecond, would show that it went back in time.
+    let floor = stream.witness(0).await.unwrap().acknowledged;
     stream.fence(0, epoch).await.unwrap();
     let pending = stream.pending_batches(0).await.unwrap();
-    assert!(stream.rebuild(0, epoch, counters, &pending, EntryId::default()).await.unwrap());
+    assert!(stream.rebuild(0, epoch, counters, &pending, floor).await.unwrap());
     stream.trust_epoch(0, epoch);
 }
 
