@@ -88,6 +88,6 @@ await track(snowplow.buildEcommerceTransactionItem(item), 25, "transaction_item"
 
 await untilTaken();
 if (delivered !== calls.expected.length) calls.errors.push(`${delivered} events were delivered`);
-if (failures !== 3) calls.errors.push(`${failures} requests failed`);
+if (failures === 0) calls.errors.push("no request failed: the test is to be of faults");
 calls.write(expectedFile);
 process.exit();
