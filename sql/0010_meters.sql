@@ -119,8 +119,8 @@ COMMENT ON COLUMN meter_uniques.value IS 'The value';
 COMMENT ON COLUMN meter_uniques.events IS 'Events with this value';
 
 -- What transactions add to figures: one row for each meter and transaction, all of one subject, bucket and group at the
--- same place of each array. A worker moves them to the figures in bulk: to update one row for each subject in each
--- transaction would cost more than to store its events.
+-- same place of each array. A worker moves them to the figures in bulk, many transactions at a time:
+-- otherwise each transaction would update one row for each of its subjects.
 CREATE TABLE meter_additions (
     meter_id    bigint NOT NULL,
     addition_id bigint GENERATED ALWAYS AS IDENTITY,

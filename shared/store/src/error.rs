@@ -54,3 +54,13 @@ pub enum WriteError {
     #[error("shard {shard} has a new epoch: its counters were rebuilt since these entries were read")]
     EpochReplaced { shard: u16 },
 }
+
+/// For what a write reads besides its entries.
+impl From<StoreError> for WriteError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Refused { sqlstate, message } => Self::Environment { sqlstate, message },
+            other => Self::Environment { sqlstate: "connection".to_owned(), message: other.to_string() },
+        }
+    }
+}

@@ -1,8 +1,10 @@
 //! Meters as the store keeps them: their definitions, what is read of them, and how they are checked.
 
-use millrace_event::meter::{Aggregation, Meter, MeterFault};
+use millrace_event::meter::{Aggregation, Group, Meter, MeterDefinition, MeterFault};
 use strum::{EnumString, IntoStaticStr, VariantArray};
 use time::OffsetDateTime;
+
+use crate::error::StoreError;
 
 /// A meter, as operators and owners see it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -130,4 +132,53 @@ impl MeterCheck {
 /// Whether figures of this aggregation are different values and not numbers.
 pub(crate) fn is_unique(aggregation: Aggregation) -> bool {
     aggregation == Aggregation::UniqueCount
+}
+
+/// The columns of a definition, as tables keep it.
+pub(crate) struct StoredDefinition<'a> {
+    pub(crate) slug: String,
+    pub(crate) event: String,
+    pub(crate) aggregation: &'a str,
+    pub(crate) value: Option<&'a str>,
+    pub(crate) group_names: Vec<String>,
+    pub(crate) group_paths: &'a [String],
+}
+
+impl StoredDefinition<'_> {
+    /// # Errors
+    /// [`StoreError::Invalid`] for a row that this release cannot read.
+    pub(crate) fn read(self) -> Result<MeterDefinition, StoreError> {
+        let broken =
+            |what: String| StoreError::Invalid(format!("a row of the table meters is not usable: {what}"));
+        let path = |text: &str| text.parse().map_err(|error| broken(format!("{error}")));
+        let groups = self.group_names.into_iter().zip(self.group_paths);
+        Ok(MeterDefinition {
+            slug: self.slug,
+            event: self.event,
+            aggregation: self.aggregation.parse().map_err(|error| broken(format!("{error}")))?,
+            value: self.value.map(path).transpose()?,
+            groups: groups
+                .map(|(name, text)| Ok(Group { name, path: path(text)? }))
+                .collect::<Result<_, StoreError>>()?,
+        })
+    }
+}
+
+/// # Errors
+/// [`StoreError::Invalid`] for a fault that this release does not know.
+pub(crate) fn fault_of(stored: &str) -> Result<MeterFault, StoreError> {
+    let unknown = |error| {
+        StoreError::Invalid(format!("the table meter_faults has the unknown fault {stored:?}: {error}"))
+    };
+    stored.parse().map_err(unknown)
+}
+
+pub(crate) fn no_project(project: &str) -> StoreError {
+    StoreError::Invalid(format!("there is no project {project:?}; `millrace project list` lists them"))
+}
+
+pub(crate) fn slug_taken(project: &str, slug: &str) -> StoreError {
+    StoreError::Invalid(format!(
+        "the project {project:?} has a meter {slug:?}; delete it, or choose another slug"
+    ))
 }

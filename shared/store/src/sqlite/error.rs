@@ -22,16 +22,6 @@ impl From<Error> for WriteError {
     }
 }
 
-/// For what a write reads besides events.
-impl From<StoreError> for WriteError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Refused { sqlstate, message } => Self::Environment { sqlstate, message },
-            other => Self::Environment { sqlstate: CONNECTION.to_owned(), message: other.to_string() },
-        }
-    }
-}
-
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         let (sqlstate, message) = (sqlstate(&error), message(&error));

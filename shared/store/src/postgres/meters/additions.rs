@@ -49,10 +49,6 @@ struct KnownMeters {
     set: MeterSet,
 }
 
-/// What the events of a transaction add.
-#[derive(Default)]
-pub(in super::super) struct MeterAdditions(MeterTally);
-
 impl MeterStatements {
     pub(in super::super) async fn prepare(client: &Client) -> Result<Self, Error> {
         Ok(Self {
@@ -86,21 +82,17 @@ impl MeterStatements {
         client: &Client,
         version: i64,
         add_events: impl FnOnce(&MeterSet, &mut MeterTally),
-    ) -> Result<MeterAdditions, StoreError> {
+    ) -> Result<MeterTally, StoreError> {
         let known = self.meters(client, version).await?;
         let mut tally = MeterTally::default();
         if !known.set.is_empty() {
             add_events(&known.set, &mut tally);
         }
-        Ok(MeterAdditions(tally))
+        Ok(tally)
     }
 
     /// Adds these events, in their transaction.
-    pub(in super::super) async fn add(
-        &self,
-        client: &Client,
-        MeterAdditions(tally): &MeterAdditions,
-    ) -> Result<(), Error> {
+    pub(in super::super) async fn add(&self, client: &Client, tally: &MeterTally) -> Result<(), Error> {
         if !tally.additions.is_empty() {
             let rows = AdditionRows::new(tally);
             let parameters: [&(dyn ToSql + Sync); 11] = [
@@ -132,10 +124,4 @@ pub(in super::super) async fn add_redriven(client: &Client, stored: &Corrections
     let version = statements.version(client).await?;
     let added = statements.tally(client, version, |set, tally| stored.add_to_meters(set, tally)).await?;
     Ok(statements.add(client, &added).await?)
-}
-
-impl From<MeterTally> for MeterAdditions {
-    fn from(tally: MeterTally) -> Self {
-        Self(tally)
-    }
 }

@@ -10,7 +10,7 @@ use millrace_event::row::Row as Event;
 use tokio_postgres::types::ToSql;
 
 use super::super::copy::Instant;
-use super::additions::{MeterAdditions, MeterStatements};
+use super::additions::MeterStatements;
 use super::definitions::{lock, meters};
 use crate::{BackfillStep, StoreError};
 
@@ -64,7 +64,7 @@ pub(in super::super) async fn backfill(
         tally.add_to(meter, &event, row.get::<_, Instant>(0).0);
     }
     let statements = MeterStatements::prepare(transaction.client()).await?;
-    statements.add(transaction.client(), &MeterAdditions::from(tally)).await?;
+    statements.add(transaction.client(), &tally).await?;
     transaction.execute(MOVE_ON, &[&meter.id.0, &end]).await?;
     transaction.commit().await?;
     let counted_until_us = end.map_or(i64::MAX, |end| end.0);

@@ -1,10 +1,11 @@
 //! Reads and changes the definitions of meters.
 
-use millrace_event::meter::{Aggregation, Group, Meter, MeterDefinition, MeterId, MeterSet};
+use millrace_event::meter::{Meter, MeterDefinition, MeterId, MeterSet};
 use millrace_event::plan::ProjectId;
 use tokio_postgres::{Client, Error, Row};
 
 use super::super::copy::Instant;
+use crate::meters::{StoredDefinition, no_project, slug_taken};
 use crate::{MeterInfo, MeterStart, StoreError};
 
 /// The advisory lock for changes of definitions ("mete"); see the migration `0010_meters`.
@@ -54,21 +55,16 @@ pub(super) async fn meter_set(client: &Client) -> Result<MeterSet, StoreError> {
 }
 
 fn info(row: &Row) -> Result<MeterInfo, StoreError> {
-    let broken =
-        |what: String| StoreError::Invalid(format!("a row of the table meters is not usable: {what}"));
-    let path = |text: &str| text.parse().map_err(|error| broken(format!("{error}")));
-    let aggregation: &str = row.get(4);
-    let (names, paths): (Vec<String>, Vec<String>) = (row.get(6), row.get(7));
-    let groups = names.into_iter().zip(&paths);
-    let definition = MeterDefinition {
+    let group_paths: Vec<String> = row.get(7);
+    let definition = StoredDefinition {
         slug: row.get(2),
         event: row.get(3),
-        aggregation: aggregation.parse::<Aggregation>().map_err(|error| broken(error.to_string()))?,
-        value: row.get::<_, Option<&str>>(5).map(path).transpose()?,
-        groups: groups
-            .map(|(name, text)| Ok(Group { name, path: path(text)? }))
-            .collect::<Result<_, StoreError>>()?,
-    };
+        aggregation: row.get(4),
+        value: row.get(5),
+        group_names: row.get(6),
+        group_paths: &group_paths,
+    }
+    .read()?;
     Ok(MeterInfo {
         meter: Meter {
             id: MeterId(row.get(0)),
@@ -94,9 +90,7 @@ pub(in super::super) async fn create(
     let exists =
         transaction.query_opt("SELECT project_id FROM projects WHERE name = $1", &[&project]).await?;
     let Some(found) = exists else {
-        return Err(StoreError::Invalid(format!(
-            "there is no project {project:?}; `millrace project list` lists them"
-        )));
+        return Err(no_project(project));
     };
     let MeterDefinition { slug, event, aggregation, value, groups } = definition;
     let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
@@ -107,9 +101,7 @@ pub(in super::super) async fn create(
         .query_opt(CREATE, &[&project, slug, event, &aggregation, &value, &names, &paths, &is_backfill])
         .await?;
     let Some(created) = created else {
-        return Err(StoreError::Invalid(format!(
-            "the project {project:?} has a meter {slug:?}; delete it, or choose another slug"
-        )));
+        return Err(slug_taken(project, slug));
     };
     let id = MeterId(created.get(0));
     let infos = meters(transaction.client(), Some(ProjectId(found.get(0)))).await?;

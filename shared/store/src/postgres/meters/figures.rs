@@ -4,6 +4,7 @@ use millrace_event::meter::Aggregation;
 use tokio_postgres::types::ToSql;
 
 use super::super::copy::Instant;
+use crate::meters::fault_of;
 use crate::{MeterFaultCount, StoreError};
 
 /// The advisory lock of the process that moves additions ("move").
@@ -136,13 +137,8 @@ pub(in super::super) async fn faults(
 ) -> Result<Vec<MeterFaultCount>, StoreError> {
     let rows = client.query(FAULTS, &[&meter]).await?;
     let count = |row: &tokio_postgres::Row| {
-        let fault: &str = row.get(0);
         Ok(MeterFaultCount {
-            fault: fault.parse().map_err(|error| {
-                StoreError::Invalid(format!(
-                    "the table meter_faults has the unknown fault {fault:?}: {error}"
-                ))
-            })?,
+            fault: fault_of(row.get(0))?,
             events: row.get::<_, i64>(1).unsigned_abs(),
             sample: row.get(2),
             last_at: row.get::<_, Instant>(3).into(),

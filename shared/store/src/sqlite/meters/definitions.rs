@@ -1,10 +1,11 @@
 //! Reads and changes the definitions of meters.
 
-use millrace_event::meter::{Aggregation, Group, Meter, MeterDefinition, MeterId, MeterSet};
+use millrace_event::meter::{Meter, MeterDefinition, MeterId, MeterSet};
 use millrace_event::plan::ProjectId;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::super::clock::moment;
+use crate::meters::{StoredDefinition, no_project, slug_taken};
 use crate::{MeterInfo, MeterStart, StoreError};
 
 const METERS: &str = "
@@ -72,22 +73,21 @@ pub(super) fn meter(connection: &Connection, id: MeterId) -> Result<Meter, Store
 }
 
 fn info(columns: MeterColumns) -> Result<MeterInfo, StoreError> {
-    let broken =
-        |what: String| StoreError::Invalid(format!("a row of the table meters is not usable: {what}"));
-    let path = |text: &str| text.parse().map_err(|error| broken(format!("{error}")));
-    let list =
-        |json: &str| serde_json::from_str::<Vec<String>>(json).map_err(|error| broken(error.to_string()));
-    let (names, paths) = (list(&columns.names)?, list(&columns.paths)?);
-    let groups = names.into_iter().zip(&paths);
-    let definition = MeterDefinition {
+    let list = |json: &str| {
+        serde_json::from_str::<Vec<String>>(json).map_err(|error| {
+            StoreError::Invalid(format!("a list in the table meters is not usable: {error}"))
+        })
+    };
+    let group_paths = list(&columns.paths)?;
+    let definition = StoredDefinition {
         slug: columns.slug,
         event: columns.event,
-        aggregation: columns.aggregation.parse::<Aggregation>().map_err(|error| broken(error.to_string()))?,
-        value: columns.value.as_deref().map(path).transpose()?,
-        groups: groups
-            .map(|(name, text)| Ok(Group { name, path: path(text)? }))
-            .collect::<Result<_, StoreError>>()?,
-    };
+        aggregation: &columns.aggregation,
+        value: columns.value.as_deref(),
+        group_names: list(&columns.names)?,
+        group_paths: &group_paths,
+    }
+    .read()?;
     let [id, project, received_from_us, counted_until_us, created_us] = columns.numbers;
     let (id, project) = (MeterId(id), ProjectId(project));
     Ok(MeterInfo {
@@ -108,9 +108,7 @@ pub(in super::super) fn create(
     let find = "SELECT project_id FROM projects WHERE name = ?1";
     let found: Option<i64> = transaction.query_row(find, [project], |row| row.get(0)).optional()?;
     let Some(found) = found else {
-        return Err(StoreError::Invalid(format!(
-            "there is no project {project:?}; `millrace project list` lists them"
-        )));
+        return Err(no_project(project));
     };
     let MeterDefinition { slug, event, aggregation, value, groups } = definition;
     let json = |texts: Vec<String>| serde_json::Value::from(texts).to_string();
@@ -123,9 +121,7 @@ pub(in super::super) fn create(
         params![found, slug, event, aggregation, value, names, paths, is_backfill, i64::MIN, i64::MAX],
     )?;
     if created == 0 {
-        return Err(StoreError::Invalid(format!(
-            "the project {project:?} has a meter {slug:?}; delete it, or choose another slug"
-        )));
+        return Err(slug_taken(project, slug));
     }
     let id = MeterId(transaction.last_insert_rowid());
     let new = meters(&transaction, Some(ProjectId(found)))?.into_iter().find(|info| info.meter.id == id);

@@ -10,7 +10,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::super::clock::{HOUR_US, moment};
 use super::addition::{decimal, merged};
-use crate::meters::is_unique;
+use crate::meters::{fault_of, is_unique};
 use crate::{MeterFaultCount, MeterQuery, MeterRow, MeterWindow, StoreError};
 
 const FIGURES: &str = "
@@ -172,11 +172,7 @@ pub(in super::super) fn faults(
     while let Some(row) = rows.next()? {
         let fault: String = row.get(0)?;
         counts.push(MeterFaultCount {
-            fault: fault.parse().map_err(|error| {
-                StoreError::Invalid(format!(
-                    "the table meter_faults has the unknown fault {fault:?}: {error}"
-                ))
-            })?,
+            fault: fault_of(&fault)?,
             events: row.get::<_, i64>(1)?.unsigned_abs(),
             sample: row.get(2)?,
             last_at: moment(row.get(3)?),
