@@ -16,7 +16,9 @@ use crate::process::{Pairs, mortal, owned};
 use crate::{eventually, versions};
 
 /// How long a replica may take to get everything.
-const REPLICATION_DEADLINE: Duration = Duration::from_secs(30);
+const REPLICATION_DEADLINE: Duration = Duration::from_secs(120);
+/// Longer than a test, in milliseconds.
+const WRITES_PAUSED_MS: &str = "3600000";
 const QUERY_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The strictly durable settings that Millrace requires, and those that tests need.
@@ -213,6 +215,25 @@ impl Redis {
         })
         .await;
         replica
+    }
+
+    /// Lets no client write, until the server ends or `CLIENT UNPAUSE`. Returns when this many replicas have
+    /// everything that the server has acknowledged: what it acknowledges later may be lost with it.
+    ///
+    /// # Panics
+    /// When the replicas are not there or do not catch up.
+    pub async fn pause_writes(&self, replicas: usize) {
+        self.run(&["CLIENT", "PAUSE", WRITES_PAUSED_MS, "WRITE"]).await;
+        eventually(REPLICATION_DEADLINE, "the replicas to have everything", async || {
+            let (mut connection, mut ask) = (self.connect().await, redis::cmd("INFO"));
+            let info = ask.arg("replication").query_async::<String>(&mut connection).await;
+            let info = info.map_err(|error| error.to_string())?;
+            let own = info.lines().find_map(|line| line.strip_prefix("master_repl_offset:")).unwrap_or("?");
+            let lines: Vec<_> = info.lines().filter(|line| line.starts_with("slave")).collect();
+            let has_all = |line: &&str| line.contains(&format!("offset={own},"));
+            if lines.len() == replicas && lines.iter().all(has_all) { Ok(()) } else { Err(info) }
+        })
+        .await;
     }
 
     /// `master` or `slave`; `None` while the server does not say.

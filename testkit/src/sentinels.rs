@@ -20,6 +20,8 @@ const SENTINELS: usize = 3;
 const QUORUM: usize = 2;
 /// How long the primary may be silent before it counts as down, in milliseconds.
 const DOWN_AFTER_MS: u64 = 1_000;
+/// Longer than a test, in milliseconds.
+const NEVER_DOWN_MS: &str = "3600000";
 /// After a failover that failed, the next begins after twice this time, in milliseconds.
 const FAILOVER_TIMEOUT_MS: u64 = 3_000;
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -195,6 +197,18 @@ impl Sentinels {
             ] {
                 query(sentinel.port(), words).await.expect("a running Sentinel obeys");
             }
+        }
+    }
+
+    /// Lets no Sentinel promote another server any more. A slow machine is silent for longer than
+    /// `DOWN_AFTER_MS`, and the Sentinels would promote the old primary again before it has the new data.
+    ///
+    /// # Panics
+    /// When a Sentinel refuses.
+    pub async fn end_failovers(&self) {
+        for sentinel in &self.sentinels {
+            let words = ["SENTINEL", "SET", NAME, "down-after-milliseconds", NEVER_DOWN_MS];
+            query(sentinel.port(), &words).await.expect("a running Sentinel obeys");
         }
     }
 

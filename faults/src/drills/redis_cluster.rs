@@ -8,7 +8,7 @@ use std::time::Duration;
 use testkit::oracle::{Invariant, Load, Project};
 use testkit::{ServerOptions, eventually};
 
-use super::redis_ha::{FAILOVER, MIN_REPLICAS, last_id, pause_writes, replicated};
+use super::redis_ha::{FAILOVER, MIN_REPLICAS, last_id, replicated};
 use crate::row::{Row, Tier};
 use crate::{Drill, Effect, Layout, MASTERS, RedisLayout, System, Verdict};
 
@@ -225,7 +225,7 @@ async fn master_cut_off(drill: Drill, confirmation: Confirmation) -> Verdict {
     system.cluster().node(master).run(&["CONFIG", "SET", "cluster-node-timeout", NEVER_MS]).await;
     system.cluster().cut_off(master);
     if confirmation == Confirmation::ByMaster {
-        pause_writes(system.cluster().node(master), 1).await;
+        system.cluster().node(master).pause_writes(1).await;
     }
     let before = acknowledged(&elsewhere);
     system.replaced(slot, master).await;

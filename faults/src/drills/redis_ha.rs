@@ -52,9 +52,6 @@ pub(super) const FAILOVER: Duration = Duration::from_secs(120);
 pub(super) const REPLICATED: &[(&str, &str)] = &[("DURABILITY", "replicated")];
 /// In the configuration of every server.
 pub(super) const MIN_REPLICAS: &[(&str, &str)] = &[("min-replicas-to-write", "1")];
-/// Longer than a drill, in milliseconds.
-const WRITES_PAUSED_MS: &str = "600000";
-
 pub(super) fn replicated(redis_layout: RedisLayout) -> Layout<'static> {
     Layout { redis_layout, workers: 1, api: REPLICATED, worker: REPLICATED, ..Layout::default() }
 }
@@ -112,22 +109,6 @@ async fn last_ids(server: &Redis) -> Vec<String> {
     ids
 }
 
-/// Lets no client write to this server, until the pause is ended. Then its replicas have
-/// everything that it has acknowledged: the promise of `strict` needs that.
-pub(super) async fn pause_writes(server: &Redis, replicas: usize) {
-    server.run(&["CLIENT", "PAUSE", WRITES_PAUSED_MS, "WRITE"]).await;
-    let mut redis = server.connect().await;
-    eventually(FAILOVER, "the replicas to have everything", async || {
-        let mut ask = redis::cmd("INFO");
-        let info: String = ask.arg("replication").query_async(&mut redis).await.expect("a primary answers");
-        let own = info.lines().find_map(|line| line.strip_prefix("master_repl_offset:")).unwrap_or("?");
-        let lines: Vec<_> = info.lines().filter(|line| line.starts_with("slave")).collect();
-        let has_all = |line: &&str| line.contains(&format!("offset={own},"));
-        if lines.len() == replicas && lines.iter().all(has_all) { Ok(()) } else { Err(info) }
-    })
-    .await;
-}
-
 async fn primary_killed(drill: Drill) -> Verdict {
     let mut system = System::start(drill, replicated(RedisLayout::Sentinel { replicas: 2 })).await;
     // What a worker has stored may be missing on the replica, if it was not acknowledged.
@@ -153,7 +134,7 @@ async fn old_primary_returns(drill: Drill) -> Verdict {
     let clients = system.load(Load::default());
     clients.acknowledge(50).await;
     let old = system.sentinels().primary().await;
-    pause_writes(system.sentinels().node(old), 2).await;
+    system.sentinels().node(old).pause_writes(2).await;
     system.kill_redis(old).await;
     let new = system.promoted_in_place_of(old).await;
     clients.acknowledge(50).await;

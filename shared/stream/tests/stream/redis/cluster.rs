@@ -27,15 +27,6 @@ impl Harness for RedisCluster {
     }
 }
 
-/// Waits until the replicas of this master have all that it has.
-async fn replicated(cluster: &RedisCluster, master: usize) {
-    eventually(LONG, "the replica to have everything", async || {
-        let answer = run(cluster.node(master), &["WAIT", "1", "100"]).await;
-        (answer == Value::Int(1)).then_some(())
-    })
-    .await;
-}
-
 /// Those of the shards 1 to 3 that have another master.
 async fn shards_not_at(cluster: &RedisCluster, master: usize) -> Vec<u16> {
     let mut others = Vec::new();
@@ -86,8 +77,8 @@ async fn a_master_that_died_stops_its_shards_only_until_its_replica_took_over() 
     for _ in 0..50 {
         before.push(admitted_to(&stream, 0).await);
     }
-    replicated(&cluster, master).await;
     let (load, other) = (Load::start(&stream, 0), Load::start(&stream, others[0]));
+    cluster.node(master).pause_writes(1).await;
     cluster.node_mut(master).kill().await;
     let after = loop {
         let batch_id = Uuid::now_v7();

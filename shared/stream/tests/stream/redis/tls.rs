@@ -37,10 +37,7 @@ async fn the_primary_that_sentinels_name_is_reached_over_tls_before_and_after_a_
     let stream = open(&url, Some(authority.ca()), 1);
     prepare_shards(&stream, 1).await;
     admitted_to(&stream, 0).await;
-    eventually(LONG, "the replica to have everything", async || {
-        (run(sentinels.node(0), &["WAIT", "1", "100"]).await == Value::Int(1)).then_some(())
-    })
-    .await;
+    sentinels.node(0).pause_writes(1).await;
     sentinels.node_mut(0).kill().await;
     eventually(LONG, "a failover", async || (sentinels.primary().await == 1).then_some(())).await;
     admitted_to(&stream, 0).await;
