@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use crate::dialect::validator::without_nul;
 use crate::json::with_last_of_equal_names;
 
 /// An object with more members than this is searched by a hash.
@@ -78,12 +79,12 @@ pub(in crate::dialect) fn push_member(object: &mut Vec<u8>, name: &str, json: &[
     object.extend_from_slice(json);
 }
 
-/// Appends a text as JSON.
+/// Appends a text as JSON, with U+FFFD for U+0000, which PostgreSQL does not store.
 pub(in crate::dialect) fn push_string(out: &mut Vec<u8>, text: &str) {
     let is_escaped = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
     // Most texts have nothing to escape, which a pass without branches finds out.
     if text.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
-        serde_json::to_writer(out, text).expect("a string is JSON, and memory takes it");
+        serde_json::to_writer(out, &*without_nul(text)).expect("a string is JSON, and memory takes it");
         return;
     }
     out.push(b'"');

@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::wire::{Field, Fields, Malformed};
+use super::wire::{Field, Fields, Malformed, short_pair};
 use crate::dialect::call::{ObjectWriter, push_string};
 use crate::dialect::validator::{Validator, without_nul};
 use crate::event::{DEPTH_MAX, EXPONENTS_SUM_MAX, Rejection, RejectionCode};
@@ -175,6 +175,7 @@ impl<'a> AnyValue<'a> {
     }
 
     /// The message `AnyValue`, of whose fields only one should be there. The last one counts.
+    #[inline(always)]
     pub(super) fn of_wire(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut last = None;
         for field in Fields::of(message) {
@@ -239,7 +240,7 @@ impl<'a> AnyValue<'a> {
         }
         match self {
             Self::Nothing => out.extend_from_slice(b"null"),
-            Self::Text(text) => write_text(out, text),
+            Self::Text(text) => push_string(out, text),
             Self::Bool(is_true) => out.extend_from_slice(if *is_true { b"true" } else { b"false" }),
             Self::Integer(number) => {
                 out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes());
@@ -294,13 +295,18 @@ impl<'a> Attribute<'a> {
     }
 
     /// The message `KeyValue`.
+    #[inline(always)]
     pub(super) fn of_wire(message: &'a [u8]) -> Result<Self, Malformed> {
         let (mut key, mut value) = (Field::Bytes(b""), &b""[..]);
-        for field in Fields::of(message) {
-            match field? {
-                (1, field) => key = field,
-                (2, field) => value = field.bytes()?,
-                _ => {}
+        if let Some((short_key, short_value)) = short_pair(message) {
+            (key, value) = (Field::Bytes(short_key), short_value);
+        } else {
+            for field in Fields::of(message) {
+                match field? {
+                    (1, field) => key = field,
+                    (2, field) => value = field.bytes()?,
+                    _ => {}
+                }
             }
         }
         Ok(Self { key: storable_text(key.text()?), value: AnyValue::of_wire(value)? })
@@ -337,11 +343,6 @@ pub(super) fn storable_text(text: Cow<'_, str>) -> Cow<'_, str> {
         Cow::Borrowed(text) => without_nul(text),
         Cow::Owned(text) => Cow::Owned(without_nul(&text).into_owned()),
     }
-}
-
-/// Appends a text as JSON.
-pub(super) fn write_text(out: &mut Vec<u8>, text: &str) {
-    push_string(out, &without_nul(text));
 }
 
 fn write_array<'a>(

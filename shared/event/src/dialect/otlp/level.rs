@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
-use super::any_value::{Attribute, ColumnText, Fault, Room, write_text};
-use crate::dialect::call::{NAME, ObjectWriter, push_member};
+use super::any_value::{Attribute, ColumnText, Fault, Room};
+use crate::dialect::call::{NAME, ObjectWriter, push_member, push_string};
 use crate::event::derived_uuid;
 
 const SDK_NAME: &str = "telemetry.sdk.name";
@@ -64,7 +64,7 @@ impl<'a> LevelParts<'a> {
         for (member, text) in [(NAME, text(SDK_NAME)), ("version", text(SDK_VERSION))] {
             if let Some(ColumnText { text, .. }) = text {
                 push_member(&mut library, member, b"");
-                write_text(&mut library, &text);
+                push_string(&mut library, &text);
             }
         }
         let is_noted = |attribute: &Attribute<'_>| {
@@ -137,7 +137,7 @@ fn add(members: &mut Vec<u8>, name: &str, json: Option<Vec<u8>>) {
     if !members.is_empty() {
         members.push(b',');
     }
-    write_text(members, name);
+    push_string(members, name);
     members.push(b':');
     members.extend_from_slice(&json);
 }

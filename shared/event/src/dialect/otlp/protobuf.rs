@@ -10,11 +10,12 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::any_value::{AnyValue, Attribute, Fault, Room, storable_text, write_text};
+use super::any_value::{AnyValue, Attribute, Fault, Room, storable_text};
 use super::identity::Identities;
 use super::level::{Level, LevelParts, Levels};
 use super::record::LogRecord;
 use super::wire::{Field, Fields, Malformed};
+use crate::dialect::call::push_string;
 use crate::dialect::sink::{BodyError, EventSink};
 
 /// Reads a whole body.
@@ -143,7 +144,7 @@ fn add_schema_url(parts: &mut LevelParts<'_>, field: Field<'_>) -> Result<(), Ma
 
 fn text_json(field: Field<'_>) -> Result<Vec<u8>, Malformed> {
     let mut json = Vec::new();
-    write_text(&mut json, &field.text()?);
+    push_string(&mut json, &field.text()?);
     Ok(json)
 }
 

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::any_value::{AnyValue, Attribute, ColumnText, Fault, Room, write_text};
+use super::any_value::{AnyValue, Attribute, ColumnText, Fault, Room};
 use super::identity::Identities;
 use super::level::{Levels, subject_rank};
 use crate::dialect::bounds::Bounds;
 use crate::dialect::builder::EventBuilder;
-use crate::dialect::call::{LIBRARY, ObjectWriter, push_member, shortened_id, shortened_name};
+use crate::dialect::call::{LIBRARY, ObjectWriter, push_member, push_string, shortened_id, shortened_name};
 use crate::dialect::validator::{Validator, without_nul};
 use crate::event::{ID_BYTES_MAX, Origin, Rejection, RejectionCode, SUBJECT_BYTES_MAX};
 
@@ -75,7 +75,7 @@ impl<'a> LogRecord<'a> {
         let places = Places::of(&self);
         if let Some(name) = self.event_name.take().filter(|_| places.is_name_short) {
             let mut json = Vec::new();
-            write_text(&mut json, &name);
+            push_string(&mut json, &name);
             self.rest.add("eventName", &json);
         }
         let properties = self.properties(&places).map_err(|fault| fault.rejection(index))?;

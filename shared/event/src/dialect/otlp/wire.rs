@@ -51,6 +51,7 @@ impl<'a> Fields<'a> {
         Self(message)
     }
 
+    #[inline]
     fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
         self.0 = rest;
@@ -59,7 +60,7 @@ impl<'a> Fields<'a> {
 
     #[inline]
     fn read(&mut self) -> Result<(u32, Field<'a>), Malformed> {
-        let (number, kind) = decode_key(&mut self.0).map_err(|_| Malformed)?;
+        let (number, kind) = self.key()?;
         let value = match kind {
             WireType::Varint => Field::Varint(self.varint()?),
             WireType::SixtyFourBit => {
@@ -77,13 +78,31 @@ impl<'a> Fields<'a> {
         Ok((number, value))
     }
 
+    /// The number and the type of the next field. The first 15 numbers take one byte: most of what is sent.
+    #[inline]
+    fn key(&mut self) -> Result<(u32, WireType), Malformed> {
+        if let [byte @ 8..0x80, rest @ ..] = self.0 {
+            let kind = WireType::try_from(u64::from(byte & 7)).map_err(|_| Malformed)?;
+            self.0 = rest;
+            return Ok((u32::from(byte >> 3), kind));
+        }
+        decode_key(&mut self.0).map_err(|_| Malformed)
+    }
+
     #[inline]
     fn varint(&mut self) -> Result<u64, Malformed> {
-        if let [byte @ 0..0x80, rest @ ..] = self.0 {
-            self.0 = rest;
-            return Ok(u64::from(*byte));
+        match self.0 {
+            [byte @ 0..0x80, rest @ ..] => {
+                self.0 = rest;
+                Ok(u64::from(*byte))
+            }
+            // Most records and many texts are as long as this.
+            [low @ 0x80..=0xff, high @ 1..0x80, rest @ ..] => {
+                self.0 = rest;
+                Ok(u64::from(low & 0x7f) | u64::from(*high) << 7)
+            }
+            _ => decode_varint(&mut self.0).map_err(|_| Malformed),
         }
-        decode_varint(&mut self.0).map_err(|_| Malformed)
     }
 }
 
@@ -101,6 +120,17 @@ impl<'a> Iterator for Fields<'a> {
         }
         Some(field)
     }
+}
+
+/// The fields 1 and 2 of a message that has these two, in this order, as bytes of which one byte tells the
+/// length: what exporters send for nearly every attribute. `None` for any other message, also a malformed
+/// one.
+#[inline]
+pub(super) fn short_pair(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [0x0a, length @ 0..0x80, rest @ ..] = message else { return None };
+    let (first, rest) = rest.split_at_checked(usize::from(*length))?;
+    let [0x12, length @ 0..0x80, second @ ..] = rest else { return None };
+    (second.len() == usize::from(*length)).then_some((first, second))
 }
 
 #[cfg(test)]
@@ -142,5 +172,16 @@ mod tests {
         }
         let endless = [&b"\x12"[..], &[0xff; 9], b"\x01"].concat();
         assert_eq!(fields(&endless), [Err(Malformed)], "a length beyond the memory of any machine");
+    }
+
+    #[test]
+    fn a_short_pair_is_read_as_its_fields_are() {
+        let long = [&b"\x0a\x01a\x12\x80\x01"[..], &[b'b'; 128]].concat();
+        assert_eq!(short_pair(b"\x0a\x01a\x12\x02bc"), Some((&b"a"[..], &b"bc"[..])));
+        assert_eq!(short_pair(b"\x0a\x00\x12\x00"), Some((&b""[..], &b""[..])));
+        for other in [&long[..], b"", b"\x0a\x01a", b"\x12\x01b\x0a\x01a", b"\x0a\x02a", b"\x0a\x01a\x12\x02b"] {
+            assert_eq!(short_pair(other), None, "{other:?}");
+        }
+        assert_eq!(short_pair(b"\x0a\x01a\x12\x01b\x12\x01c"), None, "the last of equal fields counts");
     }
 }
