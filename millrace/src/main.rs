@@ -15,6 +15,7 @@ mod letters;
 mod meter;
 mod migrate;
 mod moment;
+mod notifications;
 mod output;
 mod plan;
 mod project;
@@ -24,6 +25,7 @@ mod rejections;
 mod shards;
 mod standalone;
 mod terminal;
+mod threshold;
 mod usage;
 
 use std::process::ExitCode;
@@ -72,6 +74,12 @@ async fn run(cli: Cli, backend: &Backend) -> Result<(), Failure> {
         Command::Key(command) => key::run(&*backend.migrated_store().await?, &output, command).await,
         Command::Plan(command) => plan::run(&*backend.migrated_store().await?, &output, command).await,
         Command::Meter(command) => meter::run(&*backend.migrated_store().await?, &output, command).await,
+        Command::Threshold(command) => {
+            threshold::run(&*backend.migrated_store().await?, &output, command).await
+        }
+        Command::Notifications(arguments) => {
+            notifications::run(&*backend.migrated_store().await?, &output, arguments).await
+        }
         Command::Usage(arguments) => usage::run(&*backend.migrated_store().await?, &output, &arguments).await,
         Command::Rejections(arguments) => {
             rejections::run(&*backend.migrated_store().await?, &output, &arguments).await
