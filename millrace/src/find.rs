@@ -1,4 +1,5 @@
-//! Finds a project, a plan, a meter or a threshold by its name, and suggests the nearest name when there is none.
+//! Finds a project, a plan, a meter or a threshold by its name, and suggests the nearest name when there is
+//! none.
 
 use millrace_event::plan::Plan;
 use millrace_store::{MeterInfo, ProjectInfo, Store, ThresholdInfo};

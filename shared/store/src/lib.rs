@@ -1,8 +1,8 @@
 //! The store: the database that keeps the events.
 //!
 //! [`Accounts`], [`Ledger`], [`Meters`], [`Operators`], [`Rejections`], [`Thresholds`] and [`Writer`] are the
-//! contract, one trait for each kind of caller. [`postgres`] and [`sqlite`] implement it. The conformance suite in
-//! `tests/store/` uses only the traits, and every implementation must pass it.
+//! contract, one trait for each kind of caller. [`postgres`] and [`sqlite`] implement it. The conformance
+//! suite in `tests/store/` uses only the traits, and every implementation must pass it.
 //!
 //! An implementation must never: store or count an entry twice, however often it is written; dead-letter an
 //! event because of a failure of its environment; return from [`Writer::write`] before everything is on disk.

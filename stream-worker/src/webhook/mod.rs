@@ -1,8 +1,9 @@
 //! Sends notifications as Standard Webhooks.
 //!
-//! The address comes from whoever may set thresholds, and the request comes from inside the installation. So
-//! this module must never connect to an address that is not public, unless its host is allowed by name; never
-//! follow a redirect; never repeat what the answer says; and never wait or read without a limit.
+//! An operator chooses the address, perhaps on behalf of a customer, and the request comes from inside the
+//! installation. So this module must never connect to an address that is not public, unless its host is
+//! allowed by name; never follow a redirect; never repeat what the answer says; and never wait or read
+//! without a limit.
 
 mod allowed_hosts;
 mod endpoint;

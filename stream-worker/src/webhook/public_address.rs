@@ -1,4 +1,4 @@
-//! Which addresses are public: those of the internet that belong to nobody's inside.
+//! Which addresses are public: those of the internet, outside of any private network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -49,7 +49,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let bits = address.to_bits();
     let is_in = |(network, length): &(Ipv6Addr, u32)| (bits ^ network.to_bits()) >> (128 - length) == 0;
-    // A mapped address (::ffff:1.2.3.4) is outside both and not public: nobody needs it in a DNS record.
+    // A mapped address (::ffff:1.2.3.4) is outside both and not public: no DNS record needs it.
     for (network, end) in [(NAT64, 0), (SIX_TO_FOUR, 80)] {
         if is_in(&network) {
             return is_public_v4(Ipv4Addr::from_bits((bits >> end) as u32));

@@ -88,7 +88,7 @@ impl Sender {
         Self { allowed, tls: Arc::new(tls) }
     }
 
-    /// Posts the message, and returns the status of the answer, whatever it is.
+    /// Posts the message, and returns the status of the answer, also of a failure.
     ///
     /// # Errors
     /// [`SendError`] when there was no answer.

@@ -92,7 +92,7 @@ macro_rules! promises_of_events {
                 a_delivery_is_retried_until_it_is_delivered_or_given_up,
                 one_project_does_not_hold_up_the_notifications_of_another,
                 a_deleted_threshold_causes_and_delivers_nothing_more,
-                a_threshold_that_changes_begins_anew_and_one_with_another_url_does_not,
+                a_threshold_that_changes_begins_again_and_one_with_another_url_does_not,
                 a_project_has_one_webhook_secret_that_can_be_rotated,
                 a_rotated_webhook_secret_signs_with_the_new_one_until_it_ends,
                 a_threshold_that_is_not_usable_is_refused,

@@ -88,7 +88,7 @@ pub(in super::super) async fn move_additions(
         if !transaction.query_one(LOCK, &[]).await?.get::<_, bool>(0) {
             return Ok(moved);
         }
-        // Asked under the lock, so that a threshold is compared with every addition that is moved after it was made.
+        // In this transaction, so that a threshold is compared with all that is moved after it was set.
         moved += if !is_deleted && thresholds::has_thresholds(&transaction, meter).await? {
             let meter = (meter, aggregation);
             thresholds::move_and_compare(&transaction, meter, (TAKEN, &addition), ROWS_MAX).await?

@@ -323,7 +323,7 @@ pub async fn a_deleted_threshold_causes_and_delivers_nothing_more(harness: &dyn 
     assert!(store.thresholds(Some(project)).await.expect("thresholds").is_empty());
 }
 
-pub async fn a_threshold_that_changes_begins_anew_and_one_with_another_url_does_not(harness: &dyn Harness) {
+pub async fn a_threshold_that_changes_begins_again_and_one_with_another_url_does_not(harness: &dyn Harness) {
     let store = harness.store();
     reached(&store, "p", 1).await;
     let mut meter = of_meter("any", Aggregation::Count, ThresholdPeriod::Month, "1");
@@ -346,7 +346,7 @@ pub async fn a_project_has_one_webhook_secret_that_can_be_rotated(harness: &dyn 
     assert_eq!(store.set_threshold("p", &quota("b", 90)).await.expect("set").secret, None);
     let second = store.rotate_webhook_secret("p", MINUTE).await.expect("a secret");
     assert_ne!(first, second);
-    let unknown = store.rotate_webhook_secret("nobody", MINUTE).await;
+    let unknown = store.rotate_webhook_secret("unknown", MINUTE).await;
     assert!(matches!(unknown, Err(StoreError::Invalid(_))));
 }
 
@@ -377,7 +377,7 @@ pub async fn a_threshold_that_is_not_usable_is_refused(harness: &dyn Harness) {
         };
         assert!(text.contains(part), "{text}");
     };
-    refused("nobody", &quota("a", 80), "no project \"nobody\"").await;
+    refused("unknown", &quota("a", 80), "no project \"unknown\"").await;
     refused("p", &quota("A b", 80), "name \"A b\"").await;
     refused("p", &quota("a", 0), "from 1% to 100%").await;
     refused("p", &of_meter("a", Aggregation::Sum, ThresholdPeriod::Day, "1"), "no meter \"sum\"").await;
