@@ -17,6 +17,8 @@ pub enum Access {
     Write,
     /// The route reports about the project.
     Read,
+    /// The route manages the installation. No key of a project may use it; `admin` finds the others.
+    Admin,
 }
 
 /// Why a known key is refused.
@@ -48,7 +50,7 @@ pub fn check(access: Access, account: &Account, head: &Parts) -> Result<(), Forb
         Access::Write => KeyScope::Write,
         Access::Read => KeyScope::Read,
         // A route that asks for no key gives nothing for one.
-        Access::Open => KeyScope::Full,
+        Access::Open | Access::Admin => KeyScope::Full,
     };
     if !account.scope.allows(needed) {
         return Err(ForbiddenError::Scope { needed: needed.into(), has: account.scope.into() });

@@ -13,6 +13,7 @@ use crate::admin::{
     KeyInfo, KeyOptions, KeyRotation, KeyUse, NewKey, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate,
     ProjectInfo, ProjectUsage,
 };
+use crate::admin_keys::AdminKeys;
 use crate::error::{StoreError, WriteError};
 use crate::json_columns::JsonColumns;
 use crate::letters::{DeadLetter, LetterFilter, LetterPayload};
@@ -186,7 +187,7 @@ pub trait Operators: Send + Sync {
     /// `overlap`.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] for a key that is revoked, expired, or was rotated before.
+    /// [`StoreError::Conflict`] for a key that is revoked, expired, or was rotated before.
     async fn rotate_key(
         &self,
         key_id: i64,
@@ -196,6 +197,12 @@ pub trait Operators: Send + Sync {
 
     /// Every key of one project, or of all projects, including revoked keys; oldest first.
     async fn keys(&self, project: Option<ProjectId>) -> Result<Vec<KeyInfo>, StoreError>;
+
+    /// The project of this name.
+    async fn project(&self, name: &str) -> Result<Option<ProjectInfo>, StoreError>;
+
+    /// The first `limit` projects whose name comes after this one, ordered by name.
+    async fn projects_after(&self, name: &str, limit: u32) -> Result<Vec<ProjectInfo>, StoreError>;
 
     /// Every project, ordered by name.
     async fn projects(&self) -> Result<Vec<ProjectInfo>, StoreError>;
@@ -337,8 +344,8 @@ pub trait Meters: Send + Sync {
 }
 
 /// A store for all kinds of callers.
-pub trait Store: Accounts + Ledger + Meters + Operators + Rejections + Thresholds {}
+pub trait Store: Accounts + AdminKeys + Ledger + Meters + Operators + Rejections + Thresholds {}
 
-impl<T: Accounts + Ledger + Meters + Operators + Rejections + Thresholds> Store for T {}
+impl<T: Accounts + AdminKeys + Ledger + Meters + Operators + Rejections + Thresholds> Store for T {}
 
 pub type SharedStore = std::sync::Arc<dyn Store>;

@@ -14,6 +14,7 @@
 
 mod accounts;
 mod admin;
+mod admin_keys;
 mod clock;
 mod database;
 mod epochs;
