@@ -17,6 +17,8 @@ use crate::webhook::{ANSWER_TIMEOUT, AllowedHosts, Message, Sender, next_attempt
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a claim holds. Longer than an attempt, with time to record it.
 const LEASE: Duration = ANSWER_TIMEOUT.saturating_mul(2);
+/// How long deliveries that are under way may take once the process is to stop. Later ones are repeated.
+const GRACE: Duration = Duration::from_secs(2);
 /// Notifications that one process delivers at once, at most.
 const CLAIMED_MAX: u32 = 16;
 const MEASURE_PERIOD: Duration = Duration::from_secs(15);
@@ -36,7 +38,12 @@ pub(super) async fn run(store: &SharedStore, allowed: AllowedHosts, mut shutdown
             }
         };
         let is_more_likely = !claimed.is_empty();
-        join_all(claimed.into_iter().map(|claimed| deliver(store, &sender, claimed))).await;
+        let delivered = join_all(claimed.into_iter().map(|claimed| deliver(store, &sender, claimed)));
+        tokio::select! {
+            biased;
+            _ = delivered => {}
+            () = stopped_for_good(&mut shutdown) => tracing::info!("left notifications to the next worker"),
+        }
         if measure.is_due() {
             self::measure(store).await;
         }
@@ -53,6 +60,12 @@ pub(super) async fn run(store: &SharedStore, allowed: AllowedHosts, mut shutdown
             () = stopped(&mut shutdown) => {}
         }
     }
+}
+
+/// Returns some time after the process is to stop.
+async fn stopped_for_good(shutdown: &mut watch::Receiver<bool>) {
+    stopped(shutdown).await;
+    tokio::time::sleep(GRACE).await;
 }
 
 async fn measure(store: &SharedStore) {
