@@ -125,7 +125,7 @@ fn thresholds(transaction: &Connection, meter: MeterId) -> Result<Vec<MeterThres
 fn amounts<'a>(
     threshold: &MeterThreshold,
     aggregation: Aggregation,
-    additions: &'a BTreeMap<MeterKey, Vec<Addition>>,
+    additions: impl IntoIterator<Item = (&'a MeterKey, &'a Vec<Addition>)>,
 ) -> BTreeMap<(&'a str, (i64, i64)), BigDecimal> {
     let mut periods = HashMap::new();
     let mut amounts = BTreeMap::new();
