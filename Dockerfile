@@ -3,7 +3,7 @@
 
 FROM rust:1.95-slim-bookworm AS build
 # hadolint ignore=DL3008
-RUN apt-get update && apt-get install -y --no-install-recommends build-essential && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends build-essential ca-certificates && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 
 # Dependencies first, with empty crates: this layer is rebuilt only when a manifest changes.
@@ -57,6 +57,8 @@ WORKDIR /load
 CMD ["python", "-m", "load", "--help"]
 
 FROM debian:bookworm-slim AS programs
+# The CAs by which a worker checks the endpoints of webhooks.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin millrace
 COPY --from=build /out/ /usr/local/bin/
 COPY --chmod=755 compose/welcome compose/http-ok /usr/local/bin/

@@ -5,10 +5,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
 use hyper::HeaderMap;
 use millrace_event::plan::Account;
-use sha2::Sha256;
+use millrace_event::webhook;
 use subtle::{Choice, ConstantTimeEq};
 use time::OffsetDateTime;
 
@@ -101,7 +100,7 @@ impl<'a> SignatureHeaders<'a> {
         }
         let mut matches = Choice::from(0);
         for secret in secrets.iter().filter(|secret| secret.len() >= SECRET_BYTES_MIN) {
-            let expected = self.expected(secret, body);
+            let expected = webhook::authenticate(secret, self.id, self.timestamp, body);
             for signature in self.signatures.split(' ').take(SIGNATURES_MAX) {
                 let encoded = signature.strip_prefix("v1,").unwrap_or_default();
                 let found = STANDARD.decode(encoded).unwrap_or_default();
@@ -109,14 +108,6 @@ impl<'a> SignatureHeaders<'a> {
             }
         }
         if matches.into() { Ok(()) } else { Err(SignatureError::Mismatch) }
-    }
-
-    fn expected(&self, secret: &[u8], body: &[u8]) -> [u8; 32] {
-        let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
-        for part in [self.id.as_bytes(), b".", self.timestamp.as_bytes(), b".", body] {
-            mac.update(part);
-        }
-        mac.finalize().into_bytes().into()
     }
 }
 

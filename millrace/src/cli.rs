@@ -17,10 +17,12 @@ use crate::key::KeyCommand;
 use crate::letters::LettersCommand;
 use crate::meter::MeterCommand;
 use crate::migrate::MigrateArgs;
+use crate::notifications::{self, NotificationsArgs};
 use crate::plan::PlanCommand;
 use crate::project::ProjectCommand;
 use crate::rejections::{self, RejectionsArgs};
 use crate::shards::ShardsCommand;
+use crate::threshold::ThresholdCommand;
 use crate::usage::{self, UsageArgs};
 
 const AFTER_HELP: &str = "\
@@ -35,6 +37,8 @@ Examples:
                                                 count the events of each customer
   millrace usage shop --meter calls --by subject
                                                 what each customer has used this month
+  millrace threshold set shop most --quota 80% --url https://example.com/hook
+                                                send a webhook at 80% of the month's quota
   millrace rejections --project shop            what was refused in the last 24 hours, and why
   millrace dead-letters list                    events that could not be stored, and why
   millrace dead-letters redrive --since 2h      store those that can be stored now
@@ -105,6 +109,12 @@ pub(crate) enum Command {
     /// Manage meters, the figures of your customers
     #[command(subcommand)]
     Meter(MeterCommand),
+    /// Manage thresholds, the values of quotas and meters that cause a notification
+    #[command(subcommand)]
+    Threshold(ThresholdCommand),
+    /// Show which thresholds were reached, and how the notifications were delivered
+    #[command(after_help = notifications::EXAMPLES)]
+    Notifications(NotificationsArgs),
     /// Show the stored events that are billed, by project or over time, or the figures of a meter
     ///
     /// Times are UTC. Without a project, it prints one line for each project. With a project, it prints one

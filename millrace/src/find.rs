@@ -1,7 +1,8 @@
-//! Finds a project, a plan or a meter by its name, and suggests the nearest name when there is none.
+//! Finds a project, a plan, a meter or a threshold by its name, and suggests the nearest name when there is
+//! none.
 
 use millrace_event::plan::Plan;
-use millrace_store::{MeterInfo, ProjectInfo, Store};
+use millrace_store::{MeterInfo, ProjectInfo, Store, ThresholdInfo};
 
 use crate::failure::Failure;
 
@@ -35,6 +36,20 @@ pub(crate) async fn meter(store: &dyn Store, project: &str, slug: &str) -> Resul
     match infos.iter().position(|info| info.meter.definition.slug == slug) {
         Some(index) => Ok(infos.swap_remove(index)),
         None => Err(unknown("meter", slug, infos.iter().map(|info| info.meter.definition.slug.as_str()))),
+    }
+}
+
+/// # Errors
+/// When there is no such project, or it has no threshold of this name; the error suggests a similar one.
+pub(crate) async fn threshold(
+    store: &dyn Store,
+    project: &str,
+    name: &str,
+) -> Result<ThresholdInfo, Failure> {
+    let mut infos = store.thresholds(Some(self::project(store, project).await?.project)).await?;
+    match infos.iter().position(|info| info.definition.name == name) {
+        Some(index) => Ok(infos.swap_remove(index)),
+        None => Err(unknown("threshold", name, infos.iter().map(|info| info.definition.name.as_str()))),
     }
 }
 

@@ -16,6 +16,7 @@ mod letters;
 mod meter;
 mod migrate;
 mod moment;
+mod notifications;
 mod output;
 mod plan;
 mod project;
@@ -25,6 +26,7 @@ mod rejections;
 mod shards;
 mod standalone;
 mod terminal;
+mod threshold;
 mod usage;
 
 use std::process::ExitCode;
@@ -76,6 +78,12 @@ async fn run(cli: Cli, backend: &Backend) -> Result<(), Failure> {
         }
         Command::Plan(command) => plan::run(&*backend.migrated_store().await?, &output, command).await,
         Command::Meter(command) => meter::run(&*backend.migrated_store().await?, &output, command).await,
+        Command::Threshold(command) => {
+            threshold::run(&*backend.migrated_store().await?, &output, command).await
+        }
+        Command::Notifications(arguments) => {
+            notifications::run(&*backend.migrated_store().await?, &output, arguments).await
+        }
         Command::Usage(arguments) => usage::run(&*backend.migrated_store().await?, &output, &arguments).await,
         Command::Rejections(arguments) => {
             rejections::run(&*backend.migrated_store().await?, &output, &arguments).await

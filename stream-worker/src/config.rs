@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::webhook::{AllowedHosts, allowed_hosts};
 use millrace_settings::{ConfigError, OneOf, Policy, Servers, address, milliseconds, number};
 
 /// When a committed entry is removed from the stream.
@@ -85,6 +86,11 @@ pub struct Settings {
     )]
     #[arg(value_parser = milliseconds(50..=3_600_000))]
     pub upkeep_interval: Duration,
+    /// Hosts that notifications of thresholds may be sent to although their addresses are not public,
+    /// separated by commas: names and IP addresses, without ports. Without it, only public addresses are
+    /// connected to
+    #[arg(long, env = "NOTIFY_ALLOW_HOSTS", value_name = "HOSTS", value_parser = allowed_hosts)]
+    pub notify_allow_hosts: Option<AllowedHosts>,
 }
 
 const SETTLE_AFTER: OneOf<SettleAfter> =

@@ -17,6 +17,7 @@ pub mod requests;
 pub mod settlement;
 pub mod transaction;
 pub mod upkeep;
+pub mod webhook;
 
 use futures_util::future::join_all;
 use millrace_reconcile::health::ShardHealth;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millrace_event::Outcome;
-use millrace_store::{Standbys, UpkeepReport};
+use millrace_store::{NotificationBacklog, Standbys, UpkeepReport};
 use millrace_stream::Backlog;
 use millrace_telemetry::metrics::{Table, Values};
 use strum::VariantNames;
@@ -89,6 +89,14 @@ Worker on Either {
         "Sentinel: comparisons of a meter that found a difference"
     METER_FAILURES: counter "millrace_meter_failures_total" {}
         "Rounds and comparisons of meters that failed"
+    NOTIFICATION_ATTEMPTS: counter "millrace_notification_attempts_total" { result: Values::These(DeliveryEnd::VARIANTS) }
+        "Attempts to deliver a notification; dead were the last ones"
+    NOTIFICATIONS_PENDING: gauge "millrace_notifications_pending" {}
+        "Notifications that are not delivered yet"
+    NOTIFICATIONS_DEAD: gauge "millrace_notifications_dead" {}
+        "Notifications that were given up, and not retried since"
+    NOTIFICATION_OLDEST_AGE: gauge "millrace_notification_oldest_age_seconds" {}
+        "Age of the oldest notification that is not delivered yet; 0 when there is none"
     QUOTA_PROJECTS: gauge "millrace_quota_projects" { used_percent: Values::These(&["80", "90", "100"]) }
         "Projects that have used at least this share of their month's quota"
     REDRIVE_LAST: gauge "millrace_redrive_last_timestamp_seconds" {}
@@ -117,6 +125,39 @@ pub fn meter_rows_moved(rows: u64) {
 pub fn meter_checked(is_wrong: bool) {
     METER_CHECKS.increment(1);
     METER_VIOLATIONS.increment(u64::from(is_wrong));
+}
+
+/// How an attempt to deliver a notification ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum DeliveryEnd {
+    Delivered,
+    /// It will be repeated.
+    Failed,
+    /// It was the last one.
+    Dead,
+}
+
+impl DeliveryEnd {
+    pub fn of(is_failure: bool, is_repeated: bool) -> Self {
+        match (is_failure, is_repeated) {
+            (false, _) => Self::Delivered,
+            (true, true) => Self::Failed,
+            (true, false) => Self::Dead,
+        }
+    }
+}
+
+/// Records an attempt to deliver a notification.
+pub fn notification_sent(end: DeliveryEnd) {
+    NOTIFICATION_ATTEMPTS.increment_with(&[end.into()], 1);
+}
+
+/// Records what waits for delivery.
+pub fn notification_backlog(backlog: NotificationBacklog) {
+    NOTIFICATIONS_PENDING.set(backlog.pending as f64);
+    NOTIFICATIONS_DEAD.set(backlog.dead as f64);
+    NOTIFICATION_OLDEST_AGE.set(backlog.oldest_age.as_secs_f64());
 }
 
 /// Records a round or a comparison of meters that failed.

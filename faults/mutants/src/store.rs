@@ -7,17 +7,20 @@ use millrace_event::meter::{Meter, MeterDefinition, MeterId};
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 use millrace_store::{
-    AccountChanges, Accounts, AdminKey, AdminKeyInfo, AdminKeys, BackfillStep, ChangeMark, DeadLetter,
-    JsonColumns, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload, LostHour,
-    MeterCheck, MeterFaultCount, MeterInfo, MeterQuery, MeterRow, MeterStart, Meters, NewAdminKey, NewKey,
+    AccountChanges, Accounts, AdminKey, AdminKeyInfo, AdminKeys, BackfillStep, ChangeMark,
+    ClaimedNotification, DeadLetter, DeliveryResult, JsonColumns, KeyInfo, KeyOptions, KeyRotation, KeyUse,
+    Ledger, LetterFilter, LetterPayload, LostHour, MeterCheck, MeterFaultCount, MeterInfo, MeterQuery,
+    MeterRow, MeterStart, Meters, NewAdminKey, NewKey, Notification, NotificationBacklog, NotificationState,
     Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo, ProjectTotals, ProjectUsage,
     RedriveOrder, RedriveRecord, RedriveResult, RejectionCount, RejectionKind, RejectionReport,
     RejectionSample, RejectionSum, Rejections, ServerState, SharedStore, StoreError, StreamRecord,
-    UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+    ThresholdDefinition, ThresholdInfo, ThresholdUpdate, Thresholds, UpkeepPolicy, UpkeepReport, UsageRow,
+    UsageWindow, WriteError, Writer,
 };
 use millrace_stream::SharedStream;
 use time::OffsetDateTime;
 use tokio_postgres::Config;
+use uuid::Uuid;
 
 use crate::mutant::Mutant;
 use crate::writer::{EarlySettler, EpochIgnorer, IdRecognizer};
@@ -138,6 +141,27 @@ implement! { Meters {}
     async fn meter_faults(&self, meter: MeterId) -> Result<Vec<MeterFaultCount>, StoreError>;
     async fn check_meters(&self) -> Result<Vec<MeterCheck>, StoreError>;
     async fn wrong_figures(&self, meter: &Meter, from_us: i64, to_us: i64) -> Result<u64, StoreError>;
+}
+
+implement! { Thresholds {}
+    async fn set_threshold(
+        &self, project: &str, definition: &ThresholdDefinition
+    ) -> Result<ThresholdUpdate, StoreError>;
+    async fn thresholds(&self, project: Option<ProjectId>) -> Result<Vec<ThresholdInfo>, StoreError>;
+    async fn delete_threshold(&self, project: &str, name: &str) -> Result<bool, StoreError>;
+    async fn rotate_webhook_secret(&self, project: &str, overlap: Duration) -> Result<String, StoreError>;
+    async fn claim_notifications(
+        &self, lease: Duration, limit: u32
+    ) -> Result<Vec<ClaimedNotification>, StoreError>;
+    async fn finish_delivery(
+        &self, notification_id: i64, claim: Uuid, result: &DeliveryResult
+    ) -> Result<bool, StoreError>;
+    async fn notifications(
+        &self, project: Option<ProjectId>, state: Option<NotificationState>, before: Option<i64>, limit: u32
+    ) -> Result<Vec<Notification>, StoreError>;
+    async fn retry_notification(&self, notification_id: i64) -> Result<bool, StoreError>;
+    async fn notification_backlog(&self) -> Result<NotificationBacklog, StoreError>;
+    async fn forget_notifications(&self) -> Result<u64, StoreError>;
 }
 
 implement! { Rejections {}

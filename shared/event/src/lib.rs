@@ -9,9 +9,9 @@
 //! 3. An [`entry`] is one compressed batch of rows, in the form the stream holds.
 //!
 //! [`plan`] decides how much a project may send, [`policy`] holds its owner's choices, and [`web_origin`]
-//! names the pages that may use a key. [`key`] makes and checks API keys. [`accounting`] holds the figures
-//! that stream and store exchange about batches. [`excerpt`] cuts texts of clients and masks keys in them,
-//! and [`printable`] escapes such texts for people.
+//! names the pages that may use a key. [`key`] makes and checks API keys, and [`webhook`] signs messages.
+//! [`accounting`] holds the figures that stream and store exchange about batches. [`excerpt`] cuts texts of
+//! clients and masks keys in them, and [`printable`] escapes such texts for people.
 //!
 //! This crate must never do I/O, read a clock, or depend on an async runtime.
 
@@ -30,6 +30,7 @@ pub mod printable;
 pub mod row;
 pub mod undeliverable;
 pub mod web_origin;
+pub mod webhook;
 
 pub use accounting::{AcknowledgedBatch, Epoch, Outcome, PendingBatch, ProjectCounters};
 pub use batch_group::BatchGroup;

@@ -22,6 +22,7 @@ use crate::meters::{BackfillStep, MeterCheck, MeterFaultCount, MeterInfo, MeterQ
 use crate::redrive::{RedriveOrder, RedriveRecord, RedriveResult};
 use crate::rejections::{RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum};
 use crate::replication::ServerState;
+use crate::thresholds::Thresholds;
 use crate::totals::{ProjectTotals, UsageRow, UsageWindow};
 use crate::upkeep::{UpkeepPolicy, UpkeepReport};
 use crate::writer::Writer;
@@ -343,8 +344,8 @@ pub trait Meters: Send + Sync {
 }
 
 /// A store for all kinds of callers.
-pub trait Store: Accounts + AdminKeys + Ledger + Meters + Operators + Rejections {}
+pub trait Store: Accounts + AdminKeys + Ledger + Meters + Operators + Rejections + Thresholds {}
 
-impl<T: Accounts + AdminKeys + Ledger + Meters + Operators + Rejections> Store for T {}
+impl<T: Accounts + AdminKeys + Ledger + Meters + Operators + Rejections + Thresholds> Store for T {}
 
 pub type SharedStore = std::sync::Arc<dyn Store>;

@@ -1,8 +1,8 @@
 //! The store: the database that keeps the events.
 //!
-//! [`Accounts`], [`AdminKeys`], [`Ledger`], [`Meters`], [`Operators`], [`Rejections`] and [`Writer`] are the
-//! contract, one trait for each kind of caller. [`postgres`] and [`sqlite`] implement it. The conformance
-//! suite in `tests/store/` uses only the traits, and every implementation must pass it.
+//! [`Accounts`], [`AdminKeys`], [`Ledger`], [`Meters`], [`Operators`], [`Rejections`], [`Thresholds`] and
+//! [`Writer`] are the contract, one trait for each kind of caller. [`postgres`] and [`sqlite`] implement it.
+//! The conformance suite in `tests/store/` uses only the traits, and every implementation must pass it.
 //!
 //! An implementation must never: store or count an entry twice, however often it is written; dead-letter an
 //! event because of a failure of its environment; return from [`Writer::write`] before everything is on disk.
@@ -33,6 +33,7 @@ mod rejection_tally;
 mod rejections;
 mod replication;
 pub mod sqlite;
+mod thresholds;
 mod totals;
 mod upkeep;
 mod writer;
@@ -61,6 +62,11 @@ pub use self::rejections::{
     SAMPLES_KEPT,
 };
 pub use self::replication::{ReplicationProgress, ServerState, Standbys};
+pub use self::thresholds::{
+    ClaimedNotification, DeliveryResult, DeliveryStatus, NOTIFICATION_DAYS, Notification,
+    NotificationBacklog, NotificationState, ThresholdDefinition, ThresholdInfo, ThresholdPeriod,
+    ThresholdRule, ThresholdUpdate, Thresholds, can_have_threshold,
+};
 pub use self::totals::{LedgerSums, ProjectTotals, UsageRow, UsageWindow};
 pub use self::upkeep::{UpkeepPolicy, UpkeepReport};
 pub use self::writer::{Payload, WriteOutcome, WriteRequest, Writer};

@@ -6,7 +6,7 @@
 //!   `parameters`, `statements` and `writer_session`; `careful` is the slow path, with `add_event` for one
 //!   event, `setback` and `error` classify failures, `copy` frames rows, `recent` remembers keys.
 //! - The request path uses `accounts`, `listen`, `usage` and `epochs`; operators use `admin`, `letters` and
-//!   `redrive`; `rejections` has what was refused.
+//!   `redrive`; `rejections` has what was refused. `thresholds` has the notifications.
 //! - `upkeep` and `partitions` bound the size of the database; `migrate` applies the schema, and
 //!   `json_columns` has the type of its JSON columns; `lineage` refuses an old primary, and `replication`
 //!   looks at the standbys. `distribution` is what differs when `events` is on the worker nodes of Citus.
@@ -58,6 +58,8 @@ mod session;
 mod setback;
 mod statements;
 mod store;
+mod thresholds;
+mod thresholds_store;
 mod upkeep;
 mod usage;
 mod write;

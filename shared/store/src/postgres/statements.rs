@@ -12,6 +12,7 @@ use super::meters::MeterStatements;
 use super::parameters::{
     ClaimRows, DeadLetters, PositionRows, RefusalCounts, RowKeys, SampleRows, UsageRows, index,
 };
+use super::thresholds::QuotaStatements;
 use crate::letters::NewLetter;
 use crate::payload::PayloadDigest;
 use crate::rejection_tally::RejectionTally;
@@ -96,6 +97,7 @@ pub(super) struct Statements {
     add_usage: Statement,
     advance_positions: Statement,
     pub(super) meters: MeterStatements,
+    pub(super) quotas: QuotaStatements,
 }
 
 impl Statements {
@@ -120,6 +122,7 @@ impl Statements {
             add_usage: client.prepare(ADD_USAGE).await?,
             advance_positions: client.prepare(ADVANCE_POSITIONS).await?,
             meters: MeterStatements::prepare(client).await?,
+            quotas: QuotaStatements::prepare(client).await?,
         })
     }
 

@@ -253,11 +253,22 @@ impl WriterSession {
                 None => Ok(()),
             }
         };
+        let (client, quotas) = (self.client(), &self.statements.quotas);
+        let is_watched = self.statements.meters.has_watched(&usage.projects);
         let added = failpoint::reach_after(Point::BeforeCommit, added).await;
         // Should one of the first fail, the COMMIT rolls back.
-        let (added, advanced, epoch_checked, committed) =
-            tokio::join!(biased; added, advanced, epoch_checked, self.client().batch_execute("COMMIT"));
+        let (added, locked, compared, advanced, epoch_checked, committed) = tokio::join!(
+            biased;
+            added,
+            async { if is_watched { quotas.lock(client, &usage).await } else { Ok(()) } },
+            async { if is_watched { quotas.compare(client, &usage).await } else { Ok(()) } },
+            advanced,
+            epoch_checked,
+            client.batch_execute("COMMIT"),
+        );
         added?;
+        locked?;
+        compared?;
         advanced?;
         epoch_checked?;
         committed?;

@@ -5,7 +5,8 @@
 //! - `database` has the file and its connections.
 //! - A write goes through `write`, `ledger` and `events`.
 //! - The request path uses `accounts`, `watch`, `usage` and `epochs`; operators use `admin`, `letters` and
-//!   `redrive`; `rejections` has what was refused, and `meters` the figures of customers.
+//!   `redrive`; `rejections` has what was refused, `meters` the figures of customers, and
+//!   `thresholds` the notifications.
 //! - `upkeep` bounds the size of the file; `migrate` applies the schema.
 //!
 //! This module must never block a thread of the runtime, commit rows without their ledger, or repeat the
@@ -25,10 +26,13 @@ mod lost;
 mod meters;
 mod meters_store;
 mod migrate;
+mod number;
 mod operators;
 mod redrive;
 mod rejections;
 mod store;
+mod thresholds;
+mod thresholds_store;
 mod upkeep;
 mod usage;
 mod watch;

@@ -20,7 +20,8 @@ use super::error::{CONNECTION, NO_TIME, NOT_TEXT};
 use super::events::{EventTable, Insertion};
 use super::ledger::{Ledger, LedgerMatch};
 use super::lost;
-use super::meters::{self, KnownMeters, MeterDefinitions};
+use super::meters::{KnownMeters, MeterDefinitions};
+use super::thresholds;
 use crate::ledger::LedgerKey;
 use crate::letters::NewLetter;
 use crate::metrics::{self, Phase};
@@ -119,11 +120,12 @@ fn write(
         failpoint::reach(Point::DeadLetterWritten);
     }
     let (usage, refusals) = (std::mem::take(&mut write.usage), std::mem::take(&mut write.refusals));
-    let metered = std::mem::take(&mut write.metered);
+    let (metered, meters) = (std::mem::take(&mut write.metered), Arc::clone(&write.meters));
     drop(write);
-    meters::add(&transaction, &metered)?;
+    super::meters::add(&transaction, &metered)?;
     add_refusals(&transaction, &refusals)?;
     add_usage(&transaction, &usage)?;
+    thresholds::compare_quotas(&transaction, &meters.watched, usage.keys())?;
     advance_positions(&transaction, requests)?;
     failpoint::reach(Point::BeforeCommit);
     let ready = Instant::now();

@@ -81,6 +81,25 @@ macro_rules! promises_of_events {
                 random_meters_and_events_agree_with_a_model,
                 any_properties_are_counted_as_the_check_reads_them,
             }
+            thresholds {
+                a_quota_is_reached_once_by_the_events_that_are_stored,
+                an_entry_that_comes_again_reaches_no_threshold,
+                racing_writers_reach_a_quota_exactly_once,
+                racing_writers_and_movers_reach_a_threshold_of_a_meter_exactly_once,
+                only_its_subject_reaches_a_threshold_of_one_subject,
+                a_period_that_ended_before_the_threshold_causes_no_notification,
+                a_notification_is_claimed_by_one_worker_at_a_time,
+                a_delivery_is_retried_until_it_is_delivered_or_given_up,
+                one_project_does_not_hold_up_the_notifications_of_another,
+                a_deleted_threshold_causes_and_delivers_nothing_more,
+                a_threshold_that_changes_begins_again_and_one_with_another_url_does_not,
+                a_project_has_one_webhook_secret_that_can_be_rotated,
+                a_rotated_webhook_secret_signs_with_the_new_one_until_it_ends,
+                a_threshold_that_is_not_usable_is_refused,
+            }
+            threshold_models {
+                random_thresholds_and_events_agree_with_a_model,
+            }
             metering {
                 usage_adds_up_over_every_partition_of_a_period,
             }

@@ -4,12 +4,14 @@
 //! their version, and every change takes that lock alone. A writer keeps the definitions until the version
 //! changes.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use millrace_event::meter::{MeterSet, MeterTally};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
 
+use super::super::thresholds::QuotaStatements;
 use super::addition_rows::{AdditionRows, FaultRows};
 use super::definitions::meter_set;
 use crate::StoreError;
@@ -47,6 +49,8 @@ struct KnownMeters {
     /// 0 before the first was read.
     version: i64,
     set: MeterSet,
+    /// Projects with thresholds of their quota.
+    watched: BTreeSet<i64>,
 }
 
 impl MeterStatements {
@@ -70,7 +74,11 @@ impl MeterStatements {
         if known.version == version {
             return Ok(known);
         }
-        let read = Arc::new(KnownMeters { version, set: meter_set(client).await? });
+        let read = Arc::new(KnownMeters {
+            version,
+            set: meter_set(client).await?,
+            watched: QuotaStatements::watched(client).await?,
+        });
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&read);
         Ok(read)
     }
@@ -89,6 +97,12 @@ impl MeterStatements {
             add_events(&known.set, &mut tally);
         }
         Ok(tally)
+    }
+
+    /// Whether one of these projects has thresholds of its quota, by the version that was read last.
+    pub(in super::super) fn has_watched(&self, projects: &[i64]) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        !known.watched.is_empty() && projects.iter().any(|project| known.watched.contains(project))
     }
 
     /// Adds these events, in their transaction.

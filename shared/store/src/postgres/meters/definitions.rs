@@ -5,6 +5,7 @@ use millrace_event::plan::ProjectId;
 use tokio_postgres::{Client, Error, Row};
 
 use super::super::copy::Instant;
+use super::super::thresholds;
 use crate::meters::{StoredDefinition, no_project, slug_taken};
 use crate::{MeterInfo, MeterStart, StoreError};
 
@@ -118,6 +119,7 @@ pub(in super::super) async fn delete(
 ) -> Result<bool, StoreError> {
     let transaction = client.transaction().await?;
     lock(transaction.client()).await?;
+    thresholds::delete_of_meter(transaction.client(), project, slug).await?;
     let deleted = transaction.execute(DELETE, &[&project, &slug]).await?;
     transaction.commit().await?;
     Ok(deleted == 1)

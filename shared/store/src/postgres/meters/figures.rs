@@ -4,6 +4,7 @@ use millrace_event::meter::Aggregation;
 use tokio_postgres::types::ToSql;
 
 use super::super::copy::Instant;
+use super::super::thresholds;
 use crate::meters::fault_of;
 use crate::{MeterFaultCount, StoreError};
 
@@ -87,9 +88,15 @@ pub(in super::super) async fn move_additions(
         if !transaction.query_one(LOCK, &[]).await?.get::<_, bool>(0) {
             return Ok(moved);
         }
-        let statement = transaction.prepare_cached(&format!("{TAKEN} {addition}")).await?;
-        let parameters: [&(dyn ToSql + Sync); 2] = [&meter, &ROWS_MAX];
-        moved += transaction.execute(&statement, &parameters).await?;
+        // In this transaction, so that a threshold is compared with all that is moved after it was set.
+        moved += if !is_deleted && thresholds::has_thresholds(&transaction, meter).await? {
+            let meter = (meter, aggregation);
+            thresholds::move_and_compare(&transaction, meter, (TAKEN, &addition), ROWS_MAX).await?
+        } else {
+            let statement = transaction.prepare_cached(&format!("{TAKEN} {addition}")).await?;
+            let parameters: [&(dyn ToSql + Sync); 2] = [&meter, &ROWS_MAX];
+            transaction.execute(&statement, &parameters).await?
+        };
         transaction.commit().await?;
     }
     Ok(moved + remove_deleted(client).await?)

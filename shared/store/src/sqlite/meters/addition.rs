@@ -1,12 +1,14 @@
 //! What a transaction that stores events adds to meters.
 
-use std::str::FromStr;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bigdecimal::BigDecimal;
 use millrace_event::meter::{Addition, Aggregation, MeterId, MeterKey, MeterSet, MeterTally};
 use rusqlite::{Connection, Error, OptionalExtension, params};
 
+use super::super::number::decimal;
+use super::super::thresholds;
 use super::definitions::{meter_set, meters};
 use crate::StoreError;
 use crate::meters::is_unique;
@@ -35,6 +37,8 @@ pub(in super::super) struct KnownMeters {
     /// 0 before the first was read.
     version: i64,
     pub(in super::super) set: MeterSet,
+    /// Projects with thresholds of their quota.
+    pub(in super::super) watched: BTreeSet<i64>,
 }
 
 /// The definitions that a writer has read, until they change.
@@ -49,7 +53,11 @@ impl MeterDefinitions {
         if known.version == version {
             return Ok(known);
         }
-        let read = Arc::new(KnownMeters { version, set: meter_set(transaction)? });
+        let read = Arc::new(KnownMeters {
+            version,
+            set: meter_set(transaction)?,
+            watched: thresholds::watched(transaction)?,
+        });
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&read);
         Ok(read)
     }
@@ -60,7 +68,8 @@ pub(in super::super) fn add(transaction: &Connection, tally: &MeterTally) -> Res
     if tally.is_empty() {
         return Ok(());
     }
-    for info in meters(transaction, None)? {
+    let infos = meters(transaction, None)?;
+    for info in &infos {
         let (id, aggregation) = (info.meter.id, info.meter.definition.aggregation);
         for (key, additions) in tally.additions.get(&id).into_iter().flatten() {
             for addition in additions {
@@ -72,7 +81,7 @@ pub(in super::super) fn add(transaction: &Connection, tally: &MeterTally) -> Res
         let mut add = transaction.prepare_cached(ADD_FAULT)?;
         add.execute(params![meter.0, <&str>::from(fault), counted.events, counted.sample])?;
     }
-    Ok(())
+    thresholds::compare_figures(transaction, &infos, tally)
 }
 
 fn add_one(
@@ -134,9 +143,4 @@ pub(super) fn merged(
             }
         }
     }
-}
-
-/// A number that this module has written.
-pub(super) fn decimal(text: &str) -> BigDecimal {
-    BigDecimal::from_str(text).unwrap_or_default()
 }

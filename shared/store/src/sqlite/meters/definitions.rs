@@ -5,6 +5,7 @@ use millrace_event::plan::ProjectId;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::super::clock::moment;
+use super::super::thresholds;
 use crate::meters::{StoredDefinition, no_project, slug_taken};
 use crate::{MeterInfo, MeterStart, StoreError};
 
@@ -135,5 +136,9 @@ pub(in super::super) fn delete(
     project: &str,
     slug: &str,
 ) -> Result<bool, StoreError> {
-    Ok(connection.execute(DELETE, [project, slug])? == 1)
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    thresholds::delete_of_meter(&transaction, project, slug)?;
+    let deleted = transaction.execute(DELETE, [project, slug])?;
+    transaction.commit()?;
+    Ok(deleted == 1)
 }

@@ -9,7 +9,8 @@ use millrace_event::meter::{Aggregation, Meter, MeterId};
 use rusqlite::{Connection, Row, params};
 
 use super::super::clock::{HOUR_US, moment};
-use super::addition::{decimal, merged};
+use super::super::number::decimal;
+use super::addition::merged;
 use crate::meters::{fault_of, is_unique};
 use crate::{MeterFaultCount, MeterQuery, MeterRow, MeterWindow, StoreError};
 

@@ -8,7 +8,8 @@ use millrace_event::meter::{Meter, MeterKey, MeterTally};
 use rusqlite::{Connection, params};
 
 use super::super::clock::day_start;
-use super::addition::{decimal, merged};
+use super::super::number::decimal;
+use super::addition::merged;
 use super::definitions::meters;
 use super::events::{COLUMNS, add_events};
 use crate::meters::is_unique;

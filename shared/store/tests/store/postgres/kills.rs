@@ -1,12 +1,16 @@
 //! Sessions that are killed while they write: a repetition writes the rows that were not committed, and
 //! nothing twice.
 
-use millrace_store::{SharedStore, UpkeepPolicy, WriteError, WriteOutcome, WriteRequest};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use millrace_store::{PlanChange, SharedStore, UpkeepPolicy, WriteError, WriteOutcome, WriteRequest};
 use testkit::{Postgres, eventually};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{harness, store};
+use crate::suite::thresholds::{all, quota};
 use crate::suite::*;
 
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
@@ -115,6 +119,53 @@ async fn a_killed_server_loses_nothing_that_was_written() {
     }
     let totals = balanced(&store, project).await;
     assert_eq!((totals.stored, totals.stored + totals.duplicate), (39 * 50 + 60, 40 * 60));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_server_leaves_one_notification_of_the_transaction_that_reached_the_quota() {
+    let mut server = Postgres::start().await;
+    let store = store(server.config());
+    store.migrate().await.expect("migrated");
+    let change = PlanChange { events_per_month: Some(Some(400)), ..PlanChange::default() };
+    store.set_plan("pro", &change).await.expect("a plan");
+    let project = project(&store, "p").await;
+    store.set_threshold("p", &quota("half", 50)).await.expect("set");
+    let now = now_ms();
+    let batch = |seq: u64| {
+        let first = u128::from(seq) * 10;
+        request(project, new_batch_id(), entry(now, seq), &events(now, first..first + 10))
+    };
+    let requests: Vec<_> = (0..40).map(batch).collect();
+    let mut lane = writer(&store).await;
+    for request in &requests[..15] {
+        lane.write(std::slice::from_ref(request)).await.expect("written");
+    }
+    assert!(all(&store).await.is_empty());
+    // Transactions of one batch each, of which the fifth reaches the quota. The kill meets any of them.
+    let (rest, written) = (requests[15..].to_vec(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&written);
+    let victim = tokio::spawn(async move {
+        for request in rest {
+            if lane.write(&[request]).await.is_err() {
+                return;
+            }
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    eventually(DEADLINE, "some batches", async || written.load(Ordering::Relaxed) >= 3).await;
+    server.kill().await;
+    victim.await.expect("no panic");
+    let written = written.load(Ordering::Relaxed);
+    server.restart().await;
+    let before = all(&store).await.len();
+    assert!(before == 1 || written < 5, "{written} batches were confirmed");
+    let mut lane = writer(&store).await;
+    for request in &requests {
+        lane.write(std::slice::from_ref(request)).await.expect("written");
+    }
+    let values: Vec<_> = all(&store).await.into_iter().map(|reached| reached.value).collect();
+    assert_eq!(values, ["200"]);
+    assert_eq!(balanced(&store, project).await.stored, 400);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

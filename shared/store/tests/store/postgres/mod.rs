@@ -14,6 +14,7 @@ mod rejected;
 mod speed;
 mod standbys;
 pub mod tables;
+mod threshold_speed;
 mod tls;
 mod tls_sessions;
 mod upkeep;

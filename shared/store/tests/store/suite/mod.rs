@@ -19,6 +19,8 @@ pub mod racing;
 pub mod redriving;
 pub mod refusing;
 pub mod speed;
+pub mod threshold_models;
+pub mod thresholds;
 pub mod writing;
 
 use std::time::Duration;

@@ -1,0 +1,92 @@
+//! `millrace threshold set`
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use millrace_event::meter::Decimal;
+use millrace_store::{Store, ThresholdDefinition, ThresholdPeriod, ThresholdRule};
+use serde_json::json;
+use stream_worker::webhook::Endpoint;
+use strum::VariantArray;
+
+use super::show;
+use crate::failure::Failure;
+use crate::find;
+use crate::output::Output;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  millrace threshold set shop most-of-quota --quota 80% --url https://example.com/hook
+  millrace threshold set shop much --meter tokens --per month --value 1000000 --url https://example.com/hook
+  millrace threshold set shop acme --meter tokens --subject acme --per day --value 50000 --url https://example.com/hook";
+
+#[derive(Args, Debug)]
+pub(crate) struct SetArgs {
+    /// The project's name
+    project: String,
+    /// Name of the threshold in its project: a-z, 0-9, '_' and '-'
+    name: String,
+    /// Share of the plan's events per month, from 1% to 100%
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    #[arg(required_unless_present = "meter", conflicts_with_all = ["meter", "subject", "per", "value"])]
+    quota: Option<u8>,
+    /// Slug of a meter, with count, sum, max or unique_count
+    #[arg(long, value_name = "SLUG", requires = "value")]
+    meter: Option<String>,
+    /// Only this subject; without it, the threshold holds for each subject
+    #[arg(long, requires = "meter")]
+    subject: Option<String>,
+    /// The period of the figure, in UTC and by event time
+    #[arg(long, value_name = "PERIOD", default_value = "month", value_parser = period(), requires = "meter")]
+    per: ThresholdPeriod,
+    /// The figure that causes the notification: a number greater than 0
+    #[arg(long, value_name = "NUMBER", value_parser = number, requires = "meter")]
+    value: Option<Decimal>,
+    /// Where notifications are sent: https://, or http:// inside a network that you trust
+    #[arg(long, value_parser = url)]
+    url: String,
+}
+
+fn percent(text: &str) -> Result<u8, String> {
+    let number = text.trim().strip_suffix('%').unwrap_or(text).parse().ok();
+    let expected = || "expected a percentage from 1% to 100%, such as 80%".to_owned();
+    number.filter(|percent| (1..=100).contains(percent)).ok_or_else(expected)
+}
+
+fn number(text: &str) -> Result<Decimal, String> {
+    let expected =
+        || "expected a number greater than 0 in plain notation, such as 1000000 or 12.5".to_owned();
+    Decimal::of_text(text).filter(|number| *number > Decimal::default()).ok_or_else(expected)
+}
+
+fn url(text: &str) -> Result<String, String> {
+    Endpoint::parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn period() -> impl TypedValueParser<Value = ThresholdPeriod> {
+    let names = ThresholdPeriod::VARIANTS.iter().map(<&'static str>::from);
+    PossibleValuesParser::new(names).map(|name| name.parse().expect("one of the names"))
+}
+
+pub(super) async fn run(store: &dyn Store, output: &Output, arguments: SetArgs) -> Result<(), Failure> {
+    let SetArgs { project, name, quota, meter, subject, per, value, url } = arguments;
+    let rule = match (quota, meter, value) {
+        (Some(percent), _, _) => ThresholdRule::Quota { percent },
+        (None, Some(slug), Some(value)) => {
+            find::meter(store, &project, &slug).await?;
+            ThresholdRule::Meter { slug, subject, period: per, value }
+        }
+        _ => return Err(Failure::Usage("name what is compared: --quota, or --meter and --value".to_owned())),
+    };
+    find::project(store, &project).await?;
+    let update = store.set_threshold(&project, &ThresholdDefinition { name, rule, url }).await?;
+    let mut text = format!("Set a threshold.\n\n{}", show::text(&update.info));
+    if let Some(secret) = &update.secret {
+        text.push_str(&format!(
+            "\nSigning secret of project {project}: {secret}\nSave it now; it is not shown again. It is stored as it is, \
+             to sign notifications. Check their signatures with a library of Standard Webhooks.\n"
+        ));
+    }
+    let mut document = show::json(&update.info);
+    document["signing_secret"] = json!(update.secret);
+    output.print(&text, &document)
+}

@@ -1,0 +1,52 @@
+//! How commands show a threshold.
+
+use millrace_event::printable::printable;
+use millrace_store::{ThresholdInfo, ThresholdRule};
+use serde_json::{Value, json};
+
+use crate::moment::shown;
+use crate::output::grouped_decimal;
+
+pub(super) fn text(info: &ThresholdInfo) -> String {
+    let definition = &info.definition;
+    format!(
+        "Threshold {} of project {}, created {}\n  reached at  {}\n  url         {}\n",
+        definition.name,
+        info.project_name,
+        shown(info.created_at),
+        condition(&definition.rule),
+        definition.url,
+    )
+}
+
+/// Such as `80% of the quota`.
+pub(super) fn condition(rule: &ThresholdRule) -> String {
+    match rule {
+        ThresholdRule::Quota { percent } => format!("{percent}% of the quota"),
+        ThresholdRule::Meter { slug, subject, period, value } => {
+            let of = subject.as_ref().map_or("each subject".to_owned(), |subject| printable(subject));
+            format!("{} {slug} of {of} in one {period}", grouped_decimal(&value.to_string()))
+        }
+    }
+}
+
+pub(super) fn json(info: &ThresholdInfo) -> Value {
+    let definition = &info.definition;
+    let mut document = json!({
+        "project": info.project_name,
+        "name": definition.name,
+        "kind": definition.rule.kind(),
+        "url": definition.url,
+        "created_at": shown(info.created_at),
+    });
+    match &definition.rule {
+        ThresholdRule::Quota { percent } => document["quota_percent"] = json!(percent),
+        ThresholdRule::Meter { slug, subject, period, value } => {
+            document["meter"] = json!(slug);
+            document["subject"] = json!(subject);
+            document["period"] = json!(<&str>::from(period));
+            document["value"] = json!(value.to_string());
+        }
+    }
+    document
+}

@@ -1,0 +1,15 @@
+//! Thresholds: their definitions, the statements that find out whether one is reached, and the notifications.
+
+mod definitions;
+mod deliveries;
+mod figures;
+mod log;
+mod quotas;
+mod secrets;
+
+pub(super) use definitions::{delete, delete_of_meter, set, thresholds};
+pub(super) use deliveries::{claim, finish, forget, retry};
+pub(super) use figures::{has_thresholds, move_and_compare};
+pub(super) use log::{backlog, notifications};
+pub(super) use quotas::QuotaStatements;
+pub(super) use secrets::rotate;
