@@ -13,6 +13,7 @@ use crate::admin::{
     KeyInfo, KeyOptions, KeyRotation, KeyUse, NewKey, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate,
     ProjectInfo, ProjectUsage,
 };
+use crate::cancellations::{CancelOrder, CancelOutcome};
 use crate::error::{StoreError, WriteError};
 use crate::json_columns::JsonColumns;
 use crate::letters::{DeadLetter, LetterFilter, LetterPayload};
@@ -67,7 +68,8 @@ pub trait Ledger: Send + Sync {
     async fn writer(&self, name: &str) -> Result<Box<dyn Writer>, WriteError>;
 
     /// Totals of every project, in one snapshot. `count_rows` also counts the tables and sums the ledger,
-    /// which takes long; without it `event_rows`, `dead_rows`, `ledger` and `ledger_hours` are 0.
+    /// which takes long; without it `event_rows`, `cancelled_rows`, `dead_rows`, `ledger` and `ledger_hours` are
+    /// 0.
     async fn totals(&self, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError>;
 
     /// The recorded epoch of a shard.
@@ -335,9 +337,22 @@ pub trait Meters: Send + Sync {
     async fn wrong_figures(&self, meter: &Meter, from_us: i64, to_us: i64) -> Result<u64, StoreError>;
 }
 
-/// A store for all kinds of callers.
-pub trait Store: Accounts + Ledger + Meters + Operators + Rejections {}
+/// For owners and operators: takes events back that were sent by mistake.
+#[async_trait]
+pub trait Cancellations: Send + Sync {
+    /// Cancels stored events, and returns what became of each, by its index in the order. One transaction
+    /// records the cancellations, corrects usage, and takes the events out of every meter. The rows stay, so
+    /// that the events stay duplicates. An error changes nothing, and a repetition of an order changes
+    /// nothing more.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for an order that is too large.
+    async fn cancel_events(&self, order: &CancelOrder) -> Result<Vec<CancelOutcome>, StoreError>;
+}
 
-impl<T: Accounts + Ledger + Meters + Operators + Rejections> Store for T {}
+/// A store for all kinds of callers.
+pub trait Store: Accounts + Cancellations + Ledger + Meters + Operators + Rejections {}
+
+impl<T: Accounts + Cancellations + Ledger + Meters + Operators + Rejections> Store for T {}
 
 pub type SharedStore = std::sync::Arc<dyn Store>;

@@ -1,7 +1,7 @@
 //! The store: the database that keeps the events.
 //!
-//! [`Accounts`], [`Ledger`], [`Meters`], [`Operators`], [`Rejections`] and [`Writer`] are the contract, one
-//! trait for each kind of caller. [`postgres`] and [`sqlite`] implement it. The conformance suite in
+//! [`Accounts`], [`Cancellations`], [`Ledger`], [`Meters`], [`Operators`], [`Rejections`] and [`Writer`] are
+//! the contract, one trait for each kind of caller. [`postgres`] and [`sqlite`] implement it. The conformance suite in
 //! `tests/store/` uses only the traits, and every implementation must pass it.
 //!
 //! An implementation must never: store or count an entry twice, however often it is written; dead-letter an
@@ -9,6 +9,7 @@
 
 mod account_changes;
 mod admin;
+mod cancellations;
 mod columns;
 mod contract;
 mod creation;
@@ -41,7 +42,10 @@ pub use self::admin::{
     KeyInfo, KeyOptions, KeyRotation, KeyUse, NewKey, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate,
     ProjectInfo, ProjectUsage,
 };
-pub use self::contract::{Accounts, Ledger, Meters, Operators, Rejections, SharedStore, Store};
+pub use self::cancellations::{
+    CANCEL_EVENTS_MAX, CANCEL_REASON_BYTES_MAX, CancelOrder, CancelOutcome, CancelledEvent, open_since,
+};
+pub use self::contract::{Accounts, Cancellations, Ledger, Meters, Operators, Rejections, SharedStore, Store};
 pub use self::error::{StoreError, WriteError};
 pub use self::hours::{PartOfHour, end_of_hour, full_hour};
 pub use self::json_columns::JsonColumns;

@@ -32,6 +32,7 @@ const MIGRATIONS: &[Migration] = migrations! { "sql":
     8 "0008_groups",
     9 "0009_store_ip",
     10 "0010_meters",
+    11 "0011_cancellations",
 };
 
 /// Applies what is missing, all or nothing, and then creates the first partitions. A new database gets JSON

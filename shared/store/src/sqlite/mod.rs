@@ -13,6 +13,7 @@
 
 mod accounts;
 mod admin;
+mod cancellations;
 mod clock;
 mod database;
 mod epochs;

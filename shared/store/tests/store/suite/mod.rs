@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod cancelling;
 pub mod conflicts;
 pub mod environment;
 pub mod grouping;
