@@ -19,6 +19,8 @@ pub enum Kind {
     SdkOrQuery,
     /// `GET`, `HEAD`, and `POST` with the question in the body.
     GetOrAsk,
+    /// `POST` of a correction of events.
+    Correction,
     /// `POST` of an SDK that asks for something. The body is not read.
     Question,
     /// `GET` and `HEAD` for the status page: not part of the interface for programs, and not for pages of
@@ -63,14 +65,14 @@ impl Route {
     }
 
     fn is_posted(&self) -> bool {
-        self.takes_events() || self.kind == Kind::Question
+        self.takes_events() || matches!(self.kind, Kind::Correction | Kind::Question)
     }
 
     pub fn body_bytes_max(&self, limits: &Limits) -> usize {
         match self.kind {
             Kind::Get | Kind::Page | Kind::Question => 0,
             Kind::GetOrAsk => QUESTION_BYTES_MAX.min(limits.body_bytes_max),
-            Kind::Post => limits.body_bytes_max,
+            Kind::Post | Kind::Correction => limits.body_bytes_max,
             Kind::Sdk | Kind::SdkOrQuery => limits.sdk_body_bytes_max,
         }
     }
@@ -78,7 +80,7 @@ impl Route {
     pub fn takes(&self, method: &Method) -> bool {
         match self.kind {
             Kind::Get | Kind::Page => method == Method::GET || method == Method::HEAD,
-            Kind::Post | Kind::Sdk | Kind::Question => method == Method::POST,
+            Kind::Post | Kind::Sdk | Kind::Correction | Kind::Question => method == Method::POST,
             Kind::SdkOrQuery => method == Method::POST || method == Method::GET,
             Kind::GetOrAsk => [Method::GET, Method::HEAD, Method::POST].contains(method),
         }
@@ -89,7 +91,7 @@ impl Route {
         match self.kind {
             Kind::Get => "GET, HEAD, OPTIONS",
             Kind::Page => "GET, HEAD",
-            Kind::Post | Kind::Sdk | Kind::Question => "POST, OPTIONS",
+            Kind::Post | Kind::Sdk | Kind::Correction | Kind::Question => "POST, OPTIONS",
             Kind::SdkOrQuery => "GET, POST, OPTIONS",
             Kind::GetOrAsk => "GET, HEAD, POST, OPTIONS",
         }

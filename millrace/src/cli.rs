@@ -12,6 +12,7 @@ use stream_worker::config::Settings;
 use crate::audit::AuditArgs;
 use crate::backend::Backend;
 use crate::completions::CompletionsArgs;
+use crate::event::EventCommand;
 use crate::key::KeyCommand;
 use crate::letters::LettersCommand;
 use crate::meter::MeterCommand;
@@ -101,6 +102,9 @@ pub(crate) enum Command {
     /// Manage meters, the figures of your customers
     #[command(subcommand)]
     Meter(MeterCommand),
+    /// Correct stored events
+    #[command(subcommand)]
+    Event(EventCommand),
     /// Show the stored events that are billed, by project or over time, or the figures of a meter
     ///
     /// Times are UTC. Without a project, it prints one line for each project. With a project, it prints one

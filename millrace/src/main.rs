@@ -8,6 +8,7 @@ mod audit;
 mod backend;
 mod cli;
 mod completions;
+mod event;
 mod failure;
 mod find;
 mod key;
@@ -72,6 +73,10 @@ async fn run(cli: Cli, backend: &Backend) -> Result<(), Failure> {
         Command::Key(command) => key::run(&*backend.migrated_store().await?, &output, command).await,
         Command::Plan(command) => plan::run(&*backend.migrated_store().await?, &output, command).await,
         Command::Meter(command) => meter::run(&*backend.migrated_store().await?, &output, command).await,
+        Command::Event(command) => {
+            let cancel_days = cli.http.limits.cancel_days;
+            event::run(&*backend.migrated_store().await?, &output, command, cancel_days).await
+        }
         Command::Usage(arguments) => usage::run(&*backend.migrated_store().await?, &output, &arguments).await,
         Command::Rejections(arguments) => {
             rejections::run(&*backend.migrated_store().await?, &output, &arguments).await

@@ -7,13 +7,13 @@ use millrace_event::meter::{Meter, MeterDefinition, MeterId};
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 use millrace_store::{
-    AccountChanges, Accounts, BackfillStep, ChangeMark, DeadLetter, JsonColumns, KeyInfo, KeyOptions,
-    KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload, LostHour, MeterCheck, MeterFaultCount,
-    MeterInfo, MeterQuery, MeterRow, MeterStart, Meters, NewKey, Operators, PlanChange, PlanUpdate,
-    PolicyChange, PolicyUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord,
-    RedriveResult, RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections,
-    ServerState, SharedStore, StoreError, StreamRecord, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow,
-    WriteError, Writer,
+    AccountChanges, Accounts, BackfillStep, CancelOrder, CancelOutcome, Cancellations, ChangeMark,
+    DeadLetter, JsonColumns, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload,
+    LostHour, MeterCheck, MeterFaultCount, MeterInfo, MeterQuery, MeterRow, MeterStart, Meters, NewKey,
+    Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo, ProjectTotals, ProjectUsage,
+    RedriveOrder, RedriveRecord, RedriveResult, RejectionCount, RejectionKind, RejectionReport,
+    RejectionSample, RejectionSum, Rejections, ServerState, SharedStore, StoreError, StreamRecord,
+    UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use millrace_stream::SharedStream;
 use time::OffsetDateTime;
@@ -50,6 +50,10 @@ implement! { Accounts {}
     async fn usage(
         &self, project: ProjectId, from: OffsetDateTime, to: OffsetDateTime, window: UsageWindow
     ) -> Result<Vec<UsageRow>, StoreError>;
+}
+
+implement! { Cancellations {}
+    async fn cancel_events(&self, order: &CancelOrder) -> Result<Vec<CancelOutcome>, StoreError>;
 }
 
 implement! { Ledger {

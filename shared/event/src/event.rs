@@ -124,7 +124,7 @@ impl Origin {
     }
 }
 
-/// Characters of a UUID with hyphens, the one form that counts as a UUID.
+/// Length of a UUID with hyphens. Other notations are treated as ordinary text.
 const UUID_CHARS: usize = 36;
 
 /// The identity of an event by what the client says of it: its `id`, and its `timestamp` if it has one.

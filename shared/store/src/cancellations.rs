@@ -16,8 +16,8 @@ use crate::StoreError;
 
 /// Events of one order, at most. Workers wait while an order is carried out.
 pub const CANCEL_EVENTS_MAX: usize = 1_000;
-/// Bytes of a reason, at most.
-pub const CANCEL_REASON_BYTES_MAX: usize = 500;
+/// Characters of a reason, at most.
+pub const CANCEL_REASON_CHARS_MAX: usize = 500;
 
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -106,9 +106,8 @@ impl FoundEvent {
         meters: &'m MeterSet,
     ) -> impl Iterator<Item = i64> + use<'m> {
         let (timestamp_us, received_us) = (self.timestamp_us, self.received_us);
-        let of_one_value = |aggregation| {
-            matches!(aggregation, Aggregation::Min | Aggregation::Max | Aggregation::Latest)
-        };
+        let of_one_value =
+            |aggregation| matches!(aggregation, Aggregation::Min | Aggregation::Max | Aggregation::Latest);
         let counting = meters.of(project, &self.name).iter();
         let counting = counting.filter(move |meter| meter.counts(timestamp_us, received_us));
         counting.filter(move |meter| of_one_value(meter.definition.aggregation)).map(|meter| meter.id.0)
@@ -174,8 +173,8 @@ pub(crate) fn check(order: &CancelOrder) -> Result<(), StoreError> {
             order.events.len()
         )));
     }
-    if order.reason.as_ref().is_some_and(|reason| reason.len() > CANCEL_REASON_BYTES_MAX) {
-        let message = format!("a reason has at most {CANCEL_REASON_BYTES_MAX} bytes; shorten it");
+    if order.reason.as_ref().is_some_and(|reason| reason.chars().count() > CANCEL_REASON_CHARS_MAX) {
+        let message = format!("a reason has at most {CANCEL_REASON_CHARS_MAX} characters; shorten it");
         return Err(StoreError::Invalid(message));
     }
     Ok(())

@@ -68,8 +68,8 @@ pub trait Ledger: Send + Sync {
     async fn writer(&self, name: &str) -> Result<Box<dyn Writer>, WriteError>;
 
     /// Totals of every project, in one snapshot. `count_rows` also counts the tables and sums the ledger,
-    /// which takes long; without it `event_rows`, `cancelled_rows`, `dead_rows`, `ledger` and `ledger_hours` are
-    /// 0.
+    /// which takes long; without it `event_rows`, `cancelled_rows`, `dead_rows`, `ledger` and `ledger_hours`
+    /// are 0.
     async fn totals(&self, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError>;
 
     /// The recorded epoch of a shard.

@@ -1,8 +1,8 @@
 //! The store: the database that keeps the events.
 //!
 //! [`Accounts`], [`Cancellations`], [`Ledger`], [`Meters`], [`Operators`], [`Rejections`] and [`Writer`] are
-//! the contract, one trait for each kind of caller. [`postgres`] and [`sqlite`] implement it. The conformance suite in
-//! `tests/store/` uses only the traits, and every implementation must pass it.
+//! the contract, one trait for each kind of caller. [`postgres`] and [`sqlite`] implement it. The conformance
+//! suite in `tests/store/` uses only the traits, and every implementation must pass it.
 //!
 //! An implementation must never: store or count an entry twice, however often it is written; dead-letter an
 //! event because of a failure of its environment; return from [`Writer::write`] before everything is on disk.
@@ -43,9 +43,11 @@ pub use self::admin::{
     ProjectInfo, ProjectUsage,
 };
 pub use self::cancellations::{
-    CANCEL_EVENTS_MAX, CANCEL_REASON_BYTES_MAX, CancelOrder, CancelOutcome, CancelledEvent, open_since,
+    CANCEL_EVENTS_MAX, CANCEL_REASON_CHARS_MAX, CancelOrder, CancelOutcome, CancelledEvent, open_since,
 };
-pub use self::contract::{Accounts, Cancellations, Ledger, Meters, Operators, Rejections, SharedStore, Store};
+pub use self::contract::{
+    Accounts, Cancellations, Ledger, Meters, Operators, Rejections, SharedStore, Store,
+};
 pub use self::error::{StoreError, WriteError};
 pub use self::hours::{PartOfHour, end_of_hour, full_hour};
 pub use self::json_columns::JsonColumns;

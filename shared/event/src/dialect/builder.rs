@@ -9,8 +9,6 @@ use crate::plan::ProjectId;
 use crate::policy::Dedupe;
 use crate::row::{EventTime, Row};
 
-/// Length of a UUID with hyphens. Other notations are treated as ordinary text.
-
 /// The validated columns of one event.
 pub struct EventBuilder<'a> {
     pub name: Cow<'a, str>,

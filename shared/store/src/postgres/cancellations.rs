@@ -21,8 +21,10 @@ use crate::{CancelOrder, CancelOutcome, Cancellations, StoreError};
 
 /// The events are searched by the key, also in a table that has few rows.
 const SETTINGS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL millrace.counts_meters = 'on'";
-const CLAIMS: &str = "SELECT event_id, timestamp FROM undated_ids WHERE project_id = $1 AND event_id = ANY ($2)";
-const COLUMNS: &str = "e.timestamp, e.event_id, e.received_at, e.name, e.subject, e.client_id, e.properties::text,
+const CLAIMS: &str =
+    "SELECT event_id, timestamp FROM undated_ids WHERE project_id = $1 AND event_id = ANY ($2)";
+const COLUMNS: &str =
+    "e.timestamp, e.event_id, e.received_at, e.name, e.subject, e.client_id, e.properties::text,
            e.context::text";
 /// The bounds exclude partitions, as in the statements of writers.
 const FIND: &str = "
@@ -55,6 +57,9 @@ async fn cancel(
     order: &CancelOrder,
 ) -> Result<Vec<CancelOutcome>, StoreError> {
     cancellations::check(order)?;
+    if let Some(outcomes) = outcomes_without_change(client, order).await? {
+        return Ok(outcomes);
+    }
     // Workers wait for what is left to move afterwards.
     meters::move_ahead(client).await?;
     let transaction = client.transaction().await?;
@@ -64,7 +69,8 @@ async fn cancel(
     let infos = meters::meters(transaction.client(), Some(order.project)).await?;
     let set = MeterSet::new(infos.into_iter().map(|info| info.meter));
     let incomplete = meters::incomplete_days(transaction.client(), &found).await?;
-    let is_incomplete = |meter, day| incomplete.contains(&(None, day)) || incomplete.contains(&(Some(meter), day));
+    let is_incomplete =
+        |meter, day| incomplete.contains(&(None, day)) || incomplete.contains(&(Some(meter), day));
     let cancelling = Cancelling::new(order, found, &set, is_incomplete);
     if cancelling.events.is_empty() {
         return Ok(cancelling.outcomes);
@@ -89,6 +95,18 @@ async fn cancel(
     }
     transaction.commit().await?;
     Ok(cancelling.outcomes)
+}
+
+/// The outcomes of an order without an event to cancel: no worker waits for it.
+async fn outcomes_without_change(
+    client: &mut deadpool_postgres::Client,
+    order: &CancelOrder,
+) -> Result<Option<Vec<CancelOutcome>>, StoreError> {
+    let transaction = client.transaction().await?;
+    transaction.batch_execute(SETTINGS).await?;
+    let found = find(transaction.client(), order).await?;
+    let cancelling = Cancelling::new(order, found, &MeterSet::default(), |_, _| false);
+    Ok(cancelling.events.is_empty().then_some(cancelling.outcomes))
 }
 
 fn names(events: &[FoundEvent]) -> BTreeSet<&str> {
@@ -121,8 +139,7 @@ async fn find(transaction: &Client, order: &CancelOrder) -> Result<Vec<FoundEven
     if !by_id.is_empty() {
         let ids: Vec<Uuid> = by_id.iter().map(|(_, event)| event.event_id).collect();
         let rows = transaction.query(CLAIMS, &[&order.project.0, &ids]).await?;
-        let claims: HashMap<Uuid, Instant> =
-            rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let claims: HashMap<Uuid, Instant> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
         let claimed = by_id
             .into_iter()
             .filter_map(|(index, event)| Some((index, *claims.get(&event.event_id)?, event.event_id)));
@@ -183,10 +200,8 @@ async fn mark_cancelled(
     let timestamps: Vec<_> = found.iter().map(|event| Instant(event.timestamp_us)).collect();
     let ids: Vec<_> = found.iter().map(|event| event.event_id).collect();
     let rows = transaction.query(CANCELLED, &[&order.project.0, &timestamps, &ids]).await?;
-    let cancelled: HashSet<(i64, Uuid, i64)> = rows
-        .iter()
-        .map(|row| (row.get::<_, Instant>(0).0, row.get(1), row.get::<_, Instant>(2).0))
-        .collect();
+    let cancelled: HashSet<(i64, Uuid, i64)> =
+        rows.iter().map(|row| (row.get::<_, Instant>(0).0, row.get(1), row.get::<_, Instant>(2).0)).collect();
     for event in found {
         event.is_cancelled = cancelled.contains(&(event.timestamp_us, event.event_id, event.received_us));
     }

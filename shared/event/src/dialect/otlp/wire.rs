@@ -179,7 +179,9 @@ mod tests {
         let long = [&b"\x0a\x01a\x12\x80\x01"[..], &[b'b'; 128]].concat();
         assert_eq!(short_pair(b"\x0a\x01a\x12\x02bc"), Some((&b"a"[..], &b"bc"[..])));
         assert_eq!(short_pair(b"\x0a\x00\x12\x00"), Some((&b""[..], &b""[..])));
-        for other in [&long[..], b"", b"\x0a\x01a", b"\x12\x01b\x0a\x01a", b"\x0a\x02a", b"\x0a\x01a\x12\x02b"] {
+        for other in
+            [&long[..], b"", b"\x0a\x01a", b"\x12\x01b\x0a\x01a", b"\x0a\x02a", b"\x0a\x01a\x12\x02b"]
+        {
             assert_eq!(short_pair(other), None, "{other:?}");
         }
         assert_eq!(short_pair(b"\x0a\x01a\x12\x01b\x12\x01c"), None, "the last of equal fields counts");

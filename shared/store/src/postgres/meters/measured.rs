@@ -114,8 +114,8 @@ pub(super) fn measured(meter: &Meter, table: &str) -> String {
     )
 }
 
-/// A query for the events that a meter has counted or found faulty and that are not cancelled, as it is defined now, with the JSON of
-/// their value, `v`, and of their groups, `g0` and so on.
+/// A query for the events that a meter has counted or found faulty and that are not cancelled, as it is
+/// defined now, with the JSON of their value, `v`, and of their groups, `g0` and so on.
 fn found(meter: &Meter, table: &str) -> String {
     let Meter { id, project, definition, .. } = meter;
     let value = definition.value.as_ref().map_or_else(|| "NULL::jsonb".to_owned(), json_at);

@@ -94,8 +94,8 @@ pub(in super::super) async fn incomplete_days(
     Ok(rows.iter().map(|row| (row.get(0), i64::from(row.get::<_, i32>(1)))).collect())
 }
 
-/// Subtracts the events of a tally, which has this meter only. Call it with [`lock_figures`], after the events
-/// were recorded as cancelled.
+/// Subtracts the events of a tally, which has this meter only. Call it with [`lock_figures`], after the
+/// events were recorded as cancelled.
 pub(in super::super) async fn subtract(
     transaction: &Client,
     meter: &Meter,
@@ -177,15 +177,8 @@ async fn value_of_kept(
     let (from, to) = (Instant(key.bucket_us), Instant(key.bucket_us + BUCKET_US));
     let received_from = Instant(meter.received_from_us);
     let counted_until = Instant(meter.counted_until_us);
-    let parameters: [&(dyn ToSql + Sync); 7] = [
-        &meter.project.0,
-        &from,
-        &to,
-        &meter.definition.event,
-        &key.subject,
-        &received_from,
-        &counted_until,
-    ];
+    let parameters: [&(dyn ToSql + Sync); 7] =
+        [&meter.project.0, &from, &to, &meter.definition.event, &key.subject, &received_from, &counted_until];
     let rows = transaction.query_raw(&format!("{KEPT} {NOT_CANCELLED}"), parameters).await?;
     pin_mut!(rows);
     let mut tally = MeterTally::default();

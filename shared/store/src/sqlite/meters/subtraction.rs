@@ -27,7 +27,8 @@ const SUBTRACT_UNIQUE: &str = "
 const REMOVE_UNIQUE: &str = "
     DELETE FROM meter_uniques
      WHERE meter_id = ?1 AND subject = ?2 AND bucket = ?3 AND groups = ?4 AND value = ?5 AND events = 0";
-const SUBTRACT_FAULT: &str = "UPDATE meter_faults SET events = events - ?3 WHERE meter_id = ?1 AND fault = ?2";
+const SUBTRACT_FAULT: &str =
+    "UPDATE meter_faults SET events = events - ?3 WHERE meter_id = ?1 AND fault = ?2";
 const REMOVE_FAULT: &str = "DELETE FROM meter_faults WHERE meter_id = ?1 AND fault = ?2 AND events = 0";
 
 /// A row of `meter_usage`.

@@ -146,8 +146,7 @@ pub async fn an_event_without_a_time_of_its_own_is_cancelled_by_its_id(harness: 
         Row { time, by_id, ..Row::bare(project, Uuid::from_u128(id), "call") }.write(&mut bytes);
         bytes
     };
-    let rows =
-        [row(EventTime::Undated, false, 1), row(at_ms(now), true, 2), row(at_ms(now), false, 3)];
+    let rows = [row(EventTime::Undated, false, 1), row(at_ms(now), true, 2), row(at_ms(now), false, 3)];
     let written = writer(&store).await.write(&[request_of_rows(project, entry(now, 1), &rows)]).await;
     assert_eq!(written.expect("written").map_outcomes(), [stored(3)]);
     let by_id = |id, timestamp_us, by_id| CancelledEvent { timestamp_us, by_id, ..event(0, id) };
@@ -160,10 +159,7 @@ pub async fn an_event_without_a_time_of_its_own_is_cancelled_by_its_id(harness: 
         by_id(2, wrong_time, true),
     ];
     let [missing, cancelled] = [CancelOutcome::NotFound, CancelOutcome::Cancelled];
-    assert_eq!(
-        cancel(&store, project, &asked).await,
-        [missing, missing, missing, cancelled, cancelled]
-    );
+    assert_eq!(cancel(&store, project, &asked).await, [missing, missing, missing, cancelled, cancelled]);
     assert_eq!(balanced(&store, project).await.cancelled, 2);
 }
 
@@ -213,10 +209,7 @@ pub async fn cancels_next_to_writers_backfills_and_movers_end_with_exact_figures
                 let asked: Vec<_> =
                     (0..10).step_by(2).map(|part| event(at(round, part), id(lane, round, part))).collect();
                 assert_eq!(cancel(&store, project, &asked).await, [CancelOutcome::Cancelled; 5]);
-                assert_eq!(
-                    cancel(&store, project, &asked[..1]).await,
-                    [CancelOutcome::AlreadyCancelled]
-                );
+                assert_eq!(cancel(&store, project, &asked[..1]).await, [CancelOutcome::AlreadyCancelled]);
             }
         });
     }
