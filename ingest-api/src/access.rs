@@ -19,6 +19,8 @@ pub enum Access {
     Read,
     /// The route changes what the project is billed for.
     Correct,
+    /// The route manages the installation. No key of a project may use it; `admin` finds the others.
+    Admin,
 }
 
 /// Why a known key is refused.
@@ -57,7 +59,7 @@ pub fn check(access: Access, account: &Account, head: &Parts) -> Result<(), Forb
         Access::Write => KeyScope::Write,
         Access::Read => KeyScope::Read,
         // A route that asks for no key gives nothing for one.
-        Access::Correct | Access::Open => KeyScope::Full,
+        Access::Admin | Access::Correct | Access::Open => KeyScope::Full,
     };
     if access == Access::Correct {
         return check_correction(account);

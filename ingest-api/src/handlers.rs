@@ -2,6 +2,7 @@
 //! the caller's limits in the answer.
 
 use hyper::Method;
+use millrace_store::AdminKey;
 
 use crate::answer::Answer;
 use crate::api_key::ApiKey;
@@ -11,7 +12,7 @@ use crate::ratelimit::Fields;
 use crate::request::{Refusal, Request};
 use crate::sdk::{self, Protocol};
 use crate::service::Service;
-use crate::{ingest, metrics, signature};
+use crate::{admin, ingest, metrics, signature};
 
 /// Refuses a request that has no route, or a doubtful head. The status page shows it only if it is a POST,
 /// which was probably meant to send events.
@@ -118,6 +119,22 @@ pub async fn ask<'a>(
             with_limits(request.service, &key, answer, Problem::answer)
         }
     }
+}
+
+/// Answers a program that manages the installation.
+pub async fn admin<'a>(
+    request: Request<'a>,
+    upload: Upload,
+    manage: impl AsyncFnOnce(Request<'a>, Upload, &AdminKey) -> Result<Answer, Problem>,
+) -> Answer {
+    let answer = match admin::caller(request).await {
+        Ok(key) => manage(request, upload, &key).await,
+        Err(problem) => Err(problem),
+    };
+    answer.unwrap_or_else(|problem| {
+        metrics::request_refused(problem.code);
+        problem.answer()
+    })
 }
 
 /// Answers for the status page. A refusal is not counted: the page is not part of the interface.

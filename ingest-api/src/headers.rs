@@ -90,6 +90,14 @@ fn has_supported_charset(parameter: &str) -> bool {
         .any(|known| value.eq_ignore_ascii_case(known))
 }
 
+/// Checks that the `Content-Type` is one that [`native_dialect`] takes for JSON.
+///
+/// # Errors
+/// As [`native_dialect`].
+pub fn json_only(headers: &HeaderMap) -> Result<(), HeaderError> {
+    if native_dialect(headers)? == &native::JSON { Ok(()) } else { Err(HeaderError::MediaType) }
+}
+
 /// The content encoding of the body. The header is a list (RFC 9110, section 8.4): `identity` and empty
 /// members change nothing, and at most one other may remain.
 ///

@@ -13,6 +13,7 @@
 mod access;
 mod account_index;
 mod accounts;
+mod admin;
 mod admission;
 mod answer;
 mod api_key;

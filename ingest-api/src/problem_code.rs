@@ -25,12 +25,16 @@ pub enum ProblemCode {
     InvalidHeader,
     #[strum(message = "no key, an unknown, revoked or expired key, or a missing or wrong signature")]
     Unauthenticated,
-    #[strum(message = "the key has another scope than the path needs, or is not for pages of this origin")]
+    #[strum(
+        message = "the key has another scope than the path needs, is no admin key, or is not for pages of this origin"
+    )]
     Forbidden,
-    #[strum(message = "no such path, or the project has no such batch or meter")]
+    #[strum(message = "no such path, or no such project, key, batch or meter")]
     NotFound,
     #[strum(message = "the path does not take this method")]
     MethodNotAllowed,
+    #[strum(message = "the new name or key is in use, or the key cannot be rotated any more")]
+    Conflict,
     #[strum(message = "the body stopped arriving, or arrives too slowly; the connection is closed")]
     RequestTimeout,
     #[strum(message = "the body is too large, as sent or after decompression; the connection is closed")]
@@ -43,6 +47,8 @@ pub enum ProblemCode {
     UnsupportedEncoding,
     #[strum(message = "every event was rejected; `rejected` has the reasons")]
     NoValidEvent,
+    #[strum(message = "a field of the body is unknown, missing or wrong; `field` names it")]
+    InvalidField,
     #[strum(message = "the `Idempotency-Key` was used for another body")]
     IdempotencyConflict,
     #[strum(message = "the project is over its plan's requests per minute")]
@@ -54,7 +60,7 @@ pub enum ProblemCode {
     #[strum(message = "the batch cannot be put on disk now, or whether it was is unknown")]
     StreamUnavailable,
     #[strum(
-        message = "the database cannot be reached; only usage, meters, rejections and batch states need it"
+        message = "the database cannot be reached; only reports, batch states, cancellations and `/v1/admin` need it"
     )]
     StoreUnavailable,
     #[strum(message = "the server is starting, or works on too many bodies or reports")]
@@ -78,10 +84,13 @@ impl ProblemCode {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Conflict => StatusCode::CONFLICT,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::PayloadTooLarge | Self::TooManyEvents => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType | Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NoValidEvent | Self::IdempotencyConflict => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NoValidEvent | Self::InvalidField | Self::IdempotencyConflict => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::RateLimited | Self::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
             Self::BacklogFull | Self::StreamUnavailable | Self::StoreUnavailable | Self::Overloaded => {
                 StatusCode::SERVICE_UNAVAILABLE

@@ -24,6 +24,8 @@ pub struct Request<'a> {
     /// The segment of the path that `{id}` in the route's pattern stands for. Empty when the pattern has
     /// none.
     pub id: &'a str,
+    /// The same for the second segment in brackets.
+    pub second_id: &'a str,
     /// The largest body that the route takes, as it is sent. 0 when it takes none.
     pub body_bytes_max: usize,
 }

@@ -23,12 +23,22 @@ pub enum Kind {
     Correction,
     /// `POST` of an SDK that asks for something. The body is not read.
     Question,
+    /// `GET`, `HEAD`, and `POST` of something new.
+    GetOrCreate,
+    /// `GET`, `HEAD`, and `PATCH` of what is changed.
+    GetOrChange,
+    /// `PUT` of something that exists or is new.
+    Put,
+    /// `POST` of what is to be done.
+    Order,
+    /// `DELETE`.
+    Delete,
     /// `GET` and `HEAD` for the status page: not part of the interface for programs, and not for pages of
     /// other sites.
     Page,
 }
 
-/// The largest body that only asks a question.
+/// The largest body that asks a question or changes a setting.
 const QUESTION_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug)]
@@ -37,22 +47,30 @@ pub struct Route {
     pub kind: Kind,
     /// What the route asks of a key.
     pub access: Access,
-    /// The path; `{id}` stands for any one segment. Also the route's name in metrics.
+    /// The path; one or two names in brackets stand for any one segment each. Also the name in metrics.
     pub pattern: &'static str,
 }
 
 impl Route {
-    /// The segment of the path that `{id}` stands for, empty if the pattern has none. `None` when the path is
-    /// not this route's. A route for a POST also takes its path with a slash at the end, which SDKs append.
-    pub fn id_in<'path>(&self, path: &'path str) -> Option<&'path str> {
-        match self.pattern.split_once("{id}") {
-            Some((before, after)) => {
-                let id = path.strip_prefix(before)?.strip_suffix(after)?;
-                (!id.is_empty() && !id.contains('/')).then_some(id)
+    /// The segments of the path that the names in brackets stand for, empty if the pattern has none. `None`
+    /// when the path is not this route's. A route for a POST of events also takes its path with a slash at
+    /// the end, which SDKs append.
+    pub fn ids_in<'path>(&self, path: &'path str) -> Option<[&'path str; 2]> {
+        let mut ids = [""; 2];
+        let (mut pattern, mut path) = (self.pattern, path);
+        for id in &mut ids {
+            let Some((before, rest)) = pattern.split_once('{') else { break };
+            let found = path.strip_prefix(before)?;
+            let (segment, after) = found.split_at(found.find('/').unwrap_or(found.len()));
+            if segment.is_empty() {
+                return None;
             }
-            None if self.pattern == path => Some(""),
-            None => (self.is_posted() && path.strip_suffix('/') == Some(self.pattern)).then_some(""),
+            *id = segment;
+            (pattern, path) = (rest.split_once('}')?.1, after);
         }
+        let has_slash_more =
+            || self.is_posted() && ids[0].is_empty() && path.strip_suffix('/') == Some(pattern);
+        (path == pattern || has_slash_more()).then_some(ids)
     }
 
     /// Whether the route is for people: not part of the interface, and not for pages of other sites.
@@ -70,8 +88,10 @@ impl Route {
 
     pub fn body_bytes_max(&self, limits: &Limits) -> usize {
         match self.kind {
-            Kind::Get | Kind::Page | Kind::Question => 0,
-            Kind::GetOrAsk => QUESTION_BYTES_MAX.min(limits.body_bytes_max),
+            Kind::Get | Kind::Page | Kind::Question | Kind::Delete => 0,
+            Kind::GetOrAsk | Kind::GetOrCreate | Kind::GetOrChange | Kind::Put | Kind::Order => {
+                QUESTION_BYTES_MAX.min(limits.body_bytes_max)
+            }
             Kind::Post | Kind::Correction => limits.body_bytes_max,
             Kind::Sdk | Kind::SdkOrQuery => limits.sdk_body_bytes_max,
         }
@@ -80,9 +100,14 @@ impl Route {
     pub fn takes(&self, method: &Method) -> bool {
         match self.kind {
             Kind::Get | Kind::Page => method == Method::GET || method == Method::HEAD,
-            Kind::Post | Kind::Sdk | Kind::Correction | Kind::Question => method == Method::POST,
+            Kind::Post | Kind::Sdk | Kind::Correction | Kind::Question | Kind::Order => {
+                method == Method::POST
+            }
+            Kind::Put => method == Method::PUT,
+            Kind::Delete => method == Method::DELETE,
+            Kind::GetOrChange => [Method::GET, Method::HEAD, Method::PATCH].contains(method),
             Kind::SdkOrQuery => method == Method::POST || method == Method::GET,
-            Kind::GetOrAsk => [Method::GET, Method::HEAD, Method::POST].contains(method),
+            Kind::GetOrAsk | Kind::GetOrCreate => [Method::GET, Method::HEAD, Method::POST].contains(method),
         }
     }
 
@@ -91,9 +116,12 @@ impl Route {
         match self.kind {
             Kind::Get => "GET, HEAD, OPTIONS",
             Kind::Page => "GET, HEAD",
-            Kind::Post | Kind::Sdk | Kind::Correction | Kind::Question => "POST, OPTIONS",
+            Kind::Post | Kind::Sdk | Kind::Correction | Kind::Question | Kind::Order => "POST, OPTIONS",
+            Kind::Put => "PUT, OPTIONS",
+            Kind::Delete => "DELETE, OPTIONS",
+            Kind::GetOrChange => "GET, HEAD, PATCH, OPTIONS",
             Kind::SdkOrQuery => "GET, POST, OPTIONS",
-            Kind::GetOrAsk => "GET, HEAD, POST, OPTIONS",
+            Kind::GetOrAsk | Kind::GetOrCreate => "GET, HEAD, POST, OPTIONS",
         }
     }
 

@@ -14,7 +14,7 @@ use crate::body::Upload;
 use crate::connection_state::ConnectionState;
 use crate::cors::Credentials;
 use crate::error::Problem;
-use crate::handlers::{ask, bootstrap, events, page, refuse_misdirected, report, sdk};
+use crate::handlers::{admin, ask, bootstrap, events, page, refuse_misdirected, report, sdk};
 use crate::meters::openmeter;
 use crate::metrics::RequestTimer;
 use crate::problem_code::ProblemCode;
@@ -23,7 +23,7 @@ use crate::route::{Kind, Route};
 use crate::sdk::{amplitude, cloudevents, jitsu, lago, mixpanel, otlp, posthog, segment, snowplow};
 use crate::service::Service;
 use crate::wait::ClientWait;
-use crate::{batches, cancel, cors, framing, health, limits, meters, openapi, rejections, usage};
+use crate::{admin, batches, cancel, cors, framing, health, limits, meters, openapi, rejections, usage};
 
 /// Makes the table [`ROUTES`], and `dispatch`, which runs the expression of a row. A `match` on the pattern
 /// and not a function pointer, because the future of a pointer would have to be boxed for each request. The
@@ -102,6 +102,15 @@ routes! { (request, upload) {
     Get Read "/api/v1/meters/{id}" => report(request, openmeter::get).await,
     GetOrAsk Read "/api/v1/meters/{id}/query" => ask(request, upload, openmeter::query).await,
     Get Read "/v1/limits" => report(request, limits::get).await,
+    GetOrCreate Admin "/v1/admin/projects" => admin(request, upload, admin::projects).await,
+    GetOrChange Admin "/v1/admin/projects/{name}" => admin(request, upload, admin::project).await,
+    GetOrCreate Admin "/v1/admin/projects/{name}/keys" => admin(request, upload, admin::keys).await,
+    GetOrCreate Admin "/v1/admin/projects/{name}/meters" => admin(request, upload, admin::meters).await,
+    Delete Admin "/v1/admin/projects/{name}/meters/{slug}" => admin(request, upload, admin::delete_meter).await,
+    Order Admin "/v1/admin/keys/{key_id}/rotate" => admin(request, upload, admin::rotate_key).await,
+    Delete Admin "/v1/admin/keys/{key_id}" => admin(request, upload, admin::revoke_key).await,
+    Get Admin "/v1/admin/plans" => admin(request, upload, admin::plans).await,
+    Put Admin "/v1/admin/plans/{name}" => admin(request, upload, admin::set_plan).await,
     Get Open "/healthz" => health::alive(),
     Get Open "/readyz" => health::ready(request.service).await,
     Get Open "/openapi.json" => openapi::get(),
@@ -133,8 +142,8 @@ pub async fn answer(
     let path = head.uri.path();
     let has_page = service.status.is_shown();
     let found = ROUTES.iter().enumerate().find_map(|(index, route)| {
-        let id = route.id_in(path)?;
-        (has_page || !route.is_page()).then_some((index, route, id))
+        let ids = route.ids_in(path)?;
+        (has_page || !route.is_page()).then_some((index, route, ids))
     });
     let mut answer = match (framing::check(&head), found) {
         (Err(error), _) => refuse_misdirected(&service, &head.method, &error.into()),
@@ -146,9 +155,10 @@ pub async fn answer(
             let message = "there is no such path; /openapi.json lists all paths";
             refuse_misdirected(&service, &head.method, &Problem::new(ProblemCode::NotFound, message))
         }
-        (Ok(()), Some((_, route, id))) if route.takes(&head.method) => {
+        (Ok(()), Some((_, route, [id, second_id]))) if route.takes(&head.method) => {
             let (access, body_bytes_max) = (route.access, route.body_bytes_max(&service.limits));
-            let request = Request { service: &service, head: &head, peer, access, id, body_bytes_max };
+            let request =
+                Request { service: &service, head: &head, peer, access, id, second_id, body_bytes_max };
             dispatch(route, request, upload).await
         }
         (Ok(()), Some((_, route, _))) if !route.is_page() && head.method == Method::OPTIONS => {
@@ -184,9 +194,10 @@ mod tests {
     fn every_route_for_a_post_and_no_other_takes_one_slash_more() {
         let without_id = ROUTES.iter().filter(|route| !route.pattern.contains('}'));
         for route in without_id.filter(|route| !route.pattern.ends_with('/')) {
-            let takes = |end: &str| route.id_in(&format!("{}{end}", route.pattern)).is_some();
+            let takes = |end: &str| route.ids_in(&format!("{}{end}", route.pattern)).is_some();
             assert!(takes(""), "{route:?}");
-            assert_eq!(takes("/"), route.takes(&Method::POST), "{route:?}");
+            let is_for_sdks = route.takes(&Method::POST) && route.access != Access::Admin;
+            assert_eq!(takes("/"), is_for_sdks, "{route:?}");
             assert!(!takes("//") && !takes("/x"), "{route:?}");
         }
     }
@@ -194,9 +205,15 @@ mod tests {
     #[test]
     fn a_pattern_with_an_id_takes_one_segment_that_is_not_empty() {
         let route = ROUTES.iter().find(|route| route.pattern == "/v1/batches/{id}").unwrap();
-        assert_eq!(route.id_in("/v1/batches/7"), Some("7"));
+        assert_eq!(route.ids_in("/v1/batches/7"), Some(["7", ""]));
+        let meter = ROUTES.iter().find(|route| route.pattern.ends_with("/meters/{slug}")).unwrap();
+        assert_eq!(meter.ids_in("/v1/admin/projects/a%2Fb/meters/c"), Some(["a%2Fb", "c"]));
+        for path in ["projects/a/meters", "projects/a/meters/", "projects//meters/c", "projects/a/b/meters/c"]
+        {
+            assert_eq!(meter.ids_in(&format!("/v1/admin/{path}")), None, "{path}");
+        }
         for path in ["/v1/batches", "/v1/batches/", "/v1/batches/7/", "/v1/batches/7/8", "/v1/limits"] {
-            assert_eq!(route.id_in(path), None, "{path}");
+            assert_eq!(route.ids_in(path), None, "{path}");
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::problem_code::ProblemCode;
 
 /// Statuses of answers without a problem code. No route answers 500. It is listed so that its series begins
 /// at 0, as alerts require.
-const OTHER_STATUSES: [u16; 4] = [200, 202, 204, 500];
+const OTHER_STATUSES: [u16; 5] = [200, 201, 202, 204, 500];
 /// How many statuses an answer can have.
 const STATUS_COUNT: usize = {
     let mut count = 0;

@@ -9,6 +9,7 @@ use ingest_api::config::HttpSettings;
 use millrace_settings::{ConfigError, Policy, Servers, check_log_levels, is_given, path};
 use stream_worker::config::Settings;
 
+use crate::admin_key::AdminKeyCommand;
 use crate::audit::AuditArgs;
 use crate::backend::Backend;
 use crate::completions::CompletionsArgs;
@@ -96,6 +97,9 @@ pub(crate) enum Command {
     /// Manage API keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Manage admin keys, with which programs manage projects over HTTP
+    #[command(subcommand)]
+    AdminKey(AdminKeyCommand),
     /// Manage plans, the limits of projects
     #[command(subcommand)]
     Plan(PlanCommand),

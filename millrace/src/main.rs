@@ -4,6 +4,7 @@
 //! What this program must never do: print a key more than once, or let a command touch the data path.
 //! Commands use the stream and the store through the same traits as every other program.
 
+mod admin_key;
 mod audit;
 mod backend;
 mod cli;
@@ -71,6 +72,9 @@ async fn run(cli: Cli, backend: &Backend) -> Result<(), Failure> {
         Command::Completions(arguments) => completions::run(&output, arguments, cli::command()),
         Command::Project(command) => project::run(&*backend.migrated_store().await?, &output, command).await,
         Command::Key(command) => key::run(&*backend.migrated_store().await?, &output, command).await,
+        Command::AdminKey(command) => {
+            admin_key::run(&*backend.migrated_store().await?, &output, command).await
+        }
         Command::Plan(command) => plan::run(&*backend.migrated_store().await?, &output, command).await,
         Command::Meter(command) => meter::run(&*backend.migrated_store().await?, &output, command).await,
         Command::Event(command) => {

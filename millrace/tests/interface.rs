@@ -9,7 +9,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use installation::{Installation, Service};
-use testkit::http::get;
+use testkit::http::{get, post};
 
 /// Only a defect takes this long.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -45,15 +45,23 @@ async fn schemathesis_finds_nothing(installation: &Installation, service: &Servi
     let meter =
         ["meter", "create", "default", "tokens", "--event", "llm_call", "--group-by", "model=$.model"];
     installation.text(&meter).await;
+    installation.text(&["project", "create", "managed", "--plan", "pro"]).await;
+    let admin_key = installation.json(&["admin-key", "create", "interface"]).await["key"].clone();
+    let authorization = format!("Bearer {key}");
+    let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+    let batch = post(service.address, "/v1/events", &headers, r#"{"events":[{"name":"first"}]}"#).await;
     let mut command = tokio::process::Command::new(installed("schemathesis"));
     command
+        .arg("--config-file")
+        .arg(root().join("testkit/schemathesis/schemathesis.toml"))
         .args(["run", &format!("{}/openapi.json", service.url()), "--no-color", "--continue-on-failure"])
-        .args(["--header", &format!("Authorization: Bearer {key}")])
         .args(["--checks", "all", "--mode", "all", "--phases", "examples,coverage,fuzzing,stateful"])
         .args(["--generation-deterministic", "--max-examples", examples])
         .env("SCHEMATHESIS_HOOKS", root().join("testkit/schemathesis/hooks.py"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("MILLRACE_KEY", &key)
+        .env("MILLRACE_ADMIN_KEY", admin_key.as_str().unwrap())
+        .env("MILLRACE_BATCH", batch.json()["batch_id"].as_str().unwrap())
         .env("MILLRACE_METER", "tokens")
         .env("NO_PROXY", "127.0.0.1");
     let output = finished(command, &installation.home()).await;

@@ -20,11 +20,41 @@ YEARS = (2000, 2998)
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict) -> None:
     """Runs before each request."""
     use_a_new_idempotency_key(case)
+    spare_the_keys_of_the_test(case)
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
     order_the_period(case)
     ask_a_meter(case)
     use_the_key_of_the_project(case)
+    ask_a_batch(case)
+    manage_what_exists(case)
+
+
+def ask_a_batch(case: schemathesis.Case) -> None:
+    """Ask for the state of a batch that exists."""
+    if case.operation.path == "/v1/batches/{id}":
+        case.path_parameters["id"] = os.environ["MILLRACE_BATCH"]
+
+
+def spare_the_keys_of_the_test(case: schemathesis.Case) -> None:
+    """The first two keys are those of the project of the test: the third one may be rotated and revoked."""
+    number = (case.path_parameters or {}).get("key_id")
+    if str(number) in ("1", "2"):
+        case.path_parameters["key_id"] = 3
+
+
+def manage_what_exists(case: schemathesis.Case) -> None:
+    """A plan and a project exist, a new name or key is not taken, and a new plan has a rate."""
+    if not case.operation.path.startswith("/v1/admin/"):
+        return
+    body = case.body if isinstance(case.body, dict) else {}
+    if "plan" in body:
+        body["plan"] = "enterprise"
+    for name in ("key", "name", "slug"):
+        if name in body:
+            body[name] = f"n{uuid.uuid4()}"
+    if "slug" in case.path_parameters or case.operation.path.startswith("/v1/admin/projects/{name}"):
+        case.path_parameters["name"] = "managed"
 
 
 def use_a_new_idempotency_key(case: schemathesis.Case) -> None:

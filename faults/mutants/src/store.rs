@@ -7,13 +7,13 @@ use millrace_event::meter::{Meter, MeterDefinition, MeterId};
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 use millrace_store::{
-    AccountChanges, Accounts, BackfillStep, CancelOrder, CancelOutcome, Cancellations, ChangeMark,
-    DeadLetter, JsonColumns, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload,
-    LostHour, MeterCheck, MeterFaultCount, MeterInfo, MeterQuery, MeterRow, MeterStart, Meters, NewKey,
-    Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo, ProjectTotals, ProjectUsage,
-    RedriveOrder, RedriveRecord, RedriveResult, RejectionCount, RejectionKind, RejectionReport,
-    RejectionSample, RejectionSum, Rejections, ServerState, SharedStore, StoreError, StreamRecord,
-    UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+    AccountChanges, Accounts, AdminKey, AdminKeyInfo, AdminKeys, BackfillStep, CancelOrder, CancelOutcome,
+    Cancellations, ChangeMark, DeadLetter, JsonColumns, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger,
+    LetterFilter, LetterPayload, LostHour, MeterCheck, MeterFaultCount, MeterInfo, MeterQuery, MeterRow,
+    MeterStart, Meters, NewAdminKey, NewKey, Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate,
+    ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, RejectionCount,
+    RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections, ServerState, SharedStore,
+    StoreError, StreamRecord, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use millrace_stream::SharedStream;
 use time::OffsetDateTime;
@@ -50,6 +50,13 @@ implement! { Accounts {}
     async fn usage(
         &self, project: ProjectId, from: OffsetDateTime, to: OffsetDateTime, window: UsageWindow
     ) -> Result<Vec<UsageRow>, StoreError>;
+}
+
+implement! { AdminKeys {}
+    async fn create_admin_key(&self, name: &str, chosen: Option<&str>) -> Result<NewAdminKey, StoreError>;
+    async fn admin_keys(&self) -> Result<Vec<AdminKeyInfo>, StoreError>;
+    async fn revoke_admin_key(&self, admin_key_id: i64) -> Result<bool, StoreError>;
+    async fn admin_key(&self, key_hash: &[u8; 32]) -> Result<Option<AdminKey>, StoreError>;
 }
 
 implement! { Cancellations {}
@@ -103,6 +110,8 @@ implement! { Operators {}
         &self, key_id: i64, overlap: Duration, key: Option<&str>
     ) -> Result<KeyRotation, StoreError>;
     async fn keys(&self, project: Option<ProjectId>) -> Result<Vec<KeyInfo>, StoreError>;
+    async fn project(&self, name: &str) -> Result<Option<ProjectInfo>, StoreError>;
+    async fn projects_after(&self, name: &str, limit: u32) -> Result<Vec<ProjectInfo>, StoreError>;
     async fn projects(&self) -> Result<Vec<ProjectInfo>, StoreError>;
     async fn move_project(&self, project: ProjectId, plan: &str) -> Result<(), StoreError>;
     async fn set_policy(&self, project: ProjectId, change: &PolicyChange) -> Result<PolicyUpdate, StoreError>;

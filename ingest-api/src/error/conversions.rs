@@ -9,6 +9,7 @@ use millrace_stream::StreamError;
 use super::{Detail, Problem};
 use crate::access::ForbiddenError;
 use crate::accounts::LookupError;
+use crate::admin::FieldError;
 use crate::audience::AccessError;
 use crate::auth::CredentialsError;
 use crate::body::ReceiveError;
@@ -103,6 +104,17 @@ impl From<ParameterError> for Problem {
     fn from(error: ParameterError) -> Self {
         let message = Cow::Owned(error.to_string());
         Self { code: ProblemCode::InvalidParameter, message, detail: Detail::Field(error.name()) }
+    }
+}
+
+impl From<FieldError> for Problem {
+    fn from(error: FieldError) -> Self {
+        let code = match error {
+            FieldError::NotAnObject => ProblemCode::InvalidJson,
+            _ => ProblemCode::InvalidField,
+        };
+        let detail = error.field().map_or(Detail::Nothing, Detail::Field);
+        Self { detail, ..Self::with_text(code, error.to_string()) }
     }
 }
 

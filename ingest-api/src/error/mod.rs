@@ -1,6 +1,6 @@
 //! Problems: every reason for refusing a request, and the problem document (RFC 9457) that answers it.
 //! `conversions` says which problem answers which error. Only this module makes error answers. A message must
-//! never repeat a part of the request.
+//! never repeat a part of the request, except to a program that manages the installation.
 
 mod conversions;
 
@@ -75,6 +75,12 @@ impl Problem {
 
     fn with_text(code: ProblemCode, message: String) -> Self {
         Self { code, message: Cow::Owned(message), detail: Detail::Nothing }
+    }
+
+    /// What the store refuses a program that manages the installation, in its words. They may have names that
+    /// the program sent.
+    pub fn of_operator(code: ProblemCode, message: String) -> Self {
+        Self::with_text(code, message)
     }
 
     /// `allow` lists the methods that the path takes.

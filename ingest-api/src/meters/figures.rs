@@ -11,7 +11,7 @@ use crate::error::Problem;
 use crate::problem_code::ProblemCode;
 use crate::service::Service;
 
-pub(super) const NOT_FOUND: Problem =
+pub const NOT_FOUND: Problem =
     Problem::new(ProblemCode::NotFound, "the project of this key has no such meter; /v1/meters lists all");
 
 /// A meter, and the rows that answer a question to it.

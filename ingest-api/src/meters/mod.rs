@@ -14,5 +14,6 @@ mod python_dict;
 mod question;
 mod table;
 
-pub use native::{list, query, show};
+pub use figures::NOT_FOUND;
+pub use native::{MeterEntry, list, query, show};
 pub use question::QuestionError;

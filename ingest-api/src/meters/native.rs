@@ -35,8 +35,9 @@ struct MeterList {
     meters: Vec<MeterEntry>,
 }
 
+/// A meter, as the native interface shows it.
 #[derive(Serialize)]
-struct MeterEntry {
+pub struct MeterEntry {
     slug: String,
     event: String,
     aggregation: &'static str,
@@ -247,7 +248,7 @@ pub(super) fn wants_csv(headers: &HeaderMap) -> bool {
 }
 
 impl MeterEntry {
-    fn of(info: &MeterInfo) -> Self {
+    pub fn of(info: &MeterInfo) -> Self {
         let meter = &info.meter;
         let definition = &meter.definition;
         let groups = definition.groups.iter();

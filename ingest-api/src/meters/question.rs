@@ -2,8 +2,8 @@
 
 use millrace_event::meter::Meter;
 use millrace_store::{
-    GroupFilter, METER_DAYS_MAX, MeterPeriodError, MeterQuery, MeterWindow, MeterZone, PartOfQuarter,
-    end_of_quarter, full_quarter,
+    GroupFilter, MeterPeriodError, MeterQuery, MeterWindow, MeterZone, PartOfQuarter, end_of_quarter,
+    full_quarter,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -92,7 +92,7 @@ pub(super) struct Period {
 pub(super) enum DefaultStart {
     /// At the start of the month that contains the end.
     Month,
-    /// As early as a period may.
+    /// As early as a period may, with windows of this length.
     Earliest,
 }
 
@@ -112,7 +112,7 @@ impl Period {
         let from = match (from, default_start) {
             (Some(text), _) => limit("from", text, &zone)?,
             (None, DefaultStart::Month) => zone.start_of(MeterWindow::Month, to - Duration::MICROSECOND),
-            (None, DefaultStart::Earliest) => to - Duration::days(METER_DAYS_MAX),
+            (None, DefaultStart::Earliest) => zone.earliest_start(to, window),
         };
         zone.check_period(from, to, window)?;
         Ok(Self { from, to, window, zone })

@@ -34,8 +34,11 @@ fn the_interface_document_has_every_route_for_programs_and_no_other() {
 fn methods(route: &Route) -> &'static [&'static str] {
     match route.kind {
         Kind::Get | Kind::Page => &["get"],
-        Kind::Post | Kind::Sdk | Kind::Correction | Kind::Question => &["post"],
-        Kind::SdkOrQuery | Kind::GetOrAsk => &["get", "post"],
+        Kind::Post | Kind::Sdk | Kind::Correction | Kind::Question | Kind::Order => &["post"],
+        Kind::SdkOrQuery | Kind::GetOrAsk | Kind::GetOrCreate => &["get", "post"],
+        Kind::GetOrChange => &["get", "patch"],
+        Kind::Put => &["put"],
+        Kind::Delete => &["delete"],
     }
 }
 
@@ -68,7 +71,20 @@ fn is_answered_204(route: &Route) -> bool {
 
 /// Whether the path names one thing, which may not exist. That the key in a path is unknown is 401.
 fn names_one(route: &Route) -> bool {
-    route.access == Access::Read && route.pattern.contains("{id}")
+    matches!(route.access, Access::Read | Access::Admin) && route.pattern.contains('{')
+}
+
+/// The statuses of an operation that manages the installation.
+fn statuses_of_admin(route: &Route, operation: &Value) -> &'static str {
+    let has_body = operation["requestBody"].is_object();
+    match (has_body, names_one(route), route.kind) {
+        (false, false, _) => "200 400 401 403 503",
+        (false, true, _) => "200 400 401 403 404 503",
+        (true, _, Kind::GetOrChange) => "200 400 401 403 404 408 413 415 422 503",
+        (true, _, Kind::Put) => "200 201 400 401 403 404 408 413 415 422 503",
+        (true, false, _) => "201 400 401 403 408 409 413 415 422 503",
+        (true, true, _) => "201 400 401 403 404 408 409 413 415 422 503",
+    }
 }
 
 #[test]
@@ -81,6 +97,7 @@ fn every_operation_lists_the_statuses_that_its_route_can_answer_and_no_other() {
     {
         let listed: Vec<_> = members(&operation["responses"]).keys().collect();
         let expected = match (route.kind, route.access) {
+            (_, Access::Admin) => statuses_of_admin(route, operation),
             (Kind::Post, _) => "200 202 400 401 403 408 413 415 422 429 503",
             _ if is_snowplows(route) => "200 400 401 403 408 422 429 503",
             (Kind::Sdk, _) if is_without_429(route) => "200 400 401 403 408 413 415 422 503",
@@ -101,6 +118,9 @@ fn every_operation_lists_the_statuses_that_its_route_can_answer_and_no_other() {
             (Kind::Get | Kind::GetOrAsk, _) if names_one(route) => "200 400 401 403 404 503",
             (Kind::GetOrAsk, _) => unreachable!("such a route names what it asks"),
             (Kind::Get, _) => "200 400 401 403 503",
+            (Kind::GetOrCreate | Kind::GetOrChange | Kind::Put | Kind::Order | Kind::Delete, _) => {
+                unreachable!("such a route manages the installation")
+            }
             (Kind::Page, _) => unreachable!("pages are not in the document"),
         };
         assert_eq!(listed, expected.split(' ').collect::<Vec<_>>(), "{}", route.pattern);
@@ -125,6 +145,7 @@ fn every_operation_names_the_ways_in_which_its_route_finds_a_key() {
         let named: Vec<_> = security.iter().map(way).collect();
         let expected: &[&str] = match (route.kind, route.access) {
             (_, Access::Open) => &[],
+            (_, Access::Admin) => &["adminKey"],
             // The key is in the path.
             (Kind::Get, Access::Write) if route.pattern.contains("{id}") => &[],
             (_, Access::Read | Access::Correct) => &["bearer", "basic"],

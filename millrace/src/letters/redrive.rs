@@ -97,9 +97,7 @@ fn interrupted(error: StoreError, result: RedriveResult) -> Failure {
             StoreError::Unavailable(format!("{cause}; {done}; repeat the command for the rest"))
         }
         StoreError::Invalid(cause) => StoreError::Invalid(format!("{cause}; {done}")),
-        other @ (StoreError::Refused { .. } | StoreError::SchemaOutdated(_) | StoreError::Unusable(_)) => {
-            other
-        }
+        other => other,
     })
 }
 

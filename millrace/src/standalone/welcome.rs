@@ -30,7 +30,7 @@ pub(super) async fn create_first_project(store: &dyn Store) -> Result<Option<Fir
     let full = match store.create_project(FIRST_PROJECT, FIRST_PLAN, &policy, &all).await {
         Ok((_, key)) => key,
         // Another process starts at this moment, too, and was faster.
-        Err(StoreError::Invalid(_)) if !store.projects().await?.is_empty() => return Ok(None),
+        Err(StoreError::Conflict(_)) if !store.projects().await?.is_empty() => return Ok(None),
         Err(error) => return Err(error),
     };
     let write = KeyOptions { scope: KeyScope::Write, ..KeyOptions::default() };

@@ -7,6 +7,9 @@ use subtle::ConstantTimeEq;
 
 /// The prefix of every generated key, so that secret scanners can find a leaked one.
 pub const KEY_PREFIX: &str = "mk_";
+/// The prefix of every admin key. No other key can have it, so that no admin key is sent to the store to look
+/// for it without need.
+pub const ADMIN_KEY_PREFIX: &str = "mka_";
 /// The prefix of a signing secret, as Standard Webhooks defines it.
 pub const SECRET_PREFIX: &str = "whsec_";
 /// The member of a body, and the parameter of a query or a form, in which SDKs send a key that they do not
@@ -18,6 +21,11 @@ pub const CHOSEN_KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=200;
 /// Generates a key with 256 random bits.
 pub fn random_key() -> String {
     format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
+}
+
+/// Generates an admin key with 256 random bits.
+pub fn random_admin_key() -> String {
+    format!("{ADMIN_KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
 }
 
 /// Generates a signing secret with 256 random bits.
@@ -50,6 +58,32 @@ pub fn check_chosen_key(key: &str) -> Result<(), String> {
         let (least, most) = (CHOSEN_KEY_BYTES.start(), CHOSEN_KEY_BYTES.end());
         return Err(format!("a key must have {least} to {most} characters, this one has {}", key.len()));
     }
+    if key.starts_with(ADMIN_KEY_PREFIX) {
+        return Err(format!(
+            "a key that begins with {ADMIN_KEY_PREFIX} is an admin key; choose another beginning"
+        ));
+    }
+    check_characters(key)
+}
+
+/// Least length of an admin key that an operator chooses, in bytes: it manages the whole installation.
+const CHOSEN_ADMIN_KEY_BYTES_MIN: usize = 32;
+
+/// Checks an admin key that an operator chose.
+///
+/// # Errors
+/// A message that says what is wrong with the key.
+pub fn check_chosen_admin_key(key: &str) -> Result<(), String> {
+    let most = CHOSEN_KEY_BYTES.end();
+    if !(CHOSEN_ADMIN_KEY_BYTES_MIN..=*most).contains(&key.len()) || !key.starts_with(ADMIN_KEY_PREFIX) {
+        return Err(format!(
+            "an admin key begins with {ADMIN_KEY_PREFIX} and has {CHOSEN_ADMIN_KEY_BYTES_MIN} to {most} characters"
+        ));
+    }
+    check_characters(key)
+}
+
+fn check_characters(key: &str) -> Result<(), String> {
     if !key.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':') {
         return Err("a key must consist of visible ASCII characters other than the colon".to_owned());
     }

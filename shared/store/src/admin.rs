@@ -151,12 +151,12 @@ impl OldKey {
             ),
             None => return Ok(()),
         };
-        Err(StoreError::Invalid(complaint))
+        Err(StoreError::Conflict(complaint))
     }
 }
 
 pub(super) fn no_such_key(key_id: i64) -> StoreError {
-    StoreError::Invalid(format!("there is no key with number {key_id}; `millrace key list` shows all"))
+    StoreError::Missing(format!("there is no key with number {key_id}; `millrace key list` shows all"))
 }
 
 /// The limits of a plan that are to change. `None` leaves a limit of an existing plan as it is.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use async_trait::async_trait;
 use millrace_event::meter::{Aggregation, MeterSet};
 use millrace_event::plan::ProjectId;
 use millrace_event::row::Row;
@@ -57,6 +58,19 @@ pub enum CancelOutcome {
     /// Its month is closed. Or retention has removed events of its day, among which a meter would have to
     /// find the smallest, largest or latest value.
     TooOld,
+}
+
+/// For owners and operators: takes events back that were sent by mistake.
+#[async_trait]
+pub trait Cancellations: Send + Sync {
+    /// Cancels stored events, and returns what became of each, by its index in the order. One transaction
+    /// records the cancellations, corrects usage, and takes the events out of every meter. The rows stay, so
+    /// that the events stay duplicates. An error changes nothing, and a repetition of an order changes
+    /// nothing more.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for an order that is too large.
+    async fn cancel_events(&self, order: &CancelOrder) -> Result<Vec<CancelOutcome>, StoreError>;
 }
 
 /// The start of the oldest month, UTC, of which events can be cancelled: the others ended more than `days`

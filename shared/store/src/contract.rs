@@ -13,7 +13,8 @@ use crate::admin::{
     KeyInfo, KeyOptions, KeyRotation, KeyUse, NewKey, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate,
     ProjectInfo, ProjectUsage,
 };
-use crate::cancellations::{CancelOrder, CancelOutcome};
+use crate::admin_keys::AdminKeys;
+use crate::cancellations::Cancellations;
 use crate::error::{StoreError, WriteError};
 use crate::json_columns::JsonColumns;
 use crate::letters::{DeadLetter, LetterFilter, LetterPayload};
@@ -187,7 +188,7 @@ pub trait Operators: Send + Sync {
     /// `overlap`.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] for a key that is revoked, expired, or was rotated before.
+    /// [`StoreError::Conflict`] for a key that is revoked, expired, or was rotated before.
     async fn rotate_key(
         &self,
         key_id: i64,
@@ -197,6 +198,12 @@ pub trait Operators: Send + Sync {
 
     /// Every key of one project, or of all projects, including revoked keys; oldest first.
     async fn keys(&self, project: Option<ProjectId>) -> Result<Vec<KeyInfo>, StoreError>;
+
+    /// The project of this name.
+    async fn project(&self, name: &str) -> Result<Option<ProjectInfo>, StoreError>;
+
+    /// The first `limit` projects whose name comes after this one, ordered by name.
+    async fn projects_after(&self, name: &str, limit: u32) -> Result<Vec<ProjectInfo>, StoreError>;
 
     /// Every project, ordered by name.
     async fn projects(&self) -> Result<Vec<ProjectInfo>, StoreError>;
@@ -337,22 +344,9 @@ pub trait Meters: Send + Sync {
     async fn wrong_figures(&self, meter: &Meter, from_us: i64, to_us: i64) -> Result<u64, StoreError>;
 }
 
-/// For owners and operators: takes events back that were sent by mistake.
-#[async_trait]
-pub trait Cancellations: Send + Sync {
-    /// Cancels stored events, and returns what became of each, by its index in the order. One transaction
-    /// records the cancellations, corrects usage, and takes the events out of every meter. The rows stay, so
-    /// that the events stay duplicates. An error changes nothing, and a repetition of an order changes
-    /// nothing more.
-    ///
-    /// # Errors
-    /// [`StoreError::Invalid`] for an order that is too large.
-    async fn cancel_events(&self, order: &CancelOrder) -> Result<Vec<CancelOutcome>, StoreError>;
-}
-
 /// A store for all kinds of callers.
-pub trait Store: Accounts + Cancellations + Ledger + Meters + Operators + Rejections {}
+pub trait Store: Accounts + AdminKeys + Cancellations + Ledger + Meters + Operators + Rejections {}
 
-impl<T: Accounts + Cancellations + Ledger + Meters + Operators + Rejections> Store for T {}
+impl<T: Accounts + AdminKeys + Cancellations + Ledger + Meters + Operators + Rejections> Store for T {}
 
 pub type SharedStore = std::sync::Arc<dyn Store>;

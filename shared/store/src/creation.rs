@@ -24,11 +24,11 @@ pub(super) fn check_project_name(name: &str) -> Result<(), StoreError> {
 }
 
 pub(super) fn project_is_taken(name: &str) -> StoreError {
-    StoreError::Invalid(format!("there is a project named {name:?} already; choose another name"))
+    StoreError::Conflict(format!("there is a project named {name:?} already; choose another name"))
 }
 
 pub(super) fn no_such_project(name: &str) -> StoreError {
-    StoreError::Invalid(format!("there is no project named {name:?}; create it first"))
+    StoreError::Missing(format!("there is no project named {name:?}; create it first"))
 }
 
 pub(super) fn no_such_plan(plan: &str) -> StoreError {
@@ -38,7 +38,7 @@ pub(super) fn no_such_plan(plan: &str) -> StoreError {
 }
 
 pub(super) fn key_is_taken() -> StoreError {
-    StoreError::Invalid("this key exists already; choose another one".to_owned())
+    StoreError::Conflict("this key exists already; choose another one".to_owned())
 }
 
 /// A key that is not stored yet. Has no `Debug`, so that it is not printed by accident.

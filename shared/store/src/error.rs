@@ -15,7 +15,14 @@ pub enum StoreError {
     /// A table or a column is missing: migrations of this program are not applied.
     #[error("the schema of the store is not up to date: {0}; run `millrace migrate`")]
     SchemaOutdated(String),
-    /// The request cannot be fulfilled, such as for a project that does not exist. The text says what to do.
+    /// The name of a new project or meter, or the text of a new key, is in use, or a key cannot be rotated
+    /// any more. The text says what to do.
+    #[error("{0}")]
+    Conflict(String),
+    /// There is no such project or key. The text says what to do.
+    #[error("{0}")]
+    Missing(String),
+    /// The request cannot be fulfilled, such as for a plan that does not exist. The text says what to do.
     #[error("{0}")]
     Invalid(String),
 }

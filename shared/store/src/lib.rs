@@ -1,14 +1,15 @@
 //! The store: the database that keeps the events.
 //!
-//! [`Accounts`], [`Cancellations`], [`Ledger`], [`Meters`], [`Operators`], [`Rejections`] and [`Writer`] are
-//! the contract, one trait for each kind of caller. [`postgres`] and [`sqlite`] implement it. The conformance
-//! suite in `tests/store/` uses only the traits, and every implementation must pass it.
+//! [`Accounts`], [`AdminKeys`], [`Cancellations`], [`Ledger`], [`Meters`], [`Operators`], [`Rejections`] and
+//! [`Writer`] are the contract, one trait for each kind of caller. [`postgres`] and [`sqlite`] implement it.
+//! The conformance suite in `tests/store/` uses only the traits, and every implementation must pass it.
 //!
 //! An implementation must never: store or count an entry twice, however often it is written; dead-letter an
 //! event because of a failure of its environment; return from [`Writer::write`] before everything is on disk.
 
 mod account_changes;
 mod admin;
+mod admin_keys;
 mod cancellations;
 mod columns;
 mod contract;
@@ -42,12 +43,12 @@ pub use self::admin::{
     KeyInfo, KeyOptions, KeyRotation, KeyUse, NewKey, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate,
     ProjectInfo, ProjectUsage,
 };
+pub use self::admin_keys::{AdminKey, AdminKeyInfo, AdminKeys, NewAdminKey};
 pub use self::cancellations::{
-    CANCEL_EVENTS_MAX, CANCEL_REASON_CHARS_MAX, CancelOrder, CancelOutcome, CancelledEvent, open_since,
+    CANCEL_EVENTS_MAX, CANCEL_REASON_CHARS_MAX, CancelOrder, CancelOutcome, Cancellations, CancelledEvent,
+    open_since,
 };
-pub use self::contract::{
-    Accounts, Cancellations, Ledger, Meters, Operators, Rejections, SharedStore, Store,
-};
+pub use self::contract::{Accounts, Ledger, Meters, Operators, Rejections, SharedStore, Store};
 pub use self::error::{StoreError, WriteError};
 pub use self::hours::{PartOfHour, end_of_hour, full_hour};
 pub use self::json_columns::JsonColumns;

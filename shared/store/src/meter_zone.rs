@@ -102,6 +102,18 @@ impl MeterZone {
         if windows > METER_WINDOWS_MAX { Err(MeterPeriodError::TooManyWindows) } else { Ok(()) }
     }
 
+    /// The earliest start, nearly, of a period that ends at this time: of an answer with windows, the start
+    /// of a window, and no answer has too many.
+    pub fn earliest_start(&self, to: OffsetDateTime, window: Option<MeterWindow>) -> OffsetDateTime {
+        // Room for the parts of windows at both ends, and for a day that is longer than others.
+        let windows = METER_WINDOWS_MAX - 2;
+        match window {
+            Some(window @ MeterWindow::Hour) => self.start_of(window, to - Duration::hours(windows)),
+            Some(window @ MeterWindow::Day) => self.start_of(window, to - Duration::days(windows)),
+            Some(MeterWindow::Month) | None => to - Duration::days(METER_DAYS_MAX),
+        }
+    }
+
     fn zoned(&self, time: OffsetDateTime) -> Option<Zoned> {
         let timestamp = Timestamp::from_nanosecond(time.unix_timestamp_nanos()).ok()?;
         Some(timestamp.to_zoned(self.zone.clone()))
@@ -159,5 +171,25 @@ mod tests {
         assert_eq!(check(from, None), Err(MeterPeriodError::Empty));
         assert_eq!(check(datetime!(2036-01-01 0:00 UTC), Some(MeterWindow::Month)), Ok(()));
         assert_eq!(check(datetime!(2037-01-01 0:00 UTC), None), Err(MeterPeriodError::TooLong));
+    }
+
+    #[test]
+    fn the_earliest_start_is_the_start_of_a_window_of_a_period_that_is_answered() {
+        let window_starts =
+            |window, start: OffsetDateTime, zone: &MeterZone| zone.start_of(window, start) == start;
+        for name in ["UTC", "Europe/Berlin", "Asia/Kathmandu", "Pacific/Apia", "America/St_Johns"] {
+            let zone = zone(name);
+            for quarter in 0..2_000 {
+                let to = datetime!(2026-03-01 0:00 UTC) + Duration::minutes(15 * 37 * quarter);
+                for window in
+                    [None, Some(MeterWindow::Hour), Some(MeterWindow::Day), Some(MeterWindow::Month)]
+                {
+                    let start = zone.earliest_start(to, window);
+                    assert_eq!(zone.check_period(start, to, window), Ok(()), "{name} {to} {window:?}");
+                    let window = window.filter(|window| *window != MeterWindow::Month);
+                    assert!(window.is_none_or(|window| window_starts(window, start, &zone)), "{name} {to}");
+                }
+            }
+        }
     }
 }

@@ -174,11 +174,11 @@ pub(crate) fn fault_of(stored: &str) -> Result<MeterFault, StoreError> {
 }
 
 pub(crate) fn no_project(project: &str) -> StoreError {
-    StoreError::Invalid(format!("there is no project {project:?}; `millrace project list` lists them"))
+    StoreError::Missing(format!("there is no project {project:?}; `millrace project list` lists them"))
 }
 
 pub(crate) fn slug_taken(project: &str, slug: &str) -> StoreError {
-    StoreError::Invalid(format!(
+    StoreError::Conflict(format!(
         "the project {project:?} has a meter {slug:?}; delete it, or choose another slug"
     ))
 }

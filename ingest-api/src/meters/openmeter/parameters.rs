@@ -287,7 +287,6 @@ mod tests {
         for (query, name) in [
             ("windowSize=MINUTE", "windowSize"),
             ("windowSize=day", "windowSize"),
-            ("windowSize=HOUR", "from"),
             ("windowTimeZone=x", "windowTimeZone"),
             ("from=2026-11-01T00:01:00Z", "from"),
             ("from=2026-11-01T00:00:00Z&from=2026-11-01T00:00:00Z", "from"),

@@ -21,11 +21,34 @@ use crate::{
 use millrace_event::plan::ProjectId;
 
 pub(super) async fn projects(client: &Client) -> Result<Vec<ProjectInfo>, StoreError> {
-    let all = format!(
+    select_projects(client, "", &[]).await
+}
+
+pub(super) async fn project(client: &Client, name: &str) -> Result<Option<ProjectInfo>, StoreError> {
+    Ok(select_projects(client, "WHERE p.name = $1", &[&name]).await?.pop())
+}
+
+pub(super) async fn projects_after(
+    client: &Client,
+    name: &str,
+    limit: u32,
+) -> Result<Vec<ProjectInfo>, StoreError> {
+    // Only the projects of the page, before their keys are counted.
+    let page =
+        "WHERE p.project_id IN (SELECT project_id FROM projects WHERE name > $1 ORDER BY name LIMIT $2)";
+    select_projects(client, page, &[&name, &i64::from(limit)]).await
+}
+
+async fn select_projects(
+    client: &Client,
+    condition: &str,
+    values: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<ProjectInfo>, StoreError> {
+    let select = format!(
         "SELECT p.project_id, p.name, p.plan, {POLICY_COLUMNS}, p.created_at, max(k.last_used_at) AS last_used_at,
                count(k.key_id) FILTER (WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()))
                    AS live_keys
-          FROM projects p LEFT JOIN api_keys k USING (project_id) GROUP BY p.project_id ORDER BY p.name"
+          FROM projects p LEFT JOIN api_keys k USING (project_id) {condition} GROUP BY p.project_id ORDER BY p.name"
     );
     let project = |row: &Row| ProjectInfo {
         project: ProjectId(row.get("project_id")),
@@ -36,7 +59,7 @@ pub(super) async fn projects(client: &Client) -> Result<Vec<ProjectInfo>, StoreE
         created_at: moment(row, "created_at"),
         last_used_at: optional_time(row, "last_used_at"),
     };
-    Ok(client.query(&all, &[]).await?.iter().map(project).collect())
+    Ok(client.query(&select, values).await?.iter().map(project).collect())
 }
 
 pub(super) async fn keys(client: &Client, project: Option<ProjectId>) -> Result<Vec<KeyInfo>, StoreError> {

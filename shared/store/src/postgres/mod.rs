@@ -21,6 +21,7 @@ mod accounts;
 mod add_event;
 mod address;
 mod admin;
+mod admin_keys;
 mod announcements;
 mod attempt;
 mod cancellations;

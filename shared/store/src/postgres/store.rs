@@ -292,6 +292,14 @@ impl Operators for PostgresStore {
         within(SHORT, async { admin::keys(&self.client().await?, project).await }).await
     }
 
+    async fn project(&self, name: &str) -> Result<Option<ProjectInfo>, StoreError> {
+        within(SHORT, async { admin::project(&self.client().await?, name).await }).await
+    }
+
+    async fn projects_after(&self, name: &str, limit: u32) -> Result<Vec<ProjectInfo>, StoreError> {
+        within(SHORT, async { admin::projects_after(&self.client().await?, name, limit).await }).await
+    }
+
     async fn projects(&self) -> Result<Vec<ProjectInfo>, StoreError> {
         within(SHORT, async { admin::projects(&self.client().await?).await }).await
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, Error, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, Error, OptionalExtension, Row, ToSql, TransactionBehavior, params};
 use time::OffsetDateTime;
 
 use super::accounts;
@@ -19,11 +19,36 @@ use crate::{
 use millrace_event::plan::ProjectId;
 
 pub(super) fn projects(connection: &Connection) -> Result<Vec<ProjectInfo>, StoreError> {
-    let all = format!(
+    select_projects(connection, "", params![now_us()])
+}
+
+pub(super) fn project(connection: &Connection, name: &str) -> Result<Option<ProjectInfo>, StoreError> {
+    Ok(select_projects(connection, "WHERE p.name = ?2", params![now_us(), name])?.pop())
+}
+
+pub(super) fn projects_after(
+    connection: &Connection,
+    name: &str,
+    limit: u32,
+) -> Result<Vec<ProjectInfo>, StoreError> {
+    // Only the projects of the page, before their keys are counted.
+    let page =
+        "WHERE p.project_id IN (SELECT project_id FROM projects WHERE name > ?2 ORDER BY name LIMIT ?3)";
+    select_projects(connection, page, params![now_us(), name, limit])
+}
+
+/// `values` begins with the present time.
+fn select_projects(
+    connection: &Connection,
+    condition: &str,
+    values: &[&dyn ToSql],
+) -> Result<Vec<ProjectInfo>, StoreError> {
+    let select = format!(
         "SELECT p.project_id, p.name, p.plan, {POLICY_COLUMNS}, p.created_at, max(k.last_used_at) AS last_used_at,
                count(k.key_id) FILTER (WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > ?1))
                    AS live_keys
-          FROM projects p LEFT JOIN api_keys k ON k.project_id = p.project_id GROUP BY p.project_id ORDER BY p.name"
+          FROM projects p LEFT JOIN api_keys k ON k.project_id = p.project_id {condition}
+         GROUP BY p.project_id ORDER BY p.name"
     );
     let project = |row: &Row<'_>| {
         Ok(ProjectInfo {
@@ -36,7 +61,7 @@ pub(super) fn projects(connection: &Connection) -> Result<Vec<ProjectInfo>, Stor
             last_used_at: optional_time(row, "last_used_at")?,
         })
     };
-    Ok(connection.prepare(&all)?.query_map([now_us()], project)?.collect::<Result<_, _>>()?)
+    Ok(connection.prepare(&select)?.query_map(values, project)?.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn keys(connection: &Connection, project: Option<ProjectId>) -> Result<Vec<KeyInfo>, StoreError> {

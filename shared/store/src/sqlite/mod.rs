@@ -13,6 +13,7 @@
 
 mod accounts;
 mod admin;
+mod admin_keys;
 mod cancellations;
 mod clock;
 mod database;

@@ -86,6 +86,16 @@ impl Operators for SqliteStore {
         self.read(move |connection| admin::keys(connection, project)).await
     }
 
+    async fn project(&self, name: &str) -> Result<Option<ProjectInfo>, StoreError> {
+        let name = name.to_owned();
+        self.read(move |connection| admin::project(connection, &name)).await
+    }
+
+    async fn projects_after(&self, name: &str, limit: u32) -> Result<Vec<ProjectInfo>, StoreError> {
+        let name = name.to_owned();
+        self.read(move |connection| admin::projects_after(connection, &name, limit)).await
+    }
+
     async fn projects(&self) -> Result<Vec<ProjectInfo>, StoreError> {
         self.read(admin::projects).await
     }

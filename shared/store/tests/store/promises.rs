@@ -124,6 +124,11 @@ macro_rules! every_promise {
                 usage_of_all_names_every_project,
                 shards_are_counted_by_their_recorded_epochs,
             }
+            admin_keys {
+                an_admin_key_is_found_by_its_hash_until_it_is_revoked,
+                a_chosen_admin_key_has_its_own_beginning_and_is_used_once,
+                projects_are_found_by_name_and_listed_page_by_page,
+            }
             letters {
                 every_filter_finds_its_dead_letters,
             }

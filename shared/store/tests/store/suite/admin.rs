@@ -17,7 +17,10 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const CHANGED_LATEST: Duration = Duration::from_secs(120);
 
 fn refused(error: StoreError, advice: &str) {
-    assert!(matches!(&error, StoreError::Invalid(text) if text.contains(advice)), "{advice:?}: {error}");
+    assert!(
+        matches!(&error, StoreError::Invalid(text) | StoreError::Missing(text) | StoreError::Conflict(text) if text.contains(advice)),
+        "{advice:?}: {error}"
+    );
 }
 
 async fn key(store: &SharedStore, key_id: i64) -> KeyInfo {

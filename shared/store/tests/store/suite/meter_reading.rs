@@ -105,7 +105,7 @@ pub async fn a_deleted_meter_counts_nothing_and_leaves_its_slug(harness: &dyn Ha
     let project = project(&store, "p").await;
     let info = create(&store, Aggregation::Sum, MeterStart::Now).await;
     let taken = store.create_meter("p", &info.meter.definition, MeterStart::Now).await.expect_err("taken");
-    assert!(matches!(&taken, StoreError::Invalid(message) if message.contains("sum")), "{taken}");
+    assert!(matches!(&taken, StoreError::Conflict(message) if message.contains("sum")), "{taken}");
     let now = now_ms();
     let mut lane = writer(&store).await;
     lane.write(&[calls(project, 1, &[call(now, 1, "a", r#"{"n":1}"#)])]).await.expect("written");
@@ -139,5 +139,5 @@ pub async fn a_definition_that_is_not_usable_is_refused(harness: &dyn Harness) {
         );
     }
     let refused = store.create_meter("other", &usable, MeterStart::Now).await.expect_err("refused");
-    assert!(matches!(&refused, StoreError::Invalid(message) if message.contains("other")), "{refused}");
+    assert!(matches!(&refused, StoreError::Missing(message) if message.contains("other")), "{refused}");
 }
