@@ -46,8 +46,17 @@ const SUBTRACT_UNIQUES: &str = "
      WHERE u.meter_id = $1 AND u.subject = k.subject AND u.bucket = k.bucket AND u.groups = k.groups
        AND u.value = k.value";
 const REMOVE_EMPTY: &str = "
-    DELETE FROM TABLE u USING unnest($2::text[], $3::timestamptz[]) k (subject, bucket)
-     WHERE u.meter_id = $1 AND u.subject = k.subject AND u.bucket = k.bucket AND u.events = 0";
+    DELETE FROM meter_usage u USING unnest($2::text[], $3::timestamptz[], $4::text[]) k (subject, bucket, groups)
+     WHERE u.meter_id = $1 AND u.subject = k.subject AND u.bucket = k.bucket AND u.groups = k.groups AND u.events = 0";
+const REMOVE_EMPTY_UNIQUES: &str = "
+    DELETE FROM meter_uniques u
+     USING unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[]) k (subject, bucket, groups, value)
+     WHERE u.meter_id = $1 AND u.subject = k.subject AND u.bucket = k.bucket AND u.groups = k.groups
+       AND u.value = k.value AND u.events = 0";
+/// Each figure is found by the key. Without statistics of a new table, the planner may compare each of these
+/// figures with each of the meter: 1,000 with 100,000 took 15 s.
+const BY_KEY: &str = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+const BY_ANY_WAY: &str = "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on";
 const KEPT: &str = "
     SELECT timestamp, event_id, subject, client_id, properties::text, context::text FROM events e
      WHERE project_id = $1 AND timestamp >= $2 AND timestamp < $3 AND name = $4 AND coalesce(subject, '') = $5
@@ -123,6 +132,7 @@ async fn subtract_figures(transaction: &Client, meter: &Meter, tally: &MeterTall
     let id = meter.id.0;
     let aggregation = meter.definition.aggregation;
     let (mut lost_values, mut table) = (Vec::new(), "meter_usage");
+    transaction.batch_execute(BY_KEY).await?;
     let subtracted = match aggregation {
         Aggregation::Count | Aggregation::Sum | Aggregation::Avg => {
             transaction.execute(SUBTRACT, &[&id, subjects, buckets, groups, events, values]).await?
@@ -143,8 +153,12 @@ async fn subtract_figures(transaction: &Client, meter: &Meter, tally: &MeterTall
     if subtracted != figures.len() as u64 {
         return Err(counts_differ(table));
     }
-    let remove = REMOVE_EMPTY.replace("TABLE", table);
-    transaction.execute(&remove, &[&id, subjects, buckets]).await?;
+    if aggregation == Aggregation::UniqueCount {
+        transaction.execute(REMOVE_EMPTY_UNIQUES, &[&id, subjects, buckets, groups, texts]).await?;
+    } else {
+        transaction.execute(REMOVE_EMPTY, &[&id, subjects, buckets, groups]).await?;
+    }
+    transaction.batch_execute(BY_ANY_WAY).await?;
     for place in lost_values {
         let place = usize::try_from(place).expect("ordinality begins at 1");
         let key = MeterKey {
