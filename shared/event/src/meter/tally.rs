@@ -58,7 +58,7 @@ pub const SAMPLE_BYTES_MAX: usize = 1_024;
 #[derive(Clone, Debug, Default)]
 pub struct MeterTally {
     /// Additions with the same key are in order; together they are one.
-    pub additions: BTreeMap<MeterId, BTreeMap<MeterKey, Vec<Addition>>>,
+    pub additions: BTreeMap<MeterId, HashMap<MeterKey, Vec<Addition>>>,
     pub faults: BTreeMap<(MeterId, MeterFault), FaultTally>,
 }
 
