@@ -56,10 +56,10 @@ export const projects = dashboard({
         }),
         stat({
           title: 'Events this month',
-          description: 'Events stored since the start of the month, without duplicates and dead letters.',
+          description: 'Events stored since the start of the month, without duplicates, dead letters and cancelled events.',
           unit: 'short',
           sparkline: false,
-          targets: [sqlTable(`SELECT coalesce(sum(events), 0) AS events FROM usage_hourly WHERE hour >= ${MONTH} AND ${SELECTED_PROJECTS}`)],
+          targets: [sqlTable(`SELECT coalesce(sum(events - cancelled), 0) AS events FROM usage_hourly WHERE hour >= ${MONTH} AND ${SELECTED_PROJECTS}`)],
         }),
         stat({
           title: 'Bytes this month',
@@ -186,7 +186,7 @@ ORDER BY time`),
       panels: [
         timeseries({
           title: 'Events stored',
-          description: 'Events per interval, for the ten projects with most events in the selected time range.',
+          description: 'Events per interval, without cancelled events, for the ten projects with most events in the selected time range.',
           unit: 'short',
           stacked: true,
           bars: true,
@@ -194,21 +194,21 @@ ORDER BY time`),
             sqlTimeSeries(`
 WITH top AS (
   SELECT project_id FROM usage_hourly WHERE ${SHOWN_HOURS} AND ${SELECTED_PROJECTS}
-   GROUP BY project_id ORDER BY sum(events) DESC LIMIT 10
+   GROUP BY project_id ORDER BY sum(events - cancelled) DESC LIMIT 10
 )
-SELECT $__timeGroupAlias(hour, '$interval'), name AS metric, sum(events) AS value
+SELECT $__timeGroupAlias(hour, '$interval'), name AS metric, sum(events - cancelled) AS value
   FROM usage_hourly JOIN top USING (project_id) JOIN projects USING (project_id)
  WHERE ${SHOWN_HOURS} GROUP BY 1, 2 ORDER BY 1`),
           ],
         }),
         bargauge({
           title: 'Top projects',
-          description: 'Events stored in the selected time range.',
+          description: 'Events stored in the selected time range and not cancelled.',
           unit: 'short',
           fields: true,
           targets: [
             sqlTable(`
-SELECT name AS project, sum(events) AS events FROM usage_hourly JOIN projects USING (project_id)
+SELECT name AS project, sum(events - cancelled) AS events FROM usage_hourly JOIN projects USING (project_id)
  WHERE ${SHOWN_HOURS} AND ${SELECTED_PROJECTS} GROUP BY name ORDER BY events DESC LIMIT 10`),
           ],
         }),

@@ -17,6 +17,8 @@ pub enum Access {
     Write,
     /// The route reports about the project.
     Read,
+    /// The route changes what the project is billed for.
+    Correct,
     /// The route manages the installation. No key of a project may use it; `admin` finds the others.
     Admin,
 }
@@ -29,6 +31,13 @@ pub enum ForbiddenError {
          `millrace key create PROJECT --scope {needed}`"
     )]
     Scope { needed: &'static str, has: &'static str },
+    #[error(
+        "this path needs a key of scope full, and the scope of this key is {has}; create another key with \
+         `millrace key create PROJECT --scope full`"
+    )]
+    NotFull { has: &'static str },
+    #[error("this path needs a key that no page has, and this key is for pages; use a key without origins")]
+    ForPages,
     #[error(
         "this key is for pages of certain origins only, and the request does not have one Origin header; send the \
          request from such a page, or use a key without origins"
@@ -50,8 +59,11 @@ pub fn check(access: Access, account: &Account, head: &Parts) -> Result<(), Forb
         Access::Write => KeyScope::Write,
         Access::Read => KeyScope::Read,
         // A route that asks for no key gives nothing for one.
-        Access::Open | Access::Admin => KeyScope::Full,
+        Access::Admin | Access::Correct | Access::Open => KeyScope::Full,
     };
+    if access == Access::Correct {
+        return check_correction(account);
+    }
     if !account.scope.allows(needed) {
         return Err(ForbiddenError::Scope { needed: needed.into(), has: account.scope.into() });
     }
@@ -61,6 +73,14 @@ pub fn check(access: Access, account: &Account, head: &Parts) -> Result<(), Forb
     let origin = origin_of(head).ok_or(ForbiddenError::NoOrigin)?;
     let is_listed = web_origin::is_listed(&account.allowed_origins, origin);
     if is_listed { Ok(()) } else { Err(ForbiddenError::OtherOrigin) }
+}
+
+/// A correction is for servers: the key of a page is public.
+fn check_correction(account: &Account) -> Result<(), ForbiddenError> {
+    if account.scope != KeyScope::Full {
+        return Err(ForbiddenError::NotFull { has: account.scope.into() });
+    }
+    if account.allowed_origins.is_empty() { Ok(()) } else { Err(ForbiddenError::ForPages) }
 }
 
 /// The origin of the page that sends the request. A browser sends no `Origin` when a page gets something from
@@ -129,6 +149,8 @@ mod tests {
         let allowed = |access, scope| check(access, &account(scope, &[]), &head("POST", &[])).is_ok();
         for (access, write, read) in
             [(Access::Write, true, false), (Access::Read, false, true), (Access::Open, false, false)]
+                .into_iter()
+                .chain([(Access::Correct, false, false)])
         {
             let scopes = [KeyScope::Write, KeyScope::Read, KeyScope::Full];
             assert_eq!(scopes.map(|scope| allowed(access, scope)), [write, read, true], "{access:?}");
@@ -148,6 +170,14 @@ mod tests {
         }
         let twice = [("origin", "https://shop.example"), ("origin", "https://shop.example")];
         assert_eq!(check("POST", &twice), Err(ForbiddenError::NoOrigin));
+    }
+
+    #[test]
+    fn a_key_for_pages_corrects_nothing_with_any_scope() {
+        let account = account(KeyScope::Full, &["https://shop.example"]);
+        let head = head("POST", &[("origin", "https://shop.example")]);
+        assert_eq!(check(Access::Correct, &account, &head), Err(ForbiddenError::ForPages));
+        assert_eq!(check(Access::Write, &account, &head), Ok(()));
     }
 
     #[test]

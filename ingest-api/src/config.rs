@@ -94,6 +94,10 @@ pub struct Limits {
     #[arg(long = "body-time-max-ms", env = "BODY_TIME_MAX_MS", value_name = "MS", default_value = "120000")]
     #[arg(value_parser = milliseconds(100..=3_600_000))]
     pub body_time_max: Duration,
+    /// Days after the end of a month, UTC, during which events that were received in it can be cancelled
+    #[arg(long, env = "CANCEL_DAYS", value_name = "DAYS", default_value = "35")]
+    #[arg(value_parser = number(0..=36_500_u32))]
+    pub cancel_days: u32,
     /// Milliseconds after SIGTERM during which connections are still accepted, while /readyz already answers
     /// 503
     #[arg(long = "drain-grace-ms", env = "DRAIN_GRACE_MS", value_name = "MS", default_value = "0")]

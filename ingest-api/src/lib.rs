@@ -24,6 +24,7 @@ mod batches;
 mod body;
 mod body_reader;
 mod bootstrap;
+mod cancel;
 mod client_address;
 mod client_socket;
 pub mod config;

@@ -59,7 +59,9 @@ pub enum ProblemCode {
     BacklogFull,
     #[strum(message = "the batch cannot be put on disk now, or whether it was is unknown")]
     StreamUnavailable,
-    #[strum(message = "the database cannot be reached; only reports, batch states and `/v1/admin` need it")]
+    #[strum(
+        message = "the database cannot be reached; only reports, batch states, cancellations and `/v1/admin` need it"
+    )]
     StoreUnavailable,
     #[strum(message = "the server is starting, or works on too many bodies or reports")]
     Overloaded,

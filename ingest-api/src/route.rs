@@ -19,6 +19,8 @@ pub enum Kind {
     SdkOrQuery,
     /// `GET`, `HEAD`, and `POST` with the question in the body.
     GetOrAsk,
+    /// `POST` of a correction of events.
+    Correction,
     /// `POST` of an SDK that asks for something. The body is not read.
     Question,
     /// `GET`, `HEAD`, and `POST` of something new.
@@ -81,7 +83,7 @@ impl Route {
     }
 
     fn is_posted(&self) -> bool {
-        self.takes_events() || self.kind == Kind::Question
+        self.takes_events() || matches!(self.kind, Kind::Correction | Kind::Question)
     }
 
     pub fn body_bytes_max(&self, limits: &Limits) -> usize {
@@ -90,7 +92,7 @@ impl Route {
             Kind::GetOrAsk | Kind::GetOrCreate | Kind::GetOrChange | Kind::Put | Kind::Order => {
                 QUESTION_BYTES_MAX.min(limits.body_bytes_max)
             }
-            Kind::Post => limits.body_bytes_max,
+            Kind::Post | Kind::Correction => limits.body_bytes_max,
             Kind::Sdk | Kind::SdkOrQuery => limits.sdk_body_bytes_max,
         }
     }
@@ -98,7 +100,9 @@ impl Route {
     pub fn takes(&self, method: &Method) -> bool {
         match self.kind {
             Kind::Get | Kind::Page => method == Method::GET || method == Method::HEAD,
-            Kind::Post | Kind::Sdk | Kind::Question | Kind::Order => method == Method::POST,
+            Kind::Post | Kind::Sdk | Kind::Correction | Kind::Question | Kind::Order => {
+                method == Method::POST
+            }
             Kind::Put => method == Method::PUT,
             Kind::Delete => method == Method::DELETE,
             Kind::GetOrChange => [Method::GET, Method::HEAD, Method::PATCH].contains(method),
@@ -112,7 +116,7 @@ impl Route {
         match self.kind {
             Kind::Get => "GET, HEAD, OPTIONS",
             Kind::Page => "GET, HEAD",
-            Kind::Post | Kind::Sdk | Kind::Question | Kind::Order => "POST, OPTIONS",
+            Kind::Post | Kind::Sdk | Kind::Correction | Kind::Question | Kind::Order => "POST, OPTIONS",
             Kind::Put => "PUT, OPTIONS",
             Kind::Delete => "DELETE, OPTIONS",
             Kind::GetOrChange => "GET, HEAD, PATCH, OPTIONS",

@@ -23,7 +23,7 @@ use crate::route::{Kind, Route};
 use crate::sdk::{amplitude, cloudevents, jitsu, lago, mixpanel, otlp, posthog, segment, snowplow};
 use crate::service::Service;
 use crate::wait::ClientWait;
-use crate::{admin, batches, cors, framing, health, limits, meters, openapi, rejections, usage};
+use crate::{admin, batches, cancel, cors, framing, health, limits, meters, openapi, rejections, usage};
 
 /// Makes the table [`ROUTES`], and `dispatch`, which runs the expression of a row. A `match` on the pattern
 /// and not a function pointer, because the future of a pointer would have to be boxed for each request. The
@@ -91,6 +91,7 @@ routes! { (request, upload) {
     Get Write "/v1/projects/{id}/settings" => bootstrap(request, crate::bootstrap::segment_settings(request)),
     Get Write "/sourceConfig" => bootstrap(request, crate::bootstrap::source_config(request)),
     Get Write "/sourceConfig/" => bootstrap(request, crate::bootstrap::source_config(request)),
+    Correction Correct "/v1/events/cancel" => ask(request, upload, cancel::post).await,
     Get Read "/v1/batches/{id}" => report(request, batches::get).await,
     Get Read "/v1/usage" => report(request, usage::get).await,
     Get Read "/v1/rejections" => report(request, rejections::get).await,

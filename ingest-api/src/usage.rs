@@ -27,6 +27,7 @@ struct Sums {
     duplicates: u64,
     dead: u64,
     conflicts: u64,
+    cancelled: u64,
 }
 
 #[derive(Serialize)]
@@ -52,6 +53,7 @@ pub async fn get(request: Request<'_>, key: &ApiKey) -> Result<Answer, Problem> 
         total.duplicates += row.duplicates;
         total.dead += row.dead;
         total.conflicts += row.conflicts;
+        total.cancelled += row.cancelled;
     }
     let usage = rows.iter().map(Window::of).collect();
     let report = UsageReport { from: shown(from), to: shown(to), window: name(window), total, usage };
@@ -60,8 +62,8 @@ pub async fn get(request: Request<'_>, key: &ApiKey) -> Result<Answer, Problem> 
 
 impl Window {
     fn of(row: &UsageRow) -> Self {
-        let UsageRow { start, events, bytes, duplicates, dead, conflicts } = *row;
-        Self { start: shown(start), sums: Sums { events, bytes, duplicates, dead, conflicts } }
+        let UsageRow { start, events, bytes, duplicates, dead, conflicts, cancelled } = *row;
+        Self { start: shown(start), sums: Sums { events, bytes, duplicates, dead, conflicts, cancelled } }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::admin_key::AdminKeyCommand;
 use crate::audit::AuditArgs;
 use crate::backend::Backend;
 use crate::completions::CompletionsArgs;
+use crate::event::EventCommand;
 use crate::key::KeyCommand;
 use crate::letters::LettersCommand;
 use crate::meter::MeterCommand;
@@ -115,6 +116,9 @@ pub(crate) enum Command {
     /// Show which thresholds were reached, and how the notifications were delivered
     #[command(after_help = notifications::EXAMPLES)]
     Notifications(NotificationsArgs),
+    /// Correct stored events
+    #[command(subcommand)]
+    Event(EventCommand),
     /// Show the stored events that are billed, by project or over time, or the figures of a meter
     ///
     /// Times are UTC. Without a project, it prints one line for each project. With a project, it prints one

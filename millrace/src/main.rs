@@ -9,6 +9,7 @@ mod audit;
 mod backend;
 mod cli;
 mod completions;
+mod event;
 mod failure;
 mod find;
 mod key;
@@ -83,6 +84,10 @@ async fn run(cli: Cli, backend: &Backend) -> Result<(), Failure> {
         }
         Command::Notifications(arguments) => {
             notifications::run(&*backend.migrated_store().await?, &output, arguments).await
+        }
+        Command::Event(command) => {
+            let cancel_days = cli.http.limits.cancel_days;
+            event::run(&*backend.migrated_store().await?, &output, command, cancel_days).await
         }
         Command::Usage(arguments) => usage::run(&*backend.migrated_store().await?, &output, &arguments).await,
         Command::Rejections(arguments) => {

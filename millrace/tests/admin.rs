@@ -264,7 +264,7 @@ async fn usage_is_reported_by_window_and_by_project(installation: &Installation,
     assert_eq!((&used["events"], &used["duplicates"], &unused["events"]), (&json!(2), &json!(1), &json!(0)));
     assert_eq!(
         all["total"],
-        json!({ "events": 2, "duplicates": 1, "conflicts": 0, "dead": 0, "bytes": used["bytes"] })
+        json!({ "events": 2, "cancelled": 0, "duplicates": 1, "conflicts": 0, "dead": 0, "bytes": used["bytes"] })
     );
 
     let by_hour = installation.json(&["usage", "shop", "--from", "1d", "--window", "hour"]).await;
@@ -272,8 +272,11 @@ async fn usage_is_reported_by_window_and_by_project(installation: &Installation,
     assert_eq!(by_hour["usage"].as_array().unwrap().len(), 1, "{by_hour}");
     let table = installation.text(&["usage", "shop", "--from", "1d"]).await;
     assert!(table.starts_with("Usage of shop by day, from "), "{table}");
-    assert_eq!(line(&table, "day"), ["day", "events", "duplicates", "conflicts", "dead", "bytes"]);
-    assert_eq!(line(&table, "total")[1..4], ["2", "1", "0"]);
+    assert_eq!(
+        line(&table, "day"),
+        ["day", "events", "cancelled", "duplicates", "conflicts", "dead", "bytes"]
+    );
+    assert_eq!(line(&table, "total")[1..5], ["2", "0", "1", "0"]);
 
     let chart = installation.text(&["usage", "shop", "--from", "3d", "--chart"]).await;
     let days: Vec<_> = chart.lines().filter(|line| line.starts_with("20")).collect();

@@ -7,15 +7,15 @@ use millrace_event::meter::{Meter, MeterDefinition, MeterId};
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 use millrace_store::{
-    AccountChanges, Accounts, AdminKey, AdminKeyInfo, AdminKeys, BackfillStep, ChangeMark,
-    ClaimedNotification, DeadLetter, DeliveryResult, JsonColumns, KeyInfo, KeyOptions, KeyRotation, KeyUse,
-    Ledger, LetterFilter, LetterPayload, LostHour, MeterCheck, MeterFaultCount, MeterInfo, MeterQuery,
-    MeterRow, MeterStart, Meters, NewAdminKey, NewKey, Notification, NotificationBacklog, NotificationState,
-    Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate, ProjectInfo, ProjectTotals, ProjectUsage,
-    RedriveOrder, RedriveRecord, RedriveResult, RejectionCount, RejectionKind, RejectionReport,
-    RejectionSample, RejectionSum, Rejections, ServerState, SharedStore, StoreError, StreamRecord,
-    ThresholdDefinition, ThresholdInfo, ThresholdUpdate, Thresholds, UpkeepPolicy, UpkeepReport, UsageRow,
-    UsageWindow, WriteError, Writer,
+    AccountChanges, Accounts, AdminKey, AdminKeyInfo, AdminKeys, BackfillStep, CancelOrder, CancelOutcome,
+    Cancellations, ChangeMark, ClaimedNotification, DeadLetter, DeliveryResult, JsonColumns, KeyInfo,
+    KeyOptions, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload, LostHour, MeterCheck,
+    MeterFaultCount, MeterInfo, MeterQuery, MeterRow, MeterStart, Meters, NewAdminKey, NewKey, Notification,
+    NotificationBacklog, NotificationState, Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate,
+    ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, RejectionCount,
+    RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections, ServerState, SharedStore,
+    StoreError, StreamRecord, ThresholdDefinition, ThresholdInfo, ThresholdUpdate, Thresholds, UpkeepPolicy,
+    UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use millrace_stream::SharedStream;
 use time::OffsetDateTime;
@@ -60,6 +60,10 @@ implement! { AdminKeys {}
     async fn admin_keys(&self) -> Result<Vec<AdminKeyInfo>, StoreError>;
     async fn revoke_admin_key(&self, admin_key_id: i64) -> Result<bool, StoreError>;
     async fn admin_key(&self, key_hash: &[u8; 32]) -> Result<Option<AdminKey>, StoreError>;
+}
+
+implement! { Cancellations {}
+    async fn cancel_events(&self, order: &CancelOrder) -> Result<Vec<CancelOutcome>, StoreError>;
 }
 
 implement! { Ledger {

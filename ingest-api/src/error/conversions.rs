@@ -13,6 +13,7 @@ use crate::admin::FieldError;
 use crate::audience::AccessError;
 use crate::auth::CredentialsError;
 use crate::body::ReceiveError;
+use crate::cancel::CancelError;
 use crate::encoding::DecodeError;
 use crate::form::FormError;
 use crate::framing::FramingError;
@@ -63,6 +64,12 @@ impl From<PackingError> for Problem {
 impl From<SignatureError> for Problem {
     fn from(error: SignatureError) -> Self {
         Self::with_text(ProblemCode::Unauthenticated, error.to_string())
+    }
+}
+
+impl From<CancelError> for Problem {
+    fn from(error: CancelError) -> Self {
+        Self::with_text(error.code(), error.to_string())
     }
 }
 

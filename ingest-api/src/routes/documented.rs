@@ -34,7 +34,7 @@ fn the_interface_document_has_every_route_for_programs_and_no_other() {
 fn methods(route: &Route) -> &'static [&'static str] {
     match route.kind {
         Kind::Get | Kind::Page => &["get"],
-        Kind::Post | Kind::Sdk | Kind::Question | Kind::Order => &["post"],
+        Kind::Post | Kind::Sdk | Kind::Correction | Kind::Question | Kind::Order => &["post"],
         Kind::SdkOrQuery | Kind::GetOrAsk | Kind::GetOrCreate => &["get", "post"],
         Kind::GetOrChange => &["get", "patch"],
         Kind::Put => &["put"],
@@ -108,6 +108,7 @@ fn every_operation_lists_the_statuses_that_its_route_can_answer_and_no_other() {
             (Kind::Sdk, _) if route.pattern == "/v1/logs" => "200 400 401 403 413 415 422 429 503",
             (Kind::Sdk, _) if is_answered_204(route) => "204 400 401 403 408 413 415 422 429 503",
             (Kind::Sdk | Kind::SdkOrQuery, _) => "200 400 401 403 408 413 415 422 429 503",
+            (Kind::Correction, _) => "200 400 401 403 408 413 415 503",
             (Kind::Question, _) => "200 400",
             (Kind::Get, Access::Open) if route.pattern == "/readyz" => "200 400 503",
             (Kind::Get, Access::Open) => "200 400",
@@ -147,7 +148,7 @@ fn every_operation_names_the_ways_in_which_its_route_finds_a_key() {
             (_, Access::Admin) => &["adminKey"],
             // The key is in the path.
             (Kind::Get, Access::Write) if route.pattern.contains("{id}") => &[],
-            (_, Access::Read) => &["bearer", "basic"],
+            (_, Access::Read | Access::Correct) => &["bearer", "basic"],
             (Kind::Sdk, _) if route.pattern.starts_with("/api/s/") => {
                 &["bearer", "basic", "xWriteKey", "writeKey", "the body"]
             }

@@ -143,7 +143,15 @@ mod tests {
     }
 
     fn row(events: u64) -> UsageRow {
-        UsageRow { start: OffsetDateTime::UNIX_EPOCH, events, bytes: 0, duplicates: 1, dead: 2, conflicts: 0 }
+        UsageRow {
+            start: OffsetDateTime::UNIX_EPOCH,
+            events,
+            bytes: 0,
+            duplicates: 1,
+            dead: 2,
+            conflicts: 0,
+            cancelled: 0,
+        }
     }
 
     #[test]

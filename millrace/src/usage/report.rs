@@ -67,27 +67,36 @@ impl UsageReport {
     }
 
     fn new(line_unit: &'static str, period: Period, lines: Vec<Line>) -> Self {
-        let mut total =
-            UsageRow { start: period.from, events: 0, bytes: 0, duplicates: 0, dead: 0, conflicts: 0 };
+        let mut total = UsageRow {
+            start: period.from,
+            events: 0,
+            bytes: 0,
+            duplicates: 0,
+            dead: 0,
+            conflicts: 0,
+            cancelled: 0,
+        };
         for Line { usage, .. } in &lines {
             total.events += usage.events;
             total.bytes += usage.bytes;
             total.duplicates += usage.duplicates;
             total.dead += usage.dead;
             total.conflicts += usage.conflicts;
+            total.cancelled += usage.cancelled;
         }
         Self { line_unit, period, lines, total }
     }
 
     fn table(&self) -> String {
         let row = |label: &str, usage: &UsageRow| {
-            let counts = [usage.events, usage.duplicates, usage.conflicts, usage.dead, usage.bytes];
+            let UsageRow { events, cancelled, duplicates, conflicts, dead, bytes, .. } = *usage;
+            let counts = [events, cancelled, duplicates, conflicts, dead, bytes];
             std::iter::once(label.to_owned()).chain(counts.map(|count| grouped(count.into()))).collect()
         };
         let mut rows: Vec<Vec<String>> =
             self.lines.iter().map(|line| row(&line.label, &line.usage)).collect();
         rows.push(row("total", &self.total));
-        table(&[self.line_unit, "events", "duplicates", "conflicts", "dead", "bytes"], &rows)
+        table(&[self.line_unit, "events", "cancelled", "duplicates", "conflicts", "dead", "bytes"], &rows)
     }
 
     /// A bar for each line. The chart of a project also has the windows without events.
@@ -131,7 +140,7 @@ impl UsageReport {
 
 fn sums(usage: &UsageRow) -> Value {
     json!({
-        "events": usage.events, "duplicates": usage.duplicates, "conflicts": usage.conflicts, "dead": usage.dead,
+        "events": usage.events, "cancelled": usage.cancelled, "duplicates": usage.duplicates, "conflicts": usage.conflicts, "dead": usage.dead,
         "bytes": usage.bytes,
     })
 }

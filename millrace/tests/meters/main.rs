@@ -8,6 +8,7 @@ mod installation;
 mod site;
 
 mod bill;
+mod cancel;
 mod commands;
 mod http;
 mod openmeter;

@@ -124,6 +124,43 @@ impl Origin {
     }
 }
 
+/// Length of a UUID with hyphens. Other notations are treated as ordinary text.
+const UUID_CHARS: usize = 36;
+
+/// The identity of an event by what the client says of it: its `id`, and its `timestamp` if it has one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClientIdentity {
+    pub event_id: Uuid,
+    /// Whether the client's id is a UUID, and so the event's.
+    pub is_uuid: bool,
+    /// In microseconds since 1970: the client's, or else the time in a UUIDv7. `None` for an event that takes
+    /// the time of its receipt.
+    pub timestamp_us: Option<i64>,
+}
+
+impl ClientIdentity {
+    /// A time outside of [`EVENT_TIMES_US`] counts as absent.
+    pub fn of(id: &str, timestamp_us: Option<i64>) -> Self {
+        let uuid = (id.len() == UUID_CHARS).then(|| Uuid::try_parse(id).ok()).flatten();
+        let is_storable = |time_us: &i64| EVENT_TIMES_US.contains(time_us);
+        let time_us = timestamp_us.filter(is_storable).or_else(|| uuid.and_then(time_of_uuid));
+        Self {
+            event_id: uuid.unwrap_or_else(|| uuid_of_client_id(id)),
+            is_uuid: uuid.is_some(),
+            timestamp_us: time_us.filter(is_storable),
+        }
+    }
+}
+
+/// Microseconds since 1970 in a UUIDv7 (RFC 9562, section 5.7).
+fn time_of_uuid(uuid: Uuid) -> Option<i64> {
+    if uuid.get_version_num() != 7 {
+        return None;
+    }
+    let (seconds, nanos) = uuid.get_timestamp()?.to_unix();
+    Some(i64::try_from(seconds).ok()? * 1_000_000 + i64::from(nanos / 1_000))
+}
+
 /// The event id for a client's id that is not a UUID: a UUIDv8 (RFC 9562, section 5.8) from its SHA-256.
 pub fn uuid_of_client_id(id: &str) -> Uuid {
     derived_uuid(&[b"client id", id.as_bytes()])

@@ -33,6 +33,8 @@ pub enum Rule {
     LedgerDead,
     /// `events` has one row for each event metered as stored.
     EventRows,
+    /// `cancellations` has one row for each event metered as cancelled.
+    CancelledRows,
     /// `dead_letters` holds one event for each event metered as dead.
     DeadRows,
 }
@@ -47,6 +49,7 @@ impl Rule {
             Self::LedgerDuplicate => "duplicates in usage = duplicates in the ledger",
             Self::LedgerDead => "dead letters in usage = dead letters in the ledger",
             Self::EventRows => "events metered as stored = rows in events",
+            Self::CancelledRows => "events metered as cancelled = rows in cancellations",
             Self::DeadRows => "events metered as dead = events in dead_letters",
         }
     }
@@ -99,8 +102,10 @@ pub struct Balance {
     pub accepted: u64,
     /// Of the accepted events, those that are not settled yet.
     pub pending: i64,
-    /// Events ever stored.
+    /// Events ever stored, cancelled events included.
     pub stored: u64,
+    /// The part of the stored events that was cancelled.
+    pub cancelled: u64,
     /// Events that were already stored when they arrived.
     pub duplicate: u64,
     /// Events dead-lettered.
@@ -142,6 +147,7 @@ pub fn check(evidence: &Evidence) -> Balance {
     demand(Rule::LedgerDead, hours.dead, hours.dead, ledger.dead);
     if evidence.rows_counted {
         demand(Rule::EventRows, totals.stored, totals.stored, totals.event_rows);
+        demand(Rule::CancelledRows, totals.cancelled, totals.cancelled, totals.cancelled_rows);
         demand(Rule::DeadRows, totals.dead, totals.dead, totals.dead_rows);
     }
     Balance {
@@ -149,6 +155,7 @@ pub fn check(evidence: &Evidence) -> Balance {
         accepted: after.accepted,
         pending: after.pending,
         stored: totals.stored,
+        cancelled: totals.cancelled,
         duplicate: totals.duplicate,
         dead: totals.dead,
         exact,
@@ -239,10 +246,12 @@ mod tests {
         ProjectTotals {
             project: ProjectId(7),
             stored,
+            cancelled: 0,
             duplicate,
             dead,
             stored_this_month: stored,
             event_rows: stored,
+            cancelled_rows: 0,
             dead_rows: dead,
             ledger: LedgerSums { stored, duplicate, dead },
             ledger_hours: LedgerSums { stored, duplicate, dead },
@@ -312,6 +321,7 @@ mod tests {
             broken(&still(counters(10, 0, 7), changed))
         };
         assert_eq!(with(|totals| totals.event_rows += 3), [(Rule::EventRows, 3)]);
+        assert_eq!(with(|totals| totals.cancelled_rows += 1), [(Rule::CancelledRows, 1)]);
         assert_eq!(with(|totals| totals.dead_rows -= 1), [(Rule::DeadRows, -1)]);
         assert_eq!(with(|totals| totals.ledger.stored -= 1), [(Rule::LedgerStored, -1)]);
         assert_eq!(with(|totals| totals.ledger.duplicate += 1), [(Rule::LedgerDuplicate, 1)]);
@@ -323,6 +333,7 @@ mod tests {
     fn rows_that_were_not_counted_break_no_rule() {
         let mut evidence = still(counters(10, 0, 7), totals(7, 2, 1));
         evidence.totals.event_rows = 0;
+        evidence.totals.cancelled = 2;
         evidence.totals.dead_rows = 0;
         evidence.rows_counted = false;
         assert_eq!(broken(&evidence), []);

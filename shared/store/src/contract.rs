@@ -14,6 +14,7 @@ use crate::admin::{
     ProjectInfo, ProjectUsage,
 };
 use crate::admin_keys::AdminKeys;
+use crate::cancellations::Cancellations;
 use crate::error::{StoreError, WriteError};
 use crate::json_columns::JsonColumns;
 use crate::letters::{DeadLetter, LetterFilter, LetterPayload};
@@ -69,7 +70,8 @@ pub trait Ledger: Send + Sync {
     async fn writer(&self, name: &str) -> Result<Box<dyn Writer>, WriteError>;
 
     /// Totals of every project, in one snapshot. `count_rows` also counts the tables and sums the ledger,
-    /// which takes long; without it `event_rows`, `dead_rows`, `ledger` and `ledger_hours` are 0.
+    /// which takes long; without it `event_rows`, `cancelled_rows`, `dead_rows`, `ledger` and `ledger_hours`
+    /// are 0.
     async fn totals(&self, count_rows: bool) -> Result<Vec<ProjectTotals>, StoreError>;
 
     /// The recorded epoch of a shard.
@@ -344,8 +346,14 @@ pub trait Meters: Send + Sync {
 }
 
 /// A store for all kinds of callers.
-pub trait Store: Accounts + AdminKeys + Ledger + Meters + Operators + Rejections + Thresholds {}
+pub trait Store:
+    Accounts + AdminKeys + Cancellations + Ledger + Meters + Operators + Rejections + Thresholds
+{
+}
 
-impl<T: Accounts + AdminKeys + Ledger + Meters + Operators + Rejections + Thresholds> Store for T {}
+impl<T: Accounts + AdminKeys + Cancellations + Ledger + Meters + Operators + Rejections + Thresholds> Store
+    for T
+{
+}
 
 pub type SharedStore = std::sync::Arc<dyn Store>;

@@ -1,6 +1,7 @@
 //! The store: the database that keeps the events.
 //!
-//! [`Accounts`], [`AdminKeys`], [`Ledger`], [`Meters`], [`Operators`], [`Rejections`], [`Thresholds`] and
+//! [`Accounts`], [`AdminKeys`], [`Cancellations`], [`Ledger`], [`Meters`], [`Operators`], [`Rejections`],
+//! [`Thresholds`] and
 //! [`Writer`] are the contract, one trait for each kind of caller. [`postgres`] and [`sqlite`] implement it.
 //! The conformance suite in `tests/store/` uses only the traits, and every implementation must pass it.
 //!
@@ -10,6 +11,7 @@
 mod account_changes;
 mod admin;
 mod admin_keys;
+mod cancellations;
 mod columns;
 mod contract;
 mod creation;
@@ -44,6 +46,10 @@ pub use self::admin::{
     ProjectInfo, ProjectUsage,
 };
 pub use self::admin_keys::{AdminKey, AdminKeyInfo, AdminKeys, NewAdminKey};
+pub use self::cancellations::{
+    CANCEL_EVENTS_MAX, CANCEL_REASON_CHARS_MAX, CancelOrder, CancelOutcome, Cancellations, CancelledEvent,
+    open_since,
+};
 pub use self::contract::{Accounts, Ledger, Meters, Operators, Rejections, SharedStore, Store};
 pub use self::error::{StoreError, WriteError};
 pub use self::hours::{PartOfHour, end_of_hour, full_hour};

@@ -8,9 +8,9 @@ use time::OffsetDateTime;
 pub struct UsageRow {
     /// Start of the window, or of the period if that begins within the window.
     pub start: OffsetDateTime,
-    /// Events stored.
+    /// Events stored and not cancelled.
     pub events: u64,
-    /// Size of their rows.
+    /// Size of the rows, those of cancelled events included.
     pub bytes: u64,
     /// Events that were stored before.
     pub duplicates: u64,
@@ -18,6 +18,8 @@ pub struct UsageRow {
     pub dead: u64,
     /// The part of `duplicates` whose payload differs from that of the stored event.
     pub conflicts: u64,
+    /// Events stored and cancelled, which are not in `events`.
+    pub cancelled: u64,
 }
 
 /// The width of a usage window. All windows are in UTC.
@@ -40,8 +42,10 @@ pub struct LedgerSums {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ProjectTotals {
     pub project: ProjectId,
-    /// Sum of `usage_hourly.events`.
+    /// Sum of `usage_hourly.events`, cancelled events included.
     pub stored: u64,
+    /// Sum of `usage_hourly.cancelled`, a part of `stored`.
+    pub cancelled: u64,
     /// Sum of `usage_hourly.duplicates`.
     pub duplicate: u64,
     /// Sum of `usage_hourly.dead`.
@@ -50,6 +54,8 @@ pub struct ProjectTotals {
     pub stored_this_month: u64,
     /// Rows in `events`, plus rows that retention has removed (`retired`).
     pub event_rows: u64,
+    /// Rows in `cancellations`.
+    pub cancelled_rows: u64,
     /// Events in `dead_letters`, plus events that retention has removed.
     pub dead_rows: u64,
     /// Sums of the ledger, as far as it is kept.
@@ -64,10 +70,12 @@ impl ProjectTotals {
         Self {
             project,
             stored: 0,
+            cancelled: 0,
             duplicate: 0,
             dead: 0,
             stored_this_month: 0,
             event_rows: 0,
+            cancelled_rows: 0,
             dead_rows: 0,
             ledger: LedgerSums::default(),
             ledger_hours: LedgerSums::default(),

@@ -4,13 +4,10 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
-use crate::event::{EVENT_TIMES_US, Origin, uuid_of_client_id, uuid_of_index};
+use crate::event::{ClientIdentity, EVENT_TIMES_US, Origin, uuid_of_index};
 use crate::plan::ProjectId;
 use crate::policy::Dedupe;
 use crate::row::{EventTime, Row};
-
-/// Length of a UUID with hyphens. Other notations are treated as ordinary text.
-const UUID_CHARS: usize = 36;
 
 /// The validated columns of one event.
 pub struct EventBuilder<'a> {
@@ -59,15 +56,11 @@ impl<'a> EventBuilder<'a> {
             self.time = timestamp_us.filter(is_storable).map_or(EventTime::Anonymous, EventTime::At);
             return;
         };
-        let uuid = (id.len() == UUID_CHARS).then(|| Uuid::try_parse(&id).ok()).flatten();
-        self.event_id = uuid.unwrap_or_else(|| uuid_of_client_id(&id));
+        let identity = ClientIdentity::of(&id, timestamp_us);
+        self.event_id = identity.event_id;
         self.by_id = origin.policy.dedupe == Dedupe::Id;
-        let time_us = timestamp_us.filter(is_storable).or_else(|| uuid.and_then(time_of_uuid));
-        self.time = match time_us.filter(is_storable) {
-            Some(us) => EventTime::At(us),
-            None => EventTime::Undated,
-        };
-        self.client_id = uuid.is_none().then_some(id);
+        self.time = identity.timestamp_us.map_or(EventTime::Undated, EventTime::At);
+        self.client_id = (!identity.is_uuid).then_some(id);
     }
 
     /// Sets the identity of an event that has no id of the client, from its content. The time is as in
@@ -103,13 +96,4 @@ impl<'a> EventBuilder<'a> {
 
 fn is_storable(time_us: &i64) -> bool {
     EVENT_TIMES_US.contains(time_us)
-}
-
-/// Microseconds since 1970 in a UUIDv7 (RFC 9562, section 5.7).
-fn time_of_uuid(uuid: Uuid) -> Option<i64> {
-    if uuid.get_version_num() != 7 {
-        return None;
-    }
-    let (seconds, nanos) = uuid.get_timestamp()?.to_unix();
-    Some(i64::try_from(seconds).ok()? * 1_000_000 + i64::from(nanos / 1_000))
 }

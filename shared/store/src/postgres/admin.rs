@@ -183,9 +183,9 @@ pub(super) async fn usage_of_all(
     to: OffsetDateTime,
 ) -> Result<Vec<ProjectUsage>, StoreError> {
     let sums = "
-        SELECT p.project_id, p.name, coalesce(sum(events), 0)::bigint, coalesce(sum(bytes), 0)::bigint,
+        SELECT p.project_id, p.name, coalesce(sum(events - cancelled), 0)::bigint, coalesce(sum(bytes), 0)::bigint,
                coalesce(sum(duplicates), 0)::bigint, coalesce(sum(dead), 0)::bigint,
-               coalesce(sum(conflicts), 0)::bigint
+               coalesce(sum(conflicts), 0)::bigint, coalesce(sum(cancelled), 0)::bigint
           FROM projects p LEFT JOIN usage_hourly u
                ON u.project_id = p.project_id AND u.hour >= $1 AND u.hour < $2
          GROUP BY p.project_id ORDER BY p.name";
@@ -199,6 +199,7 @@ pub(super) async fn usage_of_all(
             duplicates: count(row, 4),
             dead: count(row, 5),
             conflicts: count(row, 6),
+            cancelled: count(row, 7),
         },
     };
     let rows = client.query(sums, &[&Instant::from(from), &Instant::from(to)]).await?;

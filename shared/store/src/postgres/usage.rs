@@ -47,8 +47,8 @@ pub(super) async fn usage(
         UsageWindow::Month => "month",
     };
     let sums = "
-        SELECT greatest(date_trunc($4, hour, 'UTC'), $2) AS start, sum(events)::bigint, sum(bytes)::bigint,
-               sum(duplicates)::bigint, sum(dead)::bigint, sum(conflicts)::bigint
+        SELECT greatest(date_trunc($4, hour, 'UTC'), $2) AS start, sum(events - cancelled)::bigint, sum(bytes)::bigint,
+               sum(duplicates)::bigint, sum(dead)::bigint, sum(conflicts)::bigint, sum(cancelled)::bigint
           FROM usage_hourly WHERE project_id = $1 AND hour >= $2 AND hour < $3 GROUP BY start ORDER BY start";
     let statement = client.prepare_cached(sums).await?;
     let rows =
@@ -60,6 +60,7 @@ pub(super) async fn usage(
         duplicates: count(row, 3),
         dead: count(row, 4),
         conflicts: count(row, 5),
+        cancelled: count(row, 6),
     };
     Ok(rows.iter().map(usage_row).collect())
 }
@@ -92,7 +93,8 @@ pub(super) async fn totals(
                coalesce(sum(events - redriven) FILTER (WHERE hour >= date_trunc('month', now(), 'UTC')), 0)::bigint,
                coalesce(sum(events) FILTER (WHERE hour >= kept.since), 0)::bigint,
                coalesce(sum(duplicates) FILTER (WHERE hour >= kept.since), 0)::bigint,
-               coalesce(sum(dead) FILTER (WHERE hour >= kept.since), 0)::bigint
+               coalesce(sum(dead) FILTER (WHERE hour >= kept.since), 0)::bigint,
+               sum(cancelled)::bigint
           FROM usage_hourly, (SELECT first_day::timestamp AT TIME ZONE 'UTC' AS since FROM ledger_watermark) kept
          GROUP BY project_id";
     let usage = transaction.query(usage_sums, &[]).await?;
@@ -105,6 +107,7 @@ pub(super) async fn totals(
         of_project.duplicate = count(&row, 2);
         of_project.dead = count(&row, 3);
         of_project.stored_this_month = count(&row, 4);
+        of_project.cancelled = count(&row, 8);
         if count_rows {
             of_project.ledger_hours = sums(&row, 5);
         }
@@ -152,6 +155,11 @@ async fn count_tables(
         for row in transaction.query(&counted, &[]).await? {
             of(totals, &row).event_rows += count(&row, 1);
         }
+    }
+    for row in
+        transaction.query("SELECT project_id, count(*) FROM cancellations GROUP BY project_id", &[]).await?
+    {
+        of(totals, &row).cancelled_rows = count(&row, 1);
     }
     let letters = "SELECT project_id, sum(event_count)::bigint FROM dead_letters WHERE redriven_at IS NULL GROUP BY project_id
                    UNION ALL SELECT project_id, count FROM retired WHERE what = 'dead_letters'";

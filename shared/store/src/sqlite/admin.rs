@@ -191,8 +191,9 @@ pub(super) fn usage_of_all(
     to: OffsetDateTime,
 ) -> Result<Vec<ProjectUsage>, StoreError> {
     let sums = "
-        SELECT p.project_id, p.name, coalesce(sum(events), 0), coalesce(sum(bytes), 0),
-               coalesce(sum(duplicates), 0), coalesce(sum(dead), 0), coalesce(sum(conflicts), 0)
+        SELECT p.project_id, p.name, coalesce(sum(events - cancelled), 0), coalesce(sum(bytes), 0),
+               coalesce(sum(duplicates), 0), coalesce(sum(dead), 0), coalesce(sum(conflicts), 0),
+               coalesce(sum(cancelled), 0)
           FROM projects p LEFT JOIN usage_hourly u
                ON u.project_id = p.project_id AND u.hour >= ?1 AND u.hour < ?2
          GROUP BY p.project_id ORDER BY p.name";
@@ -207,6 +208,7 @@ pub(super) fn usage_of_all(
                 duplicates: count(row, 4)?,
                 dead: count(row, 5)?,
                 conflicts: count(row, 6)?,
+                cancelled: count(row, 7)?,
             },
         })
     };

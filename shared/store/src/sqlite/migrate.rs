@@ -24,6 +24,7 @@ const MIGRATIONS: &[Migration] = migrations! { "sql/sqlite":
     6 "0006_managed",
     9 "0009_store_ip",
     10 "0010_meters",
+    11 "0011_cancellations",
     13 "0013_thresholds",
     14 "0014_admin_keys",
 };

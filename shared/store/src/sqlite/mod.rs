@@ -15,6 +15,7 @@
 mod accounts;
 mod admin;
 mod admin_keys;
+mod cancellations;
 mod clock;
 mod database;
 mod epochs;

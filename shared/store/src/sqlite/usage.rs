@@ -37,7 +37,7 @@ pub(super) fn usage(
     };
     let sums = "
         SELECT max(unixepoch(hour / 1000000, 'unixepoch', ?4) * 1000000, ?2) AS start,
-               sum(events), sum(bytes), sum(duplicates), sum(dead), sum(conflicts)
+               sum(events - cancelled), sum(bytes), sum(duplicates), sum(dead), sum(conflicts), sum(cancelled)
           FROM usage_hourly WHERE project_id = ?1 AND hour >= ?2 AND hour < ?3 GROUP BY start ORDER BY start";
     let usage_row = |row: &Row<'_>| {
         Ok(UsageRow {
@@ -47,6 +47,7 @@ pub(super) fn usage(
             duplicates: count(row, 3)?,
             dead: count(row, 4)?,
             conflicts: count(row, 5)?,
+            cancelled: count(row, 6)?,
         })
     };
     let mut statement = connection.prepare_cached(sums)?;
@@ -65,7 +66,7 @@ pub(super) fn totals(connection: &Connection, count_rows: bool) -> Result<Vec<Pr
                coalesce(sum(events - redriven) FILTER (WHERE hour >= ?1), 0),
                coalesce(sum(events) FILTER (WHERE hour >= first_time), 0),
                coalesce(sum(duplicates) FILTER (WHERE hour >= first_time), 0),
-               coalesce(sum(dead) FILTER (WHERE hour >= first_time), 0)
+               coalesce(sum(dead) FILTER (WHERE hour >= first_time), 0), sum(cancelled)
           FROM usage_hourly, ledger_watermark GROUP BY project_id";
     let month_start_us = this_month_us(now_us().unsigned_abs()).cast_signed();
     each(connection, usage_sums, &[month_start_us], |row| {
@@ -74,6 +75,7 @@ pub(super) fn totals(connection: &Connection, count_rows: bool) -> Result<Vec<Pr
         of_project.duplicate = count(row, 2)?;
         of_project.dead = count(row, 3)?;
         of_project.stored_this_month = count(row, 4)?;
+        of_project.cancelled = count(row, 8)?;
         if count_rows {
             of_project.ledger_hours = sums(row, 5)?;
         }
@@ -130,6 +132,11 @@ fn count_tables(
                   UNION ALL SELECT project_id, count FROM retired WHERE what = 'events'";
     each(connection, events, &[], |row| {
         of(totals, row)?.event_rows += count(row, 1)?;
+        Ok(())
+    })?;
+    let cancelled = "SELECT project_id, count(*) FROM cancellations GROUP BY project_id";
+    each(connection, cancelled, &[], |row| {
+        of(totals, row)?.cancelled_rows = count(row, 1)?;
         Ok(())
     })?;
     let letters =

@@ -145,6 +145,7 @@ pub async fn balanced(store: &SharedStore, project: ProjectId) -> ProjectTotals 
     for totals in &all {
         assert_eq!(totals.stored, totals.event_rows, "usage and events: {totals:?}");
         assert_eq!(totals.dead, totals.dead_rows, "usage and dead letters: {totals:?}");
+        assert_eq!(totals.cancelled, totals.cancelled_rows, "usage and cancellations: {totals:?}");
         assert_eq!(totals.ledger, totals.ledger_hours, "ledger and usage: {totals:?}");
     }
     for check in store.check_meters().await.expect("checks") {

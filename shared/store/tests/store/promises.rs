@@ -100,6 +100,15 @@ macro_rules! promises_of_events {
             threshold_models {
                 random_thresholds_and_events_agree_with_a_model,
             }
+            cancelling {
+                a_cancelled_event_leaves_usage_and_every_meter_and_stays_a_duplicate,
+                an_event_that_a_meter_does_not_count_leaves_its_faults_when_it_is_cancelled,
+                what_cannot_be_cancelled_is_named_and_changes_nothing,
+                an_event_without_a_time_of_its_own_is_cancelled_by_its_id,
+                cancels_of_one_event_at_once_count_once,
+                cancels_next_to_writers_backfills_and_movers_end_with_exact_figures,
+                retention_keeps_cancelled_events_out_of_figures,
+            }
             metering {
                 usage_adds_up_over_every_partition_of_a_period,
             }

@@ -36,6 +36,8 @@ const BULK: &str = "
     SELECT coalesce(sum(length(properties ->> '$.bulk')), 0) FROM events WHERE project_id = ?1 AND event_id = ?2";
 const METERED: &str = "SELECT project_id, sum(events + duplicates + dead) FROM usage_hourly GROUP BY project_id ORDER BY project_id";
 const METERS: &str = "
+    WITH kept AS (SELECT * FROM events e WHERE NOT EXISTS (SELECT 1 FROM cancellations c WHERE c.project_id = e.project_id AND c.timestamp = e.timestamp
+                   AND c.event_id = e.event_id AND c.received_at = e.received_at))
     SELECT m.slug,
            CASE m.aggregation WHEN 'sum' THEN (SELECT coalesce(sum(events), 0) FROM meter_usage u WHERE u.meter_id = m.meter_id)
                 ELSE (SELECT coalesce(sum(events), 0) FROM meter_uniques u WHERE u.meter_id = m.meter_id) END,
@@ -43,11 +45,11 @@ const METERS: &str = "
                 WHEN 'sum' THEN (SELECT CAST(coalesce(sum(4 * CAST(value AS REAL)), 0) AS INTEGER) FROM meter_usage u
                                   WHERE u.meter_id = m.meter_id)
                 ELSE (SELECT count(DISTINCT value) FROM meter_uniques u WHERE u.meter_id = m.meter_id) END,
-           (SELECT count(*) FROM events e WHERE e.project_id = m.project_id AND e.name = m.event_name),
+           (SELECT count(*) FROM kept e WHERE e.project_id = m.project_id AND e.name = m.event_name),
            CASE m.aggregation
-                WHEN 'sum' THEN (SELECT CAST(coalesce(sum(4 * (properties ->> '$.amount')), 0) AS INTEGER) FROM events e
+                WHEN 'sum' THEN (SELECT CAST(coalesce(sum(4 * (properties ->> '$.amount')), 0) AS INTEGER) FROM kept e
                                   WHERE e.project_id = m.project_id AND e.name = m.event_name)
-                ELSE (SELECT count(DISTINCT properties ->> '$.n') FROM events e
+                ELSE (SELECT count(DISTINCT properties ->> '$.n') FROM kept e
                        WHERE e.project_id = m.project_id AND e.name = m.event_name) END
       FROM meters m WHERE m.project_id = ?1 AND m.deleted_at IS NULL ORDER BY m.slug";
 const COUNTERS: &str = "SELECT accepted, pending, used, tat_us, month FROM projects WHERE project = ?1";

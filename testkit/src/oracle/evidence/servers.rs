@@ -62,7 +62,9 @@ const METERS: &str = "
                                      WHERE w.meter_id = m.meter_id AND m.aggregation = 'unique_count') u) all_figures) f,
            LATERAL (SELECT count(*) AS events, coalesce(sum(4 * (properties ->> 'amount')::numeric), 0)::bigint AS quarters,
                            count(DISTINCT properties ->> 'n') AS different
-                      FROM events s WHERE s.project_id = m.project_id AND s.name = m.event_name) e
+                      FROM events s WHERE s.project_id = m.project_id AND s.name = m.event_name
+                       AND NOT EXISTS (SELECT 1 FROM cancellations c WHERE c.project_id = s.project_id AND c.timestamp = s.timestamp
+                           AND c.event_id = s.event_id AND c.received_at = s.received_at)) e
      WHERE m.project_id = $1 AND m.deleted_at IS NULL ORDER BY m.slug";
 
 /// Connections to both servers.

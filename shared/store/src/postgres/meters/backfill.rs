@@ -11,7 +11,8 @@ use tokio_postgres::types::ToSql;
 
 use super::super::copy::Instant;
 use super::additions::MeterStatements;
-use super::definitions::{lock, meters};
+use super::definitions::{KNOWS_CANCELLATIONS, lock, meters};
+use super::measured::NOT_CANCELLED;
 use crate::{BackfillStep, StoreError};
 
 /// The timestamp at which a step ends: that of the event after the last one, so that events with one
@@ -19,9 +20,9 @@ use crate::{BackfillStep, StoreError};
 const END: &str = "
     SELECT timestamp FROM events WHERE project_id = $1 AND timestamp >= $2 ORDER BY timestamp OFFSET $3 LIMIT 1";
 const EVENTS: &str = "
-    SELECT timestamp, event_id, subject, client_id, properties::text, context::text FROM events
+    SELECT timestamp, event_id, subject, client_id, properties::text, context::text FROM events e
      WHERE project_id = $1 AND timestamp >= $2 AND ($3::timestamptz IS NULL OR timestamp < $3) AND name = $4
-       AND received_at >= $5";
+       AND received_at >= $5 AND";
 const COUNT: &str = "
     SELECT count(*) FROM events WHERE project_id = $1 AND timestamp >= $2 AND ($3::timestamptz IS NULL OR timestamp < $3)";
 const MOVE_ON: &str =
@@ -53,7 +54,7 @@ pub(in super::super) async fn backfill(
     let count: i64 = transaction.query_one(COUNT, &[&project, &from, &end]).await?.get(0);
     let received_from = Instant(meter.received_from_us);
     let parameters: [&(dyn ToSql + Sync); 5] = [&project, &from, &end, &definition.event, &received_from];
-    let rows = transaction.query_raw(EVENTS, parameters).await?;
+    let rows = transaction.query_raw(&format!("{EVENTS} {NOT_CANCELLED}"), parameters).await?;
     pin_mut!(rows);
     let mut tally = MeterTally::default();
     while let Some(row) = rows.try_next().await? {
@@ -65,6 +66,7 @@ pub(in super::super) async fn backfill(
     }
     let statements = MeterStatements::prepare(transaction.client()).await?;
     statements.add(transaction.client(), &tally).await?;
+    transaction.batch_execute(KNOWS_CANCELLATIONS).await?;
     transaction.execute(MOVE_ON, &[&meter.id.0, &end]).await?;
     transaction.commit().await?;
     let counted_until_us = end.map_or(i64::MAX, |end| end.0);

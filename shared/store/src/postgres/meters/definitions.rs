@@ -13,6 +13,8 @@ use crate::{MeterInfo, MeterStart, StoreError};
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1835365477)";
 /// A change waits for all transactions that write events, and makes the next ones wait.
 const LOCK_WAIT: &str = "SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = '60s'";
+/// Tells the triggers of `meters` and `meter_retired` that this transaction leaves cancelled events out.
+pub(super) const KNOWS_CANCELLATIONS: &str = "SET LOCAL millrace.knows_cancellations = 'on'";
 const METERS: &str = "
     SELECT m.meter_id, m.project_id, m.slug, m.event_name, m.aggregation, m.value_path, m.group_names, m.group_paths,
            m.received_from, m.counted_until, m.created_at, p.name

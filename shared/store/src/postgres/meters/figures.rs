@@ -1,7 +1,8 @@
 //! Moves additions to the figures, and reads what is not counted.
 
-use millrace_event::meter::Aggregation;
+use millrace_event::meter::{Aggregation, Meter};
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Error};
 
 use super::super::copy::Instant;
 use super::super::thresholds;
@@ -100,6 +101,13 @@ pub(in super::super) async fn move_additions(
         transaction.commit().await?;
     }
     Ok(moved + remove_deleted(client).await?)
+}
+
+/// Moves everything that waits of a meter, in the transaction of the caller, which holds the lock.
+pub(super) async fn move_all(transaction: &Client, meter: &Meter) -> Result<(), Error> {
+    let statement = format!("{TAKEN} {}", addition(meter.definition.aggregation));
+    let all: Option<i64> = None;
+    transaction.execute(&statement, &[&meter.id.0, &all]).await.map(drop)
 }
 
 fn addition(aggregation: Aggregation) -> String {

@@ -3,6 +3,12 @@
 
 use millrace_event::meter::{Aggregation, GROUPS_BYTES_MAX, Meter, MeterFault, Path, Source, TEXT_BYTES_MAX};
 
+/// Whether the event `e` is not cancelled.
+pub(super) const NOT_CANCELLED: &str = "
+    NOT EXISTS (SELECT FROM cancellations c
+                 WHERE c.project_id = e.project_id AND c.timestamp = e.timestamp AND c.event_id = e.event_id
+                   AND c.received_at = e.received_at)";
+
 /// A text in single quotes.
 fn quoted(text: &str) -> String {
     // With E'' the reading does not depend on a setting of the server.
@@ -108,8 +114,8 @@ pub(super) fn measured(meter: &Meter, table: &str) -> String {
     )
 }
 
-/// A query for the events that a meter has counted or found faulty, as it is defined now, with the JSON of
-/// their value, `v`, and of their groups, `g0` and so on.
+/// A query for the events that a meter has counted or found faulty and that are not cancelled, as it is
+/// defined now, with the JSON of their value, `v`, and of their groups, `g0` and so on.
 fn found(meter: &Meter, table: &str) -> String {
     let Meter { id, project, definition, .. } = meter;
     let value = definition.value.as_ref().map_or_else(|| "NULL::jsonb".to_owned(), json_at);
@@ -122,7 +128,8 @@ fn found(meter: &Meter, table: &str) -> String {
            FROM {table} e
           WHERE e.project_id = {project} AND e.name = {name}
             AND EXISTS (SELECT FROM meters m WHERE m.meter_id = {id} AND e.received_at >= m.received_from
-                           AND e.timestamp < m.counted_until)",
+                           AND e.timestamp < m.counted_until)
+            AND {NOT_CANCELLED}",
         id = id.0,
         project = project.0,
         name = quoted(&definition.event),

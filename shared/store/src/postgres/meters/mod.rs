@@ -11,6 +11,7 @@ mod figures;
 mod measured;
 mod query;
 mod retirement;
+mod subtraction;
 mod verification;
 
 pub(super) use additions::{MeterStatements, add_redriven};
@@ -19,4 +20,5 @@ pub(super) use definitions::{create, delete, meters};
 pub(super) use figures::{faults, move_additions};
 pub(super) use query::usage;
 pub(super) use retirement::{retire_default, retire_partition};
+pub(super) use subtraction::{incomplete_days, lock_figures, move_ahead, subtract};
 pub(super) use verification::{check, wrong_figures};

@@ -4,7 +4,7 @@
 use millrace_event::meter::Meter;
 use tokio_postgres::{Error, Transaction};
 
-use super::definitions::meters;
+use super::definitions::{KNOWS_CANCELLATIONS, meters};
 use super::measured::measured;
 use crate::StoreError;
 
@@ -16,6 +16,7 @@ pub(in super::super) async fn retire_partition(
     partition: &str,
 ) -> Result<(), StoreError> {
     transaction.query_one(VERSION, &[]).await?;
+    transaction.batch_execute(KNOWS_CANCELLATIONS).await?;
     for info in meters(transaction.client(), None).await? {
         retire(transaction, &info.meter, partition).await?;
     }
@@ -32,6 +33,7 @@ pub(in super::super) async fn retire_default(
         return Ok(());
     }
     transaction.query_one(VERSION, &[]).await?;
+    transaction.batch_execute(KNOWS_CANCELLATIONS).await?;
     let infos = meters(transaction.client(), None).await?;
     if infos.is_empty() {
         return Ok(());

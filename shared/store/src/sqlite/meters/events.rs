@@ -8,6 +8,12 @@ use uuid::Uuid;
 /// The columns that [`add_events`] reads, in its order.
 pub(super) const COLUMNS: &str = "timestamp, event_id, subject, client_id, properties, context";
 
+/// Whether an event of `events` is not cancelled.
+pub(super) const NOT_CANCELLED: &str = "
+    NOT EXISTS (SELECT 1 FROM cancellations c
+                 WHERE c.project_id = events.project_id AND c.timestamp = events.timestamp
+                   AND c.event_id = events.event_id AND c.received_at = events.received_at)";
+
 /// Adds stored events of one meter to a tally. The statement returns [`COLUMNS`] of events with its name.
 pub(super) fn add_events(
     connection: &Connection,

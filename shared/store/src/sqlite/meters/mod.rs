@@ -7,6 +7,7 @@ mod definitions;
 mod events;
 mod query;
 mod retirement;
+mod subtraction;
 mod verification;
 
 pub(super) use addition::{KnownMeters, MeterDefinitions, add};
@@ -14,4 +15,5 @@ pub(super) use backfill::backfill;
 pub(super) use definitions::{create, delete, meters};
 pub(super) use query::{faults, usage};
 pub(super) use retirement::{remove_deleted, retire};
+pub(super) use subtraction::subtract;
 pub(super) use verification::{check, wrong_figures};

@@ -5,7 +5,7 @@ use rusqlite::{Connection, Error, TransactionBehavior, params};
 
 use super::super::clock::day_start;
 use super::definitions::meters;
-use super::events::{COLUMNS, add_events};
+use super::events::{COLUMNS, NOT_CANCELLED, add_events};
 use crate::StoreError;
 
 /// Rows of a deleted meter that one transaction removes from a table, at most.
@@ -25,9 +25,10 @@ pub(in super::super) fn retire(
     for info in meters(transaction, None)? {
         let meter = &info.meter;
         let select = format!(
-            "SELECT {COLUMNS} FROM (SELECT * FROM events WHERE received_at < ?1 ORDER BY received_at LIMIT ?2)
+            "SELECT {COLUMNS} FROM (SELECT * FROM events WHERE received_at < ?1 ORDER BY received_at LIMIT ?2) events
               WHERE project_id = ?3 AND name = ?4 AND received_at >= ?5 AND timestamp < ?6
-                AND timestamp / 86400000000 - (timestamp % 86400000000 < 0) = ?7"
+                AND timestamp / 86400000000 - (timestamp % 86400000000 < 0) = ?7
+                AND {NOT_CANCELLED}"
         );
         for day in days(transaction, before_us, limit)? {
             let mut tally = MeterTally::default();

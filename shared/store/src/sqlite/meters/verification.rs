@@ -11,7 +11,7 @@ use super::super::clock::day_start;
 use super::super::number::decimal;
 use super::addition::merged;
 use super::definitions::meters;
-use super::events::{COLUMNS, add_events};
+use super::events::{COLUMNS, NOT_CANCELLED, add_events};
 use crate::meters::is_unique;
 use crate::{MeterCheck, MeterInfo, StoreError};
 
@@ -81,7 +81,7 @@ fn expected(
     let select = format!(
         "SELECT {COLUMNS} FROM events
           WHERE project_id = ?1 AND name = ?2 AND received_at >= ?3 AND timestamp < ?4 AND timestamp >= ?5
-            AND timestamp < ?6"
+            AND timestamp < ?6 AND {NOT_CANCELLED}"
     );
     let (received_from_us, counted_until_us) = (meter.received_from_us, meter.counted_until_us);
     let event = &meter.definition.event;

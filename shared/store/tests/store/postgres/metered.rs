@@ -10,7 +10,8 @@ use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::harness;
-use crate::suite::metered::{call, calls, create, definition};
+use crate::suite::cancelling::{cancel, event};
+use crate::suite::metered::{call, calls, create, definition, figure, whole};
 use crate::suite::*;
 
 #[tokio::test]
@@ -30,6 +31,31 @@ async fn a_program_that_counts_no_meters_stores_nothing_where_there_are_some() {
     balanced(&store, project).await;
     assert!(store.delete_meter("p", "sum").await.expect("deleted"));
     client.batch_execute(as_before).await.expect("there are no meters any more");
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_know_cancelled_events_neither_backfills_nor_retires_them() {
+    let harness = harness().await;
+    let (store, client) = (harness.store(), harness.connect().await);
+    let project = project(&store, "p").await;
+    let info = create(&store, Aggregation::Sum, MeterStart::FirstEvent).await;
+    let now = now_ms();
+    let request = calls(project, 1, &[call(now, 1, "a", r#"{"n":1}"#), call(now, 2, "a", r#"{"n":2}"#)]);
+    writer(&store).await.write(&[request]).await.expect("written");
+    let backfill = "UPDATE meters SET counted_until = counted_until";
+    let retirement = "INSERT INTO meter_retired VALUES (1, '2026-01-01', 1, 0)
+                      ON CONFLICT (meter_id, day) DO UPDATE SET events = 2";
+    for as_before in [backfill, retirement, "DELETE FROM meter_retired"] {
+        client.batch_execute(as_before).await.expect("nothing is cancelled");
+    }
+    cancel(&store, project, &[event(now, 1)]).await;
+    for as_before in [backfill, retirement] {
+        let refused = client.batch_execute(as_before).await.expect_err("it would be counted");
+        assert_eq!(refused.code(), Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE), "{refused}");
+    }
+    assert!(store.backfill(info.meter.id, 100).await.expect("this release knows them").is_last());
+    assert_eq!(figure(&store, &info, &whole(now, now)).await, (1, "2".to_owned()));
+    balanced(&store, project).await;
 }
 
 const ROUNDS: u64 = 20;

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millrace_event::meter::{Aggregation, Group, MeterDefinition};
-use millrace_store::{MeterQuery, MeterRow, MeterStart};
+use millrace_store::{CancelOutcome, MeterQuery, MeterRow, MeterStart};
 use rand::{RngExt, SeedableRng};
 
+use super::cancelling::{cancel, event};
 use super::metered::{Call, MINUTE_MS, answer, call, calls, create, definition, every_check_holds, whole};
 use super::*;
 
@@ -61,8 +62,15 @@ const AGGREGATIONS: [Aggregation; 6] = [
 /// Random events, many of which come again, and what meters must show of them by subject and group.
 #[derive(Default)]
 struct Traffic {
-    known: BTreeSet<u128>,
-    expected: BTreeMap<(&'static str, &'static str), Expected>,
+    known: BTreeMap<u128, KnownCall>,
+    cancelled: BTreeSet<u128>,
+}
+
+/// An event that is stored, and what it counts.
+struct KnownCall {
+    call: Call,
+    group: &'static str,
+    thousandths: i64,
 }
 
 impl Traffic {
@@ -78,10 +86,37 @@ impl Traffic {
         let id = random.random_range(0..400_u64);
         // An id has one time, so that its repetition is a duplicate.
         let call = call(now - id % 97 * 7 * MINUTE_MS, id.into(), subject, &properties);
-        if self.known.insert(id.into()) {
-            self.expected.entry((subject, group)).or_default().add(&call, thousandths);
-        }
+        let known = || KnownCall { call: call.clone(), group, thousandths };
+        self.known.entry(id.into()).or_insert_with(known);
         call
+    }
+
+    /// Cancels some events, of which some are not stored, or cancelled already.
+    async fn cancel(&mut self, random: &mut impl RngExt, store: &SharedStore, project: ProjectId, now: u64) {
+        let ids: Vec<u64> = (0..random.random_range(1..6)).map(|_| random.random_range(0..400)).collect();
+        let asked: Vec<_> = ids.iter().map(|id| event(now - id % 97 * 7 * MINUTE_MS, (*id).into())).collect();
+        let outcomes = cancel(store, project, &asked).await;
+        for (id, outcome) in ids.into_iter().zip(outcomes) {
+            let id = u128::from(id);
+            let expected = match (self.known.contains_key(&id), self.cancelled.contains(&id)) {
+                (false, _) => CancelOutcome::NotFound,
+                (true, false) => CancelOutcome::Cancelled,
+                (true, true) => CancelOutcome::AlreadyCancelled,
+            };
+            assert_eq!(outcome, expected, "{id}");
+            if outcome == CancelOutcome::Cancelled {
+                self.cancelled.insert(id);
+            }
+        }
+    }
+
+    fn expected(&self) -> BTreeMap<(&'static str, &'static str), Expected> {
+        let mut expected: BTreeMap<_, Expected> = BTreeMap::new();
+        for (_, known) in self.known.iter().filter(|(id, _)| !self.cancelled.contains(id)) {
+            let key = (known.call.subject, known.group);
+            expected.entry(key).or_default().add(&known.call, known.thousandths);
+        }
+        expected
     }
 }
 
@@ -114,6 +149,9 @@ pub async fn random_meters_and_events_agree_with_a_model(harness: &dyn Harness) 
         if random.random_bool(0.3) {
             store.move_additions().await.expect("moved");
         }
+        if random.random_bool(0.4) {
+            traffic.cancel(&mut random, &store, project, now).await;
+        }
         every_check_holds(&store).await;
     }
     for info in &meters {
@@ -122,16 +160,20 @@ pub async fn random_meters_and_events_agree_with_a_model(harness: &dyn Harness) 
     every_check_holds(&store).await;
     for info in &meters {
         let query = MeterQuery { by_subject: true, by_groups: vec![0], ..whole(now - DAY_MS, now) };
-        compare(info.meter.definition.aggregation, answer(&store, info, &query).await, &traffic);
+        compare(info.meter.definition.aggregation, answer(&store, info, &query).await, &traffic.expected());
     }
     balanced(&store, project).await;
 }
 
-fn compare(aggregation: Aggregation, rows: Vec<MeterRow>, traffic: &Traffic) {
-    assert_eq!(rows.len(), traffic.expected.len());
+fn compare(
+    aggregation: Aggregation,
+    rows: Vec<MeterRow>,
+    all: &BTreeMap<(&'static str, &'static str), Expected>,
+) {
+    assert_eq!(rows.len(), all.len());
     for row in rows {
         let (subject, group) = (row.subject.as_deref().expect("by subject"), row.groups[0].as_deref());
-        let expected = &traffic.expected[&(subject, group.unwrap_or_default())];
+        let expected = &all[&(subject, group.unwrap_or_default())];
         let shown = (row.events, row.value);
         assert_eq!(
             shown,

@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod admin;
 pub mod admin_keys;
+pub mod cancelling;
 pub mod conflicts;
 pub mod environment;
 pub mod grouping;

@@ -347,7 +347,7 @@ pub async fn a_project_has_one_webhook_secret_that_can_be_rotated(harness: &dyn 
     let second = store.rotate_webhook_secret("p", MINUTE).await.expect("a secret");
     assert_ne!(first, second);
     let unknown = store.rotate_webhook_secret("unknown", MINUTE).await;
-    assert!(matches!(unknown, Err(StoreError::Invalid(_))));
+    assert!(matches!(unknown, Err(StoreError::Missing(_))));
 }
 
 pub async fn a_rotated_webhook_secret_signs_with_the_new_one_until_it_ends(harness: &dyn Harness) {
@@ -372,8 +372,9 @@ pub async fn a_threshold_that_is_not_usable_is_refused(harness: &dyn Harness) {
     project(&store, "p").await;
     create(&store, Aggregation::Avg, MeterStart::Now).await;
     let refused = async |project: &str, definition: &ThresholdDefinition, part: &str| {
-        let Err(StoreError::Invalid(text)) = store.set_threshold(project, definition).await else {
-            panic!("{definition:?} was taken");
+        let text = match store.set_threshold(project, definition).await {
+            Err(StoreError::Invalid(text) | StoreError::Missing(text)) => text,
+            other => panic!("{definition:?}: {:?}", other.map(|_| ())),
         };
         assert!(text.contains(part), "{text}");
     };
