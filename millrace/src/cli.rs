@@ -15,6 +15,7 @@ use crate::backend::Backend;
 use crate::completions::CompletionsArgs;
 use crate::key::KeyCommand;
 use crate::letters::LettersCommand;
+use crate::limit::LimitCommand;
 use crate::meter::MeterCommand;
 use crate::migrate::MigrateArgs;
 use crate::plan::PlanCommand;
@@ -105,6 +106,9 @@ pub(crate) enum Command {
     /// Manage meters, the figures of your customers
     #[command(subcommand)]
     Meter(MeterCommand),
+    /// Manage limits, how much customers may use of meters
+    #[command(subcommand)]
+    Limit(LimitCommand),
     /// Show the stored events that are billed, by project or over time, or the figures of a meter
     ///
     /// Times are UTC. Without a project, it prints one line for each project. With a project, it prints one

@@ -10,4 +10,5 @@ mod site;
 mod bill;
 mod commands;
 mod http;
+mod limits;
 mod openmeter;

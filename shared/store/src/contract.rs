@@ -1,8 +1,10 @@
 //! The traits that every store implements, one for each kind of caller.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use millrace_event::limit::{Amount, Charge, CounterState, LimitSet, Period};
 use millrace_event::meter::{Meter, MeterDefinition, MeterId};
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
@@ -17,6 +19,7 @@ use crate::admin_keys::AdminKeys;
 use crate::error::{StoreError, WriteError};
 use crate::json_columns::JsonColumns;
 use crate::letters::{DeadLetter, LetterFilter, LetterPayload};
+use crate::limits::{LimitFilter, LimitInfo};
 use crate::lost::{LostHour, StreamRecord};
 use crate::meters::{BackfillStep, MeterCheck, MeterFaultCount, MeterInfo, MeterQuery, MeterRow, MeterStart};
 use crate::redrive::{RedriveOrder, RedriveRecord, RedriveResult};
@@ -342,9 +345,56 @@ pub trait Meters: Send + Sync {
     async fn wrong_figures(&self, meter: &Meter, from_us: i64, to_us: i64) -> Result<u64, StoreError>;
 }
 
-/// A store for all kinds of callers.
-pub trait Store: Accounts + AdminKeys + Ledger + Meters + Operators + Rejections {}
+/// Limits of customers: operators set them, API processes charge batches by them, and what was used is
+/// restored from what writers have recorded.
+#[async_trait]
+pub trait Limits: Send + Sync {
+    /// Sets how much a customer may use of a meter in each period: of every customer that has no limit of its
+    /// own, without `subject`. Replaces the limit that there was.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] for a project or meter that does not exist, and [`StoreError::Invalid`] for a
+    /// meter that cannot be limited.
+    async fn set_limit(
+        &self,
+        project: &str,
+        slug: &str,
+        period: Period,
+        subject: Option<&str>,
+        amount: Amount,
+    ) -> Result<LimitInfo, StoreError>;
 
-impl<T: Accounts + AdminKeys + Ledger + Meters + Operators + Rejections> Store for T {}
+    /// Removes a limit. False when there is none.
+    async fn delete_limit(
+        &self,
+        project: &str,
+        slug: &str,
+        period: Period,
+        subject: Option<&str>,
+    ) -> Result<bool, StoreError>;
+
+    /// The limits that match, ordered by meter, subject and period.
+    async fn limits(&self, filter: &LimitFilter) -> Result<Vec<LimitInfo>, StoreError>;
+
+    /// For each project that ever had a limit, a number that grows with each change of its limits.
+    async fn limit_versions(&self) -> Result<HashMap<ProjectId, i64>, StoreError>;
+
+    /// All limits of a project, by which batches are charged.
+    async fn limit_set(&self, project: ProjectId) -> Result<LimitSet, StoreError>;
+
+    /// Recomputes the counters of limits of a shard's projects from what was recorded and from the charged
+    /// batches in the shard's stream, in one snapshot. Counters that are 0 are left out.
+    async fn limits_for_rebuild(
+        &self,
+        shard: u16,
+        shards: u16,
+        pending: &[(PendingBatch, Vec<Charge>)],
+    ) -> Result<Vec<(ProjectId, CounterState)>, StoreError>;
+}
+
+/// A store for all kinds of callers.
+pub trait Store: Accounts + AdminKeys + Ledger + Limits + Meters + Operators + Rejections {}
+
+impl<T: Accounts + AdminKeys + Ledger + Limits + Meters + Operators + Rejections> Store for T {}
 
 pub type SharedStore = std::sync::Arc<dyn Store>;

@@ -1,6 +1,7 @@
 //! The store: the database that keeps the events.
 //!
-//! [`Accounts`], [`AdminKeys`], [`Ledger`], [`Meters`], [`Operators`], [`Rejections`] and [`Writer`] are the
+//! [`Accounts`], [`AdminKeys`], [`Ledger`], [`Limits`], [`Meters`], [`Operators`], [`Rejections`] and
+//! [`Writer`] are the
 //! contract, one trait for each kind of caller. [`postgres`] and [`sqlite`] implement it. The conformance
 //! suite in `tests/store/` uses only the traits, and every implementation must pass it.
 //!
@@ -19,6 +20,8 @@ mod hours;
 mod json_columns;
 mod ledger;
 mod letters;
+mod limit_tally;
+mod limits;
 mod lost;
 mod meter_zone;
 mod meters;
@@ -43,11 +46,12 @@ pub use self::admin::{
     ProjectInfo, ProjectUsage,
 };
 pub use self::admin_keys::{AdminKey, AdminKeyInfo, AdminKeys, NewAdminKey};
-pub use self::contract::{Accounts, Ledger, Meters, Operators, Rejections, SharedStore, Store};
+pub use self::contract::{Accounts, Ledger, Limits, Meters, Operators, Rejections, SharedStore, Store};
 pub use self::error::{StoreError, WriteError};
 pub use self::hours::{PartOfHour, end_of_hour, full_hour};
 pub use self::json_columns::JsonColumns;
 pub use self::letters::{DeadLetter, LetterFilter, LetterPayload};
+pub use self::limits::{LimitFilter, LimitInfo, RequestCharges, RequestRefunds};
 pub use self::lost::{LostHour, StreamRecord};
 pub use self::meter_zone::{METER_DAYS_MAX, METER_WINDOWS_MAX, MeterPeriodError, MeterZone};
 pub use self::meters::{

@@ -32,6 +32,7 @@ const MIGRATIONS: &[Migration] = migrations! { "sql":
     8 "0008_groups",
     9 "0009_store_ip",
     10 "0010_meters",
+    12 "0012_limits",
     14 "0014_admin_keys",
 };
 

@@ -24,6 +24,7 @@ const MIGRATIONS: &[Migration] = migrations! { "sql/sqlite":
     6 "0006_managed",
     9 "0009_store_ip",
     10 "0010_meters",
+    12 "0012_limits",
     14 "0014_admin_keys",
 };
 
