@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use millrace_event::key::{hash_key, same_hash};
+use millrace_event::limit::LimitSet;
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_store::{ChangeMark, ChangedAccounts, KeyUse, SharedStore, StoreError};
 use millrace_telemetry::incident::Incident;
@@ -15,6 +16,7 @@ use time::OffsetDateTime;
 
 use crate::account_index::AccountIndex;
 use crate::api_key::ApiKey;
+use crate::limit_snapshot::LimitSnapshot;
 use crate::metrics;
 
 /// How long to wait for an announcement of changes. While the store cannot announce changes, all accounts are
@@ -54,6 +56,7 @@ pub enum LookupError {
 #[derive(Debug, Default)]
 pub struct Accounts {
     snapshot: ArcSwapOption<AccountIndex>,
+    limits: LimitSnapshot,
     /// Why the store could not be read.
     fault: Incident,
 }
@@ -101,11 +104,18 @@ impl Accounts {
         projects
     }
 
+    /// The limits of the customers of a project; `None` if there are none.
+    pub fn limits(&self, project: ProjectId) -> Option<Arc<LimitSet>> {
+        self.limits.of(project)
+    }
+
     /// Reads all accounts again. Returns how many keys there are.
     ///
     /// # Errors
     /// [`StoreError`]; the old snapshot stays.
     pub async fn refresh(&self, store: &SharedStore) -> Result<usize, StoreError> {
+        // Before the accounts: with the first accounts, batches are admitted.
+        self.limits.refresh(store).await?;
         let accounts = in_time(store.accounts()).await?;
         Ok(self.publish(self.current().replaced(accounts)))
     }
@@ -119,6 +129,7 @@ impl Accounts {
         store: &SharedStore,
         projects: &BTreeSet<ProjectId>,
     ) -> Result<usize, StoreError> {
+        self.limits.refresh(store).await?;
         let numbers: Vec<_> = projects.iter().copied().collect();
         let accounts = in_time(store.accounts_of(&numbers)).await?;
         Ok(self.publish(self.current().with(projects, accounts)))

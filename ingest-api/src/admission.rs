@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use millrace_event::entry::NewBatch;
+use millrace_event::limit::{Amount, events_over};
 use millrace_failpoint::{self as failpoint, Point};
 use millrace_stream::{Admission, Decision, StreamError};
 
@@ -47,7 +48,10 @@ pub async fn admit(
     let decision = answer.map_err(|error| service.stream_problem(batch.project, &error))?;
     let is_refused = matches!(
         decision,
-        Decision::RateLimited { .. } | Decision::QuotaExceeded { .. } | Decision::BacklogFull { .. }
+        Decision::RateLimited { .. }
+            | Decision::QuotaExceeded { .. }
+            | Decision::LimitExceeded { .. }
+            | Decision::BacklogFull { .. }
     );
     if first_answer_lost && is_refused {
         // The first call may still wait in a connection that was given up, and pass later. The client must
@@ -61,11 +65,17 @@ pub async fn admit(
         metrics::batch_admitted(batch.count, batch.rows_bytes());
         failpoint::reach(Point::AfterAdmission);
     }
-    apply(service, key, decision, asked_at)
+    apply(service, key, batch, decision, asked_at)
 }
 
 /// Turns a decision into the result of the request, and records it for the next requests of the project.
-fn apply(service: &Service, key: &ApiKey, decision: Decision, asked_at: Instant) -> Result<(), Problem> {
+fn apply(
+    service: &Service,
+    key: &ApiKey,
+    batch: &NewBatch,
+    decision: Decision,
+    asked_at: Instant,
+) -> Result<(), Problem> {
     match decision {
         Decision::Admitted { limit_state, .. } | Decision::Repeated { limit_state, .. } => {
             key.project.observe(limit_state);
@@ -90,8 +100,21 @@ fn apply(service: &Service, key: &ApiKey, decision: Decision, asked_at: Instant)
             key.project.observe(limit_state);
             Err(Problem::quota_exceeded(limit_state.quota_reset_s()))
         }
+        Decision::LimitExceeded { limit_state, used } => {
+            key.project.observe(limit_state);
+            let over = events_over(&used, &batch.charges);
+            Err(Problem::limit_exceeded(over, reset_s(batch, &used, limit_state.now_us)))
+        }
         Decision::EpochChanged => {
             Err(service.stream_problem(key.account.project, &StreamError::EpochChanged))
         }
     }
+}
+
+/// Seconds until every limit that does not allow the batch starts again.
+fn reset_s(batch: &NewBatch, used: &[Amount], now_us: u64) -> u64 {
+    let over = batch.charges.iter().zip(used);
+    let over = over.filter(|(limited, used)| used.plus(limited.charge.amount()) > limited.limit);
+    let end_us = over.map(|(limited, _)| limited.charge.counter.period.bounds_us(now_us).1).max();
+    end_us.unwrap_or(now_us).saturating_sub(now_us).div_ceil(1_000_000)
 }

@@ -23,6 +23,7 @@ use millrace_event::dialect::{self, BodyError, Dialect};
 use millrace_event::entry::NewBatch;
 use millrace_event::event::{Batch, Origin, Rejection, batch_id_of_key};
 use millrace_event::json;
+use millrace_event::limit::LimitSet;
 use millrace_event::plan::Account;
 use millrace_failpoint::{self as failpoint, Point};
 use millrace_stream::{BatchId, Outcome};
@@ -184,7 +185,8 @@ pub async fn accept(
     let events_max = key.plan().events_per_batch as usize;
     let (dialect, keyed) = (options.dialect, options.idempotency_key.is_some());
     let body_bytes = decoded.len();
-    let prepare = move || (prepare(dialect, &decoded, origin, events_max, keyed), decoded);
+    let limits = service.accounts.limits(project);
+    let prepare = move || (prepare(dialect, &decoded, origin, events_max, keyed, limits.as_deref()), decoded);
     let (submission, decoded) = service.bodies.offload.run(body_bytes, prepare).await;
     note_invalid(service, key, dialect, &submission, &decoded).await;
     let submission = submission.map_err(|error| match error {
@@ -200,7 +202,8 @@ pub async fn accept(
         return Err(BodyError::TooManyEvents { found: fits(found), max: fits(max) }.into());
     }
     failpoint::reach(Point::AfterValidation);
-    admit(service, key, &submission.batch, submission.digest, awaited).await?;
+    let admitted = admit(service, key, &submission.batch, submission.digest, awaited).await;
+    admitted.map_err(|problem| problem.in_body(&submission.rejected))?;
     drop(reservation);
     let Submission { batch, rejected, dead, .. } = submission;
     Ok(Receipt { batch_id, count: batch.count, rejected, dead, dead_ids, body: decoded })
@@ -264,9 +267,11 @@ fn prepare(
     origin: Origin,
     events_max: usize,
     keyed: bool,
+    limits: Option<&LimitSet>,
 ) -> Result<Submission, BodyError> {
     let Batch { rows, count, rejected, dead } = dialect::read(dialect, body, origin, events_max)?;
-    let batch = NewBatch::new(origin.batch_id, origin.project, count, rows);
+    let charges = limits.map_or_else(Vec::new, |limits| limits.charges(&rows));
+    let batch = NewBatch::new(origin.batch_id, origin.project, count, rows).with_charges(charges);
     let digest = keyed.then(|| digest(dialect, body));
     Ok(Submission { batch, digest, rejected, dead })
 }

@@ -40,6 +40,7 @@ mod handlers;
 mod headers;
 mod health;
 mod ingest;
+mod limit_snapshot;
 mod limits;
 mod listener;
 mod meters;

@@ -55,6 +55,10 @@ pub enum ProblemCode {
     RateLimited,
     #[strum(message = "the batch does not fit into what is left of the month's events")]
     QuotaExceeded,
+    #[strum(
+        message = "a customer of the batch has less left of a limit than the batch takes; `rejected` names events"
+    )]
+    LimitExceeded,
     #[strum(message = "too many events wait to be stored, or the memory or the disk of the stream is full")]
     BacklogFull,
     #[strum(message = "the batch cannot be put on disk now, or whether it was is unknown")]
@@ -91,7 +95,7 @@ impl ProblemCode {
             Self::NoValidEvent | Self::InvalidField | Self::IdempotencyConflict => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
-            Self::RateLimited | Self::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited | Self::QuotaExceeded | Self::LimitExceeded => StatusCode::TOO_MANY_REQUESTS,
             Self::BacklogFull | Self::StreamUnavailable | Self::StoreUnavailable | Self::Overloaded => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -135,6 +139,7 @@ impl ProblemCode {
                 | Self::IdempotencyConflict
                 | Self::RateLimited
                 | Self::QuotaExceeded
+                | Self::LimitExceeded
                 | Self::BacklogFull
                 | Self::StreamUnavailable
                 | Self::StoreUnavailable

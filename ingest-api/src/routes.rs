@@ -98,6 +98,7 @@ routes! { (request, upload) {
     Get Read "/v1/meters" => report(request, meters::list).await,
     Get Read "/v1/meters/{id}" => report(request, meters::show).await,
     Get Read "/v1/meters/{id}/query" => report(request, meters::query).await,
+    Get Read "/v1/meters/{id}/limits" => report(request, meters::limits).await,
     Get Read "/api/v1/meters" => report(request, openmeter::list).await,
     Get Read "/api/v1/meters/{id}" => report(request, openmeter::get).await,
     GetOrAsk Read "/api/v1/meters/{id}/query" => ask(request, upload, openmeter::query).await,

@@ -16,6 +16,7 @@ use crate::completions::CompletionsArgs;
 use crate::event::EventCommand;
 use crate::key::KeyCommand;
 use crate::letters::LettersCommand;
+use crate::limit::LimitCommand;
 use crate::meter::MeterCommand;
 use crate::migrate::MigrateArgs;
 use crate::notifications::{self, NotificationsArgs};
@@ -119,6 +120,9 @@ pub(crate) enum Command {
     /// Correct stored events
     #[command(subcommand)]
     Event(EventCommand),
+    /// Manage limits, how much customers may use of meters
+    #[command(subcommand)]
+    Limit(LimitCommand),
     /// Show the stored events that are billed, by project or over time, or the figures of a meter
     ///
     /// Times are UTC. Without a project, it prints one line for each project. With a project, it prints one

@@ -14,6 +14,7 @@ mod failure;
 mod find;
 mod key;
 mod letters;
+mod limit;
 mod meter;
 mod migrate;
 mod moment;
@@ -35,6 +36,7 @@ use std::process::ExitCode;
 use crate::backend::Backend;
 use crate::cli::{Cli, Command};
 use crate::failure::{Failure, Task};
+use crate::limit::LimitCommand;
 use crate::output::Output;
 
 /// As in ingest-api, whose connections this process may serve.
@@ -89,6 +91,11 @@ async fn run(cli: Cli, backend: &Backend) -> Result<(), Failure> {
             let cancel_days = cli.http.limits.cancel_days;
             event::run(&*backend.migrated_store().await?, &output, command, cancel_days).await
         }
+        Command::Limit(LimitCommand::Show { project, meter, subject }) => {
+            let (stream, store) = (backend.stream(&cli.policy).await?, backend.migrated_store().await?);
+            limit::show(&*store, &*stream, &output, (&project, &meter, &subject)).await
+        }
+        Command::Limit(command) => limit::run(&*backend.migrated_store().await?, &output, command).await,
         Command::Usage(arguments) => usage::run(&*backend.migrated_store().await?, &output, &arguments).await,
         Command::Rejections(arguments) => {
             rejections::run(&*backend.migrated_store().await?, &output, &arguments).await

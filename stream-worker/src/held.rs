@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use millrace_event::limit::Refund;
 use millrace_store::{WriteOutcome, WriteRequest};
 use millrace_stream::{Delivery, SettledBatch, Settlement};
 
@@ -12,6 +13,8 @@ pub struct HeldEntry {
     /// Requests that are committed, from its first on.
     written: usize,
     settled: Vec<SettledBatch>,
+    /// What is given back, by the place of the batch in `settled`.
+    refunds: Vec<(usize, Refund)>,
 }
 
 /// The entries of a lane, in order.
@@ -19,7 +22,7 @@ pub type HeldEntries = VecDeque<HeldEntry>;
 
 impl HeldEntry {
     pub fn new(delivery: Delivery) -> Self {
-        Self { delivery, written: 0, settled: Vec::new() }
+        Self { delivery, written: 0, settled: Vec::new(), refunds: Vec::new() }
     }
 
     /// Requests of the entry that are committed, from its first on.
@@ -27,10 +30,12 @@ impl HeldEntry {
         self.written
     }
 
-    /// Records that the next request of the entry is committed.
-    pub fn record(&mut self, request: &WriteRequest, outcome: &WriteOutcome) {
+    /// Records that the next request of the entry is committed, and what it gives back to limits.
+    pub fn record(&mut self, request: &WriteRequest, outcome: &WriteOutcome, refunds: &[Refund]) {
         // What follows the batches is not settled: see `TransactionBuilder`.
         if self.written < self.batches() {
+            let place = self.settled.len();
+            self.refunds.extend(refunds.iter().map(|refund| (place, refund.clone())));
             let WriteRequest { batch_id, project, count, .. } = *request;
             self.settled.push(SettledBatch { batch_id, project, count, outcome: outcome.outcome });
         }
@@ -44,6 +49,7 @@ impl HeldEntry {
             id: self.delivery.id,
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
             batches: self.settled,
+            refunds: self.refunds,
         }
     }
 

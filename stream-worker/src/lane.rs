@@ -11,7 +11,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use millrace_failpoint::{self as failpoint, Point};
 use millrace_store::metrics::Phase;
-use millrace_store::{ReplicationProgress, SharedStore, WriteError, WriteOutcome, WriteRequest, Writer};
+use millrace_store::{
+    ReplicationProgress, RequestRefunds, SharedStore, WriteError, WriteOutcome, WriteRequest, Writer,
+};
 use millrace_stream::{Delivery, EntryId, Epoch, Reader, Settlement, SharedStream, StreamError};
 use tokio::sync::watch;
 
@@ -22,7 +24,7 @@ use crate::held::{HeldEntries, HeldEntry};
 use crate::lane_error::LaneError;
 use crate::metrics;
 use crate::settlement::{GRACE, SettlementQueue};
-use crate::transaction::TransactionBuilder;
+use crate::transaction::{Transaction, TransactionBuilder};
 
 /// How long a read waits for the first entry. An idle lane takes up to this long to stop.
 const READ_WAIT: Duration = Duration::from_millis(500);
@@ -233,13 +235,13 @@ impl Lane {
         let mut backoff = Backoff::new("writing to the store");
         while !self.held.is_empty() {
             let transaction = self.transactions.build(&self.held).await?;
-            match self.write(&transaction.requests).await {
-                Ok((outcomes, progress)) => {
+            match self.write(&transaction).await {
+                Ok((outcomes, refunds, progress)) => {
                     backoff.recovered();
                     self.transactions.grow();
                     record_commit(&transaction.requests, &outcomes);
                     self.transactions.committed(&self.held, &transaction, &outcomes).await;
-                    let settlements = transaction.record(&mut self.held, &outcomes);
+                    let settlements = transaction.record(&mut self.held, &outcomes, &refunds);
                     match progress {
                         None => self.settle(&settlements).await?,
                         Some(progress) => {
@@ -275,16 +277,17 @@ impl Lane {
     /// Writes, and asks how far the standbys are, if settling waits for them.
     async fn write(
         &mut self,
-        requests: &[WriteRequest],
-    ) -> Result<(Vec<WriteOutcome>, Option<ReplicationProgress>), WriteError> {
+        transaction: &Transaction,
+    ) -> Result<(Vec<WriteOutcome>, RequestRefunds, Option<ReplicationProgress>), WriteError> {
         let (standbys, epoch, shard) = (self.settings.standbys(), self.epoch, self.shard);
         let writer = self.writer().await?;
         if let Some(epoch) = epoch {
             writer.require_epoch(shard, epoch);
         }
-        let outcomes = writer.write(requests).await?;
+        let Transaction { requests, charges, .. } = transaction;
+        let (outcomes, refunds) = writer.write_charged(requests, charges).await?;
         let progress = if standbys > 0 { Some(writer.replication(standbys).await?) } else { None };
-        Ok((outcomes, progress))
+        Ok((outcomes, refunds, progress))
     }
 
     async fn writer(&mut self) -> Result<&mut dyn Writer, WriteError> {

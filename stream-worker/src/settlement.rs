@@ -167,7 +167,12 @@ mod tests {
     const AGE_MAX: Duration = Duration::from_secs(4);
 
     fn settlements(first: u64, count: u64) -> Vec<Settlement> {
-        let settlement = |ms| Settlement { id: EntryId { ms, seq: 0 }, bytes: 1, batches: Vec::new() };
+        let settlement = |ms| Settlement {
+            id: EntryId { ms, seq: 0 },
+            bytes: 1,
+            batches: Vec::new(),
+            refunds: Vec::new(),
+        };
         (first..first + count).map(settlement).collect()
     }
 

@@ -3,7 +3,7 @@
 //! A transaction may end within an entry, whose other batches are then written in the next one. The entry is
 //! settled with the last of them.
 
-use millrace_store::{Payload, WriteOutcome, WriteRequest};
+use millrace_store::{Payload, RequestCharges, RequestRefunds, WriteOutcome, WriteRequest};
 use millrace_stream::{Settlement, SharedStream, StreamError};
 
 use crate::held::{HeldEntries, HeldEntry};
@@ -17,6 +17,8 @@ const TRANSACTION_BYTES_MAX: usize = 32 << 20;
 #[derive(Default)]
 pub struct Transaction {
     pub requests: Vec<WriteRequest>,
+    /// What the requests were charged for limits of customers.
+    pub charges: RequestCharges,
     /// The requests of each entry.
     parts: Vec<EntryPart>,
     events: u64,
@@ -32,14 +34,19 @@ struct EntryPart {
 
 impl Transaction {
     /// Records the commit in the held entries, and removes those that are complete. Returns their
-    /// settlements. `outcomes` has one outcome per request, in order.
-    pub fn record(&self, held: &mut HeldEntries, outcomes: &[WriteOutcome]) -> Vec<Settlement> {
-        let mut committed = self.requests.iter().zip(outcomes);
+    /// settlements. `outcomes` has one outcome per request, in order, and `refunds` what requests give back.
+    pub fn record(
+        &self,
+        held: &mut HeldEntries,
+        outcomes: &[WriteOutcome],
+        refunds: &RequestRefunds,
+    ) -> Vec<Settlement> {
+        let mut committed = self.requests.iter().zip(outcomes).enumerate();
         let mut settlements = Vec::new();
         for part in &self.parts {
             let Some(entry) = held.front_mut() else { break };
-            for (request, outcome) in committed.by_ref().take(part.requests) {
-                entry.record(request, outcome);
+            for (index, (request, outcome)) in committed.by_ref().take(part.requests) {
+                entry.record(request, outcome, refunds.get(&index).map_or(&[], Vec::as_slice));
             }
             if part.is_last {
                 settlements.extend(held.pop_front().map(HeldEntry::into_settlement));
@@ -48,7 +55,11 @@ impl Transaction {
         settlements
     }
 
-    fn push(&mut self, request: WriteRequest) {
+    fn push(&mut self, of: &HeldEntry, request: WriteRequest) {
+        let charges = of.delivery.entry.as_ref().map_or(&[][..], |entry| entry.charges_of(request.batch_id));
+        if !charges.is_empty() {
+            self.charges.insert(self.requests.len(), charges.to_vec());
+        }
         self.events += u64::from(request.count);
         self.bytes += match &request.payload {
             Payload::Rows(rows) => rows.len(),
@@ -118,7 +129,7 @@ impl TransactionBuilder {
             while !self.is_full(transaction)
                 && let Some(request) = left.next()
             {
-                transaction.push(request);
+                transaction.push(entry, request);
             }
             let requests = transaction.requests.len() - before;
             transaction.parts.push(EntryPart { requests, is_last: left.peek().is_none() });
@@ -147,7 +158,7 @@ impl TransactionBuilder {
             Handling::SetEntryAside { reason } => (requests.unread(&reason), usize::MAX),
         };
         let mut left = requests.into_iter().skip(suspect.written()).peekable();
-        left.by_ref().take(at_once).for_each(|request| transaction.push(request));
+        left.by_ref().take(at_once).for_each(|request| transaction.push(suspect, request));
         let part = EntryPart { requests: transaction.requests.len(), is_last: left.peek().is_none() };
         transaction.parts.push(part);
         Ok(())

@@ -1,21 +1,23 @@
 //! The store of the product, whose writers may have a bug around them. Everything else is passed on.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use millrace_event::limit::{Amount, Charge, CounterState, LimitSet, Period};
 use millrace_event::meter::{Meter, MeterDefinition, MeterId};
 use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 use millrace_store::{
     AccountChanges, Accounts, AdminKey, AdminKeyInfo, AdminKeys, BackfillStep, CancelOrder, CancelOutcome,
     Cancellations, ChangeMark, ClaimedNotification, DeadLetter, DeliveryResult, JsonColumns, KeyInfo,
-    KeyOptions, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload, LostHour, MeterCheck,
-    MeterFaultCount, MeterInfo, MeterQuery, MeterRow, MeterStart, Meters, NewAdminKey, NewKey, Notification,
-    NotificationBacklog, NotificationState, Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate,
-    ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord, RedriveResult, RejectionCount,
-    RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections, ServerState, SharedStore,
-    StoreError, StreamRecord, ThresholdDefinition, ThresholdInfo, ThresholdUpdate, Thresholds, UpkeepPolicy,
-    UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+    KeyOptions, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload, LimitFilter, LimitInfo, Limits,
+    LostHour, MeterCheck, MeterFaultCount, MeterInfo, MeterQuery, MeterRow, MeterStart, Meters, NewAdminKey,
+    NewKey, Notification, NotificationBacklog, NotificationState, Operators, PlanChange, PlanUpdate,
+    PolicyChange, PolicyUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord,
+    RedriveResult, RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections,
+    ServerState, SharedStore, StoreError, StreamRecord, ThresholdDefinition, ThresholdInfo, ThresholdUpdate,
+    Thresholds, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use millrace_stream::SharedStream;
 use time::OffsetDateTime;
@@ -131,6 +133,21 @@ implement! { Operators {}
     async fn usage_of_all(
         &self, from: OffsetDateTime, to: OffsetDateTime
     ) -> Result<Vec<ProjectUsage>, StoreError>;
+}
+
+implement! { Limits {}
+    async fn set_limit(
+        &self, project: &str, slug: &str, period: Period, subject: Option<&str>, amount: Amount
+    ) -> Result<LimitInfo, StoreError>;
+    async fn delete_limit(
+        &self, project: &str, slug: &str, period: Period, subject: Option<&str>
+    ) -> Result<bool, StoreError>;
+    async fn limits(&self, filter: &LimitFilter) -> Result<Vec<LimitInfo>, StoreError>;
+    async fn limit_versions(&self) -> Result<HashMap<ProjectId, i64>, StoreError>;
+    async fn limit_set(&self, project: ProjectId) -> Result<LimitSet, StoreError>;
+    async fn limits_for_rebuild(
+        &self, shard: u16, shards: u16, pending: &[(PendingBatch, Vec<Charge>)]
+    ) -> Result<Vec<(ProjectId, CounterState)>, StoreError>;
 }
 
 implement! { Meters {}

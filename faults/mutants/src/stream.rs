@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use millrace_event::limit::{Amount, Charge, Counter, CounterState};
 use millrace_event::plan::{LimitState, Plan, ProjectId, Refusal};
 use millrace_event::{BatchId, EntryId, Epoch, PendingBatch, ProjectCounters};
 use millrace_stream::{
@@ -93,6 +94,14 @@ impl Stream for MutantStream {
         self.inner.limit_state(project).await
     }
 
+    async fn limits_used(
+        &self,
+        project: ProjectId,
+        counters: &[Counter],
+    ) -> Result<(u64, Vec<Amount>), StreamError> {
+        self.inner.limits_used(project, counters).await
+    }
+
     async fn backlog(&self) -> Result<Backlog, StreamError> {
         self.inner.backlog().await
     }
@@ -166,8 +175,21 @@ impl Stream for MutantStream {
         self.inner.pending_batches(shard).await
     }
 
+    async fn pending_charges(&self, shard: u16) -> Result<Vec<(PendingBatch, Vec<Charge>)>, StreamError> {
+        self.inner.pending_charges(shard).await
+    }
+
     async fn fence(&self, shard: u16, epoch: Epoch) -> Result<(), StreamError> {
         self.inner.fence(shard, epoch).await
+    }
+
+    async fn restore_limits(
+        &self,
+        shard: u16,
+        epoch: Epoch,
+        counters: &[(ProjectId, CounterState)],
+    ) -> Result<bool, StreamError> {
+        self.inner.restore_limits(shard, epoch, counters).await
     }
 
     async fn rebuild(

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use millrace_event::{EntryId, Epoch, Outcome};
-use millrace_store::{WriteError, WriteOutcome, WriteRequest, Writer};
+use millrace_store::{RequestCharges, RequestRefunds, WriteError, WriteOutcome, WriteRequest, Writer};
 use millrace_stream::{SettledBatch, Settlement, SharedStream};
 use tokio_postgres::{Client, Config, NoTls, Row};
 
@@ -18,13 +18,17 @@ impl Writer for EarlySettler {
         self.inner.require_epoch(shard, epoch);
     }
 
-    async fn write(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
+    async fn write_charged(
+        &mut self,
+        requests: &[WriteRequest],
+        charges: &RequestCharges,
+    ) -> Result<(Vec<WriteOutcome>, RequestRefunds), WriteError> {
         let settlements: Vec<_> =
             requests.chunk_by(|one, next| one.entry == next.entry).map(hoped_settlement).collect();
         if let Some(first) = requests.first() {
             self.stream.settle(first.shard, &settlements).await.map_err(environment)?;
         }
-        self.inner.write(requests).await
+        self.inner.write_charged(requests, charges).await
     }
 }
 
@@ -35,7 +39,8 @@ fn hoped_settlement(requests: &[WriteRequest]) -> Settlement {
         let outcome = Outcome { stored: count, ..Outcome::default() };
         SettledBatch { batch_id, project, count, outcome }
     };
-    Settlement { id: requests[0].entry, bytes: 0, batches: requests.iter().map(batch).collect() }
+    let batches = requests.iter().map(batch).collect();
+    Settlement { id: requests[0].entry, bytes: 0, batches, refunds: Vec::new() }
 }
 
 /// Recognizes an entry by its stream id alone.
@@ -75,7 +80,12 @@ impl Writer for IdRecognizer {
         self.inner.require_epoch(shard, epoch);
     }
 
-    async fn write(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
+    /// No drill with this mutant has limits of customers.
+    async fn write_charged(
+        &mut self,
+        requests: &[WriteRequest],
+        _: &RequestCharges,
+    ) -> Result<(Vec<WriteOutcome>, RequestRefunds), WriteError> {
         let mut outcomes = Vec::new();
         let mut unknown = Vec::new();
         for request in requests {
@@ -88,7 +98,8 @@ impl Writer for IdRecognizer {
         let mut written =
             if unknown.is_empty() { Vec::new() } else { self.inner.write(&unknown).await? }.into_iter();
         let filled = outcomes.into_iter().map(|known| known.or_else(|| written.next()));
-        Ok(filled.map(|outcome| outcome.expect("a writer returns an outcome for each request")).collect())
+        let filled = filled.map(|outcome| outcome.expect("a writer returns an outcome for each request"));
+        Ok((filled.collect(), RequestRefunds::new()))
     }
 }
 
@@ -101,8 +112,12 @@ pub struct EpochIgnorer {
 impl Writer for EpochIgnorer {
     fn require_epoch(&mut self, _: u16, _: Epoch) {}
 
-    async fn write(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
-        self.inner.write(requests).await
+    async fn write_charged(
+        &mut self,
+        requests: &[WriteRequest],
+        charges: &RequestCharges,
+    ) -> Result<(Vec<WriteOutcome>, RequestRefunds), WriteError> {
+        self.inner.write_charged(requests, charges).await
     }
 }
 

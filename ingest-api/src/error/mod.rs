@@ -47,6 +47,11 @@ enum Detail {
     /// The methods that the path takes.
     Allow(&'static str),
     RetryAfterS(u64),
+    /// The events over limits of customers, by their index, and seconds until these limits start again.
+    OverLimits {
+        events: Vec<usize>,
+        reset_s: u64,
+    },
     /// The beginning of the body, for the owner's samples. It is never a part of the answer.
     Body(Excerpt),
 }
@@ -63,9 +68,26 @@ struct ProblemDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    rejected: Option<&'a [Rejection]>,
+    rejected: Option<RejectedEvents<'a>>,
     #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
     violated_policies: Option<[&'static str; 1]>,
+}
+
+/// The events that are the reason of a problem.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum RejectedEvents<'a> {
+    Invalid(&'a [Rejection]),
+    OverLimits(Vec<EventOverLimit>),
+}
+
+/// An event that takes more than its customer has left. It has the members of a [`Rejection`].
+#[derive(Serialize)]
+struct EventOverLimit {
+    index: usize,
+    code: ProblemCode,
+    field: &'static str,
+    message: &'static str,
 }
 
 impl Problem {
@@ -113,6 +135,30 @@ impl Problem {
         }
     }
 
+    /// Customers have less left of their limits than the batch takes. `events` are the places of the rows
+    /// that do not fit.
+    pub fn limit_exceeded(events: Vec<u32>, reset_s: u64) -> Self {
+        let message = "customers of the batch have reached their limits, and nothing of it was accepted; send the batch \
+                       without the events that rejected names, or wait until the limits start again";
+        let events = events.into_iter().map(|event| event as usize).collect();
+        let detail = Detail::OverLimits { events, reset_s: reset_s.max(1) };
+        Self { code: ProblemCode::LimitExceeded, message: Cow::Borrowed(message), detail }
+    }
+
+    /// The same, with the indexes that rows have in a body of which these events have no rows.
+    pub fn in_body(mut self, invalid: &[Rejection]) -> Self {
+        if let Detail::OverLimits { events, .. } = &mut self.detail {
+            let mut without_rows: Vec<_> = invalid.iter().map(|rejection| rejection.index).collect();
+            without_rows.sort_unstable();
+            for event in events {
+                for index in &without_rows {
+                    *event += usize::from(index <= event);
+                }
+            }
+        }
+        self
+    }
+
     pub const fn idempotency_conflict() -> Self {
         let message = "this Idempotency-Key was used for another body; use a new key for a new batch";
         Self::new(ProblemCode::IdempotencyConflict, message)
@@ -150,9 +196,17 @@ impl Problem {
                 "the batch has more events than the project may still send; keep the events, and wait at least as long \
                  as Retry-After says"
             }
+            ProblemCode::LimitExceeded => {
+                "the batch takes more than may still be sent; keep the events, and wait at least as long as Retry-After \
+                 says"
+            }
             _ => return self,
         };
-        Self { message: Cow::Borrowed(message), ..self }
+        let detail = match self.detail {
+            Detail::OverLimits { reset_s, .. } => Detail::RetryAfterS(reset_s),
+            detail => detail,
+        };
+        Self { code: self.code, message: Cow::Borrowed(message), detail }
     }
 
     /// Adds the beginning of the body, for a problem of the body itself.
@@ -179,7 +233,9 @@ impl Problem {
     /// Seconds after which to try the same request again. `None` when it cannot succeed unchanged.
     fn retry_after_s(&self) -> Option<u64> {
         match self.detail {
-            Detail::RetryAfterS(seconds) => Some(seconds.min(RETRY_AFTER_S_MAX)),
+            Detail::RetryAfterS(seconds) | Detail::OverLimits { reset_s: seconds, .. } => {
+                Some(seconds.min(RETRY_AFTER_S_MAX))
+            }
             _ => self.code.is_transient().then(|| rand::random_range(RETRY_S)),
         }
     }
@@ -205,7 +261,8 @@ impl Problem {
             message: &self.message,
             field: self.field(),
             rejected: match &self.detail {
-                Detail::Rejected(rejected) => Some(rejected),
+                Detail::Rejected(rejected) => Some(RejectedEvents::Invalid(rejected)),
+                Detail::OverLimits { events, .. } => Some(RejectedEvents::over_limits(events)),
                 _ => None,
             },
             violated_policies: match self.code {
@@ -242,6 +299,15 @@ impl Problem {
         if self.ends_connection() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
+    }
+}
+
+impl RejectedEvents<'_> {
+    fn over_limits(events: &[usize]) -> Self {
+        let message = "the customer has less left of a limit than this event takes";
+        let (code, field) = (ProblemCode::LimitExceeded, "subject");
+        let event = |index: &usize| EventOverLimit { index: *index, code, field, message };
+        Self::OverLimits(events.iter().map(event).collect())
     }
 }
 

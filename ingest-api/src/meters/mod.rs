@@ -7,6 +7,7 @@
 //! This module must never ask the store for a period or for rows without a bound.
 
 mod figures;
+mod limits;
 mod native;
 pub mod openmeter;
 mod pairs;
@@ -15,5 +16,6 @@ mod question;
 mod table;
 
 pub use figures::NOT_FOUND;
+pub use limits::limits;
 pub use native::{MeterEntry, list, query, show};
 pub use question::QuestionError;

@@ -149,7 +149,7 @@ pub async fn query(request: Request<'_>, key: &ApiKey) -> Result<Answer, Problem
     Ok(answer)
 }
 
-fn by_slug<'a>(infos: &'a [MeterInfo], slug: &str) -> Option<&'a MeterInfo> {
+pub(super) fn by_slug<'a>(infos: &'a [MeterInfo], slug: &str) -> Option<&'a MeterInfo> {
     infos.iter().find(|info| info.meter.definition.slug == slug)
 }
 

@@ -261,6 +261,7 @@ impl Stack {
                 id: batches[0].id,
                 bytes: batches.iter().map(|batch| batch.bytes).sum(),
                 batches: batches.iter().map(stored).collect(),
+                refunds: Vec::new(),
             })
             .collect();
         self.stream.settle(0, &settlements).await.unwrap()

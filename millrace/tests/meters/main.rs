@@ -11,4 +11,5 @@ mod bill;
 mod cancel;
 mod commands;
 mod http;
+mod limits;
 mod openmeter;

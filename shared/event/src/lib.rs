@@ -9,9 +9,10 @@
 //! 3. An [`entry`] is one compressed batch of rows, in the form the stream holds.
 //!
 //! [`plan`] decides how much a project may send, [`policy`] holds its owner's choices, and [`web_origin`]
-//! names the pages that may use a key. [`key`] makes and checks API keys, and [`webhook`] signs messages.
-//! [`accounting`] holds the figures that stream and store exchange about batches. [`excerpt`] cuts texts of
-//! clients and masks keys in them, and [`printable`] escapes such texts for people.
+//! names the pages that may use a key. [`limit`] holds how much a customer may use. [`key`] makes and checks
+//! API keys, and [`webhook`] signs messages. [`accounting`] holds the figures that stream and store exchange
+//! about batches. [`excerpt`] cuts texts of clients and masks keys in them, and [`printable`] escapes such
+//! texts for people.
 //!
 //! This crate must never do I/O, read a clock, or depend on an async runtime.
 
@@ -23,6 +24,7 @@ pub mod event;
 pub mod excerpt;
 pub mod json;
 pub mod key;
+pub mod limit;
 pub mod meter;
 pub mod plan;
 pub mod policy;

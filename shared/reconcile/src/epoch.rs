@@ -189,6 +189,11 @@ impl Rebuild {
         stream.fence(shard, epoch).await?;
         let pending = stream.pending_batches(shard).await?;
         let counters = store.counters_for_rebuild(shard, stream.shards(), &pending).await?;
+        let charged = stream.pending_charges(shard).await?;
+        let limits = store.limits_for_rebuild(shard, stream.shards(), &charged).await?;
+        if !stream.restore_limits(shard, epoch, &limits).await? {
+            return Err(EpochError::Conflict { shard });
+        }
         if !stream.rebuild(shard, epoch, &counters, &pending, floor).await? {
             return Err(EpochError::Conflict { shard });
         }

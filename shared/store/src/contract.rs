@@ -18,6 +18,7 @@ use crate::cancellations::Cancellations;
 use crate::error::{StoreError, WriteError};
 use crate::json_columns::JsonColumns;
 use crate::letters::{DeadLetter, LetterFilter, LetterPayload};
+use crate::limits::Limits;
 use crate::lost::{LostHour, StreamRecord};
 use crate::meters::{BackfillStep, MeterCheck, MeterFaultCount, MeterInfo, MeterQuery, MeterRow, MeterStart};
 use crate::redrive::{RedriveOrder, RedriveRecord, RedriveResult};
@@ -347,12 +348,12 @@ pub trait Meters: Send + Sync {
 
 /// A store for all kinds of callers.
 pub trait Store:
-    Accounts + AdminKeys + Cancellations + Ledger + Meters + Operators + Rejections + Thresholds
+    Accounts + AdminKeys + Cancellations + Ledger + Limits + Meters + Operators + Rejections + Thresholds
 {
 }
 
-impl<T: Accounts + AdminKeys + Cancellations + Ledger + Meters + Operators + Rejections + Thresholds> Store
-    for T
+impl<T> Store for T where
+    T: Accounts + AdminKeys + Cancellations + Ledger + Limits + Meters + Operators + Rejections + Thresholds
 {
 }
 

@@ -1,9 +1,9 @@
 //! The store: the database that keeps the events.
 //!
-//! [`Accounts`], [`AdminKeys`], [`Cancellations`], [`Ledger`], [`Meters`], [`Operators`], [`Rejections`],
-//! [`Thresholds`] and
-//! [`Writer`] are the contract, one trait for each kind of caller. [`postgres`] and [`sqlite`] implement it.
-//! The conformance suite in `tests/store/` uses only the traits, and every implementation must pass it.
+//! [`Accounts`], [`AdminKeys`], [`Cancellations`], [`Ledger`], [`Limits`], [`Meters`], [`Operators`],
+//! [`Rejections`], [`Thresholds`] and [`Writer`] are the contract, one trait for each kind of caller.
+//! [`postgres`] and [`sqlite`] implement it. The conformance suite in `tests/store/` uses only the traits,
+//! and every implementation must pass it.
 //!
 //! An implementation must never: store or count an entry twice, however often it is written; dead-letter an
 //! event because of a failure of its environment; return from [`Writer::write`] before everything is on disk.
@@ -21,6 +21,8 @@ mod hours;
 mod json_columns;
 mod ledger;
 mod letters;
+mod limit_tally;
+mod limits;
 mod lost;
 mod meter_zone;
 mod meters;
@@ -55,6 +57,7 @@ pub use self::error::{StoreError, WriteError};
 pub use self::hours::{PartOfHour, end_of_hour, full_hour};
 pub use self::json_columns::JsonColumns;
 pub use self::letters::{DeadLetter, LetterFilter, LetterPayload};
+pub use self::limits::{LimitFilter, LimitInfo, Limits, RequestCharges, RequestRefunds};
 pub use self::lost::{LostHour, StreamRecord};
 pub use self::meter_zone::{METER_DAYS_MAX, METER_WINDOWS_MAX, MeterPeriodError, MeterZone};
 pub use self::meters::{

@@ -6,6 +6,7 @@ use millrace_event::plan::ProjectId;
 use millrace_event::{BatchId, EntryId, Epoch, Outcome};
 
 use crate::error::WriteError;
+use crate::limits::{RequestCharges, RequestRefunds};
 use crate::replication::ReplicationProgress;
 
 /// One stream entry to be stored.
@@ -61,7 +62,21 @@ pub trait Writer: Send {
     ///
     /// # Errors
     /// [`WriteError`]; nothing was stored, unless it is [`WriteError::Environment`].
-    async fn write(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError>;
+    async fn write(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
+        Ok(self.write_charged(requests, &RequestCharges::new()).await?.0)
+    }
+
+    /// As [`Writer::write`], for batches that were charged to limits of customers: records what their stored
+    /// events have used, in the same transaction. Also returns what the others give back, now or when the
+    /// same entry was first written.
+    ///
+    /// # Errors
+    /// As of [`Writer::write`].
+    async fn write_charged(
+        &mut self,
+        requests: &[WriteRequest],
+        charges: &RequestCharges,
+    ) -> Result<(Vec<WriteOutcome>, RequestRefunds), WriteError>;
 
     /// The place in the log below which everything is that was committed or found until now, and the place
     /// that this many standbys have on disk. After an error the writer must be dropped.

@@ -2,6 +2,7 @@
 
 use millrace_event::Outcome;
 use millrace_event::entry::NewBatch;
+use millrace_event::limit::Amount;
 use millrace_event::plan::{LimitState, Plan, ProjectId};
 
 /// A request to admit one batch.
@@ -23,7 +24,7 @@ pub struct Admission<'a> {
 }
 
 /// The answer to an [`Admission`]. Every decision except `Admitted` leaves the stream unchanged.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Decision {
     /// The batch is on disk and charged.
     Admitted {
@@ -50,6 +51,12 @@ pub enum Decision {
     },
     /// The batch has more events than the month's quota has left.
     QuotaExceeded { limit_state: LimitState },
+    /// A customer of the batch has less left of a limit than the batch takes.
+    LimitExceeded {
+        limit_state: LimitState,
+        /// What was used of the counter of each charge of the batch, in their order.
+        used: Vec<Amount>,
+    },
     /// The stream's epoch is not the trusted one. No batch is admitted until its counters are rebuilt.
     EpochChanged,
 }

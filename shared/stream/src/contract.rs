@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use millrace_event::limit::{Amount, Charge, Counter, CounterState};
 use millrace_event::plan::{LimitState, ProjectId};
 use millrace_event::{BatchId, EntryId, Epoch, PendingBatch, ProjectCounters};
 
@@ -36,6 +37,14 @@ pub trait Stream: Send + Sync {
 
     /// The rate and quota that the project has used, on the stream's clock.
     async fn limit_state(&self, project: ProjectId) -> Result<LimitState, StreamError>;
+
+    /// What is used of these counters of the project in the current windows, in their order, and the time on
+    /// the stream's clock for which that holds, in microseconds since 1970.
+    async fn limits_used(
+        &self,
+        project: ProjectId,
+        counters: &[Counter],
+    ) -> Result<(u64, Vec<Amount>), StreamError>;
 
     /// The backlog of all shards together.
     async fn backlog(&self) -> Result<Backlog, StreamError>;
@@ -92,11 +101,24 @@ pub trait Stream: Send + Sync {
     /// Every batch in the shard, oldest first, without its rows.
     async fn pending_batches(&self, shard: u16) -> Result<Vec<PendingBatch>, StreamError>;
 
+    /// What the batches in the shard took of limits, oldest first; batches that took nothing are left out.
+    async fn pending_charges(&self, shard: u16) -> Result<Vec<(PendingBatch, Vec<Charge>)>, StreamError>;
+
     /// Begins a rebuild under this epoch. From now on no process can admit to the shard or settle on it,
     /// until [`Stream::rebuild`] is called with the same epoch. A later fence replaces an earlier one.
     /// Without a fence, a batch admitted and settled between the count and the rebuild would be missing from
     /// the counters.
     async fn fence(&self, shard: u16, epoch: Epoch) -> Result<(), StreamError>;
+
+    /// Sets the counters of limits that the shard has once it is rebuilt under this epoch; all others are
+    /// then 0. Call it between [`Stream::fence`] and [`Stream::rebuild`]. Returns false, with nothing
+    /// changed, when the shard is not fenced under this epoch.
+    async fn restore_limits(
+        &self,
+        shard: u16,
+        epoch: Epoch,
+        counters: &[(ProjectId, CounterState)],
+    ) -> Result<bool, StreamError>;
 
     /// Replaces all counters of the shard and gives it this epoch, in one step. Returns false, with nothing
     /// changed, when the shard is not fenced under this epoch or does not hold exactly the `expected`

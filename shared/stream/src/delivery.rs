@@ -1,6 +1,7 @@
 //! Deliveries from the stream to a worker's lane, and the settlements that the lane returns.
 
 use millrace_event::entry::{Damage, PackedEntry};
+use millrace_event::limit::Refund;
 use millrace_event::plan::ProjectId;
 use millrace_event::{BatchId, EntryId, Outcome};
 
@@ -32,6 +33,8 @@ pub struct Settlement {
     pub bytes: u32,
     /// Its admitted batches.
     pub batches: Vec<SettledBatch>,
+    /// What is given back to limits of customers, each with the place of its batch in `batches`.
+    pub refunds: Vec<(usize, Refund)>,
 }
 
 impl Settlement {
@@ -94,8 +97,12 @@ mod tests {
             count: 1,
             outcome: Outcome::default(),
         };
-        let settlement =
-            |batches: usize| Settlement { id: EntryId::default(), bytes: 1, batches: vec![batch; batches] };
+        let settlement = |batches: usize| Settlement {
+            id: EntryId::default(),
+            bytes: 1,
+            batches: vec![batch; batches],
+            refunds: Vec::new(),
+        };
         let calls = |sizes: &[usize]| -> Vec<usize> {
             let settlements: Vec<_> = sizes.iter().map(|size| settlement(*size)).collect();
             Settlement::calls(&settlements, 10).map(<[_]>::len).collect()

@@ -112,7 +112,7 @@ async fn settle_all(stream: &EmbeddedStream) -> u64 {
                 SettledBatch { batch_id, project, count, outcome }
             };
             let batches = entry.admitted().map(settled).collect();
-            Settlement { id: delivery.id, bytes: entry.packed_bytes(), batches }
+            Settlement { id: delivery.id, bytes: entry.packed_bytes(), batches, refunds: Vec::new() }
         })
         .collect();
     stream.settle(0, &settlements).await.unwrap()

@@ -8,6 +8,7 @@ use super::damage::Damage;
 use super::frame::pack_rows;
 use super::packed_entry::{EntryBatch, PackedEntry};
 use crate::event::BatchId;
+use crate::limit::decode_charges;
 use crate::plan::ProjectId;
 
 /// The version that this build writes. It also reads version 1.
@@ -149,7 +150,7 @@ impl Fields<'_> {
         match (batch_id, project, count, rows_bytes, self.find("d")) {
             (Some(batch_id), Some(project), Some(count), Some(rows_bytes), Some(data)) => {
                 let batch = EntryBatch { batch_id, project, count, rows_bytes, is_admitted: true };
-                Ok(PackedEntry { batches: vec![batch], data: data.clone() })
+                Ok(PackedEntry { batches: vec![batch], data: data.clone(), charges: Vec::new() })
             }
             _ => Err(self.damage("one of the fields b, p, n, u, d is missing or malformed".to_owned())),
         }
@@ -161,7 +162,11 @@ impl Fields<'_> {
             return Err(self.damage("one of the fields a, t, r is missing".to_owned()));
         };
         let batches = batches_of_table(table, Some(admitted)).map_err(|reason| self.damage(reason))?;
-        Ok(PackedEntry { batches, data: data.clone() })
+        let charges = match self.find("l") {
+            Some(charges) => decode_charges(charges, batches.len()).map_err(|reason| self.damage(reason))?,
+            None => Vec::new(),
+        };
+        Ok(PackedEntry { batches, data: data.clone(), charges })
     }
 
     /// The batch id, project and count of version 1.

@@ -9,6 +9,7 @@
 //! | `a` | which batches were admitted: one character for each batch, `1` if it was, otherwise `0` |
 //! | `t` | the batches, 32 bytes each, see below |
 //! | `r` | zstd frames with checksum, one after the other, of the rows of all batches in the order of `t` |
+//! | `l` | only if a batch was charged to limits: the charges, see [`crate::limit::encode_charges`] |
 //!
 //! Of a batch, `t` has its id (16 bytes), the project id (8), the number of events (4), and the bytes of its
 //! rows before compression (4). Numbers are big-endian. Rows are in the format of [`crate::row`].

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::bounds::ROWS_BYTES_MAX;
 use super::frame;
 use crate::event::BatchId;
+use crate::limit::LimitedCharge;
 use crate::plan::ProjectId;
 
 /// Rows of at least this size are compressed in a frame of their own. Those who make entries compress one
@@ -22,6 +23,8 @@ pub struct NewBatch {
     /// Size of the rows before compression, in bytes.
     pub(super) rows_bytes: u32,
     pub(super) content: Content,
+    /// What its events take of limits, by counter. Usually empty.
+    pub charges: Vec<LimitedCharge>,
 }
 
 /// The rows of a batch.
@@ -46,7 +49,13 @@ impl NewBatch {
         } else {
             Content::Frame(frame::pack_rows(&rows))
         };
-        Self { batch_id, project, count, rows_bytes, content }
+        Self { batch_id, project, count, rows_bytes, content, charges: Vec::new() }
+    }
+
+    /// The same batch with these charges, each of another counter.
+    #[must_use]
+    pub fn with_charges(self, charges: Vec<LimitedCharge>) -> Self {
+        Self { charges, ..self }
     }
 
     /// Size of the rows before compression, in bytes.

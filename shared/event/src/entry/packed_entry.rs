@@ -6,6 +6,7 @@ use super::frame;
 use super::new_batch::{Content, NewBatch};
 use super::rows::check_rows;
 use crate::event::BatchId;
+use crate::limit::{self, Charge};
 use crate::plan::ProjectId;
 
 /// A batch in an entry.
@@ -28,15 +29,19 @@ pub struct PackedEntry {
     pub batches: Vec<EntryBatch>,
     /// The compressed rows of all batches.
     pub data: Bytes,
+    /// What the events of each batch took of limits. Empty when no batch was charged to a limit.
+    pub charges: Vec<Vec<Charge>>,
 }
 
 impl PackedEntry {
     /// Makes one entry of these batches, all of them admitted.
     pub fn pack<'a>(batches: impl IntoIterator<Item = &'a NewBatch>) -> Self {
         let (mut entry, mut frames, mut together) = (Vec::new(), Vec::new(), Vec::new());
+        let mut charges = Vec::new();
         for batch in batches {
-            let NewBatch { batch_id, project, count, rows_bytes, ref content } = *batch;
+            let NewBatch { batch_id, project, count, rows_bytes, ref content, .. } = *batch;
             entry.push(EntryBatch { batch_id, project, count, rows_bytes, is_admitted: true });
+            charges.push(batch.charges.iter().map(|limited| limited.charge.clone()).collect::<Vec<_>>());
             match content {
                 Content::Rows(rows) => together.extend_from_slice(rows),
                 Content::Frame(frame) => {
@@ -50,7 +55,22 @@ impl PackedEntry {
         if frames.is_empty() || !together.is_empty() {
             append_frame(&mut frames, &mut together);
         }
-        Self { batches: entry, data: frames.into() }
+        if charges.iter().all(Vec::is_empty) {
+            charges.clear();
+        }
+        Self { batches: entry, data: frames.into(), charges }
+    }
+
+    /// The field `l`, which only an entry with charges has.
+    pub fn charges_field(&self) -> Option<Vec<u8>> {
+        limit::encode_charges(self.charges.iter().map(Vec::as_slice))
+    }
+
+    /// What the events of an admitted batch took of limits.
+    pub fn charges_of(&self, batch_id: BatchId) -> &[Charge] {
+        let charged = self.batches.iter().zip(&self.charges);
+        let mut of_batch = charged.filter(|(batch, _)| batch.is_admitted && batch.batch_id == batch_id);
+        of_batch.next().map_or(&[], |(_, charges)| charges.as_slice())
     }
 
     /// The batches that were admitted, in order.

@@ -62,6 +62,12 @@ impl Decimal {
         if is_plain { Self::of_number(text.as_bytes()) } else { None }
     }
 
+    /// In billionths, rounded up; 0 for a negative number.
+    pub(crate) fn billionths_up(self) -> u128 {
+        const DIGITS_DROPPED: u128 = 10_u128.pow(9);
+        u128::try_from(self.0).map_or(0, |value| value.div_ceil(DIGITS_DROPPED))
+    }
+
     /// The sum, unless it has too many digits.
     pub fn checked_add(self, other: Self) -> Option<Self> {
         self.0.checked_add(other.0).map(Self)

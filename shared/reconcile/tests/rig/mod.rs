@@ -65,7 +65,7 @@ impl Rig {
         let outcome = millrace_stream::Outcome { stored: count, duplicate: 0, dead: 0, conflict: 0 };
         let batches = vec![SettledBatch { batch_id, project, count, outcome }];
         let bytes = delivery.entry.as_ref().unwrap().packed_bytes();
-        let settlement = Settlement { id: delivery.id, bytes, batches };
+        let settlement = Settlement { id: delivery.id, bytes, batches, refunds: Vec::new() };
         assert_eq!(self.stream.settle(0, &[settlement]).await.unwrap(), 1);
     }
 

@@ -22,7 +22,7 @@ use millrace_event::row::Row;
 const HOUR_US: i64 = 3_600_000_000;
 
 pub(super) struct Attempt<'a> {
-    draft: &'a Draft<'a>,
+    pub(super) draft: &'a Draft<'a>,
     selection: Selection,
     conflicts: Vec<Conflict>,
     outcomes: Vec<WriteOutcome>,

@@ -16,7 +16,7 @@ use super::recent;
 use crate::dead_reason::DeadReason;
 use crate::ledger::LedgerKey;
 use crate::payload::PayloadDigest;
-use crate::{Payload, WriteRequest};
+use crate::{Payload, RequestCharges, WriteRequest};
 use millrace_event::plan::ProjectId;
 use millrace_event::row::{self, EventTime, RowKey};
 use millrace_event::undeliverable::UndeliverableCall;
@@ -134,6 +134,9 @@ pub(super) struct Draft<'a> {
     /// Rows whose id is claimed for some days only.
     pub(super) short_claims: HashSet<usize>,
     pub(super) began: Instant,
+    /// The requests, and what they were charged for limits.
+    pub(super) requests: &'a [WriteRequest],
+    pub(super) charges: Option<&'a RequestCharges>,
     /// Whether any row claims its id.
     pub(super) any_claims: bool,
 }
@@ -163,6 +166,8 @@ impl<'a> Draft<'a> {
             claim_payloads: HashMap::new(),
             short_claims: HashSet::new(),
             began: Instant::now(),
+            requests,
+            charges: None,
             any_claims: false,
         };
         let mut indices = HashMap::new();

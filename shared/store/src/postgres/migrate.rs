@@ -33,6 +33,7 @@ const MIGRATIONS: &[Migration] = migrations! { "sql":
     9 "0009_store_ip",
     10 "0010_meters",
     11 "0011_cancellations",
+    12 "0012_limits",
     13 "0013_thresholds",
     14 "0014_admin_keys",
 };

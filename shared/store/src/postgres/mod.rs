@@ -38,6 +38,8 @@ mod json_columns;
 mod ledger_rows;
 mod ledger_statements;
 mod letters;
+mod limits;
+mod limits_store;
 mod lineage;
 mod listen;
 mod lost;

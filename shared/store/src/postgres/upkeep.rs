@@ -15,6 +15,7 @@ use super::on_demand::{self, DAYS_AHEAD, EventDays};
 use super::partitions::{self, Day, DayPartition};
 use super::session::Session;
 use super::write::APPLICATION_PREFIX;
+use crate::limits::USAGE_DAYS;
 use crate::metrics;
 use crate::rejections::{SAMPLES_KEPT, SOURCE_DAYS};
 use crate::{StoreError, UpkeepPolicy, UpkeepReport};
@@ -71,6 +72,8 @@ pub(super) async fn round(
     forget_ids(&session, policy, now_us).await?;
     session.execute(REMOVE_SAMPLES, &[&i64::from(SAMPLES_KEPT)]).await?;
     retire_rows(&session, FORGET_REPORTS, now_us - SOURCE_DAYS * DAY_US).await?;
+    retire_rows(&session, FORGET_LIMIT_REFUNDS, first_kept_day(policy, now_us).start_us()).await?;
+    retire_rows(&session, FORGET_LIMIT_USAGE, now_us - USAGE_DAYS * DAY_US).await?;
     on_demand::move_from_default(&mut session, event_days, policy, now_us).await?;
     event_days.refresh(&session, policy, now_us).await?;
     let days_ahead = days_ahead(&session, Day::of(now_us)).await?;
@@ -215,6 +218,19 @@ const FORGET_LOST: &str = "
     WITH gone AS (
         DELETE FROM lost_batches WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM lost_batches WHERE received_at < $1 ORDER BY received_at LIMIT $2))
+        RETURNING 1)
+    SELECT count(*) FROM gone";
+/// Kept as long as the ledger.
+const FORGET_LIMIT_REFUNDS: &str = "
+    WITH gone AS (
+        DELETE FROM limit_refunds WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM limit_refunds WHERE received_at < $1 LIMIT $2))
+        RETURNING 1)
+    SELECT count(*) FROM gone";
+const FORGET_LIMIT_USAGE: &str = "
+    WITH gone AS (
+        DELETE FROM limit_usage WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM limit_usage WHERE ends_at < $1 ORDER BY ends_at LIMIT $2))
         RETURNING 1)
     SELECT count(*) FROM gone";
 /// Claims that are kept as long as the ledger.

@@ -18,7 +18,7 @@ use millrace_event::plan::{ProjectId, this_month_us};
 use millrace_event::{BatchId, Outcome, PendingBatch, ProjectCounters};
 
 /// Pending batches looked up in the ledger by one statement.
-const PENDING_CHUNK: usize = 10_000;
+pub(super) const PENDING_CHUNK: usize = 10_000;
 
 pub(super) async fn batch(
     client: &Client,
@@ -70,7 +70,7 @@ pub(super) fn count(row: &tokio_postgres::Row, column: usize) -> u64 {
 }
 
 /// Begins a transaction whose statements all see the same snapshot.
-async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, StoreError> {
+pub(super) async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, StoreError> {
     let isolation = IsolationLevel::RepeatableRead;
     Ok(client.build_transaction().isolation_level(isolation).read_only(false).start().await?)
 }
@@ -200,7 +200,7 @@ pub(super) async fn counters_for_rebuild(
 }
 
 /// The outcomes of those batches that are in the ledger, by their index in `pending`.
-async fn written(
+pub(super) async fn written(
     transaction: &Transaction<'_>,
     shard: u16,
     pending: &[PendingBatch],

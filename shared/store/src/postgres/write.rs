@@ -19,6 +19,7 @@ use super::connector::Connector;
 use super::draft::{Draft, EntryState};
 use super::error::{CONNECTION, Failure};
 use super::ledger_rows::LedgerKeys;
+use super::limits;
 use super::lineage::Lineage;
 use super::on_demand::EventDays;
 use super::partitions::{self, Day};
@@ -30,7 +31,10 @@ use super::setback::Setback;
 use super::writer_session::WriterSession;
 use crate::dead_reason::DeadReason;
 use crate::ledger::LedgerKey;
-use crate::{ReplicationProgress, WriteError, WriteOutcome, WriteRequest, Writer};
+use crate::limit_tally::refunding;
+use crate::{
+    ReplicationProgress, RequestCharges, RequestRefunds, WriteError, WriteOutcome, WriteRequest, Writer,
+};
 use millrace_event::{EntryId, Epoch};
 
 /// The application name of a writer's session, followed by the name of the writer. Upkeep finds stuck
@@ -81,8 +85,13 @@ impl PostgresWriter {
         Ok(Self { connection, event_days, lineage, timeline, full_lookups: 0, last_entry: None })
     }
 
-    async fn write_all(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
+    async fn write_all(
+        &mut self,
+        requests: &[WriteRequest],
+        charges: &RequestCharges,
+    ) -> Result<Vec<WriteOutcome>, WriteError> {
         let mut draft = Draft::new(requests)?;
+        draft.charges = Some(charges);
         if draft.first_and_last_day().is_some_and(|(first, last)| self.event_days.may_need(first, last)) {
             self.event_days.make(self.connection.session.client_mut(), &draft.days()).await;
         }
@@ -248,18 +257,28 @@ impl Writer for PostgresWriter {
         self.connection.required_epoch = Some(RequiredEpoch { shard, epoch });
     }
 
-    async fn write(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
+    async fn write_charged(
+        &mut self,
+        requests: &[WriteRequest],
+        charges: &RequestCharges,
+    ) -> Result<(Vec<WriteOutcome>, RequestRefunds), WriteError> {
         if self.connection.session.busy {
             let message = "an earlier write of this writer did not end; open a new writer";
             return Err(Failure::new(CONNECTION, message).into());
         }
         if requests.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), RequestRefunds::new()));
         }
         self.lineage.refuse_outdated(self.timeline)?;
         // Stays true after an error and when this future is dropped: the state of the server is unknown then.
         self.connection.session.busy = true;
-        let written = match tokio::time::timeout(WRITE_DEADLINE, self.write_all(requests)).await {
+        let write = async {
+            let written = self.write_all(requests, charges).await?;
+            let refunding = refunding(requests, &written, charges);
+            let refunds = limits::refunds(self.connection.client(), &refunding).await?;
+            Ok::<_, WriteError>((written, refunds))
+        };
+        let written = match tokio::time::timeout(WRITE_DEADLINE, write).await {
             Ok(written) => written?,
             Err(_) => return Err(Failure::new("57014", "the write took longer than 60 s").into()),
         };

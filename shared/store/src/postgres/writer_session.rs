@@ -19,6 +19,7 @@ use super::distribution;
 use super::draft::{Claim, Draft, Identity};
 use super::error::Failure;
 use super::json_columns;
+use super::limits;
 use super::parameters::{RowKeys, number};
 use super::recent::RecentKeys;
 use super::required_epoch::RequiredEpoch;
@@ -182,6 +183,7 @@ impl WriterSession {
     ) -> Result<(), Setback> {
         let meters_version = self.commit_ledger(attempt, copied).await?;
         self.add_to_meters(attempt, meters_version).await?;
+        limits::add(self.client(), &limits::tally(attempt)).await?;
         failpoint::reach(Point::AfterLedger);
         let ready = Instant::now();
         self.commit_usage(attempt).await?;

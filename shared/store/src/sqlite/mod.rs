@@ -23,6 +23,8 @@ mod error;
 mod events;
 mod ledger;
 mod letters;
+mod limits;
+mod limits_store;
 mod lost;
 mod meters;
 mod meters_store;

@@ -11,6 +11,7 @@ use rusqlite::{Connection, Error, TransactionBehavior, params};
 use super::clock::{DAY_US, day_start, now_us};
 use super::database::Database;
 use super::meters;
+use crate::limits::USAGE_DAYS;
 use crate::rejections::{SAMPLES_KEPT, SOURCE_DAYS};
 use crate::{StoreError, UpkeepPolicy, UpkeepReport};
 
@@ -89,6 +90,20 @@ const LOST_BATCHES: RetentionRule = RetentionRule {
              RETURNING project_id, received_at, 1",
     retired_as: None,
 };
+/// Kept as long as the ledger.
+const LIMIT_REFUNDS: RetentionRule = RetentionRule {
+    delete: "DELETE FROM limit_refunds WHERE (batch_id, received_at, entry_seq, shard) IN (
+                 SELECT batch_id, received_at, entry_seq, shard FROM limit_refunds WHERE received_at < ?1 LIMIT ?2)
+             RETURNING 0, received_at, 1",
+    retired_as: None,
+};
+const LIMIT_USAGE: RetentionRule = RetentionRule {
+    delete: "DELETE FROM limit_usage WHERE (meter_id, period, subject, window_number) IN (
+                 SELECT meter_id, period, subject, window_number FROM limit_usage
+                  WHERE ends_at < ?1 ORDER BY ends_at LIMIT ?2)
+             RETURNING project_id, ends_at, 1",
+    retired_as: None,
+};
 /// Claims that are kept as long as the ledger.
 const KEPT_IDS: RetentionRule = RetentionRule {
     delete: "DELETE FROM undated_ids WHERE (project_id, event_id) IN (
@@ -122,6 +137,8 @@ pub(super) async fn round(database: &Database, policy: &UpkeepPolicy) -> Result<
     retire(database, UNDATED_IDS, oldest_us - UNDATED_US).await?;
     retire(database, REJECTION_SOURCES, now_us - SOURCE_DAYS * DAY_US).await?;
     retire(database, KEPT_IDS, first_kept_us(policy, now_us)).await?;
+    retire(database, LIMIT_REFUNDS, first_kept_us(policy, now_us)).await?;
+    retire(database, LIMIT_USAGE, now_us - USAGE_DAYS * DAY_US).await?;
     database.write(|connection| connection.execute(REMOVE_SAMPLES, [i64::from(SAMPLES_KEPT)])).await?;
     return_space(database).await?;
     Ok(UpkeepReport { partitions_made: 0, partitions_retired, days_ahead: DAYS_AHEAD })

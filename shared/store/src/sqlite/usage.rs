@@ -166,12 +166,21 @@ pub(super) fn counters_for_rebuild(
     })?;
     let mut ledger = Ledger::prepare(connection)?;
     for batch in pending {
-        let first = LedgerKey::new(batch.batch_id, batch.id, shard);
-        let mut written = None;
-        for key in first.into_iter().flat_map(|first| [first, first.of_reused_key()]) {
-            written = written.or(ledger.outcome(&key)?);
-        }
-        rebuild.add_pending(batch, written);
+        rebuild.add_pending(batch, written(&mut ledger, shard, batch)?);
     }
     Ok(rebuild.of_shard(shard, shards))
+}
+
+/// The outcome of a batch in the stream, if it is in the ledger.
+pub(super) fn written(
+    ledger: &mut Ledger<'_>,
+    shard: u16,
+    batch: &PendingBatch,
+) -> Result<Option<Outcome>, Error> {
+    let first = LedgerKey::new(batch.batch_id, batch.id, shard);
+    let mut written = None;
+    for key in first.into_iter().flat_map(|first| [first, first.of_reused_key()]) {
+        written = written.or(ledger.outcome(&key)?);
+    }
+    Ok(written)
 }

@@ -19,15 +19,17 @@ use super::epochs;
 use super::error::{CONNECTION, NO_TIME, NOT_TEXT};
 use super::events::{EventTable, Insertion};
 use super::ledger::{Ledger, LedgerMatch};
+use super::limits;
 use super::lost;
 use super::meters::{KnownMeters, MeterDefinitions};
 use super::thresholds;
 use crate::ledger::LedgerKey;
 use crate::letters::NewLetter;
+use crate::limit_tally::{LimitTally, refunding};
 use crate::metrics::{self, Phase};
 use crate::rejection_tally::RejectionTally;
 use crate::rejections::SAMPLES_KEPT;
-use crate::{Payload, WriteError, WriteOutcome, WriteRequest, Writer};
+use crate::{Payload, RequestCharges, RequestRefunds, WriteError, WriteOutcome, WriteRequest, Writer};
 use millrace_event::meter::MeterTally;
 use millrace_event::row::{self, EventTime, Row};
 use millrace_event::undeliverable::UndeliverableCall;
@@ -78,7 +80,11 @@ impl Writer for SqliteWriter {
         self.required = Some((shard, epoch));
     }
 
-    async fn write(&mut self, requests: &[WriteRequest]) -> Result<Vec<WriteOutcome>, WriteError> {
+    async fn write_charged(
+        &mut self,
+        requests: &[WriteRequest],
+        charges: &RequestCharges,
+    ) -> Result<(Vec<WriteOutcome>, RequestRefunds), WriteError> {
         if self.busy {
             return Err(environment(
                 CONNECTION,
@@ -86,14 +92,18 @@ impl Writer for SqliteWriter {
             ));
         }
         if requests.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), RequestRefunds::new()));
         }
         // Stays true after an error and when this future is dropped: the result of the write is unknown then.
         self.busy = true;
         // Rows are shared, not copied.
-        let requests = requests.to_vec();
+        let (requests, charges) = (requests.to_vec(), charges.clone());
         let (began, required, meters) = (Instant::now(), self.required, self.meters.clone());
-        let write = move |connection: &mut _| write(connection, &requests, required, &meters, began);
+        let write = move |connection: &mut Connection| {
+            let outcomes = write(connection, &requests, &charges, required, &meters, began)?;
+            let refunds = limits::refunds(connection, &refunding(&requests, &outcomes, &charges))?;
+            Ok::<_, WriteError>((outcomes, refunds))
+        };
         let written = self.database.write(write).await?;
         self.busy = false;
         Ok(written)
@@ -103,6 +113,7 @@ impl Writer for SqliteWriter {
 fn write(
     connection: &mut Connection,
     requests: &[WriteRequest],
+    charges: &RequestCharges,
     required: Option<(u16, Epoch)>,
     meters: &MeterDefinitions,
     began: Instant,
@@ -114,7 +125,17 @@ fn write(
         return Err(WriteError::EpochReplaced { shard });
     }
     let mut write = WriteTransaction::begin(&transaction, meters.current(&transaction)?)?;
-    let written = requests.iter().map(|request| write.write(request)).collect::<Result<_, _>>()?;
+    let mut written = Vec::with_capacity(requests.len());
+    let mut limited = LimitTally::default();
+    for (index, request) in requests.iter().enumerate() {
+        let charges = charges.get(&index);
+        write.stored = charges.map(|_| Vec::new());
+        let outcome = write.write(request)?;
+        if let (Some(charges), Some(stored), false) = (charges, &write.stored, outcome.redelivered) {
+            limited.add(request, charges, |event| stored.binary_search(&event).is_ok());
+        }
+        written.push(outcome);
+    }
     failpoint::reach(Point::AfterLedger);
     if write.any_letters {
         failpoint::reach(Point::DeadLetterWritten);
@@ -123,6 +144,7 @@ fn write(
     let (metered, meters) = (std::mem::take(&mut write.metered), Arc::clone(&write.meters));
     drop(write);
     super::meters::add(&transaction, &metered)?;
+    limits::add(&transaction, &limited)?;
     add_refusals(&transaction, &refusals)?;
     add_usage(&transaction, &usage)?;
     thresholds::compare_quotas(&transaction, &meters.watched, usage.keys())?;
@@ -208,6 +230,9 @@ struct WriteTransaction<'t, 'r> {
     meters: Arc<KnownMeters>,
     metered: MeterTally,
     any_letters: bool,
+    /// The places of the stored events of the entry that is written, in order. `None` when it was not charged
+    /// to limits.
+    stored: Option<Vec<u32>>,
 }
 
 impl<'t, 'r> WriteTransaction<'t, 'r> {
@@ -223,6 +248,7 @@ impl<'t, 'r> WriteTransaction<'t, 'r> {
             meters,
             metered: MeterTally::default(),
             any_letters: false,
+            stored: None,
         })
     }
 
@@ -280,6 +306,9 @@ impl<'t, 'r> WriteTransaction<'t, 'r> {
                 Insertion::Stored => {
                     outcome.stored += 1;
                     bytes += row.len() as i64;
+                    if let Some(stored) = &mut self.stored {
+                        stored.push(u32::try_from(index).expect("rows of one entry fit 32 bits"));
+                    }
                     let timestamp_us = row::key(row, received_us).timestamp_us;
                     self.metered.add(&self.meters.set, &event, timestamp_us, received_us);
                 }

@@ -71,6 +71,13 @@ macro_rules! promises_of_events {
                 racing_writers_and_backfills_and_movers_end_with_exact_figures,
                 retention_keeps_figures_and_their_checks,
             }
+            limiting {
+                a_limit_is_set_changed_and_removed,
+                a_limit_that_cannot_be_kept_is_refused,
+                what_stored_events_used_is_recorded_once,
+                a_pending_batch_is_in_the_counters_of_a_rebuild,
+                a_redriven_event_is_not_charged_again,
+            }
             meter_reading {
                 subjects_and_groups_are_kept_apart_and_filtered,
                 windows_follow_the_time_zone_also_when_clocks_change,

@@ -1,6 +1,7 @@
 //! Admission of one batch, as one of many in a write transaction.
 
 use super::group::Group;
+use super::limits::{self, Checked};
 use super::markers::{self, Marker};
 use super::memory_markers::MemoryMarker;
 use super::position::Position;
@@ -73,6 +74,14 @@ impl AdmitRequest {
             Err(Refusal::Rate { wait_us }) => return Ok(Decision::RateLimited { wait_us, limit_state }),
             Err(Refusal::Quota) => return Ok(Decision::QuotaExceeded { limit_state }),
         };
+        if !batch.charges.is_empty() {
+            match limits::check(file, batch.project, &batch.charges, now_us)? {
+                Checked::Over { used } => return Ok(Decision::LimitExceeded { limit_state, used }),
+                Checked::Within { after } => {
+                    limits::set(file, batch.project, &batch.charges, after, now_us)?;
+                }
+            }
+        }
 
         counters.shard.events += count;
         (project.tat_us, project.used) = (charged.tat_us, charged.used);

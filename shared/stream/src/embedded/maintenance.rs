@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::markers;
 use super::schema::BUSY_TIMEOUT;
+use super::{limits, markers};
 
 /// Expired markers deleted by one statement.
 const MARKERS_MAX: usize = 10_000;
@@ -25,6 +25,7 @@ pub(super) fn run(file: &Connection, now_ms: u64) -> rusqlite::Result<Option<Dur
     if markers::expire(file, now_ms, MARKERS_MAX)? == MARKERS_MAX {
         return Ok(Some(Duration::ZERO));
     }
+    limits::expire(file, now_ms)?;
     // Does not wait for readers, so that the next request does not wait for them either.
     file.busy_timeout(Duration::ZERO)?;
     let shrunk = shrink(file);

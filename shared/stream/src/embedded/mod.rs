@@ -5,6 +5,7 @@
 //! | `entries` | the admitted batches in order, those of one transaction in one row |
 //! | `markers` | the known batch ids with a key: while the batch is pending, and then until `expires_ms` |
 //! | `projects` | rate, quota and sums of each project |
+//! | `limit_counters` | what customers have used of limits, see `limits` |
 //! | `shard` | one row: epoch and fence, the last entry that was ever appended, sums of the backlog |
 //!
 //! One thread writes (`writer`): all requests that wait for it become one transaction with one fsync, and are
@@ -15,7 +16,7 @@
 //! | modules | purpose |
 //! |---|---|
 //! | `stream` | [`EmbeddedStream`], which runs each call as a write or a read |
-//! | `admit`, `settle`, `rebuild`, `trial` | the steps of a write transaction |
+//! | `admit`, `settle`, `rebuild`, `limits`, `trial` | the steps of a write transaction |
 //! | `queries` | the queries of a read |
 //! | `reader`, `dispatch`, `deliveries`, `recent` | delivery to the lanes of this process |
 //! | `core`, `writer`, `transaction`, `read_pool`, `maintenance` | threads and connections |
@@ -33,6 +34,7 @@ mod deliveries;
 mod dispatch;
 mod error;
 mod group;
+mod limits;
 mod load;
 mod maintenance;
 mod markers;

@@ -4,15 +4,17 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::counters::{ProjectRow, ShardRow};
+use super::limits;
 use super::markers;
 use super::memory_markers::MemoryMarkers;
 use super::position::Position;
 use crate::{Backlog, BatchId, BatchState, EntryId, Epoch, PendingBatch, ProjectCounters};
 use millrace_event::entry::{Damage, EntryBatch, PackedEntry, batches_of_table};
+use millrace_event::limit::{Amount, Charge, Counter, decode_charges};
 use millrace_event::plan::{LimitState, ProjectId};
 
 /// The columns from which [`entry`] reads an entry.
-const ENTRY: &str = "position, batch_id, project, count, rows_bytes, batches, data";
+const ENTRY: &str = "position, batch_id, project, count, rows_bytes, batches, data, charges";
 
 /// An entry that was read.
 pub(super) type StoredEntry = (Position, Result<PackedEntry, Damage>);
@@ -39,8 +41,13 @@ pub(super) fn entry_at(
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<StoredEntry> {
     let (batches, data) = (batches(row)?, Bytes::from(row.get::<_, Vec<u8>>(6)?));
-    let entry = match batches {
-        Ok(batches) => Ok(PackedEntry { batches, data }),
+    let charges: Option<Vec<u8>> = row.get(7)?;
+    let with_charges = |batches: Vec<EntryBatch>| {
+        let charges = charges.map_or(Ok(Vec::new()), |charges| decode_charges(&charges, batches.len()))?;
+        Ok::<_, String>(PackedEntry { batches, data: data.clone(), charges })
+    };
+    let entry = match batches.and_then(with_charges) {
+        Ok(entry) => Ok(entry),
         Err(reason) => Err(Damage { reason, batch_id: None, project: None, count: None, raw: data }),
     };
     Ok((row.get(0)?, entry))
@@ -86,6 +93,24 @@ pub(super) fn pending_batches(file: &Connection) -> rusqlite::Result<Vec<Pending
     Ok(pending)
 }
 
+/// What the pending batches took of limits. An entry that is damaged took nothing that could be given back.
+pub(super) fn pending_charges(file: &Connection) -> rusqlite::Result<Vec<(PendingBatch, Vec<Charge>)>> {
+    let mut select = file.prepare_cached(
+        "SELECT position, batch_id, project, count, rows_bytes, batches, length(data), charges
+           FROM entries WHERE charges IS NOT NULL ORDER BY position",
+    )?;
+    let mut rows = select.query([])?;
+    let mut charged = Vec::new();
+    while let Some(row) = rows.next()? {
+        let Ok(batches) = batches(row)? else { continue };
+        let charges = decode_charges(&row.get::<_, Vec<u8>>(7)?, batches.len()).unwrap_or_default();
+        let id = row.get::<_, Position>(0)?.id();
+        let pending = PendingBatch::of_entry(id, &batches, row.get(6)?);
+        charged.extend(pending.into_iter().zip(charges).filter(|(_, charges)| !charges.is_empty()));
+    }
+    Ok(charged)
+}
+
 pub(super) fn backlog(file: &Connection) -> rusqlite::Result<Backlog> {
     let shard = ShardRow::read(file)?;
     let mut select = file.prepare_cached("SELECT position FROM entries ORDER BY position LIMIT 1")?;
@@ -113,6 +138,19 @@ pub(super) fn batch_state(
 
 pub(super) fn limit_state(file: &Connection, project: ProjectId) -> rusqlite::Result<LimitState> {
     Ok(ProjectRow::read(file, project)?.limit_state(ShardRow::read(file)?.now_us()))
+}
+
+pub(super) fn limits_used(
+    file: &Connection,
+    project: ProjectId,
+    counters: &[Counter],
+) -> rusqlite::Result<(u64, Vec<Amount>)> {
+    let now_us = ShardRow::read(file)?.now_us();
+    if !limits::exists(file)? {
+        return Ok((now_us, vec![Amount::ZERO; counters.len()]));
+    }
+    let used = counters.iter().map(|counter| limits::used_at(file, project, counter, now_us));
+    Ok((now_us, used.collect::<Result<_, _>>()?))
 }
 
 pub(super) fn epoch(file: &Connection) -> rusqlite::Result<Option<Epoch>> {

@@ -77,7 +77,10 @@ mod tests {
     use super::*;
 
     fn entry(ms: u64, bytes: usize) -> (Position, PackedEntry) {
-        (Position::at_ms(ms), PackedEntry { batches: Vec::new(), data: vec![0; bytes].into() })
+        (
+            Position::at_ms(ms),
+            PackedEntry { batches: Vec::new(), data: vec![0; bytes].into(), charges: Vec::new() },
+        )
     }
 
     fn taken(recent: &mut RecentEntries, after: u64, entries_max: usize) -> Option<Vec<u64>> {

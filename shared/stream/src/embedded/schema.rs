@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
 
 use super::error::{self, FILE};
+use super::limits;
 use crate::StreamError;
 
 const LOCK: &str = "stream.lock";
@@ -31,9 +32,9 @@ const LOG_PAGES_MAX: u32 = 16_000;
 /// the disk.
 const CACHE_KIB: i32 = -32_768;
 
-/// `shard` has one row. `batches` is the field `t` of an entry of version 2; the columns before it are
-/// then those of its first batch, and sums. An entry without it is one batch. The marker of a pending
-/// batch has no `expires_ms`. A marker has a `digest` only if its batch has a key.
+/// `shard` has one row. `batches` is the field `t` of an entry of version 2; the columns before it are then
+/// those of its first batch, and sums. An entry without it is one batch. `charges` is the field `l`. The
+/// marker of a pending batch has no `expires_ms`. A marker has a `digest` only if its batch has a key.
 const TABLES: &str = "
     CREATE TABLE shard (
         id INTEGER PRIMARY KEY CHECK (id = 0),
@@ -51,7 +52,7 @@ const TABLES: &str = "
         position INTEGER PRIMARY KEY,
         batch_id BLOB NOT NULL CHECK (length(batch_id) = 16),
         project INTEGER NOT NULL, count INTEGER NOT NULL, rows_bytes INTEGER NOT NULL,
-        attempts INTEGER NOT NULL, batches BLOB, data BLOB NOT NULL
+        attempts INTEGER NOT NULL, batches BLOB, data BLOB NOT NULL, charges BLOB
     ) STRICT;
     CREATE TABLE markers (
         batch_id BLOB PRIMARY KEY,
@@ -142,8 +143,9 @@ fn is_empty(path: &Path) -> bool {
 fn create(connection: &Connection, folder: &Path) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-         BEGIN IMMEDIATE; {TABLES}
-         PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
+         BEGIN IMMEDIATE; {TABLES} {limits}
+         PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;",
+        limits = limits::TABLE
     ))?;
     for folder in [Some(folder), folder.parent()].into_iter().flatten() {
         // Some file systems cannot sync a folder. Those do not need it.
@@ -154,7 +156,8 @@ fn create(connection: &Connection, folder: &Path) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Files of releases before have markers without `conflict`, and entries without `batches`. A release that
+/// Files of releases before have markers without `conflict`, entries without `batches` and `charges`, and no
+/// counters of limits. A release that
 /// does not know `batches` must not open the file any more.
 fn add_missing_columns(connection: &Connection) -> rusqlite::Result<()> {
     let exists = |table: &str, column: &str| {
@@ -163,6 +166,12 @@ fn add_missing_columns(connection: &Connection) -> rusqlite::Result<()> {
     };
     if !exists("markers", "conflict")? {
         connection.execute_batch("ALTER TABLE markers ADD COLUMN conflict INTEGER")?;
+    }
+    if !exists("entries", "charges")? {
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; ALTER TABLE entries ADD COLUMN charges BLOB; {} COMMIT;",
+            limits::TABLE
+        ))?;
     }
     if !exists("entries", "batches")? {
         connection.execute_batch(&format!(

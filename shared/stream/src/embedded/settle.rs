@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::markers;
 use super::position::Position;
 use super::transaction::WriteTransaction;
+use super::{limits, markers};
 use crate::{Epoch, SettledBatch, Settlement};
 use millrace_event::plan::month_of;
 
@@ -30,6 +30,9 @@ pub(super) fn settle(
         shard.bytes = shard.bytes.saturating_sub(bytes);
         for batch in &settlement.batches {
             settle_batch(transaction, position, batch, now_ms)?;
+        }
+        for (batch, refund) in &settlement.refunds {
+            limits::refund(file, settlement.batches[*batch].project, refund, position)?;
         }
         transaction.settled.push(position);
         settled += 1;

@@ -13,12 +13,13 @@ use super::core::Core;
 use super::position::Position;
 use super::reader::EmbeddedReader;
 use super::rebuild::ContentSummary;
-use super::{queries, rebuild, schema, settle, trial};
+use super::{limits, queries, rebuild, schema, settle, trial};
 use crate::metrics::{BACKLOG_EVENTS_MAX, STREAM_CONNECTED, counted};
 use crate::{
     Admission, Backlog, BatchId, BatchState, Decision, DurabilityReport, EntryId, Epoch, PendingBatch,
     ProjectCounters, Reader, Settlement, SharedStream, Stream, StreamError, Witness,
 };
+use millrace_event::limit::{Amount, Charge, Counter, CounterState};
 use millrace_event::plan::{LimitState, ProjectId};
 
 /// Batches settled in one transaction, so that a lane that settles many does not delay admissions.
@@ -132,6 +133,15 @@ impl Stream for EmbeddedStream {
         self.core.reads.read(move |file| queries::limit_state(file, project)).await
     }
 
+    async fn limits_used(
+        &self,
+        project: ProjectId,
+        counters: &[Counter],
+    ) -> Result<(u64, Vec<Amount>), StreamError> {
+        let counters = counters.to_vec();
+        self.core.reads.read(move |file| queries::limits_used(file, project, &counters)).await
+    }
+
     async fn backlog(&self) -> Result<Backlog, StreamError> {
         self.core.reads.read(queries::backlog).await
     }
@@ -217,6 +227,11 @@ impl Stream for EmbeddedStream {
         self.core.reads.read(queries::pending_batches).await
     }
 
+    async fn pending_charges(&self, shard: u16) -> Result<Vec<(PendingBatch, Vec<Charge>)>, StreamError> {
+        check_shard(shard)?;
+        self.core.reads.read(queries::pending_charges).await
+    }
+
     async fn fence(&self, shard: u16, epoch: Epoch) -> Result<(), StreamError> {
         check_shard(shard)?;
         self.core
@@ -225,6 +240,17 @@ impl Stream for EmbeddedStream {
                 Ok(())
             })
             .await
+    }
+
+    async fn restore_limits(
+        &self,
+        shard: u16,
+        epoch: Epoch,
+        counters: &[(ProjectId, CounterState)],
+    ) -> Result<bool, StreamError> {
+        check_shard(shard)?;
+        let counters = counters.to_vec();
+        self.core.write(0, move |transaction| limits::restore(transaction, epoch, &counters)).await
     }
 
     async fn rebuild(

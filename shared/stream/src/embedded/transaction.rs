@@ -28,13 +28,14 @@ impl WriteTransaction<'_> {
         let position = group.position;
         let entry = group.into_entry();
         let mut insert = self.file.prepare_cached(
-            "INSERT INTO entries (position, batch_id, project, count, rows_bytes, attempts, batches, data)
-             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7)",
+            "INSERT INTO entries (position, batch_id, project, count, rows_bytes, attempts, batches, data, charges)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8)",
         )?;
         let first = entry.batches.first().expect("a group has a batch");
         let (batch_id, project, count) = (first.batch_id.as_bytes(), first.project.0, entry.events());
         let rows_bytes: u64 = entry.batches.iter().map(|batch| u64::from(batch.rows_bytes)).sum();
-        insert.execute((position, batch_id, project, count, rows_bytes, entry.table(), &entry.data[..]))?;
+        let (table, charges) = (entry.table(), entry.charges_field());
+        insert.execute((position, batch_id, project, count, rows_bytes, table, &entry.data[..], charges))?;
         self.counters.shard.bytes += entry.data.len() as u64;
         self.appended.push((position, entry));
         Ok(())

@@ -1,6 +1,6 @@
 
 -- Decides on the batches of a group, one after the other, and appends those that are admitted in one entry.
--- (`#!lua` and clock.lua precede this text: Redis refuses such a script before its first command when it is
+-- (`#!lua`, clock.lua and limit_clock.lua precede this text: Redis refuses such a script before its first command when it is
 -- full, is read-only or cannot persist.)
 --
 -- KEYS   1 events   the shard's stream
@@ -16,17 +16,31 @@
 --        + interval, microseconds         + marker flags: k keyed, w awaited, - neither
 --        + tolerance, microseconds        + digest of the body in hex, or -
 --        + project id
+--        A call in which batches are charged to limits of customers has more, after all of these:
+-- KEYS   + for each charge its counter, hash: window, units, billionths; it expires when it was not charged for long
+-- ARGV   + the field l of the entry
+--        + for each charge: the number of its batch, the letter of its period, units and billionths to charge,
+--          units and billionths of its limit; in the order of the batches, no counter twice for one batch
+--        + the number of batches, and the word limits
 -- Answer for each batch {word, now_us, tat_us, used, extra}. extra is the id of the entry for ADMITTED, received_ms for
---        REPEATED, wait_us for RATE_LIMITED, and the error of the server for FAILED. When the epoch is not the trusted
+--        REPEATED, wait_us for RATE_LIMITED, the error of the server for FAILED, and for LIMIT_EXCEEDED the units
+--        and billionths that are used of the counter of each charge of the batch, separated by spaces. When the epoch is not the trusted
 --        one, the answer is {'EPOCH_CHANGED'} alone.
 --
 -- Lua has no rollback. Everything is decided on local tables. Then XADD, which may fail and then changes
 -- nothing. Nothing after it can fail. The arithmetic is that of LimitState::charge in
--- shared/event/src/plan.rs; a property test compares the two.
-local STRIDE = 7
-local batches = (#KEYS - 3) / 2
-assert(batches >= 1 and #ARGV == 5 + batches * STRIDE,
-  'admit: expected 3 keys and 2 for each batch, 5 arguments and 7 for each batch')
+-- shared/event/src/plan.rs and of charge in shared/event/src/limit/charge.rs; a property test compares them.
+-- An amount has at most 15 digits before and 9 after the decimal point: as two numbers, it is exact.
+local STRIDE, CHARGE_STRIDE, BILLION = 7, 6, 1000000000
+-- How long a counter is kept after its last charge, in seconds: longer than any window, also when the clock of the
+-- machine was set back.
+local KEPT_S = 3456000
+local has_limits = ARGV[#ARGV] == 'limits'
+local batches = has_limits and tonumber(ARGV[#ARGV - 1]) or (#KEYS - 3) / 2
+local charges = has_limits and #KEYS - 3 - 2 * batches or 0
+assert(batches >= 1 and charges >= 0
+  and #ARGV == 5 + batches * STRIDE + (has_limits and 3 + charges * CHARGE_STRIDE or 0),
+  'admit: expected 3 keys and 2 for each batch, 5 arguments and 7 for each batch, and 6 for each charge')
 
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return {{'EPOCH_CHANGED'}}
@@ -62,7 +76,48 @@ local function project_at(key)
   return project
 end
 
-local function decide(project, marker_key, at)
+-- The charges of each batch, and the counters by key.
+local charges_of, counters = {}, {}
+for charge = 1, charges do
+  local key, at = KEYS[3 + 2 * batches + charge], 6 + batches * STRIDE + 1 + (charge - 1) * CHARGE_STRIDE
+  local batch, period = tonumber(ARGV[at]), ARGV[at + 1]
+  if not counters[key] then
+    local row, window = redis.call('HMGET', key, 'window', 'units', 'billionths'), window_of(period, now)
+    local is_current = tonumber(row[1]) == window
+    counters[key] = {
+      window = window, units = is_current and tonumber(row[2]) or 0, billionths = is_current and tonumber(row[3]) or 0,
+    }
+  end
+  charges_of[batch] = charges_of[batch] or {}
+  table.insert(charges_of[batch], {
+    counter = counters[key], units = tonumber(ARGV[at + 2]), billionths = tonumber(ARGV[at + 3]),
+    limit_units = tonumber(ARGV[at + 4]), limit_billionths = tonumber(ARGV[at + 5]),
+  })
+end
+
+-- What is used of a counter after a charge.
+local function charged(charge)
+  local units = charge.counter.units + charge.units
+  local billionths = charge.counter.billionths + charge.billionths
+  if billionths >= BILLION then
+    units, billionths = units + 1, billionths - BILLION
+  end
+  return units, billionths
+end
+
+-- Nil when every limit allows the batch; otherwise what is used of its counters.
+local function over_limit(charged_batch)
+  local is_over, used = false, {}
+  for at, charge in ipairs(charged_batch) do
+    local units, billionths = charged(charge)
+    is_over = is_over or units > charge.limit_units
+      or units == charge.limit_units and billionths > charge.limit_billionths
+    used[at] = string.format('%.0f %.0f', charge.counter.units, charge.counter.billionths)
+  end
+  return is_over and table.concat(used, ' ') or nil
+end
+
+local function decide(project, marker_key, at, charged_batch)
   local count, interval, tolerance, project_id, quota, flags, digest = unpack(ARGV, at, at + STRIDE - 1)
   local marker = markers[marker_key]
   if marker then
@@ -84,6 +139,16 @@ local function decide(project, marker_key, at)
   if quota >= 0 and project.used + count > quota then
     return 'QUOTA_EXCEEDED'
   end
+  if charged_batch then
+    local used = over_limit(charged_batch)
+    if used then
+      return 'LIMIT_EXCEEDED', used
+    end
+    for _, charge in ipairs(charged_batch) do
+      charge.counter.units, charge.counter.billionths = charged(charge)
+      charge.counter.charged = true
+    end
+  end
   marker = 'p ' .. flags .. ' ' .. project_id .. ' ' .. count .. ' ' .. received_ms .. ' ' .. digest
   markers[marker_key] = marker
   new_markers[#new_markers + 1], new_markers[#new_markers + 2] = marker_key, marker
@@ -97,7 +162,7 @@ end
 local answers, admitted, first = {}, {}, nil
 for batch = 1, batches do
   local project = project_at(KEYS[2 + 2 * batch])
-  local word, extra = decide(project, marker_keys[batch], 6 + (batch - 1) * STRIDE)
+  local word, extra = decide(project, marker_keys[batch], 6 + (batch - 1) * STRIDE, charges_of[batch])
   answers[batch] = {word, now, project.tat, project.used, extra}
   admitted[batch] = word == 'ADMITTED' and '1' or '0'
   first = first or word == 'ADMITTED' and batch
@@ -106,8 +171,11 @@ if not first then
   return answers
 end
 
-local added = redis.pcall('XADD', KEYS[1], received_ms .. '-*', 'v', ARGV[3], 'a', table.concat(admitted), 't', ARGV[4],
-  'r', ARGV[5])
+local entry = {'v', ARGV[3], 'a', table.concat(admitted), 't', ARGV[4], 'r', ARGV[5]}
+if has_limits then
+  entry[9], entry[10] = 'l', ARGV[6 + batches * STRIDE]
+end
+local added = redis.pcall('XADD', KEYS[1], received_ms .. '-*', unpack(entry))
 if type(added) == 'table' and added.err then
   -- From the first admission on, what was decided depends on batches that are not in the stream. What the
   -- stream knew before stays true.
@@ -128,6 +196,12 @@ for key, project in pairs(projects) do
   if project.charged then
     redis.call('HSET', key, 'tat', project.tat, 'month', month, 'used', project.used, 'accepted', project.accepted,
       'pending', project.pending)
+  end
+end
+for key, counter in pairs(counters) do
+  if counter.charged then
+    redis.call('HSET', key, 'window', counter.window, 'units', counter.units, 'billionths', counter.billionths)
+    redis.call('EXPIRE', key, KEPT_S)
   end
 end
 redis.call('MSET', unpack(new_markers))

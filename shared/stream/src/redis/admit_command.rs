@@ -5,8 +5,8 @@ use std::sync::Arc;
 use redis::{Cmd, Value};
 
 use super::keys::ShardKeys;
-use super::reply;
 use super::scripts::Script;
+use super::{limit_arguments, reply};
 use crate::{Decision, EntryId, StreamError};
 use millrace_event::entry::{NewBatch, PackedEntry, VERSION};
 
@@ -43,17 +43,23 @@ pub(super) fn admit_command(
     requests: &[&AdmitRequest],
     entry: &PackedEntry,
 ) -> Cmd {
-    let mut command = script.call(3 + 2 * requests.len());
+    let charges = requests.iter().map(|request| request.batch.charges.len()).sum::<usize>();
+    let mut command = script.call(3 + 2 * requests.len() + charges);
     command.arg(&keys.events).arg(&keys.epoch).arg(&keys.shard_hash);
     for request in requests {
         command.arg(&request.project_key).arg(&request.marker_key);
     }
     let epoch = requests.first().map_or("", |request| request.epoch.as_str());
+    let charged = requests.iter().map(|request| (request.batch.project, &request.batch.charges[..]));
+    limit_arguments::add_charge_keys(&mut command, keys, epoch, charged.clone());
     command.arg(epoch).arg(backlog_events_max);
     command.arg(VERSION).arg(entry.table()).arg(&entry.data[..]);
     for AdmitRequest { batch, interval_us, tolerance_us, quota, flags, digest, .. } in requests {
         command.arg(batch.count).arg(interval_us).arg(tolerance_us).arg(batch.project.0).arg(quota);
         command.arg(flags).arg(digest.map_or_else(|| "-".to_owned(), hex));
+    }
+    if let Some(field) = entry.charges_field() {
+        limit_arguments::add_charges(&mut command, &field, charged.map(|(_, charges)| charges));
     }
     command
 }
@@ -63,7 +69,7 @@ fn hex(digest: [u8; 16]) -> String {
 }
 
 /// The answer to one request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct AdmitAnswer {
     pub(super) decision: Decision,
     /// The entry of a batch that is in the stream. When an earlier call admitted it, the sequence number is
@@ -80,8 +86,8 @@ pub(super) fn parse_answers(
     requests: usize,
 ) -> Result<Vec<Result<AdmitAnswer, StreamError>>, StreamError> {
     let answers: Vec<_> = reply::array(answer)?.into_iter().map(parse_answer).collect();
-    if let [Ok(changed @ AdmitAnswer { decision: Decision::EpochChanged, .. })] = answers[..] {
-        return Ok(vec![Ok(changed); requests]);
+    if let [Ok(changed @ AdmitAnswer { decision: Decision::EpochChanged, .. })] = &answers[..] {
+        return Ok(vec![Ok(changed.clone()); requests]);
     }
     if answers.len() != requests {
         let refused = format!("admit.lua answered for {} of {requests} batches", answers.len());
@@ -115,7 +121,81 @@ fn parse_answer(answer: Value) -> Result<AdmitAnswer, StreamError> {
         b"BACKLOG_FULL" => Decision::BacklogFull { limit_state },
         b"RATE_LIMITED" => Decision::RateLimited { wait_us: reply::unsigned(next())?, limit_state },
         b"QUOTA_EXCEEDED" => Decision::QuotaExceeded { limit_state },
+        b"LIMIT_EXCEEDED" => {
+            let used = limit_arguments::used(&reply::text(next())?)?;
+            Decision::LimitExceeded { limit_state, used }
+        }
         _ => return Err(StreamError::Refused("admit.lua answered with an unknown word".to_owned())),
     };
     Ok(AdmitAnswer { decision, entry })
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_event::limit::{Amount, Charge, Counter, LimitedCharge, Period};
+    use millrace_event::meter::MeterId;
+    use millrace_event::plan::ProjectId;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::redis::scripts::Scripts;
+
+    fn request(number: u128) -> AdmitRequest {
+        AdmitRequest {
+            project_key: "{s0}:project:1".to_owned(),
+            marker_key: format!("{{s0}}:batch:{number}"),
+            epoch: Arc::new("epoch".to_owned()),
+            batch: NewBatch::new(Uuid::from_u128(number), ProjectId(1), 1, b"rows".to_vec()),
+            interval_us: 2,
+            tolerance_us: 3,
+            quota: -1,
+            flags: "-",
+            digest: None,
+        }
+    }
+
+    /// The arguments after the hash of the script.
+    fn arguments(requests: &[&AdmitRequest]) -> Vec<Vec<u8>> {
+        let entry = PackedEntry::pack(requests.iter().map(|request| &request.batch));
+        let command = admit_command(&Scripts::new().admit, &ShardKeys::new(0), 100, requests, &entry);
+        let arguments = command.args_iter().map(|argument| match argument {
+            redis::Arg::Simple(bytes) => bytes.to_vec(),
+            other => panic!("{other:?}"),
+        });
+        arguments.skip(2).collect()
+    }
+
+    #[test]
+    fn a_call_without_charges_has_nothing_of_limits() {
+        let (first, second) = (request(1), request(2));
+        let entry = PackedEntry::pack([&first.batch, &second.batch]);
+        let (table, rows) = (entry.table(), &entry.data[..]);
+        let keys = ["7", "{s0}:events", "{s0}:epoch", "{s0}:shard"];
+        let of_batches = ["{s0}:project:1", "{s0}:batch:1", "{s0}:project:1", "{s0}:batch:2"];
+        let mut expected: Vec<&[u8]> = keys.iter().chain(&of_batches).map(|key| key.as_bytes()).collect();
+        expected.extend([&b"epoch"[..], b"100", b"2", &table, rows]);
+        for _ in 0..2 {
+            expected.extend([&b"1"[..], b"2", b"3", b"1", b"-1", b"-", b"-"]);
+        }
+        assert_eq!(arguments(&[&first, &second]), expected);
+        assert!(entry.charges_field().is_none());
+    }
+
+    #[test]
+    fn charges_follow_what_a_call_without_them_has() {
+        let (first, mut second) = (request(1), request(2));
+        let plain = arguments(&[&first, &second]);
+        let counter = Counter { meter: MeterId(5), period: Period::Day, subject: "acme".to_owned() };
+        let charge = Charge { counter, events: vec![(0, Amount::of_parts(3, 7))] };
+        second.batch.charges = vec![LimitedCharge { charge, limit: Amount::of_parts(9, 0) }];
+        let charged = arguments(&[&first, &second]);
+        let keys_end = 8;
+        assert_eq!(charged[0], b"8");
+        assert_eq!(charged[1..keys_end], plain[1..keys_end]);
+        assert_eq!(charged[keys_end], b"{s0}:limit:epoch:1:5:day:acme");
+        let rest = keys_end + 1 + plain.len() - keys_end;
+        assert_eq!(charged[keys_end + 1..rest], plain[keys_end..]);
+        let tail: Vec<_> = charged[rest + 1..].iter().map(|bytes| String::from_utf8_lossy(bytes)).collect();
+        assert_eq!(tail, ["2", "d", "3", "7", "9", "0", "2", "limits"]);
+    }
 }

@@ -2,6 +2,7 @@
 //! slot of a cluster.
 
 use crate::{BatchId, Epoch, PendingBatch};
+use millrace_event::limit::Counter;
 use millrace_event::plan::ProjectId;
 
 /// The consumer group of the workers.
@@ -34,6 +35,13 @@ impl ShardKeys {
     /// Hash: `tat`, `month`, `used`, `accepted`, `pending`.
     pub(super) fn project(&self, project: ProjectId) -> String {
         format!("{{s{}}}:project:{project}", self.shard)
+    }
+
+    /// Hash: `window`, `units`, `billionths`. The epoch is in its name: the counters of an earlier epoch are
+    /// not trusted, and there is no list by which they could be removed at once.
+    pub(super) fn limit(&self, epoch: &str, project: ProjectId, counter: &Counter) -> String {
+        let Counter { meter, period, subject } = counter;
+        format!("{{s{}}}:limit:{epoch}:{project}:{}:{period}:{subject}", self.shard, meter.0)
     }
 
     /// The marker of a batch: written by admit.lua; settle.lua gives it a time to live.

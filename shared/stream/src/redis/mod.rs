@@ -10,6 +10,7 @@
 //! | `{s0}:shard` | hash | `clock_ms`, `backlog_events`, `backlog_bytes` |
 //! | `{s0}:project:<id>` | hash | `tat` (µs), `month`, `used`, `accepted`, `pending` |
 //! | `{s0}:batch:<uuid>` | string | the marker of a batch, see below |
+//! | `{s0}:limit:<epoch>:<project>:<meter>:<period>:<subject>` | hash | `window`, `units`, `billionths` |
 //! | `{s0}:attempts` | hash | entry id → attempts to write it alone that never returned |
 //!
 //! A marker is `p flags project count received_ms digest` while its batch is pending. Once the batch is
@@ -28,6 +29,7 @@
 //! | `caller_answers` | answers for callers on another thread |
 //! | `replicated` | admission that is answered when replicas have the batches |
 //! | `settle`, `state` | the other calls of the hot path |
+//! | `limits`, `limit_arguments` | the counters of limits of customers |
 //! | `writable` | whether a batch could be admitted now |
 //! | `shard_witness`, `witness` | whether the server went back in time |
 //! | `reader` | delivery, on a connection for each lane |
@@ -54,6 +56,8 @@ mod durability;
 mod error;
 mod keeper;
 mod keys;
+mod limit_arguments;
+mod limits;
 mod link;
 mod location;
 mod options;

@@ -113,9 +113,10 @@ mod tests {
             Decision::BacklogFull { limit_state },
             Decision::RateLimited { wait_us: 1, limit_state },
             Decision::QuotaExceeded { limit_state },
+            Decision::LimitExceeded { limit_state, used: Vec::new() },
             Decision::EpochChanged,
         ] {
-            let answer = unconfirmed(Ok(answer_with(decision)), "why").expect("as it was");
+            let answer = unconfirmed(Ok(answer_with(decision.clone())), "why").expect("as it was");
             assert_eq!(answer.decision, decision);
         }
         let failed = unconfirmed(Err(StreamError::Refused("other".to_owned())), "why");

@@ -5,10 +5,22 @@
 
 use redis::Cmd;
 
-const ADMIT: &str = concat!("#!lua", include_str!("clock.lua"), include_str!("admit.lua"));
+const ADMIT: &str =
+    concat!("#!lua", include_str!("clock.lua"), include_str!("limit_clock.lua"), include_str!("admit.lua"));
 const LIMIT_STATE: &str =
     concat!("#!lua flags=no-writes", include_str!("clock.lua"), include_str!("limit_state.lua"));
-const SETTLE: &str = concat!("#!lua flags=allow-oom", include_str!("clock.lua"), include_str!("settle.lua"));
+const LIMITS_USED: &str = concat!(
+    "#!lua flags=no-writes",
+    include_str!("clock.lua"),
+    include_str!("limit_clock.lua"),
+    include_str!("limits_used.lua")
+);
+const SETTLE: &str = concat!(
+    "#!lua flags=allow-oom",
+    include_str!("clock.lua"),
+    include_str!("limit_clock.lua"),
+    include_str!("settle.lua")
+);
 const WRITABLE: &str = concat!("#!lua", include_str!("writable.lua"));
 /// With `allow-oom`, because draining a full server may require counting the attempts at suspects.
 const NOTE_ATTEMPT: &str = "#!lua flags=allow-oom\nreturn redis.call('HINCRBY', KEYS[1], ARGV[1], 1)";
@@ -19,6 +31,8 @@ pub(super) const BACKLOG: &str =
 pub(super) const COUNTERS: &str = concat!("#!lua flags=no-writes", include_str!("counters.lua"));
 pub(super) const POSITION: &str = concat!("#!lua flags=no-writes", include_str!("position.lua"));
 pub(super) const PENDING: &str = include_str!("pending.lua");
+pub(super) const PENDING_CHARGES: &str = include_str!("pending_charges.lua");
+pub(super) const RESTORE_LIMITS: &str = include_str!("restore_limits.lua");
 pub(super) const RETIRE: &str = include_str!("retire.lua");
 pub(super) const REBUILD: &str =
     concat!("#!lua flags=allow-oom", include_str!("clock.lua"), include_str!("rebuild.lua"));
@@ -28,6 +42,7 @@ pub(super) const FENCE: &str = "#!lua flags=allow-oom\nreturn redis.call('SET', 
 pub(super) struct Scripts {
     pub(super) admit: Script,
     pub(super) limit_state: Script,
+    pub(super) limits_used: Script,
     pub(super) settle: Script,
     pub(super) note_attempt: Script,
     pub(super) writable: Script,
@@ -38,6 +53,7 @@ impl Scripts {
         Self {
             admit: Script::new(ADMIT),
             limit_state: Script::new(LIMIT_STATE),
+            limits_used: Script::new(LIMITS_USED),
             settle: Script::new(SETTLE),
             note_attempt: Script::new(NOTE_ATTEMPT),
             writable: Script::new(WRITABLE),

@@ -1,11 +1,14 @@
 
 -- Removes committed entries from the stream, and refunds duplicates and dead events once for each entry.
--- (`#!lua flags=allow-oom` and clock.lua precede this text: a full server must be able to drain.)
+-- (`#!lua flags=allow-oom`, clock.lua and limit_clock.lua precede this text: a full server must be able to drain.)
 --
 -- KEYS   1 events  2 epoch  3 shard  4 attempts, then for each batch of each entry: its marker, its project
 -- ARGV   1 the epoch that the caller trusts, 2 the group,
 --        then for each entry: id, packed bytes, batches, then for each of its batches:
 --        events, stored, duplicate, dead, conflict
+--        A call that gives amounts back to limits of customers has more, after all of these:
+-- KEYS   + for each refund its counter
+-- ARGV   + the word limits, then for each refund: the number of its batch, the letter of its period, units, billionths
 -- Answer the number of entries that were still pending; -1 when the epoch is not the trusted one.
 --
 -- XACK decides: only the call that takes the entry off the pending list counts it, so two lanes that wrote
@@ -16,7 +19,7 @@
 -- How long an outcome is remembered, in seconds. Every outcome is kept for a short time: a client that lost
 -- the answer to its admission repeats it within seconds, and the batch may be settled by then.
 local SETTLED_KEYED_S, SETTLED_AWAITED_S, SETTLED_S = 86400, 60, 15
-local batch_count = (#KEYS - 4) / 2
+local BILLION = 1000000000
 assert(#KEYS >= 4, 'settle: expected 4 keys and 2 for each batch')
 
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
@@ -42,12 +45,14 @@ local settled = 0
 -- The entries: where each begins in ARGV, and its first batch.
 local ids, begins, firsts = {}, {}, {}
 local at, batch = 3, 1
-while at <= #ARGV do
+while at <= #ARGV and ARGV[at] ~= 'limits' do
   local batches = tonumber(ARGV[at + 2])
   ids[#ids + 1], begins[#begins + 1], firsts[#firsts + 1] = ARGV[at], at, batch
   at, batch = at + 3 + 5 * batches, batch + batches
 end
-assert(at == #ARGV + 1 and batch == batch_count + 1, 'settle: the keys and arguments do not match')
+local batch_count, refunds_at = batch - 1, at + 1
+local refunds = #KEYS - 4 - 2 * batch_count
+assert(#ARGV == at - 1 + (refunds > 0 and 1 + 4 * refunds or 0), 'settle: the keys and arguments do not match')
 
 local markers, was_pending = {}, {}
 if batch_count > 0 then
@@ -63,7 +68,10 @@ if #ids > 0 then
   redis.call('HDEL', KEYS[4], unpack(ids))
 end
 
--- Counts one batch of an entry that was pending. Returns whether it was admitted.
+-- When the batches that are settled here were received, in milliseconds, by the number of the batch.
+local received = {}
+
+-- Counts one batch of an entry that was pending. Returns when it was admitted, or nil if it was not.
 local function settle_one(marker_key, project, id, count, stored, duplicate, dead, conflict)
   local flags, name, charged, received_ms, digest = string.match(markers[marker_key] or '',
     '^p (%S+) (%S+) (%d+) (%d+) (%S+)$')
@@ -78,7 +86,7 @@ local function settle_one(marker_key, project, id, count, stored, duplicate, dea
     markers[marker_key] = 's' .. string.sub(markers[marker_key], 2) .. ' ' .. stored .. ' ' .. duplicate .. ' ' .. dead
       .. ' ' .. conflict
     redis.call('SET', marker_key, markers[marker_key], 'EX', keep_s)
-    return true
+    return tonumber(received_ms)
   end
   project.accepted = project.accepted + count
   local month = month_of(tonumber(string.match(id, '^%d+')) * 1000)
@@ -88,7 +96,7 @@ local function settle_one(marker_key, project, id, count, stored, duplicate, dea
   if project.month == month then
     project.used = project.used + stored
   end
-  return false
+  return nil
 end
 
 for entry, id in ipairs(ids) do
@@ -98,12 +106,29 @@ for entry, id in ipairs(ids) do
     local begin, was_admitted = begins[entry], false
     for batch = 0, ARGV[begin + 2] - 1 do
       local key, outcome = 3 + 2 * (firsts[entry] + batch), begin + 3 + 5 * batch
-      local admitted = settle_one(KEYS[key], project_at(KEYS[key + 1]), id, unpack(ARGV, outcome, outcome + 4))
-      was_admitted = was_admitted or admitted
+      local received_ms = settle_one(KEYS[key], project_at(KEYS[key + 1]), id, unpack(ARGV, outcome, outcome + 4))
+      received[firsts[entry] + batch] = received_ms
+      was_admitted = was_admitted or received_ms ~= nil
     end
     if was_admitted then
       backlog_bytes = math.max(0, backlog_bytes - ARGV[begin + 1])
     end
+  end
+end
+
+for refund = 1, refunds do
+  local key, at = KEYS[4 + 2 * batch_count + refund], refunds_at + 4 * (refund - 1)
+  local received_ms, period = received[tonumber(ARGV[at])], ARGV[at + 1]
+  local row = redis.call('HMGET', key, 'window', 'units', 'billionths')
+  if received_ms and tonumber(row[1]) == window_of(period, received_ms * 1000) then
+    local units, billionths = row[2] - ARGV[at + 2], row[3] - ARGV[at + 3]
+    if billionths < 0 then
+      units, billionths = units - 1, billionths + BILLION
+    end
+    if units < 0 then
+      units, billionths = 0, 0
+    end
+    redis.call('HSET', key, 'units', units, 'billionths', billionths)
   end
 end
 

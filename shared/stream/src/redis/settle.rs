@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::keys::GROUP;
-use super::reply;
+use super::{limit_arguments, reply};
 use crate::metrics::counted;
 use crate::{EntryId, Outcome, SettledBatch, Settlement, StreamError};
 
@@ -22,18 +22,23 @@ async fn settle_chunk(core: &Core, shard: u16, settlements: &[Settlement]) -> Re
     let epoch = core.trusted_epoch(shard).ok_or_else(|| counted(StreamError::EpochChanged))?;
     let script = &core.scripts.settle;
     let batches = || settlements.iter().flat_map(|settlement| &settlement.batches);
-    let mut command = script.call(4 + 2 * batches().count());
+    let refunds = settlements.iter().map(|settlement| settlement.refunds.len()).sum::<usize>();
+    let mut command = script.call(4 + 2 * batches().count() + refunds);
     command.arg(&keys.events).arg(&keys.epoch).arg(&keys.shard_hash).arg(&keys.attempts);
     for batch in batches() {
         command.arg(keys.marker(batch.batch_id)).arg(keys.project(batch.project));
     }
+    limit_arguments::add_refund_keys(&mut command, keys, &epoch, settlements);
     command.arg(epoch.as_str()).arg(GROUP);
-    for Settlement { id, bytes, batches } in settlements {
+    for Settlement { id, bytes, batches, .. } in settlements {
         command.arg(id.to_string()).arg(bytes).arg(batches.len());
         for SettledBatch { count, outcome, .. } in batches {
             let Outcome { stored, duplicate, dead, conflict } = outcome;
             command.arg(count).arg(stored).arg(duplicate).arg(dead).arg(conflict);
         }
+    }
+    if refunds > 0 {
+        limit_arguments::add_refunds(&mut command, settlements);
     }
     match reply::integer(core.link(shard).connections.eval(script, &command).await?)? {
         -1 => Err(counted(StreamError::EpochChanged)),

@@ -9,11 +9,12 @@ use super::admission_queue::AdmissionQueue;
 use super::core::Core;
 use super::options::RedisOptions;
 use super::reader::RedisReader;
-use super::{admin, admit, durability, rebuild, retire, settle, state, witness, writable};
+use super::{admin, admit, durability, limits, rebuild, retire, settle, state, witness, writable};
 use crate::{
     Admission, Backlog, BatchId, BatchState, Decision, DurabilityReport, EntryId, Epoch, PendingBatch,
     ProjectCounters, Reader, Settlement, SharedStream, Stream, StreamError, Witness,
 };
+use millrace_event::limit::{Amount, Charge, Counter, CounterState};
 use millrace_event::plan::{LimitState, ProjectId};
 
 /// The stream on Redis.
@@ -55,6 +56,14 @@ impl Stream for RedisStream {
 
     async fn limit_state(&self, project: ProjectId) -> Result<LimitState, StreamError> {
         state::limit_state(&self.core, project).await
+    }
+
+    async fn limits_used(
+        &self,
+        project: ProjectId,
+        counters: &[Counter],
+    ) -> Result<(u64, Vec<Amount>), StreamError> {
+        limits::limits_used(&self.core, project, counters).await
     }
 
     async fn backlog(&self) -> Result<Backlog, StreamError> {
@@ -113,8 +122,21 @@ impl Stream for RedisStream {
         admin::pending_batches(&self.core, shard).await
     }
 
+    async fn pending_charges(&self, shard: u16) -> Result<Vec<(PendingBatch, Vec<Charge>)>, StreamError> {
+        limits::pending_charges(&self.core, shard).await
+    }
+
     async fn fence(&self, shard: u16, epoch: Epoch) -> Result<(), StreamError> {
         rebuild::fence(&self.core, shard, epoch).await
+    }
+
+    async fn restore_limits(
+        &self,
+        shard: u16,
+        epoch: Epoch,
+        counters: &[(ProjectId, CounterState)],
+    ) -> Result<bool, StreamError> {
+        limits::restore(&self.core, shard, epoch, counters).await
     }
 
     async fn rebuild(

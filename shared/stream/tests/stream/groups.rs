@@ -172,14 +172,15 @@ impl Model {
     }
 }
 
-fn now_us(decision: Decision) -> u64 {
+fn now_us(decision: &Decision) -> u64 {
     match decision {
         Decision::Admitted { limit_state, .. }
         | Decision::Repeated { limit_state, .. }
         | Decision::Conflict { limit_state }
         | Decision::BacklogFull { limit_state }
         | Decision::RateLimited { limit_state, .. }
-        | Decision::QuotaExceeded { limit_state } => limit_state.now_us,
+        | Decision::QuotaExceeded { limit_state }
+        | Decision::LimitExceeded { limit_state, .. } => limit_state.now_us,
         Decision::EpochChanged => panic!("the epoch is trusted"),
     }
 }
@@ -206,7 +207,7 @@ fn assert_decides_as_the_model<H: Harness>(
                 let month = month_of(stream.limit_state(PROJECT).await.unwrap().now_us);
                 let decisions = join_all(ready.iter().map(|ready| ready.admit(&stream))).await;
                 for (ready, decision) in ready.iter().zip(decisions) {
-                    let now_us = now_us(decision);
+                    let now_us = now_us(&decision);
                     assert_eq!(month, month_of(now_us), "run the test again: the month has ended");
                     assert_eq!(decision, model.decide(ready, now_us));
                 }

@@ -3,10 +3,11 @@
 //! The promises in [`suite`] use the traits and a [`suite::Harness`], which opens a new stream. Here they run
 //! on Redis, on a Redis Cluster, behind Redis Sentinel and on a file. The other tests are about one
 //! implementation: keys, scripts and faults of Redis; files, disks and processes of the embedded stream.
-//! `model` and `groups` compare the decisions of both with the reference model.
+//! `model`, `limit_model` and `groups` compare the decisions of both with the reference model.
 
 mod embedded;
 mod groups;
+mod limit_model;
 mod model;
 mod redis;
 mod suite;
@@ -55,6 +56,16 @@ macro_rules! every_promise {
                 a_rebuild_replaces_the_counters_and_keeps_the_batches,
                 a_rebuild_is_refused_when_the_entries_have_changed,
                 a_fence_stops_every_process_until_its_own_rebuild,
+            }
+            limiting {
+                a_limit_can_be_used_to_its_last_billionth,
+                a_batch_over_one_of_its_limits_charges_nothing,
+                a_repeated_batch_is_charged_to_limits_once,
+                charges_are_delivered_with_their_batch,
+                what_was_not_stored_is_given_back_once,
+                a_limit_can_be_changed_while_it_is_used,
+                no_more_than_a_limit_is_admitted_from_any_number_of_processes,
+                a_rebuild_restores_limits_and_forgets_all_others,
             }
             witness {
                 a_stream_stands_at_the_last_entry_that_was_acknowledged,

@@ -10,6 +10,7 @@ pub mod grouping;
 pub mod identity;
 pub mod keeping;
 pub mod letters;
+pub mod limiting;
 pub mod losing;
 pub mod meter_models;
 pub mod meter_reading;

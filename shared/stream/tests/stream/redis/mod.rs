@@ -173,6 +173,7 @@ async fn entries_of_another_program_are_delivered_and_the_counters_stay_right() 
             count: 1,
             outcome: Outcome { dead: 1, ..Outcome::default() },
         }],
+        refunds: Vec::new(),
     });
     let settlements: Vec<_> = settlements.collect();
     assert_eq!(stream.settle(0, &settlements).await.unwrap(), 2);

@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod delivery;
+pub mod limiting;
 pub mod rebuilding;
 pub mod settling;
 pub mod witness;
@@ -140,6 +141,7 @@ pub fn settlement(delivery: &Delivery, duplicate: u32, dead: u32) -> Settlement 
         id: delivery.id,
         bytes: entry.packed_bytes(),
         batches: entry.admitted().map(settled).collect(),
+        refunds: Vec::new(),
     }
 }
 
