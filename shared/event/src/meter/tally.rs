@@ -194,7 +194,9 @@ mod tests {
             let [added] = added[..] else { panic!("more than one addition") };
             (key.bucket_us, key.groups.clone() + &key.text, added.events, added.value.to_string())
         };
-        of_meter.map(figure).collect()
+        let mut figures: Vec<_> = of_meter.map(figure).collect();
+        figures.sort_unstable();
+        figures
     }
 
     #[test]
