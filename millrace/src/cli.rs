@@ -306,7 +306,11 @@ mod tests {
                 let refused =
                     super::command().try_get_matches_from(std::iter::once("millrace".to_owned()).chain(line));
                 let refused = refused.expect_err("x is not a number").to_string();
-                assert!(refused.contains("expected a whole number from"), "{path:?} {arg}: {refused}");
+                assert!(
+                    refused.contains("expected a whole number from"),
+                    "{path:?} {}: {refused}",
+                    arg.get_id()
+                );
                 checked += 1;
             }
             for subcommand in command.get_subcommands() {

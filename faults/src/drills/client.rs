@@ -9,7 +9,7 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 use testkit::chaos::Weather;
 use testkit::http::{HttpClient, NoAnswer};
-use testkit::oracle::{Decision, Load, Post, Project};
+use testkit::oracle::{Decision, Load, PlanLimits, Post, Project};
 use testkit::{Upload, eventually};
 
 use crate::node::SOON;
@@ -59,11 +59,16 @@ const PIECE_PAUSE: Duration = Duration::from_millis(20);
 /// How long an API waits for a silent client.
 const TIMEOUT_MS: &str = "1000";
 
+/// Few enough requests that a slow machine, too, sends more.
+const SOON_LIMITED: PlanLimits =
+    PlanLimits { requests_per_minute: 300, burst: 3, events_per_month: Some(2_000) };
+
 async fn clients_disconnect(drill: Drill) -> Verdict {
     let mut rng = drill.rng(1);
     let layout = Layout {
         proxy_api_redis: true,
         api: &[("HEADER_TIMEOUT_MS", TIMEOUT_MS), ("BODY_TIMEOUT_MS", TIMEOUT_MS)],
+        limited: SOON_LIMITED,
         ..Layout::default()
     };
     let mut system = System::start(drill, layout).await;

@@ -27,7 +27,7 @@ pub(crate) struct CancelArgs {
     /// Timestamp of the events, as the client sent it; not needed where an id alone identifies an event: in a
     /// project with --dedupe id, for a UUIDv7, and for a recent event without a timestamp
     #[arg(long, value_name = "TIME", value_parser = timestamp)]
-    timestamp: Option<i64>,
+    timestamp: Option<Timestamp>,
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -47,10 +47,11 @@ pub(super) async fn run(
     let user = whoami::username().unwrap_or_else(unknown);
     let host = whoami::hostname().unwrap_or_else(unknown);
     let by_id = project.policy.dedupe == Dedupe::Id;
+    let sent_us = arguments.timestamp.map(|Timestamp(us)| us);
     let mut outcomes = Vec::with_capacity(arguments.ids.len());
     for ids in arguments.ids.chunks(CANCEL_EVENTS_MAX) {
         let event = |id: &String| {
-            let ClientIdentity { event_id, timestamp_us, .. } = ClientIdentity::of(id, arguments.timestamp);
+            let ClientIdentity { event_id, timestamp_us, .. } = ClientIdentity::of(id, sent_us);
             CancelledEvent { event_id, timestamp_us, by_id }
         };
         let order = CancelOrder {
@@ -100,8 +101,13 @@ fn report(
     if problems.is_empty() { Ok(()) } else { Err(Failure::Refused(problems.join("; "))) }
 }
 
-fn timestamp(text: &str) -> Result<i64, String> {
+/// Microseconds since 1970. A type of its own, because clap takes a bare number for a number on the line.
+#[derive(Clone, Copy, Debug)]
+struct Timestamp(i64);
+
+fn timestamp(text: &str) -> Result<Timestamp, String> {
     let time = OffsetDateTime::parse(text, &Rfc3339)
         .map_err(|_| "must be an RFC 3339 time such as 2026-11-21T09:30:00.123Z".to_owned())?;
-    Ok(i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000)).expect("four-digit years fit"))
+    let us = time.unix_timestamp_nanos().div_euclid(1_000);
+    Ok(Timestamp(i64::try_from(us).expect("four-digit years fit")))
 }
