@@ -6,7 +6,7 @@ use millrace_reconcile::epoch::{EpochCheck, reconcile};
 use millrace_stream::Decision;
 use testkit::eventually;
 
-use crate::rig::{DEADLINE, Rig, open};
+use crate::rig::{DEADLINE, Rig, answers, open};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_stream_and_store_agree_nothing_is_rebuilt() {
@@ -25,7 +25,7 @@ async fn a_wiped_stream_gets_its_quota_back_from_the_ledger() {
     rig.settle(&rig.store_one("lane").await).await;
     let before = rig.counters().await;
     rig.redis.wipe_and_restart().await;
-    eventually(DEADLINE, "the stream to answer", async || rig.stream.limit_state(rig.project).await).await;
+    answers(&rig.stream).await;
     assert_eq!(rig.admit(1).await, Decision::EpochChanged);
     assert_eq!(reconcile(&*rig.stream, &*rig.store).await.unwrap(), EpochCheck::Rebuild(1));
     assert_eq!(rig.counters().await, before);

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use testkit::chaos::{ChaosProxy, Weather, Wire};
 use testkit::{DataCopy, Redis, eventually};
 
-use crate::rig::{DEADLINE, Rig, admit, open, open_at, request_of, store_one};
+use crate::rig::{DEADLINE, Rig, admit, answers, open, open_at, request_of, store_one};
 
 /// Less than the time after which a marker may have expired.
 const MARKER_KEPT: Duration = Duration::from_secs(10);
@@ -40,17 +40,13 @@ impl Rig {
     }
 }
 
-async fn answers(stream: &SharedStream) {
-    // The shared connections, and the pool.
-    eventually(DEADLINE, "the stream to answer", async || stream.limit_state(ProjectId(1)).await).await;
-    eventually(DEADLINE, "the stream to answer", async || stream.backlog().await).await;
-}
-
-/// Waits for an answer to an admission, which must be that the shard is not trusted.
+/// Waits for an answer to an admission, which must be that the shard is not trusted. Afterwards every connection
+/// answers: an admission can also be refused while some, or all, are still being made again.
 async fn must_refuse(stream: &SharedStream, store: &SharedStore) {
     let project = store.projects().await.unwrap()[0].project;
     let decision = eventually(DEADLINE, "a decision", async || admit(stream, project, 1).await).await;
     assert_eq!(decision, Decision::EpochChanged);
+    answers(stream).await;
 }
 
 /// Batches and events that are lost and not reviewed.

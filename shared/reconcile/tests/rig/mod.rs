@@ -90,6 +90,12 @@ pub async fn open_at(url: String) -> SharedStream {
 }
 
 /// Admits a batch of this many events.
+/// Waits until the stream answers over the shared connections, and over the pool.
+pub async fn answers(stream: &SharedStream) {
+    eventually(DEADLINE, "the stream to answer", async || stream.limit_state(ProjectId(1)).await).await;
+    eventually(DEADLINE, "the stream to answer", async || stream.backlog().await).await;
+}
+
 pub async fn admit(stream: &SharedStream, project: ProjectId, count: u32) -> Result<Decision, StreamError> {
     let batch_id = Uuid::now_v7();
     let mut rows = Vec::new();
