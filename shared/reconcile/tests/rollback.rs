@@ -4,7 +4,6 @@ mod rig;
 
 use std::time::{Duration, Instant};
 
-use millrace_event::plan::ProjectId;
 use millrace_reconcile::epoch::{EpochCheck, EpochError, reconcile, reconcile_shard};
 use millrace_store::sqlite::SqliteStore;
 use millrace_store::{KeyOptions, PolicyChange, SharedStore};
