@@ -1,0 +1,8 @@
+//! `millrace subject`: erases, anonymizes and exports what is stored of a person.
+
+mod command;
+mod erase;
+mod export;
+mod settled;
+
+pub(crate) use self::command::{SubjectCommand, run};
