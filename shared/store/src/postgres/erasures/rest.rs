@@ -69,7 +69,8 @@ pub(super) async fn finish(
     erasure: &Erasure,
 ) -> Result<Erasure, StoreError> {
     let transaction = client.transaction().await?;
-    meters::lock_figures(&transaction).await?;
+    // Reads the values of all subjects, and no writer waits for it.
+    meters::lock_moves(&transaction).await?;
     remove_refunds(transaction.client(), erasure).await?;
     if erasure.kind != ErasureKind::Anonymize {
         for info in meters::meters(transaction.client(), Some(erasure.project)).await? {

@@ -22,5 +22,5 @@ pub(super) use erasure::{figure_row, hand_over, hand_over_quarters, hide_values}
 pub(super) use figures::{faults, move_additions};
 pub(super) use query::usage;
 pub(super) use retirement::{retire_default, retire_partition};
-pub(super) use subtraction::{incomplete_days, lock_figures, move_ahead, subtract};
+pub(super) use subtraction::{incomplete_days, lock_figures, lock_moves, move_ahead, subtract};
 pub(super) use verification::{check, figures, wrong_figures};

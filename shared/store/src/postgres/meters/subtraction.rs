@@ -81,11 +81,18 @@ pub(in super::super) async fn move_ahead(client: &mut deadpool_postgres::Client)
     Ok(())
 }
 
+/// Keeps all others from moving additions to figures until the transaction ends. Writers continue.
+pub(in super::super) async fn lock_moves(
+    transaction: &deadpool_postgres::Transaction<'_>,
+) -> Result<(), Error> {
+    transaction.batch_execute(MOVE_LOCK).await
+}
+
 /// Keeps all others from adding to figures, moving them, and changing definitions until the transaction ends.
 pub(in super::super) async fn lock_figures(
     transaction: &deadpool_postgres::Transaction<'_>,
 ) -> Result<(), Error> {
-    transaction.batch_execute(MOVE_LOCK).await?;
+    lock_moves(transaction).await?;
     lock(transaction.client()).await
 }
 
