@@ -1,18 +1,16 @@
 //! The subcommands of `millrace subject`.
 
-use clap::{Args, Subcommand};
-use millrace_event::printable::printable;
+use clap::Subcommand;
 use millrace_settings::Policy;
-use millrace_store::{Erasure, ErasureKind, SharedStore, Store};
+use millrace_store::{ErasureKind, SharedStore, Store};
 use millrace_stream::SharedStream;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{erase, export};
+use super::erase::EraseArgs;
+use super::{erase, export, list};
 use crate::backend::Backend;
 use crate::failure::Failure;
-use crate::find;
-use crate::moment::shown;
-use crate::output::{Output, table};
+use crate::output::Output;
 
 const ERASE_EXAMPLES: &str = "Examples:
   millrace subject erase shop alice@example.com --yes
@@ -23,8 +21,6 @@ const ANONYMIZE_EXAMPLES: &str = "Examples:
 const EXPORT_EXAMPLES: &str = "Examples:
   millrace subject export shop alice@example.com --output alice.jsonl
   millrace subject export shop alice@example.com | grep '\"record\":\"event\"'";
-/// Erasures that are listed, at most.
-const LISTED_MAX: u32 = 1_000;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum SubjectCommand {
@@ -90,20 +86,6 @@ pub(crate) enum IndexCommand {
     Drop,
 }
 
-#[derive(Args, Debug)]
-pub(crate) struct EraseArgs {
-    /// The project's name
-    pub(super) project: String,
-    /// The subject, as the events have it
-    pub(super) subject: String,
-    /// Confirm that it cannot be undone; required
-    #[arg(long)]
-    pub(super) yes: bool,
-    /// Do not wait for events that are accepted and not stored yet; repeat the command later to finish
-    #[arg(long)]
-    pub(super) no_wait: bool,
-}
-
 pub(crate) async fn run(
     backend: &Backend,
     policy: &Policy,
@@ -125,7 +107,7 @@ pub(crate) async fn run(
         SubjectCommand::Export { project, subject, output: file } => {
             export::run(&*store, &project, &subject, file.as_deref()).await
         }
-        SubjectCommand::Erasures { project } => list(&*store, output, project.as_deref()).await,
+        SubjectCommand::Erasures { project } => list::run(&*store, output, project.as_deref()).await,
         SubjectCommand::Index(command) => index(&*store, output, &command).await,
     }
 }
@@ -145,57 +127,4 @@ async fn index(store: &dyn Store, output: &Output, command: &IndexCommand) -> Re
         IndexCommand::Drop => (store.has_subject_index().await?, "There is no index events_subject."),
     };
     output.print(text, &json!({ "index": exists }))
-}
-
-async fn list(store: &dyn Store, output: &Output, project: Option<&str>) -> Result<(), Failure> {
-    let project = match project {
-        Some(name) => Some(find::project(store, name).await?.project),
-        None => None,
-    };
-    let names = store.projects().await?;
-    let name = |erasure: &Erasure| {
-        let found = names.iter().find(|info| info.project == erasure.project);
-        found.map_or_else(|| erasure.project.to_string(), |info| info.name.clone())
-    };
-    let erasures = store.erasures(project, LISTED_MAX).await?;
-    let rows: Vec<Vec<String>> = erasures.iter().map(|erasure| row(erasure, name(erasure))).collect();
-    let head = ["id", "project", "kind", "started", "finished", "events", "dead letters", "samples", "by"];
-    let json: Vec<Value> = erasures.iter().map(|erasure| document(erasure, &name(erasure))).collect();
-    let text = match erasures.is_empty() {
-        true => "No erasures.".to_owned(),
-        false => table(&head, &rows),
-    };
-    output.print(&text, &json!({ "erasures": json }))
-}
-
-fn row(erasure: &Erasure, project: String) -> Vec<String> {
-    let open = erasure.subject.as_deref().unwrap_or_default();
-    vec![
-        erasure.id.to_string(),
-        project,
-        <&str>::from(erasure.kind).to_owned(),
-        shown(erasure.started_at),
-        erasure.finished_at.map_or_else(|| format!("open: {}", printable(open)), shown),
-        erasure.events.to_string(),
-        erasure.dead_letters.to_string(),
-        erasure.samples.to_string(),
-        erasure.by.clone(),
-    ]
-}
-
-/// An erasure for programs.
-pub(super) fn document(erasure: &Erasure, project: &str) -> Value {
-    json!({
-        "erasure_id": erasure.id,
-        "project": project,
-        "kind": <&str>::from(erasure.kind),
-        "subject": erasure.subject,
-        "pseudonym": erasure.pseudonym,
-        "events": erasure.events,
-        "dead_letters": erasure.dead_letters,
-        "samples": erasure.samples,
-        "by": erasure.by,
-        "started_at": shown(erasure.started_at),
-        "finished_at": erasure.finished_at.map(shown),
-    })
 }

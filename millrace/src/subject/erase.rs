@@ -1,10 +1,12 @@
 //! `millrace subject erase` and `anonymize`.
 //!
-//! One pass over everything that is stored, then a wait until everything that was accepted before the command
-//! is stored, and another pass. Only then nothing can bring an event back, and the record forgets the subject.
+//! One pass over everything that is stored, then a wait until everything that was accepted before the
+//! command is stored, and another pass. Only then nothing can bring an event back, and the record forgets the
+//! subject.
 
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use millrace_store::{
     Erasure, ErasureKind, ErasureOrder, ErasurePlace, ErasureStep, ProjectInfo, Store, StoreError,
@@ -12,7 +14,7 @@ use millrace_store::{
 use millrace_stream::{SharedStream, Stream};
 use time::OffsetDateTime;
 
-use super::command::{EraseArgs, document};
+use super::list::document;
 use super::settled;
 use crate::failure::Failure;
 use crate::find;
@@ -20,6 +22,20 @@ use crate::output::{Output, counted};
 
 /// API processes report samples every two seconds. What they refused before the command is in the store then.
 const SAMPLES_AFTER: Duration = Duration::from_secs(3);
+
+#[derive(Args, Debug)]
+pub(crate) struct EraseArgs {
+    /// The project's name
+    project: String,
+    /// The subject, as the events have it
+    subject: String,
+    /// Confirm that it cannot be undone; required
+    #[arg(long)]
+    yes: bool,
+    /// Do not wait for events that are accepted and not stored yet; repeat the command later to finish
+    #[arg(long)]
+    no_wait: bool,
+}
 
 pub(super) async fn run(
     store: &dyn Store,

@@ -3,6 +3,7 @@
 mod command;
 mod erase;
 mod export;
+mod list;
 mod settled;
 
 pub(crate) use self::command::{SubjectCommand, run};

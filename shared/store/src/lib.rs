@@ -1,7 +1,8 @@
 //! The store: the database that keeps the events.
 //!
-//! [`Accounts`], [`AdminKeys`], [`Cancellations`], [`Erasures`], [`Ledger`], [`Limits`], [`Meters`], [`Operators`],
-//! [`Rejections`], [`Thresholds`] and [`Writer`] are the contract, one trait for each kind of caller.
+//! [`Accounts`], [`AdminKeys`], [`Cancellations`], [`Erasures`], [`Ledger`], [`Limits`], [`Meters`],
+//! [`Operators`], [`Rejections`], [`Thresholds`] and [`Writer`] are the contract, one trait for each kind of
+//! caller.
 //! [`postgres`] and [`sqlite`] implement it. The conformance suite in `tests/store/` uses only the traits,
 //! and every implementation must pass it.
 //!

@@ -67,8 +67,8 @@ pub(super) async fn step(
     let counted = Counted { dead_letters: step.dead_letters.cast_signed(), ..Counted::default() };
     orders::add(transaction.client(), erasure, counted).await?;
     transaction.commit().await?;
-    let last = rows.last().filter(|_| rows.len() as i64 == LETTERS_MAX);
-    step.next = Some(match last {
+    // Until there are no more: a redrive that was waited for may have added letters.
+    step.next = Some(match rows.last() {
         Some(row) => ErasurePlace::Letters { after: row.get(0) },
         None => ErasurePlace::Events { after: None },
     });

@@ -8,8 +8,8 @@ use uuid::Uuid;
 /// The columns that [`add_events`] reads, in its order.
 pub(super) const COLUMNS: &str = "timestamp, event_id, subject, client_id, properties, context";
 
-/// Whether figures count an event of `events` by what is stored of it: it is not cancelled, and not anonymized.
-/// What is left of an anonymized event is not what was counted; `meter_erased` counts it.
+/// Whether figures count an event of `events` by what is stored of it: it is not cancelled, and not
+/// anonymized. What is left of an anonymized event is not what was counted; `meter_erased` counts it.
 pub(super) const STILL_COUNTED: &str = "
     NOT EXISTS (SELECT 1 FROM cancellations c
                  WHERE c.project_id = events.project_id AND c.timestamp = events.timestamp
