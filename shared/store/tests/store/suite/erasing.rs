@@ -147,7 +147,7 @@ async fn leaves_no_trace(harness: &dyn Harness, kind: ErasureKind) {
     let finished = erase(&store, project, kind).await;
     assert_eq!((finished.subject.as_deref(), finished.events, finished.dead_letters), (None, 4, 4));
     assert!(finished.finished_at.is_some() && finished.samples >= 1, "{finished:?}");
-    assert_eq!(store.erasures(Some(project), 10).await.expect("erasures"), [finished.clone()]);
+    assert_eq!(store.erasures(Some(project), 10).await.expect("erasures"), std::slice::from_ref(&finished));
     assert_eq!(harness.traces(ALICE).await, [""; 0]);
     assert_eq!(exported(&store, project).await, []);
     let totals = balanced(&store, project).await;
@@ -301,7 +301,7 @@ pub async fn an_erasure_next_to_writers_and_movers_ends_with_exact_figures(harne
             for round in 0..30_u64 {
                 let batch: Vec<_> = (0..10_u64)
                     .map(|part| {
-                        let subject = if part % 2 == 0 { ALICE } else { "bob" };
+                        let subject = if part.is_multiple_of(2) { ALICE } else { "bob" };
                         let id = u128::from(lane << 40 | round << 8 | part);
                         call(now - part * MINUTE_MS, id, subject, &format!(r#"{{"n":{part}}}"#))
                     })
@@ -341,8 +341,8 @@ pub async fn an_index_on_the_subject_changes_nothing_but_the_time(harness: &dyn 
     let store = harness.store();
     let project = project(&store, "p").await;
     let now = now_ms();
-    let batch: Vec<_> = (0..50)
-        .map(|id| call(now - id * DAY_MS, id.into(), if id % 2 == 0 { ALICE } else { "bob" }, "{}"))
+    let batch: Vec<_> = (0..50_u64)
+        .map(|id| call(now - id * DAY_MS, id.into(), if id.is_multiple_of(2) { ALICE } else { "bob" }, "{}"))
         .collect();
     writer(&store).await.write(&[calls(project, 1, &batch)]).await.expect("written");
     assert!(!store.has_subject_index().await.expect("an answer"));
