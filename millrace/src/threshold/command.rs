@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Subcommand;
+use ingest_api::documents;
 use millrace_store::{Store, ThresholdInfo};
 use serde_json::json;
 
@@ -77,7 +78,7 @@ pub(crate) async fn run(
         ThresholdCommand::List { project } => list(store, output, project.as_deref()).await,
         ThresholdCommand::Show { project, name } => {
             let info = find::threshold(store, &project, &name).await?;
-            output.print(&show::text(&info), &show::json(&info))
+            output.print(&show::text(&info), &documents::threshold(&info))
         }
         ThresholdCommand::Delete { project, name } => delete(store, output, &project, &name).await,
         ThresholdCommand::RotateSecret { project, overlap } => rotate(store, output, &project, overlap).await,
@@ -105,7 +106,7 @@ async fn list(store: &dyn Store, output: &Output, project: Option<&str>) -> Resu
     } else {
         cut_table(&["project", "threshold", "reached at", "url"], &infos.iter().map(row).collect::<Vec<_>>())
     };
-    output.print(&text, &json!({ "thresholds": infos.iter().map(show::json).collect::<Vec<_>>() }))
+    output.print(&text, &json!({ "thresholds": infos.iter().map(documents::threshold).collect::<Vec<_>>() }))
 }
 
 async fn delete(store: &dyn Store, output: &Output, project: &str, name: &str) -> Result<(), Failure> {

@@ -2,10 +2,11 @@
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use ingest_api::documents;
 use millrace_event::meter::Decimal;
+use millrace_event::webhook::Endpoint;
 use millrace_store::{Store, ThresholdDefinition, ThresholdPeriod, ThresholdRule};
 use serde_json::json;
-use stream_worker::webhook::Endpoint;
 use strum::VariantArray;
 
 use super::show;
@@ -86,7 +87,7 @@ pub(super) async fn run(store: &dyn Store, output: &Output, arguments: SetArgs) 
              to sign notifications. Check their signatures with a library of Standard Webhooks.\n"
         ));
     }
-    let mut document = show::json(&update.info);
+    let mut document = documents::threshold(&update.info);
     document["signing_secret"] = json!(update.secret);
     output.print(&text, &document)
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use millrace_event::event::SUBJECT_BYTES_MAX;
 use millrace_event::meter::{Aggregation, Decimal};
 use millrace_event::plan::ProjectId;
 use strum::{Display, EnumString, IntoStaticStr, VariantArray};
@@ -265,6 +266,13 @@ impl ThresholdDefinition {
             }
             ThresholdRule::Meter { subject: Some(subject), .. } if subject.is_empty() => {
                 invalid("the subject of the threshold is empty; leave it out for each subject")
+            }
+            ThresholdRule::Meter { subject: Some(subject), .. }
+                if subject.len() > SUBJECT_BYTES_MAX || subject.contains('\0') =>
+            {
+                invalid(
+                    "the subject of the threshold has more than 200 bytes or the character U+0000, so no event has it",
+                )
             }
             _ => Ok(()),
         }

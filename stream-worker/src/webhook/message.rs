@@ -1,11 +1,10 @@
 //! What a notification says, and its signature.
 
-use millrace_event::webhook::sign;
+use millrace_event::webhook::{sign, webhook_id};
 use millrace_store::Notification;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use uuid::Uuid;
 
 /// A message of Standard Webhooks: the headers and the body.
 #[derive(Clone, PartialEq, Eq)]
@@ -28,11 +27,6 @@ impl Message {
         let signature = sign(secrets, &id, &timestamp, &body);
         Self { id, timestamp, signature, body }
     }
-}
-
-/// The header `webhook-id`.
-pub fn webhook_id(id: Uuid) -> String {
-    format!("msg_{}", id.simple())
 }
 
 /// The same in each attempt.
@@ -67,6 +61,7 @@ mod tests {
     use millrace_event::plan::ProjectId;
     use millrace_store::{DeliveryStatus, NotificationState, ThresholdPeriod};
     use time::macros::datetime;
+    use uuid::Uuid;
 
     use super::*;
 
