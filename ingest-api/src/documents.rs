@@ -52,6 +52,12 @@ pub fn threshold(info: &ThresholdInfo) -> Value {
     });
     match &definition.rule {
         ThresholdRule::Quota { percent } => document["quota_percent"] = json!(percent),
+        ThresholdRule::Limit { percent, slug, subject, period } => {
+            document["meter"] = json!(slug);
+            document["subject"] = json!(subject);
+            document["period"] = json!(<&str>::from(period));
+            document["limit_percent"] = json!(percent);
+        }
         ThresholdRule::Meter { slug, subject, period, value } => {
             document["meter"] = json!(slug);
             document["subject"] = json!(subject);
@@ -66,13 +72,15 @@ pub fn threshold(info: &ThresholdInfo) -> Value {
 pub fn notification(notification: &Notification) -> Value {
     let delivery = &notification.delivery;
     let is_pending = delivery.state == NotificationState::Pending;
+    let percent_of = |kind: &str| notification.percent.filter(|_| notification.kind == kind);
     json!({
         "notification_id": notification.notification_id,
         "webhook_id": webhook_id(notification.webhook_id),
         "project": notification.project_name,
         "threshold": notification.threshold_name,
         "kind": notification.kind,
-        "quota_percent": notification.quota_percent,
+        "quota_percent": percent_of("quota"),
+        "limit_percent": percent_of("limit"),
         "meter": notification.meter,
         "subject": notification.meter.as_ref().map(|_| &notification.subject),
         "period": <&str>::from(notification.period),

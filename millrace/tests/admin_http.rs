@@ -303,6 +303,7 @@ async fn a_threshold_is_set_shown_and_deleted_and_its_secret_is_answered_once(
         (json!({ "quota_percent": 5, "meter": "calls", "url": "https://a.example" }), "quota_percent"),
         (json!({ "value": 5, "url": "https://a.example" }), "meter"),
         (json!({ "meter": "calls", "value": 0, "url": "https://a.example" }), "value"),
+        (json!({ "meter": "a", "value": 5, "limit_percent": 5, "url": "http://a" }), "limit_percent"),
     ] {
         assert_eq!(manager.does("PUT", &most, body.clone(), 422).await["field"], field, "{body}");
     }

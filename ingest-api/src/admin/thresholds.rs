@@ -18,7 +18,7 @@ use crate::parameters::values;
 use crate::problem_code::ProblemCode;
 use crate::request::Request;
 
-const FIELDS: &[&str] = &["url", "quota_percent", "meter", "subject", "period", "value"];
+const FIELDS: &[&str] = &["url", "quota_percent", "limit_percent", "meter", "subject", "period", "value"];
 const PERCENT: &str = "a whole number from 1 to 100";
 const VALUE: &str = "a whole number greater than 0, or a text such as \"12.5\"";
 const URL: &str =
@@ -86,27 +86,40 @@ async fn delete(request: Request<'_>, key: &AdminKey, name: &str) -> Result<Answ
     Ok(answer::json(StatusCode::OK, &json!({ "deleted": name })))
 }
 
-/// What must reach which value: `quota_percent` alone, or `meter` and `value`.
+/// What must reach which value: `quota_percent` alone, or `meter` with `limit_percent` or `value`.
 fn rule(fields: &mut Fields) -> Result<ThresholdRule, FieldError> {
     let names: Vec<&str> = ThresholdPeriod::VARIANTS.iter().map(<&'static str>::from).collect();
-    let percent = fields.number("quota_percent", 100).map_err(|_| invalid("quota_percent", PERCENT))?;
+    let of_quota = percent(fields, "quota_percent")?;
+    let of_limit = percent(fields, "limit_percent")?;
     let (meter, subject) = (fields.text("meter")?, fields.text("subject")?);
     let period = fields.choice::<ThresholdPeriod>("period", &names)?;
     let value = fields.decimal("value", VALUE)?;
-    if let Some(percent) = percent {
-        if meter.is_some() || subject.is_some() || period.is_some() || value.is_some() {
-            let expected = "absent from a threshold of a meter; send it alone, or meter and value without it";
+    if let Some(percent) = of_quota {
+        if of_limit.is_some() || meter.is_some() || subject.is_some() || period.is_some() || value.is_some() {
+            let expected = "absent from a threshold of a meter or a limit; send it alone, or leave it out";
             return Err(invalid("quota_percent", expected));
         }
-        let percent = u8::try_from(percent).ok().filter(|percent| *percent > 0);
-        return Ok(ThresholdRule::Quota {
-            percent: percent.ok_or_else(|| invalid("quota_percent", PERCENT))?,
-        });
+        return Ok(ThresholdRule::Quota { percent });
     }
     let expected = "the slug of a meter, unless quota_percent is there";
     let slug = meter.ok_or(FieldError::Missing { field: "meter", expected })?;
-    let value = value.ok_or(FieldError::Missing { field: "value", expected: VALUE })?;
-    let value = Decimal::of_text(&value).filter(|value| *value > Decimal::default());
-    let value = value.ok_or_else(|| invalid("value", VALUE))?;
-    Ok(ThresholdRule::Meter { slug, subject, period: period.unwrap_or(ThresholdPeriod::Month), value })
+    let period = period.unwrap_or(ThresholdPeriod::Month);
+    match (of_limit, value) {
+        (Some(_), Some(_)) => {
+            Err(invalid("limit_percent", "absent when value is there; send one of the two"))
+        }
+        (Some(percent), None) => Ok(ThresholdRule::Limit { percent, slug, subject, period }),
+        (None, Some(value)) => {
+            let value = Decimal::of_text(&value).filter(|value| *value > Decimal::default());
+            let value = value.ok_or_else(|| invalid("value", VALUE))?;
+            Ok(ThresholdRule::Meter { slug, subject, period, value })
+        }
+        (None, None) => Err(FieldError::Missing { field: "value", expected: VALUE }),
+    }
+}
+
+fn percent(fields: &mut Fields, field: &'static str) -> Result<Option<u8>, FieldError> {
+    let found = fields.number(field, 100).map_err(|_| invalid(field, PERCENT))?;
+    let percent = |found: u64| u8::try_from(found).ok().filter(|percent| *percent > 0);
+    found.map(|found| percent(found).ok_or_else(|| invalid(field, PERCENT))).transpose()
 }

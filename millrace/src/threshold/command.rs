@@ -20,9 +20,10 @@ const OVERLAP_MAX: Duration = Duration::from_secs(90 * 86_400);
 pub(crate) enum ThresholdCommand {
     /// Create a threshold, or replace the one of this name
     ///
-    /// When the stored events of a month reach a share of the plan's quota, or the figure of a meter reaches
-    /// a value, a notification is written in the same transaction, once in each period, and sent to the URL
-    /// as a signed Standard Webhook. A value that is reached already causes one with the next event.
+    /// When the stored events of a month reach a share of the plan's quota, what a customer has used reaches
+    /// a share of its limit, or the figure of a meter reaches a value, a notification is written in the same
+    /// transaction, once in each period, and sent to the URL as a signed Standard Webhook. A value that is
+    /// reached already causes one with the next event.
     #[command(after_help = set::EXAMPLES)]
     Set(SetArgs),
     /// List thresholds

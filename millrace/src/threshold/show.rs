@@ -22,6 +22,10 @@ pub(super) fn text(info: &ThresholdInfo) -> String {
 pub(super) fn condition(rule: &ThresholdRule) -> String {
     match rule {
         ThresholdRule::Quota { percent } => format!("{percent}% of the quota"),
+        ThresholdRule::Limit { percent, slug, subject, period } => {
+            let of = subject.as_ref().map_or("each subject".to_owned(), |subject| printable(subject));
+            format!("{percent}% of the limit of {slug} of {of} in one {period}")
+        }
         ThresholdRule::Meter { slug, subject, period, value } => {
             let of = subject.as_ref().map_or("each subject".to_owned(), |subject| printable(subject));
             format!("{} {slug} of {of} in one {period}", grouped_decimal(&value.to_string()))

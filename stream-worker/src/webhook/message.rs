@@ -36,8 +36,8 @@ fn body(notification: &Notification) -> Value {
     add("project", json!(notification.project_name));
     add("threshold", json!(notification.threshold_name));
     add("kind", json!(notification.kind));
-    if let Some(percent) = notification.quota_percent {
-        add("quota_percent", json!(percent));
+    if let Some(percent) = notification.percent {
+        add(&format!("{}_percent", notification.kind), json!(percent));
     }
     if let Some(meter) = &notification.meter {
         add("meter", json!(meter));
@@ -72,7 +72,7 @@ mod tests {
             project_name: "shop".to_owned(),
             threshold_name: "tokens".to_owned(),
             kind: "meter".to_owned(),
-            quota_percent: None,
+            percent: None,
             meter: Some("tokens".to_owned()),
             subject: "acme \"1\"".to_owned(),
             period: ThresholdPeriod::Month,

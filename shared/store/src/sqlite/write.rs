@@ -145,6 +145,7 @@ fn write(
     drop(write);
     super::meters::add(&transaction, &metered)?;
     limits::add(&transaction, &limited)?;
+    thresholds::compare_limits(&transaction, &meters.watched_limits, &limited)?;
     add_refusals(&transaction, &refusals)?;
     add_usage(&transaction, &usage)?;
     thresholds::compare_quotas(&transaction, &meters.watched, usage.keys())?;

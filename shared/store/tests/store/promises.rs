@@ -104,6 +104,13 @@ macro_rules! promises_of_events {
                 a_rotated_webhook_secret_signs_with_the_new_one_until_it_ends,
                 a_threshold_that_is_not_usable_is_refused,
             }
+            limit_thresholds {
+                a_limit_is_reached_once_for_each_customer_by_what_is_stored,
+                a_limit_that_changes_is_compared_as_it_is_when_an_event_is_stored,
+                racing_writers_reach_a_limit_exactly_once,
+                a_threshold_of_a_limit_that_is_not_usable_is_refused,
+                random_limits_and_thresholds_agree_with_a_model,
+            }
             threshold_models {
                 random_thresholds_and_events_agree_with_a_model,
             }

@@ -39,6 +39,8 @@ pub(in super::super) struct KnownMeters {
     pub(in super::super) set: MeterSet,
     /// Projects with thresholds of their quota.
     pub(in super::super) watched: BTreeSet<i64>,
+    /// Meters whose limits have thresholds.
+    pub(in super::super) watched_limits: BTreeSet<i64>,
 }
 
 /// The definitions that a writer has read, until they change.
@@ -57,6 +59,7 @@ impl MeterDefinitions {
             version,
             set: meter_set(transaction)?,
             watched: thresholds::watched(transaction)?,
+            watched_limits: thresholds::watched_limits(transaction)?,
         });
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&read);
         Ok(read)

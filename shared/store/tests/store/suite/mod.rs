@@ -10,6 +10,7 @@ pub mod grouping;
 pub mod identity;
 pub mod keeping;
 pub mod letters;
+pub mod limit_thresholds;
 pub mod limiting;
 pub mod losing;
 pub mod meter_models;
