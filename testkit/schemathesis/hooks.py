@@ -11,7 +11,7 @@ import uuid
 import schemathesis
 
 HOUR = datetime.timedelta(hours=1)
-# The longest period that has at most 2,000 windows of an hour, with room for the days at its ends.
+# The longest period that has at most 2,000 windows of an hour, with room for the days at its ends. Minutes have 30 hours.
 HOURS_MAX = 1_900
 YEARS = (2000, 2998)
 
@@ -112,7 +112,8 @@ def ask_a_meter(case: schemathesis.Case) -> None:
     # Without limits, the number of windows depends on the clock.
     if {"from", "to", "window", "windowSize"} & set(question):
         start = full_hour(question.get("from") or question.get("to") or "2026-01-01")
-        hours = start.toordinal() % HOURS_MAX + 1
+        by_minute = str(question.get("window") or question.get("windowSize")).lower() == "minute"
+        hours = start.toordinal() % (30 if by_minute else HOURS_MAX) + 1
         question["from"], question["to"] = written(start), written(start + hours * HOUR)
 
 

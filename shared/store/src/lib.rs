@@ -24,6 +24,7 @@ mod letters;
 mod limit_tally;
 mod limits;
 mod lost;
+mod meter_answer;
 mod meter_zone;
 mod meters;
 pub mod metrics;

@@ -121,4 +121,13 @@ mod tests {
         let expected: Value = serde_json::from_str(expected).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&first.body).unwrap(), expected);
     }
+
+    #[test]
+    fn a_share_has_the_name_of_what_it_is_a_share_of() {
+        for kind in ["quota", "limit"] {
+            let shared = Notification { kind: kind.to_owned(), percent: Some(80), ..notification() };
+            let data = &body(&shared)["data"];
+            assert_eq!((&data["kind"], &data[format!("{kind}_percent")]), (&json!(kind), &json!(80)));
+        }
+    }
 }

@@ -84,6 +84,11 @@ macro_rules! promises_of_events {
                 a_deleted_meter_counts_nothing_and_leaves_its_slug,
                 a_definition_that_is_not_usable_is_refused,
             }
+            meter_minutes {
+                minutes_of_every_aggregation_agree_with_the_figures_that_are_kept,
+                random_minutes_add_up_to_their_hours,
+                minutes_of_which_events_are_removed_are_refused,
+            }
             meter_models {
                 random_meters_and_events_agree_with_a_model,
                 any_properties_are_counted_as_the_check_reads_them,

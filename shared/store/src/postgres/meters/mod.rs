@@ -9,6 +9,7 @@ mod backfill;
 mod definitions;
 mod figures;
 mod measured;
+mod minutes;
 mod query;
 mod retirement;
 mod subtraction;

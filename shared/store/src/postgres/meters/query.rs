@@ -6,6 +6,7 @@ use tokio_postgres::types::ToSql;
 
 use super::super::copy::Instant;
 use super::super::parameters::number;
+use super::minutes;
 use crate::meters::is_unique;
 use crate::{MeterQuery, MeterRow, MeterWindow, StoreError};
 
@@ -15,6 +16,9 @@ pub(in super::super) async fn usage(
     meter: &Meter,
     query: &MeterQuery,
 ) -> Result<Vec<MeterRow>, StoreError> {
+    if query.window == Some(MeterWindow::Minute) {
+        return minutes::usage(client, meter, query).await;
+    }
     let subjects = Some(&query.subjects).filter(|subjects| !subjects.is_empty());
     let filters: Vec<Vec<&str>> = query
         .filters

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bigdecimal::BigDecimal;
 use millrace_event::meter::{Addition, Aggregation, MeterId, MeterKey, MeterSet, MeterTally};
 use rusqlite::{Connection, Error, OptionalExtension, params};
 
@@ -11,6 +10,7 @@ use super::super::number::decimal;
 use super::super::thresholds;
 use super::definitions::{meter_set, meters};
 use crate::StoreError;
+use crate::meter_answer::merged;
 use crate::meters::is_unique;
 
 const VERSION: &str = "SELECT version FROM meters_version";
@@ -124,26 +124,4 @@ fn add_one(
     let value = value.normalized().to_plain_string();
     set.execute(params![meter.0, subject, bucket_us, groups, addition.events, value, at, id])?;
     Ok(())
-}
-
-/// The value of two figures together. `is_later` says whether the second one is the later one.
-pub(super) fn merged(
-    aggregation: Aggregation,
-    first: BigDecimal,
-    second: BigDecimal,
-    is_later: bool,
-) -> BigDecimal {
-    match aggregation {
-        Aggregation::Count | Aggregation::UniqueCount => BigDecimal::from(0),
-        Aggregation::Sum | Aggregation::Avg => first + second,
-        Aggregation::Min => first.min(second),
-        Aggregation::Max => first.max(second),
-        Aggregation::Latest => {
-            if is_later {
-                second
-            } else {
-                first
-            }
-        }
-    }
 }

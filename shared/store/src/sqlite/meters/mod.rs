@@ -5,6 +5,7 @@ mod addition;
 mod backfill;
 mod definitions;
 mod events;
+mod minutes;
 mod query;
 mod retirement;
 mod subtraction;

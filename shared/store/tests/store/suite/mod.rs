@@ -13,6 +13,7 @@ pub mod letters;
 pub mod limit_thresholds;
 pub mod limiting;
 pub mod losing;
+pub mod meter_minutes;
 pub mod meter_models;
 pub mod meter_reading;
 pub mod metered;
