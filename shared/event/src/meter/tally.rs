@@ -130,6 +130,12 @@ impl MeterTally {
         }
     }
 
+    /// The events that are counted, by all meters together.
+    pub fn events(&self) -> i64 {
+        let additions = self.additions.values().flat_map(HashMap::values).flatten();
+        additions.map(|addition| addition.events).sum()
+    }
+
     fn add_fault(&mut self, meter: MeterId, fault: MeterFault, event: &Row<'_>) {
         let tally = self.faults.entry((meter, fault)).or_default();
         if tally.events == 0 {

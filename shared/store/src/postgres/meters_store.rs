@@ -41,7 +41,7 @@ impl Meters for PostgresStore {
     }
 
     async fn meter_usage(&self, meter: &Meter, query: &MeterQuery) -> Result<Vec<MeterRow>, StoreError> {
-        within(SHORT, async { meters::usage(&self.client().await?, meter, query).await }).await
+        within(SHORT, async { meters::usage(&mut self.client().await?, meter, query).await }).await
     }
 
     async fn meter_faults(&self, meter: MeterId) -> Result<Vec<MeterFaultCount>, StoreError> {

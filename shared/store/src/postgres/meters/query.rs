@@ -12,7 +12,7 @@ use crate::{MeterQuery, MeterRow, MeterWindow, StoreError};
 
 /// The rows that answer a query, ordered by window, subject and groups.
 pub(in super::super) async fn usage(
-    client: &deadpool_postgres::Client,
+    client: &mut deadpool_postgres::Client,
     meter: &Meter,
     query: &MeterQuery,
 ) -> Result<Vec<MeterRow>, StoreError> {
@@ -117,7 +117,7 @@ fn columns_of_keys(query: &MeterQuery) -> String {
 }
 
 /// The figures of the meter $1 in the period and of the subjects, those that still wait included.
-fn figures(aggregation: Aggregation) -> &'static str {
+pub(super) fn figures(aggregation: Aggregation) -> &'static str {
     if is_unique(aggregation) {
         return "
             SELECT subject, bucket, groups, value AS text, events FROM meter_uniques
