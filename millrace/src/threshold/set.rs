@@ -38,7 +38,7 @@ pub(crate) struct SetArgs {
     /// Only this subject; without it, the threshold holds for each subject
     #[arg(long, requires = "meter")]
     subject: Option<String>,
-    /// The period of the figure, in UTC and by event time; with --limit, that of the limit, by time of receipt
+    /// The period of the figure, in UTC and by event time; with --limit, that of the limit
     #[arg(long, value_name = "PERIOD", default_value = "month", value_parser = period(), requires = "meter")]
     per: ThresholdPeriod,
     /// The figure that causes the notification: a number greater than 0

@@ -1,4 +1,5 @@
-//! Puts figures of a meter together to the rows that answer a query, for stores that do not do so in SQL. Pure.
+//! Puts figures of a meter together to the rows that answer a query, for stores that do not do so in SQL.
+//! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -97,7 +97,7 @@ impl<'a> LogRecord<'a> {
             builder.client_id = builder.client_id.take().map(|id| shortened_id(id, ID_BYTES_MAX));
         } else {
             // A change of what is stored changes the identity: records that are sent again across an upgrade
-            // would then be stored twice. The address is no part of it: whoever has the other values of a row
+            // would then be stored twice. The address is no part of it: a reader of the other values of a row
             // could try all addresses until one has this digest.
             let event_id = identities.next(&[
                 b"log record",

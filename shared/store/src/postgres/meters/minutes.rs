@@ -27,7 +27,7 @@ const EVENTS: &str = "
 ///
 /// # Errors
 /// [`StoreError::Invalid`] when the period has too many events, or events of it are removed.
-pub(super) async fn usage(
+pub(in super::super) async fn usage(
     client: &mut deadpool_postgres::Client,
     meter: &Meter,
     query: &MeterQuery,

@@ -19,6 +19,7 @@ pub(super) use additions::{MeterStatements, add_redriven};
 pub(super) use backfill::backfill;
 pub(super) use definitions::{create, delete, meters};
 pub(super) use figures::{faults, move_additions};
+pub(super) use minutes::usage as usage_by_minute;
 pub(super) use query::usage;
 pub(super) use retirement::{retire_default, retire_partition};
 pub(super) use subtraction::{incomplete_days, lock_figures, move_ahead, subtract};

@@ -6,19 +6,15 @@ use tokio_postgres::types::ToSql;
 
 use super::super::copy::Instant;
 use super::super::parameters::number;
-use super::minutes;
 use crate::meters::is_unique;
 use crate::{MeterQuery, MeterRow, MeterWindow, StoreError};
 
 /// The rows that answer a query, ordered by window, subject and groups.
 pub(in super::super) async fn usage(
-    client: &mut deadpool_postgres::Client,
+    client: &deadpool_postgres::Client,
     meter: &Meter,
     query: &MeterQuery,
 ) -> Result<Vec<MeterRow>, StoreError> {
-    if query.window == Some(MeterWindow::Minute) {
-        return minutes::usage(client, meter, query).await;
-    }
     let subjects = Some(&query.subjects).filter(|subjects| !subjects.is_empty());
     let filters: Vec<Vec<&str>> = query
         .filters

@@ -1,7 +1,8 @@
 //! Compares what customers have used of limits with thresholds of limits, in the transaction that adds to it.
 //!
-//! That transaction holds the row of `limit_usage` until it ends, so no other one adds to the same customer and
-//! window meanwhile, and the next one sees what it has added. The limit is the one that is set at this moment.
+//! That transaction holds the row of `limit_usage` until it ends, so no other one adds to the same customer
+//! and window meanwhile, and the next one sees what it has added. The limit is the one that is set at this
+//! moment.
 
 use std::collections::BTreeSet;
 

@@ -18,7 +18,7 @@ const COUNT: &str = "
 ///
 /// # Errors
 /// [`StoreError::Invalid`] when the period has too many events, or events of it are removed.
-pub(super) fn usage(
+pub(in super::super) fn usage(
     connection: &Connection,
     meter: &Meter,
     query: &MeterQuery,

@@ -14,6 +14,7 @@ mod verification;
 pub(super) use addition::{KnownMeters, MeterDefinitions, add};
 pub(super) use backfill::backfill;
 pub(super) use definitions::{create, delete, meters};
+pub(super) use minutes::usage as usage_by_minute;
 pub(super) use query::{faults, usage};
 pub(super) use retirement::{remove_deleted, retire};
 pub(super) use subtraction::subtract;

@@ -6,10 +6,9 @@ use rusqlite::{Connection, Row, params};
 
 use super::super::clock::moment;
 use super::super::number::decimal;
-use super::minutes;
 use crate::meter_answer::{Figure, MeterAnswer, groups_of};
 use crate::meters::{fault_of, is_unique};
-use crate::{MeterFaultCount, MeterQuery, MeterRow, MeterWindow, StoreError};
+use crate::{MeterFaultCount, MeterQuery, MeterRow, StoreError};
 
 const FIGURES: &str = "
     SELECT subject, bucket, groups, events, value, latest_at, latest_id FROM meter_usage
@@ -26,9 +25,6 @@ pub(in super::super) fn usage(
     meter: &Meter,
     query: &MeterQuery,
 ) -> Result<Vec<MeterRow>, StoreError> {
-    if query.window == Some(MeterWindow::Minute) {
-        return minutes::usage(connection, meter, query);
-    }
     let mut answer = MeterAnswer::new(meter, query)?;
     let is_unique = is_unique(meter.definition.aggregation);
     let mut statement = connection.prepare_cached(if is_unique { UNIQUES } else { FIGURES })?;
