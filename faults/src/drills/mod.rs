@@ -7,6 +7,7 @@ mod clock;
 mod data;
 mod disk;
 mod embedded;
+mod erasing;
 mod load;
 pub(crate) mod nemesis;
 mod operations;
@@ -41,6 +42,7 @@ pub(crate) const ALL: &[&[Row]] = &[
     data::ROWS,
     calls::ROWS,
     operations::ROWS,
+    erasing::ROWS,
     embedded::ROWS,
     nemesis::ROWS,
 ];

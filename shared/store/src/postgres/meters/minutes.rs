@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 use super::super::copy::Instant;
 use super::super::usage::snapshot;
 use super::backfill::event;
-use super::measured::NOT_CANCELLED;
+use super::measured::STILL_COUNTED;
 use super::query::figures;
 use crate::meter_answer::{MINUTE_EVENTS_MAX, MINUTE_US, MeterAnswer, events_removed, too_many_events};
 use crate::{MeterQuery, MeterRow, StoreError};
@@ -43,7 +43,7 @@ pub(in super::super) async fn usage(
     let subjects = Some(&query.subjects).filter(|subjects| !subjects.is_empty());
     let parameters: [&(dyn ToSql + Sync); 6] =
         [&project, &from, &to, &meter.definition.event, &subjects, &meter.id.0];
-    let rows = client.query_raw(&format!("{EVENTS} {NOT_CANCELLED}"), parameters).await?;
+    let rows = client.query_raw(&format!("{EVENTS} {STILL_COUNTED}"), parameters).await?;
     pin_mut!(rows);
     let mut tally = MeterTally::default();
     while let Some(row) = rows.try_next().await? {

@@ -3,7 +3,7 @@
 use millrace_event::meter::{Meter, MeterTally};
 use rusqlite::{Connection, params};
 
-use super::events::{COLUMNS, NOT_CANCELLED, add_to_buckets};
+use super::events::{COLUMNS, STILL_COUNTED, add_to_buckets};
 use super::query::subjects;
 use crate::meter_answer::{MINUTE_EVENTS_MAX, MINUTE_US, MeterAnswer, events_removed, too_many_events};
 use crate::meters::is_unique;
@@ -35,7 +35,7 @@ pub(in super::super) fn usage(
             AND (?5 IS NULL OR subject IN (SELECT value FROM json_each(?5)))
             AND EXISTS (SELECT 1 FROM meters m WHERE m.meter_id = ?6 AND events.received_at >= m.received_from
                            AND events.timestamp < m.counted_until)
-            AND {NOT_CANCELLED}"
+            AND {STILL_COUNTED}"
     );
     let parameters = params![project, from_us, to_us, meter.definition.event, subjects(query), meter.id.0];
     let mut tally = MeterTally::default();

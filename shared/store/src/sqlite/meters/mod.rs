@@ -4,6 +4,7 @@
 mod addition;
 mod backfill;
 mod definitions;
+mod erasure;
 mod events;
 mod minutes;
 mod query;
@@ -14,6 +15,7 @@ mod verification;
 pub(super) use addition::{KnownMeters, MeterDefinitions, add};
 pub(super) use backfill::backfill;
 pub(super) use definitions::{create, delete, meters};
+pub(super) use erasure::{figure_rows, hand_over, hand_over_quarters, hide_values, quarters};
 pub(super) use minutes::usage as usage_by_minute;
 pub(super) use query::{faults, usage};
 pub(super) use retirement::{remove_deleted, retire};

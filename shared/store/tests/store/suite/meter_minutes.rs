@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use millrace_event::meter::Aggregation;
-use millrace_store::{MeterQuery, MeterRow, MeterStart, MeterWindow, StoreError};
+use millrace_store::{ErasureKind, MeterQuery, MeterRow, MeterStart, MeterWindow, StoreError};
 use rand::{RngExt, SeedableRng};
 use strum::VariantArray;
 
+use super::erasing::{ALICE, erase};
 use super::metered::{MINUTE_MS, answer, call, calls, create, whole};
 use super::*;
 
@@ -126,4 +127,21 @@ pub async fn minutes_of_which_events_are_removed_are_refused(harness: &dyn Harne
         1,
         "hours are kept"
     );
+}
+
+/// Their figures are kept under a pseudonym.
+pub async fn minutes_that_lack_anonymized_events_are_refused(harness: &dyn Harness) {
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let info = create(&store, Aggregation::Count, MeterStart::Now).await;
+    let now = now_ms();
+    let batch = [call(now, 1, ALICE, "{}"), call(now, 2, "other", "{}")];
+    writer(&store).await.write(&[calls(project, 1, &batch)]).await.expect("written");
+    let minutes = by_all(Some(MeterWindow::Minute), now, now);
+    assert_eq!(answer(&store, &info, &minutes).await.len(), 2);
+    erase(&store, project, ErasureKind::Anonymize).await;
+    let refused = store.meter_usage(&info.meter, &minutes).await.expect_err("one is anonymized");
+    assert!(matches!(&refused, StoreError::Invalid(message) if message.contains("removed")), "{refused}");
+    let of_other = MeterQuery { subjects: vec!["other".to_owned()], ..minutes };
+    assert_eq!(answer(&store, &info, &of_other).await.len(), 1);
 }
