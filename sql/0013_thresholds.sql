@@ -1,31 +1,32 @@
--- Thresholds: a notification is written in the transaction in which a quota or a figure of a meter reaches a value, and
--- a worker delivers it.
+-- Thresholds: a notification is written in the transaction in which a quota, a limit of a customer or a figure of a meter
+-- reaches a value, and a worker delivers it.
 
 CREATE TABLE thresholds (
     threshold_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     project_id    bigint NOT NULL REFERENCES projects,
     name          text NOT NULL CHECK (name ~ '^[a-z0-9][a-z0-9_-]{0,63}$'),
-    kind          text NOT NULL CHECK (kind IN ('quota', 'meter')),
-    quota_percent integer CHECK (quota_percent BETWEEN 1 AND 100),
+    kind          text NOT NULL CHECK (kind IN ('quota', 'limit', 'meter')),
+    percent       integer CHECK (percent BETWEEN 1 AND 100),
     meter_id      bigint,
     subject       text CHECK (subject <> ''),
     period        text NOT NULL CHECK (period IN ('hour', 'day', 'month')),
     value         numeric CHECK (value > 0),
     url           text NOT NULL,
     created_at    timestamptz NOT NULL DEFAULT now(),
-    CHECK ((kind = 'quota') = (quota_percent IS NOT NULL)),
-    CHECK ((kind = 'meter') = (meter_id IS NOT NULL AND value IS NOT NULL))
+    CHECK ((kind = 'meter') = (percent IS NULL)),
+    CHECK ((kind = 'meter') = (value IS NOT NULL)),
+    CHECK ((kind = 'quota') = (meter_id IS NULL))
 );
 CREATE UNIQUE INDEX thresholds_name ON thresholds (project_id, name);
 CREATE INDEX thresholds_meter ON thresholds (meter_id) WHERE meter_id IS NOT NULL;
-COMMENT ON TABLE thresholds IS 'Values of quotas and meters that cause a notification when they are reached';
+COMMENT ON TABLE thresholds IS 'Values of quotas, limits and meters that cause a notification when they are reached';
 COMMENT ON COLUMN thresholds.threshold_id IS 'Number of the threshold';
 COMMENT ON COLUMN thresholds.project_id IS 'Number of the project, see projects';
 COMMENT ON COLUMN thresholds.name IS 'Name of the threshold, unique in its project';
-COMMENT ON COLUMN thresholds.kind IS 'quota or meter';
-COMMENT ON COLUMN thresholds.quota_percent IS 'For quota: percent of the plan''s events per month';
-COMMENT ON COLUMN thresholds.meter_id IS 'For meter: number of the meter, see meters';
-COMMENT ON COLUMN thresholds.subject IS 'For meter: the only subject that it is about; NULL for each subject';
+COMMENT ON COLUMN thresholds.kind IS 'quota, limit or meter';
+COMMENT ON COLUMN thresholds.percent IS 'Of the plan''s events per month for quota, and of the customer''s limit for limit';
+COMMENT ON COLUMN thresholds.meter_id IS 'For meter and limit: number of the meter, see meters';
+COMMENT ON COLUMN thresholds.subject IS 'For meter and limit: the only subject that it is about; NULL for each subject';
 COMMENT ON COLUMN thresholds.period IS 'hour, day or month, in UTC; a quota has months';
 COMMENT ON COLUMN thresholds.value IS 'For meter: the figure of one subject in one period that causes the notification';
 COMMENT ON COLUMN thresholds.url IS 'Where notifications are sent';
@@ -71,7 +72,7 @@ CREATE TABLE notifications (
     project_id      bigint NOT NULL,
     name            text NOT NULL,
     kind            text NOT NULL,
-    quota_percent   integer,
+    percent         integer,
     meter           text,
     subject         text NOT NULL,
     period          text NOT NULL,
@@ -98,10 +99,10 @@ COMMENT ON COLUMN notifications.notification_id IS 'Number of the notification';
 COMMENT ON COLUMN notifications.threshold_id IS 'Number of the threshold, see thresholds';
 COMMENT ON COLUMN notifications.project_id IS 'Number of the project, see projects';
 COMMENT ON COLUMN notifications.name IS 'Name of the threshold';
-COMMENT ON COLUMN notifications.kind IS 'quota or meter';
-COMMENT ON COLUMN notifications.quota_percent IS 'For quota: percent of the plan''s events per month';
-COMMENT ON COLUMN notifications.meter IS 'For meter: slug of the meter';
-COMMENT ON COLUMN notifications.subject IS 'For meter: the subject; empty for a quota';
+COMMENT ON COLUMN notifications.kind IS 'quota, limit or meter';
+COMMENT ON COLUMN notifications.percent IS 'Of the plan''s events per month for quota, and of the customer''s limit for limit';
+COMMENT ON COLUMN notifications.meter IS 'For meter and limit: slug of the meter';
+COMMENT ON COLUMN notifications.subject IS 'For meter and limit: the subject; empty for a quota';
 COMMENT ON COLUMN notifications.period IS 'hour, day or month';
 COMMENT ON COLUMN notifications.period_start IS 'Start of the period';
 COMMENT ON COLUMN notifications.period_end IS 'End of the period';

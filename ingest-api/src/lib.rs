@@ -32,6 +32,7 @@ pub mod connection;
 pub mod connection_state;
 mod cores;
 mod cors;
+pub mod documents;
 mod encoding;
 mod error;
 mod form;

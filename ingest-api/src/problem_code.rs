@@ -29,7 +29,7 @@ pub enum ProblemCode {
         message = "the key has another scope than the path needs, is no admin key, or is not for pages of this origin"
     )]
     Forbidden,
-    #[strum(message = "no such path, or no such project, key, batch or meter")]
+    #[strum(message = "no such path, or no such project, key, batch, meter, limit or threshold")]
     NotFound,
     #[strum(message = "the path does not take this method")]
     MethodNotAllowed,

@@ -29,6 +29,8 @@ pub enum Kind {
     GetOrChange,
     /// `PUT` of something that exists or is new.
     Put,
+    /// `GET`, `HEAD`, `PUT` of something that exists or is new, and `DELETE`.
+    GetPutOrDelete,
     /// `POST` of what is to be done.
     Order,
     /// `DELETE`.
@@ -89,9 +91,12 @@ impl Route {
     pub fn body_bytes_max(&self, limits: &Limits) -> usize {
         match self.kind {
             Kind::Get | Kind::Page | Kind::Question | Kind::Delete => 0,
-            Kind::GetOrAsk | Kind::GetOrCreate | Kind::GetOrChange | Kind::Put | Kind::Order => {
-                QUESTION_BYTES_MAX.min(limits.body_bytes_max)
-            }
+            Kind::GetOrAsk
+            | Kind::GetOrCreate
+            | Kind::GetOrChange
+            | Kind::Put
+            | Kind::GetPutOrDelete
+            | Kind::Order => QUESTION_BYTES_MAX.min(limits.body_bytes_max),
             Kind::Post | Kind::Correction => limits.body_bytes_max,
             Kind::Sdk | Kind::SdkOrQuery => limits.sdk_body_bytes_max,
         }
@@ -105,6 +110,7 @@ impl Route {
             }
             Kind::Put => method == Method::PUT,
             Kind::Delete => method == Method::DELETE,
+            Kind::GetPutOrDelete => [Method::GET, Method::HEAD, Method::PUT, Method::DELETE].contains(method),
             Kind::GetOrChange => [Method::GET, Method::HEAD, Method::PATCH].contains(method),
             Kind::SdkOrQuery => method == Method::POST || method == Method::GET,
             Kind::GetOrAsk | Kind::GetOrCreate => [Method::GET, Method::HEAD, Method::POST].contains(method),
@@ -119,6 +125,7 @@ impl Route {
             Kind::Post | Kind::Sdk | Kind::Correction | Kind::Question | Kind::Order => "POST, OPTIONS",
             Kind::Put => "PUT, OPTIONS",
             Kind::Delete => "DELETE, OPTIONS",
+            Kind::GetPutOrDelete => "GET, HEAD, PUT, DELETE, OPTIONS",
             Kind::GetOrChange => "GET, HEAD, PATCH, OPTIONS",
             Kind::SdkOrQuery => "GET, POST, OPTIONS",
             Kind::GetOrAsk | Kind::GetOrCreate => "GET, HEAD, POST, OPTIONS",

@@ -2,6 +2,7 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
+use ingest_api::documents::{LimitDocument, amount as amount_json};
 use millrace_event::limit::{Amount, Counter, Period};
 use millrace_event::printable::printable;
 use millrace_store::{LimitFilter, LimitInfo, Store};
@@ -98,18 +99,6 @@ fn amount(text: &str) -> Result<Amount, String> {
     Amount::parse(text).map_err(|error| error.to_string())
 }
 
-/// A limit, as JSON has it.
-#[derive(Serialize)]
-struct LimitJson<'a> {
-    project: &'a str,
-    meter: &'a str,
-    /// `null` for every customer that has no limit of its own.
-    subject: Option<&'a str>,
-    period: &'static str,
-    limit: Box<RawValue>,
-    changed_at: String,
-}
-
 /// What is left, as JSON has it.
 #[derive(Serialize)]
 struct LeftJson {
@@ -130,11 +119,11 @@ pub(crate) async fn run(store: &dyn Store, output: &Output, command: LimitComman
             let set = store.set_limit(&project, &meter, per, subject.as_deref(), amount).await?;
             let customer = subject.as_deref().map_or_else(|| EVERY_OTHER.to_owned(), printable);
             let text = format!("{customer}: {amount} of {meter} of project {project} per {per}.");
-            output.print(&text, &LimitJson::of(&set))
+            output.print(&text, &LimitDocument::of(&set))
         }
         LimitCommand::List { project, meter, subject } => {
             find::project(store, &project).await?;
-            let filter = LimitFilter { project, slug: meter, subject, at_most: LISTED_MAX };
+            let filter = LimitFilter { project, slug: meter, subject, after: None, at_most: LISTED_MAX };
             list(output, &store.limits(&filter).await?)
         }
         LimitCommand::Delete { limit: LimitArgs { project, meter, subject, per } } => {
@@ -172,9 +161,9 @@ pub(crate) async fn show(
         let (start, end) = period.bounds_us(now_us);
         LeftJson {
             period: period.into(),
-            limit: number(*limit),
-            used: number(used),
-            remaining: number(limit.minus(used)),
+            limit: amount_json(*limit),
+            used: amount_json(used),
+            remaining: amount_json(limit.minus(used)),
             start: shown(moment(start)),
             end: shown(moment(end)),
         }
@@ -217,30 +206,12 @@ fn list(output: &Output, limits: &[LimitInfo]) -> Result<(), Failure> {
         }
         text
     };
-    let all: Vec<_> = limits.iter().map(LimitJson::of).collect();
+    let all: Vec<_> = limits.iter().map(LimitDocument::of).collect();
     #[derive(Serialize)]
     struct Limits<'a> {
-        limits: Vec<LimitJson<'a>>,
+        limits: Vec<LimitDocument<'a>>,
     }
     output.print(&text, &Limits { limits: all })
-}
-
-impl<'a> LimitJson<'a> {
-    fn of(limit: &'a LimitInfo) -> Self {
-        Self {
-            project: &limit.project_name,
-            meter: &limit.slug,
-            subject: limit.subject.as_deref(),
-            period: limit.period.into(),
-            limit: number(limit.amount),
-            changed_at: shown(limit.changed_at),
-        }
-    }
-}
-
-/// A JSON number with all its digits.
-fn number(amount: Amount) -> Box<RawValue> {
-    RawValue::from_string(amount.to_string()).expect("an amount is a number in plain notation")
 }
 
 fn moment(us: u64) -> OffsetDateTime {

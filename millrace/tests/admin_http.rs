@@ -1,6 +1,9 @@
-//! `/v1/admin`: a program manages projects, keys, plans and meters over HTTP, on files and on servers.
+//! `/v1/admin`: a program manages projects, keys, plans, meters, limits and thresholds over HTTP, on files
+//! and on servers.
 
 mod installation;
+
+use std::time::Duration;
 
 use installation::{Installation, Service};
 use serde_json::{Value, json};
@@ -31,9 +34,14 @@ promises! {
     a_project_is_listed_shown_and_changed,
     a_key_is_rotated_and_revoked,
     a_plan_is_created_and_changed,
+    a_limit_is_set_listed_and_removed_and_the_command_line_shows_the_same,
+    a_threshold_is_set_shown_and_deleted_and_its_secret_is_answered_once,
     only_a_live_admin_key_manages_and_it_does_nothing_else,
     what_is_wrong_is_answered_with_the_field_and_changes_nothing,
 }
+
+/// Only a defect takes this long.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// A program with an admin key.
 struct Manager {
@@ -95,10 +103,7 @@ async fn a_program_makes_a_project_that_sends_and_is_metered_at_once(
         let text = installation.json(&["usage", "acme / EU", "--meter", "tokens", "--by", "subject"]).await;
         text["rows"][0]["value"] == 7
     };
-    testkit::eventually(std::time::Duration::from_secs(60), "the event to be metered", async || {
-        figures().await.then_some(())
-    })
-    .await;
+    testkit::eventually(MINUTE, "the event to be metered", async || figures().await.then_some(())).await;
     assert_eq!(manager.does("GET", meters, Value::Null, 200).await["meters"][0]["slug"], "tokens");
     let one = format!("{meters}/tokens");
     assert_eq!(manager.does("DELETE", &one, Value::Null, 200).await, json!({ "deleted": "tokens" }));
@@ -172,6 +177,144 @@ async fn a_plan_is_created_and_changed(installation: &Installation, service: &Se
     assert_eq!((&changed["requests_per_minute"], &changed["events_per_month"]), (&json!(60), &Value::Null));
     let listed = manager.does("GET", "/v1/admin/plans", Value::Null, 200).await;
     assert!(listed["plans"].as_array().unwrap().contains(&changed), "{listed}");
+}
+
+async fn a_limit_is_set_listed_and_removed_and_the_command_line_shows_the_same(
+    installation: &Installation,
+    service: &Service,
+) {
+    let mut manager = Manager::of(installation, service).await;
+    let meter = json!({ "slug": "tokens", "event": "call", "aggregation": "sum", "value": "$.tokens" });
+    manager.does("POST", "/v1/admin/projects/default/meters", meter, 201).await;
+    let limits = "/v1/admin/projects/default/limits";
+    let limit = |subject: Option<&str>, amount: Value| {
+        let mut limit = json!({ "meter": "tokens", "period": "month", "limit": amount });
+        if let Some(subject) = subject {
+            limit["subject"] = json!(subject);
+        }
+        limit
+    };
+    manager.does("PUT", limits, limit(None, json!(7)), 200).await;
+    let set = manager.does("PUT", limits, limit(Some("acme/eu"), json!("2.50")), 200).await;
+    assert_eq!((&set["subject"], &set["limit"]), (&json!("acme/eu"), &json!(2.5)));
+    let again = manager.does("PUT", limits, limit(Some("acme/eu"), json!("2.5")), 200).await;
+    assert_eq!((&again["limit"], &again["period"]), (&set["limit"], &json!("month")));
+    let all = installation.json(&["limit", "list", "default"]).await["limits"].clone();
+    let first = manager.does("GET", &format!("{limits}?limit=1"), Value::Null, 200).await;
+    assert_eq!((&first["limits"][0], &first["next_after"]), (&all[0], &json!("tokens/month/")));
+    let rest = manager.does("GET", &format!("{limits}?limit=1&after=tokens/month/"), Value::Null, 200).await;
+    assert_eq!((&rest["limits"][0], &rest["next_after"]), (&all[1], &Value::Null));
+    let of_one = manager.does("GET", &format!("{limits}?subject=acme/eu"), Value::Null, 200).await;
+    assert_eq!(of_one["limits"], rest["limits"]);
+
+    let mut client = Manager::with(service, &service.key());
+    let event = |tokens| json!({ "events": [{ "name": "call", "subject": "acme/eu", "properties": { "tokens": tokens } }] });
+    let refused = || async {
+        let mut client = Manager::with(service, &service.key());
+        (client.send("POST", "/v1/events", &event(3)).await.status == 429).then_some(())
+    };
+    testkit::eventually(MINUTE, "the limit to hold", refused).await;
+    client.does("POST", "/v1/events?wait=stored", event(2), 202).await;
+
+    for (query, status) in
+        [("meter=tokens&period=year", 400), ("period=month", 400), ("meter=tokens&period=day", 404)]
+    {
+        manager.does("DELETE", &format!("{limits}?{query}"), Value::Null, status).await;
+    }
+    let one = format!("{limits}?meter=tokens&period=month&subject=acme%2Feu");
+    let removed = json!({ "meter": "tokens", "period": "month", "subject": "acme/eu" });
+    assert_eq!(manager.does("DELETE", &one, Value::Null, 200).await["deleted"], removed);
+    manager.does("DELETE", &one, Value::Null, 404).await;
+    for (change, status, field) in [
+        (json!({ "limit": 2.5 }), 422, "limit"),
+        (json!({ "limit": "1e6" }), 422, "limit"),
+        (json!({ "limit": "1000000000000000" }), 422, "limit"),
+        (json!({ "period": "week" }), 422, "period"),
+        (json!({ "meter": "none" }), 404, ""),
+        (json!({ "subject": "" }), 422, ""),
+        (json!({ "subject": "a\u{0}" }), 422, ""),
+    ] {
+        let mut body = limit(Some("x"), json!(1));
+        body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let refused = manager.does("PUT", limits, body, status).await;
+        assert_eq!(refused["field"].as_str().unwrap_or_default(), field, "{change}: {refused}");
+    }
+    manager.does("GET", "/v1/admin/projects/none/limits", Value::Null, 404).await;
+}
+
+async fn a_threshold_is_set_shown_and_deleted_and_its_secret_is_answered_once(
+    installation: &Installation,
+    service: &Service,
+) {
+    let mut manager = Manager::of(installation, service).await;
+    let authorization = manager.authorization.clone();
+    let admin_key = authorization.trim_start_matches("Bearer ");
+    manager
+        .does("PUT", "/v1/admin/plans/ten", json!({ "requests_per_minute": 60, "events_per_month": 10 }), 201)
+        .await;
+    let created =
+        manager.does("POST", "/v1/admin/projects", json!({ "name": "shop", "plan": "ten" }), 201).await;
+    let thresholds = "/v1/admin/projects/shop/thresholds";
+    let (most, much) = (format!("{thresholds}/most"), format!("{thresholds}/much"));
+    let of_quota = json!({ "quota_percent": 20, "url": "https://hooks.invalid/in" });
+    let set = manager.does("PUT", &most, of_quota.clone(), 200).await;
+    assert!(set["signing_secret"].as_str().unwrap().starts_with("whsec_"), "{set}");
+    let again = manager.does("PUT", &most, of_quota, 200).await;
+    assert_eq!((&again["signing_secret"], &again["created_at"]), (&Value::Null, &set["created_at"]));
+    let of_meter =
+        json!({ "meter": "calls", "value": "1.50", "period": "day", "url": "http://hooks.invalid/" });
+    assert_eq!(manager.does("PUT", &much, of_meter.clone(), 422).await["code"], "invalid_field");
+    let meter = json!({ "slug": "calls", "event": "call" });
+    manager.does("POST", "/v1/admin/projects/shop/meters", meter, 201).await;
+    let other = manager.does("PUT", &much, of_meter, 200).await;
+    assert_eq!((&other["value"], &other["subject"]), (&json!("1.5"), &Value::Null));
+    let listed = manager.does("GET", thresholds, Value::Null, 200).await;
+    assert_eq!(listed, installation.json(&["threshold", "list", "shop"]).await);
+    assert_eq!(manager.does("GET", &most, Value::Null, 200).await, listed["thresholds"][0]);
+    assert!(listed["thresholds"][0].get("signing_secret").is_none(), "{listed}");
+
+    let key = created["key"]["key"].as_str().unwrap();
+    service.answers(key, "the new key to work", |answer| answer.status == 200).await;
+    let events = json!({ "events": [{ "name": "a" }, { "name": "b" }] });
+    Manager::with(service, key).does("POST", "/v1/events?wait=stored", events, 202).await;
+    let log = "/v1/admin/projects/shop/notifications";
+    let reached = testkit::eventually(MINUTE, "the notification", async || {
+        let mut manager = Manager::with(service, admin_key);
+        let page = manager.does("GET", &format!("{log}?limit=1"), Value::Null, 200).await;
+        page["notifications"].get(0).cloned().map(|notification| (notification, page["next_before"].clone()))
+    })
+    .await;
+    let (notification, next) = &reached;
+    assert_eq!((&notification["threshold"], &notification["value"]), (&json!("most"), &json!("2")));
+    assert_eq!(*next, Value::Null);
+    let before = format!("{log}?before={}&state=dead", notification["notification_id"]);
+    assert_eq!(manager.does("GET", &before, Value::Null, 200).await["notifications"], json!([]));
+    for query in ["before=0", "state=open", "limit=0", "from=1"] {
+        manager.does("GET", &format!("{log}?{query}"), Value::Null, 400).await;
+    }
+
+    assert_eq!(manager.does("DELETE", &most, Value::Null, 200).await, json!({ "deleted": "most" }));
+    manager.does("DELETE", &most, Value::Null, 404).await;
+    manager.does("GET", &most, Value::Null, 404).await;
+    for (body, field) in [
+        (json!({ "quota_percent": 5 }), "url"),
+        (json!({ "quota_percent": 5, "url": "ftp://a.example" }), "url"),
+        (json!({ "quota_percent": 0, "url": "https://a.example" }), "quota_percent"),
+        (json!({ "quota_percent": 5, "meter": "calls", "url": "https://a.example" }), "quota_percent"),
+        (json!({ "value": 5, "url": "https://a.example" }), "meter"),
+        (json!({ "meter": "calls", "value": 0, "url": "https://a.example" }), "value"),
+        (json!({ "meter": "a", "value": 5, "limit_percent": 5, "url": "http://a" }), "limit_percent"),
+    ] {
+        assert_eq!(manager.does("PUT", &most, body.clone(), 422).await["field"], field, "{body}");
+    }
+    manager
+        .does(
+            "PUT",
+            &format!("{thresholds}/UP"),
+            json!({ "quota_percent": 5, "url": "https://a.example" }),
+            422,
+        )
+        .await;
 }
 
 async fn only_a_live_admin_key_manages_and_it_does_nothing_else(

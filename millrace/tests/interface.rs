@@ -46,6 +46,7 @@ async fn schemathesis_finds_nothing(installation: &Installation, service: &Servi
         ["meter", "create", "default", "tokens", "--event", "llm_call", "--group-by", "model=$.model"];
     installation.text(&meter).await;
     installation.text(&["project", "create", "managed", "--plan", "pro"]).await;
+    installation.text(&["meter", "create", "managed", "tokens", "--event", "llm_call"]).await;
     let admin_key = installation.json(&["admin-key", "create", "interface"]).await["key"].clone();
     let authorization = format!("Bearer {key}");
     let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];

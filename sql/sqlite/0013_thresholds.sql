@@ -1,12 +1,12 @@
--- Thresholds: a notification is written in the transaction in which a quota or a figure of a meter reaches a value, as on
--- PostgreSQL. Decimal numbers are texts, times are microseconds since 1970.
+-- Thresholds: a notification is written in the transaction in which a quota, a limit of a customer or a figure of a meter
+-- reaches a value, as on PostgreSQL. Decimal numbers are texts, times are microseconds since 1970.
 
 CREATE TABLE thresholds (
     threshold_id  INTEGER PRIMARY KEY AUTOINCREMENT,
     project_id    INTEGER NOT NULL REFERENCES projects,
     name          TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 64),
-    kind          TEXT NOT NULL CHECK (kind IN ('quota', 'meter')),
-    quota_percent INTEGER CHECK (quota_percent BETWEEN 1 AND 100),
+    kind          TEXT NOT NULL CHECK (kind IN ('quota', 'limit', 'meter')),
+    percent       INTEGER CHECK (percent BETWEEN 1 AND 100),
     meter_id      INTEGER,
     -- NULL for each subject.
     subject       TEXT CHECK (subject <> ''),
@@ -14,8 +14,9 @@ CREATE TABLE thresholds (
     value         TEXT,
     url           TEXT NOT NULL,
     created_at    INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-    CHECK ((kind = 'quota') = (quota_percent IS NOT NULL)),
-    CHECK ((kind = 'meter') = (meter_id IS NOT NULL AND value IS NOT NULL))
+    CHECK ((kind = 'meter') = (percent IS NULL)),
+    CHECK ((kind = 'meter') = (value IS NOT NULL)),
+    CHECK ((kind = 'quota') = (meter_id IS NULL))
 ) STRICT;
 CREATE UNIQUE INDEX thresholds_name ON thresholds (project_id, name);
 
@@ -49,7 +50,7 @@ CREATE TABLE notifications (
     project_id      INTEGER NOT NULL,
     name            TEXT NOT NULL,
     kind            TEXT NOT NULL,
-    quota_percent   INTEGER,
+    percent         INTEGER,
     meter           TEXT,
     subject         TEXT NOT NULL, -- empty for a quota
     period          TEXT NOT NULL,

@@ -11,7 +11,7 @@ import uuid
 import schemathesis
 
 HOUR = datetime.timedelta(hours=1)
-# The longest period that has at most 2,000 windows of an hour, with room for the days at its ends.
+# The longest period that has at most 2,000 windows of an hour, with room for the days at its ends. Minutes have 30 hours.
 HOURS_MAX = 1_900
 YEARS = (2000, 2998)
 
@@ -20,7 +20,7 @@ YEARS = (2000, 2998)
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict) -> None:
     """Runs before each request."""
     use_a_new_idempotency_key(case)
-    spare_the_keys_of_the_test(case)
+    spare_what_the_test_needs(case)
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
     order_the_period(case)
@@ -36,15 +36,21 @@ def ask_a_batch(case: schemathesis.Case) -> None:
         case.path_parameters["id"] = os.environ["MILLRACE_BATCH"]
 
 
-def spare_the_keys_of_the_test(case: schemathesis.Case) -> None:
-    """The first two keys are those of the project of the test: the third one may be rotated and revoked."""
-    number = (case.path_parameters or {}).get("key_id")
-    if str(number) in ("1", "2"):
-        case.path_parameters["key_id"] = 3
+def spare_what_the_test_needs(case: schemathesis.Case) -> None:
+    """The first two keys are those of the project of the test: the third one may be rotated and revoked.
+
+    The meter of limits and thresholds stays; others may be deleted.
+    """
+    parameters = case.path_parameters or {}
+    if str(parameters.get("key_id")) in ("1", "2"):
+        parameters["key_id"] = 3
+    if parameters.get("slug") == "tokens":
+        parameters["slug"] = "other"
 
 
 def manage_what_exists(case: schemathesis.Case) -> None:
-    """A plan and a project exist, a new name or key is not taken, and a new plan has a rate."""
+    """A plan, a project and a meter exist, a new name or key is not taken, an address is one, and a customer has
+    at most 200 bytes."""
     if not case.operation.path.startswith("/v1/admin/"):
         return
     body = case.body if isinstance(case.body, dict) else {}
@@ -53,6 +59,12 @@ def manage_what_exists(case: schemathesis.Case) -> None:
     for name in ("key", "name", "slug"):
         if name in body:
             body[name] = f"n{uuid.uuid4()}"
+    for name, existing in (("meter", "tokens"), ("url", "https://hooks.example/in")):
+        if name in body:
+            body[name] = existing
+    for question in (body, case.query or {}):
+        if isinstance(question.get("subject"), str):
+            question["subject"] = question["subject"][:50]
     if "slug" in case.path_parameters or case.operation.path.startswith("/v1/admin/projects/{name}"):
         case.path_parameters["name"] = "managed"
 
@@ -100,7 +112,8 @@ def ask_a_meter(case: schemathesis.Case) -> None:
     # Without limits, the number of windows depends on the clock.
     if {"from", "to", "window", "windowSize"} & set(question):
         start = full_hour(question.get("from") or question.get("to") or "2026-01-01")
-        hours = start.toordinal() % HOURS_MAX + 1
+        by_minute = str(question.get("window") or question.get("windowSize")).lower() == "minute"
+        hours = start.toordinal() % (30 if by_minute else HOURS_MAX) + 1
         question["from"], question["to"] = written(start), written(start + hours * HOUR)
 
 

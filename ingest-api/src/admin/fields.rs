@@ -109,6 +109,23 @@ impl Fields {
         }
     }
 
+    /// A number in plain notation: a whole one as a JSON number, and any as a text, which keeps all of its
+    /// digits.
+    pub(super) fn decimal(
+        &mut self,
+        field: &'static str,
+        expected: &'static str,
+    ) -> Result<Option<String>, FieldError> {
+        match self.members.remove(field) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(value) => match whole(&value) {
+                Some(number) => Ok(Some(number.to_string())),
+                None => Err(invalid(field, expected)),
+            },
+        }
+    }
+
     /// One of the names of an enum.
     pub(super) fn choice<T: std::str::FromStr>(
         &mut self,
@@ -188,6 +205,9 @@ mod tests {
             assert!(matches!(none.check_not_empty(), Err(FieldError::Nothing { .. })));
         }
         assert_eq!(read(r#"{"count":7.0}"#).number("count", 7).unwrap(), Some(7));
+        for (body, digits) in [(r#"{"count":7}"#, "7"), (r#"{"count":"0.10"}"#, "0.10")] {
+            assert_eq!(read(body).decimal("count", "a number").unwrap().as_deref(), Some(digits));
+        }
         assert_eq!(read(r#"{"count":null}"#).nullable_number("count", 1).unwrap(), Some(None));
     }
 
@@ -221,6 +241,7 @@ mod tests {
                 && nulls().number("count", 1).is_err()
                 && nulls().texts("list").is_err()
         );
+        assert!(read(r#"{"count":0.1}"#).decimal("count", "a number").is_err(), "a float has lost digits");
         assert!(read(r#"{"count":-1}"#).number("count", 9).is_err());
         assert!(read(r#"{"count":10}"#).number("count", 9).is_err());
     }

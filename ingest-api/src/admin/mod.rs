@@ -1,6 +1,6 @@
-//! `/v1/admin`: manages projects, keys, plans and meters over HTTP, for programs such as one that makes a
-//! project for each new customer. It does what the commands of `millrace` do, under an admin key, which
-//! belongs to the installation and not to a project.
+//! `/v1/admin`: manages projects, keys, plans, meters, limits and thresholds over HTTP, for programs such as
+//! one that makes a project for each new customer. It does what the commands of `millrace` do, under an admin
+//! key, which belongs to the installation and not to a project.
 //!
 //! Every change is written to the log, with the number and the name of the key that made it. This module must
 //! never log a key, and never answer a project's key.
@@ -8,9 +8,13 @@
 mod caller;
 mod fields;
 mod keys;
+mod limits;
 mod meters;
+mod notifications;
+mod pages;
 mod plans;
 mod projects;
+mod thresholds;
 
 use millrace_store::{AdminKey, ProjectInfo, StoreError};
 use percent_encoding::percent_decode_str;
@@ -19,9 +23,12 @@ use serde_json::Value;
 pub use self::caller::caller;
 pub use self::fields::FieldError;
 pub use self::keys::{keys, revoke as revoke_key, rotate as rotate_key};
+pub use self::limits::limits;
 pub use self::meters::{delete as delete_meter, meters};
+pub use self::notifications::list as notifications;
 pub use self::plans::{list as plans, set as set_plan};
 pub use self::projects::{project, projects};
+pub use self::thresholds::{list as thresholds, threshold};
 
 use self::fields::Fields;
 use crate::body::Upload;
@@ -73,9 +80,10 @@ async fn project_of(request: Request<'_>) -> Result<ProjectInfo, Problem> {
     ask(request.service, request.service.store.project(&name)).await?.ok_or(NO_PROJECT)
 }
 
-/// A segment of the path. `None` when it is not UTF-8.
+/// A segment of the path. `None` when it is not UTF-8, or has U+0000, which no database takes.
 fn decoded(segment: &str) -> Option<String> {
-    percent_decode_str(segment).decode_utf8().ok().map(Into::into)
+    let text = percent_decode_str(segment).decode_utf8().ok()?;
+    (!text.contains('\0')).then(|| text.into())
 }
 
 /// A number in the path, from 1 on.
@@ -103,7 +111,7 @@ mod tests {
     #[test]
     fn a_segment_of_the_path_is_decoded_and_a_number_has_digits_only() {
         assert_eq!(decoded("my%20shop%2f1").as_deref(), Some("my shop/1"));
-        assert_eq!(decoded("%ff"), None);
+        assert_eq!([decoded("%ff"), decoded("a%00")], [None, None]);
         assert_eq!([number("7"), number("007")], [Some(7), Some(7)]);
         for other in ["", "0", "-1", "+1", "1.0", "x", "9223372036854775808"] {
             assert_eq!(number(other), None, "{other}");

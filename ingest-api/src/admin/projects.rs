@@ -8,16 +8,12 @@ use strum::VariantNames;
 
 use super::fields::{FieldError, Fields, invalid};
 use super::keys::{KEY_FIELDS, key_options, new_key_as_json};
-use super::{NO_PROJECT, ask, log, name, project_of, read};
+use super::{NO_PROJECT, ask, log, name, pages, project_of, read};
 use crate::answer::{self, Answer};
 use crate::body::Upload;
 use crate::error::Problem;
-use crate::parameters::{ParameterError, shown, values, whole_number};
+use crate::parameters::{ParameterError, shown, values};
 use crate::request::Request;
-
-/// Projects on a page, unless the request says another number.
-const LIMIT: u32 = 100;
-const LIMIT_MAX: u32 = 1_000;
 
 const CHANGED: &[&str] = &["plan", "dedupe", "oldest_s", "newest_s", "out_of_bounds", "store_ip"];
 const CREATED: &[&str] = &[
@@ -58,11 +54,7 @@ pub async fn project(request: Request<'_>, upload: Upload, key: &AdminKey) -> Re
 async fn list(request: Request<'_>) -> Result<Answer, Problem> {
     let query = request.head.uri.query().unwrap_or_default();
     let [limit, after] = values(query, ["limit", "after"], "limit and after, each once")?;
-    let expected = "a whole number from 1 to 1000";
-    let limit = limit.map_or(Ok(LIMIT), |text| {
-        let number = whole_number(&text).filter(|limit| (1..=LIMIT_MAX).contains(limit));
-        number.ok_or(ParameterError::Invalid { name: "limit", expected })
-    })?;
+    let limit = pages::size(limit.as_deref())?;
     let after = after.unwrap_or_default();
     // PostgreSQL takes no such text.
     if after.contains('\0') {
@@ -70,9 +62,7 @@ async fn list(request: Request<'_>) -> Result<Answer, Problem> {
     }
     // One more says whether there is another page.
     let mut found = ask(request.service, request.service.store.projects_after(&after, limit + 1)).await?;
-    let has_more = found.len() > limit as usize;
-    found.truncate(limit as usize);
-    let next = found.last().filter(|_| has_more).map(|last| last.name.clone());
+    let next = pages::cut(&mut found, limit).map(|last| last.name.clone());
     let projects: Vec<_> = found.iter().map(as_json).collect();
     Ok(answer::json(StatusCode::OK, &json!({ "projects": projects, "next_after": next })))
 }

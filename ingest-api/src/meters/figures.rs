@@ -1,7 +1,7 @@
 //! Asks the store for the meters of a project and their figures.
 
 use millrace_event::plan::ProjectId;
-use millrace_store::{MeterInfo, MeterRow, StoreError};
+use millrace_store::{MeterInfo, MeterRow, MeterWindow, StoreError};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -45,6 +45,9 @@ pub(super) async fn figures(
         };
         match store.meter_usage(&info.meter, &query).await {
             Ok(rows) => Ok(Ok(Figures { info, rows })),
+            Err(StoreError::Invalid(reason)) if query.window == Some(MeterWindow::Minute) => {
+                Ok(Err(QuestionError::Minute { name: question.names.window, reason }.into()))
+            }
             // The database of time zones of the server is older than ours.
             Err(StoreError::Invalid(_)) => {
                 Ok(Err(QuestionError::TimeZone { name: question.names.time_zone }.into()))

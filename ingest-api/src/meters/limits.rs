@@ -9,6 +9,7 @@ use super::figures::{NOT_FOUND, meters, moment};
 use super::native::by_slug;
 use crate::answer::{self, Answer};
 use crate::api_key::ApiKey;
+use crate::documents::amount;
 use crate::error::Problem;
 use crate::parameters::{ParameterError, shown, values};
 use crate::request::Request;
@@ -60,9 +61,9 @@ pub async fn limits(request: Request<'_>, key: &ApiKey) -> Result<Answer, Proble
         let (start, end) = period.bounds_us(now_us);
         LimitReport {
             period: period.into(),
-            limit: number(*limit),
-            used: number(used),
-            remaining: number(limit.minus(used)),
+            limit: amount(*limit),
+            used: amount(used),
+            remaining: amount(limit.minus(used)),
             start: shown(moment(start.cast_signed())),
             end: shown(moment(end.cast_signed())),
         }
@@ -70,9 +71,4 @@ pub async fn limits(request: Request<'_>, key: &ApiKey) -> Result<Answer, Proble
     let limits = limits.iter().zip(used).map(report).collect();
     let slug = &info.meter.definition.slug;
     Ok(answer::json(StatusCode::OK, &LimitsReport { meter: slug, subject: &subject, limits }))
-}
-
-/// A JSON number with all its digits.
-fn number(amount: Amount) -> Box<RawValue> {
-    RawValue::from_string(amount.to_string()).expect("an amount is a number in plain notation")
 }

@@ -24,7 +24,8 @@ use crate::request::Request;
 const LIMIT: u32 = 1_000;
 /// Rows that can be left out at the start.
 const OFFSET_MAX: u32 = 10_000_000;
-const NAMES: Names = Names { time_zone: "timezone", group_by: "group_by", filter: "filter" };
+const NAMES: Names =
+    Names { window: "window", time_zone: "timezone", group_by: "group_by", filter: "filter" };
 const TAKES: &str = "from, to, window, timezone, subject, group_by, filter[GROUP], limit, offset and format, all but subject, group_by \
      and filter once";
 /// Where the next page begins, if there is one.
@@ -224,8 +225,8 @@ fn window_of(text: &str) -> Result<MeterWindow, QuestionError> {
         "hour" => Ok(MeterWindow::Hour),
         "day" => Ok(MeterWindow::Day),
         "month" => Ok(MeterWindow::Month),
-        "minute" => Err(QuestionError::Minute { name: "window", takes: "hour, day or month" }),
-        _ => Err(ParameterError::Invalid { name: "window", expected: "hour, day or month" }.into()),
+        "minute" => Ok(MeterWindow::Minute),
+        _ => Err(ParameterError::Invalid { name: "window", expected: "minute, hour, day or month" }.into()),
     }
 }
 
@@ -349,8 +350,8 @@ mod tests {
             ("from=2010-01-01", "from", "3660 days"),
             ("from=2025-01-01&window=hour", "from", "2000 windows"),
             ("from=2026-11-01&from=2026-11-01", "from", "given twice"),
-            ("window=minute", "window", "by the quarter of an hour"),
-            ("window=week", "window", "hour, day or month"),
+            ("from=2026-11-19&window=minute", "from", "2000 windows"),
+            ("window=week", "window", "minute, hour, day or month"),
             ("timezone=Berlin", "timezone", "Europe/Berlin"),
             ("limit=0", "limit", "from 1 to 10000"),
             ("limit=10001", "limit", "from 1 to 10000"),

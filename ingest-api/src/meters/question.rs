@@ -27,8 +27,9 @@ pub enum QuestionError {
     Period(#[from] MeterPeriodError),
     #[error("{name} is no time zone; use a name of the IANA database, such as Europe/Berlin or UTC")]
     TimeZone { name: &'static str },
-    #[error("figures are kept by the quarter of an hour, so {name} cannot be a minute; use {takes}")]
-    Minute { name: &'static str, takes: &'static str },
+    /// Windows of a minute, for a reason that the store gives.
+    #[error("{name}: {reason}")]
+    Minute { name: &'static str, reason: String },
     #[error("{name} names no group of the meter; it has {groups}")]
     Group { name: &'static str, groups: String },
     #[error("{name} has more than {VALUES_MAX} values; ask for fewer at a time")]
@@ -71,6 +72,7 @@ pub(super) struct Question {
 /// What one interface calls the parameters.
 #[derive(Debug)]
 pub(super) struct Names {
+    pub(super) window: &'static str,
     pub(super) time_zone: &'static str,
     pub(super) group_by: &'static str,
     pub(super) filter: &'static str,

@@ -38,6 +38,7 @@ fn methods(route: &Route) -> &'static [&'static str] {
         Kind::SdkOrQuery | Kind::GetOrAsk | Kind::GetOrCreate => &["get", "post"],
         Kind::GetOrChange => &["get", "patch"],
         Kind::Put => &["put"],
+        Kind::GetPutOrDelete => &["get", "put", "delete"],
         Kind::Delete => &["delete"],
     }
 }
@@ -81,6 +82,7 @@ fn statuses_of_admin(route: &Route, operation: &Value) -> &'static str {
         (false, false, _) => "200 400 401 403 503",
         (false, true, _) => "200 400 401 403 404 503",
         (true, _, Kind::GetOrChange) => "200 400 401 403 404 408 413 415 422 503",
+        (true, _, Kind::GetPutOrDelete) => "200 400 401 403 404 408 413 415 422 503",
         (true, _, Kind::Put) => "200 201 400 401 403 404 408 413 415 422 503",
         (true, false, _) => "201 400 401 403 408 409 413 415 422 503",
         (true, true, _) => "201 400 401 403 404 408 409 413 415 422 503",
@@ -118,9 +120,15 @@ fn every_operation_lists_the_statuses_that_its_route_can_answer_and_no_other() {
             (Kind::Get | Kind::GetOrAsk, _) if names_one(route) => "200 400 401 403 404 503",
             (Kind::GetOrAsk, _) => unreachable!("such a route names what it asks"),
             (Kind::Get, _) => "200 400 401 403 503",
-            (Kind::GetOrCreate | Kind::GetOrChange | Kind::Put | Kind::Order | Kind::Delete, _) => {
-                unreachable!("such a route manages the installation")
-            }
+            (
+                Kind::GetOrCreate
+                | Kind::GetOrChange
+                | Kind::Put
+                | Kind::GetPutOrDelete
+                | Kind::Order
+                | Kind::Delete,
+                _,
+            ) => unreachable!("such a route manages the installation"),
             (Kind::Page, _) => unreachable!("pages are not in the document"),
         };
         assert_eq!(listed, expected.split(' ').collect::<Vec<_>>(), "{}", route.pattern);

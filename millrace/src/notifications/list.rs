@@ -1,11 +1,11 @@
 //! `millrace notifications` without a subcommand: the log.
 
 use clap::Args;
+use ingest_api::documents;
 use millrace_event::printable::printable;
 use millrace_settings::number;
 use millrace_store::{Notification, NotificationState, Store};
-use serde_json::{Value, json};
-use stream_worker::webhook::webhook_id;
+use serde_json::json;
 
 use crate::failure::Failure;
 use crate::find;
@@ -37,7 +37,10 @@ pub(super) async fn run(store: &dyn Store, output: &Output, arguments: &ListArgs
         let head = ["number", "project", "threshold", "reached", "subject", "period", "value", "delivery"];
         cut_table(&head, &all.iter().map(row).collect::<Vec<_>>())
     };
-    output.print(&text, &json!({ "notifications": all.iter().map(document).collect::<Vec<_>>() }))
+    output.print(
+        &text,
+        &json!({ "notifications": all.iter().map(documents::notification).collect::<Vec<_>>() }),
+    )
 }
 
 fn row(notification: &Notification) -> Vec<String> {
@@ -63,31 +66,4 @@ fn delivery(notification: &Notification) -> String {
     };
     let error = delivery.error.as_ref().map(|error| format!(": {}", printable(error))).unwrap_or_default();
     format!("{}{attempts}{error}", delivery.state)
-}
-
-fn document(notification: &Notification) -> Value {
-    let delivery = &notification.delivery;
-    let is_pending = delivery.state == NotificationState::Pending;
-    json!({
-        "notification_id": notification.notification_id,
-        "webhook_id": webhook_id(notification.webhook_id),
-        "project": notification.project_name,
-        "threshold": notification.threshold_name,
-        "kind": notification.kind,
-        "quota_percent": notification.quota_percent,
-        "meter": notification.meter,
-        "subject": notification.meter.as_ref().map(|_| &notification.subject),
-        "period": <&str>::from(notification.period),
-        "period_start": shown(notification.period_start),
-        "period_end": shown(notification.period_end),
-        "threshold_value": notification.threshold,
-        "value": notification.value,
-        "created_at": shown(notification.created_at),
-        "state": <&str>::from(delivery.state),
-        "attempts": delivery.attempts,
-        "next_attempt_at": is_pending.then(|| shown(delivery.next_attempt_at)),
-        "attempted_at": delivery.attempted_at.map(shown),
-        "status": delivery.status,
-        "error": delivery.error,
-    })
 }

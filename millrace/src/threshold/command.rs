@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Subcommand;
+use ingest_api::documents;
 use millrace_store::{Store, ThresholdInfo};
 use serde_json::json;
 
@@ -19,9 +20,10 @@ const OVERLAP_MAX: Duration = Duration::from_secs(90 * 86_400);
 pub(crate) enum ThresholdCommand {
     /// Create a threshold, or replace the one of this name
     ///
-    /// When the stored events of a month reach a share of the plan's quota, or the figure of a meter reaches
-    /// a value, a notification is written in the same transaction, once in each period, and sent to the URL
-    /// as a signed Standard Webhook. A value that is reached already causes one with the next event.
+    /// When the stored events of a month reach a share of the plan's quota, what a customer has used reaches
+    /// a share of its limit, or the figure of a meter reaches a value, a notification is written in the same
+    /// transaction, once in each period, and sent to the URL as a signed Standard Webhook. A value that is
+    /// reached already causes one with the next event.
     #[command(after_help = set::EXAMPLES)]
     Set(SetArgs),
     /// List thresholds
@@ -77,7 +79,7 @@ pub(crate) async fn run(
         ThresholdCommand::List { project } => list(store, output, project.as_deref()).await,
         ThresholdCommand::Show { project, name } => {
             let info = find::threshold(store, &project, &name).await?;
-            output.print(&show::text(&info), &show::json(&info))
+            output.print(&show::text(&info), &documents::threshold(&info))
         }
         ThresholdCommand::Delete { project, name } => delete(store, output, &project, &name).await,
         ThresholdCommand::RotateSecret { project, overlap } => rotate(store, output, &project, overlap).await,
@@ -105,7 +107,7 @@ async fn list(store: &dyn Store, output: &Output, project: Option<&str>) -> Resu
     } else {
         cut_table(&["project", "threshold", "reached at", "url"], &infos.iter().map(row).collect::<Vec<_>>())
     };
-    output.print(&text, &json!({ "thresholds": infos.iter().map(show::json).collect::<Vec<_>>() }))
+    output.print(&text, &json!({ "thresholds": infos.iter().map(documents::threshold).collect::<Vec<_>>() }))
 }
 
 async fn delete(store: &dyn Store, output: &Output, project: &str, name: &str) -> Result<(), Failure> {

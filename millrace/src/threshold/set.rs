@@ -1,11 +1,12 @@
 //! `millrace threshold set`
 
-use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgGroup, Args};
+use ingest_api::documents;
 use millrace_event::meter::Decimal;
+use millrace_event::webhook::Endpoint;
 use millrace_store::{Store, ThresholdDefinition, ThresholdPeriod, ThresholdRule};
 use serde_json::json;
-use stream_worker::webhook::Endpoint;
 use strum::VariantArray;
 
 use super::show;
@@ -17,9 +18,11 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   millrace threshold set shop most-of-quota --quota 80% --url https://example.com/hook
   millrace threshold set shop much --meter tokens --per month --value 1000000 --url https://example.com/hook
+  millrace threshold set shop near --meter tokens --limit 90% --url https://example.com/hook
   millrace threshold set shop acme --meter tokens --subject acme --per day --value 50000 --url https://example.com/hook";
 
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("compared").args(["value", "limit"])))]
 pub(crate) struct SetArgs {
     /// The project's name
     project: String,
@@ -27,20 +30,23 @@ pub(crate) struct SetArgs {
     name: String,
     /// Share of the plan's events per month, from 1% to 100%
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
-    #[arg(required_unless_present = "meter", conflicts_with_all = ["meter", "subject", "per", "value"])]
+    #[arg(required_unless_present = "meter", conflicts_with_all = ["meter", "subject", "per", "value", "limit"])]
     quota: Option<u8>,
     /// Slug of a meter, with count, sum, max or unique_count
-    #[arg(long, value_name = "SLUG", requires = "value")]
+    #[arg(long, value_name = "SLUG", requires = "compared")]
     meter: Option<String>,
     /// Only this subject; without it, the threshold holds for each subject
     #[arg(long, requires = "meter")]
     subject: Option<String>,
-    /// The period of the figure, in UTC and by event time
+    /// The period of the figure, in UTC and by event time; with --limit, that of the limit
     #[arg(long, value_name = "PERIOD", default_value = "month", value_parser = period(), requires = "meter")]
     per: ThresholdPeriod,
     /// The figure that causes the notification: a number greater than 0
     #[arg(long, value_name = "NUMBER", value_parser = number, requires = "meter")]
     value: Option<Decimal>,
+    /// Share of the limit that a customer has for this meter and period, from 1% to 100%
+    #[arg(long, value_name = "PERCENT", value_parser = percent, requires = "meter")]
+    limit: Option<u8>,
     /// Where notifications are sent: https://, or http:// inside a network that you trust
     #[arg(long, value_parser = url)]
     url: String,
@@ -68,15 +74,20 @@ fn period() -> impl TypedValueParser<Value = ThresholdPeriod> {
 }
 
 pub(super) async fn run(store: &dyn Store, output: &Output, arguments: SetArgs) -> Result<(), Failure> {
-    let SetArgs { project, name, quota, meter, subject, per, value, url } = arguments;
-    let rule = match (quota, meter, value) {
-        (Some(percent), _, _) => ThresholdRule::Quota { percent },
-        (None, Some(slug), Some(value)) => {
-            find::meter(store, &project, &slug).await?;
-            ThresholdRule::Meter { slug, subject, period: per, value }
+    let SetArgs { project, name, quota, meter, subject, per, value, limit, url } = arguments;
+    let period = per;
+    let rule = match (quota, meter, value, limit) {
+        (Some(percent), ..) => ThresholdRule::Quota { percent },
+        (None, Some(slug), Some(value), _) => ThresholdRule::Meter { slug, subject, period, value },
+        (None, Some(slug), None, Some(percent)) => ThresholdRule::Limit { percent, slug, subject, period },
+        _ => {
+            let expected = "name what is compared: --quota, or --meter with --value or --limit";
+            return Err(Failure::Usage(expected.to_owned()));
         }
-        _ => return Err(Failure::Usage("name what is compared: --quota, or --meter and --value".to_owned())),
     };
+    if let Some(slug) = rule.meter() {
+        find::meter(store, &project, slug).await?;
+    }
     find::project(store, &project).await?;
     let update = store.set_threshold(&project, &ThresholdDefinition { name, rule, url }).await?;
     let mut text = format!("Set a threshold.\n\n{}", show::text(&update.info));
@@ -86,7 +97,7 @@ pub(super) async fn run(store: &dyn Store, output: &Output, arguments: SetArgs) 
              to sign notifications. Check their signatures with a library of Standard Webhooks.\n"
         ));
     }
-    let mut document = show::json(&update.info);
+    let mut document = documents::threshold(&update.info);
     document["signing_secret"] = json!(update.secret);
     output.print(&text, &document)
 }

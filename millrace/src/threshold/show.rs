@@ -2,7 +2,6 @@
 
 use millrace_event::printable::printable;
 use millrace_store::{ThresholdInfo, ThresholdRule};
-use serde_json::{Value, json};
 
 use crate::moment::shown;
 use crate::output::grouped_decimal;
@@ -23,30 +22,13 @@ pub(super) fn text(info: &ThresholdInfo) -> String {
 pub(super) fn condition(rule: &ThresholdRule) -> String {
     match rule {
         ThresholdRule::Quota { percent } => format!("{percent}% of the quota"),
+        ThresholdRule::Limit { percent, slug, subject, period } => {
+            let of = subject.as_ref().map_or("each subject".to_owned(), |subject| printable(subject));
+            format!("{percent}% of the limit of {slug} of {of} in one {period}")
+        }
         ThresholdRule::Meter { slug, subject, period, value } => {
             let of = subject.as_ref().map_or("each subject".to_owned(), |subject| printable(subject));
             format!("{} {slug} of {of} in one {period}", grouped_decimal(&value.to_string()))
         }
     }
-}
-
-pub(super) fn json(info: &ThresholdInfo) -> Value {
-    let definition = &info.definition;
-    let mut document = json!({
-        "project": info.project_name,
-        "name": definition.name,
-        "kind": definition.rule.kind(),
-        "url": definition.url,
-        "created_at": shown(info.created_at),
-    });
-    match &definition.rule {
-        ThresholdRule::Quota { percent } => document["quota_percent"] = json!(percent),
-        ThresholdRule::Meter { slug, subject, period, value } => {
-            document["meter"] = json!(slug);
-            document["subject"] = json!(subject);
-            document["period"] = json!(<&str>::from(period));
-            document["value"] = json!(value.to_string());
-        }
-    }
-    document
 }

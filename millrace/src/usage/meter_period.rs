@@ -55,6 +55,7 @@ impl MeterPeriod {
             MeterWindow::Hour => local.format(format_description!(
                 "[year]-[month]-[day] [hour]:[minute] [offset_hour sign:mandatory]:[offset_minute]"
             )),
+            MeterWindow::Minute => local.format(format_description!("[year]-[month]-[day] [hour]:[minute]")),
             MeterWindow::Day => local.format(format_description!("[year]-[month]-[day]")),
             MeterWindow::Month => local.format(format_description!("[year]-[month]")),
         };
@@ -67,6 +68,7 @@ impl MeterPeriod {
             let whole = self.zone.start_of(window, *start);
             // Into the next window: a day has 23 to 25 hours, and a month 28 to 31 days.
             let within = match window {
+                MeterWindow::Minute => return Some(whole + Duration::MINUTE),
                 MeterWindow::Hour => return Some(whole + Duration::HOUR),
                 MeterWindow::Day => whole + Duration::hours(30),
                 MeterWindow::Month => whole + Duration::days(33),
@@ -102,7 +104,7 @@ fn limit(
 fn default_start(zone: &MeterZone, window: Option<MeterWindow>, end: OffsetDateTime) -> OffsetDateTime {
     let month = zone.start_of(MeterWindow::Month, end);
     match window {
-        Some(MeterWindow::Hour) => zone.start_of(MeterWindow::Day, end),
+        Some(MeterWindow::Minute | MeterWindow::Hour) => zone.start_of(MeterWindow::Day, end),
         Some(MeterWindow::Month) => {
             let january = Date::from_calendar_date(zone.local(end).year(), Month::January, 1);
             january.ok().and_then(|date| zone.start_of_date(date)?.ok()).unwrap_or(month)

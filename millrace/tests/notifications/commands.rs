@@ -30,9 +30,15 @@ async fn thresholds_are_set_listed_shown_and_deleted(site: Site) {
     let meter = ["acme", "--meter", "calls", "--subject", "acme", "--per", "month", "--value", "12.50"];
     let meter = set(&meter).await;
     assert_eq!((&meter["subject"], &meter["value"]), (&json!("acme"), &json!("12.5")));
+    let limit = set(&["near", "--meter", "calls", "--per", "day", "--limit", "90%"]).await;
+    assert_eq!((&limit["kind"], &limit["limit_percent"]), (&json!("limit"), &json!(90)));
     let listed = commands.text(&["threshold", "list", "shop"]).await;
-    for line in ["12.5 calls of acme in one month", "80% of the quota", "2 calls of each subject in one day"]
-    {
+    for line in [
+        "12.5 calls of acme in one month",
+        "80% of the quota",
+        "2 calls of each subject in one day",
+        "90% of the limit of calls of each subject in one day",
+    ] {
         assert!(listed.contains(line), "{listed}");
     }
     assert!(commands.text(&["threshold", "show", "shop", "most"]).await.contains(URL[1]));
@@ -72,6 +78,10 @@ async fn a_threshold_that_is_not_usable_is_refused_with_the_argument() {
         (&["x", "--quota", "5", "--subject", "a"], 2, "--subject"),
         (&["x"], 2, "--quota"),
         (&["x", "--meter", "calls"], 2, "--value"),
+        (&["x", "--limit", "5"], 2, "--meter"),
+        (&["x", "--meter", "calls", "--limit", "5", "--value", "1"], 2, "--limit"),
+        (&["x", "--meter", "calls", "--limit", "0"], 2, "from 1% to 100%"),
+        (&["x", "--meter", "last", "--limit", "5"], 1, "cannot be limited"),
         (&["x", "--meter", "calls", "--value", "0"], 2, "greater than 0"),
         (&["x", "--meter", "calls", "--value", "1e3"], 2, "plain notation"),
         (&["x", "--meter", "calls", "--value", "1", "--per", "week"], 2, "hour, day, month"),

@@ -10,9 +10,9 @@
 //!
 //! [`plan`] decides how much a project may send, [`policy`] holds its owner's choices, and [`web_origin`]
 //! names the pages that may use a key. [`limit`] holds how much a customer may use. [`key`] makes and checks
-//! API keys, and [`webhook`] signs messages. [`accounting`] holds the figures that stream and store exchange
-//! about batches. [`excerpt`] cuts texts of clients and masks keys in them, and [`printable`] escapes such
-//! texts for people.
+//! API keys, and [`webhook`] reads addresses of webhooks and signs messages. [`accounting`] holds the figures
+//! that stream and store exchange about batches. [`excerpt`] cuts texts of clients and masks keys in them,
+//! and [`printable`] escapes such texts for people.
 //!
 //! This crate must never do I/O, read a clock, or depend on an async runtime.
 

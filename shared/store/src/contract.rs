@@ -332,7 +332,8 @@ pub trait Meters: Send + Sync {
     /// The figures of a meter, ordered by window, subject and groups.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] for a time zone that is not known.
+    /// [`StoreError::Invalid`] for a time zone that is not known, and for windows of a minute when the period
+    /// has too many events, or events of it are removed.
     async fn meter_usage(&self, meter: &Meter, query: &MeterQuery) -> Result<Vec<MeterRow>, StoreError>;
 
     /// What a meter does not count, the most frequent first.

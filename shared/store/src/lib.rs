@@ -26,6 +26,7 @@ mod letters;
 mod limit_tally;
 mod limits;
 mod lost;
+mod meter_answer;
 mod meter_zone;
 mod meters;
 pub mod metrics;
@@ -63,7 +64,7 @@ pub use self::error::{StoreError, WriteError};
 pub use self::hours::{PartOfHour, end_of_hour, full_hour};
 pub use self::json_columns::JsonColumns;
 pub use self::letters::{DeadLetter, LetterFilter, LetterPayload};
-pub use self::limits::{LimitFilter, LimitInfo, Limits, RequestCharges, RequestRefunds};
+pub use self::limits::{LimitFilter, LimitInfo, LimitPlace, Limits, RequestCharges, RequestRefunds};
 pub use self::lost::{LostHour, StreamRecord};
 pub use self::meter_zone::{METER_DAYS_MAX, METER_WINDOWS_MAX, MeterPeriodError, MeterZone};
 pub use self::meters::{

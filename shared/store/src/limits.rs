@@ -38,8 +38,19 @@ pub struct LimitFilter {
     pub slug: Option<String>,
     /// Only the limits of this customer.
     pub subject: Option<String>,
+    /// Only limits after this one, in the order of the list.
+    pub after: Option<LimitPlace>,
     /// Limits, at most.
     pub at_most: u32,
+}
+
+/// The place of a limit in the list of its project.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LimitPlace {
+    pub slug: String,
+    /// Empty for every customer that has no limit of its own.
+    pub subject: String,
+    pub period: Period,
 }
 
 /// Limits of customers: operators set them, API processes charge batches by them, and what was used is
@@ -104,6 +115,9 @@ pub(crate) fn subject_column(subject: Option<&str>) -> Result<&str, StoreError> 
         }
         Some(subject) if subject.len() > millrace_event::event::SUBJECT_BYTES_MAX => {
             Err(StoreError::Invalid("the subject is longer than 200 bytes, so no event has it".into()))
+        }
+        Some(subject) if subject.contains('\0') => {
+            Err(StoreError::Invalid("the subject has the character U+0000, so no event has it".into()))
         }
         Some(subject) => Ok(subject),
         None => Ok(""),

@@ -59,10 +59,13 @@ impl MeterZone {
         time.to_offset(UtcOffset::from_whole_seconds(offset.seconds()).unwrap_or(UtcOffset::UTC))
     }
 
-    /// The start of the day or month in this zone that contains the time, or of the hour, in UTC.
+    /// The start of the day or month in this zone that contains the time, or of the hour or minute, in UTC.
     pub fn start_of(&self, window: MeterWindow, time: OffsetDateTime) -> OffsetDateTime {
         let start = self.zoned(time).and_then(|zoned| {
             let day = match window {
+                MeterWindow::Minute => {
+                    return Some(time - (self.local(time) - self.local(time).truncate_to_minute()));
+                }
                 MeterWindow::Hour => {
                     return Some(time - (self.local(time) - self.local(time).truncate_to_hour()));
                 }
@@ -95,6 +98,7 @@ impl MeterZone {
         let (first, last) = (self.local(from), self.local(to - Duration::MICROSECOND));
         let month = |time: OffsetDateTime| i64::from(time.year()) * 12 + i64::from(u8::from(time.month()));
         let windows = match window {
+            MeterWindow::Minute => (to - from).whole_minutes(),
             MeterWindow::Hour => ((to - self.start_of(window, from)).whole_minutes() + 59) / 60,
             MeterWindow::Day => 1 + i64::from(last.to_julian_day() - first.to_julian_day()),
             MeterWindow::Month => 1 + month(last) - month(first),
@@ -108,6 +112,7 @@ impl MeterZone {
         // Room for the parts of windows at both ends, and for a day that is longer than others.
         let windows = METER_WINDOWS_MAX - 2;
         match window {
+            Some(MeterWindow::Minute) => to - Duration::hours(windows / 60),
             Some(window @ MeterWindow::Hour) => self.start_of(window, to - Duration::hours(windows)),
             Some(window @ MeterWindow::Day) => self.start_of(window, to - Duration::days(windows)),
             Some(MeterWindow::Month) | None => to - Duration::days(METER_DAYS_MAX),
@@ -160,7 +165,9 @@ mod tests {
         let utc = zone(MeterZone::UTC);
         let from = datetime!(2026-01-01 0:30 UTC);
         let check = |to, window| utc.check_period(from, to, window);
-        let hour = Some(MeterWindow::Hour);
+        let (minute, hour) = (Some(MeterWindow::Minute), Some(MeterWindow::Hour));
+        assert_eq!(check(datetime!(2026-01-02 9:45 UTC), minute), Ok(()));
+        assert_eq!(check(datetime!(2026-01-02 10:00 UTC), minute), Err(MeterPeriodError::TooManyWindows));
         assert_eq!(check(datetime!(2026-03-25 08:00 UTC), hour), Ok(()));
         assert_eq!(check(datetime!(2026-03-25 08:15 UTC), hour), Err(MeterPeriodError::TooManyWindows));
         assert_eq!(check(datetime!(2031-06-24 0:00 UTC), Some(MeterWindow::Day)), Ok(()));

@@ -42,6 +42,8 @@ impl BackfillStep {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum MeterWindow {
+    /// Counted from the events themselves, because figures are kept by the quarter of an hour.
+    Minute,
     Hour,
     Day,
     Month,

@@ -1,8 +1,10 @@
-//! Thresholds of quotas and meters, the notifications that they cause, and how these are delivered.
+//! Thresholds of quotas, limits and meters, the notifications that they cause, and how these are delivered.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use millrace_event::event::SUBJECT_BYTES_MAX;
+use millrace_event::limit::check_limited;
 use millrace_event::meter::{Aggregation, Decimal};
 use millrace_event::plan::ProjectId;
 use strum::{Display, EnumString, IntoStaticStr, VariantArray};
@@ -35,6 +37,14 @@ pub enum ThresholdPeriod {
 pub enum ThresholdRule {
     /// The stored events of a month, in percent of the plan's events per month.
     Quota { percent: u8 },
+    /// What a customer has used of a limit in one of its periods, in percent of the limit.
+    Limit {
+        percent: u8,
+        slug: String,
+        /// `None` for each customer that has a limit.
+        subject: Option<String>,
+        period: ThresholdPeriod,
+    },
     /// The figure of a meter.
     Meter {
         slug: String,
@@ -50,7 +60,23 @@ impl ThresholdRule {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Quota { .. } => "quota",
+            Self::Limit { .. } => "limit",
             Self::Meter { .. } => "meter",
+        }
+    }
+
+    /// The meter that it is about.
+    pub fn meter(&self) -> Option<&str> {
+        match self {
+            Self::Quota { .. } => None,
+            Self::Limit { slug, .. } | Self::Meter { slug, .. } => Some(slug),
+        }
+    }
+
+    fn subject(&self) -> Option<&str> {
+        match self {
+            Self::Quota { .. } => None,
+            Self::Limit { subject, .. } | Self::Meter { subject, .. } => subject.as_deref(),
         }
     }
 }
@@ -101,7 +127,8 @@ pub struct Notification {
     pub threshold_name: String,
     /// See [`ThresholdRule::kind`].
     pub kind: String,
-    pub quota_percent: Option<u8>,
+    /// Of the quota or of the limit. `None` for a figure of a meter.
+    pub percent: Option<u8>,
     pub meter: Option<String>,
     /// Empty for a quota.
     pub subject: String,
@@ -258,14 +285,21 @@ impl ThresholdDefinition {
         }
         match &self.rule {
             ThresholdRule::Quota { percent } if !(1..=100).contains(percent) => {
-                invalid("the share of the quota must be from 1% to 100%")
+                return invalid("the share of the quota must be from 1% to 100%");
+            }
+            ThresholdRule::Limit { percent, .. } if !(1..=100).contains(percent) => {
+                return invalid("the share of the limit must be from 1% to 100%");
             }
             ThresholdRule::Meter { value, .. } if *value <= Decimal::default() => {
-                invalid("the value of the threshold must be greater than 0")
+                return invalid("the value of the threshold must be greater than 0");
             }
-            ThresholdRule::Meter { subject: Some(subject), .. } if subject.is_empty() => {
-                invalid("the subject of the threshold is empty; leave it out for each subject")
-            }
+            _ => {}
+        }
+        match self.rule.subject() {
+            Some("") => invalid("the subject of the threshold is empty; leave it out for each subject"),
+            Some(subject) if subject.len() > SUBJECT_BYTES_MAX || subject.contains('\0') => invalid(
+                "the subject of the threshold has more than 200 bytes or the character U+0000, so no event has it",
+            ),
             _ => Ok(()),
         }
     }
@@ -287,10 +321,12 @@ impl StoredRule {
     pub(crate) fn read(self) -> Result<ThresholdRule, StoreError> {
         let broken = || StoreError::Invalid("a row of the table thresholds is not usable".to_owned());
         let period = period_of(&self.period)?;
+        let percent = || self.percent.and_then(|percent| u8::try_from(percent).ok()).ok_or_else(broken);
         match self.kind.as_str() {
-            "quota" => {
-                let percent = self.percent.and_then(|percent| u8::try_from(percent).ok());
-                Ok(ThresholdRule::Quota { percent: percent.ok_or_else(broken)? })
+            "quota" => Ok(ThresholdRule::Quota { percent: percent()? }),
+            "limit" => {
+                let (percent, slug) = (percent()?, self.slug.ok_or_else(broken)?);
+                Ok(ThresholdRule::Limit { percent, slug, subject: self.subject, period })
             }
             "meter" => {
                 let value = self.value.as_deref().and_then(Decimal::of_text);
@@ -315,10 +351,18 @@ pub(crate) fn state_of(stored: &str) -> Result<NotificationState, StoreError> {
 }
 
 /// # Errors
-/// [`StoreError::Invalid`] for a meter whose figures cannot be compared with a threshold.
-pub(crate) fn check_aggregation(slug: &str, aggregation: &str) -> Result<(), StoreError> {
-    match aggregation.parse() {
-        Ok(known) if can_have_threshold(known) => Ok(()),
+/// [`StoreError::Invalid`] for a meter that the rule cannot be about: one whose figures cannot be compared
+/// with a threshold, or that cannot be limited.
+pub(crate) fn check_aggregation(
+    rule: &ThresholdRule,
+    slug: &str,
+    aggregation: &str,
+) -> Result<(), StoreError> {
+    match (aggregation.parse(), rule) {
+        (Ok(known), ThresholdRule::Limit { .. }) => {
+            check_limited(known).map_err(|refused| StoreError::Invalid(refused.to_string()))
+        }
+        (Ok(known), _) if can_have_threshold(known) => Ok(()),
         _ => Err(StoreError::Invalid(format!(
             "the meter {slug:?} has the aggregation {aggregation}, whose figures rise and fall; a threshold needs a meter \
              with count, sum, max or unique_count"

@@ -1,11 +1,10 @@
 //! What a notification says, and its signature.
 
-use millrace_event::webhook::sign;
+use millrace_event::webhook::{sign, webhook_id};
 use millrace_store::Notification;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use uuid::Uuid;
 
 /// A message of Standard Webhooks: the headers and the body.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,11 +29,6 @@ impl Message {
     }
 }
 
-/// The header `webhook-id`.
-pub fn webhook_id(id: Uuid) -> String {
-    format!("msg_{}", id.simple())
-}
-
 /// The same in each attempt.
 fn body(notification: &Notification) -> Value {
     let mut data = Map::new();
@@ -42,8 +36,8 @@ fn body(notification: &Notification) -> Value {
     add("project", json!(notification.project_name));
     add("threshold", json!(notification.threshold_name));
     add("kind", json!(notification.kind));
-    if let Some(percent) = notification.quota_percent {
-        add("quota_percent", json!(percent));
+    if let Some(percent) = notification.percent {
+        add(&format!("{}_percent", notification.kind), json!(percent));
     }
     if let Some(meter) = &notification.meter {
         add("meter", json!(meter));
@@ -67,6 +61,7 @@ mod tests {
     use millrace_event::plan::ProjectId;
     use millrace_store::{DeliveryStatus, NotificationState, ThresholdPeriod};
     use time::macros::datetime;
+    use uuid::Uuid;
 
     use super::*;
 
@@ -77,7 +72,7 @@ mod tests {
             project_name: "shop".to_owned(),
             threshold_name: "tokens".to_owned(),
             kind: "meter".to_owned(),
-            quota_percent: None,
+            percent: None,
             meter: Some("tokens".to_owned()),
             subject: "acme \"1\"".to_owned(),
             period: ThresholdPeriod::Month,
@@ -125,5 +120,14 @@ mod tests {
             "threshold_value":"1000000","value":"1000000.5"}}"#;
         let expected: Value = serde_json::from_str(expected).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&first.body).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_share_has_the_name_of_what_it_is_a_share_of() {
+        for kind in ["quota", "limit"] {
+            let shared = Notification { kind: kind.to_owned(), percent: Some(80), ..notification() };
+            let data = &body(&shared)["data"];
+            assert_eq!((&data["kind"], &data[format!("{kind}_percent")]), (&json!(kind), &json!(80)));
+        }
     }
 }

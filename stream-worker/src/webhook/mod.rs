@@ -6,15 +6,13 @@
 //! without a limit.
 
 mod allowed_hosts;
-mod endpoint;
 mod message;
 mod public_address;
 mod retry;
 mod send;
 
 pub use allowed_hosts::{AllowedHosts, allowed_hosts};
-pub use endpoint::{Endpoint, EndpointError};
-pub use message::{Message, webhook_id};
+pub use message::Message;
 pub use public_address::is_public;
 pub use retry::{ATTEMPTS_MAX, next_attempt};
 pub use send::{ANSWER_TIMEOUT, Answer, SendError, Sender};

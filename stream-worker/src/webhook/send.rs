@@ -12,6 +12,7 @@ use hyper::header::{CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::TokioIo;
 use millrace_address::install_crypto;
+use millrace_event::webhook::{Endpoint, EndpointError};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use time::OffsetDateTime;
@@ -22,7 +23,6 @@ use tokio_rustls::TlsConnector;
 use url::Host;
 
 use super::allowed_hosts::AllowedHosts;
-use super::endpoint::{Endpoint, EndpointError};
 use super::message::Message;
 use super::public_address::is_public;
 

@@ -10,7 +10,8 @@ use super::super::python_dict;
 use super::super::question::{DefaultStart, Names, Period, Question, QuestionError, SUBJECT};
 use crate::parameters::{Moment, ParameterError, date_or_time, shown, values, whole_number};
 
-const NAMES: Names = Names { time_zone: "windowTimeZone", group_by: "groupBy", filter: "filterGroupBy" };
+const NAMES: Names =
+    Names { window: "windowSize", time_zone: "windowTimeZone", group_by: "groupBy", filter: "filterGroupBy" };
 const TAKES: &str = "from, to, windowSize, windowTimeZone, subject, groupBy, filterGroupBy[GROUP], \
                      advancedMeterGroupByFilters and clientId";
 const FILTER: &str = "an object of names of groups and their values, as in filterGroupBy[model]=gpt-4";
@@ -154,8 +155,8 @@ fn window_of(text: &str) -> Result<MeterWindow, QuestionError> {
         "HOUR" => Ok(MeterWindow::Hour),
         "DAY" => Ok(MeterWindow::Day),
         "MONTH" => Ok(MeterWindow::Month),
-        "MINUTE" => Err(QuestionError::Minute { name: "windowSize", takes: "HOUR, DAY or MONTH" }),
-        _ => Err(invalid("windowSize", "HOUR, DAY or MONTH").into()),
+        "MINUTE" => Ok(MeterWindow::Minute),
+        _ => Err(invalid("windowSize", "MINUTE, HOUR, DAY or MONTH").into()),
     }
 }
 
@@ -285,7 +286,7 @@ mod tests {
     #[test]
     fn a_wrong_parameter_is_named() {
         for (query, name) in [
-            ("windowSize=MINUTE", "windowSize"),
+            ("windowSize=MINUTE&from=2026-11-01T00:00:00Z", "from"),
             ("windowSize=day", "windowSize"),
             ("windowTimeZone=x", "windowTimeZone"),
             ("from=2026-11-01T00:01:00Z", "from"),

@@ -104,6 +104,11 @@ impl MeterTally {
 
     /// Adds an event to one meter.
     pub fn add_to(&mut self, meter: &Meter, event: &Row<'_>, timestamp_us: i64) {
+        self.add_to_buckets(meter, event, timestamp_us, BUCKET_US);
+    }
+
+    /// The same with buckets of this length, in microseconds, for figures that are answered and not kept.
+    pub fn add_to_buckets(&mut self, meter: &Meter, event: &Row<'_>, timestamp_us: i64, length_us: i64) {
         let Measure { groups, value } = match meter.definition.measure(event) {
             Ok(measure) => measure,
             Err(fault) => return self.add_fault(meter.id, fault, event),
@@ -113,7 +118,7 @@ impl MeterTally {
             MeasuredValue::Number(number) => (number, String::new()),
             MeasuredValue::Text(text) => (Decimal::default(), text),
         };
-        let bucket_us = timestamp_us.div_euclid(BUCKET_US) * BUCKET_US;
+        let bucket_us = timestamp_us.div_euclid(length_us) * length_us;
         let subject = event.subject.unwrap_or_default().to_owned();
         let key = MeterKey { subject, bucket_us, groups, text };
         let addition = Addition { events: 1, value: number, at_us: timestamp_us, id: event.event_id };
@@ -123,6 +128,12 @@ impl MeterTally {
         if !merged {
             additions.push(addition);
         }
+    }
+
+    /// The events that are counted, by all meters together.
+    pub fn events(&self) -> i64 {
+        let additions = self.additions.values().flat_map(HashMap::values).flatten();
+        additions.map(|addition| addition.events).sum()
     }
 
     fn add_fault(&mut self, meter: MeterId, fault: MeterFault, event: &Row<'_>) {

@@ -10,6 +10,7 @@ use millrace_event::limit::{
 use millrace_event::meter::{Decimal, MeterId};
 use millrace_event::plan::ProjectId;
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 
 use super::attempt::Attempt;
 use super::copy::Instant;
@@ -30,7 +31,8 @@ const LIST: &str = "
     SELECT p.name, m.meter_id, m.slug, l.period, l.subject, l.amount::text, l.changed_at
       FROM customer_limits l JOIN meters m USING (meter_id) JOIN projects p ON p.project_id = l.project_id
      WHERE p.name = $1 AND ($2::text IS NULL OR m.slug = $2) AND ($3::text IS NULL OR l.subject = $3)
-     ORDER BY m.slug, l.subject, l.period LIMIT $4";
+       AND ($4::text IS NULL OR (m.slug, l.subject, l.period) > ($4, $5::text, $6::text))
+     ORDER BY m.slug, l.subject, l.period LIMIT $7";
 const OF_PROJECT: &str =
     "SELECT meter_id, period, subject, amount::text FROM customer_limits WHERE project_id = $1";
 /// In the order of the key, so that two transactions with the same counters do not deadlock.
@@ -99,8 +101,13 @@ pub(super) async fn delete(
 }
 
 pub(super) async fn list(client: &Client, filter: &LimitFilter) -> Result<Vec<LimitInfo>, StoreError> {
-    let LimitFilter { project, slug, subject, at_most } = filter;
-    let rows = client.query(LIST, &[project, slug, subject, &i64::from(*at_most)]).await?;
+    let LimitFilter { project, slug, subject, after, at_most } = filter;
+    let after = after.as_ref();
+    let [after_slug, after_subject] = [after.map(|place| &place.slug), after.map(|place| &place.subject)];
+    let after_period = after.map(|place| place.period.as_ref());
+    let values: [&(dyn ToSql + Sync); 7] =
+        [project, slug, subject, &after_slug, &after_subject, &after_period, &i64::from(*at_most)];
+    let rows = client.query(LIST, &values).await?;
     let limit = |row: &tokio_postgres::Row| {
         Ok(LimitInfo {
             project_name: row.get(0),

@@ -8,8 +8,8 @@ use super::deadline::{LONG, SHORT, within};
 use super::meters;
 use super::store::PostgresStore;
 use crate::{
-    BackfillStep, MeterCheck, MeterFaultCount, MeterInfo, MeterQuery, MeterRow, MeterStart, Meters,
-    StoreError,
+    BackfillStep, MeterCheck, MeterFaultCount, MeterInfo, MeterQuery, MeterRow, MeterStart, MeterWindow,
+    Meters, StoreError,
 };
 
 #[async_trait]
@@ -41,7 +41,14 @@ impl Meters for PostgresStore {
     }
 
     async fn meter_usage(&self, meter: &Meter, query: &MeterQuery) -> Result<Vec<MeterRow>, StoreError> {
-        within(SHORT, async { meters::usage(&self.client().await?, meter, query).await }).await
+        let answered = async {
+            let mut client = self.client().await?;
+            match query.window {
+                Some(MeterWindow::Minute) => meters::usage_by_minute(&mut client, meter, query).await,
+                _ => meters::usage(&client, meter, query).await,
+            }
+        };
+        within(SHORT, answered).await
     }
 
     async fn meter_faults(&self, meter: MeterId) -> Result<Vec<MeterFaultCount>, StoreError> {

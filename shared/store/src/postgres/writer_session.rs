@@ -26,6 +26,7 @@ use super::required_epoch::RequiredEpoch;
 use super::session::Session;
 use super::setback::Setback;
 use super::statements::{ClaimedId, Statements};
+use super::thresholds;
 use crate::JsonColumns;
 use crate::metrics::{self, Phase};
 use crate::payload::PayloadDigest;
@@ -183,7 +184,7 @@ impl WriterSession {
     ) -> Result<(), Setback> {
         let meters_version = self.commit_ledger(attempt, copied).await?;
         self.add_to_meters(attempt, meters_version).await?;
-        limits::add(self.client(), &limits::tally(attempt)).await?;
+        self.add_to_limits(attempt).await?;
         failpoint::reach(Point::AfterLedger);
         let ready = Instant::now();
         self.commit_usage(attempt).await?;
@@ -242,6 +243,16 @@ impl WriterSession {
         let (client, meters) = (self.client(), &self.statements.meters);
         let added = meters.tally(client, version, |set, tally| attempt.add_to_meters(set, tally)).await?;
         Ok(meters.add(client, &added).await?)
+    }
+
+    /// Records what the stored events use of limits.
+    async fn add_to_limits(&self, attempt: &Attempt<'_>) -> Result<(), Setback> {
+        let tally = limits::tally(attempt);
+        limits::add(self.client(), &tally).await?;
+        if self.statements.meters.has_watched_limits(&tally) {
+            thresholds::compare_limits(self.client(), &tally).await?;
+        }
+        Ok(())
     }
 
     /// Usage, the position in the stream, the check of the epoch and `COMMIT`, in one round trip.

@@ -29,7 +29,8 @@ const LIST: &str = "
     SELECT p.name, m.meter_id, m.slug, l.period, l.subject, l.units, l.billionths, l.changed_at
       FROM customer_limits l JOIN meters m USING (meter_id) JOIN projects p ON p.project_id = l.project_id
      WHERE p.name = ?1 AND (?2 IS NULL OR m.slug = ?2) AND (?3 IS NULL OR l.subject = ?3)
-     ORDER BY m.slug, l.subject, l.period LIMIT ?4";
+       AND (?4 IS NULL OR (m.slug, l.subject, l.period) > (?4, ?5, ?6))
+     ORDER BY m.slug, l.subject, l.period LIMIT ?7";
 const OF_PROJECT: &str =
     "SELECT meter_id, period, subject, units, billionths FROM customer_limits WHERE project_id = ?1";
 const ADD_USED: &str = "
@@ -99,9 +100,13 @@ pub(super) fn delete(
 }
 
 pub(super) fn list(connection: &Connection, filter: &LimitFilter) -> Result<Vec<LimitInfo>, StoreError> {
-    let LimitFilter { project, slug, subject, at_most } = filter;
+    let LimitFilter { project, slug, subject, after, at_most } = filter;
+    let after = after.as_ref();
+    let [after_slug, after_subject] = [after.map(|place| &place.slug), after.map(|place| &place.subject)];
+    let after_period = after.map(|place| place.period.as_ref());
     let mut list = connection.prepare_cached(LIST)?;
-    let mut rows = list.query(params![project, slug, subject, at_most])?;
+    let mut rows =
+        list.query(params![project, slug, subject, after_slug, after_subject, after_period, at_most])?;
     let mut limits = Vec::new();
     while let Some(row) = rows.next()? {
         limits.push(LimitInfo {

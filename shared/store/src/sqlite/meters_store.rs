@@ -7,8 +7,8 @@ use millrace_event::plan::ProjectId;
 use super::meters;
 use super::store::SqliteStore;
 use crate::{
-    BackfillStep, MeterCheck, MeterFaultCount, MeterInfo, MeterQuery, MeterRow, MeterStart, Meters,
-    StoreError,
+    BackfillStep, MeterCheck, MeterFaultCount, MeterInfo, MeterQuery, MeterRow, MeterStart, MeterWindow,
+    Meters, StoreError,
 };
 
 #[async_trait]
@@ -43,7 +43,11 @@ impl Meters for SqliteStore {
 
     async fn meter_usage(&self, meter: &Meter, query: &MeterQuery) -> Result<Vec<MeterRow>, StoreError> {
         let (meter, query) = (meter.clone(), query.clone());
-        self.read(move |connection| meters::usage(connection, &meter, &query)).await
+        self.read(move |connection| match query.window {
+            Some(MeterWindow::Minute) => meters::usage_by_minute(connection, &meter, &query),
+            _ => meters::usage(connection, &meter, &query),
+        })
+        .await
     }
 
     async fn meter_faults(&self, meter: MeterId) -> Result<Vec<MeterFaultCount>, StoreError> {

@@ -84,6 +84,12 @@ macro_rules! promises_of_events {
                 a_deleted_meter_counts_nothing_and_leaves_its_slug,
                 a_definition_that_is_not_usable_is_refused,
             }
+            meter_minutes {
+                minutes_of_every_aggregation_agree_with_the_figures_that_are_kept,
+                random_minutes_add_up_to_their_hours,
+                minutes_of_which_events_are_removed_are_refused,
+                minutes_that_lack_anonymized_events_are_refused,
+            }
             meter_models {
                 random_meters_and_events_agree_with_a_model,
                 any_properties_are_counted_as_the_check_reads_them,
@@ -103,6 +109,13 @@ macro_rules! promises_of_events {
                 a_project_has_one_webhook_secret_that_can_be_rotated,
                 a_rotated_webhook_secret_signs_with_the_new_one_until_it_ends,
                 a_threshold_that_is_not_usable_is_refused,
+            }
+            limit_thresholds {
+                a_limit_is_reached_once_for_each_customer_by_what_is_stored,
+                a_limit_that_changes_is_compared_as_it_is_when_an_event_is_stored,
+                racing_writers_reach_a_limit_exactly_once,
+                a_threshold_of_a_limit_that_is_not_usable_is_refused,
+                random_limits_and_thresholds_agree_with_a_model,
             }
             threshold_models {
                 random_thresholds_and_events_agree_with_a_model,

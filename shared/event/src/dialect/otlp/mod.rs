@@ -8,6 +8,8 @@
 //!   and `device.id`, of the record, or else of the resource
 //! - properties: the attributes, and the members of a body that is an object
 //! - properties.message: a body of any other kind
+//! - context.ip: the attribute `client.address`, or else `http.client_ip`, or else `source.address`, if the
+//!   project stores addresses
 //! - context.library: `telemetry.sdk.name` and `telemetry.sdk.version` of the resource, or else the scope's
 //!   name and version
 //! - context.otel: `resource` and `scope`, and everything else, such as `severityNumber` and `traceId`

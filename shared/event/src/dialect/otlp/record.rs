@@ -11,6 +11,7 @@ use crate::dialect::builder::EventBuilder;
 use crate::dialect::call::{LIBRARY, ObjectWriter, push_member, push_string, shortened_id, shortened_name};
 use crate::dialect::validator::{Validator, without_nul};
 use crate::event::{ID_BYTES_MAX, Origin, Rejection, RejectionCode, SUBJECT_BYTES_MAX};
+use crate::json::Value;
 
 /// The member of the context for everything that has no other place.
 const FAMILY: &str = "otel";
@@ -21,6 +22,10 @@ const MESSAGE: &str = "message";
 const BODY: &str = "body";
 const EVENT_NAME: &str = "event.name";
 const RECORD_UID: &str = "log.record.uid";
+/// The attributes for the address of a client, in the order in which they count. The second one is the older
+/// name of the first. Those for the other end of a connection, such as `network.peer.address`, are not among
+/// them: in the log of a client, they name a server.
+const ADDRESSES: [&str; 3] = ["client.address", "http.client_ip", "source.address"];
 /// Members of `context.otel` that the levels have.
 const OF_LEVELS: [&str; 4] = ["resource", "resourceLogs", "scope", "scopeLogs"];
 
@@ -78,19 +83,22 @@ impl<'a> LogRecord<'a> {
             push_string(&mut json, &name);
             self.rest.add("eventName", &json);
         }
+        let address = address(&self.attributes);
         let properties = self.properties(&places).map_err(|fault| fault.rejection(index))?;
         let Places { name, uid, subject, .. } = places;
         let mut builder = EventBuilder::new(name.unwrap_or(Cow::Borrowed(DEFAULT_NAME)));
         let subject = subject.or_else(|| levels.resource.subject.clone().map(Cow::Owned));
         builder.subject = subject.map(|id| shortened_id(id, SUBJECT_BYTES_MAX));
         builder.properties = properties.map(Cow::Owned);
+        builder.address = address.map(Cow::Owned);
         let time_us = self.time_us();
         if let Some(uid) = uid {
             builder.identify(origin, index, Some(uid), time_us);
             builder.client_id = builder.client_id.take().map(|id| shortened_id(id, ID_BYTES_MAX));
         } else {
             // A change of what is stored changes the identity: records that are sent again across an upgrade
-            // would then be stored twice.
+            // would then be stored twice. The address is no part of it: a reader of the other values of a row
+            // could try all addresses until one has this digest.
             let event_id = identities.next(&[
                 b"log record",
                 levels.identity.as_bytes(),
@@ -147,12 +155,36 @@ impl<'a> LogRecord<'a> {
             }
         }
         for (index, Attribute { key, value }) in attributes.drain(..).enumerate() {
-            if !places.noted.contains(&Some(index)) {
+            if !places.noted.contains(&Some(index)) && !is_address(&key, &value) {
                 object.add_with(key, |out| value.write(out, room, 1))?;
             }
         }
         Ok(object.finish())
     }
+}
+
+/// Whether an attribute has the client's address, which is stored in its own place or not at all. What is no
+/// text is a value like any other.
+fn is_address(key: &str, value: &AnyValue<'_>) -> bool {
+    (key.ends_with("address") || key.ends_with("_ip"))
+        && ADDRESSES.contains(&key)
+        && matches!(value, AnyValue::Text(_) | AnyValue::Nothing | AnyValue::Json(Value::String(..)))
+}
+
+/// The client's address as JSON: the first of its attributes that has a text, and of equal keys the last.
+fn address(attributes: &[Attribute<'_>]) -> Option<Vec<u8>> {
+    let named = |name: &&str| {
+        let has_name =
+            |attribute: &&Attribute<'_>| attribute.key == **name && is_address(name, &attribute.value);
+        attributes.iter().rfind(has_name)?.value.column_text()
+    };
+    if !attributes.iter().any(|attribute| is_address(&attribute.key, &attribute.value)) {
+        return None;
+    }
+    let ColumnText { text, .. } = ADDRESSES.iter().find_map(named)?;
+    let mut json = Vec::new();
+    push_string(&mut json, &text);
+    Some(json)
 }
 
 /// The keys of some attributes, for several searches.

@@ -11,10 +11,11 @@ use millrace_event::meter::{MeterSet, MeterTally};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
 
-use super::super::thresholds::QuotaStatements;
+use super::super::thresholds::{self, QuotaStatements};
 use super::addition_rows::{AdditionRows, FaultRows};
 use super::definitions::meter_set;
 use crate::StoreError;
+use crate::limit_tally::LimitTally;
 use crate::redrive::Corrections;
 
 const VERSION: &str = "SELECT millrace_meters_version()";
@@ -51,6 +52,8 @@ struct KnownMeters {
     set: MeterSet,
     /// Projects with thresholds of their quota.
     watched: BTreeSet<i64>,
+    /// Meters whose limits have thresholds.
+    watched_limits: BTreeSet<i64>,
 }
 
 impl MeterStatements {
@@ -78,6 +81,7 @@ impl MeterStatements {
             version,
             set: meter_set(client).await?,
             watched: QuotaStatements::watched(client).await?,
+            watched_limits: thresholds::watched_limits(client).await?,
         });
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&read);
         Ok(read)
@@ -103,6 +107,13 @@ impl MeterStatements {
     pub(in super::super) fn has_watched(&self, projects: &[i64]) -> bool {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         !known.watched.is_empty() && projects.iter().any(|project| known.watched.contains(project))
+    }
+
+    /// The same for thresholds of limits that these batches have used.
+    pub(in super::super) fn has_watched_limits(&self, tally: &LimitTally) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_watched = |meter: i64| known.watched_limits.contains(&meter);
+        !known.watched_limits.is_empty() && tally.used.keys().any(|(counter, _)| is_watched(counter.meter.0))
     }
 
     /// Adds these events, in their transaction.

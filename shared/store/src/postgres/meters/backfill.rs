@@ -5,8 +5,9 @@
 //! step are seen by it, and the ones after it count by the new `counted_until`.
 
 use futures_util::{TryStreamExt, pin_mut};
-use millrace_event::meter::{MeterId, MeterTally};
+use millrace_event::meter::{Meter, MeterId, MeterTally};
 use millrace_event::row::Row as Event;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::super::copy::Instant;
@@ -58,11 +59,8 @@ pub(in super::super) async fn backfill(
     pin_mut!(rows);
     let mut tally = MeterTally::default();
     while let Some(row) = rows.try_next().await? {
-        let json = |column| row.get::<_, Option<&str>>(column).map(str::as_bytes);
-        let bare = Event::bare(meter.project, row.get(1), &definition.event);
-        let (subject, client_id) = (row.get(2), row.get(3));
-        let event = Event { subject, client_id, properties: json(4), context: json(5), ..bare };
-        tally.add_to(meter, &event, row.get::<_, Instant>(0).0);
+        let (event, timestamp_us) = event(meter, &row);
+        tally.add_to(meter, &event, timestamp_us);
     }
     let statements = MeterStatements::prepare(transaction.client()).await?;
     statements.add(transaction.client(), &tally).await?;
@@ -71,4 +69,14 @@ pub(in super::super) async fn backfill(
     transaction.commit().await?;
     let counted_until_us = end.map_or(i64::MAX, |end| end.0);
     Ok(BackfillStep { events: count.unsigned_abs(), counted_until_us })
+}
+
+/// An event of a meter and its timestamp in microseconds since 1970, from the columns timestamp, event_id,
+/// subject, client_id, properties and context.
+pub(super) fn event<'r>(meter: &'r Meter, row: &'r Row) -> (Event<'r>, i64) {
+    let json = |column| row.get::<_, Option<&str>>(column).map(str::as_bytes);
+    let bare = Event::bare(meter.project, row.get(1), &meter.definition.event);
+    let (subject, client_id) = (row.get(2), row.get(3));
+    let event = Event { subject, client_id, properties: json(4), context: json(5), ..bare };
+    (event, row.get::<_, Instant>(0).0)
 }

@@ -113,7 +113,7 @@ fn columns_of_keys(query: &MeterQuery) -> String {
 }
 
 /// The figures of the meter $1 in the period and of the subjects, those that still wait included.
-fn figures(aggregation: Aggregation) -> &'static str {
+pub(super) fn figures(aggregation: Aggregation) -> &'static str {
     if is_unique(aggregation) {
         return "
             SELECT subject, bucket, groups, value AS text, events FROM meter_uniques

@@ -15,14 +15,14 @@ use crate::{
 /// A change waits for all transactions that write events, and makes the next ones wait.
 const LOCK_WAIT: &str = "SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = '60s'";
 const THRESHOLDS: &str = "
-    SELECT t.threshold_id, p.name AS project, t.name, t.kind, t.quota_percent, m.slug, t.subject, t.period,
+    SELECT t.threshold_id, p.name AS project, t.name, t.kind, t.percent, m.slug, t.subject, t.period,
            trim_scale(t.value)::text AS value, t.url, t.created_at
       FROM thresholds t JOIN projects p USING (project_id) LEFT JOIN meters m USING (meter_id)
      WHERE $1::bigint IS NULL OR t.project_id = $1 ORDER BY p.name, t.name";
 const METER: &str =
     "SELECT meter_id, aggregation FROM meters WHERE project_id = $1 AND slug = $2 AND deleted_at IS NULL";
 const CREATE: &str = "
-    INSERT INTO thresholds (project_id, name, kind, quota_percent, meter_id, subject, period, value, url)
+    INSERT INTO thresholds (project_id, name, kind, percent, meter_id, subject, period, value, url)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::numeric, $9)";
 const GIVE_UP: &str = "
     UPDATE notifications SET state = 'dead', claim = NULL, error = $2
@@ -40,7 +40,7 @@ pub(in super::super) async fn thresholds(
 fn info(row: &Row) -> Result<ThresholdInfo, StoreError> {
     let rule = StoredRule {
         kind: row.get("kind"),
-        percent: row.get("quota_percent"),
+        percent: row.get("percent"),
         slug: row.get("slug"),
         subject: row.get("subject"),
         period: row.get("period"),
@@ -105,14 +105,18 @@ async fn create(
     let mut per = ThresholdPeriod::Month;
     match rule {
         ThresholdRule::Quota { percent: share } => percent = Some(i32::from(*share)),
-        ThresholdRule::Meter { slug, subject, period, value } => {
-            let Some(found) = client.query_opt(METER, &[&project_id, slug]).await? else {
-                return Err(no_meter(project, slug));
-            };
-            check_aggregation(slug, found.get(1))?;
-            (meter, of_subject, per) = (Some(found.get::<_, i64>(0)), subject.as_deref(), *period);
-            number = Some(value.to_string());
+        ThresholdRule::Limit { percent: share, subject, period, .. } => {
+            (percent, of_subject, per) = (Some(i32::from(*share)), subject.as_deref(), *period);
         }
+        ThresholdRule::Meter { subject, period, value, .. } => {
+            (number, of_subject, per) = (Some(value.to_string()), subject.as_deref(), *period);
+        }
+    }
+    if let Some(slug) = rule.meter() {
+        let found = client.query_opt(METER, &[&project_id, &slug]).await?;
+        let found = found.ok_or_else(|| no_meter(project, slug))?;
+        check_aggregation(rule, slug, found.get(1))?;
+        meter = Some(found.get::<_, i64>(0));
     }
     let (kind, per): (_, &str) = (rule.kind(), per.into());
     let values: [&(dyn ToSql + Sync); 9] =

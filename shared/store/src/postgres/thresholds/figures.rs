@@ -12,14 +12,14 @@ use tokio_postgres::types::ToSql;
 use super::super::copy::Instant;
 use crate::thresholds::NOTIFICATION_DAYS;
 
-const HAS: &str = "SELECT EXISTS (SELECT FROM thresholds WHERE meter_id = $1)";
+const HAS: &str = "SELECT EXISTS (SELECT FROM thresholds WHERE meter_id = $1 AND kind = 'meter')";
 /// Follows the statement that adds to the figures. AMOUNT and MERGED depend on the aggregation.
 const TOUCH: &str = r#"
     touched AS (
         INSERT INTO threshold_values AS v (threshold_id, subject, period_start, value)
         SELECT t.threshold_id, a.subject, p.start, AMOUNT
           FROM taken CROSS JOIN LATERAL unnest(subjects, buckets, events, "values") a (subject, bucket, events, value)
-          JOIN thresholds t ON t.meter_id = $1 AND (t.subject IS NULL OR t.subject = a.subject)
+          JOIN thresholds t ON t.meter_id = $1 AND t.kind = 'meter' AND (t.subject IS NULL OR t.subject = a.subject)
          CROSS JOIN LATERAL (SELECT date_trunc(t.period, a.bucket, 'UTC')) p (start)
          CROSS JOIN LATERAL (SELECT (p.start AT TIME ZONE 'UTC' + ('1 ' || t.period)::interval) AT TIME ZONE 'UTC') e (ends)
          WHERE a.subject <> '' AND e.ends > greatest(t.created_at, now() - make_interval(days => $3))

@@ -12,7 +12,7 @@ use crate::{DeliveryStatus, Notification, NotificationBacklog, NotificationState
 
 /// The columns that [`notification`] reads, of `notifications n` and `projects p`.
 pub(super) const COLUMNS: &str = "
-    n.notification_id, n.project_id, p.name AS project, n.name, n.kind, n.quota_percent, n.meter, n.subject, n.period,
+    n.notification_id, n.project_id, p.name AS project, n.name, n.kind, n.percent, n.meter, n.subject, n.period,
     n.period_start, n.period_end, trim_scale(n.threshold)::text AS threshold, trim_scale(n.value)::text AS value,
     n.created_at, n.webhook_id, n.state, n.attempts, n.next_attempt_at, n.attempted_at, n.status, n.error";
 const BACKLOG: &str = "
@@ -29,7 +29,7 @@ pub(super) fn notification(row: &Row) -> Result<Notification, StoreError> {
         project_name: row.get("project"),
         threshold_name: row.get("name"),
         kind: row.get("kind"),
-        quota_percent: small("quota_percent").and_then(|percent| u8::try_from(percent).ok()),
+        percent: small("percent").and_then(|percent| u8::try_from(percent).ok()),
         meter: row.get("meter"),
         subject: row.get("subject"),
         period: period_of(row.get("period"))?,

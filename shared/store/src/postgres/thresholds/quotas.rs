@@ -16,10 +16,10 @@ const LOCK: &str = "
     SELECT count(*) FROM (SELECT FROM thresholds WHERE project_id = ANY ($1) AND kind = 'quota'
                            ORDER BY threshold_id FOR NO KEY UPDATE) locked";
 const COMPARE: &str = "
-    INSERT INTO notifications (threshold_id, project_id, name, kind, quota_percent, subject, period, period_start,
+    INSERT INTO notifications (threshold_id, project_id, name, kind, percent, subject, period, period_start,
                                period_end, threshold, value)
-    SELECT t.threshold_id, t.project_id, t.name, t.kind, t.quota_percent, '', t.period, m.start, m.ends,
-           ceil(l.events_per_month * t.quota_percent::numeric / 100), used.events
+    SELECT t.threshold_id, t.project_id, t.name, t.kind, t.percent, '', t.period, m.start, m.ends,
+           ceil(l.events_per_month * t.percent::numeric / 100), used.events
       FROM (SELECT DISTINCT a.project_id, date_trunc('month', a.hour, 'UTC') AS start,
                    (date_trunc('month', a.hour, 'UTC') AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC' AS ends
               FROM unnest($1::bigint[], $2::timestamptz[]) a (project_id, hour)) m
@@ -28,7 +28,7 @@ const COMPARE: &str = "
      CROSS JOIN LATERAL (SELECT sum(u.events - u.redriven) FROM usage_hourly u
                           WHERE u.project_id = m.project_id AND u.hour >= m.start AND u.hour < m.ends) used (events)
      WHERE m.ends > greatest(t.created_at, now() - make_interval(days => $3))
-       AND used.events * 100 >= l.events_per_month::numeric * t.quota_percent
+       AND used.events * 100 >= l.events_per_month::numeric * t.percent
        AND NOT EXISTS (SELECT FROM notifications n
                         WHERE n.threshold_id = t.threshold_id AND n.subject = '' AND n.period_start = m.start)
     ON CONFLICT (threshold_id, subject, period_start) DO NOTHING";

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bigdecimal::BigDecimal;
 use millrace_event::meter::{Addition, Aggregation, MeterId, MeterKey, MeterSet, MeterTally};
 use rusqlite::{Connection, Error, OptionalExtension, params};
 
 use super::super::number::decimal;
 use super::super::thresholds;
 use super::definitions::{meter_set, meters};
+use crate::meter_answer::merged;
 use crate::meters::is_unique;
 use crate::{MeterInfo, StoreError};
 
@@ -39,6 +39,8 @@ pub(in super::super) struct KnownMeters {
     pub(in super::super) set: MeterSet,
     /// Projects with thresholds of their quota.
     pub(in super::super) watched: BTreeSet<i64>,
+    /// Meters whose limits have thresholds.
+    pub(in super::super) watched_limits: BTreeSet<i64>,
 }
 
 /// The definitions that a writer has read, until they change.
@@ -57,6 +59,7 @@ impl MeterDefinitions {
             version,
             set: meter_set(transaction)?,
             watched: thresholds::watched(transaction)?,
+            watched_limits: thresholds::watched_limits(transaction)?,
         });
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&read);
         Ok(read)
@@ -131,26 +134,4 @@ fn add_one(
     let value = value.normalized().to_plain_string();
     set.execute(params![meter.0, subject, bucket_us, groups, addition.events, value, at, id])?;
     Ok(())
-}
-
-/// The value of two figures together. `is_later` says whether the second one is the later one.
-pub(super) fn merged(
-    aggregation: Aggregation,
-    first: BigDecimal,
-    second: BigDecimal,
-    is_later: bool,
-) -> BigDecimal {
-    match aggregation {
-        Aggregation::Count | Aggregation::UniqueCount => BigDecimal::from(0),
-        Aggregation::Sum | Aggregation::Avg => first + second,
-        Aggregation::Min => first.min(second),
-        Aggregation::Max => first.max(second),
-        Aggregation::Latest => {
-            if is_later {
-                second
-            } else {
-                first
-            }
-        }
-    }
 }

@@ -8,12 +8,13 @@ use uuid::Uuid;
 
 use super::super::clock::day_start;
 use super::super::number::decimal;
-use super::addition::{add_figures, merged};
+use super::addition::add_figures;
 use super::definitions::meters;
 use super::events::{COLUMNS, STILL_COUNTED, add_events};
 use super::subtraction::subtract;
 use crate::StoreError;
 use crate::erasures::{FigureRow, MovedFigures, QUARTERS_MAX, Renaming};
+use crate::meter_answer::merged;
 use crate::meters::is_unique;
 
 const FIGURE: &str = "

@@ -1,6 +1,6 @@
 //! Reads stored events for meters.
 
-use millrace_event::meter::{Meter, MeterTally};
+use millrace_event::meter::{BUCKET_US, Meter, MeterTally};
 use millrace_event::row::Row as Event;
 use rusqlite::{Connection, Error, Params, Row};
 use uuid::Uuid;
@@ -26,6 +26,17 @@ pub(super) fn add_events(
     meter: &Meter,
     tally: &mut MeterTally,
 ) -> Result<(), Error> {
+    add_to_buckets(connection, statement, parameters, (meter, BUCKET_US), tally)
+}
+
+/// The same with buckets of this length, in microseconds.
+pub(super) fn add_to_buckets(
+    connection: &Connection,
+    statement: &str,
+    parameters: impl Params,
+    (meter, length_us): (&Meter, i64),
+    tally: &mut MeterTally,
+) -> Result<(), Error> {
     let mut select = connection.prepare_cached(statement)?;
     let mut rows = select.query(parameters)?;
     while let Some(row) = rows.next()? {
@@ -34,7 +45,7 @@ pub(super) fn add_events(
         let bare = Event::bare(meter.project, id, &meter.definition.event);
         let (subject, client_id) = (text(row, 2)?, text(row, 3)?);
         let event = Event { subject, client_id, properties: bytes(4)?, context: bytes(5)?, ..bare };
-        tally.add_to(meter, &event, row.get(0)?);
+        tally.add_to_buckets(meter, &event, row.get(0)?, length_us);
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Counts what meters have counted of the events that retention removes, and removes deleted meters.
 
-use millrace_event::meter::{Addition, MeterTally};
+use millrace_event::meter::MeterTally;
 use rusqlite::{Connection, Error, TransactionBehavior, params};
 
 use super::super::clock::day_start;
@@ -42,8 +42,7 @@ pub(in super::super) fn retire(
                 day,
             ];
             add_events(transaction, &select, parameters, meter, &mut tally)?;
-            let additions = tally.additions.values().flat_map(|figures| figures.values()).flatten();
-            let events: i64 = additions.map(|addition: &Addition| addition.events).sum();
+            let events = tally.events();
             let faults: i64 = tally.faults.values().map(|fault| fault.events).sum();
             if events + faults > 0 {
                 let start_us = day_start(day * 86_400_000_000);

@@ -9,9 +9,9 @@ use rusqlite::{Connection, params};
 
 use super::super::clock::day_start;
 use super::super::number::decimal;
-use super::addition::merged;
 use super::definitions::meters;
 use super::events::{COLUMNS, STILL_COUNTED, add_events};
+use crate::meter_answer::merged;
 use crate::meters::is_unique;
 use crate::{MeterCheck, MeterInfo, StoreError};
 

@@ -14,14 +14,14 @@ use crate::{
 };
 
 const THRESHOLDS: &str = "
-    SELECT t.threshold_id, p.name, t.name, t.kind, t.quota_percent, m.slug, t.subject, t.period, t.value, t.url,
+    SELECT t.threshold_id, p.name, t.name, t.kind, t.percent, m.slug, t.subject, t.period, t.value, t.url,
            t.created_at
       FROM thresholds t JOIN projects p USING (project_id) LEFT JOIN meters m USING (meter_id)
      WHERE ?1 IS NULL OR t.project_id = ?1 ORDER BY p.name, t.name";
 const METER: &str =
     "SELECT meter_id, aggregation FROM meters WHERE project_id = ?1 AND slug = ?2 AND deleted_at IS NULL";
 const CREATE: &str = "
-    INSERT INTO thresholds (project_id, name, kind, quota_percent, meter_id, subject, period, value, url)
+    INSERT INTO thresholds (project_id, name, kind, percent, meter_id, subject, period, value, url)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 const GIVE_UP: &str = "
     UPDATE notifications SET state = 'dead', claim = NULL, error = ?2
@@ -112,16 +112,19 @@ fn create(
     let mut per = ThresholdPeriod::Month;
     match rule {
         ThresholdRule::Quota { percent: share } => percent = Some(*share),
-        ThresholdRule::Meter { slug, subject, period, value } => {
-            let columns = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
-            let found = transaction.query_row(METER, params![project_id, slug], columns).optional()?;
-            let Some((id, aggregation)) = found else {
-                return Err(no_meter(project, slug));
-            };
-            check_aggregation(slug, &aggregation)?;
-            (meter, of_subject, per) = (Some(id), subject.as_deref(), *period);
-            number = Some(value.to_string());
+        ThresholdRule::Limit { percent: share, subject, period, .. } => {
+            (percent, of_subject, per) = (Some(*share), subject.as_deref(), *period);
         }
+        ThresholdRule::Meter { subject, period, value, .. } => {
+            (number, of_subject, per) = (Some(value.to_string()), subject.as_deref(), *period);
+        }
+    }
+    if let Some(slug) = rule.meter() {
+        let columns = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
+        let found = transaction.query_row(METER, params![project_id, slug], columns).optional()?;
+        let (id, aggregation) = found.ok_or_else(|| no_meter(project, slug))?;
+        check_aggregation(rule, slug, &aggregation)?;
+        meter = Some(id);
     }
     let (kind, per) = (rule.kind(), <&str>::from(per));
     transaction
@@ -158,7 +161,7 @@ pub(in super::super) fn delete_of_meter(
     slug: &str,
 ) -> Result<(), StoreError> {
     for info in thresholds(transaction, None)?.iter().filter(|info| info.project_name == project) {
-        if matches!(&info.definition.rule, ThresholdRule::Meter { slug: of, .. } if of == slug) {
+        if info.definition.rule.meter() == Some(slug) {
             remove(transaction, info.threshold_id)?;
         }
     }

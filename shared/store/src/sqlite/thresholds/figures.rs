@@ -16,7 +16,8 @@ use crate::thresholds::period_of;
 use crate::{MeterInfo, StoreError, ThresholdPeriod};
 
 const THRESHOLDS: &str = "
-    SELECT threshold_id, name, subject, period, value, created_at FROM thresholds WHERE meter_id = ?1";
+    SELECT threshold_id, name, subject, period, value, created_at FROM thresholds
+     WHERE meter_id = ?1 AND kind = 'meter'";
 const IS_WRITTEN: &str =
     "SELECT 1 FROM notifications WHERE threshold_id = ?1 AND subject = ?2 AND period_start = ?3";
 const VALUE: &str =
@@ -32,8 +33,8 @@ const UNIQUES: &str = "
     SELECT count(DISTINCT value) FROM meter_uniques
      WHERE meter_id = ?1 AND subject = ?2 AND bucket >= ?3 AND bucket < ?4";
 const WRITE: &str = "
-    INSERT INTO notifications (threshold_id, project_id, name, kind, quota_percent, meter, subject, period,
-                               period_start, period_end, threshold, value, webhook_id)
+    INSERT INTO notifications (threshold_id, project_id, name, kind, percent, meter, subject, period, period_start,
+                               period_end, threshold, value, webhook_id)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
     ON CONFLICT (threshold_id, subject, period_start) DO NOTHING";
 
@@ -42,7 +43,8 @@ pub(super) struct Reached<'a> {
     pub(super) threshold_id: i64,
     pub(super) project: i64,
     pub(super) name: &'a str,
-    /// `None` unless it is about a quota.
+    pub(super) kind: &'static str,
+    /// `None` if it is about a figure.
     pub(super) percent: Option<i64>,
     pub(super) meter: Option<&'a str>,
     pub(super) subject: &'a str,
@@ -54,8 +56,7 @@ pub(super) struct Reached<'a> {
 
 /// Writes a notification, unless the threshold was reached before in this period.
 pub(super) fn write(transaction: &Connection, reached: &Reached<'_>) -> Result<(), Error> {
-    let Reached { threshold_id, project, name, percent, meter, subject, bounds, .. } = reached;
-    let kind = if percent.is_some() { "quota" } else { "meter" };
+    let Reached { threshold_id, project, name, kind, percent, meter, subject, bounds, .. } = reached;
     let (period, id) = (<&str>::from(reached.period), Uuid::new_v4());
     transaction.prepare_cached(WRITE)?.execute(params![
         threshold_id,
@@ -182,6 +183,7 @@ fn compare_one(
                 threshold_id: id,
                 project,
                 name: &threshold.name,
+                kind: "meter",
                 percent: None,
                 meter,
                 subject,
@@ -199,7 +201,7 @@ fn compare_one(
     Ok(())
 }
 
-fn shown(value: &BigDecimal) -> String {
+pub(super) fn shown(value: &BigDecimal) -> String {
     value.normalized().to_plain_string()
 }
 

@@ -12,7 +12,7 @@ use crate::{DeliveryStatus, Notification, NotificationBacklog, NotificationState
 
 /// The columns that [`notification`] reads, of `notifications n` and `projects p`.
 pub(super) const COLUMNS: &str = "
-    n.notification_id, n.project_id, p.name AS project, n.name, n.kind, n.quota_percent, n.meter, n.subject, n.period,
+    n.notification_id, n.project_id, p.name AS project, n.name, n.kind, n.percent, n.meter, n.subject, n.period,
     n.period_start, n.period_end, n.threshold, n.value, n.created_at, n.webhook_id, n.state, n.attempts,
     n.next_attempt_at, n.attempted_at, n.status, n.error";
 const BACKLOG: &str = "
@@ -28,7 +28,7 @@ pub(super) fn notification(row: &Row<'_>) -> Result<Notification, StoreError> {
         project_name: row.get(2)?,
         threshold_name: row.get(3)?,
         kind: row.get(4)?,
-        quota_percent: row.get(5)?,
+        percent: row.get(5)?,
         meter: row.get(6)?,
         subject: row.get(7)?,
         period: period_of(&period)?,

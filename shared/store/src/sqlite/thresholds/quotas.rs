@@ -10,7 +10,7 @@ use crate::ThresholdPeriod;
 
 const WATCHED: &str = "SELECT DISTINCT project_id FROM thresholds WHERE kind = 'quota'";
 const QUOTAS: &str = "
-    SELECT t.threshold_id, t.name, t.quota_percent, t.created_at, l.events_per_month
+    SELECT t.threshold_id, t.name, t.percent, t.created_at, l.events_per_month
       FROM thresholds t JOIN projects p USING (project_id) JOIN plans l ON l.name = p.plan
      WHERE t.project_id = ?1 AND t.kind = 'quota' AND l.events_per_month IS NOT NULL
        AND NOT EXISTS (SELECT 1 FROM notifications n
@@ -59,6 +59,7 @@ pub(in super::super) fn compare<'a>(
                         threshold_id,
                         project,
                         name: &name,
+                        kind: "quota",
                         percent: Some(percent),
                         meter: None,
                         subject: "",

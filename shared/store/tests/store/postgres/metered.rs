@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use millrace_event::meter::{Aggregation, MeterDefinition};
 use millrace_event::row::Row;
-use millrace_store::{MeterQuery, MeterStart, MeterWindow};
+use millrace_store::{MeterQuery, MeterStart, MeterWindow, StoreError};
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
@@ -153,4 +153,34 @@ async fn speed_of_a_month_of_one_subject() {
             }
         }
     }
+}
+
+/// Prints how long the largest answer takes: `-- --nocapture minutes_of_more`.
+#[tokio::test]
+async fn minutes_of_more_events_than_an_answer_reads_are_refused() {
+    let harness = harness().await;
+    let (store, client) = (harness.store(), harness.connect().await);
+    project(&store, "p").await;
+    let info = create(&store, Aggregation::Sum, MeterStart::Now).await;
+    let fill = |first: u32, last: u32| {
+        format!(
+            "INSERT INTO events (project_id, timestamp, event_id, received_at, name, subject, properties)
+             SELECT 1, '2026-06-01'::timestamptz + i * interval '10 milliseconds', gen_random_uuid(), now(), 'call', 'a',
+                    jsonb_build_object('n', i % 10, 'model', 'large')
+               FROM generate_series({first}, {last}) i"
+        )
+    };
+    client.batch_execute(&fill(1, 100_000)).await.expect("filled");
+    let figure = "INSERT INTO meter_usage (meter_id, subject, bucket, groups, events, value)
+                  VALUES (1, 'a', '2026-06-01 00:15+00', '[\"large\"]', 100000, 450000)";
+    client.batch_execute(figure).await.expect("filled");
+    let day_ms = 1_780_272_000_000;
+    let query = MeterQuery { window: Some(MeterWindow::Minute), ..whole(day_ms, day_ms + 3_600_000) };
+    let began = Instant::now();
+    let rows = store.meter_usage(&info.meter, &query).await.expect("an answer");
+    println!("{} minutes of 100,000 events in {:.0} ms", rows.len(), began.elapsed().as_secs_f64() * 1e3);
+    assert_eq!((rows.len(), rows.iter().map(|row| row.events).sum::<u64>()), (17, 100_000));
+    client.batch_execute(&fill(100_001, 100_001)).await.expect("filled");
+    let refused = store.meter_usage(&info.meter, &query).await.expect_err("too many");
+    assert!(matches!(&refused, StoreError::Invalid(message) if message.contains("100000")), "{refused}");
 }

@@ -15,7 +15,7 @@ use super::redriving::{given_up_as, redrive};
 use super::*;
 
 /// The person. No other text of a test has this name in it.
-const ALICE: &str = "alice@example.com";
+pub const ALICE: &str = "alice@example.com";
 
 /// An order that takes effect `after` now.
 fn order(project: ProjectId, kind: ErasureKind, after: Duration) -> ErasureOrder {
@@ -41,7 +41,7 @@ async fn pass(store: &SharedStore, erasure: &Erasure) -> ErasureStep {
     sum
 }
 
-async fn erase(store: &SharedStore, project: ProjectId, kind: ErasureKind) -> Erasure {
+pub async fn erase(store: &SharedStore, project: ProjectId, kind: ErasureKind) -> Erasure {
     let order = order(project, kind, Duration::from_secs(60));
     let erasure = store.begin_erasure(&order).await.expect("an erasure");
     pass(store, &erasure).await;

@@ -3,7 +3,7 @@
 use millrace_event::limit::{Amount, Charge, Counter, CounterState, Period, Refund};
 use millrace_event::meter::{Aggregation, MeterId};
 use millrace_event::{EntryId, PendingBatch};
-use millrace_store::{LimitFilter, MeterStart, RequestCharges, RequestRefunds, StoreError};
+use millrace_store::{LimitFilter, LimitPlace, MeterStart, RequestCharges, RequestRefunds, StoreError};
 
 use super::metered::{call, calls, create};
 use super::redriving::redrive;
@@ -77,6 +77,9 @@ pub async fn a_limit_is_set_changed_and_removed(harness: &dyn Harness) {
     assert_eq!(shown, [(None, Period::Day), (Some("acme"), month)]);
     let only = LimitFilter { subject: Some("acme".to_owned()), ..filter.clone() };
     assert_eq!(store.limits(&only).await.expect("a list"), listed[1..]);
+    let first = LimitPlace { slug: "sum".to_owned(), subject: String::new(), period: Period::Day };
+    let rest = LimitFilter { after: Some(first), ..filter.clone() };
+    assert_eq!(store.limits(&rest).await.expect("a list"), listed[1..]);
     assert!(store.delete_limit("p", "sum", Period::Day, None).await.expect("removed"));
     assert!(!store.delete_limit("p", "sum", Period::Day, None).await.expect("there is none"));
     let third = store.limit_versions().await.expect("versions")[&project];
@@ -104,6 +107,7 @@ pub async fn a_limit_that_cannot_be_kept_is_refused(harness: &dyn Harness) {
         ("q", "count", "a", "q"),
         ("p", "count", "", "empty"),
         ("p", "count", &"s".repeat(201), "200 bytes"),
+        ("p", "count", "a\0", "U+0000"),
     ] {
         let Err(StoreError::Invalid(message) | StoreError::Missing(message)) =
             set(project, slug, subject).await

@@ -80,7 +80,7 @@ pub async fn a_quota_is_reached_once_by_the_events_that_are_stored(harness: &dyn
     store_events(&mut lane, project, (2, 3), 79..85).await;
     let [reached] = &all(&store).await[..] else { panic!("one notification") };
     assert_eq!((reached.threshold_name.as_str(), reached.kind.as_str()), ("most", "quota"));
-    assert_eq!((reached.quota_percent, reached.subject.as_str()), (Some(80), ""));
+    assert_eq!((reached.percent, reached.subject.as_str()), (Some(80), ""));
     assert_eq!((reached.threshold.as_str(), reached.value.as_str()), ("80", "85"));
     assert_eq!((reached.project, reached.period), (project, ThresholdPeriod::Month));
     assert_eq!(reached.period_start.day(), 1);

@@ -1,11 +1,18 @@
-//! Signatures of messages, as Standard Webhooks specifies them (specification 1.0, "Signature scheme"):
-//! `v1,` and the base64 of HMAC-SHA256(secret, "{webhook-id}.{webhook-timestamp}.{body}"), several separated
-//! by spaces while a secret is rotated.
+//! Standard Webhooks (specification 1.0): the addresses of webhooks, and the signatures of messages.
+//!
+//! A signature ("Signature scheme") is `v1,` and the base64 of
+//! HMAC-SHA256(secret, "{webhook-id}.{webhook-timestamp}.{body}"), several separated by spaces while a secret
+//! is rotated. This module must never connect: whether an address may be reached is decided when it is.
+
+mod endpoint;
+
+pub use self::endpoint::{Endpoint, EndpointError};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use uuid::Uuid;
 
 /// The HMAC of a message. `timestamp` is in seconds since 1970, as the header has it.
 pub fn authenticate(secret: &[u8], id: &str, timestamp: &str, body: &[u8]) -> [u8; 32] {
@@ -14,6 +21,11 @@ pub fn authenticate(secret: &[u8], id: &str, timestamp: &str, body: &[u8]) -> [u
         mac.update(part);
     }
     mac.finalize().into_bytes().into()
+}
+
+/// The header `webhook-id` of a message.
+pub fn webhook_id(id: Uuid) -> String {
+    format!("msg_{}", id.simple())
 }
 
 /// The header `webhook-signature` of a message, with one signature for each secret.

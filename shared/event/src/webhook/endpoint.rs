@@ -3,7 +3,7 @@
 use url::{Host, Url};
 
 /// Longest address, in bytes.
-pub const URL_BYTES_MAX: usize = 2_000;
+const URL_BYTES_MAX: usize = 2_000;
 
 /// Where notifications are sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +23,8 @@ pub enum EndpointError {
     Syntax(#[from] url::ParseError),
     #[error("it has more than {URL_BYTES_MAX} bytes")]
     TooLong,
+    #[error("it has a control character; write it percent-encoded")]
+    ControlCharacter,
     #[error("it must begin with https:// or http://")]
     Scheme,
     #[error("it must have no user name and no password; the signature shows who sends the notification")]
@@ -37,6 +39,9 @@ impl Endpoint {
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         if text.len() > URL_BYTES_MAX {
             return Err(EndpointError::TooLong);
+        }
+        if text.contains(char::is_control) {
+            return Err(EndpointError::ControlCharacter);
         }
         let url = Url::parse(text)?;
         let is_secure = match url.scheme() {
@@ -105,6 +110,7 @@ mod tests {
             ("https://user:secret@hooks.example/", "no user name"),
             ("https://hooks.example:0/", "port 0"),
             ("https://", "not an address"),
+            ("https://hooks.example/\0", "control character"),
         ] {
             let refused = Endpoint::parse(text).unwrap_err().to_string();
             assert!(refused.contains(part) && !refused.contains("secret"), "{text}: {refused}");
