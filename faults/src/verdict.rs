@@ -22,6 +22,8 @@ pub enum Effect {
     RateLimited,
     /// Requests over the quota.
     QuotaExceeded,
+    /// Requests over the limit of a customer.
+    LimitExceeded,
     /// Events posted again in another batch.
     Copied,
     /// Events the store counted as duplicates.
@@ -136,6 +138,7 @@ impl Verdict {
             (Effect::Undeliverable, tally.undeliverable),
             (Effect::RateLimited, refused("rate_limited")),
             (Effect::QuotaExceeded, refused("quota_exceeded")),
+            (Effect::LimitExceeded, refused("limit_exceeded")),
             (Effect::Aborted, refused("broken off")),
             (Effect::BacklogFull, tally.unavailable.get("backlog_full").copied().unwrap_or(0)),
             (Effect::Shed, tally.unavailable.get("overloaded").copied().unwrap_or(0)),
@@ -221,6 +224,7 @@ fn label(effect: Effect) -> &'static str {
         Effect::Retried => "retried until known",
         Effect::RateLimited => "over the rate",
         Effect::QuotaExceeded => "over the quota",
+        Effect::LimitExceeded => "over the limit of a customer",
         Effect::Copied => "events posted twice",
         Effect::Duplicate => "duplicates found",
         Effect::Redelivered => "redelivered",

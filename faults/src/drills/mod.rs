@@ -4,6 +4,7 @@ mod api;
 mod calls;
 mod client;
 mod clock;
+mod customers;
 mod data;
 mod disk;
 mod embedded;
@@ -40,6 +41,7 @@ pub(crate) const ALL: &[&[Row]] = &[
     clock::ROWS,
     data::ROWS,
     calls::ROWS,
+    customers::ROWS,
     operations::ROWS,
     embedded::ROWS,
     nemesis::ROWS,

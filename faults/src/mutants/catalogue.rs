@@ -221,6 +221,20 @@ pub const MUTANTS: &[Mutant] = &[
         tier: Tier::Nightly,
     },
     Mutant {
+        name: "limits-forgotten-at-rebuild",
+        bug: "the counters of limits of customers are not restored when the stream lost its data",
+        drill: "customers reach their limits",
+        violates: &[Invariant::LimitsExact],
+        tier: Tier::Quick,
+    },
+    Mutant {
+        name: "limits-kept-at-redelivery",
+        bug: "what duplicates took of limits is not given back when their entry is delivered again",
+        drill: "customers reach their limits",
+        violates: &[Invariant::LimitsExact],
+        tier: Tier::Nightly,
+    },
+    Mutant {
         name: "ack-before-commit",
         bug: "a lane settles before it writes",
         drill: "embedded killed around the drain",

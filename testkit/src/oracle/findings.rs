@@ -35,10 +35,12 @@ pub enum Invariant {
     Monotone,
     /// I13: the figures of meters equal the stored events.
     FiguresAgree,
+    /// I14: limits of customers are not exceeded, and charged for the stored events alone.
+    LimitsExact,
 }
 
 impl Invariant {
-    /// `I1` to `I13`.
+    /// `I1` to `I14`.
     pub fn number(self) -> String {
         format!("I{}", self as u8 + 1)
     }

@@ -3,7 +3,7 @@
 //!
 //! - An [`EventSource`] generates the events. [`Clients`], or a drill with a [`Post`], send them. A
 //!   [`History`] records the responses.
-//! - [`judge`] compares the history with the store and the stream when no work is left: invariants I1 to I13.
+//! - [`judge`] compares the history with the store and the stream when no work is left: invariants I1 to I14.
 //! - An [`Evidence`] reads the contents of store and stream, from [`Servers`] or from [`Files`].
 //! - A [`Watch`] reads the metered usage during the faults, which must never decrease.
 //!
@@ -12,6 +12,7 @@
 
 mod calls;
 mod client;
+mod customers;
 mod events;
 mod evidence;
 mod findings;
