@@ -58,8 +58,13 @@ impl Operator {
 
     /// Runs a command to its end, however it ends.
     pub(crate) async fn finished(&self, arguments: &[&str]) -> ProgramOutput {
-        let variables: Vec<_> =
-            self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        self.finished_with(arguments, &[]).await
+    }
+
+    /// Runs a command with additional variables, such as failpoints, to its end.
+    pub(crate) async fn finished_with(&self, arguments: &[&str], more: &[(&str, &str)]) -> ProgramOutput {
+        let own = self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let variables: Vec<_> = own.chain(more.iter().copied()).collect();
         let launch =
             Launch { profile: Some(&self.profile), arguments, variables: &variables, ..Launch::default() };
         Program::run_to_end("millrace", &launch).await

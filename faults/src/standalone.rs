@@ -108,6 +108,11 @@ impl Standalone {
         Clients::start(&[self.project(project)], &self.targets, load, self.drill.seed)
     }
 
+    /// The addresses to which clients post.
+    pub fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
     /// The project with this name.
     ///
     /// # Panics

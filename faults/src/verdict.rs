@@ -85,6 +85,14 @@ pub enum Effect {
     SlotMoved,
     /// Requests acknowledged by other masters while the slots of one had none.
     ServedMeanwhile,
+    /// Events cancelled.
+    Cancelled,
+    /// Steps of backfills that ended with the death of their process.
+    BackfillKilled,
+    /// Notifications delivered.
+    Notified,
+    /// Attempts to deliver a notification that failed.
+    DeliveryFailed,
     /// Acknowledged events that are missing and named by the audit.
     LostAndNamed,
     /// Readings of the metered usage during the drill.
@@ -256,6 +264,10 @@ fn label(effect: Effect) -> &'static str {
         Effect::LackedByStandby => "stored events that the promoted standby lacked",
         Effect::SlotMoved => "slots moved",
         Effect::ServedMeanwhile => "acknowledged by other masters meanwhile",
+        Effect::Cancelled => "events cancelled",
+        Effect::BackfillKilled => "backfills killed",
+        Effect::Notified => "notifications delivered",
+        Effect::DeliveryFailed => "deliveries failed",
         Effect::LostAndNamed => "events lost and named",
         Effect::UsageRead => "readings of usage",
     }

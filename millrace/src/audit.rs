@@ -6,15 +6,14 @@ use std::time::Duration;
 use clap::Args;
 use millrace_event::EntryId;
 use millrace_event::plan::ProjectId;
-use millrace_event::printable::printable;
 use millrace_reconcile::audit::{Balance, Violation, audit};
 use millrace_reconcile::epoch::shards_differ;
-use millrace_reconcile::limit_audit::{LimitAudit, LimitViolation, audit_limits};
 use millrace_store::{LostHour, MeterCheck, Store, StoreError};
 use millrace_stream::Stream;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use crate::audit_limits::LimitReport;
 use crate::failure::Failure;
 use crate::moment::shown;
 use crate::output::{Output, counted, grouped, table};
@@ -50,7 +49,7 @@ struct AuditReport {
     rolled_back: Vec<RolledBackShard>,
     lost: Vec<LostHour>,
     balances: Vec<Balance>,
-    limits: LimitAudit,
+    limits: LimitReport,
     /// Empty when rows are not counted.
     meters: Vec<MeterCheck>,
     names: HashMap<ProjectId, String>,
@@ -78,7 +77,7 @@ pub(crate) async fn run(
         rolled_back: rolled_back(stream, store).await?,
         lost: store.lost_batches().await?,
         balances: settled_balances(stream, store, count_rows).await?,
-        limits: settled_limits(stream, store).await?,
+        limits: LimitReport::read(stream, store).await?,
         meters: if count_rows { store.check_meters().await? } else { Vec::new() },
         names: names(store).await?,
     };
@@ -113,19 +112,6 @@ async fn settled_balances(
     }
     balances.sort_by_key(|balance| balance.project);
     Ok(balances)
-}
-
-/// Repeats the audit of limits until every counter was compared, one is wrong, or the rounds are used up.
-async fn settled_limits(stream: &dyn Stream, store: &dyn Store) -> Result<LimitAudit, Failure> {
-    let mut limits = audit_limits(stream, store).await?;
-    for _ in 1..ROUNDS {
-        if limits.moving == 0 || !limits.holds() {
-            break;
-        }
-        tokio::time::sleep(BETWEEN_ROUNDS).await;
-        limits = audit_limits(stream, store).await?;
-    }
-    Ok(limits)
 }
 
 /// The counters of a shard with another epoch are not trusted and prove nothing, so the audit compares epochs
@@ -204,26 +190,14 @@ impl AuditReport {
                 text.push_str(&format!("{}: {}\n", self.name(balance.project), describe(violation)));
             }
         }
-        for violation in &self.limits.violations {
-            text.push_str(&self.describe_limit(violation));
+        for violation in self.limits.violations() {
+            text.push_str(&format!("{}, {}\n", self.name(violation.project), self.limits.describe(violation)));
         }
         for meter in self.meters.iter().filter(|meter| !meter.holds()) {
             text.push_str(&describe_meter(meter));
         }
         text.push_str(&self.conclusion());
         text
-    }
-
-    fn describe_limit(&self, violation: &LimitViolation) -> String {
-        let LimitViolation { project, counter, expected, found } = violation;
-        format!(
-            "{}, meter ({}), customer {}: the counter of the limit per {} is {found} in the stream, and stored and waiting \
-             events took {expected}\n",
-            self.name(*project),
-            counter.meter.0,
-            printable(&counter.subject),
-            counter.period,
-        )
     }
 
     fn describe_lost(&self, lost: &LostHour) -> String {
@@ -306,26 +280,10 @@ impl AuditReport {
             "shards_gone_back_in_time": rolled_back,
             "lost": self.lost.iter().map(lost).collect::<Vec<_>>(),
             "projects": self.balances.iter().map(project).collect::<Vec<_>>(),
-            "limits": {
-                "compared": self.limits.compared,
-                "moving": self.limits.moving,
-                "violations": self.limits.violations.iter().map(limit_json).collect::<Vec<_>>(),
-            },
+            "limits": self.limits.json(),
             "meters": self.meters.iter().map(meter_json).collect::<Vec<_>>(),
         })
     }
-}
-
-fn limit_json(violation: &LimitViolation) -> Value {
-    let LimitViolation { project, counter, expected, found } = violation;
-    json!({
-        "project": project,
-        "meter_id": counter.meter.0,
-        "subject": counter.subject,
-        "period": counter.period.as_ref(),
-        "expected": expected.to_string(),
-        "found": found.to_string(),
-    })
 }
 
 fn describe_meter(check: &MeterCheck) -> String {

@@ -4,16 +4,19 @@ mod api;
 mod calls;
 mod client;
 mod clock;
+mod corrections;
 mod customers;
 mod data;
 mod disk;
 mod embedded;
 mod load;
 pub(crate) mod nemesis;
+mod notifications;
 mod operations;
 mod poison;
 mod postgres;
 mod postgres_ha;
+mod receiver;
 mod redis;
 mod redis_cluster;
 mod redis_disk;
@@ -42,6 +45,8 @@ pub(crate) const ALL: &[&[Row]] = &[
     data::ROWS,
     calls::ROWS,
     customers::ROWS,
+    corrections::ROWS,
+    notifications::ROWS,
     operations::ROWS,
     embedded::ROWS,
     nemesis::ROWS,

@@ -235,6 +235,27 @@ pub const MUTANTS: &[Mutant] = &[
         tier: Tier::Nightly,
     },
     Mutant {
+        name: "seam-counted-twice",
+        bug: "a worker counts all events of a meter whose backfill is under way, also those that the backfill counts",
+        drill: "meters made from the first event on",
+        violates: &[Invariant::FiguresAgree],
+        tier: Tier::Quick,
+    },
+    Mutant {
+        name: "cancels-without-meters",
+        bug: "a cancellation corrects usage, and leaves the figures of meters as they are",
+        drill: "events cancelled under load",
+        violates: &[Invariant::FiguresAgree],
+        tier: Tier::Nightly,
+    },
+    Mutant {
+        name: "delivered-without-an-answer",
+        bug: "a notification counts as delivered although its receiver has not answered 2xx",
+        drill: "thresholds reached under load",
+        violates: &[Invariant::NotifiedOnce],
+        tier: Tier::Nightly,
+    },
+    Mutant {
         name: "ack-before-commit",
         bug: "a lane settles before it writes",
         drill: "embedded killed around the drain",

@@ -151,7 +151,7 @@ impl System {
         self.operator().finished(&[&["audit"], options].concat()).await
     }
 
-    pub(super) fn operator(&self) -> Operator {
+    pub(crate) fn operator(&self) -> Operator {
         Operator::of_servers(&self.drill, &self.servers.url(), &self.postgres, self.shards)
     }
 }

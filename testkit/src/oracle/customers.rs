@@ -1,6 +1,7 @@
-//! Compares what is kept for customers of a project with its stored events: limits. I14.
+//! Compares what is kept for the bills of a project with its stored events: limits of customers, and
+//! cancellations. I14, I15.
 
-use super::evidence::{Evidence, LimitCounter, LimitUse};
+use super::evidence::{CancelledEvents, Evidence, LimitCounter, LimitUse};
 use super::findings::{Findings, Invariant};
 use super::project::Project;
 
@@ -33,5 +34,32 @@ pub(super) async fn compare_limits(evidence: &dyn Evidence, project: &Project, f
         if *used != 0 && !is_recorded {
             broken(format!("{name:?} in {window}: {used} quarters are charged, and none is recorded"));
         }
+    }
+}
+
+/// Compares the cancelled events of a project with the answers to those who cancelled.
+pub(super) async fn compare_cancellations(
+    evidence: &dyn Evidence,
+    project: &Project,
+    findings: &mut Findings,
+) {
+    let CancelledEvents { numbers, records, metered } = evidence.cancelled_events(project.id).await;
+    let mut broken = |said: String| {
+        findings.add(Invariant::CancelledOnce, format!("{}: {said}", project.name));
+    };
+    let count = numbers.len() as i64;
+    if records != count || metered != count {
+        broken(format!("{count} events are cancelled, {records} are on record, usage counts {metered}"));
+    }
+    let is_cancelled = |number: &u64| i64::try_from(*number).is_ok_and(|number| numbers.contains(&number));
+    for number in project.history.cancelled.certain().iter().filter(|number| !is_cancelled(number)) {
+        broken(format!("event {number} was answered as cancelled, and is not"));
+    }
+    let asked = project.history.cancelled.asked();
+    for number in numbers.iter().filter(|number| !u64::try_from(**number).is_ok_and(|n| asked.contains(&n))) {
+        broken(format!("event {number} is cancelled, and nothing has asked for it"));
+    }
+    for (number, times) in project.history.cancelled.repeated() {
+        broken(format!("event {number} was cancelled {times} times, by the answers"));
     }
 }

@@ -54,6 +54,7 @@ pub async fn judge(input: JudgeInput<'_>) -> (Duration, Vec<Violation>) {
         let ledger = totals::compare(evidence, project, rows, named_loss, &mut findings).await;
         totals::compare_meters(evidence, project, &mut findings).await;
         customers::compare_limits(evidence, project, &mut findings).await;
+        customers::compare_cancellations(evidence, project, &mut findings).await;
         let was_wiped = input.epochs.is_empty();
         totals::compare_stream(evidence, project, *limits, was_wiped, &ledger, &mut findings).await;
     }

@@ -3,7 +3,7 @@
 //!
 //! - An [`EventSource`] generates the events. [`Clients`], or a drill with a [`Post`], send them. A
 //!   [`History`] records the responses.
-//! - [`judge`] compares the history with the store and the stream when no work is left: invariants I1 to I14.
+//! - [`judge`] compares the history with the store and the stream when no work is left: invariants I1 to I15.
 //! - An [`Evidence`] reads the contents of store and stream, from [`Servers`] or from [`Files`].
 //! - A [`Watch`] reads the metered usage during the faults, which must never decrease.
 //!
@@ -11,6 +11,7 @@
 //! and has its own computation of identities, sums and rates.
 
 mod calls;
+mod cancel;
 mod client;
 mod customers;
 mod events;
@@ -28,6 +29,7 @@ mod totals;
 mod watch;
 
 pub use calls::BrokenCall;
+pub use cancel::{CancelLog, Cancellers};
 pub use client::{Clients, Load, Targets};
 pub use events::{Event, EventKind, EventSource, Version};
 pub use evidence::{Evidence, Files, Servers};

@@ -8,7 +8,8 @@ use rusqlite::{Connection, OpenFlags, Row, params};
 use uuid::Uuid;
 
 use super::{
-    DeadLetter, Evidence, LedgerEntry, LimitCounter, LimitUse, MeterSums, StoredEvent, StreamCounters, Sums,
+    CancelledEvents, DeadLetter, Evidence, LedgerEntry, LimitCounter, LimitUse, MeterSums, StoredEvent,
+    StreamCounters, Sums,
 };
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,6 +71,12 @@ const LIMIT_USES: &str = "
       FROM limit_usage u JOIN meters m USING (meter_id) WHERE u.project_id = ?1";
 const LIMIT_COUNTERS: &str = "
     SELECT meter, period, subject, window, 4 * units + billionths / 250000000 FROM limit_counters WHERE project = ?1";
+const CANCELLED: &str = "
+    SELECT e.properties ->> '$.n' FROM cancellations c JOIN events e USING (project_id, timestamp, event_id, received_at)
+     WHERE c.project_id = ?1";
+const CANCELLED_SUMS: &str = "
+    SELECT (SELECT count(*) FROM cancellations WHERE project_id = ?1),
+           (SELECT coalesce(sum(cancelled), 0) FROM usage_hourly WHERE project_id = ?1)";
 const COUNTERS: &str = "SELECT accepted, pending, used, tat_us, month FROM projects WHERE project = ?1";
 const LEFT: &str = "
     SELECT (SELECT count(*) FROM entries), (SELECT count(*) FROM markers WHERE expires_ms IS NULL),
@@ -232,6 +239,13 @@ impl Evidence for Files {
             let name = (row.get(0)?, row.get(1)?, row.get(2)?);
             Ok(LimitCounter { name, window: row.get(3)?, used: row.get(4)? })
         })
+    }
+
+    async fn cancelled_events(&self, project: i64) -> CancelledEvents {
+        let file = self.store();
+        let sums = Self::all(&file, CANCELLED_SUMS, project, |row| Ok((row.get(0)?, row.get(1)?)));
+        let numbers = Self::all(&file, CANCELLED, project, |row| row.get(0));
+        CancelledEvents { numbers, records: sums[0].0, metered: sums[0].1 }
     }
 
     async fn left(&self) -> Vec<String> {

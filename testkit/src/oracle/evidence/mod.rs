@@ -111,6 +111,17 @@ pub struct LimitCounter {
     pub used: i64,
 }
 
+/// The cancelled events of a project.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CancelledEvents {
+    /// The numbers of stored events that are cancelled.
+    pub numbers: Vec<i64>,
+    /// Rows of the record.
+    pub records: i64,
+    /// As usage counts them.
+    pub metered: i64,
+}
+
 /// Reads a store and a stream. Every method panics when they do not answer.
 #[async_trait]
 pub trait Evidence: Send + Sync {
@@ -146,6 +157,8 @@ pub trait Evidence: Send + Sync {
 
     /// The stream's counters for limits of customers of a project.
     async fn limit_counters(&self, project: i64) -> Vec<LimitCounter>;
+
+    async fn cancelled_events(&self, project: i64) -> CancelledEvents;
 
     /// A description of the work left in the stream. Empty when there is none.
     async fn left(&self) -> Vec<String>;

@@ -9,7 +9,8 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{
-    DeadLetter, Evidence, LedgerEntry, LimitCounter, LimitUse, MeterSums, StoredEvent, StreamCounters, Sums,
+    CancelledEvents, DeadLetter, Evidence, LedgerEntry, LimitCounter, LimitUse, MeterSums, StoredEvent,
+    StreamCounters, Sums,
 };
 
 const ANSWERS: &str = "PostgreSQL answers the oracle";
@@ -81,6 +82,13 @@ const LIMIT_USES: &str = "
              WHERE l.meter_id = u.meter_id AND l.period = u.period AND l.subject IN (u.subject, '')
              ORDER BY l.subject DESC LIMIT 1)
       FROM limit_usage u JOIN meters m USING (meter_id) WHERE u.project_id = $1";
+
+const CANCELLED: &str = "
+    SELECT coalesce(array_agg((e.properties ->> 'n')::bigint), '{}'),
+           (SELECT count(*) FROM cancellations WHERE project_id = $1),
+           (SELECT coalesce(sum(cancelled), 0)::bigint FROM usage_hourly WHERE project_id = $1)
+      FROM cancellations c JOIN events e USING (project_id, timestamp, event_id, received_at)
+     WHERE c.project_id = $1";
 
 /// Connections to both servers.
 pub struct Servers<'a> {
@@ -258,6 +266,11 @@ impl Evidence for Servers<'_> {
             counters.push(LimitCounter { name, window, used: 4 * units + billionths / 250_000_000 });
         }
         counters
+    }
+
+    async fn cancelled_events(&self, project: i64) -> CancelledEvents {
+        let row = self.database.query_one(CANCELLED, &[&project]).await.expect(ANSWERS);
+        CancelledEvents { numbers: row.get(0), records: row.get(1), metered: row.get(2) }
     }
 
     async fn left(&self) -> Vec<String> {
