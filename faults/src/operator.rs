@@ -98,7 +98,8 @@ impl Operator {
     pub(crate) async fn customers(&self) -> (Arc<Project>, PlanLimits) {
         let mut project = self.project(CUSTOMERS, "drill").await;
         project.history.source = project.history.source.clone().with_subjects(CUSTOMER_COUNT);
-        let create = ["meter", "create", CUSTOMERS, "orders", "--event", "checkout", "--aggregation", "count"];
+        let create =
+            ["meter", "create", CUSTOMERS, "orders", "--event", "checkout", "--aggregation", "count"];
         self.run(&create).await;
         for (meter, subject, period, amount) in CUSTOMER_LIMITS {
             let set = ["limit", "set", CUSTOMERS, "--meter", meter, "--per", period, amount];

@@ -191,7 +191,11 @@ impl AuditReport {
             }
         }
         for violation in self.limits.violations() {
-            text.push_str(&format!("{}, {}\n", self.name(violation.project), self.limits.describe(violation)));
+            text.push_str(&format!(
+                "{}, {}\n",
+                self.name(violation.project),
+                self.limits.describe(violation)
+            ));
         }
         for meter in self.meters.iter().filter(|meter| !meter.holds()) {
             text.push_str(&describe_meter(meter));

@@ -112,9 +112,18 @@ async fn embedded_cancelled(drill: Drill) -> Verdict {
 /// More events of one project than two steps of a backfill count.
 const STORED: u64 = 11_000;
 /// The first meter that a backfill counts, and the second.
-const SUM: [&str; 8] = ["alpha", "late-amounts", "--event", "checkout", "--aggregation", "sum", "--value", "$.amount"];
-const UNIQUE: [&str; 8] =
-    ["alpha", "late-products", "--event", "product_viewed", "--aggregation", "unique_count", "--value", "$.n"];
+const SUM: [&str; 8] =
+    ["alpha", "late-amounts", "--event", "checkout", "--aggregation", "sum", "--value", "$.amount"];
+const UNIQUE: [&str; 8] = [
+    "alpha",
+    "late-products",
+    "--event",
+    "product_viewed",
+    "--aggregation",
+    "unique_count",
+    "--value",
+    "$.n",
+];
 
 /// Large batches, so that a backfill has several steps.
 fn large() -> Load {

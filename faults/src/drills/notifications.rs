@@ -151,7 +151,12 @@ async fn compare(system: &mut System, database: &Client, receiver: &Receiver) {
         system.note(Effect::DeliveryFailed, u64::try_from(attempts - 1).unwrap_or(0));
         known.push(id);
     }
-    broken.extend(received.keys().filter(|id| !known.contains(id)).map(|id| format!("{id} was received, and is not known")));
+    broken.extend(
+        received
+            .keys()
+            .filter(|id| !known.contains(id))
+            .map(|id| format!("{id} was received, and is not known")),
+    );
     let bodies = received.iter().filter(|(_, bodies)| bodies.len() != 1);
     broken.extend(bodies.map(|(id, bodies)| format!("{id} was received with {} bodies", bodies.len())));
     broken.into_iter().for_each(|said| system.violated(Invariant::NotifiedOnce, said));

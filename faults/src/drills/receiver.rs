@@ -49,7 +49,8 @@ impl Receiver {
 
     pub(super) async fn come_back(&mut self) {
         let address = self.address;
-        let listener = eventually(SOON, "the port to be free", async || TcpListener::bind(address).await).await;
+        let listener =
+            eventually(SOON, "the port to be free", async || TcpListener::bind(address).await).await;
         self.task = Some(tokio::spawn(serve(listener, Arc::clone(&self.state))));
     }
 
@@ -111,7 +112,13 @@ async fn answer(mut connection: TcpStream, state: Arc<State>) {
     let fails = !hangs_up && take(&state.to_fail);
     if !fails {
         let id = header(&head, "webhook-id").unwrap_or_default().to_owned();
-        state.received.lock().expect("no thread panics while it holds them").entry(id).or_default().insert(body);
+        state
+            .received
+            .lock()
+            .expect("no thread panics while it holds them")
+            .entry(id)
+            .or_default()
+            .insert(body);
     }
     if !hangs_up {
         let status = if fails { "500 Internal Server Error" } else { "200 OK" };

@@ -128,7 +128,10 @@ async fn the_audit_compares_the_counters(site: &Site) {
     let wrong = json!([{"project": 1, "meter": "tokens", "subject": "acme", "period": "month", "expected": "7.5", "found": "5.5"}]);
     assert_eq!((code, &limits["violations"]), (Some(1), &wrong), "{limits}");
     let text = site.installation.run(&["audit", "--quick"]).await.stdout;
-    assert!(text.contains("customer acme: the limit of tokens per month is charged 5.5 in the stream"), "{text}");
+    assert!(
+        text.contains("customer acme: the limit of tokens per month is charged 5.5 in the stream"),
+        "{text}"
+    );
     let [postgresql, sqlite] = change('-');
     site.write(&postgresql, &sqlite).await;
     assert_eq!(audit().await.0, Some(0));

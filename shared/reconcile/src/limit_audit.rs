@@ -197,9 +197,12 @@ mod tests {
 
     #[test]
     fn a_counter_that_moves_during_the_readings_is_not_compared() {
-        for (readings, has_moved) in
-            [([(20, 8), (20, 9)], false), ([(20, 8), (20, 8)], true), ([(20, 8), (21, 0)], false), ([(19, 0), (19, 0)], false)]
-        {
+        for (readings, has_moved) in [
+            ([(20, 8), (20, 9)], false),
+            ([(20, 8), (20, 8)], true),
+            ([(20, 8), (21, 0)], false),
+            ([(19, 0), (19, 0)], false),
+        ] {
             let audit = compared(20, 9, readings, has_moved);
             assert!(audit.holds() && audit.moving == 1, "{readings:?}: {audit:?}");
         }

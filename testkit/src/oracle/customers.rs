@@ -16,10 +16,14 @@ pub(super) async fn compare_limits(evidence: &dyn Evidence, project: &Project, f
     };
     for LimitUse { name, window, recorded, events, limit } in &uses {
         if recorded != events {
-            broken(format!("{name:?} in {window}: {recorded} quarters are recorded, and events took {events}"));
+            broken(format!(
+                "{name:?} in {window}: {recorded} quarters are recorded, and events took {events}"
+            ));
         }
         if events > limit {
-            broken(format!("{name:?} in {window}: stored events took {events} quarters, {limit} are allowed"));
+            broken(format!(
+                "{name:?} in {window}: stored events took {events} quarters, {limit} are allowed"
+            ));
         }
         match counters.iter().find(|counter| counter.name == *name) {
             Some(counter) if counter.window > *window => {}
