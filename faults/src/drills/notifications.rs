@@ -49,7 +49,7 @@ const COMPARE: &str = "
          GROUP BY 1, 2, 3, t.value, m.aggregation
         HAVING CASE m.aggregation WHEN 'sum' THEN sum((e.properties ->> 'amount')::numeric) ELSE count(*) END >= t.value),
     written AS (
-        SELECT threshold_id, subject, period_start AS start, count(*) AS times, min(webhook_id::text) AS id,
+        SELECT threshold_id, subject, period_start AS start, count(*) AS times, min('msg_' || replace(webhook_id::text, '-', '')) AS id,
                min(state) AS state, sum(attempts)::bigint AS attempts
           FROM notifications GROUP BY 1, 2, 3)
     SELECT format('threshold %s, %s, from %s', threshold_id, subject, start), r IS NOT NULL, w.times, w.id, w.state,
