@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use uuid::Uuid;
 
-use super::cancel::CancelLog;
+use super::cancel_log::CancelLog;
 use super::events::{Event, EventKind, EventSource, Version};
 
 /// What the responses to all requests with an event say about it.

@@ -12,6 +12,7 @@
 
 mod calls;
 mod cancel;
+mod cancel_log;
 mod client;
 mod customers;
 mod events;
@@ -29,7 +30,8 @@ mod totals;
 mod watch;
 
 pub use calls::BrokenCall;
-pub use cancel::{CancelLog, Cancellers};
+pub use cancel::Cancellers;
+pub use cancel_log::CancelLog;
 pub use client::{Clients, Load, Targets};
 pub use events::{Event, EventKind, EventSource, Version};
 pub use evidence::{Evidence, Files, Servers};
