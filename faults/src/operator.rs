@@ -70,6 +70,15 @@ impl Operator {
         Program::run_to_end("millrace", &launch).await
     }
 
+    /// Starts a command and does not wait for its end.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Program {
+        let variables: Vec<_> =
+            self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let launch =
+            Launch { profile: Some(&self.profile), arguments, variables: &variables, ..Launch::default() };
+        Program::launch("millrace", &launch)
+    }
+
     /// Creates two projects without limits on neighbouring shards, `limited`, `by-id`, which recognizes
     /// events by their ids alone, and one project for probes on each shard.
     pub(crate) async fn projects(&self, limited: PlanLimits, shards: u16) -> Projects {

@@ -24,6 +24,7 @@ use crate::plan::PlanCommand;
 use crate::project::ProjectCommand;
 use crate::rejections::{self, RejectionsArgs};
 use crate::shards::ShardsCommand;
+use crate::subject::SubjectCommand;
 use crate::threshold::ThresholdCommand;
 use crate::usage::{self, UsageArgs};
 
@@ -51,7 +52,8 @@ Exit codes:
   0  done; for audit: every accepted event is accounted for
   1  refused; for audit: it does not hold
   2  wrong usage or settings
-  3  the database or Redis cannot be used (on files: the files); for audit: it could not be checked";
+  3  the database or Redis cannot be used (on files: the files); for audit: it could not be checked
+  4  for subject erase and anonymize with --no-wait: not finished yet; repeat the command later";
 
 /// The heading of the settings that say where the data is. Every command needs those.
 const INSTALLATION: &str = "Installation";
@@ -120,6 +122,9 @@ pub(crate) enum Command {
     /// Correct stored events
     #[command(subcommand)]
     Event(EventCommand),
+    /// Erase, anonymize or export what is stored of a person
+    #[command(subcommand)]
+    Subject(SubjectCommand),
     /// Manage limits, how much customers may use of meters
     #[command(subcommand)]
     Limit(LimitCommand),

@@ -23,6 +23,9 @@ pub(crate) enum Failure {
     /// The command was understood and cannot be carried out.
     #[error("{0}")]
     Refused(String),
+    /// A part of it is done, and a repetition does the rest.
+    #[error("{0}")]
+    Unfinished(String),
     /// The files of an installation cannot be used, or there are none.
     #[error("{0}")]
     Unusable(String),
@@ -45,10 +48,11 @@ impl Failure {
         }
     }
 
-    /// 1, 2 or 3, as `--help` explains for what failed.
+    /// 1, 2, 3 or 4, as `--help` explains for what failed.
     pub(crate) fn exit_code(&self, task: Task) -> ExitCode {
         ExitCode::from(match (self, task) {
             (Self::Usage(_), _) | (Self::Store(StoreError::Unusable(_)), Task::Serve) => 2,
+            (Self::Unfinished(_), _) => 4,
             (_, Task::Serve) | (Self::AuditFailed, _) => 1,
             // A monitor must be able to tell an audit that does not hold from one that did not happen.
             (_, Task::Audit) => 3,

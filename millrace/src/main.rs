@@ -28,6 +28,7 @@ mod reference;
 mod rejections;
 mod shards;
 mod standalone;
+mod subject;
 mod terminal;
 mod threshold;
 mod usage;
@@ -92,6 +93,7 @@ async fn run(cli: Cli, backend: &Backend) -> Result<(), Failure> {
             let cancel_days = cli.http.limits.cancel_days;
             event::run(&*backend.migrated_store().await?, &output, command, cancel_days).await
         }
+        Command::Subject(command) => subject::run(backend, &cli.policy, &output, command).await,
         Command::Limit(LimitCommand::Show { project, meter, subject }) => {
             let (stream, store) = (backend.stream(&cli.policy).await?, backend.migrated_store().await?);
             limit::show(&*store, &*stream, &output, (&project, &meter, &subject)).await

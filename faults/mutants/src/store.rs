@@ -10,14 +10,15 @@ use millrace_event::plan::{Account, Plan, ProjectId};
 use millrace_event::{AcknowledgedBatch, BatchId, Epoch, Outcome, PendingBatch, ProjectCounters};
 use millrace_store::{
     AccountChanges, Accounts, AdminKey, AdminKeyInfo, AdminKeys, BackfillStep, CancelOrder, CancelOutcome,
-    Cancellations, ChangeMark, ClaimedNotification, DeadLetter, DeliveryResult, JsonColumns, KeyInfo,
-    KeyOptions, KeyRotation, KeyUse, Ledger, LetterFilter, LetterPayload, LimitFilter, LimitInfo, Limits,
-    LostHour, MeterCheck, MeterFaultCount, MeterInfo, MeterQuery, MeterRow, MeterStart, Meters, NewAdminKey,
-    NewKey, Notification, NotificationBacklog, NotificationState, Operators, PlanChange, PlanUpdate,
-    PolicyChange, PolicyUpdate, ProjectInfo, ProjectTotals, ProjectUsage, RedriveOrder, RedriveRecord,
-    RedriveResult, RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections,
-    ServerState, SharedStore, StoreError, StreamRecord, ThresholdDefinition, ThresholdInfo, ThresholdUpdate,
-    Thresholds, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
+    Cancellations, ChangeMark, ClaimedNotification, DeadLetter, DeliveryResult, Erasure, ErasureOrder,
+    ErasurePlace, ErasureStep, Erasures, JsonColumns, KeyInfo, KeyOptions, KeyRotation, KeyUse, Ledger,
+    LetterFilter, LetterPayload, LimitFilter, LimitInfo, Limits, LostHour, MeterCheck, MeterFaultCount,
+    MeterInfo, MeterQuery, MeterRow, MeterStart, Meters, NewAdminKey, NewKey, Notification,
+    NotificationBacklog, NotificationState, Operators, PlanChange, PlanUpdate, PolicyChange, PolicyUpdate,
+    ProjectInfo, ProjectTotals, ProjectUsage, RecordsPlace, RedriveOrder, RedriveRecord, RedriveResult,
+    RejectionCount, RejectionKind, RejectionReport, RejectionSample, RejectionSum, Rejections, ServerState,
+    SharedStore, StoreError, StreamRecord, SubjectRecords, ThresholdDefinition, ThresholdInfo,
+    ThresholdUpdate, Thresholds, UpkeepPolicy, UpkeepReport, UsageRow, UsageWindow, WriteError, Writer,
 };
 use millrace_stream::SharedStream;
 use time::OffsetDateTime;
@@ -66,6 +67,19 @@ implement! { AdminKeys {}
 
 implement! { Cancellations {}
     async fn cancel_events(&self, order: &CancelOrder) -> Result<Vec<CancelOutcome>, StoreError>;
+}
+
+implement! { Erasures {}
+    async fn begin_erasure(&self, order: &ErasureOrder) -> Result<Erasure, StoreError>;
+    async fn erase_step(&self, erasure: &Erasure, place: ErasurePlace) -> Result<ErasureStep, StoreError>;
+    async fn finish_erasure(&self, erasure: &Erasure) -> Result<Erasure, StoreError>;
+    async fn erasures(&self, project: Option<ProjectId>, limit: u32) -> Result<Vec<Erasure>, StoreError>;
+    async fn subject_records(
+        &self, project: ProjectId, subject: &str, place: &RecordsPlace
+    ) -> Result<SubjectRecords, StoreError>;
+    async fn has_subject_index(&self) -> Result<bool, StoreError>;
+    async fn create_subject_index(&self) -> Result<bool, StoreError>;
+    async fn drop_subject_index(&self) -> Result<bool, StoreError>;
 }
 
 implement! { Ledger {

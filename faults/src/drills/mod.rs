@@ -9,6 +9,7 @@ mod customers;
 mod data;
 mod disk;
 mod embedded;
+mod erasing;
 mod load;
 pub(crate) mod nemesis;
 mod notifications;
@@ -48,6 +49,7 @@ pub(crate) const ALL: &[&[Row]] = &[
     corrections::ROWS,
     notifications::ROWS,
     operations::ROWS,
+    erasing::ROWS,
     embedded::ROWS,
     nemesis::ROWS,
 ];

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use testkit::chaos::{ChaosProxy, Wire};
 use testkit::oracle::{Findings, Meters, Targets, Watch};
-use testkit::{Postgres, ProgramOutput, wait_until_ready};
+use testkit::{Postgres, Program, ProgramOutput, wait_until_ready};
 
 use super::{Layout, RedisServers, System};
 use crate::drill::Drill;
@@ -144,6 +144,11 @@ impl System {
     /// Runs a command of `millrace`, which must succeed.
     pub async fn operate(&self, arguments: &[&str]) {
         self.operator().run(arguments).await;
+    }
+
+    /// Starts a command of `millrace`, which the drill may kill.
+    pub fn start_operating(&self, arguments: &[&str]) -> Program {
+        self.operator().start(arguments)
     }
 
     /// Runs `millrace audit`, however it ends.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::{Postgres, Program, ProgramOutput, Redis};
+use testkit::{Launch, Postgres, Program, ProgramOutput, Redis};
 
 pub use self::service::Service;
 
@@ -68,6 +68,13 @@ impl Installation {
         let settings = self.settings();
         let own = settings.iter().map(|(name, value)| (*name, value.as_str()));
         Program::start(name, &own.chain(more.iter().copied()).collect::<Vec<_>>())
+    }
+
+    /// Starts a command and does not wait for its end.
+    pub fn command(&self, arguments: &[&str]) -> Program {
+        let settings = self.settings();
+        let variables: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Program::launch("millrace", &Launch { arguments, variables: &variables, ..Launch::default() })
     }
 
     /// Starts `millrace`, and waits until it is ready.

@@ -13,3 +13,4 @@ mod commands;
 mod http;
 mod limits;
 mod openmeter;
+mod subject;

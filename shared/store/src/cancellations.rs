@@ -55,8 +55,8 @@ pub enum CancelOutcome {
     AlreadyCancelled,
     /// It is not stored, or not yet.
     NotFound,
-    /// Its month is closed. Or retention has removed events of its day, among which a meter would have to
-    /// find the smallest, largest or latest value.
+    /// Its month is closed, or it was anonymized. Or retention has removed events of its day, among which a
+    /// meter would have to find the smallest, largest or latest value.
     TooOld,
 }
 
@@ -95,6 +95,8 @@ pub(crate) struct FoundEvent {
     pub(crate) properties: Option<Vec<u8>>,
     pub(crate) context: Option<Vec<u8>>,
     pub(crate) is_cancelled: bool,
+    /// Its subject is the pseudonym of an erasure: what was counted of it is not known any more.
+    pub(crate) is_anonymized: bool,
 }
 
 impl FoundEvent {
@@ -157,7 +159,10 @@ impl Cancelling {
             let mut of_one_value = event.meters_of_one_value(order.project, meters);
             outcomes[event.index] = if event.is_cancelled || cancelled.contains(&key) {
                 CancelOutcome::AlreadyCancelled
-            } else if event.received_us < from_us || of_one_value.any(|meter| is_incomplete(meter, day)) {
+            } else if event.received_us < from_us
+                || event.is_anonymized
+                || of_one_value.any(|meter| is_incomplete(meter, day))
+            {
                 CancelOutcome::TooOld
             } else {
                 cancelled.insert(key);

@@ -15,6 +15,7 @@ use crate::admin::{
 };
 use crate::admin_keys::AdminKeys;
 use crate::cancellations::Cancellations;
+use crate::erasures::Erasures;
 use crate::error::{StoreError, WriteError};
 use crate::json_columns::JsonColumns;
 use crate::letters::{DeadLetter, LetterFilter, LetterPayload};
@@ -348,12 +349,30 @@ pub trait Meters: Send + Sync {
 
 /// A store for all kinds of callers.
 pub trait Store:
-    Accounts + AdminKeys + Cancellations + Ledger + Limits + Meters + Operators + Rejections + Thresholds
+    Accounts
+    + AdminKeys
+    + Cancellations
+    + Erasures
+    + Ledger
+    + Limits
+    + Meters
+    + Operators
+    + Rejections
+    + Thresholds
 {
 }
 
 impl<T> Store for T where
-    T: Accounts + AdminKeys + Cancellations + Ledger + Limits + Meters + Operators + Rejections + Thresholds
+    T: Accounts
+        + AdminKeys
+        + Cancellations
+        + Erasures
+        + Ledger
+        + Limits
+        + Meters
+        + Operators
+        + Rejections
+        + Thresholds
 {
 }
 

@@ -1,7 +1,8 @@
 //! The store: the database that keeps the events.
 //!
-//! [`Accounts`], [`AdminKeys`], [`Cancellations`], [`Ledger`], [`Limits`], [`Meters`], [`Operators`],
-//! [`Rejections`], [`Thresholds`] and [`Writer`] are the contract, one trait for each kind of caller.
+//! [`Accounts`], [`AdminKeys`], [`Cancellations`], [`Erasures`], [`Ledger`], [`Limits`], [`Meters`],
+//! [`Operators`], [`Rejections`], [`Thresholds`] and [`Writer`] are the contract, one trait for each kind of
+//! caller.
 //! [`postgres`] and [`sqlite`] implement it. The conformance suite in `tests/store/` uses only the traits,
 //! and every implementation must pass it.
 //!
@@ -16,6 +17,7 @@ mod columns;
 mod contract;
 mod creation;
 mod dead_reason;
+mod erasures;
 mod error;
 mod hours;
 mod json_columns;
@@ -53,6 +55,10 @@ pub use self::cancellations::{
     open_since,
 };
 pub use self::contract::{Accounts, Ledger, Meters, Operators, Rejections, SharedStore, Store};
+pub use self::erasures::{
+    Erasure, ErasureKind, ErasureOrder, ErasurePlace, ErasureStep, Erasures, RecordsPlace, SUBJECT_BYTES_MAX,
+    SubjectRecords,
+};
 pub use self::error::{StoreError, WriteError};
 pub use self::hours::{PartOfHour, end_of_hour, full_hour};
 pub use self::json_columns::JsonColumns;

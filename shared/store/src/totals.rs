@@ -52,11 +52,11 @@ pub struct ProjectTotals {
     pub dead: u64,
     /// Sum of `usage_hourly.events` of the current month, without redriven events.
     pub stored_this_month: u64,
-    /// Rows in `events`, plus rows that retention has removed (`retired`).
+    /// Rows in `events`, plus rows that retention and erasures have removed (`retired`).
     pub event_rows: u64,
-    /// Rows in `cancellations`.
+    /// Rows in `cancellations`, plus rows that erasures have removed.
     pub cancelled_rows: u64,
-    /// Events in `dead_letters`, plus events that retention has removed.
+    /// Events in `dead_letters`, plus events that retention and erasures have removed.
     pub dead_rows: u64,
     /// Sums of the ledger, as far as it is kept.
     pub ledger: LedgerSums,

@@ -49,4 +49,4 @@ pub use self::fields::{VERSION, batches_of_table, fields_of_version_1};
 pub use self::frame::pack_rows;
 pub use self::new_batch::NewBatch;
 pub use self::packed_entry::{EntryBatch, PackedEntry, size_shares};
-pub use self::rows::unpack_dead;
+pub use self::rows::{unpack_any, unpack_dead};

@@ -15,6 +15,14 @@ pub fn unpack_dead(project: ProjectId, count: u32, data: &[u8]) -> Result<Vec<u8
     Ok(rows)
 }
 
+/// Unpacks what a dead letter of a batch has, without a check.
+///
+/// # Errors
+/// What is wrong with the data, for operators.
+pub fn unpack_any(data: &[u8]) -> Result<Vec<u8>, String> {
+    frame::decompress_unknown_size(data)
+}
+
 /// Checks the number, structure and project of rows.
 pub(super) fn check_rows(project: ProjectId, count: u32, rows: &[u8]) -> Result<(), String> {
     let mut found = 0_u32;

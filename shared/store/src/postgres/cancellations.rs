@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use async_trait::async_trait;
 use millrace_event::meter::{MeterSet, MeterTally};
+use millrace_event::plan::ProjectId;
 use millrace_failpoint::{self as failpoint, Point};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row};
@@ -24,13 +25,13 @@ use crate::{CancelOrder, CancelOutcome, Cancellations, StoreError};
 const SETTINGS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL millrace.counts_meters = 'on'";
 const CLAIMS: &str =
     "SELECT event_id, timestamp FROM undated_ids WHERE project_id = $1 AND event_id = ANY ($2)";
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "e.timestamp, e.event_id, e.received_at, e.name, e.subject, e.client_id, e.properties::text,
            e.context::text";
 /// The bounds exclude partitions, as in the statements of writers.
 const FIND: &str = "
       FROM unnest($2::int[], $3::timestamptz[], $4::uuid[]) k (place, timestamp, event_id),
-           LATERAL (SELECT * FROM events e
+           LATERAL (SELECT * FROM EVENTS e
                      WHERE e.project_id = $1 AND e.timestamp = k.timestamp AND e.event_id = k.event_id
                        AND e.timestamp BETWEEN $5 AND $6
                      LIMIT 1) e
@@ -40,6 +41,8 @@ const FIND_ONE: &str = "FROM events e WHERE e.project_id = $1 AND e.timestamp = 
 const CANCELLED: &str = "
     SELECT timestamp, event_id, received_at FROM cancellations
      WHERE project_id = $1 AND (timestamp, event_id) IN (SELECT * FROM unnest($2::timestamptz[], $3::uuid[]))";
+const PSEUDONYMS: &str =
+    "SELECT pseudonym, received_before FROM erasures WHERE project_id = $1 AND pseudonym = ANY ($2)";
 const RECORD: &str = "
     INSERT INTO cancellations (project_id, timestamp, event_id, received_at, cancelled_by, reason)
     SELECT $1, k.*, $5, $6 FROM unnest($2::timestamptz[], $3::uuid[], $4::timestamptz[]) k";
@@ -138,7 +141,7 @@ async fn find(transaction: &Client, order: &CancelOrder) -> Result<Vec<FoundEven
     let keys: Vec<_> = by_timestamp
         .filter_map(|(index, event)| Some((index, Instant(event.timestamp_us?), event.event_id)))
         .collect();
-    let mut found = find_keys(transaction, order, &keys).await?;
+    let mut found = find_keys(transaction, order.project, "events", &keys).await?;
     let is_found = |index| found.iter().any(|event: &FoundEvent| event.index == index);
     let by_id: Vec<_> = order
         .events
@@ -153,16 +156,21 @@ async fn find(transaction: &Client, order: &CancelOrder) -> Result<Vec<FoundEven
         let claimed = by_id
             .into_iter()
             .filter_map(|(index, event)| Some((index, *claims.get(&event.event_id)?, event.event_id)));
-        found.extend(find_keys(transaction, order, &claimed.collect::<Vec<_>>()).await?);
+        let claimed: Vec<_> = claimed.collect();
+        found.extend(find_keys(transaction, order.project, "events", &claimed).await?);
     }
     found.sort_by_key(|event| event.index);
-    mark_cancelled(transaction, order, &mut found).await?;
+    mark_cancelled(transaction, order.project, &mut found).await?;
+    mark_anonymized(transaction, order.project, &mut found).await?;
     Ok(found)
 }
 
-async fn find_keys(
+/// The stored events with these keys, each with its index, in `events` or in a partition that was detached.
+/// It does not say which of them are cancelled.
+pub(super) async fn find_keys(
     transaction: &Client,
-    order: &CancelOrder,
+    project: ProjectId,
+    table: &str,
     keys: &[(usize, Instant, Uuid)],
 ) -> Result<Vec<FoundEvent>, Error> {
     let bounds = keys.iter().map(|key| key.1).min().zip(keys.iter().map(|key| key.1).max());
@@ -172,7 +180,7 @@ async fn find_keys(
         let select = transaction.prepare(&format!("SELECT $2::int, {COLUMNS} {FIND_ONE}")).await?;
         for (index, timestamp, id) in keys {
             let place = super::parameters::number(*index);
-            let parameters: [&(dyn ToSql + Sync); 4] = [&order.project.0, &place, timestamp, id];
+            let parameters: [&(dyn ToSql + Sync); 4] = [&project.0, &place, timestamp, id];
             found.extend(transaction.query(&select, &parameters).await?.iter().map(found_event));
         }
         return Ok(found);
@@ -180,13 +188,15 @@ async fn find_keys(
     let places: Vec<i32> = keys.iter().map(|key| super::parameters::number(key.0)).collect();
     let timestamps: Vec<Instant> = keys.iter().map(|key| key.1).collect();
     let ids: Vec<Uuid> = keys.iter().map(|key| key.2).collect();
-    let parameters: [&(dyn ToSql + Sync); 6] = [&order.project.0, &places, &timestamps, &ids, &first, &last];
-    let rows = transaction.query(&format!("SELECT k.place, {COLUMNS} {FIND}"), &parameters).await?;
+    let parameters: [&(dyn ToSql + Sync); 6] = [&project.0, &places, &timestamps, &ids, &first, &last];
+    let select = format!("SELECT k.place, {COLUMNS} {}", FIND.replace("EVENTS", table));
+    let rows = transaction.query(&select, &parameters).await?;
     found.extend(rows.iter().map(found_event));
     Ok(found)
 }
 
-fn found_event(row: &Row) -> FoundEvent {
+/// Reads an index and [`COLUMNS`].
+pub(super) fn found_event(row: &Row) -> FoundEvent {
     let json = |column| row.get::<_, Option<String>>(column).map(String::into_bytes);
     FoundEvent {
         index: row.get::<_, i32>(0).unsigned_abs() as usize,
@@ -199,21 +209,38 @@ fn found_event(row: &Row) -> FoundEvent {
         properties: json(7),
         context: json(8),
         is_cancelled: false,
+        is_anonymized: false,
     }
 }
 
-async fn mark_cancelled(
+/// Says of each of these events whether it is cancelled.
+pub(super) async fn mark_cancelled(
     transaction: &Client,
-    order: &CancelOrder,
+    project: ProjectId,
     found: &mut [FoundEvent],
 ) -> Result<(), Error> {
     let timestamps: Vec<_> = found.iter().map(|event| Instant(event.timestamp_us)).collect();
     let ids: Vec<_> = found.iter().map(|event| event.event_id).collect();
-    let rows = transaction.query(CANCELLED, &[&order.project.0, &timestamps, &ids]).await?;
+    let rows = transaction.query(CANCELLED, &[&project.0, &timestamps, &ids]).await?;
     let cancelled: HashSet<(i64, Uuid, i64)> =
         rows.iter().map(|row| (row.get::<_, Instant>(0).0, row.get(1), row.get::<_, Instant>(2).0)).collect();
     for event in found {
         event.is_cancelled = cancelled.contains(&(event.timestamp_us, event.event_id, event.received_us));
+    }
+    Ok(())
+}
+
+async fn mark_anonymized(
+    transaction: &Client,
+    project: ProjectId,
+    found: &mut [FoundEvent],
+) -> Result<(), Error> {
+    let subjects: Vec<_> = found.iter().filter_map(|event| event.subject.clone()).collect();
+    let rows = transaction.query(PSEUDONYMS, &[&project.0, &subjects]).await?;
+    let pseudonyms: HashMap<String, Instant> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    for event in found {
+        let before = event.subject.as_ref().and_then(|subject| pseudonyms.get(subject));
+        event.is_anonymized = before.is_some_and(|before| event.received_us < before.0);
     }
     Ok(())
 }

@@ -77,7 +77,7 @@ impl From<Instant> for time::OffsetDateTime {
 
 impl ToSql for Instant {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        out.put_i64(self.0 - POSTGRES_EPOCH_US);
+        out.put_i64(self.0.saturating_sub(POSTGRES_EPOCH_US));
         Ok(IsNull::No)
     }
 

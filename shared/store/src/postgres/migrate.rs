@@ -36,6 +36,7 @@ const MIGRATIONS: &[Migration] = migrations! { "sql":
     12 "0012_limits",
     13 "0013_thresholds",
     14 "0014_admin_keys",
+    15 "0015_erasures",
 };
 
 /// Applies what is missing, all or nothing, and then creates the first partitions. A new database gets JSON

@@ -6,8 +6,8 @@
 //!   `parameters`, `statements` and `writer_session`; `careful` is the slow path, with `add_event` for one
 //!   event, `setback` and `error` classify failures, `copy` frames rows, `recent` remembers keys.
 //! - The request path uses `accounts`, `listen`, `usage` and `epochs`; operators use `admin`, `letters` and
-//!   `redrive`; `cancellations` takes events back; `rejections` has what was refused. `thresholds` has the
-//!   notifications.
+//!   `redrive`; `cancellations` takes events back, and `erasures` removes them; `rejections` has what was
+//!   refused. `thresholds` has the notifications.
 //! - `upkeep` and `partitions` bound the size of the database; `migrate` applies the schema, and
 //!   `json_columns` has the type of its JSON columns; `lineage` refuses an old primary, and `replication`
 //!   looks at the standbys. `distribution` is what differs when `events` is on the worker nodes of Citus.
@@ -33,6 +33,7 @@ mod deadline;
 mod distribution;
 mod draft;
 mod epochs;
+mod erasures;
 mod error;
 mod json_columns;
 mod ledger_rows;

@@ -38,7 +38,7 @@ pub struct PostgresOptions {
 
 /// The [`crate::Store`] on PostgreSQL 15 or newer. Connects at its first call.
 pub struct PostgresStore {
-    connector: Connector,
+    pub(super) connector: Connector,
     pool: Pool,
     /// Set once the server was found usable.
     usable: OnceCell<()>,

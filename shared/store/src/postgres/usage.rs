@@ -156,10 +156,10 @@ async fn count_tables(
             of(totals, &row).event_rows += count(&row, 1);
         }
     }
-    for row in
-        transaction.query("SELECT project_id, count(*) FROM cancellations GROUP BY project_id", &[]).await?
-    {
-        of(totals, &row).cancelled_rows = count(&row, 1);
+    let cancelled = "SELECT project_id, count(*) FROM cancellations GROUP BY project_id
+                     UNION ALL SELECT project_id, cancelled FROM erasures";
+    for row in transaction.query(cancelled, &[]).await? {
+        of(totals, &row).cancelled_rows += count(&row, 1);
     }
     let letters = "SELECT project_id, sum(event_count)::bigint FROM dead_letters WHERE redriven_at IS NULL GROUP BY project_id
                    UNION ALL SELECT project_id, count FROM retired WHERE what = 'dead_letters'";

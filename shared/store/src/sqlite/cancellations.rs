@@ -15,12 +15,15 @@ use crate::cancellations::{self, Cancelling, FoundEvent};
 use crate::{CancelOrder, CancelOutcome, Cancellations, CancelledEvent, StoreError};
 
 const CLAIM: &str = "SELECT timestamp FROM undated_ids WHERE project_id = ?1 AND event_id = ?2";
-const FIND: &str = "
-    SELECT e.timestamp, e.event_id, e.received_at, e.name, e.subject, e.client_id, e.properties, e.context,
-           EXISTS (SELECT 1 FROM cancellations c
-                    WHERE c.project_id = e.project_id AND c.timestamp = e.timestamp AND c.event_id = e.event_id
-                      AND c.received_at = e.received_at)
-      FROM events e WHERE e.project_id = ?1 AND e.timestamp = ?2 AND e.event_id = ?3";
+/// What [`found_event`] reads of an event `e`.
+pub(super) const COLUMNS: &str = "
+    e.timestamp, e.event_id, e.received_at, e.name, e.subject, e.client_id, e.properties, e.context,
+    EXISTS (SELECT 1 FROM cancellations c
+             WHERE c.project_id = e.project_id AND c.timestamp = e.timestamp AND c.event_id = e.event_id
+               AND c.received_at = e.received_at),
+    EXISTS (SELECT 1 FROM erasures x
+             WHERE x.project_id = e.project_id AND x.pseudonym = e.subject AND e.received_at < x.received_before)";
+const FIND: &str = "FROM events e WHERE e.project_id = ?1 AND e.timestamp = ?2 AND e.event_id = ?3";
 const RECORD: &str = "
     INSERT INTO cancellations (project_id, timestamp, event_id, received_at, cancelled_at, cancelled_by, reason)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -103,7 +106,10 @@ fn find(
     let id = event.event_id.as_bytes();
     let at = |timestamp_us: i64| {
         let found = |row: &Row<'_>| found_event(row, index);
-        transaction.prepare_cached(FIND)?.query_row(params![project, timestamp_us, id], found).optional()
+        transaction
+            .prepare_cached(&format!("SELECT {COLUMNS} {FIND}"))?
+            .query_row(params![project, timestamp_us, id], found)
+            .optional()
     };
     if let Some(timestamp_us) = event.timestamp_us {
         let found = at(timestamp_us)?;
@@ -116,7 +122,7 @@ fn find(
     claimed.map_or(Ok(None), at)
 }
 
-fn found_event(row: &Row<'_>, index: usize) -> Result<FoundEvent, Error> {
+pub(super) fn found_event(row: &Row<'_>, index: usize) -> Result<FoundEvent, Error> {
     let bytes = |column| -> Result<Option<Vec<u8>>, Error> {
         Ok(row.get_ref(column)?.as_bytes_or_null()?.map(<[u8]>::to_vec))
     };
@@ -131,11 +137,12 @@ fn found_event(row: &Row<'_>, index: usize) -> Result<FoundEvent, Error> {
         properties: bytes(6)?,
         context: bytes(7)?,
         is_cancelled: row.get(8)?,
+        is_anonymized: row.get(9)?,
     })
 }
 
 /// The days since 1970 of which retention has removed events, each with a meter that had counted them.
-fn incomplete_days(transaction: &Transaction<'_>) -> Result<HashSet<(i64, i64)>, Error> {
+pub(super) fn incomplete_days(transaction: &Connection) -> Result<HashSet<(i64, i64)>, Error> {
     let mut statement = transaction.prepare_cached("SELECT meter_id, day FROM meter_retired")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.div_euclid(DAY_US))))?;
     rows.collect()

@@ -28,6 +28,7 @@ const MIGRATIONS: &[Migration] = migrations! { "sql/sqlite":
     12 "0012_limits",
     13 "0013_thresholds",
     14 "0014_admin_keys",
+    15 "0015_erasures",
 };
 
 /// Applies what is missing, all or nothing.

@@ -4,8 +4,8 @@
 //! Modules by purpose:
 //! - `database` has the file and its connections.
 //! - A write goes through `write`, `ledger` and `events`.
-//! - The request path uses `accounts`, `watch`, `usage` and `epochs`; operators use `admin`, `letters` and
-//!   `redrive`; `rejections` has what was refused, `meters` the figures of customers, and
+//! - The request path uses `accounts`, `watch`, `usage` and `epochs`; operators use `admin`, `letters`,
+//!   `redrive` and `erasures`; `rejections` has what was refused, `meters` the figures of customers, and
 //!   `thresholds` the notifications.
 //! - `upkeep` bounds the size of the file; `migrate` applies the schema.
 //!
@@ -19,6 +19,7 @@ mod cancellations;
 mod clock;
 mod database;
 mod epochs;
+mod erasures;
 mod error;
 mod events;
 mod ledger;

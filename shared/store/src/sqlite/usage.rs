@@ -134,9 +134,10 @@ fn count_tables(
         of(totals, row)?.event_rows += count(row, 1)?;
         Ok(())
     })?;
-    let cancelled = "SELECT project_id, count(*) FROM cancellations GROUP BY project_id";
+    let cancelled = "SELECT project_id, count(*) FROM cancellations GROUP BY project_id
+                     UNION ALL SELECT project_id, cancelled FROM erasures";
     each(connection, cancelled, &[], |row| {
-        of(totals, row)?.cancelled_rows = count(row, 1)?;
+        of(totals, row)?.cancelled_rows += count(row, 1)?;
         Ok(())
     })?;
     let letters =

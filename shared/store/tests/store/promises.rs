@@ -116,6 +116,15 @@ macro_rules! promises_of_events {
                 cancels_next_to_writers_backfills_and_movers_end_with_exact_figures,
                 retention_keeps_cancelled_events_out_of_figures,
             }
+            erasing {
+                an_erased_subject_leaves_no_trace_and_the_bill_stays,
+                an_anonymized_subject_leaves_its_events_without_a_name,
+                an_anonymized_subject_can_leave_its_events_without_properties,
+                an_erasure_that_is_interrupted_after_any_step_continues_with_balanced_books,
+                what_is_received_after_the_order_is_kept_and_counted,
+                an_erasure_next_to_writers_and_movers_ends_with_exact_figures,
+                an_index_on_the_subject_changes_nothing_but_the_time,
+            }
             metering {
                 usage_adds_up_over_every_partition_of_a_period,
             }

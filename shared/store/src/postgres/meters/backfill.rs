@@ -13,7 +13,7 @@ use tokio_postgres::types::ToSql;
 use super::super::copy::Instant;
 use super::additions::MeterStatements;
 use super::definitions::{KNOWS_CANCELLATIONS, lock, meters};
-use super::measured::NOT_CANCELLED;
+use super::measured::STILL_COUNTED;
 use crate::{BackfillStep, StoreError};
 
 /// The timestamp at which a step ends: that of the event after the last one, so that events with one
@@ -55,7 +55,7 @@ pub(in super::super) async fn backfill(
     let count: i64 = transaction.query_one(COUNT, &[&project, &from, &end]).await?.get(0);
     let received_from = Instant(meter.received_from_us);
     let parameters: [&(dyn ToSql + Sync); 5] = [&project, &from, &end, &definition.event, &received_from];
-    let rows = transaction.query_raw(&format!("{EVENTS} {NOT_CANCELLED}"), parameters).await?;
+    let rows = transaction.query_raw(&format!("{EVENTS} {STILL_COUNTED}"), parameters).await?;
     pin_mut!(rows);
     let mut tally = MeterTally::default();
     while let Some(row) = rows.try_next().await? {

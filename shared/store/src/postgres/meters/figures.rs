@@ -129,7 +129,14 @@ async fn remove_deleted(client: &deadpool_postgres::Client) -> Result<u64, Store
     for row in client.query(deleted, &[]).await? {
         let meter: i64 = row.get(0);
         let mut left = 0;
-        for table in ["meter_additions", "meter_usage", "meter_uniques", "meter_faults", "meter_retired"] {
+        for table in [
+            "meter_additions",
+            "meter_usage",
+            "meter_uniques",
+            "meter_faults",
+            "meter_retired",
+            "meter_erased",
+        ] {
             let remove = format!(
                 "DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE meter_id = $1 LIMIT $2))"
             );

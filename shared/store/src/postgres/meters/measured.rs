@@ -3,11 +3,15 @@
 
 use millrace_event::meter::{Aggregation, GROUPS_BYTES_MAX, Meter, MeterFault, Path, Source, TEXT_BYTES_MAX};
 
-/// Whether the event `e` is not cancelled.
-pub(super) const NOT_CANCELLED: &str = "
+/// Whether figures count the event `e` by what is stored of it: it is not cancelled, and not anonymized. What
+/// is left of an anonymized event is not what was counted; `meter_erased` counts it.
+pub(super) const STILL_COUNTED: &str = "
     NOT EXISTS (SELECT FROM cancellations c
                  WHERE c.project_id = e.project_id AND c.timestamp = e.timestamp AND c.event_id = e.event_id
-                   AND c.received_at = e.received_at)";
+                   AND c.received_at = e.received_at)
+    AND NOT EXISTS (SELECT FROM erasures x
+                     WHERE x.project_id = e.project_id AND x.pseudonym = e.subject
+                       AND e.received_at < x.received_before)";
 
 /// A text in single quotes.
 fn quoted(text: &str) -> String {
@@ -114,7 +118,7 @@ pub(super) fn measured(meter: &Meter, table: &str) -> String {
     )
 }
 
-/// A query for the events that a meter has counted or found faulty and that are not cancelled, as it is
+/// A query for the events that a meter has counted or found faulty and that figures still count, as it is
 /// defined now, with the JSON of their value, `v`, and of their groups, `g0` and so on.
 fn found(meter: &Meter, table: &str) -> String {
     let Meter { id, project, definition, .. } = meter;
@@ -129,7 +133,7 @@ fn found(meter: &Meter, table: &str) -> String {
           WHERE e.project_id = {project} AND e.name = {name}
             AND EXISTS (SELECT FROM meters m WHERE m.meter_id = {id} AND e.received_at >= m.received_from
                            AND e.timestamp < m.counted_until)
-            AND {NOT_CANCELLED}",
+            AND {STILL_COUNTED}",
         id = id.0,
         project = project.0,
         name = quoted(&definition.event),

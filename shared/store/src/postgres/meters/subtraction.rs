@@ -15,7 +15,7 @@ use super::super::copy::Instant;
 use super::addition_rows::{AdditionRows, FaultRows};
 use super::definitions::lock;
 use super::figures::{move_additions, move_all};
-use super::measured::NOT_CANCELLED;
+use super::measured::STILL_COUNTED;
 use crate::StoreError;
 use crate::cancellations::{FoundEvent, counts_differ};
 
@@ -81,11 +81,18 @@ pub(in super::super) async fn move_ahead(client: &mut deadpool_postgres::Client)
     Ok(())
 }
 
+/// Keeps all others from moving additions to figures until the transaction ends. Writers continue.
+pub(in super::super) async fn lock_moves(
+    transaction: &deadpool_postgres::Transaction<'_>,
+) -> Result<(), Error> {
+    transaction.batch_execute(MOVE_LOCK).await
+}
+
 /// Keeps all others from adding to figures, moving them, and changing definitions until the transaction ends.
 pub(in super::super) async fn lock_figures(
     transaction: &deadpool_postgres::Transaction<'_>,
 ) -> Result<(), Error> {
-    transaction.batch_execute(MOVE_LOCK).await?;
+    lock_moves(transaction).await?;
     lock(transaction.client()).await
 }
 
@@ -126,6 +133,29 @@ pub(in super::super) async fn subtract(
 }
 
 async fn subtract_figures(transaction: &Client, meter: &Meter, tally: &MeterTally) -> Result<(), StoreError> {
+    for key in subtract_counts(transaction, meter, tally).await? {
+        let kept = value_of_kept(transaction, meter, &key).await?;
+        let kept = kept.ok_or_else(|| counts_differ("meter_usage"))?;
+        let parameters: [&(dyn ToSql + Sync); 7] = [
+            &meter.id.0,
+            &key.subject,
+            &Instant(key.bucket_us),
+            &key.groups,
+            &kept.value.to_string(),
+            &Instant(kept.at_us),
+            &kept.id,
+        ];
+        transaction.execute(SET_VALUE, &parameters).await?;
+    }
+    Ok(())
+}
+
+/// Subtracts, and returns the figures whose smallest, largest or latest value was one of those subtracted.
+pub(super) async fn subtract_counts(
+    transaction: &Client,
+    meter: &Meter,
+    tally: &MeterTally,
+) -> Result<Vec<MeterKey>, StoreError> {
     let AdditionRows { subjects, buckets, groups, events, values, latest_at, latest_ids, texts, .. } =
         &AdditionRows::new(tally);
     let figures: HashSet<_> = tally.additions.values().flat_map(|figures| figures.keys()).collect();
@@ -159,27 +189,16 @@ async fn subtract_figures(transaction: &Client, meter: &Meter, tally: &MeterTall
         transaction.execute(REMOVE_EMPTY, &[&id, subjects, buckets, groups]).await?;
     }
     transaction.batch_execute(BY_ANY_WAY).await?;
-    for place in lost_values {
+    let key = |place: i64| {
         let place = usize::try_from(place).expect("ordinality begins at 1");
-        let key = MeterKey {
+        MeterKey {
             subject: subjects[place].to_owned(),
             bucket_us: buckets[place].0,
             groups: groups[place].to_owned(),
             text: String::new(),
-        };
-        let kept = value_of_kept(transaction, meter, &key).await?.ok_or_else(|| counts_differ(table))?;
-        let parameters: [&(dyn ToSql + Sync); 7] = [
-            &id,
-            &key.subject,
-            &buckets[place],
-            &key.groups,
-            &kept.value.to_string(),
-            &Instant(kept.at_us),
-            &kept.id,
-        ];
-        transaction.execute(SET_VALUE, &parameters).await?;
-    }
-    Ok(())
+        }
+    };
+    Ok(lost_values.into_iter().map(key).collect())
 }
 
 /// The figure of the events that are kept and not cancelled.
@@ -193,7 +212,7 @@ async fn value_of_kept(
     let counted_until = Instant(meter.counted_until_us);
     let parameters: [&(dyn ToSql + Sync); 7] =
         [&meter.project.0, &from, &to, &meter.definition.event, &key.subject, &received_from, &counted_until];
-    let rows = transaction.query_raw(&format!("{KEPT} {NOT_CANCELLED}"), parameters).await?;
+    let rows = transaction.query_raw(&format!("{KEPT} {STILL_COUNTED}"), parameters).await?;
     pin_mut!(rows);
     let mut tally = MeterTally::default();
     while let Some(row) = rows.try_next().await? {

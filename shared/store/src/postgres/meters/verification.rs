@@ -66,7 +66,7 @@ pub(in super::super) async fn wrong_figures(
 }
 
 /// The figures of a meter, moved and waiting: `subject`, `bucket`, `groups`, `events`, `value`, `text`.
-pub(super) fn figures(meter: &Meter) -> String {
+pub(in super::super) fn figures(meter: &Meter) -> String {
     let (id, aggregation) = (meter.id.0, meter.definition.aggregation);
     if is_unique(aggregation) {
         return format!(
@@ -98,7 +98,8 @@ pub(super) fn figures(meter: &Meter) -> String {
     )
 }
 
-/// A query that compares figures with what events add, as [`measured`] returns it.
+/// A query that compares figures with what events add, as [`measured`] returns it. Figures of erased subjects
+/// have no events any more.
 fn comparison(meter: &Meter, measured: &str, figures: &str) -> String {
     let id = meter.id.0;
     let value = match meter.definition.aggregation {
@@ -112,17 +113,22 @@ fn comparison(meter: &Meter, measured: &str, figures: &str) -> String {
               figures AS MATERIALIZED ({figures}),
               expected AS (SELECT subject, bucket, groups, text, count(*) AS events, {value} AS value
                              FROM measured WHERE fault IS NULL GROUP BY subject, bucket, groups, text),
-              gone AS (SELECT day, events, faults FROM meter_retired WHERE meter_id = {id})
+              gone AS (SELECT day, events, faults FROM meter_retired WHERE meter_id = {id}),
+              pseudonyms AS (SELECT pseudonym FROM erasures WHERE project_id = {project})
          SELECT (SELECT coalesce(sum(events), 0) FROM figures)::bigint,
                 (SELECT coalesce(sum(events), 0) FROM meter_faults WHERE meter_id = {id})::bigint,
                 (SELECT count(*) FROM measured WHERE fault IS NULL)
-                    + (SELECT coalesce(sum(events), 0) FROM gone)::bigint,
+                    + (SELECT coalesce(sum(events), 0) FROM gone)::bigint
+                    + coalesce((SELECT events FROM meter_erased WHERE meter_id = {id}), 0),
                 (SELECT count(*) FROM measured WHERE fault IS NOT NULL)
-                    + (SELECT coalesce(sum(faults), 0) FROM gone)::bigint,
+                    + (SELECT coalesce(sum(faults), 0) FROM gone)::bigint
+                    + coalesce((SELECT faults FROM meter_erased WHERE meter_id = {id}), 0),
                 (SELECT count(*)
                    FROM (SELECT subject, bucket, groups::jsonb AS groups, text, events, value FROM figures) f
                    FULL JOIN expected e USING (subject, bucket, groups, text)
                   WHERE (f.events, f.value) IS DISTINCT FROM (e.events, e.value)
-                    AND (bucket AT TIME ZONE 'UTC')::date NOT IN (SELECT day FROM gone))"
+                    AND (bucket AT TIME ZONE 'UTC')::date NOT IN (SELECT day FROM gone)
+                    AND subject NOT IN (SELECT pseudonym FROM pseudonyms))",
+        project = meter.project.0,
     )
 }

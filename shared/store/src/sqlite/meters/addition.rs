@@ -10,8 +10,8 @@ use rusqlite::{Connection, Error, OptionalExtension, params};
 use super::super::number::decimal;
 use super::super::thresholds;
 use super::definitions::{meter_set, meters};
-use crate::StoreError;
 use crate::meters::is_unique;
+use crate::{MeterInfo, StoreError};
 
 const VERSION: &str = "SELECT version FROM meters_version";
 const FIGURE: &str = "
@@ -69,7 +69,21 @@ pub(in super::super) fn add(transaction: &Connection, tally: &MeterTally) -> Res
         return Ok(());
     }
     let infos = meters(transaction, None)?;
-    for info in &infos {
+    add_figures(transaction, &infos, tally)?;
+    for ((meter, fault), counted) in &tally.faults {
+        let mut add = transaction.prepare_cached(ADD_FAULT)?;
+        add.execute(params![meter.0, <&str>::from(fault), counted.events, counted.sample])?;
+    }
+    thresholds::compare_figures(transaction, &infos, tally)
+}
+
+/// Adds to the figures alone: to no faults, and without a look at thresholds.
+pub(super) fn add_figures(
+    transaction: &Connection,
+    infos: &[MeterInfo],
+    tally: &MeterTally,
+) -> Result<(), Error> {
+    for info in infos {
         let (id, aggregation) = (info.meter.id, info.meter.definition.aggregation);
         for (key, additions) in tally.additions.get(&id).into_iter().flatten() {
             for addition in additions {
@@ -77,11 +91,7 @@ pub(in super::super) fn add(transaction: &Connection, tally: &MeterTally) -> Res
             }
         }
     }
-    for ((meter, fault), counted) in &tally.faults {
-        let mut add = transaction.prepare_cached(ADD_FAULT)?;
-        add.execute(params![meter.0, <&str>::from(fault), counted.events, counted.sample])?;
-    }
-    thresholds::compare_figures(transaction, &infos, tally)
+    Ok(())
 }
 
 fn add_one(

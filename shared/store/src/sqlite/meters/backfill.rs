@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::addition::add;
 use super::definitions::meter;
-use super::events::{COLUMNS, NOT_CANCELLED, add_events};
+use super::events::{COLUMNS, STILL_COUNTED, add_events};
 use crate::{BackfillStep, StoreError};
 
 /// The timestamp at which a step ends: that of the event after the last one, so that events with one
@@ -41,7 +41,7 @@ pub(in super::super) fn backfill(
     let select = format!(
         "SELECT {COLUMNS} FROM events
           WHERE project_id = ?1 AND timestamp >= ?2 AND timestamp < ?3 AND name = ?4 AND received_at >= ?5
-            AND {NOT_CANCELLED}"
+            AND {STILL_COUNTED}"
     );
     let mut tally = MeterTally::default();
     let parameters = params![project, from, end, meter.definition.event, meter.received_from_us];

@@ -8,11 +8,15 @@ use uuid::Uuid;
 /// The columns that [`add_events`] reads, in its order.
 pub(super) const COLUMNS: &str = "timestamp, event_id, subject, client_id, properties, context";
 
-/// Whether an event of `events` is not cancelled.
-pub(super) const NOT_CANCELLED: &str = "
+/// Whether figures count an event of `events` by what is stored of it: it is not cancelled, and not
+/// anonymized. What is left of an anonymized event is not what was counted; `meter_erased` counts it.
+pub(super) const STILL_COUNTED: &str = "
     NOT EXISTS (SELECT 1 FROM cancellations c
                  WHERE c.project_id = events.project_id AND c.timestamp = events.timestamp
-                   AND c.event_id = events.event_id AND c.received_at = events.received_at)";
+                   AND c.event_id = events.event_id AND c.received_at = events.received_at)
+    AND NOT EXISTS (SELECT 1 FROM erasures x
+                     WHERE x.project_id = events.project_id AND x.pseudonym = events.subject
+                       AND events.received_at < x.received_before)";
 
 /// Adds stored events of one meter to a tally. The statement returns [`COLUMNS`] of events with its name.
 pub(super) fn add_events(

@@ -4,6 +4,7 @@
 mod addition;
 mod backfill;
 mod definitions;
+mod erasure;
 mod events;
 mod query;
 mod retirement;
@@ -13,6 +14,7 @@ mod verification;
 pub(super) use addition::{KnownMeters, MeterDefinitions, add};
 pub(super) use backfill::backfill;
 pub(super) use definitions::{create, delete, meters};
+pub(super) use erasure::{figure_rows, hand_over, hand_over_quarters, hide_values, quarters};
 pub(super) use query::{faults, usage};
 pub(super) use retirement::{remove_deleted, retire};
 pub(super) use subtraction::subtract;

@@ -5,7 +5,7 @@ use rusqlite::{Connection, Error, TransactionBehavior, params};
 
 use super::super::clock::day_start;
 use super::definitions::meters;
-use super::events::{COLUMNS, NOT_CANCELLED, add_events};
+use super::events::{COLUMNS, STILL_COUNTED, add_events};
 use crate::StoreError;
 
 /// Rows of a deleted meter that one transaction removes from a table, at most.
@@ -28,7 +28,7 @@ pub(in super::super) fn retire(
             "SELECT {COLUMNS} FROM (SELECT * FROM events WHERE received_at < ?1 ORDER BY received_at LIMIT ?2) events
               WHERE project_id = ?3 AND name = ?4 AND received_at >= ?5 AND timestamp < ?6
                 AND timestamp / 86400000000 - (timestamp % 86400000000 < 0) = ?7
-                AND {NOT_CANCELLED}"
+                AND {STILL_COUNTED}"
         );
         for day in days(transaction, before_us, limit)? {
             let mut tally = MeterTally::default();
@@ -81,6 +81,7 @@ pub(in super::super) fn remove_deleted(connection: &mut Connection) -> Result<u6
             ("meter_uniques", "meter_id, subject, bucket, groups, value"),
             ("meter_faults", "meter_id, fault"),
             ("meter_retired", "meter_id, day"),
+            ("meter_erased", "meter_id"),
         ] {
             let remove = format!(
                 "DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE meter_id = ?1 LIMIT ?2)"

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::number::decimal;
 use super::definitions::meters;
-use super::events::{COLUMNS, NOT_CANCELLED, add_events};
+use super::events::{COLUMNS, STILL_COUNTED, add_events};
 use crate::StoreError;
 use crate::cancellations::counts_differ;
 use crate::meters::is_unique;
@@ -129,7 +129,7 @@ fn kept(transaction: &Connection, meter: &Meter, key: &MeterKey) -> Result<Figur
     let select = format!(
         "SELECT {COLUMNS} FROM events
           WHERE project_id = ?1 AND timestamp >= ?2 AND timestamp < ?3 AND name = ?4 AND coalesce(subject, '') = ?5
-            AND received_at >= ?6 AND timestamp < ?7 AND {NOT_CANCELLED}"
+            AND received_at >= ?6 AND timestamp < ?7 AND {STILL_COUNTED}"
     );
     let parameters = params![
         meter.project.0,

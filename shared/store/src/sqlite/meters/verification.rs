@@ -11,7 +11,7 @@ use super::super::clock::day_start;
 use super::super::number::decimal;
 use super::addition::merged;
 use super::definitions::meters;
-use super::events::{COLUMNS, NOT_CANCELLED, add_events};
+use super::events::{COLUMNS, STILL_COUNTED, add_events};
 use crate::meters::is_unique;
 use crate::{MeterCheck, MeterInfo, StoreError};
 
@@ -33,13 +33,17 @@ fn check_one(connection: &Connection, info: MeterInfo) -> Result<MeterCheck, Sto
         "SELECT coalesce(sum(events), 0), coalesce(sum(faults), 0) FROM meter_retired WHERE meter_id = ?1";
     let (retired, retired_faults): (i64, i64) =
         connection.query_row(gone, [meter.id.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let erased =
+        "SELECT coalesce(sum(events), 0), coalesce(sum(faults), 0) FROM meter_erased WHERE meter_id = ?1";
+    let (erased, erased_faults): (i64, i64) =
+        connection.query_row(erased, [meter.id.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let faults = "SELECT coalesce(sum(events), 0) FROM meter_faults WHERE meter_id = ?1";
     let faults: i64 = connection.query_row(faults, [meter.id.0], |row| row.get(0))?;
     Ok(MeterCheck {
         counted: sum(&stored).unsigned_abs(),
         faults: faults.unsigned_abs(),
-        counted_by_events: (sum(&expected) + retired).unsigned_abs(),
-        faults_by_events: (faults_by_events + retired_faults).unsigned_abs(),
+        counted_by_events: (sum(&expected) + retired + erased).unsigned_abs(),
+        faults_by_events: (faults_by_events + retired_faults + erased_faults).unsigned_abs(),
         wrong_figures: differing(connection, meter, &expected, &stored)?,
         info,
     })
@@ -55,7 +59,8 @@ pub(in super::super) fn wrong_figures(
     differing(connection, meter, &expected, &stored(connection, meter, period)?)
 }
 
-/// The number of figures that differ, of days of which retention has removed none.
+/// The number of figures that differ, of days of which retention has removed none. Figures of erased subjects
+/// have no events any more.
 fn differing(
     connection: &Connection,
     meter: &Meter,
@@ -66,6 +71,10 @@ fn differing(
     let days = statement.query_map([meter.id.0], |row| row.get(0))?;
     let incomplete: BTreeSet<i64> = days.collect::<Result<_, _>>()?;
     let is_complete = |key: &&MeterKey| !incomplete.contains(&day_start(key.bucket_us));
+    let mut statement = connection.prepare_cached("SELECT pseudonym FROM erasures WHERE project_id = ?1")?;
+    let names = statement.query_map([meter.project.0], |row| row.get(0))?;
+    let pseudonyms: BTreeSet<String> = names.collect::<Result<_, _>>()?;
+    let is_complete = |key: &&MeterKey| is_complete(key) && !pseudonyms.contains(&key.subject);
     let keys: BTreeSet<&MeterKey> = expected.keys().chain(stored.keys()).collect();
     let wrong = keys.into_iter().filter(is_complete).filter(|key| expected.get(key) != stored.get(key));
     Ok(wrong.count() as u64)
@@ -81,7 +90,7 @@ fn expected(
     let select = format!(
         "SELECT {COLUMNS} FROM events
           WHERE project_id = ?1 AND name = ?2 AND received_at >= ?3 AND timestamp < ?4 AND timestamp >= ?5
-            AND timestamp < ?6 AND {NOT_CANCELLED}"
+            AND timestamp < ?6 AND {STILL_COUNTED}"
     );
     let (received_from_us, counted_until_us) = (meter.received_from_us, meter.counted_until_us);
     let event = &meter.definition.event;

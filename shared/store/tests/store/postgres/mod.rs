@@ -6,6 +6,7 @@ mod history;
 mod json_columns;
 mod kills;
 mod ledger_speed;
+mod limit_speed;
 mod lookups;
 mod metered;
 mod pooler;

@@ -132,6 +132,26 @@ impl Harness for Tables {
         (row.get(0), row.get(1))
     }
 
+    async fn traces(&self, text: &str) -> Vec<String> {
+        let columns = "SELECT c.relname::text, a.attname::text, a.atttypid = 'bytea'::regtype
+                         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+                        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+                          AND a.attnum > 0 AND NOT a.attisdropped";
+        let client = self.connect().await;
+        let mut traces = Vec::new();
+        for column in client.query(columns, &[]).await.expect("the tables can be listed") {
+            let (table, name, is_bytes): (&str, &str, bool) = (column.get(0), column.get(1), column.get(2));
+            let found = match is_bytes {
+                true => format!("position(convert_to($1, 'UTF8') IN {name:?})"),
+                false => format!("position($1 IN {name:?}::text)"),
+            };
+            let search = format!("SELECT count(*) FROM {table} WHERE {found} > 0");
+            let row = client.query_one(&search, &[&text]).await.expect("a column can be searched");
+            traces.extend((row.get::<_, i64>(0) > 0).then(|| format!("{table}.{name}")));
+        }
+        traces
+    }
+
     async fn undated_ids(&self) -> i64 {
         let count = "SELECT count(*) FROM undated_ids";
         self.connect().await.query_one(count, &[]).await.expect("ids can be counted").get(0)

@@ -157,6 +157,24 @@ impl Harness for SqliteHarness {
         self.all(CONFLICTS, project, |row| Ok((row.get(0)?, row.get(1)?))).remove(0)
     }
 
+    async fn traces(&self, text: &str) -> Vec<String> {
+        let columns =
+            "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c WHERE t.type = 'table'";
+        let connection = self.connect();
+        let mut statement = connection.prepare(columns).expect("a statement");
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+        let mut traces = Vec::new();
+        for row in rows {
+            let (table, column): (String, String) = row.expect("a row can be read");
+            let search = format!(
+                "SELECT count(*) FROM {table} WHERE instr(CAST({column:?} AS BLOB), CAST(?1 AS BLOB)) > 0"
+            );
+            let found: i64 = connection.query_row(&search, [text], |row| row.get(0)).expect("a count");
+            traces.extend((found > 0).then(|| format!("{table}.{column}")));
+        }
+        traces
+    }
+
     async fn undated_ids(&self) -> i64 {
         let count = "SELECT count(*) FROM undated_ids";
         self.connect().query_row(count, [], |row| row.get(0)).expect("ids can be counted")

@@ -40,7 +40,7 @@ pub async fn cancel(
     store.cancel_events(&order).await.expect("an answer")
 }
 
-async fn each_aggregation(store: &SharedStore) -> Vec<MeterInfo> {
+pub async fn each_aggregation(store: &SharedStore) -> Vec<MeterInfo> {
     let mut meters = Vec::new();
     for aggregation in AGGREGATIONS {
         meters.push(create(store, aggregation, MeterStart::Now).await);
@@ -48,7 +48,7 @@ async fn each_aggregation(store: &SharedStore) -> Vec<MeterInfo> {
     meters
 }
 
-async fn figures(store: &SharedStore, meters: &[MeterInfo], ms: u64) -> Vec<String> {
+pub async fn figures(store: &SharedStore, meters: &[MeterInfo], ms: u64) -> Vec<String> {
     let mut figures = Vec::new();
     for info in meters {
         let (events, value) = figure(store, info, &whole(ms, ms)).await;

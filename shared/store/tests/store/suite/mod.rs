@@ -6,6 +6,7 @@ pub mod admin_keys;
 pub mod cancelling;
 pub mod conflicts;
 pub mod environment;
+pub mod erasing;
 pub mod grouping;
 pub mod identity;
 pub mod keeping;
@@ -59,6 +60,8 @@ pub trait Harness: Send + Sync {
     async fn samples(&self, project: ProjectId) -> Vec<StoredSample>;
     /// Conflicts of a project: in the ledger, and in usage.
     async fn conflicts(&self, project: ProjectId) -> (i64, i64);
+    /// The columns of all tables in which this text is, as `table.column`.
+    async fn traces(&self, text: &str) -> Vec<String>;
     /// The number of remembered ids of undated events.
     async fn undated_ids(&self) -> i64;
 }
