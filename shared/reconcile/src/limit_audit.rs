@@ -12,13 +12,17 @@ use std::collections::{BTreeMap, HashMap};
 use millrace_event::limit::{Amount, Charge, Counter, CounterState};
 use millrace_event::plan::ProjectId;
 use millrace_event::{BatchId, EntryId, PendingBatch};
-use millrace_store::Store;
+use millrace_store::{Erasure, Store, StoreError};
 use millrace_stream::{Stream, StreamError};
+use time::OffsetDateTime;
 
 use crate::audit::AuditError;
 
 /// Counters that are read by one call.
 const CHUNK_COUNTERS: usize = 1_000;
+
+/// The latest erasures of a project that are looked at.
+const ERASURES_MAX: u32 = 100;
 
 /// A counter that is not what the store derives for it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -100,7 +104,31 @@ pub async fn audit_limits(stream: &dyn Stream, store: &dyn Store) -> Result<Limi
             result => result?,
         }
     }
+    leave_out_erased(store, &mut audit).await?;
     Ok(audit)
+}
+
+/// The erasure of a customer removes what was recorded, and the stream keeps its counter to the end of the
+/// window. Whose counter it was is not known any more, so no counter of the project can be too high by it.
+async fn leave_out_erased(store: &dyn Store, audit: &mut LimitAudit) -> Result<(), StoreError> {
+    let now_us = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000;
+    let now_us = u64::try_from(now_us).unwrap_or_default();
+    for violation in std::mem::take(&mut audit.violations) {
+        let begin_us = i128::from(violation.counter.period.bounds_us(now_us).0);
+        let is_recent = |erasure: &Erasure| {
+            erasure.finished_at.is_none_or(|at| at.unix_timestamp_nanos() / 1_000 >= begin_us)
+        };
+        let erasures = match violation.found > violation.expected {
+            true => store.erasures(Some(violation.project), ERASURES_MAX).await?,
+            false => Vec::new(),
+        };
+        if erasures.iter().any(is_recent) {
+            audit.compared -= 1;
+        } else {
+            audit.violations.push(violation);
+        }
+    }
+    Ok(())
 }
 
 async fn audit_shard(
