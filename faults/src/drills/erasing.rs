@@ -79,7 +79,7 @@ async fn post(api: &mut HttpClient, round: u64) -> i64 {
     let mut posted = 0;
     for batch in 0..BATCHES {
         let event = |part: u64| {
-            let subject = if part % 2 == 0 { PERSON } else { "somebody" };
+            let subject = if part.is_multiple_of(2) { PERSON } else { "somebody" };
             let id = format!("{round}-{batch}-{part}");
             json!({ "id": id, "name": "call", "subject": subject, "timestamp": "2026-10-25T12:00:00Z",
                     "properties": { "n": part } })
