@@ -1,5 +1,5 @@
-//! What is corrected while events come in: events are cancelled, and meters are made that count from the first
-//! stored event. The process that corrects is killed, and so is the one that stores.
+//! What is corrected while events come in: events are cancelled, and meters are made that count from the
+//! first stored event. The process that corrects is killed, and so is the one that stores.
 
 use testkit::oracle::{Cancellers, Load};
 
