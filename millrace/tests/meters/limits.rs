@@ -125,8 +125,11 @@ async fn the_audit_compares_the_counters(site: &Site) {
     let [postgresql, sqlite] = change('+');
     site.write(&postgresql, &sqlite).await;
     let (code, limits) = audit().await;
-    let wrong = json!([{"project": 1, "meter": "tokens", "subject": "acme", "period": "month", "expected": "7.5", "found": "5.5"}]);
-    assert_eq!((code, &limits["violations"]), (Some(1), &wrong), "{limits}");
+    assert_eq!((code, limits["violations"].as_array().map(Vec::len)), (Some(1), Some(1)), "{limits}");
+    let wrong = &limits["violations"][0];
+    let named =
+        ["meter", "subject", "period", "expected", "found"].map(|member| wrong[member].as_str().unwrap());
+    assert_eq!(named, ["tokens", "acme", "month", "7.5", "5.5"]);
     let text = site.installation.run(&["audit", "--quick"]).await.stdout;
     assert!(
         text.contains("customer acme: the limit of tokens per month is charged 5.5 in the stream"),

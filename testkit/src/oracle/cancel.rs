@@ -79,7 +79,7 @@ impl Cancellers {
                 for numbers in uncertain.chunks(100) {
                     request(project, &self.targets, 0, numbers).await;
                 }
-                let left = project.history.cancelled.uncertain();
+                let left = project.history.cancelled.uncertain_statuses();
                 if left.is_empty() { Ok(()) } else { Err(format!("events {left:?} are left")) }
             })
             .await;

@@ -7,12 +7,14 @@ use std::sync::{Mutex, MutexGuard};
 #[derive(Default, Debug)]
 pub struct CancelLog(Mutex<BTreeMap<u64, Answers>>);
 
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 struct Answers {
     /// How often an answer said that it has cancelled the event.
     cancelled: u64,
     /// Whether an answer said that the event is cancelled now.
     is_certain: bool,
+    /// The last status that an answer gave.
+    status: String,
 }
 
 impl CancelLog {
@@ -37,6 +39,13 @@ impl CancelLog {
         self.lock().iter().filter(|(_, answers)| !answers.is_certain).map(|(number, _)| *number).collect()
     }
 
+    /// The last answer about each event that is not certain.
+    pub(super) fn uncertain_statuses(&self) -> Vec<(u64, String)> {
+        let log = self.lock();
+        let uncertain = log.iter().filter(|(_, answers)| !answers.is_certain);
+        uncertain.map(|(number, answers)| (*number, answers.status.clone())).collect()
+    }
+
     pub(super) fn ask(&self, numbers: &[u64]) {
         let mut log = self.lock();
         for number in numbers {
@@ -48,6 +57,7 @@ impl CancelLog {
         let mut log = self.lock();
         let answers = log.entry(number).or_default();
         answers.cancelled += u64::from(status == "cancelled");
+        answers.status = status.to_owned();
         answers.is_certain |= matches!(status, "cancelled" | "already_cancelled");
     }
 
