@@ -17,6 +17,16 @@ const BY_ID: &str = "by-id";
 /// The meters of each project: slug, name of the events, aggregation and path of the value.
 const METERS: [(&str, &str, &str, &str); 2] =
     [("amounts", "checkout", "sum", "$.amount"), ("products", "product_viewed", "unique_count", "$.n")];
+/// The project whose customers have limits, and how many customers it has.
+pub(crate) const CUSTOMERS: &str = "customers";
+const CUSTOMER_COUNT: u32 = 3;
+/// The limits of its customers: meter, customer or everybody else, period and amount.
+const CUSTOMER_LIMITS: [(&str, Option<&str>, &str, &str); 4] = [
+    ("orders", None, "month", "150"),
+    ("orders", Some("user-1"), "month", "90"),
+    ("orders", None, "day", "140"),
+    ("amounts", None, "day", "1500000.25"),
+];
 /// Projects that clients post for, with their limits, and projects for probes.
 pub(crate) type Projects = (Vec<(Arc<Project>, PlanLimits)>, Vec<Project>);
 
@@ -48,8 +58,13 @@ impl Operator {
 
     /// Runs a command to its end, however it ends.
     pub(crate) async fn finished(&self, arguments: &[&str]) -> ProgramOutput {
-        let variables: Vec<_> =
-            self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        self.finished_with(arguments, &[]).await
+    }
+
+    /// Runs a command with additional variables, such as failpoints, to its end.
+    pub(crate) async fn finished_with(&self, arguments: &[&str], more: &[(&str, &str)]) -> ProgramOutput {
+        let own = self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let variables: Vec<_> = own.chain(more.iter().copied()).collect();
         let launch =
             Launch { profile: Some(&self.profile), arguments, variables: &variables, ..Launch::default() };
         Program::run_to_end("millrace", &launch).await
@@ -85,6 +100,22 @@ impl Operator {
             probes.push(self.project(&format!("probe-{shard}"), "drill").await);
         }
         (made, probes)
+    }
+
+    /// Creates the project [`CUSTOMERS`]: few customers, each with limits that a drill reaches. Its meter
+    /// `orders` can be limited, and none of the others counts what it counts.
+    pub(crate) async fn customers(&self) -> (Arc<Project>, PlanLimits) {
+        let mut project = self.project(CUSTOMERS, "drill").await;
+        project.history.source = project.history.source.clone().with_subjects(CUSTOMER_COUNT);
+        let create =
+            ["meter", "create", CUSTOMERS, "orders", "--event", "checkout", "--aggregation", "count"];
+        self.run(&create).await;
+        for (meter, subject, period, amount) in CUSTOMER_LIMITS {
+            let set = ["limit", "set", CUSTOMERS, "--meter", meter, "--per", period, amount];
+            let subject = subject.map_or_else(Vec::new, |subject| vec!["--subject", subject]);
+            self.run(&[&set[..], &subject].concat()).await;
+        }
+        (Arc::new(project), UNLIMITED)
     }
 
     async fn project(&self, name: &str, plan: &str) -> Project {

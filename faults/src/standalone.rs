@@ -79,6 +79,53 @@ impl Standalone {
         }
     }
 
+    /// Creates the project `customers`, and starts the program again, so that it knows the limits before the
+    /// first event comes.
+    pub async fn add_customers(&mut self) {
+        self.projects.push(self.operator().customers().await);
+        self.node.kill().await;
+        self.start_again(&[]).await;
+    }
+
+    /// Call it before the epoch is removed: it may then change, and rates begin at zero.
+    pub fn expect_rebuild(&mut self) {
+        self.epochs.clear();
+    }
+
+    /// Removes the epoch and the counters of limits from the stream, as if it had lost them. The program must
+    /// not run.
+    ///
+    /// # Panics
+    /// When the file cannot be changed.
+    pub fn forget_epoch(&self) {
+        let file = rusqlite::Connection::open(self.folder.join("stream.db")).expect("the file can be opened");
+        let forget = "UPDATE shard SET epoch = NULL; DELETE FROM limit_counters";
+        file.execute_batch(forget).expect("the file can be changed");
+    }
+
+    /// Starts clients that post for one project.
+    pub fn load_of(&self, project: &str, load: Load) -> Clients {
+        Clients::start(&[self.project(project)], &self.targets, load, self.drill.seed)
+    }
+
+    /// The addresses to which clients post.
+    pub fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    /// The project with this name.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn project(&self, name: &str) -> Arc<Project> {
+        let found = self.projects.iter().find(|(project, _)| project.name == name);
+        Arc::clone(&found.unwrap_or_else(|| panic!("no project is called {name:?}")).0)
+    }
+
+    pub(crate) fn operator(&self) -> Operator {
+        Operator::new(&self.drill, &[("DATA_DIR", &self.folder.display().to_string())])
+    }
+
     /// Starts clients that post for every project until [`Standalone::finish`].
     pub fn load(&self, load: Load) -> Clients {
         let projects: Vec<_> = self.projects.iter().map(|(project, _)| Arc::clone(project)).collect();

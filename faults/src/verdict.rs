@@ -22,6 +22,8 @@ pub enum Effect {
     RateLimited,
     /// Requests over the quota.
     QuotaExceeded,
+    /// Requests over the limit of a customer.
+    LimitExceeded,
     /// Events posted again in another batch.
     Copied,
     /// Events the store counted as duplicates.
@@ -83,6 +85,14 @@ pub enum Effect {
     SlotMoved,
     /// Requests acknowledged by other masters while the slots of one had none.
     ServedMeanwhile,
+    /// Events cancelled.
+    Cancelled,
+    /// Steps of backfills that ended with the death of their process.
+    BackfillKilled,
+    /// Notifications delivered.
+    Notified,
+    /// Attempts to deliver a notification that failed.
+    DeliveryFailed,
     /// Acknowledged events that are missing and named by the audit.
     LostAndNamed,
     /// Readings of the metered usage during the drill.
@@ -136,6 +146,7 @@ impl Verdict {
             (Effect::Undeliverable, tally.undeliverable),
             (Effect::RateLimited, refused("rate_limited")),
             (Effect::QuotaExceeded, refused("quota_exceeded")),
+            (Effect::LimitExceeded, refused("limit_exceeded")),
             (Effect::Aborted, refused("broken off")),
             (Effect::BacklogFull, tally.unavailable.get("backlog_full").copied().unwrap_or(0)),
             (Effect::Shed, tally.unavailable.get("overloaded").copied().unwrap_or(0)),
@@ -221,6 +232,7 @@ fn label(effect: Effect) -> &'static str {
         Effect::Retried => "retried until known",
         Effect::RateLimited => "over the rate",
         Effect::QuotaExceeded => "over the quota",
+        Effect::LimitExceeded => "over the limit of a customer",
         Effect::Copied => "events posted twice",
         Effect::Duplicate => "duplicates found",
         Effect::Redelivered => "redelivered",
@@ -252,6 +264,10 @@ fn label(effect: Effect) -> &'static str {
         Effect::LackedByStandby => "stored events that the promoted standby lacked",
         Effect::SlotMoved => "slots moved",
         Effect::ServedMeanwhile => "acknowledged by other masters meanwhile",
+        Effect::Cancelled => "events cancelled",
+        Effect::BackfillKilled => "backfills killed",
+        Effect::Notified => "notifications delivered",
+        Effect::DeliveryFailed => "deliveries failed",
         Effect::LostAndNamed => "events lost and named",
         Effect::UsageRead => "readings of usage",
     }

@@ -14,13 +14,19 @@ const A_BROKEN_CALL: &str =
 
 /// A system that has stored some events and is idle, and a connection to its store.
 async fn at_rest() -> (System, Client) {
+    at_rest_with(false).await
+}
+
+/// The same, with or without the project whose customers have limits.
+async fn at_rest_with(customers: bool) -> (System, Client) {
     let drill = Drill {
         name: "oracle".to_owned(),
         seed: rand::random(),
         mutant: None,
         profile: testkit::drill_build().to_owned(),
     };
-    let mut system = System::start(drill, Layout { apis: 1, workers: 1, ..Layout::default() }).await;
+    let mut system =
+        System::start(drill, Layout { apis: 1, workers: 1, customers, ..Layout::default() }).await;
     let clients = system.load(Load::default());
     clients.acknowledge(60).await;
     // More than a burst, for the project with a rate limit.
@@ -106,8 +112,9 @@ async fn every_change_of_the_store_is_found_through_the_invariant_that_it_violat
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_change_of_figures_of_meters_is_found() {
-    let (system, database) = at_rest().await;
+async fn every_change_of_figures_limits_and_cancellations_is_found() {
+    let (system, database) = at_rest_with(true).await;
+    let a_use = "(meter_id, period, subject) = (SELECT meter_id, period, subject FROM limit_usage LIMIT 1)";
     let tampered = [
         (
             Invariant::FiguresAgree,
@@ -125,6 +132,16 @@ async fn every_change_of_figures_of_meters_is_found() {
             Invariant::FiguresAgree,
             "INSERT INTO meter_uniques (meter_id, subject, bucket, groups, value, events)
              SELECT meter_id, 'x', now(), '[]', 'x', 0 FROM meters WHERE slug = 'products' AND project_id = 1"
+                .to_owned(),
+        ),
+        (Invariant::LimitsExact, format!("UPDATE limit_usage SET used = used + 0.25 WHERE {a_use}")),
+        (Invariant::LimitsExact, format!("DELETE FROM limit_usage WHERE {a_use}")),
+        (Invariant::LimitsExact, "UPDATE customer_limits SET amount = 0".to_owned()),
+        (Invariant::CancelledOnce, "UPDATE usage_hourly SET cancelled = 1 WHERE project_id = 1".to_owned()),
+        (
+            Invariant::CancelledOnce,
+            "INSERT INTO cancellations (project_id, timestamp, event_id, received_at, cancelled_by)
+             SELECT project_id, timestamp, event_id, received_at, 'x' FROM events WHERE project_id = 1 LIMIT 1"
                 .to_owned(),
         ),
     ];

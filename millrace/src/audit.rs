@@ -13,6 +13,7 @@ use millrace_stream::Stream;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use crate::audit_limits::LimitReport;
 use crate::failure::Failure;
 use crate::moment::shown;
 use crate::output::{Output, counted, grouped, table};
@@ -48,6 +49,7 @@ struct AuditReport {
     rolled_back: Vec<RolledBackShard>,
     lost: Vec<LostHour>,
     balances: Vec<Balance>,
+    limits: LimitReport,
     /// Empty when rows are not counted.
     meters: Vec<MeterCheck>,
     names: HashMap<ProjectId, String>,
@@ -75,6 +77,7 @@ pub(crate) async fn run(
         rolled_back: rolled_back(stream, store).await?,
         lost: store.lost_batches().await?,
         balances: settled_balances(stream, store, count_rows).await?,
+        limits: LimitReport::read(stream, store).await?,
         meters: if count_rows { store.check_meters().await? } else { Vec::new() },
         names: names(store).await?,
     };
@@ -148,6 +151,7 @@ impl AuditReport {
             && self.rolled_back.is_empty()
             && self.lost.iter().all(|lost| lost.reviewed)
             && self.balances.iter().all(Balance::holds)
+            && self.limits.holds()
             && self.meters.iter().all(MeterCheck::holds)
     }
 
@@ -185,6 +189,13 @@ impl AuditReport {
             for violation in &balance.violations {
                 text.push_str(&format!("{}: {}\n", self.name(balance.project), describe(violation)));
             }
+        }
+        for violation in self.limits.violations() {
+            text.push_str(&format!(
+                "{}, {}\n",
+                self.name(violation.project),
+                self.limits.describe(violation)
+            ));
         }
         for meter in self.meters.iter().filter(|meter| !meter.holds()) {
             text.push_str(&describe_meter(meter));
@@ -273,6 +284,7 @@ impl AuditReport {
             "shards_gone_back_in_time": rolled_back,
             "lost": self.lost.iter().map(lost).collect::<Vec<_>>(),
             "projects": self.balances.iter().map(project).collect::<Vec<_>>(),
+            "limits": self.limits.json(),
             "meters": self.meters.iter().map(meter_json).collect::<Vec<_>>(),
         })
     }

@@ -6,6 +6,7 @@
 
 mod admin_key;
 mod audit;
+mod audit_limits;
 mod backend;
 mod cli;
 mod completions;

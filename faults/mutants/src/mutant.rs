@@ -35,13 +35,18 @@ pub enum Mutant {
     MarkerForgottenAtSettle,
     /// Rate and quota are checked before the admission instead of in it. Concurrent requests all pass.
     LimitsCheckedBefore,
+    /// The counters of limits are not restored when a stream lost its data. Customers may use everything
+    /// again.
+    LimitsForgottenAtRebuild,
+    /// What duplicates took of limits is not given back when their entry was written before.
+    LimitsKeptAtRedelivery,
     /// Every failed write counts against its first entry, so an outage of the database dead-letters good
     /// events.
     FailureCountsAsPoison,
 }
 
 impl Mutant {
-    const ALL: [(Self, &str); 11] = [
+    const ALL: [(Self, &str); 13] = [
         (Self::AckBeforeCommit, "ack-before-commit"),
         (Self::CommitsUnderAnOldEpoch, "commits-under-an-old-epoch"),
         (Self::DedupeByStreamId, "dedupe-by-stream-id"),
@@ -52,6 +57,8 @@ impl Mutant {
         (Self::NewBatchIdOnRetry, "new-batch-id-on-retry"),
         (Self::MarkerForgottenAtSettle, "marker-forgotten-at-settle"),
         (Self::LimitsCheckedBefore, "limits-checked-before"),
+        (Self::LimitsForgottenAtRebuild, "limits-forgotten-at-rebuild"),
+        (Self::LimitsKeptAtRedelivery, "limits-kept-at-redelivery"),
         (Self::FailureCountsAsPoison, "failure-counts-as-poison"),
     ];
 

@@ -26,7 +26,7 @@ use tokio_postgres::Config;
 use uuid::Uuid;
 
 use crate::mutant::Mutant;
-use crate::writer::{EarlySettler, EpochIgnorer, IdRecognizer};
+use crate::writer::{EarlySettler, EpochIgnorer, IdRecognizer, RefundForgetter};
 
 pub struct MutantStore {
     pub inner: SharedStore,
@@ -90,6 +90,7 @@ implement! { Ledger {
                 Box::new(EarlySettler { inner, stream: SharedStream::clone(&self.stream) })
             }
             (Mutant::CommitsUnderAnOldEpoch, _) => Box::new(EpochIgnorer { inner }),
+            (Mutant::LimitsKeptAtRedelivery, _) => Box::new(RefundForgetter { inner }),
             (Mutant::DedupeByStreamId, Some(database)) => Box::new(IdRecognizer::open(inner, database).await?),
             _ => inner,
         })

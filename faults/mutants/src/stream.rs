@@ -189,6 +189,7 @@ impl Stream for MutantStream {
         epoch: Epoch,
         counters: &[(ProjectId, CounterState)],
     ) -> Result<bool, StreamError> {
+        let counters = if self.mutant == Mutant::LimitsForgottenAtRebuild { &[] } else { counters };
         self.inner.restore_limits(shard, epoch, counters).await
     }
 

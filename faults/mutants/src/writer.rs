@@ -121,6 +121,28 @@ impl Writer for EpochIgnorer {
     }
 }
 
+/// Gives nothing back to limits for entries that are in the ledger.
+pub struct RefundForgetter {
+    pub inner: Box<dyn Writer>,
+}
+
+#[async_trait]
+impl Writer for RefundForgetter {
+    fn require_epoch(&mut self, shard: u16, epoch: Epoch) {
+        self.inner.require_epoch(shard, epoch);
+    }
+
+    async fn write_charged(
+        &mut self,
+        requests: &[WriteRequest],
+        charges: &RequestCharges,
+    ) -> Result<(Vec<WriteOutcome>, RequestRefunds), WriteError> {
+        let (outcomes, mut refunds) = self.inner.write_charged(requests, charges).await?;
+        refunds.retain(|index, _| !outcomes[*index].redelivered);
+        Ok((outcomes, refunds))
+    }
+}
+
 fn environment(error: impl std::error::Error) -> WriteError {
     WriteError::Environment { sqlstate: "connection".to_owned(), message: error.to_string() }
 }

@@ -4,16 +4,20 @@ mod api;
 mod calls;
 mod client;
 mod clock;
+mod corrections;
+mod customers;
 mod data;
 mod disk;
 mod embedded;
 mod erasing;
 mod load;
 pub(crate) mod nemesis;
+mod notifications;
 mod operations;
 mod poison;
 mod postgres;
 mod postgres_ha;
+mod receiver;
 mod redis;
 mod redis_cluster;
 mod redis_disk;
@@ -41,6 +45,9 @@ pub(crate) const ALL: &[&[Row]] = &[
     clock::ROWS,
     data::ROWS,
     calls::ROWS,
+    customers::ROWS,
+    corrections::ROWS,
+    notifications::ROWS,
     operations::ROWS,
     erasing::ROWS,
     embedded::ROWS,

@@ -229,21 +229,11 @@ async fn loses_counters(drill: Drill) -> Verdict {
     let mut system = System::start(drill, Layout::default()).await;
     system.expect_rebuild();
     let clients = system.load(Load::default());
-    let shards = 0..Layout::default().shards;
     for _ in 0..2 {
         clients.acknowledge(30).await;
         system.pause_workers();
         clients.acknowledge(WAITING).await;
-        for shard in shards.clone() {
-            let mut counters = vec![format!("{{s{shard}}}:epoch"), format!("{{s{shard}}}:shard")];
-            let of_projects =
-                system.projects.iter().map(|(project, _)| format!("{{s{shard}}}:project:{}", project.id));
-            counters.extend(of_projects);
-            // One command, so that no process can set an epoch while only some counters are deleted.
-            let words: Vec<_> = ["DEL"].into_iter().chain(counters.iter().map(String::as_str)).collect();
-            system.command_redis(&words).await;
-            system.command_redis(&["XGROUP", "DESTROY", &System::stream_key(shard), "workers"]).await;
-        }
+        system.forget_counters().await;
         system.resume_workers();
         clients.acknowledge(30).await;
     }

@@ -33,7 +33,10 @@ impl System {
         };
         let operator = Operator::of_servers(&drill, &servers.url(), &postgres, layout.shards);
         operator.run(&["migrate"]).await;
-        let (projects, probes) = operator.projects(layout.limited, layout.shards).await;
+        let (mut projects, probes) = operator.projects(layout.limited, layout.shards).await;
+        if layout.customers {
+            projects.push(operator.customers().await);
+        }
         let standby = match layout.standby {
             true => Some(postgres.start_standby().await),
             false => None,
@@ -153,7 +156,7 @@ impl System {
         self.operator().finished(&[&["audit"], options].concat()).await
     }
 
-    pub(super) fn operator(&self) -> Operator {
+    pub(crate) fn operator(&self) -> Operator {
         Operator::of_servers(&self.drill, &self.servers.url(), &self.postgres, self.shards)
     }
 }

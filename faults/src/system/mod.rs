@@ -50,6 +50,8 @@ pub struct Layout<'a> {
     pub proxy_worker_redis: bool,
     /// Put a proxy between the workers and PostgreSQL.
     pub proxy_worker_postgres: bool,
+    /// Also create the project `customers`, whose customers have limits.
+    pub customers: bool,
     /// The plan of the project `limited`. No drill reaches the limits of the other projects.
     pub limited: PlanLimits,
 }
@@ -70,6 +72,7 @@ impl Default for Layout<'_> {
             proxy_api_redis: false,
             proxy_worker_redis: false,
             proxy_worker_postgres: false,
+            customers: false,
             limited: LIMITED,
         }
     }
@@ -95,7 +98,7 @@ pub struct System {
     /// The proxy between workers and PostgreSQL.
     pub wire_worker_postgres: Option<ChaosProxy>,
     /// The projects that clients post for, with their limits: `alpha` and `beta` without limits, and
-    /// `limited`.
+    /// `limited`, `by-id`, and `customers` if the layout has it.
     pub projects: Vec<(Arc<Project>, PlanLimits)>,
     /// The addresses to which clients post.
     pub targets: Targets,
@@ -124,7 +127,7 @@ impl System {
         Clients::start(&[self.project(project)], &self.targets, load, self.drill.seed)
     }
 
-    /// The project `alpha`, `beta`, `limited` or `by-id`.
+    /// The project `alpha`, `beta`, `limited`, `by-id` or `customers`.
     ///
     /// # Panics
     /// When the name is another one.

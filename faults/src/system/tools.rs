@@ -30,6 +30,20 @@ impl System {
         drop(tokio::time::timeout(TOOL_DEADLINE, talk).await);
     }
 
+    /// Deletes epoch, counters and consumer group of every shard. The entries stay.
+    pub async fn forget_counters(&mut self) {
+        for shard in 0..self.shards {
+            let mut counters = vec![format!("{{s{shard}}}:epoch"), format!("{{s{shard}}}:shard")];
+            let of_projects =
+                self.projects.iter().map(|(project, _)| format!("{{s{shard}}}:project:{}", project.id));
+            counters.extend(of_projects);
+            // One command, so that no process can set an epoch while only some counters are deleted.
+            let words: Vec<_> = ["DEL"].into_iter().chain(counters.iter().map(String::as_str)).collect();
+            self.command_redis(&words).await;
+            self.command_redis(&["XGROUP", "DESTROY", &Self::stream_key(shard), "workers"]).await;
+        }
+    }
+
     /// Appends an entry to the stream without an admission.
     ///
     /// # Panics

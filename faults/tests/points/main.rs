@@ -3,5 +3,6 @@
 
 mod harm;
 mod harm_to_calls;
+mod harm_to_customers;
 mod reached;
 mod stage;

@@ -153,6 +153,17 @@ impl Site {
         rows.into_iter().map(letter).collect()
     }
 
+    /// Changes the store behind the program's back.
+    pub async fn write(&self, for_postgresql: &str, for_sqlite: &str) {
+        if let Some(database) = &self.database {
+            database.batch_execute(for_postgresql).await.unwrap();
+        } else {
+            let store = Connection::open(self.installation.data().join("events.db")).unwrap();
+            store.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+            store.execute_batch(for_sqlite).unwrap();
+        }
+    }
+
     /// The objects in the first column of a query.
     pub async fn read(&self, for_postgresql: &str, for_sqlite: &str) -> Vec<Value> {
         let texts: Vec<String> = if let Some(database) = &self.database {

@@ -92,6 +92,7 @@ async fn events_over_a_limit(site: &Site) {
     assert_eq!(found, expected, "3, 1 and 1.5: the duplicate takes nothing");
     assert!(limits[1]["end"].as_str().unwrap().ends_with("-01T00:00:00Z"), "{limits}");
 
+    the_audit_compares_the_counters(site).await;
     let shown =
         site.installation.json(&["limit", "show", "shop", "--meter", "tokens", "--subject", "acme"]).await;
     assert_eq!(shown["limits"], limits);
@@ -104,6 +105,39 @@ async fn events_over_a_limit(site: &Site) {
     .await;
     assert_eq!(send(site, &[call("8", "acme", &json!(90))]).await.status, 202);
     assert_eq!(site.settled("shop").await["stored"], json!(6));
+}
+
+/// What is recorded is changed behind the program's back, and restored.
+async fn the_audit_compares_the_counters(site: &Site) {
+    let audit = async || {
+        let finished = site.installation.run(&["audit", "--quick", "--json"]).await;
+        (finished.code, serde_json::from_str::<Value>(&finished.stdout).unwrap()["limits"].clone())
+    };
+    let counters = json!({"compared": 3, "moving": 0, "violations": []});
+    assert_eq!(audit().await, (Some(0), counters));
+    let change = |sign: char| {
+        let of_acme = "WHERE subject = 'acme' AND period = 'month'";
+        [
+            format!("UPDATE limit_usage SET used = used {sign} 2 {of_acme}"),
+            format!("UPDATE limit_usage SET units = units {sign} 2 {of_acme}"),
+        ]
+    };
+    let [postgresql, sqlite] = change('+');
+    site.write(&postgresql, &sqlite).await;
+    let (code, limits) = audit().await;
+    assert_eq!((code, limits["violations"].as_array().map(Vec::len)), (Some(1), Some(1)), "{limits}");
+    let wrong = &limits["violations"][0];
+    let named =
+        ["meter", "subject", "period", "expected", "found"].map(|member| wrong[member].as_str().unwrap());
+    assert_eq!(named, ["tokens", "acme", "month", "7.5", "5.5"]);
+    let text = site.installation.run(&["audit", "--quick"]).await.stdout;
+    assert!(
+        text.contains("customer acme: the limit of tokens per month is charged 5.5 in the stream"),
+        "{text}"
+    );
+    let [postgresql, sqlite] = change('-');
+    site.write(&postgresql, &sqlite).await;
+    assert_eq!(audit().await.0, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

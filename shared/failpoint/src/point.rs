@@ -51,4 +51,12 @@ points! {
     PartitionMade = "upkeep::partition_made";
     /// A partition of events was detached permanently. Its rows were not counted as retired.
     PartitionDetached = "upkeep::partition_detached";
+    /// A step of a backfill has added its events to the meter, in an open transaction.
+    BackfillAdded = "backfill::before_commit";
+    /// A step of a backfill is committed.
+    BackfillCommitted = "backfill::after_commit";
+    /// Events are cancelled, and usage and meters corrected, in an open transaction.
+    CancelledInTransaction = "cancel::before_commit";
+    /// A cancellation is committed. Its caller has no answer.
+    CancelCommitted = "cancel::after_commit";
 }

@@ -39,8 +39,8 @@ impl Rig {
     }
 }
 
-/// Waits for an answer to an admission, which must be that the shard is not trusted. Afterwards every connection
-/// answers: an admission can also be refused while some, or all, are still being made again.
+/// Waits for an answer to an admission, which must be that the shard is not trusted. Afterwards every
+/// connection answers: an admission can also be refused while some, or all, are still being made again.
 async fn must_refuse(stream: &SharedStream, store: &SharedStore) {
     let project = store.projects().await.unwrap()[0].project;
     let decision = eventually(DEADLINE, "a decision", async || admit(stream, project, 1).await).await;

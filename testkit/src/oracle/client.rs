@@ -36,7 +36,7 @@ impl Targets {
         *self.0.lock().expect("no thread panics while it holds the targets") = addresses;
     }
 
-    fn nth(&self, turn: usize) -> Option<SocketAddr> {
+    pub(super) fn nth(&self, turn: usize) -> Option<SocketAddr> {
         let addresses = self.0.lock().expect("no thread panics while it holds the targets");
         (!addresses.is_empty()).then(|| addresses[turn % addresses.len()])
     }

@@ -83,12 +83,23 @@ pub struct EventSource {
     seed: u64,
     /// The center of the timestamps, in milliseconds since 1970.
     around_ms: i64,
+    /// Subjects that its events have.
+    subjects: u32,
 }
+
+/// Subjects of a source, unless it has others.
+const SUBJECTS: u32 = 1_000;
 
 impl EventSource {
     /// Creates a source whose timestamps are around `around_ms`, in milliseconds since 1970.
     pub fn new(seed: u64, around_ms: i64) -> Self {
-        Self { seed, around_ms }
+        Self { seed, around_ms, subjects: SUBJECTS }
+    }
+
+    /// The same events with only so many subjects.
+    #[must_use]
+    pub fn with_subjects(self, subjects: u32) -> Self {
+        Self { subjects, ..self }
     }
 
     /// Generates event `number`.
@@ -131,7 +142,7 @@ impl EventSource {
             name: ["page_view", "product_viewed", "add_to_cart", "checkout", "achat \u{2713}"]
                 [rng.random_range(0..5)]
             .to_owned(),
-            subject: rng.random_bool(0.7).then(|| format!("user-{}", rng.random_range(0..1_000))),
+            subject: rng.random_bool(0.7).then(|| format!("user-{}", rng.random_range(0..self.subjects))),
             properties: properties(number, &mut rng),
             context: rng.random_bool(0.3).then(|| json!({"ip": "192.0.2.7", "page": {"path": "/a\"b\\c"}})),
             version: Version::First,

@@ -35,10 +35,16 @@ pub enum Invariant {
     Monotone,
     /// I13: the figures of meters equal the stored events.
     FiguresAgree,
+    /// I14: limits of customers are not exceeded, and charged for the stored events alone.
+    LimitsExact,
+    /// I15: an event is cancelled when its cancellation was answered, and no other event is.
+    CancelledOnce,
+    /// I16: a threshold that was reached has one notification, which is delivered, and no other has one.
+    NotifiedOnce,
 }
 
 impl Invariant {
-    /// `I1` to `I13`.
+    /// `I1` to `I16`.
     pub fn number(self) -> String {
         format!("I{}", self as u8 + 1)
     }

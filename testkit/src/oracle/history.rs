@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use uuid::Uuid;
 
+use super::cancel_log::CancelLog;
 use super::events::{Event, EventKind, EventSource, Version};
 
 /// What the responses to all requests with an event say about it.
@@ -70,6 +71,8 @@ impl Tally {
 #[derive(Debug)]
 pub struct History {
     pub source: EventSource,
+    /// Events that were to be cancelled.
+    pub cancelled: CancelLog,
     inner: Mutex<Inner>,
 }
 
@@ -93,7 +96,7 @@ struct Inner {
 impl History {
     /// Creates an empty history.
     pub fn new(source: EventSource) -> Self {
-        Self { source, inner: Mutex::default() }
+        Self { source, cancelled: CancelLog::default(), inner: Mutex::default() }
     }
 
     /// Reserves numbers for `count` new events.

@@ -8,7 +8,7 @@ use super::evidence::Evidence;
 use super::findings::{Findings, Invariant, Violation};
 use super::limits::PlanLimits;
 use super::project::Project;
-use super::{rows, totals};
+use super::{customers, rows, totals};
 
 /// How long it may take after the last fault until no work is left.
 pub const QUIET_DEADLINE: Duration = Duration::from_secs(30);
@@ -53,6 +53,8 @@ pub async fn judge(input: JudgeInput<'_>) -> (Duration, Vec<Violation>) {
         let rows = rows::compare(evidence, project, named_loss, &mut findings).await;
         let ledger = totals::compare(evidence, project, rows, named_loss, &mut findings).await;
         totals::compare_meters(evidence, project, &mut findings).await;
+        customers::compare_limits(evidence, project, &mut findings).await;
+        customers::compare_cancellations(evidence, project, &mut findings).await;
         let was_wiped = input.epochs.is_empty();
         totals::compare_stream(evidence, project, *limits, was_wiped, &ledger, &mut findings).await;
     }

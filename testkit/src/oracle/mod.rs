@@ -3,7 +3,7 @@
 //!
 //! - An [`EventSource`] generates the events. [`Clients`], or a drill with a [`Post`], send them. A
 //!   [`History`] records the responses.
-//! - [`judge`] compares the history with the store and the stream when no work is left: invariants I1 to I13.
+//! - [`judge`] compares the history with the store and the stream when no work is left: invariants I1 to I15.
 //! - An [`Evidence`] reads the contents of store and stream, from [`Servers`] or from [`Files`].
 //! - A [`Watch`] reads the metered usage during the faults, which must never decrease.
 //!
@@ -11,7 +11,10 @@
 //! and has its own computation of identities, sums and rates.
 
 mod calls;
+mod cancel;
+mod cancel_log;
 mod client;
+mod customers;
 mod events;
 mod evidence;
 mod findings;
@@ -27,6 +30,8 @@ mod totals;
 mod watch;
 
 pub use calls::BrokenCall;
+pub use cancel::Cancellers;
+pub use cancel_log::CancelLog;
 pub use client::{Clients, Load, Targets};
 pub use events::{Event, EventKind, EventSource, Version};
 pub use evidence::{Evidence, Files, Servers};

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use async_trait::async_trait;
 use millrace_event::meter::{MeterSet, MeterTally};
 use millrace_event::plan::ProjectId;
+use millrace_failpoint::{self as failpoint, Point};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
@@ -99,7 +100,9 @@ async fn cancel(
             meters::subtract(transaction.client(), meter, &tally).await?;
         }
     }
+    failpoint::reach(Point::CancelledInTransaction);
     transaction.commit().await?;
+    failpoint::reach(Point::CancelCommitted);
     Ok(cancelling.outcomes)
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use millrace_event::meter::{MeterSet, MeterTally};
+use millrace_failpoint::{self as failpoint, Point};
 use rusqlite::{Connection, Error, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
 
@@ -58,7 +59,9 @@ fn cancel(connection: &mut Connection, order: &CancelOrder) -> Result<Vec<Cancel
         }
     }
     correct_meters(&transaction, order, &known.set, &cancelling.events)?;
+    failpoint::reach(Point::CancelledInTransaction);
     transaction.commit()?;
+    failpoint::reach(Point::CancelCommitted);
     Ok(cancelling.outcomes)
 }
 

@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags, Row, params};
 use uuid::Uuid;
 
-use super::{DeadLetter, Evidence, LedgerEntry, MeterSums, StoredEvent, StreamCounters, Sums};
+use super::{
+    CancelledEvents, DeadLetter, Evidence, LedgerEntry, LimitCounter, LimitUse, MeterSums, StoredEvent,
+    StreamCounters, Sums,
+};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const SUMS: &str = "
@@ -39,19 +42,41 @@ const METERS: &str = "
     WITH kept AS (SELECT * FROM events e WHERE NOT EXISTS (SELECT 1 FROM cancellations c WHERE c.project_id = e.project_id AND c.timestamp = e.timestamp
                    AND c.event_id = e.event_id AND c.received_at = e.received_at))
     SELECT m.slug,
-           CASE m.aggregation WHEN 'sum' THEN (SELECT coalesce(sum(events), 0) FROM meter_usage u WHERE u.meter_id = m.meter_id)
-                ELSE (SELECT coalesce(sum(events), 0) FROM meter_uniques u WHERE u.meter_id = m.meter_id) END,
+           CASE m.aggregation WHEN 'unique_count' THEN (SELECT coalesce(sum(events), 0) FROM meter_uniques u WHERE u.meter_id = m.meter_id)
+                ELSE (SELECT coalesce(sum(events), 0) FROM meter_usage u WHERE u.meter_id = m.meter_id) END,
            CASE m.aggregation
                 WHEN 'sum' THEN (SELECT CAST(coalesce(sum(4 * CAST(value AS REAL)), 0) AS INTEGER) FROM meter_usage u
                                   WHERE u.meter_id = m.meter_id)
+                WHEN 'count' THEN 0
                 ELSE (SELECT count(DISTINCT value) FROM meter_uniques u WHERE u.meter_id = m.meter_id) END,
            (SELECT count(*) FROM kept e WHERE e.project_id = m.project_id AND e.name = m.event_name),
            CASE m.aggregation
                 WHEN 'sum' THEN (SELECT CAST(coalesce(sum(4 * (properties ->> '$.amount')), 0) AS INTEGER) FROM kept e
                                   WHERE e.project_id = m.project_id AND e.name = m.event_name)
+                WHEN 'count' THEN 0
                 ELSE (SELECT count(DISTINCT properties ->> '$.n') FROM kept e
                        WHERE e.project_id = m.project_id AND e.name = m.event_name) END
       FROM meters m WHERE m.project_id = ?1 AND m.deleted_at IS NULL ORDER BY m.slug";
+const LIMIT_USES: &str = "
+    SELECT u.meter_id, u.period, u.subject, u.window_number, 4 * u.units + u.billionths / 250000000,
+           coalesce((SELECT sum(CASE m.aggregation WHEN 'sum' THEN CAST(4 * (e.properties ->> '$.amount') AS INTEGER) ELSE 4 END)
+                       FROM events e
+                      WHERE e.project_id = u.project_id AND e.name = m.event_name AND e.subject = u.subject
+                        AND u.window_number = CASE u.period WHEN 'hour' THEN e.received_at / 3600000000
+                                                            WHEN 'day' THEN e.received_at / 86400000000
+                            ELSE CAST(strftime('%Y%m', e.received_at / 1000000, 'unixepoch') AS INTEGER) END), 0),
+           (SELECT 4 * l.units + l.billionths / 250000000 FROM customer_limits l
+             WHERE l.meter_id = u.meter_id AND l.period = u.period AND l.subject IN (u.subject, '')
+             ORDER BY l.subject DESC LIMIT 1)
+      FROM limit_usage u JOIN meters m USING (meter_id) WHERE u.project_id = ?1";
+const LIMIT_COUNTERS: &str = "
+    SELECT meter, period, subject, window, 4 * units + billionths / 250000000 FROM limit_counters WHERE project = ?1";
+const CANCELLED: &str = "
+    SELECT e.properties ->> '$.n' FROM cancellations c JOIN events e USING (project_id, timestamp, event_id, received_at)
+     WHERE c.project_id = ?1";
+const CANCELLED_SUMS: &str = "
+    SELECT (SELECT count(*) FROM cancellations WHERE project_id = ?1),
+           (SELECT coalesce(sum(cancelled), 0) FROM usage_hourly WHERE project_id = ?1)";
 const COUNTERS: &str = "SELECT accepted, pending, used, tat_us, month FROM projects WHERE project = ?1";
 const LEFT: &str = "
     SELECT (SELECT count(*) FROM entries), (SELECT count(*) FROM markers WHERE expires_ms IS NULL),
@@ -195,6 +220,32 @@ impl Evidence for Files {
                 events: (row.get(3)?, row.get(4)?),
             })
         })
+    }
+
+    async fn limit_uses(&self, project: i64) -> Vec<LimitUse> {
+        Self::all(&self.store(), LIMIT_USES, project, |row| {
+            Ok(LimitUse {
+                name: (row.get(0)?, row.get(1)?, row.get(2)?),
+                window: row.get(3)?,
+                recorded: row.get(4)?,
+                events: row.get(5)?,
+                limit: row.get(6)?,
+            })
+        })
+    }
+
+    async fn limit_counters(&self, project: i64) -> Vec<LimitCounter> {
+        Self::all(&self.stream(), LIMIT_COUNTERS, project, |row| {
+            let name = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(LimitCounter { name, window: row.get(3)?, used: row.get(4)? })
+        })
+    }
+
+    async fn cancelled_events(&self, project: i64) -> CancelledEvents {
+        let file = self.store();
+        let sums = Self::all(&file, CANCELLED_SUMS, project, |row| Ok((row.get(0)?, row.get(1)?)));
+        let numbers = Self::all(&file, CANCELLED, project, |row| row.get(0));
+        CancelledEvents { numbers, records: sums[0].0, metered: sums[0].1 }
     }
 
     async fn left(&self) -> Vec<String> {

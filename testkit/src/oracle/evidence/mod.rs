@@ -82,9 +82,44 @@ pub struct StreamCounters {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MeterSums {
     pub slug: String,
-    /// The number of events, and the sum of the values in quarters or the number of different values.
+    /// The number of events, and the sum of the values in quarters, the number of different values, or 0.
     pub figures: (i64, i64),
     pub events: (i64, i64),
+}
+
+/// What a limit counts: the number of its meter, its period and its customer.
+pub type LimitName = (i64, String, String);
+
+/// What a customer used of a limit in one window. Amounts are in quarters, as those of the oracle are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LimitUse {
+    pub name: LimitName,
+    /// Hours or days since 1970, or year * 100 + month.
+    pub window: i64,
+    /// As the store has recorded it.
+    pub recorded: i64,
+    /// By the stored events.
+    pub events: i64,
+    pub limit: i64,
+}
+
+/// A counter of the stream for a limit, in quarters.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LimitCounter {
+    pub name: LimitName,
+    pub window: i64,
+    pub used: i64,
+}
+
+/// The cancelled events of a project.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CancelledEvents {
+    /// The numbers of stored events that are cancelled.
+    pub numbers: Vec<i64>,
+    /// Rows of the record.
+    pub records: i64,
+    /// As usage counts them.
+    pub metered: i64,
 }
 
 /// Reads a store and a stream. Every method panics when they do not answer.
@@ -113,9 +148,17 @@ pub trait Evidence: Send + Sync {
 
     async fn counters(&self, project: i64) -> StreamCounters;
 
-    /// The meters of a project. Those of drills sum up `$.amount`, whose values are whole quarters, or count
-    /// the different values of `$.n`.
+    /// The meters of a project. Those of drills sum up `$.amount`, whose values are whole quarters, count
+    /// the different values of `$.n`, or count events.
     async fn meters(&self, project: i64) -> Vec<MeterSums>;
+
+    /// What customers of a project used of limits that were set before its first event.
+    async fn limit_uses(&self, project: i64) -> Vec<LimitUse>;
+
+    /// The stream's counters for limits of customers of a project.
+    async fn limit_counters(&self, project: i64) -> Vec<LimitCounter>;
+
+    async fn cancelled_events(&self, project: i64) -> CancelledEvents;
 
     /// A description of the work left in the stream. Empty when there is none.
     async fn left(&self) -> Vec<String>;

@@ -8,7 +8,10 @@ use redis::aio::MultiplexedConnection;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::{DeadLetter, Evidence, LedgerEntry, MeterSums, StoredEvent, StreamCounters, Sums};
+use super::{
+    CancelledEvents, DeadLetter, Evidence, LedgerEntry, LimitCounter, LimitUse, MeterSums, StoredEvent,
+    StreamCounters, Sums,
+};
 
 const ANSWERS: &str = "PostgreSQL answers the oracle";
 const SUMS: &str = "
@@ -47,13 +50,13 @@ const METERED: &str = "
 
 const METERS: &str = "
     SELECT m.slug, f.events::bigint, (4 * f.value)::bigint, e.events,
-           CASE m.aggregation WHEN 'sum' THEN e.quarters ELSE e.different END
+           CASE m.aggregation WHEN 'sum' THEN e.quarters WHEN 'count' THEN 0 ELSE e.different END
       FROM meters m,
            LATERAL (SELECT coalesce(sum(events), 0) AS events, coalesce(sum(value), 0) AS value
                       FROM (SELECT events, value FROM meter_usage u WHERE u.meter_id = m.meter_id
                             UNION ALL
                             SELECT a.* FROM meter_additions w, unnest(w.events, w.values) a
-                             WHERE w.meter_id = m.meter_id AND m.aggregation = 'sum'
+                             WHERE w.meter_id = m.meter_id AND m.aggregation <> 'unique_count'
                             UNION ALL
                             SELECT sum(events), count(DISTINCT value) / 4.0
                               FROM (SELECT events, value FROM meter_uniques u WHERE u.meter_id = m.meter_id
@@ -66,6 +69,26 @@ const METERS: &str = "
                        AND NOT EXISTS (SELECT 1 FROM cancellations c WHERE c.project_id = s.project_id AND c.timestamp = s.timestamp
                            AND c.event_id = s.event_id AND c.received_at = s.received_at)) e
      WHERE m.project_id = $1 AND m.deleted_at IS NULL ORDER BY m.slug";
+
+const LIMIT_USES: &str = "
+    SELECT u.meter_id, u.period, u.subject, u.window_number, (4 * u.used)::bigint,
+           (SELECT coalesce(sum(CASE m.aggregation WHEN 'sum' THEN 4 * (e.properties ->> 'amount')::numeric ELSE 4 END), 0)::bigint
+              FROM events e
+             WHERE e.project_id = u.project_id AND e.name = m.event_name AND e.subject = u.subject
+               AND u.window_number = CASE u.period WHEN 'hour' THEN floor(extract(epoch FROM e.received_at) / 3600)
+                                                   WHEN 'day' THEN floor(extract(epoch FROM e.received_at) / 86400)
+                   ELSE to_char(e.received_at AT TIME ZONE 'UTC', 'YYYYMM')::numeric END),
+           (SELECT (4 * l.amount)::bigint FROM customer_limits l
+             WHERE l.meter_id = u.meter_id AND l.period = u.period AND l.subject IN (u.subject, '')
+             ORDER BY l.subject DESC LIMIT 1)
+      FROM limit_usage u JOIN meters m USING (meter_id) WHERE u.project_id = $1";
+
+const CANCELLED: &str = "
+    SELECT coalesce(array_agg((e.properties ->> 'n')::bigint), '{}'),
+           (SELECT count(*) FROM cancellations WHERE project_id = $1),
+           (SELECT coalesce(sum(cancelled), 0)::bigint FROM usage_hourly WHERE project_id = $1)
+      FROM cancellations c JOIN events e USING (project_id, timestamp, event_id, received_at)
+     WHERE c.project_id = $1";
 
 /// Connections to both servers.
 pub struct Servers<'a> {
@@ -81,6 +104,10 @@ impl Servers<'_> {
 
     async fn ask<T: redis::FromRedisValue>(&self, shard: u16, command: &redis::Cmd) -> redis::RedisResult<T> {
         command.query_async(&mut self.redis[usize::from(shard)].clone()).await
+    }
+
+    fn shard_of(&self, project: i64) -> u16 {
+        u16::try_from(project.rem_euclid(i64::from(self.shards()))).expect("less than the shards")
     }
 
     /// What is left in the stream of one shard.
@@ -186,8 +213,7 @@ impl Evidence for Servers<'_> {
     }
 
     async fn counters(&self, project: i64) -> StreamCounters {
-        let shard =
-            u16::try_from(project.rem_euclid(i64::from(self.shards()))).expect("less than the shards");
+        let shard = self.shard_of(project);
         let key = format!("{{s{shard}}}:project:{project}");
         let fields = ["accepted", "pending", "used", "tat", "month"];
         let row: redis::RedisResult<Vec<Option<i64>>> =
@@ -206,6 +232,45 @@ impl Evidence for Servers<'_> {
             events: (row.get(3), row.get(4)),
         };
         rows.into_iter().map(sums).collect()
+    }
+
+    async fn limit_uses(&self, project: i64) -> Vec<LimitUse> {
+        let rows = self.database.query(LIMIT_USES, &[&project]).await.expect(ANSWERS);
+        let limit_use = |row: tokio_postgres::Row| LimitUse {
+            name: (row.get(0), row.get(1), row.get(2)),
+            window: row.get(3),
+            recorded: row.get(4),
+            events: row.get(5),
+            limit: row.get(6),
+        };
+        rows.into_iter().map(limit_use).collect()
+    }
+
+    async fn limit_counters(&self, project: i64) -> Vec<LimitCounter> {
+        const REDIS_ANSWERS: &str = "Redis answers the oracle";
+        let shard = self.shard_of(project);
+        let epoch = self.ask(shard, redis::cmd("GET").arg(format!("{{s{shard}}}:epoch"))).await;
+        let Some(epoch): Option<String> = epoch.expect(REDIS_ANSWERS) else { return Vec::new() };
+        let prefix = format!("{{s{shard}}}:limit:{epoch}:{project}:");
+        let keys = self.ask(shard, redis::cmd("KEYS").arg(format!("{prefix}*"))).await;
+        let keys: Vec<String> = keys.expect(REDIS_ANSWERS);
+        let mut counters = Vec::new();
+        for key in keys {
+            let fields = ["window", "units", "billionths"];
+            let row = self.ask(shard, redis::cmd("HMGET").arg(&key).arg(&fields)).await;
+            let [window, units, billionths]: [i64; 3] = row.expect(REDIS_ANSWERS);
+            let mut parts = key[prefix.len()..].splitn(3, ':');
+            let mut part = || parts.next().expect("a key has a meter, a period and a subject");
+            let meter = part().parse().expect("a meter has a number");
+            let name = (meter, part().to_owned(), part().to_owned());
+            counters.push(LimitCounter { name, window, used: 4 * units + billionths / 250_000_000 });
+        }
+        counters
+    }
+
+    async fn cancelled_events(&self, project: i64) -> CancelledEvents {
+        let row = self.database.query_one(CANCELLED, &[&project]).await.expect(ANSWERS);
+        CancelledEvents { numbers: row.get(0), records: row.get(1), metered: row.get(2) }
     }
 
     async fn left(&self) -> Vec<String> {

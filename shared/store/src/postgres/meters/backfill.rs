@@ -7,6 +7,7 @@
 use futures_util::{TryStreamExt, pin_mut};
 use millrace_event::meter::{Meter, MeterId, MeterTally};
 use millrace_event::row::Row as Event;
+use millrace_failpoint::{self as failpoint, Point};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -66,7 +67,9 @@ pub(in super::super) async fn backfill(
     statements.add(transaction.client(), &tally).await?;
     transaction.batch_execute(KNOWS_CANCELLATIONS).await?;
     transaction.execute(MOVE_ON, &[&meter.id.0, &end]).await?;
+    failpoint::reach(Point::BackfillAdded);
     transaction.commit().await?;
+    failpoint::reach(Point::BackfillCommitted);
     let counted_until_us = end.map_or(i64::MAX, |end| end.0);
     Ok(BackfillStep { events: count.unsigned_abs(), counted_until_us })
 }

@@ -1,6 +1,7 @@
 //! Counts the events that were stored before a meter, in steps, between the transactions of the writer.
 
 use millrace_event::meter::{MeterId, MeterTally};
+use millrace_failpoint::{self as failpoint, Point};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::addition::add;
@@ -47,6 +48,8 @@ pub(in super::super) fn backfill(
     add_events(&transaction, &select, parameters, &meter, &mut tally)?;
     add(&transaction, &tally)?;
     transaction.execute("UPDATE meters SET counted_until = ?2 WHERE meter_id = ?1", [id.0, end])?;
+    failpoint::reach(Point::BackfillAdded);
     transaction.commit()?;
+    failpoint::reach(Point::BackfillCommitted);
     Ok(BackfillStep { events: events.unsigned_abs(), counted_until_us: end })
 }

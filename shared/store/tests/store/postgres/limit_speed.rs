@@ -1,5 +1,5 @@
 //! What limits of many customers cost.
-//! `cargo test --release -p millrace-store --test store -- --ignored --nocapture speed_of_reading_100_000_limits`.
+//! `cargo test --release -p millrace-store --test store -- --ignored --nocapture 100_000_limits`.
 
 use std::time::Instant;
 

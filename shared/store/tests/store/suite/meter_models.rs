@@ -141,6 +141,14 @@ pub async fn random_meters_and_events_agree_with_a_model(harness: &dyn Harness) 
         if random.random_bool(0.3) {
             requests.extend(written.last().cloned());
         }
+        if random.random_bool(0.3) {
+            // The process ends while it writes, and another one writes the same entries.
+            let writing = lane.write(&requests);
+            let pause = Duration::from_micros(random.random_range(0..4_000));
+            if tokio::time::timeout(pause, writing).await.is_err() {
+                lane = writer(&store).await;
+            }
+        }
         lane.write(&requests).await.expect("written");
         written.extend(requests);
         if let Some(info) = meters.get(random.random_range(0..12_usize)) {
