@@ -50,7 +50,8 @@ def spare_what_the_test_needs(case: schemathesis.Case) -> None:
 
 def manage_what_exists(case: schemathesis.Case) -> None:
     """A plan, a project and a meter exist, a new name or key is not taken, an address is one, and a customer has
-    at most 200 bytes."""
+    at most 200 bytes.
+    """
     if not case.operation.path.startswith("/v1/admin/"):
         return
     body = case.body if isinstance(case.body, dict) else {}
