@@ -11,7 +11,8 @@ import uuid
 import schemathesis
 
 HOUR = datetime.timedelta(hours=1)
-# The longest period that has at most 2,000 windows of an hour, with room for the days at its ends. Minutes have 30 hours.
+# The longest period that has at most 2,000 windows of an hour, with room for the days at its ends. Minutes
+# have 30 hours.
 HOURS_MAX = 1_900
 YEARS = (2000, 2998)
 
@@ -49,8 +50,9 @@ def spare_what_the_test_needs(case: schemathesis.Case) -> None:
 
 
 def manage_what_exists(case: schemathesis.Case) -> None:
-    """A plan, a project and a meter exist, a new name or key is not taken, an address is one, and a customer has
-    at most 200 bytes.
+    """Lets a plan, a project and a meter exist, and a new name or key be free.
+
+    An address is one, and a customer has at most 200 bytes.
     """
     if not case.operation.path.startswith("/v1/admin/"):
         return
