@@ -175,13 +175,14 @@ async fn a_wrong_question_is_refused_with_the_parameter_and_the_reason() {
     for (path, field, says) in [
         ("/v1/meters/tokens/query?group_by=color", "group_by", "it has subject, model"),
         ("/v1/meters/tokens/query?filter[color]=red", "filter", "it has subject, model"),
-        ("/v1/meters/tokens/query?window=minute", "window", "by the quarter of an hour"),
+        ("/v1/meters/tokens/query?window=week", "window", "minute, hour, day or month"),
+        ("/v1/meters/tokens/query?window=minute", "from", "more than 2000 windows"),
         ("/v1/meters/tokens/query?from=2026-10-24T00:05:00Z", "from", "2026-10-24T00:15:00Z"),
         ("/v1/meters/tokens/query?timezone=Berlin", "timezone", "IANA"),
         ("/v1/meters/tokens/query?groupBy=model", "query", "group_by"),
         ("/v1/meters?page=1", "query", "none"),
         ("/v1/meters/tokens?from=2026-10-24", "query", "none"),
-        ("/api/v1/meters/tokens/query?windowSize=MINUTE", "windowSize", "HOUR, DAY or MONTH"),
+        ("/api/v1/meters/tokens/query?windowSize=WEEK", "windowSize", "HOUR, DAY or MONTH"),
         ("/api/v1/meters/tokens/query?filterGroupBy[color]=red", "filterGroupBy", "it has subject, model"),
     ] {
         let answer = ask(&site, path, &[]).await;
