@@ -11,7 +11,7 @@ use millrace_event::limit::LimitSet;
 use millrace_event::plan::ProjectId;
 use millrace_store::{SharedStore, StoreError};
 
-/// How long reading may take: 100,000 limits take about a second.
+/// How long reading may take: 100,000 limits take about a tenth of a second.
 const READ_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// The limits of all projects, as they were read last.
