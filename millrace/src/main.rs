@@ -20,6 +20,7 @@ mod meter;
 mod migrate;
 mod moment;
 mod notifications;
+mod operator;
 mod output;
 mod plan;
 mod project;

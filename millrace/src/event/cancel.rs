@@ -10,6 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::failure::Failure;
 use crate::find;
+use crate::operator;
 use crate::output::{Output, counted, table};
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -43,9 +44,6 @@ pub(super) async fn run(
     cancel_days: u32,
 ) -> Result<(), Failure> {
     let project = find::project(store, &arguments.project).await?;
-    let unknown = |_| "unknown".to_owned();
-    let user = whoami::username().unwrap_or_else(unknown);
-    let host = whoami::hostname().unwrap_or_else(unknown);
     let by_id = project.policy.dedupe == Dedupe::Id;
     let sent_us = arguments.timestamp.map(|Timestamp(us)| us);
     let mut outcomes = Vec::with_capacity(arguments.ids.len());
@@ -57,7 +55,7 @@ pub(super) async fn run(
         let order = CancelOrder {
             project: project.project,
             events: ids.iter().map(event).collect(),
-            by: format!("command line: {user}@{host}"),
+            by: operator::of_this_command(),
             reason: arguments.reason.clone(),
             received_from: (!arguments.even_closed)
                 .then(|| open_since(OffsetDateTime::now_utc(), cancel_days)),

@@ -18,6 +18,7 @@ use super::list::document;
 use super::settled;
 use crate::failure::Failure;
 use crate::find;
+use crate::operator;
 use crate::output::{Output, counted};
 
 /// API processes report samples every two seconds. What they refused before the command is in the store then.
@@ -68,7 +69,7 @@ pub(super) async fn run(
         subject: arguments.subject.clone(),
         kind,
         received_before: before,
-        by: operator(),
+        by: operator::of_this_command(),
     };
     let erasure = store.begin_erasure(&order).await?;
     let erased = erase(store, &*stream, &info, &erasure, (started, arguments.no_wait)).await;
@@ -137,13 +138,6 @@ fn progress(events: u64) -> ProgressBar {
     )
     .expect("the template is valid");
     ProgressBar::new(events).with_style(style)
-}
-
-fn operator() -> String {
-    let unknown = |_| "unknown".to_owned();
-    let user = whoami::username().unwrap_or_else(unknown);
-    let host = whoami::hostname().unwrap_or_else(unknown);
-    format!("command line: {user}@{host}")
 }
 
 fn interrupted(failure: Failure) -> Failure {

@@ -14,16 +14,16 @@ use crate::meters::is_unique;
 use crate::{MeterInfo, StoreError};
 
 const VERSION: &str = "SELECT version FROM meters_version";
-const FIGURE: &str = "
+pub(super) const FIGURE: &str = "
     SELECT value, latest_at, latest_id FROM meter_usage
      WHERE meter_id = ?1 AND subject = ?2 AND bucket = ?3 AND groups = ?4";
-const SET: &str = "
+pub(super) const SET: &str = "
     INSERT INTO meter_usage AS u (meter_id, subject, bucket, groups, events, value, latest_at, latest_id)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
     ON CONFLICT (meter_id, subject, bucket, groups) DO UPDATE
        SET events = u.events + excluded.events, value = excluded.value, latest_at = excluded.latest_at,
            latest_id = excluded.latest_id";
-const ADD_UNIQUE: &str = "
+pub(super) const ADD_UNIQUE: &str = "
     INSERT INTO meter_uniques AS u (meter_id, subject, bucket, groups, value, events) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
     ON CONFLICT (meter_id, subject, bucket, groups, value) DO UPDATE SET events = u.events + excluded.events";
 const ADD_FAULT: &str = "

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::super::clock::day_start;
 use super::super::number::decimal;
-use super::addition::add_figures;
+use super::addition::{ADD_UNIQUE, FIGURE, SET, add_figures};
 use super::definitions::meters;
 use super::events::{COLUMNS, STILL_COUNTED, add_events};
 use super::subtraction::subtract;
@@ -17,18 +17,6 @@ use crate::erasures::{FigureRow, MovedFigures, QUARTERS_MAX, Renaming};
 use crate::meter_answer::merged;
 use crate::meters::is_unique;
 
-const FIGURE: &str = "
-    SELECT value, latest_at, latest_id FROM meter_usage
-     WHERE meter_id = ?1 AND subject = ?2 AND bucket = ?3 AND groups = ?4";
-const SET: &str = "
-    INSERT INTO meter_usage AS u (meter_id, subject, bucket, groups, events, value, latest_at, latest_id)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-    ON CONFLICT (meter_id, subject, bucket, groups) DO UPDATE
-       SET events = u.events + excluded.events, value = excluded.value, latest_at = excluded.latest_at,
-           latest_id = excluded.latest_id";
-const ADD_UNIQUE: &str = "
-    INSERT INTO meter_uniques AS u (meter_id, subject, bucket, groups, value, events) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-    ON CONFLICT (meter_id, subject, bucket, groups, value) DO UPDATE SET events = u.events + excluded.events";
 /// Values that no other subject has, so that they are only the erased one's.
 const OWN_VALUES: &str = "
     SELECT DISTINCT value FROM meter_uniques u
