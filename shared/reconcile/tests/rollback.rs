@@ -2,15 +2,17 @@
 
 mod rig;
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use millrace_reconcile::epoch::{EpochCheck, EpochError, reconcile, reconcile_shard};
 use millrace_store::sqlite::SqliteStore;
 use millrace_store::{KeyOptions, PolicyChange, SharedStore};
 use millrace_stream::embedded::{EmbeddedOptions, EmbeddedStream};
-use millrace_stream::{Decision, Delivery, EntryId, SharedStream};
+use millrace_stream::{Decision, Delivery, EntryId, SharedStream, StreamError};
 use tempfile::TempDir;
-use testkit::chaos::{ChaosProxy, Weather, Wire};
+use testkit::chaos::{Act, Call, ChaosProxy, Moment, Trap, Weather, Wire};
 use testkit::{DataCopy, Redis, eventually};
 
 use crate::rig::{DEADLINE, Rig, admit, answers, open, open_at, request_of, store_one};
@@ -153,6 +155,70 @@ async fn missing_batches_are_noticed_after_another_process_has_admitted() {
     let now = slow.counters(&[rig.project]).await.unwrap()[0];
     assert_eq!((now.accepted, now.pending), (2, 2), "what was admitted since is kept");
     agree(&slow, &rig.store).await;
+}
+
+/// The request reads the epoch while the old server is still trusted, waits for the call before it, and is sent
+/// when the address leads to a server with an older copy.
+#[tokio::test]
+async fn a_batch_that_waited_while_the_stream_went_back_is_not_admitted() {
+    let mut rig = Rig::start().await;
+    let copy = rig.copy().await;
+    agree(&rig.stream, &rig.store).await;
+    let mut restored = Redis::start().await;
+    restored.kill().await;
+    restored.restore_data(&copy);
+    restored.restart().await;
+    let proxy = ChaosProxy::start(([127, 0, 0, 1], rig.redis.port()).into(), Wire::Redis).await;
+    let stream = open_at(format!("redis://{}/0", proxy.address())).await;
+    agree(&stream, &rig.store).await;
+    assert!(matches!(admit(&stream, rig.project, 5).await.unwrap(), Decision::Admitted { .. }));
+    // The last command of every shared connection is known.
+    for _ in 0..SHARED_CONNECTIONS_MAX {
+        stream.forget_attempts(0, EntryId::default()).await.unwrap();
+    }
+    let held = proxy.arm(Trap::first(Moment::Reply(Call::named("EVALSHA").containing(":batch:")), Act::Hold));
+    let mut under_way = pin!(admit(&stream, rig.project, 7));
+    eventually(DEADLINE, "the first call to be under way", async || {
+        assert!(under_way.as_mut().now_or_never().is_none());
+        if held.sprung() { Ok(()) } else { Err("no answer is held") }
+    })
+    .await;
+    let mut waiting = pin!(admit(&stream, rig.project, 1));
+    assert!(waiting.as_mut().now_or_never().is_none());
+
+    proxy.lead_to(([127, 0, 0, 1], restored.port()).into());
+    cut_connections_after(&rig.redis, "hdel").await;
+    eventually(DEADLINE, "a connection to the older copy", async || {
+        match stream.limit_state(rig.project).await {
+            Ok(state) if state.used == 0 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    proxy.cut_held();
+    let (answered, decision) = tokio::join!(under_way, waiting);
+    assert!(answered.is_err(), "{answered:?}");
+    assert!(
+        matches!(decision, Ok(Decision::EpochChanged) | Err(StreamError::Unavailable(_))),
+        "{decision:?}"
+    );
+    let mut length = redis::cmd("XLEN");
+    let entries = length.arg("{s0}:events").query_async::<u64>(&mut restored.connect().await).await;
+    assert_eq!(entries, Ok(0));
+}
+
+/// At least as many as a stream has.
+const SHARED_CONNECTIONS_MAX: usize = 64;
+
+/// Cuts the connections whose last command was this one.
+async fn cut_connections_after(redis: &Redis, command: &str) {
+    let mut list = redis::cmd("CLIENT");
+    let clients: String = list.arg("LIST").query_async(&mut redis.connect().await).await.unwrap();
+    let last = format!("cmd={command}");
+    for client in clients.lines().filter(|client| client.split(' ').any(|field| field == last)) {
+        let id = client.split(' ').find_map(|field| field.strip_prefix("id=")).unwrap();
+        redis.run(&["CLIENT", "KILL", "ID", id]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,7 +24,7 @@ use super::keys::ShardKeys;
 use super::replicated;
 use super::scripts::Scripts;
 use super::shard_queue::{QueuedRequest, ShardQueue};
-use super::shard_witness::ShardWitnesses;
+use super::shard_witness::{ShardWitnesses, TrustedEpoch};
 use crate::{AcknowledgedBatch, Decision, StreamError};
 use millrace_event::entry::{NewBatch, PackedEntry};
 
@@ -115,24 +115,37 @@ impl Batcher {
     /// Makes one call and answers every caller in it.
     async fn send(&self, call: Vec<QueuedRequest>) {
         let requests: Vec<_> = call.iter().map(|queued| &queued.request).collect();
-        let script = &self.scripts.admit;
-        let entry = PackedEntry::pack(requests.iter().map(|request| &request.batch));
-        let command = admit_command(script, &self.keys, self.backlog_events_max, &requests, &entry);
-        let answered = match self.replicas {
-            None => {
-                let answer = self.connection.eval(script, &command).await;
-                answer.and_then(|answer| parse_answers(answer, call.len()))
-            }
-            Some(replicas) => {
-                replicated::admit(&self.connection, script, command, call.len(), replicas).await
-            }
-        };
-        let answers = match answered {
+        let answers = match self.ask(&requests).await {
             Ok(answers) => answers,
+            // Nothing was sent.
+            Err(StreamError::EpochChanged) => vec![Ok(AdmitAnswer::EPOCH_CHANGED); call.len()],
             Err(error) => vec![Err(error); call.len()],
         };
         self.remember(&requests, &answers);
         self.answer(call.into_iter().zip(answers));
+    }
+
+    /// The answer to each of these requests, which have one epoch. It may have been withdrawn while they waited.
+    async fn ask(
+        &self,
+        requests: &[&AdmitRequest],
+    ) -> Result<Vec<Result<AdmitAnswer, StreamError>>, StreamError> {
+        let (Some(known), Some(first)) = (self.witnesses.shard(self.shard), requests.first()) else {
+            return Ok(Vec::new());
+        };
+        let epoch = TrustedEpoch { known, epoch: &first.epoch };
+        let script = &self.scripts.admit;
+        let entry = PackedEntry::pack(requests.iter().map(|request| &request.batch));
+        let command = admit_command(script, &self.keys, self.backlog_events_max, requests, &entry);
+        match self.replicas {
+            None => {
+                let answer = self.connection.eval_under(epoch, script, &command).await;
+                answer.and_then(|answer| parse_answers(answer, requests.len()))
+            }
+            Some(replicas) => {
+                replicated::admit(&self.connection, epoch, script, command, requests.len(), replicas).await
+            }
+        }
     }
 
     /// Answers every caller, those of another thread together.

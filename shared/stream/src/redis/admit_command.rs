@@ -77,6 +77,10 @@ pub(super) struct AdmitAnswer {
     pub(super) entry: Option<EntryId>,
 }
 
+impl AdmitAnswer {
+    pub(super) const EPOCH_CHANGED: Self = Self { decision: Decision::EpochChanged, entry: None };
+}
+
 /// The answer to each request, in their order.
 ///
 /// # Errors
@@ -101,7 +105,7 @@ fn parse_answer(answer: Value) -> Result<AdmitAnswer, StreamError> {
     let mut next = || answer.next().unwrap_or_default();
     let word = reply::bytes(next())?;
     if word == "EPOCH_CHANGED" {
-        return Ok(AdmitAnswer { decision: Decision::EpochChanged, entry: None });
+        return Ok(AdmitAnswer::EPOCH_CHANGED);
     }
     let limit_state = reply::limit_state(next(), next(), next())?;
     let mut entry = None;

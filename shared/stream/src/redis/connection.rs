@@ -22,7 +22,7 @@ use super::error::{ConnectionHealth, classify, connection_health, describe};
 use super::keeper::keep_connected;
 use super::route::Route;
 use super::scripts::Script;
-use super::shard_witness::LinkWitness;
+use super::shard_witness::{LinkWitness, TrustedEpoch};
 use super::slot::{CONNECT_TIMEOUT, LiveConnection, Shared, Slot};
 use crate::StreamError;
 use crate::metrics::counted;
@@ -93,7 +93,7 @@ impl Connections {
     /// # Errors
     /// [`StreamError`], not counted.
     pub(super) async fn send(&self, command: &Cmd) -> Result<Value, StreamError> {
-        Ok(self.try_send(None, command).await?)
+        Ok(self.try_send(None, None, command).await?)
     }
 
     /// Sends one EVALSHA. Loads the script and sends it again when the server does not have the script.
@@ -101,19 +101,34 @@ impl Connections {
     /// # Errors
     /// [`StreamError`], counted.
     pub(super) async fn eval(&self, script: &Script, command: &Cmd) -> Result<Value, StreamError> {
-        self.try_eval(None, script, command).await.map_err(counted)
+        self.try_eval(None, None, script, command).await.map_err(counted)
+    }
+
+    /// As [`Connections::eval`], unless the epoch is no longer trusted.
+    ///
+    /// # Errors
+    /// [`StreamError`], counted; [`StreamError::EpochChanged`] when the epoch is no longer trusted and nothing was
+    /// sent.
+    pub(super) async fn eval_under(
+        &self,
+        epoch: TrustedEpoch<'_>,
+        script: &Script,
+        command: &Cmd,
+    ) -> Result<Value, StreamError> {
+        self.try_eval(None, Some(epoch), script, command).await.map_err(counted)
     }
 
     async fn try_eval(
         &self,
         own: Option<&Slot>,
+        epoch: Option<TrustedEpoch<'_>>,
         script: &Script,
         command: &Cmd,
     ) -> Result<Value, StreamError> {
-        let mut answer = self.try_send(own, command).await;
+        let mut answer = self.try_send(own, epoch, command).await;
         if answer.as_ref().is_err_and(SendError::is_no_script) {
             self.load(script).await?;
-            answer = self.try_send(own, command).await;
+            answer = self.try_send(own, epoch, command).await;
         }
         Ok(answer?)
     }
@@ -131,9 +146,15 @@ impl Connections {
 
     /// Sends one command on the connection in `own`. Without one, or while it is not connected, on the next
     /// shared one.
-    async fn try_send(&self, own: Option<&Slot>, command: &Cmd) -> Result<Value, SendError> {
+    async fn try_send(
+        &self,
+        own: Option<&Slot>,
+        epoch: Option<TrustedEpoch<'_>>,
+        command: &Cmd,
+    ) -> Result<Value, SendError> {
         let own = own.and_then(|slot| Some((slot, slot.live.load_full()?)));
         let (slot, live) = own.map_or_else(|| self.next_live(), Ok).map_err(SendError::CircuitOpen)?;
+        still_trusted(epoch)?;
         let mut connection = live.connection.clone();
         let sent = Instant::now();
         let answer = command.query_async::<Value>(&mut connection).await;
@@ -141,8 +162,14 @@ impl Connections {
     }
 
     /// Sends two commands in one write on the connection of this slot and no other.
-    async fn try_send_both(&self, slot: &Slot, commands: &Pipeline) -> Result<[Value; 2], SendError> {
+    async fn try_send_both(
+        &self,
+        slot: &Slot,
+        epoch: TrustedEpoch<'_>,
+        commands: &Pipeline,
+    ) -> Result<[Value; 2], SendError> {
         let live = self.live_soon(slot).await.map_err(SendError::CircuitOpen)?;
+        still_trusted(Some(epoch))?;
         let mut connection = live.connection.clone();
         let sent = Instant::now();
         let answers = match connection.send_packed_commands(commands, 0, 2).await {
@@ -230,9 +257,15 @@ impl OwnConnection {
     /// this connection is not connected, a shared one is used.
     ///
     /// # Errors
-    /// [`StreamError`], not counted.
-    pub(super) async fn eval(&self, script: &Script, command: &Cmd) -> Result<Value, StreamError> {
-        self.connections.try_eval(Some(&self.slot), script, command).await
+    /// [`StreamError`], not counted; [`StreamError::EpochChanged`] when the epoch is no longer trusted and nothing
+    /// was sent.
+    pub(super) async fn eval_under(
+        &self,
+        epoch: TrustedEpoch<'_>,
+        script: &Script,
+        command: &Cmd,
+    ) -> Result<Value, StreamError> {
+        self.connections.try_eval(Some(&self.slot), Some(epoch), script, command).await
     }
 
     /// Sends one EVALSHA and a command that may block, in one write. Loads the script and sends both again
@@ -240,17 +273,19 @@ impl OwnConnection {
     /// server.
     ///
     /// # Errors
-    /// [`StreamError`] of the EVALSHA, not counted.
-    pub(super) async fn eval_and_block(
+    /// [`StreamError`] of the EVALSHA, not counted; [`StreamError::EpochChanged`] when the epoch is no longer
+    /// trusted and nothing was sent.
+    pub(super) async fn eval_and_block_under(
         &self,
+        epoch: TrustedEpoch<'_>,
         script: &Script,
         commands: &Pipeline,
     ) -> Result<[Value; 2], StreamError> {
         let Self { connections, slot, .. } = self;
-        let mut answers = connections.try_send_both(slot, commands).await;
+        let mut answers = connections.try_send_both(slot, epoch, commands).await;
         if answers.as_ref().is_err_and(SendError::is_no_script) {
             connections.load(script).await?;
-            answers = connections.try_send_both(slot, commands).await;
+            answers = connections.try_send_both(slot, epoch, commands).await;
         }
         Ok(answers?)
     }
@@ -263,9 +298,19 @@ impl Drop for OwnConnection {
     }
 }
 
+/// The connection must have been taken before.
+fn still_trusted(epoch: Option<TrustedEpoch<'_>>) -> Result<(), SendError> {
+    match epoch {
+        Some(epoch) if !epoch.is_trusted() => Err(SendError::EpochChanged),
+        _ => Ok(()),
+    }
+}
+
 enum SendError {
     /// Nothing was sent.
     CircuitOpen(StreamError),
+    /// Nothing was sent: the epoch is no longer trusted.
+    EpochChanged,
     /// The command was sent.
     Redis(RedisError),
 }
@@ -281,6 +326,7 @@ impl From<SendError> for StreamError {
     fn from(error: SendError) -> Self {
         match error {
             SendError::CircuitOpen(error) => error,
+            SendError::EpochChanged => StreamError::EpochChanged,
             SendError::Redis(error) => classify(&error),
         }
     }

@@ -14,6 +14,7 @@ use super::connection::OwnConnection;
 use super::error::describe;
 use super::reply;
 use super::scripts::Script;
+use super::shard_witness::TrustedEpoch;
 use super::slot::RESPONSE_TIMEOUT;
 use crate::{Decision, StreamError};
 
@@ -27,6 +28,7 @@ const _: () = assert!(WAIT_MAX.as_millis() * 2 <= RESPONSE_TIMEOUT.as_millis());
 /// [`StreamError`], not counted.
 pub(super) async fn admit(
     connection: &OwnConnection,
+    epoch: TrustedEpoch<'_>,
     script: &Script,
     command: Cmd,
     requests: usize,
@@ -34,7 +36,7 @@ pub(super) async fn admit(
 ) -> Result<Vec<Result<AdmitAnswer, StreamError>>, StreamError> {
     let mut both = redis::pipe();
     both.add_command(command).cmd("WAIT").arg(replicas).arg(WAIT_MAX.as_millis().to_string());
-    let [decisions, confirmed] = connection.eval_and_block(script, &both).await?;
+    let [decisions, confirmed] = connection.eval_and_block_under(epoch, script, &both).await?;
     let decisions = parse_answers(decisions, requests)?;
     Ok(match lack(confirmed, replicas) {
         None => decisions,

@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use super::keys::GROUP;
+use super::shard_witness::TrustedEpoch;
 use super::{limit_arguments, reply};
 use crate::metrics::counted;
 use crate::{EntryId, Outcome, SettledBatch, Settlement, StreamError};
@@ -19,7 +20,8 @@ pub(super) async fn settle(core: &Core, shard: u16, settlements: &[Settlement]) 
 
 async fn settle_chunk(core: &Core, shard: u16, settlements: &[Settlement]) -> Result<u64, StreamError> {
     let keys = core.keys(shard)?;
-    let epoch = core.trusted_epoch(shard).ok_or_else(|| counted(StreamError::EpochChanged))?;
+    let known = core.witnesses.shard(shard).and_then(|known| Some((known, known.trusted()?)));
+    let (known, epoch) = known.ok_or_else(|| counted(StreamError::EpochChanged))?;
     let script = &core.scripts.settle;
     let batches = || settlements.iter().flat_map(|settlement| &settlement.batches);
     let refunds = settlements.iter().map(|settlement| settlement.refunds.len()).sum::<usize>();
@@ -40,7 +42,8 @@ async fn settle_chunk(core: &Core, shard: u16, settlements: &[Settlement]) -> Re
     if refunds > 0 {
         limit_arguments::add_refunds(&mut command, settlements);
     }
-    match reply::integer(core.link(shard).connections.eval(script, &command).await?)? {
+    let epoch = TrustedEpoch { known, epoch: &epoch };
+    match reply::integer(core.link(shard).connections.eval_under(epoch, script, &command).await?)? {
         -1 => Err(counted(StreamError::EpochChanged)),
         settled => Ok(settled.unsigned_abs()),
     }

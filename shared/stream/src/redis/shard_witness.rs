@@ -55,6 +55,13 @@ pub(super) struct ShardWitness {
     decision: Mutex<Decision>,
 }
 
+/// The epoch that a call relies on.
+#[derive(Clone, Copy)]
+pub(super) struct TrustedEpoch<'a> {
+    pub(super) known: &'a ShardWitness,
+    pub(super) epoch: &'a str,
+}
+
 /// What was noticed, and what was decided on.
 #[derive(Default)]
 struct Decision {
@@ -86,6 +93,15 @@ impl ShardWitnesses {
 
     pub(super) fn shard(&self, shard: u16) -> Option<&ShardWitness> {
         self.shards.get(usize::from(shard))
+    }
+}
+
+impl TrustedEpoch<'_> {
+    /// Whether the epoch is still trusted. A caller that already has its connection learns from this what was
+    /// noticed when that connection was made. One that asks first, and then takes a connection, may send its
+    /// call to a server that was recognized in between.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.known.trusted.load().as_ref().is_some_and(|trusted| **trusted == self.epoch)
     }
 }
 
