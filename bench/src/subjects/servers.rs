@@ -23,8 +23,8 @@ pub const POSTGRES_SETTINGS: &[(&str, &str)] = &[
     // for all of them.
     ("backend_flush_after", "1MB"),
     // A new file of the write-ahead log is not filled with zeros. The servers are new, so all of their files
-    // are, and every 16 MB the fsync of zeros would hold up that of Redis on the same disk. A server that has run
-    // for some time uses its files again.
+    // are, and every 16 MB the fsync of zeros would hold up that of Redis on the same disk. A server that has
+    // run for some time uses its files again.
     ("wal_init_zero", "off"),
 ];
 

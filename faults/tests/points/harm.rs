@@ -283,8 +283,8 @@ async fn a_batch_forgotten_when_it_is_settled_is_charged_again() {
 async fn a_wiped_redis_accepts_batches_immediately() {
     does_harm("no-epoch-check", async |stage, chosen| {
         let (_api, address) = stage.api(&[chosen]).await;
-        // Nothing was acknowledged before. Otherwise a connection that is made late misses what was, and even the
-        // mutant refuses the batch.
+        // Nothing was acknowledged before. Otherwise a connection that is made late misses what was, and even
+        // the mutant refuses the batch.
         stage.command(&["FLUSHALL"]).await;
         stage.post(address).await == Some(202)
     })

@@ -157,8 +157,8 @@ async fn missing_batches_are_noticed_after_another_process_has_admitted() {
     agree(&slow, &rig.store).await;
 }
 
-/// The request reads the epoch while the old server is still trusted, waits for the call before it, and is sent
-/// when the address leads to a server with an older copy.
+/// The request reads the epoch while the old server is still trusted, waits for the call before it, and is
+/// sent when the address leads to a server with an older copy.
 #[tokio::test]
 async fn a_batch_that_waited_while_the_stream_went_back_is_not_admitted() {
     let mut rig = Rig::start().await;

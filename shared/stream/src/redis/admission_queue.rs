@@ -125,7 +125,8 @@ impl Batcher {
         self.answer(call.into_iter().zip(answers));
     }
 
-    /// The answer to each of these requests, which have one epoch. It may have been withdrawn while they waited.
+    /// The answer to each of these requests, which have one epoch. It may have been withdrawn while they
+    /// waited.
     async fn ask(
         &self,
         requests: &[&AdmitRequest],

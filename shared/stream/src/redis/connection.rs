@@ -107,8 +107,8 @@ impl Connections {
     /// As [`Connections::eval`], unless the epoch is no longer trusted.
     ///
     /// # Errors
-    /// [`StreamError`], counted; [`StreamError::EpochChanged`] when the epoch is no longer trusted and nothing was
-    /// sent.
+    /// [`StreamError`], counted; [`StreamError::EpochChanged`] when the epoch is no longer trusted and
+    /// nothing was sent.
     pub(super) async fn eval_under(
         &self,
         epoch: TrustedEpoch<'_>,
@@ -257,8 +257,8 @@ impl OwnConnection {
     /// this connection is not connected, a shared one is used.
     ///
     /// # Errors
-    /// [`StreamError`], not counted; [`StreamError::EpochChanged`] when the epoch is no longer trusted and nothing
-    /// was sent.
+    /// [`StreamError`], not counted; [`StreamError::EpochChanged`] when the epoch is no longer trusted and
+    /// nothing was sent.
     pub(super) async fn eval_under(
         &self,
         epoch: TrustedEpoch<'_>,
