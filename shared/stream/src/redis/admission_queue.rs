@@ -132,7 +132,7 @@ impl Batcher {
         requests: &[&AdmitRequest],
     ) -> Result<Vec<Result<AdmitAnswer, StreamError>>, StreamError> {
         let (Some(known), Some(first)) = (self.witnesses.shard(self.shard), requests.first()) else {
-            return Ok(Vec::new());
+            return Err(StreamError::EpochChanged);
         };
         let epoch = TrustedEpoch { known, epoch: &first.epoch };
         let script = &self.scripts.admit;

@@ -253,12 +253,10 @@ impl Drop for Connections {
 }
 
 impl OwnConnection {
-    /// Sends one EVALSHA. Loads the script and sends it again when the server does not have the script. While
-    /// this connection is not connected, a shared one is used.
+    /// As [`Connections::eval_under`], on this connection. While it is not connected, a shared one is used.
     ///
     /// # Errors
-    /// [`StreamError`], not counted; [`StreamError::EpochChanged`] when the epoch is no longer trusted and
-    /// nothing was sent.
+    /// The same, not counted.
     pub(super) async fn eval_under(
         &self,
         epoch: TrustedEpoch<'_>,
