@@ -1,7 +1,7 @@
 //! Admission of one batch.
 
 use super::admission_queue::AdmissionQueue;
-use super::admit_command::AdmitRequest;
+use super::admit_command::{AdmitPlan, AdmitRequest};
 use super::core::Core;
 use crate::metrics::counted;
 use crate::{Admission, Decision, StreamError};
@@ -17,7 +17,6 @@ pub(super) async fn admit(
 ) -> Result<Decision, StreamError> {
     let Admission { batch, plan, digest, awaited } = *admission;
     let shard = batch.project.shard(core.shard_count);
-    let keys = core.keys(shard)?;
     let Some(epoch) = core.trusted_epoch(shard) else {
         return Ok(Decision::EpochChanged);
     };
@@ -28,13 +27,14 @@ pub(super) async fn admit(
         (false, false) => "-",
     };
     let request = AdmitRequest {
-        project_key: keys.project(batch.project),
-        marker_key: keys.marker(batch.batch_id),
         epoch,
         batch: batch.clone(),
-        interval_us: plan.interval_us(),
-        tolerance_us: plan.tolerance_us().min(EXACT_MAX),
-        quota: plan.events_per_month.map_or(-1, |quota| quota.min(EXACT_MAX).cast_signed()),
+        plan: AdmitPlan {
+            project: batch.project,
+            interval_us: plan.interval_us(),
+            quota: plan.events_per_month.map_or(-1, |quota| quota.min(EXACT_MAX).cast_signed()),
+            tolerance_us: plan.tolerance_us().min(EXACT_MAX),
+        },
         flags,
         digest,
     };

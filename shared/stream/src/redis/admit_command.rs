@@ -5,26 +5,37 @@ use std::sync::Arc;
 use redis::{Cmd, Value};
 
 use super::keys::ShardKeys;
+use super::marker::MarkerPlace;
+use super::numbered::Numbered;
 use super::scripts::Script;
 use super::{limit_arguments, reply};
 use crate::{Decision, EntryId, StreamError};
 use millrace_event::entry::{NewBatch, PackedEntry, VERSION};
+use millrace_event::plan::ProjectId;
+
+/// Bytes of a batch in the argument that lists them: plan (2), marker (2), place (1) and events (4).
+const BATCH_BYTES: usize = 9;
 
 /// One batch to admit, in the terms of the script.
 pub(super) struct AdmitRequest {
-    pub(super) project_key: String,
-    pub(super) marker_key: String,
     /// The epoch that the caller trusts.
     pub(super) epoch: Arc<String>,
     pub(super) batch: NewBatch,
-    pub(super) interval_us: u64,
-    pub(super) tolerance_us: u64,
-    /// Events a month; -1 is unlimited.
-    pub(super) quota: i64,
+    pub(super) plan: AdmitPlan,
     /// The flags of the marker: `k` for a batch with a key, `w` when a client waits for the outcome, `-` for
-    /// neither.
+    /// neither. The marker of a batch with a place in a group has none.
     pub(super) flags: &'static str,
     pub(super) digest: Option<[u8; 16]>,
+}
+
+/// What a project may send.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct AdmitPlan {
+    pub(super) project: ProjectId,
+    pub(super) interval_us: u64,
+    /// Events a month; -1 is unlimited.
+    pub(super) quota: i64,
+    pub(super) tolerance_us: u64,
 }
 
 impl AdmitRequest {
@@ -43,20 +54,40 @@ pub(super) fn admit_command(
     requests: &[&AdmitRequest],
     entry: &PackedEntry,
 ) -> Cmd {
-    let charges = requests.iter().map(|request| request.batch.charges.len()).sum::<usize>();
-    let mut command = script.call(3 + 2 * requests.len() + charges);
-    command.arg(&keys.events).arg(&keys.epoch).arg(&keys.shard_hash);
+    let (mut plans, mut markers, mut without_group) = (Numbered::default(), Numbered::default(), Vec::new());
+    let mut batches = Vec::with_capacity(requests.len() * BATCH_BYTES);
     for request in requests {
-        command.arg(&request.project_key).arg(&request.marker_key);
+        let MarkerPlace { string, place } = MarkerPlace::of(request.batch.batch_id);
+        // At most one for each batch of an entry.
+        for number in [plans.number(request.plan), markers.number(string)] {
+            batches.extend_from_slice(&number.to_be_bytes()[2..]);
+        }
+        batches.push(place);
+        batches.extend_from_slice(&request.batch.count.to_be_bytes());
+        if place == 0 {
+            without_group.push(*request);
+        }
+    }
+    let charges = requests.iter().map(|request| request.batch.charges.len()).sum::<usize>();
+    let mut command = script.call(3 + plans.items().len() + markers.items().len() + charges);
+    command.arg(&keys.events).arg(&keys.epoch).arg(&keys.shard_hash);
+    for plan in plans.items() {
+        command.arg(keys.project(plan.project));
+    }
+    for string in markers.items() {
+        command.arg(keys.markers(*string));
     }
     let epoch = requests.first().map_or("", |request| request.epoch.as_str());
     let charged = requests.iter().map(|request| (request.batch.project, &request.batch.charges[..]));
     limit_arguments::add_charge_keys(&mut command, keys, epoch, charged.clone());
     command.arg(epoch).arg(backlog_events_max);
     command.arg(VERSION).arg(entry.table()).arg(&entry.data[..]);
-    for AdmitRequest { batch, interval_us, tolerance_us, quota, flags, digest, .. } in requests {
-        command.arg(batch.count).arg(interval_us).arg(tolerance_us).arg(batch.project.0).arg(quota);
-        command.arg(flags).arg(digest.map_or_else(|| "-".to_owned(), hex));
+    command.arg(plans.items().len()).arg(markers.items().len()).arg(batches);
+    for AdmitPlan { project, interval_us, quota, tolerance_us } in plans.items() {
+        command.arg(project.0).arg(interval_us).arg(quota).arg(tolerance_us);
+    }
+    for AdmitRequest { flags, digest, .. } in without_group {
+        command.arg(format!("{flags} {}", digest.map_or_else(|| "-".to_owned(), hex)));
     }
     if let Some(field) = entry.charges_field() {
         limit_arguments::add_charges(&mut command, &field, charged.map(|(_, charges)| charges));
@@ -136,23 +167,20 @@ fn parse_answer(answer: Value) -> Result<AdmitAnswer, StreamError> {
 
 #[cfg(test)]
 mod tests {
+    use millrace_event::BatchGroup;
     use millrace_event::limit::{Amount, Charge, Counter, LimitedCharge, Period};
     use millrace_event::meter::MeterId;
-    use millrace_event::plan::ProjectId;
     use uuid::Uuid;
 
     use super::*;
     use crate::redis::scripts::Scripts;
 
-    fn request(number: u128) -> AdmitRequest {
+    fn request(batch_id: Uuid) -> AdmitRequest {
+        let project = ProjectId(1);
         AdmitRequest {
-            project_key: "{s0}:project:1".to_owned(),
-            marker_key: format!("{{s0}}:batch:{number}"),
             epoch: Arc::new("epoch".to_owned()),
-            batch: NewBatch::new(Uuid::from_u128(number), ProjectId(1), 1, b"rows".to_vec()),
-            interval_us: 2,
-            tolerance_us: 3,
-            quota: -1,
+            batch: NewBatch::new(batch_id, project, 1, b"rows".to_vec()),
+            plan: AdmitPlan { project, interval_us: 2, quota: -1, tolerance_us: 3 },
             flags: "-",
             digest: None,
         }
@@ -170,36 +198,42 @@ mod tests {
     }
 
     #[test]
-    fn a_call_without_charges_has_nothing_of_limits() {
-        let (first, second) = (request(1), request(2));
-        let entry = PackedEntry::pack([&first.batch, &second.batch]);
+    fn batches_of_a_group_share_a_key_and_those_of_a_project_and_plan_its_arguments() {
+        let group = BatchGroup::first(1_795_219_200_000_000, 7);
+        let (first, second) = (request(group.batch_id()), request(group.next().unwrap().batch_id()));
+        let mut third = request(Uuid::from_u128(3));
+        third.plan.quota = 9;
+        (third.flags, third.digest) = ("k", Some([0xab; 16]));
+        let entry = PackedEntry::pack([&first.batch, &second.batch, &third.batch]);
         let (table, rows) = (entry.table(), &entry.data[..]);
-        let keys = ["7", "{s0}:events", "{s0}:epoch", "{s0}:shard"];
-        let of_batches = ["{s0}:project:1", "{s0}:batch:1", "{s0}:project:1", "{s0}:batch:2"];
-        let mut expected: Vec<&[u8]> = keys.iter().chain(&of_batches).map(|key| key.as_bytes()).collect();
-        expected.extend([&b"epoch"[..], b"100", b"2", &table, rows]);
-        for _ in 0..2 {
-            expected.extend([&b"1"[..], b"2", b"3", b"1", b"-1", b"-", b"-"]);
-        }
-        assert_eq!(arguments(&[&first, &second]), expected);
+        let shared = format!("{{s0}}:batch:{}:0", group.id);
+        let own = format!("{{s0}}:batch:{}", Uuid::from_u128(3));
+        let digest = format!("k {}", "ab".repeat(16));
+        let batches = [[0, 1, 0, 1, 1, 0, 0, 0, 1], [0, 1, 0, 1, 2, 0, 0, 0, 1], [0, 2, 0, 2, 0, 0, 0, 0, 1]];
+        let project = "{s0}:project:1";
+        let keys = ["7", "{s0}:events", "{s0}:epoch", "{s0}:shard", project, project, &shared, &own];
+        let mut expected: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
+        expected.extend([&b"epoch"[..], b"100", b"2", &table, rows, b"2", b"2", batches.as_flattened()]);
+        expected.extend([&b"1"[..], b"2", b"-1", b"3", b"1", b"2", b"9", b"3", digest.as_bytes()]);
+        assert_eq!(arguments(&[&first, &second, &third]), expected);
         assert!(entry.charges_field().is_none());
     }
 
     #[test]
     fn charges_follow_what_a_call_without_them_has() {
-        let (first, mut second) = (request(1), request(2));
+        let (first, mut second) = (request(Uuid::from_u128(1)), request(Uuid::from_u128(2)));
         let plain = arguments(&[&first, &second]);
         let counter = Counter { meter: MeterId(5), period: Period::Day, subject: "acme".to_owned() };
         let charge = Charge { counter, events: vec![(0, Amount::of_parts(3, 7))] };
         second.batch.charges = vec![LimitedCharge { charge, limit: Amount::of_parts(9, 0) }];
         let charged = arguments(&[&first, &second]);
-        let keys_end = 8;
-        assert_eq!(charged[0], b"8");
+        let keys_end = 7;
+        assert_eq!(charged[0], b"7");
         assert_eq!(charged[1..keys_end], plain[1..keys_end]);
         assert_eq!(charged[keys_end], b"{s0}:limit:epoch:1:5:day:acme");
         let rest = keys_end + 1 + plain.len() - keys_end;
         assert_eq!(charged[keys_end + 1..rest], plain[keys_end..]);
         let tail: Vec<_> = charged[rest + 1..].iter().map(|bytes| String::from_utf8_lossy(bytes)).collect();
-        assert_eq!(tail, ["2", "d", "3", "7", "9", "0", "2", "limits"]);
+        assert_eq!(tail, ["2", "d", "3", "7", "9", "0"]);
     }
 }

@@ -1,7 +1,8 @@
 //! The keys in Redis. All keys of a shard have the same hash tag, so that one script only touches keys in one
 //! slot of a cluster.
 
-use crate::{BatchId, Epoch, PendingBatch};
+use super::marker::MarkerString;
+use crate::Epoch;
 use millrace_event::limit::Counter;
 use millrace_event::plan::ProjectId;
 
@@ -44,18 +45,18 @@ impl ShardKeys {
         format!("{{s{}}}:limit:{epoch}:{project}:{}:{period}:{subject}", self.shard, meter.0)
     }
 
-    /// The marker of a batch: written by admit.lua; settle.lua gives it a time to live.
-    pub(super) fn marker(&self, batch_id: BatchId) -> String {
-        format!("{{s{}}}:batch:{batch_id}", self.shard)
+    /// A string with the marker of a batch, or of batches of a group: written by admit.lua; settle.lua gives
+    /// it a time to live.
+    pub(super) fn markers(&self, string: MarkerString) -> String {
+        let shard = self.shard;
+        match string {
+            MarkerString::Batch(batch_id) => format!("{{s{shard}}}:batch:{batch_id}"),
+            MarkerString::Group(group, part) => format!("{{s{shard}}}:batch:{group}:{part}"),
+        }
     }
 }
 
 /// The value of the epoch's key while the counters are rebuilt.
 pub(super) fn fence(epoch: Epoch) -> String {
     format!("rebuilding {epoch}")
-}
-
-/// The marker that a rebuild writes for a batch without one. Flags and digest are not in the entry.
-pub(super) fn rebuilt_marker(batch: &PendingBatch) -> String {
-    format!("p - {} {} {} -", batch.project, batch.count, batch.id.ms)
 }

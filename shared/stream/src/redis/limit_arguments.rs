@@ -7,9 +7,6 @@ use crate::{Settlement, StreamError};
 use millrace_event::limit::{Amount, LimitedCharge};
 use millrace_event::plan::ProjectId;
 
-/// The last argument of a call that concerns limits. No other last argument has this value.
-const WORD: &str = "limits";
-
 /// Appends the keys of the charges of these batches, after all other keys of admit.lua.
 pub(super) fn add_charge_keys<'a>(
     command: &mut Cmd,
@@ -29,9 +26,8 @@ pub(super) fn add_charge_keys<'a>(
 pub(super) fn add_charges<'a>(
     command: &mut Cmd,
     field: &[u8],
-    batches: impl ExactSizeIterator<Item = &'a [LimitedCharge]>,
+    batches: impl Iterator<Item = &'a [LimitedCharge]>,
 ) {
-    let count = batches.len();
     command.arg(field);
     for (batch, charges) in batches.enumerate() {
         for LimitedCharge { charge, limit } in charges {
@@ -40,7 +36,6 @@ pub(super) fn add_charges<'a>(
             add_amount(command, *limit);
         }
     }
-    command.arg(count).arg(WORD);
 }
 
 /// Appends the keys of the refunds, after all other keys of settle.lua.
@@ -54,7 +49,6 @@ pub(super) fn add_refund_keys(command: &mut Cmd, keys: &ShardKeys, epoch: &str, 
 
 /// Appends the arguments of the refunds, after all other arguments of settle.lua.
 pub(super) fn add_refunds(command: &mut Cmd, settlements: &[Settlement]) {
-    command.arg(WORD);
     let mut before = 0;
     for Settlement { batches, refunds, .. } in settlements {
         for (batch, refund) in refunds {

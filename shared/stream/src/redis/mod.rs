@@ -10,14 +10,17 @@
 //! | `{s0}:shard` | hash | `clock_ms`, `backlog_events`, `backlog_bytes` |
 //! | `{s0}:project:<id>` | hash | `tat` (µs), `month`, `used`, `accepted`, `pending` |
 //! | `{s0}:batch:<uuid>` | string | the marker of a batch, see below |
+//! | `{s0}:batch:<uuid of a group>:<part>` | string | the markers of 64 places of a group of batches |
 //! | `{s0}:limit:<epoch>:<project>:<meter>:<period>:<subject>` | hash | `window`, `units`, `billionths` |
 //! | `{s0}:attempts` | hash | entry id → attempts to write it alone that never returned |
 //!
-//! A marker is `p flags project count received_ms digest` while its batch is pending. Once the batch is
-//! settled it is `s …`, with the same fields followed by `stored duplicate dead conflict`. It lives at least
-//! as long as the entry, so no retry of a pending batch is admitted twice. After that it is kept for a day
-//! for a batch with a key, for a minute when a client waits for the outcome, and otherwise for 15 seconds,
-//! the time in which a client that lost the answer tries again.
+//! The marker of a batch with a string of its own is `p flags project count received_ms digest` while the batch
+//! is pending. Once it is settled it is `s …`, with the same fields followed by `stored duplicate dead
+//! conflict`. A batch whose id names a group has a record with the same numbers in a string of the group
+//! (`group_markers.lua`). A marker lives at least as long as the entry, so no retry of a pending batch is
+//! admitted twice. After that it is kept for a day for a batch with a key, and otherwise for a minute, in which
+//! a client that lost the answer tries again, or waits for the outcome. A batch that has neither a key nor a
+//! group, as of an older release, is remembered for 15 seconds unless a client waits.
 //!
 //! The stream is never trimmed: only `settle.lua` removes entries, so XLEN is the backlog.
 //!
@@ -29,6 +32,7 @@
 //! | `caller_answers` | answers for callers on another thread |
 //! | `replicated` | admission that is answered when replicas have the batches |
 //! | `settle`, `state` | the other calls of the hot path |
+//! | `marker`, `numbered` | where markers are, and the numbers of keys in a call |
 //! | `limits`, `limit_arguments` | the counters of limits of customers |
 //! | `writable` | whether a batch could be admitted now |
 //! | `shard_witness`, `witness` | whether the server went back in time |
@@ -60,6 +64,8 @@ mod limit_arguments;
 mod limits;
 mod link;
 mod location;
+mod marker;
+mod numbered;
 mod options;
 mod pool;
 mod reader;

@@ -1,19 +1,23 @@
 
 -- Replaces every counter of a shard and gives it a new epoch, if the shard is still fenced for this rebuild
--- and its stream holds the entries that were counted. (`#!lua flags=allow-oom` and clock.lua precede this
--- text: nothing can be settled without an epoch, so a full server must be able to get one.)
+-- and its stream holds the entries that were counted. (`#!lua flags=allow-oom`, clock.lua and group_markers.lua precede
+-- this text: nothing can be settled without an epoch, so a full server must be able to get one.)
 --
 -- KEYS   1 events  2 epoch  3 shard  4 attempts, then every project,
---        then the marker of every entry with a batch id
+--        then every string with markers of batches of the entries
 -- ARGV   1 the fence, 2 the new epoch, 3 the group, 4 projects, 5 entries,
 --        6 first id, 7 last id (both empty when there are no entries),
 --        8 events in the entries with a batch id, 9 packed bytes in them,
 --        10 the least clock in milliseconds,
---        then for each project: month, used, accepted, pending; then for each marker: its value
+--        then for each project: month, used, accepted, pending
+--        then for each batch with an id, as in BATCH: its string, its place in it (0 for a batch without a group),
+--        project, events, received_ms. The marker of a batch that has none does not say flags and digest, which are
+--        not in the entry.
 -- Answer 1; 0 with nothing changed when the fence or the entries are not as expected.
 local project_count = tonumber(ARGV[4])
-local marker_count = #KEYS - 4 - project_count
-assert(marker_count >= 0 and #ARGV == 10 + 4 * project_count + marker_count,
+local BATCH, BATCH_BYTES = '>I4BI8I4I8', 25
+local packed = ARGV[11 + 4 * project_count]
+assert(#KEYS >= 4 + project_count and #ARGV == 11 + 4 * project_count and #packed % BATCH_BYTES == 0,
   'rebuild: the keys and arguments do not match')
 
 local function id_at(end_of_stream)
@@ -49,8 +53,22 @@ for project = 0, project_count - 1 do
   redis.call('HSET', KEYS[5 + project], 'tat', now, 'month', month, 'used', used,
     'accepted', accepted, 'pending', pending)
 end
-for marker = 1, marker_count do
-  redis.call('SET', KEYS[4 + project_count + marker], ARGV[10 + 4 * project_count + marker], 'NX')
+local groups = {}
+for at = 1, #packed, BATCH_BYTES do
+  local marker, place, project, count, received_ms = struct.unpack(BATCH, packed, at)
+  local key = KEYS[4 + project_count + marker]
+  if place == 0 then
+    redis.call('SET', key, string.format('p - %.0f %.0f %.0f -', project, count, received_ms), 'NX')
+  else
+    groups[key] = groups[key] or group_of(key, redis.call('GET', key))
+    local _, state = record_of(groups[key], place)
+    if not state or state == 0 then
+      put_record(groups[key], place, struct.pack(FORMAT, 'p', project, count, received_ms, 0, 0, 0, 0), 1)
+    end
+  end
+end
+for _, group in pairs(groups) do
+  write_group(group)
 end
 redis.call('DEL', KEYS[4])
 redis.call('HSET', KEYS[3], 'clock_ms', math.floor(now / 1000), 'backlog_events', ARGV[8], 'backlog_bytes', ARGV[9])

@@ -1,7 +1,9 @@
 //! New counters and a new epoch for a shard whose counters are not trusted.
 
 use super::core::Core;
-use super::keys::{self, GROUP, rebuilt_marker};
+use super::keys::{self, GROUP};
+use super::marker::{MarkerPlace, MarkerString};
+use super::numbered::Numbered;
 use super::{reply, scripts};
 use crate::{EntryId, Epoch, PendingBatch, ProjectCounters, StreamError};
 
@@ -21,15 +23,16 @@ pub(super) async fn rebuild(
 ) -> Result<bool, StreamError> {
     let shard_keys = core.keys(shard)?;
     let named: Vec<&PendingBatch> = expected.iter().filter(|batch| !batch.batch_id.is_nil()).collect();
+    let (strings, markers) = markers_of(&named);
     let mut command = redis::cmd("EVAL");
-    command.arg(scripts::REBUILD).arg(4 + counters.len() + named.len());
+    command.arg(scripts::REBUILD).arg(4 + counters.len() + strings.items().len());
     command.arg(&shard_keys.events).arg(&shard_keys.epoch);
     command.arg(&shard_keys.shard_hash).arg(&shard_keys.attempts);
     for project in counters {
         command.arg(shard_keys.project(project.project));
     }
-    for batch in &named {
-        command.arg(shard_keys.marker(batch.batch_id));
+    for string in strings.items() {
+        command.arg(shard_keys.markers(*string));
     }
     command.arg(keys::fence(epoch)).arg(epoch.to_string()).arg(GROUP);
     let entries = expected.chunk_by(|one, next| one.id == next.id).count();
@@ -41,10 +44,22 @@ pub(super) async fn rebuild(
     for project in counters {
         command.arg(project.month).arg(project.used).arg(project.accepted).arg(project.pending);
     }
-    for batch in &named {
-        command.arg(rebuilt_marker(batch));
-    }
+    command.arg(markers);
     Ok(reply::integer(core.link(shard).ask(&command).await?)? == 1)
+}
+
+/// The strings of these batches, and the argument that lists their markers.
+fn markers_of(batches: &[&PendingBatch]) -> (Numbered<MarkerString>, Vec<u8>) {
+    let (mut strings, mut markers) = (Numbered::default(), Vec::new());
+    for batch in batches {
+        let MarkerPlace { string, place } = MarkerPlace::of(batch.batch_id);
+        markers.extend_from_slice(&strings.number(string).to_be_bytes());
+        markers.push(place);
+        markers.extend_from_slice(&batch.project.0.to_be_bytes());
+        markers.extend_from_slice(&batch.count.to_be_bytes());
+        markers.extend_from_slice(&batch.id.ms.to_be_bytes());
+    }
+    (strings, markers)
 }
 
 /// The ids that rebuild.lua compares; both are empty when there is no batch.

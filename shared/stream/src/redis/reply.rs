@@ -36,6 +36,11 @@ pub(super) fn bytes(value: Value) -> Result<Bytes, StreamError> {
     }
 }
 
+/// `None` for nil.
+pub(super) fn optional_bytes(value: Value) -> Result<Option<Bytes>, StreamError> {
+    if value == Value::Nil { Ok(None) } else { bytes(value).map(Some) }
+}
+
 pub(super) fn text(value: Value) -> Result<String, StreamError> {
     String::from_utf8(bytes(value)?.into()).map_err(|_| unexpected("text"))
 }

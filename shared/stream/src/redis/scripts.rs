@@ -5,8 +5,13 @@
 
 use redis::Cmd;
 
-const ADMIT: &str =
-    concat!("#!lua", include_str!("clock.lua"), include_str!("limit_clock.lua"), include_str!("admit.lua"));
+const ADMIT: &str = concat!(
+    "#!lua",
+    include_str!("clock.lua"),
+    include_str!("limit_clock.lua"),
+    include_str!("group_markers.lua"),
+    include_str!("admit.lua")
+);
 const LIMIT_STATE: &str =
     concat!("#!lua flags=no-writes", include_str!("clock.lua"), include_str!("limit_state.lua"));
 const LIMITS_USED: &str = concat!(
@@ -19,6 +24,7 @@ const SETTLE: &str = concat!(
     "#!lua flags=allow-oom",
     include_str!("clock.lua"),
     include_str!("limit_clock.lua"),
+    include_str!("group_markers.lua"),
     include_str!("settle.lua")
 );
 const WRITABLE: &str = concat!("#!lua", include_str!("writable.lua"));
@@ -34,8 +40,12 @@ pub(super) const PENDING: &str = include_str!("pending.lua");
 pub(super) const PENDING_CHARGES: &str = include_str!("pending_charges.lua");
 pub(super) const RESTORE_LIMITS: &str = include_str!("restore_limits.lua");
 pub(super) const RETIRE: &str = include_str!("retire.lua");
-pub(super) const REBUILD: &str =
-    concat!("#!lua flags=allow-oom", include_str!("clock.lua"), include_str!("rebuild.lua"));
+pub(super) const REBUILD: &str = concat!(
+    "#!lua flags=allow-oom",
+    include_str!("clock.lua"),
+    include_str!("group_markers.lua"),
+    include_str!("rebuild.lua")
+);
 pub(super) const FENCE: &str = "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], ARGV[1])";
 
 /// The scripts of the hot path.

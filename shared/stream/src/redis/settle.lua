@@ -1,14 +1,16 @@
 
 -- Removes committed entries from the stream, and refunds duplicates and dead events once for each entry.
--- (`#!lua flags=allow-oom`, clock.lua and limit_clock.lua precede this text: a full server must be able to drain.)
+-- (`#!lua flags=allow-oom`, clock.lua, limit_clock.lua and group_markers.lua precede this text: a full server must be
+-- able to drain.)
 --
--- KEYS   1 events  2 epoch  3 shard  4 attempts, then for each batch of each entry: its marker, its project
--- ARGV   1 the epoch that the caller trusts, 2 the group,
---        then for each entry: id, packed bytes, batches, then for each of its batches:
---        events, stored, duplicate, dead, conflict
---        A call that gives amounts back to limits of customers has more, after all of these:
--- KEYS   + for each refund its counter
--- ARGV   + the word limits, then for each refund: the number of its batch, the letter of its period, units, billionths
+-- KEYS   1 events  2 epoch  3 shard  4 attempts, then every project,
+--        then once for each group of batches its markers, and for each batch without a group its marker,
+--        then for each refund to a limit of a customer its counter
+-- ARGV   1 the epoch that the caller trusts, 2 the group, 3 projects, 4 markers, 5 entries,
+--        6 for each batch of each entry, as in BATCH: its project, its marker, its place in the group (0 for a batch
+--          without one), events, stored, duplicate, dead, conflict
+--        then for each entry: id, packed bytes, batches,
+--        then for each refund: the number of its batch, the letter of its period, units, billionths
 -- Answer the number of entries that were still pending; -1 when the epoch is not the trusted one.
 --
 -- XACK decides: only the call that takes the entry off the pending list counts it, so two lanes that wrote
@@ -16,11 +18,14 @@
 -- batch without such a marker was appended by another program: it was never charged or counted. It is counted
 -- as accepted here, and charged for its stored events, so that the sums stay balanced.
 
--- How long an outcome is remembered, in seconds. Every outcome is kept for a short time: a client that lost
--- the answer to its admission repeats it within seconds, and the batch may be settled by then.
+-- How long the outcome of a batch without a group is remembered, in seconds. Every outcome is kept for a short time: a
+-- client that lost the answer to its admission repeats it within seconds, and the batch may be settled by then.
 local SETTLED_KEYED_S, SETTLED_AWAITED_S, SETTLED_S = 86400, 60, 15
-local BILLION = 1000000000
-assert(#KEYS >= 4, 'settle: expected 4 keys and 2 for each batch')
+local BATCH, BATCH_BYTES, BILLION = '>I2I2BI4I4I4I4I4', 25, 1000000000
+local project_count, marker_count, entry_count = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local packed, refunds_at = ARGV[6], 7 + 3 * entry_count
+local refunds = #KEYS - 4 - project_count - marker_count
+assert(refunds >= 0 and #ARGV == refunds_at - 1 + 4 * refunds, 'settle: the keys and arguments do not match')
 
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return -1
@@ -31,7 +36,7 @@ local function project_at(key)
   if not projects[key] then
     local row = redis.call('HMGET', key, 'month', 'used', 'accepted', 'pending')
     projects[key] = {
-      name = string.match(key, '[^:]+$'), month = tonumber(row[1]), used = tonumber(row[2]) or 0,
+      name = tonumber(string.match(key, '[^:]+$')), month = tonumber(row[1]), used = tonumber(row[2]) or 0,
       accepted = tonumber(row[3]) or 0, pending = tonumber(row[4]) or 0,
     }
   end
@@ -40,53 +45,59 @@ end
 
 local shard = redis.call('HMGET', KEYS[3], 'backlog_events', 'backlog_bytes')
 local backlog_events, backlog_bytes = tonumber(shard[1]) or 0, tonumber(shard[2]) or 0
-local settled = 0
+local settled, was_pending = 0, {}
 
--- The entries: where each begins in ARGV, and its first batch.
-local ids, begins, firsts = {}, {}, {}
-local at, batch = 3, 1
-while at <= #ARGV and ARGV[at] ~= 'limits' do
-  local batches = tonumber(ARGV[at + 2])
-  ids[#ids + 1], begins[#begins + 1], firsts[#firsts + 1] = ARGV[at], at, batch
-  at, batch = at + 3 + 5 * batches, batch + batches
+local stored, groups, markers, ids = {}, {}, {}, {}
+if marker_count > 0 then
+  stored = redis.call('MGET', unpack(KEYS, 5 + project_count, 4 + project_count + marker_count))
 end
-local batch_count, refunds_at = batch - 1, at + 1
-local refunds = #KEYS - 4 - 2 * batch_count
-assert(#ARGV == at - 1 + (refunds > 0 and 1 + 4 * refunds or 0), 'settle: the keys and arguments do not match')
-
-local markers, was_pending = {}, {}
-if batch_count > 0 then
-  local marker_keys = {}
-  for batch = 1, batch_count do
-    marker_keys[batch] = KEYS[3 + 2 * batch]
-  end
-  for batch, marker in ipairs(redis.call('MGET', unpack(marker_keys))) do
-    markers[marker_keys[batch]] = marker
-  end
+for entry = 1, entry_count do
+  ids[entry] = ARGV[4 + 3 * entry]
 end
-if #ids > 0 then
+if entry_count > 0 then
   redis.call('HDEL', KEYS[4], unpack(ids))
 end
 
 -- When the batches that are settled here were received, in milliseconds, by the number of the batch.
 local received = {}
 
+-- The pending marker of a batch: project, events and received_ms, and the function that writes the outcome. Nil when
+-- it has none.
+local function pending_marker(marker, place)
+  local key = KEYS[4 + project_count + marker]
+  if place > 0 then
+    local group = groups[marker] or group_of(key, stored[marker])
+    groups[marker] = group
+    local record, state = record_of(group, place)
+    if state ~= PENDING then
+      return nil
+    end
+    local _, name, charged, received_ms = struct.unpack(FORMAT, record)
+    return name, charged, received_ms, function(...)
+      put_record(group, place, struct.pack(FORMAT, 's', name, charged, received_ms, ...), -1)
+    end
+  end
+  local text = markers[marker] or stored[marker]
+  local flags, name, charged, received_ms = string.match(text or '', '^p (%S+) (%d+) (%d+) (%d+) %S+$')
+  return tonumber(name), tonumber(charged), tonumber(received_ms), function(...)
+    local keep_s = string.find(flags, 'k', 1, true) and SETTLED_KEYED_S
+      or string.find(flags, 'w', 1, true) and SETTLED_AWAITED_S or SETTLED_S
+    markers[marker] = 's' .. string.sub(text, 2) .. ' ' .. table.concat({...}, ' ')
+    redis.call('SET', key, markers[marker], 'EX', keep_s)
+  end
+end
+
 -- Counts one batch of an entry that was pending. Returns when it was admitted, or nil if it was not.
-local function settle_one(marker_key, project, id, count, stored, duplicate, dead, conflict)
-  local flags, name, charged, received_ms, digest = string.match(markers[marker_key] or '',
-    '^p (%S+) (%S+) (%d+) (%d+) (%S+)$')
+local function settle_one(id, project, marker, place, count, stored, duplicate, dead, conflict)
+  local name, charged, received_ms, write = pending_marker(marker, place)
   if name and name == project.name then
     project.pending = project.pending - charged
     if duplicate + dead > 0 and project.month == month_of(received_ms * 1000) then
       project.used = math.max(0, project.used - duplicate - dead)
     end
     backlog_events = math.max(0, backlog_events - charged)
-    local keep_s = string.find(flags, 'k', 1, true) and SETTLED_KEYED_S
-      or string.find(flags, 'w', 1, true) and SETTLED_AWAITED_S or SETTLED_S
-    markers[marker_key] = 's' .. string.sub(markers[marker_key], 2) .. ' ' .. stored .. ' ' .. duplicate .. ' ' .. dead
-      .. ' ' .. conflict
-    redis.call('SET', marker_key, markers[marker_key], 'EX', keep_s)
-    return tonumber(received_ms)
+    write(stored, duplicate, dead, conflict)
+    return received_ms
   end
   project.accepted = project.accepted + count
   local month = month_of(tonumber(string.match(id, '^%d+')) * 1000)
@@ -99,25 +110,33 @@ local function settle_one(marker_key, project, id, count, stored, duplicate, dea
   return nil
 end
 
+local batch = 0
 for entry, id in ipairs(ids) do
+  local at = 4 + 3 * entry
+  local last = batch + ARGV[at + 2]
   if redis.call('XACK', KEYS[1], ARGV[2], id) == 1 then
     settled = settled + 1
     was_pending[settled] = id
-    local begin, was_admitted = begins[entry], false
-    for batch = 0, ARGV[begin + 2] - 1 do
-      local key, outcome = 3 + 2 * (firsts[entry] + batch), begin + 3 + 5 * batch
-      local received_ms = settle_one(KEYS[key], project_at(KEYS[key + 1]), id, unpack(ARGV, outcome, outcome + 4))
-      received[firsts[entry] + batch] = received_ms
-      was_admitted = was_admitted or received_ms ~= nil
+    local was_admitted = false
+    for batch = batch + 1, last do
+      local project, marker, place, count, stored, duplicate, dead, conflict =
+        struct.unpack(BATCH, packed, (batch - 1) * BATCH_BYTES + 1)
+      project = project_at(KEYS[4 + project])
+      received[batch] = settle_one(id, project, marker, place, count, stored, duplicate, dead, conflict)
+      was_admitted = was_admitted or received[batch] ~= nil
     end
     if was_admitted then
-      backlog_bytes = math.max(0, backlog_bytes - ARGV[begin + 1])
+      backlog_bytes = math.max(0, backlog_bytes - ARGV[at + 1])
     end
   end
+  batch = last
+end
+for _, group in pairs(groups) do
+  write_group(group)
 end
 
 for refund = 1, refunds do
-  local key, at = KEYS[4 + 2 * batch_count + refund], refunds_at + 4 * (refund - 1)
+  local key, at = KEYS[4 + project_count + marker_count + refund], refunds_at + 4 * (refund - 1)
   local received_ms, period = received[tonumber(ARGV[at])], ARGV[at + 1]
   local row = redis.call('HMGET', key, 'window', 'units', 'billionths')
   if received_ms and tonumber(row[1]) == window_of(period, received_ms * 1000) then

@@ -1,7 +1,12 @@
 //! Removes committed entries from the stream, and counts the attempts at suspects.
 
+use redis::Cmd;
+
 use super::core::Core;
-use super::keys::GROUP;
+use super::keys::{GROUP, ShardKeys};
+use super::marker::MarkerPlace;
+use super::numbered::Numbered;
+use super::scripts::Script;
 use super::shard_witness::TrustedEpoch;
 use super::{limit_arguments, reply};
 use crate::metrics::counted;
@@ -23,30 +28,48 @@ async fn settle_chunk(core: &Core, shard: u16, settlements: &[Settlement]) -> Re
     let known = core.witnesses.shard(shard).and_then(|known| Some((known, known.trusted()?)));
     let (known, epoch) = known.ok_or_else(|| counted(StreamError::EpochChanged))?;
     let script = &core.scripts.settle;
-    let batches = || settlements.iter().flat_map(|settlement| &settlement.batches);
-    let refunds = settlements.iter().map(|settlement| settlement.refunds.len()).sum::<usize>();
-    let mut command = script.call(4 + 2 * batches().count() + refunds);
-    command.arg(&keys.events).arg(&keys.epoch).arg(&keys.shard_hash).arg(&keys.attempts);
-    for batch in batches() {
-        command.arg(keys.marker(batch.batch_id)).arg(keys.project(batch.project));
-    }
-    limit_arguments::add_refund_keys(&mut command, keys, &epoch, settlements);
-    command.arg(epoch.as_str()).arg(GROUP);
-    for Settlement { id, bytes, batches, .. } in settlements {
-        command.arg(id.to_string()).arg(bytes).arg(batches.len());
-        for SettledBatch { count, outcome, .. } in batches {
-            let Outcome { stored, duplicate, dead, conflict } = outcome;
-            command.arg(count).arg(stored).arg(duplicate).arg(dead).arg(conflict);
-        }
-    }
-    if refunds > 0 {
-        limit_arguments::add_refunds(&mut command, settlements);
-    }
+    let command = settle_command(script, keys, &epoch, settlements);
     let epoch = TrustedEpoch { known, epoch: &epoch };
     match reply::integer(core.link(shard).connections.eval_under(epoch, script, &command).await?)? {
         -1 => Err(counted(StreamError::EpochChanged)),
         settled => Ok(settled.unsigned_abs()),
     }
+}
+
+/// The call that settles these entries.
+fn settle_command(script: &Script, keys: &ShardKeys, epoch: &str, settlements: &[Settlement]) -> Cmd {
+    let (mut projects, mut markers, mut batches) = (Numbered::default(), Numbered::default(), Vec::new());
+    for SettledBatch { batch_id, project, count, outcome } in
+        settlements.iter().flat_map(|settlement| &settlement.batches)
+    {
+        let MarkerPlace { string, place } = MarkerPlace::of(*batch_id);
+        // At most one for each batch of a call.
+        for number in [projects.number(*project), markers.number(string)] {
+            batches.extend_from_slice(&number.to_be_bytes()[2..]);
+        }
+        batches.push(place);
+        let Outcome { stored, duplicate, dead, conflict } = *outcome;
+        for number in [*count, stored, duplicate, dead, conflict] {
+            batches.extend_from_slice(&number.to_be_bytes());
+        }
+    }
+    let refunds = settlements.iter().map(|settlement| settlement.refunds.len()).sum::<usize>();
+    let (project_count, marker_count) = (projects.items().len(), markers.items().len());
+    let mut command = script.call(4 + project_count + marker_count + refunds);
+    command.arg(&keys.events).arg(&keys.epoch).arg(&keys.shard_hash).arg(&keys.attempts);
+    for project in projects.items() {
+        command.arg(keys.project(*project));
+    }
+    for string in markers.items() {
+        command.arg(keys.markers(*string));
+    }
+    limit_arguments::add_refund_keys(&mut command, keys, epoch, settlements);
+    command.arg(epoch).arg(GROUP).arg(project_count).arg(marker_count).arg(settlements.len()).arg(batches);
+    for Settlement { id, bytes, batches, .. } in settlements {
+        command.arg(id.to_string()).arg(bytes).arg(batches.len());
+    }
+    limit_arguments::add_refunds(&mut command, settlements);
+    command
 }
 
 pub(super) async fn note_attempt(core: &Core, shard: u16, id: EntryId) -> Result<u32, StreamError> {

@@ -181,18 +181,15 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::redis::admit_command::AdmitPlan;
     use millrace_event::entry::NewBatch;
     use millrace_event::plan::ProjectId;
 
     fn queued(epoch: &str, count: u32, rows_bytes: usize) -> QueuedRequest {
         let request = AdmitRequest {
-            project_key: String::new(),
-            marker_key: String::new(),
             epoch: Arc::new(epoch.to_owned()),
             batch: NewBatch::new(Uuid::nil(), ProjectId(1), count, vec![0; rows_bytes]),
-            interval_us: 1,
-            tolerance_us: 1,
-            quota: -1,
+            plan: AdmitPlan { project: ProjectId(1), interval_us: 1, quota: -1, tolerance_us: 1 },
             flags: "-",
             digest: None,
         };

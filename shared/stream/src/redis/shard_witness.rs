@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::error::describe;
 use super::keys::ShardKeys;
-use super::{reply, scripts};
+use super::{marker, reply, scripts};
 use crate::witness::{AcknowledgedBatches, REMEMBERED_MAX};
 use crate::{AcknowledgedBatch, BatchId, EntryId, Epoch, StreamError};
 
@@ -208,13 +208,10 @@ impl ShardWitness {
     async fn lacks_markers(&self, mut connection: MultiplexedConnection) -> Result<bool, String> {
         let young = self.acknowledged.within(MARKER_SURELY_KEPT);
         for chunk in young.chunks(CHUNK_MARKERS) {
-            let mut command = redis::cmd("EXISTS");
-            chunk.iter().for_each(|batch| {
-                command.arg(self.keys.marker(batch.batch_id));
-            });
-            let found: usize =
-                command.query_async(&mut connection).await.map_err(|error| describe(&error))?;
-            if found < chunk.len() {
+            let command = marker::markers_command(&self.keys, chunk);
+            let answer = command.query_async(&mut connection).await.map_err(|error| describe(&error))?;
+            let missing = marker::missing_markers(answer, chunk).map_err(|error| error.reason())?;
+            if !missing.is_empty() {
                 return Ok(true);
             }
         }

@@ -1,11 +1,9 @@
 //! Reads where a shard stands, for those who decide whether it went back in time. It must never decide.
 
-use redis::Value;
-
 use super::core::Core;
 use super::keys::ShardKeys;
 use super::link::Link;
-use super::reply;
+use super::marker::{self, markers_command};
 use super::shard_witness::{CHUNK_MARKERS, parse_position, position_command};
 use crate::{AcknowledgedBatch, StreamError, Witness};
 
@@ -35,13 +33,8 @@ async fn missing_markers(
 ) -> Result<Vec<AcknowledgedBatch>, StreamError> {
     let mut missing = Vec::new();
     for chunk in batches.chunks(CHUNK_MARKERS) {
-        let mut command = redis::cmd("MGET");
-        chunk.iter().for_each(|batch| {
-            command.arg(keys.marker(batch.batch_id));
-        });
-        let markers = reply::array(link.ask(&command).await?)?;
-        let unknown = chunk.iter().zip(markers).filter(|(_, marker)| *marker == Value::Nil);
-        missing.extend(unknown.map(|(batch, _)| *batch));
+        let answer = link.ask(&markers_command(keys, chunk)).await?;
+        missing.extend(marker::missing_markers(answer, chunk)?);
     }
     Ok(missing)
 }

@@ -10,7 +10,7 @@ assert(#KEYS == 5 and #ARGV == 1, 'writable: expected 5 keys and 1 argument')
 local commands = {
   {'TIME'}, {'GET', KEYS[2]}, {'HMGET', KEYS[3], 'clock_ms'}, {'HSET', KEYS[3], 'clock_ms', 0},
   {'XADD', KEYS[1], '*', 'v', 0}, {'HMGET', KEYS[4], 'tat'}, {'HSET', KEYS[4], 'tat', 0}, {'MGET', KEYS[5]},
-  {'MSET', KEYS[5], 0},
+  {'MSET', KEYS[5], 0}, {'SETRANGE', KEYS[5], 0, 0}, {'PERSIST', KEYS[5]},
 }
 if ARGV[1] ~= '0' then
   commands[#commands + 1] = {'WAIT', ARGV[1], 1}

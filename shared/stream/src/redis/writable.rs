@@ -4,6 +4,7 @@
 use uuid::Uuid;
 
 use super::core::Core;
+use super::marker::MarkerString;
 use super::reply;
 use crate::StreamError;
 use crate::metrics::counted;
@@ -15,7 +16,7 @@ pub(super) async fn check_writable(core: &Core, shard: u16) -> Result<(), Stream
     let mut command = script.call(5);
     command.arg(&keys.events).arg(&keys.epoch).arg(&keys.shard_hash);
     // Rights are given by patterns, so any project and any batch will do.
-    command.arg(keys.project(ProjectId(0))).arg(keys.marker(Uuid::nil()));
+    command.arg(keys.project(ProjectId(0))).arg(keys.markers(MarkerString::Batch(Uuid::nil())));
     command.arg(core.replicas().unwrap_or(0));
     let denied = reply::array(core.link(shard).connections.eval(script, &command).await?)?;
     let denied = denied.into_iter().map(reply::text).collect::<Result<Vec<_>, _>>()?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use millrace_event::BatchGroup;
 use millrace_event::entry::NewBatch;
 use millrace_event::plan::{LimitState, Plan, ProjectId, Refusal, month_of};
 use millrace_stream::{Admission, BatchId, BatchState, Decision, Outcome, SharedStream, StreamError};
@@ -67,14 +68,17 @@ struct Ready {
 impl Ready {
     fn new(sent: &Sent, ids: &mut Vec<BatchId>) -> Self {
         let earlier = sent.repeats.and_then(|before| ids.len().checked_sub(1 + before));
-        let batch_id = earlier.map_or_else(Uuid::now_v7, |at| ids[at]);
+        let new_id = || if sent.digest.is_some() { Uuid::now_v7() } else { next_id() };
+        let batch_id = earlier.map_or_else(new_id, |at| ids[at]);
         ids.push(batch_id);
         let rows = format!("{} rows of {batch_id} ", sent.count);
         let rows = rows.repeat(if sent.is_large { 4_000 } else { 1 }).into_bytes();
         let batch = NewBatch::new(batch_id, ProjectId(sent.project), sent.count, rows.clone());
         let Sent { requests_per_minute, burst, events_per_month, .. } = *sent;
         let plan = Plan { requests_per_minute, burst, events_per_month, ..plan() };
-        Self { batch, rows, plan, digest: sent.digest.map(|digest| [digest; 16]) }
+        // A batch with an idempotency key has an id without a group.
+        let digest = sent.digest.filter(|_| BatchGroup::of(batch_id).is_none());
+        Self { batch, rows, plan, digest: digest.map(|digest| [digest; 16]) }
     }
 
     async fn admit(&self, stream: &SharedStream) -> Decision {
@@ -299,7 +303,7 @@ async fn a_group_of_which_nothing_is_admitted_leaves_no_entry() {
 async fn entries_of_version_1_are_delivered_rebuilt_and_settled() {
     let redis = Redis::start().await;
     let stream = trusted_stream(&redis).await;
-    let (old, new) = (batch(3), batch(4));
+    let (old, new) = (keyed_batch(3), batch(4));
     let fields =
         millrace_event::entry::fields_of_version_1(old.batch_id, PROJECT, 3, &rows_of(old.batch_id, 3));
     let mut append = redis::cmd("XADD");

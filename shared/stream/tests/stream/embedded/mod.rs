@@ -98,7 +98,7 @@ fn make_file_of_release_0_1(path: &Path, batches: &[(&NewBatch, bool)]) {
 async fn a_file_of_the_release_before_is_understood() {
     let embedded = Embedded::new();
     let stream = trusted_stream(&embedded).await;
-    let (settled, pending, newer) = (batch(2), batch(3), batch(4));
+    let (settled, pending, newer) = (batch(2), batch(3), keyed_batch(4));
     assert_admitted(admit(&stream, &settled).await);
     drain(&stream, "lane").await;
     assert_admitted(admit(&stream, &pending).await);
@@ -128,7 +128,7 @@ async fn a_file_of_the_release_before_is_understood() {
 async fn a_restart_keeps_everything_and_delivers_unsettled_entries_again() {
     let embedded = Embedded::new();
     let stream = trusted_stream(&embedded).await;
-    let (settled, pending, keyed) = (batch(2), batch(3), batch(4));
+    let (settled, pending, keyed) = (batch(2), batch(3), keyed_batch(4));
     assert_admitted(admit(&stream, &settled).await);
     drain(&stream, "lane").await;
     let received_ms = assert_admitted(admit(&stream, &pending).await);

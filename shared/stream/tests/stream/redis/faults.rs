@@ -21,7 +21,7 @@ async fn a_full_server_refuses_with_nothing_changed_and_still_drains() {
     let redis = Redis::start().await;
     let stream = trusted_stream(&redis).await;
     assert_admitted(admit(&stream, &batch(1)).await);
-    assert_admitted(admit_keyed(&stream, &batch(1), [1; 16]).await);
+    assert_admitted(admit_keyed(&stream, &keyed_batch(1), [1; 16]).await);
     run(&redis, &["CONFIG", "SET", "maxmemory", "1000000"]).await;
     let before = contents(&redis).await;
     let refused = try_admit(&stream).await;

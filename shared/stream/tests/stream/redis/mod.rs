@@ -13,6 +13,7 @@ mod tls;
 
 use std::time::Duration;
 
+use millrace_event::BatchGroup;
 use millrace_event::entry::id_of_damaged;
 use millrace_event::plan::{Plan, ProjectId};
 use millrace_stream::redis::{RedisOptions, RedisStream};
@@ -69,7 +70,7 @@ pub async fn contents(redis: &Redis) -> Vec<(String, Vec<u8>)> {
 async fn a_refusal_leaves_every_key_unchanged() {
     let redis = Redis::start().await;
     let stream = trusted_stream_with_backlog(&redis, 10).await;
-    let batch_of_key = batch(5);
+    let batch_of_key = keyed_batch(5);
     assert_admitted(admit_keyed(&stream, &batch_of_key, [1; 16]).await);
     let before = contents(&redis).await;
     let small = Plan { events_per_month: Some(6), ..plan() };
@@ -120,7 +121,7 @@ async fn a_refund_for_a_past_month_does_not_change_the_current_month() {
 async fn markers_stay_while_their_batches_are_pending_and_expire_afterwards() {
     let redis = Redis::start().await;
     let stream = trusted_stream(&redis).await;
-    let (plain, keyed) = (batch(1), batch(1));
+    let (plain, keyed) = (keyed_batch(1), keyed_batch(1));
     assert_admitted(admit(&stream, &plain).await);
     assert_admitted(admit_keyed(&stream, &keyed, [9; 16]).await);
     let key = |id: Uuid| format!("{{s0}}:batch:{id}");
@@ -135,10 +136,48 @@ async fn markers_stay_while_their_batches_are_pending_and_expire_afterwards() {
 }
 
 #[tokio::test]
+async fn markers_of_a_group_stay_while_one_of_its_batches_is_pending_and_expire_afterwards() {
+    let redis = Redis::start().await;
+    let stream = trusted_stream(&redis).await;
+    let group = BatchGroup::first(1_795_219_200_000_000, 7);
+    let [first, second, third] =
+        [1, 2, 64].map(|place| batch_with_id(BatchGroup { place, ..group }.batch_id(), 2));
+    let ttl = || async {
+        match run(&redis, &["TTL", &format!("{{s0}}:batch:{}:0", group.id)]).await {
+            Value::Int(seconds) => seconds,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_admitted(admit(&stream, &first).await);
+    assert_admitted(admit(&stream, &second).await);
+    let mut reader = stream.reader(0, "lane").await.unwrap();
+    let both = reader.next(10, Duration::ZERO).await.unwrap();
+    for (delivery, kept_s) in both.iter().zip([-1..=-1, 50..=60]) {
+        assert_eq!(stream.settle(0, &[settlement(delivery, 0, 0)]).await.unwrap(), 1);
+        let seconds = ttl().await;
+        assert!(kept_s.contains(&seconds), "{seconds}");
+    }
+    assert_admitted(admit(&stream, &third).await);
+    assert_eq!(ttl().await, -1, "a new batch of the group is pending");
+    let all = Outcome { stored: 2, ..Outcome::default() };
+    for (batch, state) in [
+        (&first, BatchState::Settled { project: PROJECT, outcome: all }),
+        (&second, BatchState::Settled { project: PROJECT, outcome: all }),
+        (&third, BatchState::Pending { project: PROJECT, count: 2 }),
+    ] {
+        assert_eq!(stream.batch_state(PROJECT, batch.batch_id).await.unwrap(), state);
+        assert!(matches!(admit(&stream, batch).await, Decision::Repeated { .. }));
+    }
+    assert_eq!(counters(&stream).await.accepted, 6);
+    let unknown = BatchGroup { place: 63, ..group }.batch_id();
+    assert_eq!(stream.batch_state(PROJECT, unknown).await.unwrap(), BatchState::Unknown);
+}
+
+#[tokio::test]
 async fn a_marker_of_the_release_before_is_understood() {
     let redis = Redis::start().await;
     let stream = trusted_stream(&redis).await;
-    let batch = batch(5);
+    let batch = keyed_batch(5);
     let key = format!("{{s0}}:batch:{}", batch.batch_id);
     // A worker of that release settles without the number of conflicts.
     let marker = format!("s - {} 5 1795219200000 - 3 1 1", PROJECT.0);

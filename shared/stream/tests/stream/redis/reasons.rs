@@ -71,6 +71,7 @@ async fn every_right_that_an_admission_needs_is_named_when_the_user_lacks_it() {
         ("~* +@all -evalsha", &["lacks a right", "NOPERM", "'evalsha' command"]),
         ("~* +@all -xadd", &["lacks a right", "(NOPERM XADD {s0}:events)"]),
         ("~* +@all -mset -time", &["(NOPERM TIME, MSET {s0}:batch:"]),
+        ("~* +@all -setrange", &["(NOPERM SETRANGE {s0}:batch:"]),
         ("~other:* +@all", &["lacks a right", "NOPERM"]),
     ] {
         let mut command = vec!["ACL", "SETUSER", "app", "reset", "on", ">word"];

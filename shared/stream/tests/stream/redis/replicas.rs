@@ -85,7 +85,7 @@ async fn a_batch_is_on_the_replica_when_it_is_acknowledged() {
 async fn without_its_replica_no_batch_is_acknowledged_and_refusals_are_answered_as_they_are() {
     let mut pair = harness().await;
     let stream = trusted_stream(&pair).await;
-    let (known, keyed) = (batch(1), batch(1));
+    let (known, keyed) = (batch(1), keyed_batch(1));
     assert_admitted(admit(&stream, &known).await);
     assert_admitted(admit_keyed(&stream, &keyed, [1; 16]).await);
     pair.replica.pause();

@@ -68,7 +68,7 @@ pub async fn batches_that_are_admitted_at_the_same_time_share_entries(harness: &
 pub async fn a_repeated_batch_id_returns_the_first_answer_and_charges_nothing(harness: &dyn Harness) {
     let stream = trusted_stream(harness).await;
     for digest in [None, Some([1; 16])] {
-        let batch = batch(3);
+        let batch = if digest.is_some() { keyed_batch(3) } else { batch(3) };
         let plan = plan();
         let admission = Admission { batch: &batch, plan: &plan, digest, awaited: false };
         let first_ms = assert_admitted(stream.admit(&admission).await.unwrap());
@@ -86,7 +86,7 @@ pub async fn a_repeated_batch_id_returns_the_first_answer_and_charges_nothing(ha
 
 pub async fn the_same_key_with_another_body_is_a_conflict(harness: &dyn Harness) {
     let stream = trusted_stream(harness).await;
-    let batch = batch(3);
+    let batch = keyed_batch(3);
     assert_admitted(admit_keyed(&stream, &batch, [1; 16]).await);
     assert!(matches!(admit_keyed(&stream, &batch, [2; 16]).await, Decision::Conflict { .. }));
     drain(&stream, "lane").await;

@@ -7,8 +7,10 @@ pub mod rebuilding;
 pub mod settling;
 pub mod witness;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use millrace_event::BatchGroup;
 use millrace_event::entry::{EntryBatch, NewBatch};
 use millrace_event::plan::{Plan, ProjectId};
 use millrace_stream::{
@@ -77,8 +79,24 @@ pub fn plan() -> Plan {
 }
 
 /// A batch with this many events.
+/// A batch without an idempotency key. As in an API process, its id has the next place of a group.
 pub fn batch(count: u32) -> NewBatch {
+    batch_with_id(next_id(), count)
+}
+
+/// A batch with an idempotency key: its id names no group.
+pub fn keyed_batch(count: u32) -> NewBatch {
     batch_with_id(Uuid::now_v7(), count)
+}
+
+/// The id of the next batch without an idempotency key.
+pub fn next_id() -> BatchId {
+    static LAST: Mutex<Option<BatchGroup>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let first = || BatchGroup::first(1_795_219_200_000_000, Uuid::new_v4().as_u64_pair().1);
+    let group = last.and_then(BatchGroup::next).unwrap_or_else(first);
+    *last = Some(group);
+    group.batch_id()
 }
 
 pub fn batch_with_id(batch_id: BatchId, count: u32) -> NewBatch {

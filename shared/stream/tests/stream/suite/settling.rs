@@ -9,7 +9,8 @@ use super::*;
 pub async fn a_settled_batch_is_remembered(harness: &dyn Harness) {
     let stream = trusted_stream(harness).await;
     for (digest, awaited) in [(Some([1; 16]), false), (None, true), (None, false)] {
-        let (batch, plan) = (batch(5), plan());
+        let batch = if digest.is_some() { keyed_batch(5) } else { batch(5) };
+        let plan = plan();
         let admission = Admission { batch: &batch, plan: &plan, digest, awaited };
         assert_admitted(stream.admit(&admission).await.unwrap());
         let state = stream.batch_state(PROJECT, batch.batch_id).await.unwrap();
