@@ -28,8 +28,8 @@
 --          units and billionths of its limit; in the order of the batches, no counter twice for one batch
 -- Answer for each batch {word, now_us, tat_us, used, extra}. extra is the id of the entry for ADMITTED, received_ms for
 --        REPEATED, wait_us for RATE_LIMITED, the error of the server for FAILED, and for LIMIT_EXCEEDED the units
---        and billionths that are used of the counter of each charge of the batch, separated by spaces. When the epoch is not the trusted
---        one, the answer is {'EPOCH_CHANGED'} alone.
+--        and billionths that are used of the counter of each charge of the batch, separated by spaces. When the
+--        epoch is not the trusted one, the answer is {'EPOCH_CHANGED'} alone.
 --
 -- Lua has no rollback. Everything is decided on local tables. Then XADD, which may fail and then changes
 -- nothing. Nothing after it can fail. The arithmetic is that of LimitState::charge in

@@ -1,13 +1,23 @@
 //! The keys in Redis. All keys of a shard have the same hash tag, so that one script only touches keys in one
 //! slot of a cluster.
 
-use super::marker::MarkerString;
-use crate::Epoch;
+use uuid::Uuid;
+
+use crate::{BatchId, Epoch};
 use millrace_event::limit::Counter;
 use millrace_event::plan::ProjectId;
 
 /// The consumer group of the workers.
 pub(super) const GROUP: &str = "workers";
+
+/// What has a string of markers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum MarkerString {
+    /// One batch.
+    Batch(BatchId),
+    /// Consecutive places of a group, with the number of this part of it.
+    Group(Uuid, u8),
+}
 
 /// The keys of one shard that do not depend on the request.
 pub(super) struct ShardKeys {

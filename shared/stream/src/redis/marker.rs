@@ -4,9 +4,8 @@
 //! key to read, write and expire instead of 64. Another batch has a string of its own.
 
 use redis::{Cmd, Value};
-use uuid::Uuid;
 
-use super::keys::ShardKeys;
+use super::keys::{MarkerString, ShardKeys};
 use super::numbered::Numbered;
 use super::reply;
 use crate::{AcknowledgedBatch, BatchId, BatchState, Outcome, StreamError};
@@ -19,15 +18,6 @@ const PLACES: u8 = 64;
 const HEADER_BYTES: usize = 4;
 /// State, project (8 bytes), events (4), received_ms (6), and the four numbers of the outcome (4 each).
 const RECORD_BYTES: usize = 35;
-
-/// What has a string of markers.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum MarkerString {
-    /// One batch.
-    Batch(BatchId),
-    /// Consecutive places of a group, with the number of this part of it.
-    Group(Uuid, u8),
-}
 
 /// Where the marker of a batch is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -143,6 +133,8 @@ fn parse_record(record: &[u8]) -> Option<BatchState> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+
+    use uuid::Uuid;
 
     use super::*;
 

@@ -14,13 +14,13 @@
 //! | `{s0}:limit:<epoch>:<project>:<meter>:<period>:<subject>` | hash | `window`, `units`, `billionths` |
 //! | `{s0}:attempts` | hash | entry id → attempts to write it alone that never returned |
 //!
-//! The marker of a batch with a string of its own is `p flags project count received_ms digest` while the batch
-//! is pending. Once it is settled it is `s …`, with the same fields followed by `stored duplicate dead
+//! The marker of a batch with a string of its own is `p flags project count received_ms digest` while the
+//! batch is pending. Once it is settled it is `s …`, with the same fields followed by `stored duplicate dead
 //! conflict`. A batch whose id names a group has a record with the same numbers in a string of the group
 //! (`group_markers.lua`). A marker lives at least as long as the entry, so no retry of a pending batch is
-//! admitted twice. After that it is kept for a day for a batch with a key, and otherwise for a minute, in which
-//! a client that lost the answer tries again, or waits for the outcome. A batch that has neither a key nor a
-//! group, as of an older release, is remembered for 15 seconds unless a client waits.
+//! admitted twice. After that it is kept for a day for a batch with a key, and otherwise for a minute, in
+//! which a client that lost the answer tries again, or waits for the outcome. A batch that has neither a key
+//! nor a group, as of an older release, is remembered for 15 seconds unless a client waits.
 //!
 //! The stream is never trimmed: only `settle.lua` removes entries, so XLEN is the backlog.
 //!

@@ -1,8 +1,8 @@
 //! New counters and a new epoch for a shard whose counters are not trusted.
 
 use super::core::Core;
-use super::keys::{self, GROUP};
-use super::marker::{MarkerPlace, MarkerString};
+use super::keys::{self, GROUP, MarkerString};
+use super::marker::MarkerPlace;
 use super::numbered::Numbered;
 use super::{reply, scripts};
 use crate::{EntryId, Epoch, PendingBatch, ProjectCounters, StreamError};

@@ -4,7 +4,7 @@
 use uuid::Uuid;
 
 use super::core::Core;
-use super::marker::MarkerString;
+use super::keys::MarkerString;
 use super::reply;
 use crate::StreamError;
 use crate::metrics::counted;
