@@ -33,6 +33,8 @@ pub enum Mutant {
     NewBatchIdOnRetry,
     /// A batch is forgotten when it is settled. A client that repeats it is charged again.
     MarkerForgottenAtSettle,
+    /// The markers of a group are deleted when one of its batches is settled, although others are pending.
+    GroupForgottenAtSettle,
     /// Rate and quota are checked before the admission instead of in it. Concurrent requests all pass.
     LimitsCheckedBefore,
     /// The counters of limits are not restored when a stream lost its data. Customers may use everything
@@ -46,7 +48,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    const ALL: [(Self, &str); 13] = [
+    const ALL: [(Self, &str); 14] = [
         (Self::AckBeforeCommit, "ack-before-commit"),
         (Self::CommitsUnderAnOldEpoch, "commits-under-an-old-epoch"),
         (Self::DedupeByStreamId, "dedupe-by-stream-id"),
@@ -56,6 +58,7 @@ impl Mutant {
         (Self::Maxlen, "maxlen"),
         (Self::NewBatchIdOnRetry, "new-batch-id-on-retry"),
         (Self::MarkerForgottenAtSettle, "marker-forgotten-at-settle"),
+        (Self::GroupForgottenAtSettle, "group-forgotten-at-settle"),
         (Self::LimitsCheckedBefore, "limits-checked-before"),
         (Self::LimitsForgottenAtRebuild, "limits-forgotten-at-rebuild"),
         (Self::LimitsKeptAtRedelivery, "limits-kept-at-redelivery"),

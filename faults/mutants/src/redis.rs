@@ -1,14 +1,19 @@
 //! Commands to Redis that a bug sends past the stream. The keys are those of
-//! `shared/stream/src/redis/keys.rs`.
+//! `shared/stream/src/redis/keys.rs`, and the strings of markers those of `marker.rs` next to it.
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Client, Cmd, RedisResult, Value};
-use millrace_event::BatchId;
+use millrace_event::{BatchGroup, BatchId};
 use tokio::sync::Mutex;
 
 const GROUP: &str = "workers";
 /// Entries that a trimmed stream keeps.
 const ENTRIES_MAX: usize = 50;
+
+/// Places of a group that share a string of markers.
+const PLACES: usize = 64;
+const HEADER_BYTES: usize = 4;
+const RECORD_BYTES: usize = 35;
 
 /// A connection of its own.
 pub struct Redis {
@@ -39,10 +44,23 @@ impl Redis {
         self.send(&command).await;
     }
 
-    pub async fn forget_batches(&self, shard: u16, batches: impl Iterator<Item = BatchId>) {
-        let keys: Vec<_> = batches.map(|batch| format!("{{s{shard}}}:batch:{batch}")).collect();
-        if !keys.is_empty() {
-            self.send(::redis::cmd("DEL").arg(keys)).await;
+    /// Deletes the marker of a batch.
+    pub async fn forget_batch(&self, shard: u16, batch: BatchId) {
+        match BatchGroup::of(batch) {
+            None => self.send(::redis::cmd("DEL").arg(format!("{{s{shard}}}:batch:{batch}"))).await,
+            Some(group) => {
+                let place = usize::from(group.place - 1) % PLACES;
+                let mut command = ::redis::cmd("SETRANGE");
+                command.arg(markers(shard, group)).arg(HEADER_BYTES + place * RECORD_BYTES);
+                self.send(command.arg(&[0; RECORD_BYTES])).await;
+            }
+        }
+    }
+
+    /// Deletes the markers of all batches that share a string with this one.
+    pub async fn forget_group(&self, shard: u16, batch: BatchId) {
+        if let Some(group) = BatchGroup::of(batch) {
+            self.send(::redis::cmd("DEL").arg(markers(shard, group))).await;
         }
     }
 
@@ -73,6 +91,10 @@ impl Redis {
             _ => Ok(open),
         }
     }
+}
+
+fn markers(shard: u16, group: BatchGroup) -> String {
+    format!("{{s{shard}}}:batch:{}:{}", group.id, usize::from(group.place - 1) / PLACES)
 }
 
 fn events(shard: u16) -> String {

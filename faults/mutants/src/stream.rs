@@ -129,13 +129,13 @@ impl Stream for MutantStream {
 
     async fn settle(&self, shard: u16, settlements: &[Settlement]) -> Result<u64, StreamError> {
         let settled = self.inner.settle(shard, settlements).await?;
-        if let Some(redis) = self.redis_of(Mutant::MarkerForgottenAtSettle) {
-            redis
-                .forget_batches(
-                    shard,
-                    settlements.iter().flat_map(|settlement| &settlement.batches).map(|batch| batch.batch_id),
-                )
-                .await;
+        for batch in settlements.iter().flat_map(|settlement| &settlement.batches) {
+            if let Some(redis) = self.redis_of(Mutant::MarkerForgottenAtSettle) {
+                redis.forget_batch(shard, batch.batch_id).await;
+            }
+            if let Some(redis) = self.redis_of(Mutant::GroupForgottenAtSettle) {
+                redis.forget_group(shard, batch.batch_id).await;
+            }
         }
         Ok(settled)
     }

@@ -130,6 +130,13 @@ pub const MUTANTS: &[Mutant] = &[
         tier: Tier::Nightly,
     },
     Mutant {
+        name: "group-forgotten-at-settle",
+        bug: "the markers of a group are deleted when one of its batches is settled",
+        drill: "worker killed after commit",
+        violates: &[Invariant::TotalsAgree],
+        tier: Tier::Quick,
+    },
+    Mutant {
         name: "limits-checked-before",
         bug: "rate and quota are checked before the admission instead of in it",
         drill: "plan exact on four apis",
