@@ -16,12 +16,15 @@ use crate::error::BenchError;
 /// Settings that differ from the defaults, for all subjects and ceilings. `fsync` and `synchronous_commit`
 /// stay on.
 pub const POSTGRES_SETTINGS: &[(&str, &str)] = &[
-    ("shared_buffers", "1GB"),
+    // A table grows by pages of zeros, which stay dirty in the kernel until PostgreSQL evicts the page. An
+    // fsync of Redis on the same disk can wait for all of them, so they leave the buffers early, and are
+    // written out at once.
+    ("shared_buffers", "128MB"),
+    ("bgwriter_delay", "20ms"),
+    ("bgwriter_lru_maxpages", "1000"),
+    ("backend_flush_after", "1MB"),
     ("max_wal_size", "8GB"),
     ("checkpoint_timeout", "15min"),
-    // Dirty pages are written out early. Otherwise they accumulate in the kernel, and the next fsync waits
-    // for all of them.
-    ("backend_flush_after", "1MB"),
     // A new file of the write-ahead log is not filled with zeros. The servers are new, so all of their files
     // are, and every 16 MB the fsync of zeros would hold up that of Redis on the same disk. A server that has
     // run for some time uses its files again.
