@@ -52,7 +52,7 @@ impl Redis {
                 let place = usize::from(group.place - 1) % PLACES;
                 let mut command = ::redis::cmd("SETRANGE");
                 command.arg(markers(shard, group)).arg(HEADER_BYTES + place * RECORD_BYTES);
-                self.send(command.arg(&[0; RECORD_BYTES])).await;
+                self.send(command.arg(&[0_u8; RECORD_BYTES][..])).await;
             }
         }
     }
