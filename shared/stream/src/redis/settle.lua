@@ -61,42 +61,50 @@ end
 -- When the batches that are settled here were received, in milliseconds, by the number of the batch.
 local received = {}
 
--- The pending marker of a batch: project, events and received_ms, and the function that writes the outcome. Nil when
--- it has none.
+local function group_at(marker)
+  local group = groups[marker] or group_of(KEYS[4 + project_count + marker], stored[marker])
+  groups[marker] = group
+  return group
+end
+
+-- The pending marker of a batch: project, events and received_ms. Nil when it has none.
 local function pending_marker(marker, place)
-  local key = KEYS[4 + project_count + marker]
   if place > 0 then
-    local group = groups[marker] or group_of(key, stored[marker])
-    groups[marker] = group
-    local record, state = record_of(group, place)
+    local record, state = record_of(group_at(marker), place)
     if state ~= PENDING then
       return nil
     end
-    local _, name, charged, received_ms = struct.unpack(FORMAT, record)
-    return name, charged, received_ms, function(...)
-      put_record(group, place, struct.pack(FORMAT, 's', name, charged, received_ms, ...), -1)
-    end
+    return select(2, struct.unpack(FORMAT, record))
+  end
+  local text = markers[marker] or stored[marker] or ''
+  local name, charged, received_ms = string.match(text, '^p %S+ (%d+) (%d+) (%d+) %S+$')
+  return tonumber(name), tonumber(charged), tonumber(received_ms)
+end
+
+-- Replaces the pending marker of a batch; the outcome is stored, duplicate, dead and conflict.
+local function write_outcome(marker, place, name, charged, received_ms, ...)
+  if place > 0 then
+    put_record(group_at(marker), place, struct.pack(FORMAT, 's', name, charged, received_ms, ...), -1)
+    return
   end
   local text = markers[marker] or stored[marker]
-  local flags, name, charged, received_ms = string.match(text or '', '^p (%S+) (%d+) (%d+) (%d+) %S+$')
-  return tonumber(name), tonumber(charged), tonumber(received_ms), function(...)
-    local keep_s = string.find(flags, 'k', 1, true) and SETTLED_KEYED_S
-      or string.find(flags, 'w', 1, true) and SETTLED_AWAITED_S or SETTLED_S
-    markers[marker] = 's' .. string.sub(text, 2) .. ' ' .. table.concat({...}, ' ')
-    redis.call('SET', key, markers[marker], 'EX', keep_s)
-  end
+  local flags = string.match(text, '^p (%S+)')
+  local keep_s = string.find(flags, 'k', 1, true) and SETTLED_KEYED_S
+    or string.find(flags, 'w', 1, true) and SETTLED_AWAITED_S or SETTLED_S
+  markers[marker] = 's' .. string.sub(text, 2) .. ' ' .. table.concat({...}, ' ')
+  redis.call('SET', KEYS[4 + project_count + marker], markers[marker], 'EX', keep_s)
 end
 
 -- Counts one batch of an entry that was pending. Returns when it was admitted, or nil if it was not.
 local function settle_one(id, project, marker, place, count, stored, duplicate, dead, conflict)
-  local name, charged, received_ms, write = pending_marker(marker, place)
+  local name, charged, received_ms = pending_marker(marker, place)
   if name and name == project.name then
     project.pending = project.pending - charged
     if duplicate + dead > 0 and project.month == month_of(received_ms * 1000) then
       project.used = math.max(0, project.used - duplicate - dead)
     end
     backlog_events = math.max(0, backlog_events - charged)
-    write(stored, duplicate, dead, conflict)
+    write_outcome(marker, place, name, charged, received_ms, stored, duplicate, dead, conflict)
     return received_ms
   end
   project.accepted = project.accepted + count

@@ -78,13 +78,13 @@ pub fn plan() -> Plan {
     }
 }
 
-/// A batch with this many events.
-/// A batch without an idempotency key. As in an API process, its id has the next place of a group.
+/// A batch with this many events and without an idempotency key. As in an API process, its id has the next
+/// place of a group.
 pub fn batch(count: u32) -> NewBatch {
     batch_with_id(next_id(), count)
 }
 
-/// A batch with an idempotency key: its id names no group.
+/// A batch with this many events and an idempotency key: its id names no group.
 pub fn keyed_batch(count: u32) -> NewBatch {
     batch_with_id(Uuid::now_v7(), count)
 }
