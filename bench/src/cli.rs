@@ -54,9 +54,9 @@ pub struct Cli {
     /// Do not measure one COPY connection before and after each subject, as with --quick
     #[arg(long)]
     no_drift: bool,
-    /// Do not touch the free memory of this machine before each subject, as with --quick
+    /// Do not fill the page cache of this machine before each subject, as with --quick
     #[arg(long)]
-    no_memory_touch: bool,
+    no_cache_fill: bool,
     /// File that the results are written to, or read from with --only-report
     #[arg(long, value_name = "FILE", default_value = "bench/results/latest.json")]
     pub results: PathBuf,
@@ -87,9 +87,6 @@ pub enum Command {
         #[arg(long)]
         project: i64,
     },
-    /// Write to all free memory once
-    #[command(hide = true)]
-    TouchMemory,
     /// Move events from the outbox to their table
     #[command(hide = true)]
     DrainOutbox {
@@ -137,7 +134,7 @@ impl Cli {
             growth_rows: self.growth_rows.unwrap_or(growth_rows),
             growth_projects: self.growth_projects.into(),
             measures_drift: !self.quick && !self.no_drift,
-            touches_memory: !self.quick && !self.no_memory_touch,
+            fills_cache: !self.quick && !self.no_cache_fill,
             until: self.minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes)),
         }
     }

@@ -34,6 +34,7 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command};
 use crate::error::BenchError;
+use crate::memory::Filler;
 use crate::results::Results;
 use crate::run::RunOptions;
 
@@ -57,10 +58,6 @@ async fn start(cli: Cli) -> Result<(), BenchError> {
         Some(Command::DrainOutbox { database_url, project }) => {
             subjects::drain_outbox(database_url, *project).await
         }
-        Some(Command::TouchMemory) => {
-            memory::touch();
-            Ok(())
-        }
         None => {
             let results =
                 if cli.only_report { report::read(&cli.results)? } else { measure_all(&cli).await? };
@@ -79,7 +76,11 @@ async fn measure_all(cli: &Cli) -> Result<Results, BenchError> {
     }
     let options = cli.run_options();
     let mut results = start_results(cli, &options)?;
+    let filler = options.fills_cache.then(Filler::new).transpose()?;
     if !cli.no_ceilings && results.ceilings.is_empty() {
+        if let Some(filler) = &filler {
+            filler.fill().await?;
+        }
         results.ceilings = ceilings::measure_all(options.window).await?;
         for ceiling in &results.ceilings {
             println!("{}", report::ceiling_line(ceiling));
@@ -88,7 +89,7 @@ async fn measure_all(cli: &Cli) -> Result<Results, BenchError> {
     let mut steps = options.steps();
     steps.retain(|step| !step.is_in(&results));
     // Written after each step: a later failure does not lose the measurements of an hour.
-    let missing = run::run_all(&options, &steps, |more| {
+    let missing = run::run_all(&options, &steps, filler.as_ref(), |more| {
         results.measurements.extend(more);
         report::save(&cli.results, &results)
     })

@@ -9,7 +9,7 @@ use crate::error::BenchError;
 use crate::growth;
 use crate::load::{Load, Pacing};
 use crate::measure::{Title, measure_part, measure_pending};
-use crate::memory;
+use crate::memory::Filler;
 use crate::report;
 use crate::results::{CopyRates, Measurement, Results};
 use crate::scenarios::{Part, Scenario};
@@ -33,8 +33,8 @@ pub struct RunOptions {
     pub growth_projects: usize,
     /// Measure one COPY connection before and after each subject, to show the drift of the machine.
     pub measures_drift: bool,
-    /// Touch the free memory of the machine before each subject.
-    pub touches_memory: bool,
+    /// Fill the page cache of the machine before each subject.
+    pub fills_cache: bool,
     /// When no further subject is started.
     pub until: Option<Instant>,
 }
@@ -78,14 +78,16 @@ impl RunOptions {
     }
 }
 
-/// Runs these steps, and prints a line per part. `keep` receives the measurements of a step after their
-/// audit. Returns how many steps were not started in time.
+/// Runs these steps, and prints a line per part. The filler, if any, fills the page cache before each.
+/// `keep` receives the measurements of a step after their audit. Returns how many steps were not started in
+/// time.
 ///
 /// # Errors
 /// When a subject fails, loses an event or stores one twice; and those of `keep`.
 pub async fn run_all(
     options: &RunOptions,
     steps: &[Step],
+    filler: Option<&Filler>,
     mut keep: impl FnMut(Vec<Measurement>) -> Result<(), BenchError>,
 ) -> Result<usize, BenchError> {
     // One measurement of COPY is after a subject and before the next.
@@ -110,13 +112,13 @@ pub async fn run_all(
             },
             None => Data { is_metered: step.scenario == Scenario::Metered, ..Data::EMPTY },
         };
-        if options.touches_memory {
-            memory::touch_free().await?;
-        }
-        let before =
-            if options.measures_drift && last_copy.is_none() { Some(copy().await?) } else { last_copy };
+        let before = match last_copy {
+            None if options.measures_drift => Some(copy(filler).await?),
+            _ => last_copy,
+        };
+        fill(filler).await?;
         let mut measurements = run_step(options, *step, &data).await?;
-        last_copy = if options.measures_drift { Some(copy().await?) } else { None };
+        last_copy = if options.measures_drift { Some(copy(filler).await?) } else { None };
         let copy = before.zip(last_copy);
         for measurement in &mut measurements {
             measurement.copy =
@@ -127,8 +129,16 @@ pub async fn run_all(
     Ok(0)
 }
 
+async fn fill(filler: Option<&Filler>) -> Result<(), BenchError> {
+    if let Some(filler) = filler {
+        filler.fill().await?;
+    }
+    Ok(())
+}
+
 /// Events per second that one COPY connection writes now.
-async fn copy() -> Result<f64, BenchError> {
+async fn copy(filler: Option<&Filler>) -> Result<f64, BenchError> {
+    fill(filler).await?;
     let copied = ceilings::measure_copy().await?;
     println!("{}", report::ceiling_line(&copied));
     Ok(copied.events_per_s)

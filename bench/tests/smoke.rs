@@ -97,7 +97,7 @@ fn one_copy_connection_is_measured_before_and_after_a_subject() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("results.json");
     let steady = ["--only", "steady", "--against", "embedded", "--repetitions", "1", "--seconds", "1"];
-    let (_, results) = run(&file, &[&steady[..], &["--no-memory-touch"]].concat());
+    let (_, results) = run(&file, &[&steady[..], &["--no-cache-fill"]].concat());
     let measurement = &results["measurements"][0];
     let number = |value: &Value| value.as_f64().unwrap();
     let copy = &measurement["copy"];
