@@ -5,16 +5,12 @@ use std::sync::Arc;
 use redis::{Cmd, Value};
 
 use super::keys::ShardKeys;
-use super::marker::MarkerPlace;
-use super::numbered::Numbered;
+use super::packed_batches::PackedBatches;
 use super::scripts::Script;
 use super::{limit_arguments, reply};
 use crate::{Decision, EntryId, StreamError};
 use millrace_event::entry::{NewBatch, PackedEntry, VERSION};
 use millrace_event::plan::ProjectId;
-
-/// Bytes of a batch in the argument that lists them: plan (2), marker (2), place (1) and events (4).
-const BATCH_BYTES: usize = 9;
 
 /// One batch to admit, in the terms of the script.
 pub(super) struct AdmitRequest {
@@ -54,27 +50,22 @@ pub(super) fn admit_command(
     requests: &[&AdmitRequest],
     entry: &PackedEntry,
 ) -> Cmd {
-    let (mut plans, mut markers, mut without_group) = (Numbered::default(), Numbered::default(), Vec::new());
-    let mut batches = Vec::with_capacity(requests.len() * BATCH_BYTES);
+    let (mut batches, mut without_group) = (PackedBatches::new(), Vec::new());
     for request in requests {
-        let MarkerPlace { string, place } = MarkerPlace::of(request.batch.batch_id);
-        // At most one for each batch of an entry.
-        for number in [plans.number(request.plan), markers.number(string)] {
-            batches.extend_from_slice(&number.to_be_bytes()[2..]);
-        }
-        batches.push(place);
-        batches.extend_from_slice(&request.batch.count.to_be_bytes());
-        if place == 0 {
+        // At most 64.
+        let marker = batches.push(request.batch.batch_id, request.plan, &[request.batch.count]);
+        if marker.place == 0 {
             without_group.push(*request);
         }
     }
+    let (plans, markers) = (batches.owners(), batches.markers());
     let charges = requests.iter().map(|request| request.batch.charges.len()).sum::<usize>();
-    let mut command = script.call(3 + plans.items().len() + markers.items().len() + charges);
+    let mut command = script.call(3 + plans.len() + markers.len() + charges);
     command.arg(&keys.events).arg(&keys.epoch).arg(&keys.shard_hash);
-    for plan in plans.items() {
+    for plan in plans {
         command.arg(keys.project(plan.project));
     }
-    for string in markers.items() {
+    for string in markers {
         command.arg(keys.markers(*string));
     }
     let epoch = requests.first().map_or("", |request| request.epoch.as_str());
@@ -82,8 +73,8 @@ pub(super) fn admit_command(
     limit_arguments::add_charge_keys(&mut command, keys, epoch, charged.clone());
     command.arg(epoch).arg(backlog_events_max);
     command.arg(VERSION).arg(entry.table()).arg(&entry.data[..]);
-    command.arg(plans.items().len()).arg(markers.items().len()).arg(batches);
-    for AdmitPlan { project, interval_us, quota, tolerance_us } in plans.items() {
+    command.arg(plans.len()).arg(markers.len()).arg(batches.bytes());
+    for AdmitPlan { project, interval_us, quota, tolerance_us } in plans {
         command.arg(project.0).arg(interval_us).arg(quota).arg(tolerance_us);
     }
     for AdmitRequest { flags, digest, .. } in without_group {

@@ -67,6 +67,7 @@ mod location;
 mod marker;
 mod numbered;
 mod options;
+mod packed_batches;
 mod pool;
 mod reader;
 mod rebuild;

@@ -4,8 +4,7 @@ use redis::Cmd;
 
 use super::core::Core;
 use super::keys::{GROUP, ShardKeys};
-use super::marker::MarkerPlace;
-use super::numbered::Numbered;
+use super::packed_batches::PackedBatches;
 use super::scripts::Script;
 use super::shard_witness::TrustedEpoch;
 use super::{limit_arguments, reply};
@@ -38,33 +37,26 @@ async fn settle_chunk(core: &Core, shard: u16, settlements: &[Settlement]) -> Re
 
 /// The call that settles these entries.
 fn settle_command(script: &Script, keys: &ShardKeys, epoch: &str, settlements: &[Settlement]) -> Cmd {
-    let (mut projects, mut markers, mut batches) = (Numbered::default(), Numbered::default(), Vec::new());
+    let mut batches = PackedBatches::new();
     for SettledBatch { batch_id, project, count, outcome } in
         settlements.iter().flat_map(|settlement| &settlement.batches)
     {
-        let MarkerPlace { string, place } = MarkerPlace::of(*batch_id);
-        // At most one for each batch of a call.
-        for number in [projects.number(*project), markers.number(string)] {
-            batches.extend_from_slice(&number.to_be_bytes()[2..]);
-        }
-        batches.push(place);
         let Outcome { stored, duplicate, dead, conflict } = *outcome;
-        for number in [*count, stored, duplicate, dead, conflict] {
-            batches.extend_from_slice(&number.to_be_bytes());
-        }
+        batches.push(*batch_id, *project, &[*count, stored, duplicate, dead, conflict]);
     }
+    let (projects, markers) = (batches.owners(), batches.markers());
     let refunds = settlements.iter().map(|settlement| settlement.refunds.len()).sum::<usize>();
-    let (project_count, marker_count) = (projects.items().len(), markers.items().len());
-    let mut command = script.call(4 + project_count + marker_count + refunds);
+    let mut command = script.call(4 + projects.len() + markers.len() + refunds);
     command.arg(&keys.events).arg(&keys.epoch).arg(&keys.shard_hash).arg(&keys.attempts);
-    for project in projects.items() {
+    for project in projects {
         command.arg(keys.project(*project));
     }
-    for string in markers.items() {
+    for string in markers {
         command.arg(keys.markers(*string));
     }
     limit_arguments::add_refund_keys(&mut command, keys, epoch, settlements);
-    command.arg(epoch).arg(GROUP).arg(project_count).arg(marker_count).arg(settlements.len()).arg(batches);
+    command.arg(epoch).arg(GROUP).arg(projects.len()).arg(markers.len()).arg(settlements.len());
+    command.arg(batches.bytes());
     for Settlement { id, bytes, batches, .. } in settlements {
         command.arg(id.to_string()).arg(bytes).arg(batches.len());
     }
