@@ -13,6 +13,7 @@ use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONNECTION,
     CONTENT_LENGTH, HeaderValue, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING,
 };
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -67,8 +68,8 @@ pub struct HttpProxy {
 struct ProxyState {
     upstream: SocketAddr,
     faults: HashMap<u64, RequestFault>,
-    /// Only requests with this method are counted, and get faults.
-    method: Option<Method>,
+    /// Which requests are counted, and get faults.
+    is_counted: fn(&Parts) -> bool,
     received: AtomicU64,
     delivered: AtomicU64,
     dropped: AtomicU64,
@@ -84,25 +85,32 @@ impl HttpProxy {
     /// # Panics
     /// When no port is free.
     pub async fn start(upstream: SocketAddr, faults: &[(u64, RequestFault)]) -> Self {
-        Self::start_for(upstream, faults, None).await
+        Self::start_for(upstream, faults, |_| true).await
     }
 
-    /// As [`HttpProxy::start`], but counts only requests with the method POST. Others are forwarded: a
-    /// browser decides when it sends a preflight request.
+    /// As [`HttpProxy::start`], but counts only POST requests that send events. Others are forwarded: a
+    /// browser decides when it sends a preflight request, and PostHog's SDK asks for feature flags just before
+    /// or after it sends its first event.
     ///
     /// # Panics
     /// When no port is free.
     pub async fn start_for_posts(upstream: SocketAddr, faults: &[(u64, RequestFault)]) -> Self {
-        Self::start_for(upstream, faults, Some(Method::POST)).await
+        let sends_events =
+            |head: &Parts| head.method == Method::POST && !head.uri.path().starts_with("/flags");
+        Self::start_for(upstream, faults, sends_events).await
     }
 
-    async fn start_for(upstream: SocketAddr, faults: &[(u64, RequestFault)], method: Option<Method>) -> Self {
+    async fn start_for(
+        upstream: SocketAddr,
+        faults: &[(u64, RequestFault)],
+        is_counted: fn(&Parts) -> bool,
+    ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
         let address = listener.local_addr().expect("a bound listener has an address");
         let shared = Arc::new(ProxyState {
             upstream,
             faults: faults.iter().copied().collect(),
-            method,
+            is_counted,
             received: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -159,7 +167,7 @@ async fn serve_connection(stream: TcpStream, shared: Arc<ProxyState>) {
 async fn answer(request: Request<Incoming>, shared: Arc<ProxyState>) -> Result<Response<Pieces>, NoAnswer> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(no_answer)?.to_bytes();
-    if shared.method.as_ref().is_some_and(|method| *method != head.method) {
+    if !(shared.is_counted)(&head) {
         return forward(shared.upstream, Request::from_parts(head, body), Pieces::whole).await;
     }
     shared.largest_body.fetch_max(body.len() as u64, Ordering::SeqCst);

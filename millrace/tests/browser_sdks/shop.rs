@@ -23,7 +23,7 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// The faults are those of the k-th POST, counted from 1.
+    /// The faults are those of the k-th POST that sends events, counted from 1.
     pub async fn open(faults: &[(u64, RequestFault)]) -> Self {
         let installation = Installation::on_files();
         let service = installation.serve().await;
