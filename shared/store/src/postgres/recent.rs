@@ -1,6 +1,7 @@
-//! The keys of the events that this process has stored recently. Before a COPY, only rows whose keys may be
-//! among them are looked up. Correctness does not depend on it: the primary key decides. A duplicate it
-//! misses costs one rolled-back transaction; a false positive costs one index lookup.
+//! The keys of the events that this process has stored recently, or is about to commit. Before a COPY, only
+//! rows whose keys may be among them are looked up. Correctness does not depend on it: the primary key
+//! decides. A duplicate it misses costs a rolled-back transaction, and lookups of every row in the next ones;
+//! a false positive costs one index lookup.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

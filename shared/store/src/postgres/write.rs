@@ -48,7 +48,7 @@ const REPLICATION_DEADLINE: Duration = Duration::from_secs(5);
 const ATTEMPTS_MAX: u32 = 32;
 /// Setbacks by rows (duplicates, rejected rows) before the write continues carefully.
 const ROW_SETBACKS_MAX: u32 = 6;
-/// After an unexpected duplicate, this many writes look up every row first.
+/// After a duplicate that this process does not remember, this many writes look up every row first.
 const FULL_LOOKUPS: u32 = 8;
 
 /// One lane's connection.
@@ -68,6 +68,8 @@ pub(super) struct PostgresWriter {
 #[derive(Default)]
 struct Setbacks {
     by_rows: u32,
+    /// Whether a duplicate was met that the lookup before had not found.
+    met_duplicate: bool,
     has_made_partitions: bool,
     last_race: Option<Failure>,
 }
@@ -108,7 +110,7 @@ impl PostgresWriter {
             let result = if setbacks.by_rows > ROW_SETBACKS_MAX {
                 write_carefully(&self.connection, &mut draft).await
             } else {
-                self.write_optimistically(&mut draft, setbacks.by_rows).await
+                self.write_optimistically(&mut draft, &setbacks).await
             };
             match result {
                 Ok(outcomes) => return Ok(outcomes),
@@ -127,9 +129,9 @@ impl PostgresWriter {
     async fn write_optimistically(
         &mut self,
         draft: &mut Draft<'_>,
-        row_setbacks: u32,
+        setbacks: &Setbacks,
     ) -> Result<Vec<WriteOutcome>, Setback> {
-        self.look_up_suspects(draft, row_setbacks).await?;
+        self.look_up_suspects(draft, setbacks).await?;
         let attempt = Attempt::new(draft);
         if attempt.rows().is_empty() {
             self.connection.client().batch_execute("BEGIN").await?;
@@ -143,20 +145,27 @@ impl PostgresWriter {
         Ok(attempt.into_outcomes())
     }
 
-    /// Looks up rows that are probably stored: the suspects, or all rows after an unexpected duplicate.
-    async fn look_up_suspects(&mut self, draft: &mut Draft<'_>, row_setbacks: u32) -> Result<(), Setback> {
-        let mut rows = Selection::of(draft).lookups(draft);
+    /// Looks up rows that are probably stored: the suspects, or all rows when an unexpected duplicate is none
+    /// of them.
+    async fn look_up_suspects(&mut self, draft: &mut Draft<'_>, setbacks: &Setbacks) -> Result<(), Setback> {
+        let rows = Selection::of(draft).lookups(draft);
         if self.full_lookups > 0 {
             // Setbacks repeat the lookup within one write. Only a new write counts down.
-            self.full_lookups -= u32::from(row_setbacks == 0);
+            self.full_lookups -= u32::from(setbacks.by_rows == 0);
         } else {
             let recent = &self.connection.recent;
-            rows.retain(|row| draft.rows[*row].hash().is_some_and(|hash| recent.may_contain(hash)));
+            let is_suspect =
+                |row: &usize| draft.rows[*row].hash().is_some_and(|hash| recent.may_contain(hash));
+            let suspects: Vec<_> = rows.iter().copied().filter(is_suspect).collect();
+            let found = self.connection.mark_known(draft, &suspects).await?;
+            // Usually another lane was storing the duplicate, has committed, and the suspects have it now.
+            if found > 0 || !setbacks.met_duplicate {
+                return Ok(());
+            }
+            self.full_lookups = FULL_LOOKUPS;
         }
-        if rows.is_empty() {
-            return Ok(());
-        }
-        Ok(self.connection.mark_known(draft, &rows).await?)
+        self.connection.mark_known(draft, &rows).await?;
+        Ok(())
     }
 
     /// Records the cause of a rolled-back attempt in the draft.
@@ -169,7 +178,7 @@ impl PostgresWriter {
         match setback {
             Setback::DuplicateRow | Setback::DuplicateId => {
                 setbacks.by_rows += 1;
-                self.full_lookups = FULL_LOOKUPS;
+                setbacks.met_duplicate = true;
             }
             Setback::RejectedRow { index: Some(row), rejection } => {
                 setbacks.by_rows += 1;

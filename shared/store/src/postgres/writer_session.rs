@@ -71,12 +71,16 @@ impl WriterSession {
         &self.session
     }
 
-    /// Finds out which of these rows of the draft are stored or have a claimed id, and marks them.
+    /// Finds out which of these rows of the draft are stored or have a claimed id, and marks them. Returns how
+    /// many were found.
     pub(super) async fn mark_known(
         &self,
         draft: &mut Draft<'_>,
         rows: &[usize],
-    ) -> Result<(), tokio_postgres::Error> {
+    ) -> Result<usize, tokio_postgres::Error> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
         let keys_of = |is_wanted: fn(Identity) -> bool| {
             let wanted = rows.iter().copied().filter(|&row| is_wanted(draft.rows[row].identity));
             row_keys(draft, &wanted.collect::<Vec<_>>())
@@ -98,13 +102,14 @@ impl WriterSession {
         };
         let payloads = self.statements.stored_events(self.client(), &claimants).await?;
         let payloads: HashMap<usize, PayloadDigest> = payloads.into_iter().collect();
+        let found = stored.len() + claimed.len();
         for (row, payload) in stored {
             draft.mark_stored(row, Some(payload));
         }
         for ClaimedId { row, is_short, .. } in claimed {
             draft.mark_claimed(row, Claim { is_short, payload: payloads.get(&row).copied() });
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Marks a row of which the COPY has found the key in `events`.
@@ -187,10 +192,12 @@ impl WriterSession {
         self.add_to_limits(attempt).await?;
         failpoint::reach(Point::AfterLedger);
         let ready = Instant::now();
+        // Before the COMMIT: a lane that waits for this transaction, because it has one of the rows, looks for
+        // it as soon as it ends.
+        attempt.hashes().for_each(|hash| self.recent.insert(hash));
         self.commit_usage(attempt).await?;
         metrics::lane_phase(Phase::Copy, ready - attempt.began());
         metrics::lane_phase(Phase::Commit, ready.elapsed());
-        attempt.hashes().for_each(|hash| self.recent.insert(hash));
         attempt.refusals().log_dead();
         Ok(())
     }

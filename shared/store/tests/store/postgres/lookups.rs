@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use millrace_event::Outcome;
+use millrace_store::{SharedStore, WriteRequest};
 use testkit::eventually;
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
 
 use super::{PostgresHarness, harness};
 use crate::suite::*;
@@ -67,4 +71,52 @@ async fn a_lookup_of_events_of_today_waits_for_no_other_partition() {
     rival.batch_execute(&lock).await.expect("locked");
     let again = lane.write(&[today(1)]).await.expect("written");
     assert_eq!(again[0].outcome, duplicate(5));
+}
+
+/// Writes in the background, with a session that then ends.
+fn write(store: &SharedStore, request: WriteRequest) -> JoinHandle<Outcome> {
+    let store = store.clone();
+    tokio::spawn(async move { writer(&store).await.write(&[request]).await.expect("written")[0].outcome })
+}
+
+/// Waits until so many sessions of writers wait for the transaction of another.
+async fn writers_wait(admin: &Client, sessions: i64) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND application_name LIKE 'millrace-worker:%' AND wait_event = 'transactionid'";
+    eventually(DEADLINE, "the writers to wait", async || {
+        admin.query_one(waiting, &[]).await.expect("sessions can be seen").get::<_, i64>(0) == sessions
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_another_lane_is_storing_costs_no_lookup_of_every_row() {
+    let harness = harness().await;
+    let store = harness.store();
+    let project = project(&store, "p").await;
+    let now = now_ms();
+    let next = |seq, ids| request(project, new_batch_id(), entry(now, seq), &events(now, ids));
+    assert_eq!(write(&store, next(0, 1..=5)).await.expect("no panic"), stored(5));
+    // The first lane waits before its COMMIT, and the second waits for the first.
+    let (admin, rival) = (harness.connect().await, harness.connect().await);
+    rival.batch_execute("BEGIN; SELECT FROM stream_positions FOR UPDATE").await.expect("locked");
+    let first = write(&store, next(1, 1_001..=2_000));
+    writers_wait(&admin, 1).await;
+    let second = write(&store, next(2, 2_000..=4_000));
+    writers_wait(&admin, 2).await;
+    rival.batch_execute("ROLLBACK").await.expect("unlocked");
+    assert_eq!(first.await.expect("no panic"), stored(1_000));
+    assert_eq!(second.await.expect("no panic"), Outcome { duplicate: 1, ..stored(2_000) });
+    assert_eq!(write(&store, next(3, 5_001..=6_000)).await.expect("no panic"), stored(1_000));
+
+    // A session reports its statistics when it ends.
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND application_name LIKE 'millrace-worker:%'";
+    eventually(DEADLINE, "the sessions to end", async || {
+        admin.query_one(sessions, &[]).await.expect("sessions can be seen").get::<_, i64>(0) == 0
+    })
+    .await;
+    let looked_up = "SELECT sum(idx_scan)::bigint FROM pg_stat_user_indexes WHERE relname LIKE 'events%'";
+    let looked_up: i64 = admin.query_one(looked_up, &[]).await.expect("statistics").get(0);
+    assert!((1..=100).contains(&looked_up), "{looked_up} rows were looked up");
 }
