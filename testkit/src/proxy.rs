@@ -89,8 +89,8 @@ impl HttpProxy {
     }
 
     /// As [`HttpProxy::start`], but counts only POST requests that send events. Others are forwarded: a
-    /// browser decides when it sends a preflight request, and PostHog's SDK asks for feature flags just before
-    /// or after it sends its first event.
+    /// browser decides when it sends a preflight request, and PostHog's SDK asks for feature flags just
+    /// before or after it sends its first event.
     ///
     /// # Panics
     /// When no port is free.

@@ -192,8 +192,8 @@ impl WriterSession {
         self.add_to_limits(attempt).await?;
         failpoint::reach(Point::AfterLedger);
         let ready = Instant::now();
-        // Before the COMMIT: a lane that waits for this transaction, because it has one of the rows, looks for
-        // it as soon as it ends.
+        // Before the COMMIT: a lane that waits for this transaction, because it has one of the rows, looks
+        // for it as soon as it ends.
         attempt.hashes().for_each(|hash| self.recent.insert(hash));
         self.commit_usage(attempt).await?;
         metrics::lane_phase(Phase::Copy, ready - attempt.began());
