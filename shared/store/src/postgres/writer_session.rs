@@ -71,8 +71,8 @@ impl WriterSession {
         &self.session
     }
 
-    /// Finds out which of these rows of the draft are stored or have a claimed id, and marks them. Returns how
-    /// many were found.
+    /// Finds out which of these rows of the draft are stored or have a claimed id, and marks them. Returns
+    /// how many were found.
     pub(super) async fn mark_known(
         &self,
         draft: &mut Draft<'_>,
