@@ -78,9 +78,7 @@ async fn measure_all(cli: &Cli) -> Result<Results, BenchError> {
     let mut results = start_results(cli, &options)?;
     let filler = options.fills_cache.then(Filler::new).transpose()?;
     if !cli.no_ceilings && results.ceilings.is_empty() {
-        if let Some(filler) = &filler {
-            filler.fill().await?;
-        }
+        memory::fill(filler.as_ref()).await?;
         results.ceilings = ceilings::measure_all(options.window).await?;
         for ceiling in &results.ceilings {
             println!("{}", report::ceiling_line(ceiling));

@@ -41,7 +41,7 @@ impl Filler {
         Ok(Self { file: Arc::new(file), bytes })
     }
 
-    /// Reads the file, so that no memory is free. Takes up to half a minute.
+    /// Reads the file, so that no memory is free. Takes up to half a minute. Returns the bytes read.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -50,7 +50,6 @@ impl Filler {
         tokio::task::spawn_blocking(move || filler.read()).await?
     }
 
-    /// Returns the bytes read.
     fn read(&self) -> Result<u64, BenchError> {
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut read = 0;
@@ -62,6 +61,17 @@ impl Filler {
         }
         Ok(read)
     }
+}
+
+/// Fills the page cache, unless the run does without.
+///
+/// # Errors
+/// As [`Filler::fill`].
+pub async fn fill(filler: Option<&Filler>) -> Result<(), BenchError> {
+    if let Some(filler) = filler {
+        filler.fill().await?;
+    }
+    Ok(())
 }
 
 /// The value of `MemTotal` in the text of /proc/meminfo.

@@ -9,7 +9,7 @@ use crate::error::BenchError;
 use crate::growth;
 use crate::load::{Load, Pacing};
 use crate::measure::{Title, measure_part, measure_pending};
-use crate::memory::Filler;
+use crate::memory::{self, Filler};
 use crate::report;
 use crate::results::{CopyRates, Measurement, Results};
 use crate::scenarios::{Part, Scenario};
@@ -116,7 +116,7 @@ pub async fn run_all(
             None if options.measures_drift => Some(copy(filler).await?),
             _ => last_copy,
         };
-        fill(filler).await?;
+        memory::fill(filler).await?;
         let mut measurements = run_step(options, *step, &data).await?;
         last_copy = if options.measures_drift { Some(copy(filler).await?) } else { None };
         let copy = before.zip(last_copy);
@@ -129,16 +129,9 @@ pub async fn run_all(
     Ok(0)
 }
 
-async fn fill(filler: Option<&Filler>) -> Result<(), BenchError> {
-    if let Some(filler) = filler {
-        filler.fill().await?;
-    }
-    Ok(())
-}
-
 /// Events per second that one COPY connection writes now.
 async fn copy(filler: Option<&Filler>) -> Result<f64, BenchError> {
-    fill(filler).await?;
+    memory::fill(filler).await?;
     let copied = ceilings::measure_copy().await?;
     println!("{}", report::ceiling_line(&copied));
     Ok(copied.events_per_s)
